@@ -1,0 +1,53 @@
+"""Interchangeable recurrent layers: `lk.LSTM(..., backend="naive")` and friends.
+
+Names that need torch are imported on first use, so that problems and the list of backends can be
+read without it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lstm_kernels.problem import CELLS, DTYPE_BYTES, PASSES, PRECISIONS, Problem
+from lstm_kernels.registry import Backend, backends
+
+if TYPE_CHECKING:
+    from lstm_kernels.functional import gru, lstm, rnn_relu, rnn_tanh
+    from lstm_kernels.modules import GRU, LSTM, RNN
+    from lstm_kernels.stack import Unsupported, Weights
+
+__all__ = [
+    "CELLS",
+    "DTYPE_BYTES",
+    "GRU",
+    "LSTM",
+    "PASSES",
+    "PRECISIONS",
+    "RNN",
+    "Backend",
+    "Problem",
+    "Unsupported",
+    "Weights",
+    "backends",
+    "gru",
+    "lstm",
+    "rnn_relu",
+    "rnn_tanh",
+]
+
+_HOME = {
+    "LSTM": "modules",
+    "GRU": "modules",
+    "RNN": "modules",
+    "lstm": "functional",
+    "gru": "functional",
+    "rnn_tanh": "functional",
+    "rnn_relu": "functional",
+    "Unsupported": "stack",
+    "Weights": "stack",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'lstm_kernels' has no attribute {name!r}")
+    return getattr(import_module(f"lstm_kernels.{_HOME[name]}"), name)

@@ -1,0 +1,1 @@
+"""The contestants: one module a backend, none importing another."""

@@ -1,0 +1,196 @@
+"""What is computed: the shape, cell and number format of one recurrent network.
+
+Nothing here imports torch, so that a problem can be planned, stored and shown anywhere.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+from lstm_kernels.lengths import check_lengths, sequence_lengths
+from lstm_kernels.names import check_name
+
+PASSES = ("inference", "forward", "backward", "train")
+DTYPE_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+PRECISIONS = ("ieee", "tf32")
+
+# Whole-sequence products of one pass, in units of one forward: the backward makes two for each
+# of the forward's (one for the data, one for the weights).
+FORWARDS_PER_PASS = {"inference": 1, "forward": 1, "backward": 2, "train": 3}
+
+# Elements of [B, H] read or written a step (KERNELS.md, section 1); the backward reads what the
+# forward saved and writes the gradients of the gates and of the layer's input.
+ACTIVATIONS_PER_STEP = {"inference": 6, "forward": 11, "backward": 16, "train": 27}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One step's arithmetic, as far as sizes go.
+
+    `gates` is the number of [H, I] blocks in w_ih, in PyTorch's order: LSTM i, f, g, o;
+    GRU r, z, n. `has_cell_state` tells whether a c is carried beside h.
+    """
+
+    gates: int
+    has_cell_state: bool
+
+
+CELLS = {
+    "lstm": Cell(gates=4, has_cell_state=True),
+    "gru": Cell(gates=3, has_cell_state=False),
+    "rnn_tanh": Cell(gates=1, has_cell_state=False),
+    "rnn_relu": Cell(gates=1, has_cell_state=False),
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One recurrent network over one batch of sequences; layout [T, B, I].
+
+    `hidden_size` is H, `proj_size` is P or 0; the state h has P elements where P is set, else H.
+    `lengths` names how many of the T steps each sequence has (see `lstm_kernels.lengths`).
+
+    Raises:
+        ValueError: one line naming the field, what was found and what is expected.
+    """
+
+    cell: str
+    seq_len: int
+    batch: int
+    input_size: int
+    hidden_size: int
+    num_layers: int = 1
+    bidirectional: bool = False
+    bias: bool = True
+    proj_size: int = 0
+    dtype: str = "float32"
+    precision: str = "ieee"
+    lengths: str = "full"
+
+    def __post_init__(self) -> None:
+        for field in ("seq_len", "batch", "input_size", "hidden_size", "num_layers"):
+            _check_size(field, getattr(self, field), minimum=1)
+        _check_size("proj_size", self.proj_size, minimum=0)
+        check_name("cell", self.cell, CELLS)
+        check_name("dtype", self.dtype, DTYPE_BYTES)
+        check_name("precision", self.precision, PRECISIONS)
+        check_lengths(self.lengths, self.seq_len)
+        if self.proj_size and self.cell != "lstm":
+            raise ValueError(
+                f"proj_size={self.proj_size} with cell {self.cell!r}: only lstm has it"
+            )
+        if self.proj_size and self.proj_size >= self.hidden_size:
+            raise ValueError(
+                f"proj_size={self.proj_size} must be smaller than hidden_size={self.hidden_size}"
+            )
+        if self.precision == "tf32" and self.dtype != "float32":
+            raise ValueError(f"precision 'tf32' with dtype {self.dtype!r}: it is a float32 mode")
+
+    @property
+    def gates(self) -> int:
+        """Gate blocks of the cell: 4, 3 or 1."""
+        return CELLS[self.cell].gates
+
+    @property
+    def has_cell_state(self) -> bool:
+        """Whether the cell carries c beside h."""
+        return CELLS[self.cell].has_cell_state
+
+    @property
+    def directions(self) -> int:
+        """D: 2 where bidirectional, else 1."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def state_size(self) -> int:
+        """Elements of h for one sequence: P where projected, else H."""
+        return self.proj_size or self.hidden_size
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of one element."""
+        return DTYPE_BYTES[self.dtype]
+
+    @cached_property
+    def valid_steps(self) -> int:
+        """Steps over all sequences that are not padding: T*B where every length is full."""
+        if self.lengths == "full":
+            return self.seq_len * self.batch
+        return sum(self.sequence_lengths())
+
+    def sequence_lengths(self) -> tuple[int, ...]:
+        """The B lengths, in batch order."""
+        return sequence_lengths(self.lengths, self.seq_len, self.batch)
+
+    def layer(self, index: int) -> "Problem":
+        """The problem of one layer of the stack: its input is the layer below's output."""
+        below = self.input_size if index == 0 else self.directions * self.state_size
+        return replace(self, num_layers=1, input_size=below)
+
+    def parameter_count(self) -> int:
+        """Elements of all weights and biases."""
+        return sum(self._layer_parameters(index) for index in range(self.num_layers))
+
+    def flops(self, pass_name: str) -> int:
+        """Floating point operations of the matrix products of one pass, padding not counted."""
+        forward = 0
+        for index in range(self.num_layers):
+            layer = self.layer(index)
+            products = self.gates * self.hidden_size * (layer.input_size + self.state_size)
+            products += self.hidden_size * self.proj_size
+            forward += 2 * self.directions * self.valid_steps * products
+        return FORWARDS_PER_PASS[pass_name] * forward
+
+    def bytes(self, pass_name: str) -> int:
+        """Bytes one pass must move at least: every weight once a product, activations a step."""
+        weights = FORWARDS_PER_PASS[pass_name] * self.parameter_count()
+        activations = (
+            ACTIVATIONS_PER_STEP[pass_name]
+            * self.num_layers
+            * self.directions
+            * self.valid_steps
+            * self.hidden_size
+        )
+        return (weights + activations) * self.element_bytes
+
+    def label(self) -> str:
+        """A short name: the sizes, then whatever is not the default."""
+        parts = [self.cell, f"T{self.seq_len}", f"B{self.batch}"]
+        if self.input_size != self.hidden_size:
+            parts.append(f"I{self.input_size}")
+        parts.append(f"H{self.hidden_size}")
+        if self.num_layers > 1:
+            parts.append(f"L{self.num_layers}")
+        if self.bidirectional:
+            parts.append("bidirectional")
+        if self.proj_size:
+            parts.append(f"P{self.proj_size}")
+        if not self.bias:
+            parts.append("no-bias")
+        parts.append(self.dtype)
+        if self.precision != "ieee":
+            parts.append(self.precision)
+        if self.lengths != "full":
+            parts.append(self.lengths)
+        return " ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The problem as a record stores it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
+        """The problem a record stores; fields this version does not know are ignored."""
+        return cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})
+
+    def _layer_parameters(self, index: int) -> int:
+        layer = self.layer(index)
+        count = self.gates * self.hidden_size * (layer.input_size + self.state_size)
+        count += self.hidden_size * self.proj_size
+        count += 2 * self.gates * self.hidden_size if self.bias else 0
+        return self.directions * count
+
+
+def _check_size(field: str, value: object, minimum: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise ValueError(f"{field}={value!r}: expected a whole number from {minimum} on")

@@ -1,0 +1,157 @@
+"""Who can be asked to run a problem: the table of backends, plugins and entry points.
+
+Listing imports no backend; `load` imports the one it is asked for.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from lstm_kernels.names import check_name
+from lstm_kernels.problem import PASSES
+
+ENTRY_POINT_GROUP = "lstm_kernels.backends"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An implementation of recurrent layers, registered by name.
+
+    `module` is the dotted name of the module that holds `unsupported` and `layer` or `stack`
+    (`__name__` in a plugin); `package.module:attribute` names an object inside one.
+    `requires` lists the packages it imports beyond torch. `passes` are those it can do: one that
+    has no gradients says `("inference",)`. `raced` is False for the oracle alone.
+    """
+
+    name: str
+    module: str
+    summary: str
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    requires: tuple[str, ...] = ()
+    passes: tuple[str, ...] = PASSES
+    raced: bool = True
+
+
+_OURS = "lstm_kernels.backends."
+
+BUILT_IN = (
+    Backend("reference", _OURS + "reference", "float64, obvious loops: the oracle", raced=False),
+    Backend("per_gate", _OURS + "per_gate", "one product per gate and step"),
+    Backend("naive", _OURS + "naive", "the textbook PyTorch loop: two products a step"),
+    Backend("hoisted", _OURS + "hoisted", "input product of all steps at once, before the loop"),
+    Backend("compiled", _OURS + "compiled", "naive with its step under torch.compile"),
+    Backend("graphed", _OURS + "graphed", "hoisted replayed from a CUDA graph", ("cuda",)),
+    Backend("aten", _OURS + "torch_aten", "torch.nn with cuDNN off: PyTorch's native path"),
+    Backend("cudnn", _OURS + "torch_cudnn", "torch.nn with cuDNN on", ("cuda",)),
+)
+
+_plugins: dict[str, Backend] = {}
+_unavailable: dict[str, str] = {}
+_entry_points: dict[str, Backend] | None = None
+
+
+def registered() -> dict[str, Backend]:
+    """Every known backend by name: built-in ones first, then entry points, then plugins."""
+    return {b.name: b for b in BUILT_IN} | _from_entry_points() | _plugins
+
+
+def backends() -> tuple[str, ...]:
+    """The names of every known backend."""
+    return tuple(registered())
+
+
+def unavailable() -> dict[str, str]:
+    """Entry points and plugin files that failed to import: source to error."""
+    _from_entry_points()
+    return dict(_unavailable)
+
+
+def get(name: str) -> Backend:
+    """The backend of that name.
+
+    Raises:
+        ValueError: unknown, with the nearest known name.
+    """
+    known = registered()
+    return known[check_name("backend", name, known)]
+
+
+def load(name: str) -> Any:
+    """Import and return the object that holds a backend's `unsupported` and `layer` or `stack`."""
+    module_name, _, attribute = get(name).module.partition(":")
+    module = importlib.import_module(module_name)
+    return getattr(module, attribute) if attribute else module
+
+
+def add_plugin(path: str | Path) -> tuple[Backend, ...]:
+    """Register the `BACKENDS` of a Python file; one that fails to import is kept in `unavailable`.
+
+    Returns:
+        The backends it added; empty where it failed.
+    Raises:
+        ValueError: the file does not exist, or takes a name that another backend has.
+    """
+    file = Path(path).resolve()
+    if not file.is_file():
+        raise ValueError(f"plugin {str(path)!r} is not a file; give the path of a Python file")
+    try:
+        added = tuple(_import_file(file).BACKENDS)
+        _check_records(added)
+    except Exception as error:  # noqa: BLE001 - a stranger's file may raise anything; it is kept and shown
+        _unavailable[str(path)] = f"{type(error).__name__}: {error}"
+        return ()
+    for backend in added:
+        if registered().get(backend.name, backend) != backend:
+            raise ValueError(f"plugin {str(path)!r}: the name {backend.name!r} is taken")
+        _plugins[backend.name] = backend
+    return added
+
+
+def _import_file(file: Path) -> Any:
+    digest = hashlib.sha256(str(file).encode()).hexdigest()[:8]
+    name = f"lstm_plugin_{file.stem}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file.name} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _from_entry_points() -> dict[str, Backend]:
+    global _entry_points
+    if _entry_points is None:
+        _entry_points = {}
+        for point in entry_points(group=ENTRY_POINT_GROUP):
+            for backend in _load_entry_point(point):
+                _entry_points[backend.name] = backend
+    return _entry_points
+
+
+def _load_entry_point(point: EntryPoint) -> tuple[Backend, ...]:
+    try:
+        found = point.load()
+        records = (found,) if isinstance(found, Backend) else tuple(found)
+        _check_records(records)
+    except Exception as error:  # noqa: BLE001 - a stranger's package may raise anything; it is kept and shown
+        _unavailable[point.value] = f"{type(error).__name__}: {error}"
+        return ()
+    return records
+
+
+def _check_records(records: tuple[Any, ...]) -> None:
+    for record in records:
+        if not isinstance(record, Backend):
+            raise TypeError(f"BACKENDS holds {record!r}; expected lstm_kernels.Backend records")

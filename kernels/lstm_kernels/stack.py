@@ -1,0 +1,83 @@
+"""From one layer to a network: what the modules, the functional forms and the harness call.
+
+A backend's module offers either of
+
+    layer(x, h0, c0, weights, *, problem, lengths=None) -> (y, h_n, c_n)
+    stack(x, h0, c0, weights, *, problem, lengths=None, dropout=0.0, training=False) -> same
+
+with x [T, B, I], y [T, B, D*S], h0 and h_n [L*D, B, S], c0 and c_n [L*D, B, H] or None where the
+cell has no c; S is P where projected, else H. `layer` has L = 1. `weights` is a tuple of L*D
+`Weights`, layer by layer, forward direction first. `lengths` is an int64 [B] tensor on the CPU,
+or None where every sequence has T steps; y is zero past a sequence's end, h_n and c_n are the
+states at its own end, and the reverse direction starts there.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lstm_kernels.problem import Problem
+
+Outputs = tuple[Tensor, Tensor, Tensor | None]
+
+
+class Weights(NamedTuple):
+    """One layer, one direction, gates in PyTorch's order (LSTM i, f, g, o; GRU r, z, n).
+
+    w_ih [G*H, I], w_hh [G*H, S], b_ih and b_hh [G*H] or None, w_hr [P, H] or None.
+    """
+
+    w_ih: Tensor
+    w_hh: Tensor
+    b_ih: Tensor | None = None
+    b_hh: Tensor | None = None
+    w_hr: Tensor | None = None
+
+
+class Unsupported(RuntimeError):  # noqa: N818 - a name the design fixes
+    """A backend was asked for a problem it will not run; the message is its reason."""
+
+
+def run(
+    implementation: Any,
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    weights: tuple[Weights, ...],
+    *,
+    problem: Problem,
+    lengths: Tensor | None = None,
+    dropout: float = 0.0,
+    training: bool = False,
+) -> Outputs:
+    """Run a whole network on one backend, layer by layer where the backend has no `stack`.
+
+    Args:
+        implementation: what `registry.load` returns.
+        dropout: probability, applied between layers while training.
+        The rest, and the returned y, h_n, c_n: as on this module's page.
+    """
+    if hasattr(implementation, "stack"):
+        return implementation.stack(  # type: ignore[no-any-return]
+            x, h0, c0, weights, problem=problem, lengths=lengths, dropout=dropout, training=training
+        )
+    last_states = []
+    for index in range(problem.num_layers):
+        rows = slice(index * problem.directions, (index + 1) * problem.directions)
+        if index and dropout and training:
+            x = torch.nn.functional.dropout(x, dropout, training=True)
+        x, h_n, c_n = implementation.layer(
+            x,
+            h0[rows],
+            None if c0 is None else c0[rows],
+            weights[rows],
+            problem=problem.layer(index),
+            lengths=lengths,
+        )
+        last_states.append((h_n, c_n))
+    if problem.num_layers == 1:
+        return x, *last_states[0]
+    h_n = torch.cat([h for h, _ in last_states])
+    c_n = None if c0 is None else torch.cat([c for _, c in last_states])
+    return x, h_n, c_n
