@@ -1,0 +1,59 @@
+"""What a backend is asked to do: a problem, a pass over it, and how it is launched."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from lstm_kernels import PASSES, Problem
+
+LAUNCHES = ("eager", "graph")
+CACHES = ("warm", "cold")
+DEVICES = ("cpu", "cuda")
+
+# What stands inside the timed region of each pass; the report prints it.
+PASS_MEANING = {
+    "inference": "forward without gradients",
+    "forward": "forward that saves what backward needs",
+    "backward": "gradients of x, h0, c0 and every parameter, over a fresh graph each time",
+    "train": "forward then backward",
+}
+assert tuple(PASS_MEANING) == PASSES
+
+
+@dataclass(frozen=True)
+class Case:
+    """A problem + pass + launch + cache + device: one row of the race, run by every backend."""
+
+    problem: Problem
+    pass_name: str
+    launch: str = "eager"
+    cache: str = "warm"
+    device: str = "cpu"
+
+    @property
+    def key(self) -> str:
+        """A text equal for equal cases, on any machine."""
+        return json.dumps(self.to_dict(), sort_keys=True)
+
+    def label(self) -> str:
+        """A short name: the problem, the pass, then whatever is not the default."""
+        parts = [self.problem.label(), self.pass_name]
+        parts += [self.launch] if self.launch != "eager" else []
+        parts += [self.cache] if self.cache != "warm" else []
+        return " ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The case's fields as a record and a plan store them."""
+        return {
+            "problem": self.problem.to_dict(),
+            "pass": self.pass_name,
+            "launch": self.launch,
+            "cache": self.cache,
+            "device": self.device,
+        }
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Case":
+        """The case a record or a plan stores."""
+        problem = Problem.from_dict(fields["problem"])
+        return cls(problem, fields["pass"], fields["launch"], fields["cache"], fields["device"])

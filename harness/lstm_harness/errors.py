@@ -1,0 +1,28 @@
+"""How the program ends: exit codes, and the one line a user sees instead of a traceback."""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """The exit codes of every command (DESIGN.md, section 5)."""
+
+    DONE = 0
+    REGRESSION = 1
+    USAGE = 2
+    INCONCLUSIVE = 3
+    INCORRECT = 4
+    NOT_COMPARABLE = 5
+    MEASURING_FAILED = 6
+    INTERRUPTED = 130
+
+
+class UserError(Exception):
+    """Something the user can mend; its message is one line: found, expected, what to type."""
+
+    exit_code = Exit.USAGE
+
+
+class MeasuringFailed(UserError):  # noqa: N818 - names the exit code it ends with
+    """The machine, not the command line, stopped the work."""
+
+    exit_code = Exit.MEASURING_FAILED
