@@ -44,7 +44,7 @@ def create(folder: Path) -> None:
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(
-                f"{folder} is already used; give another --out, or continue it with --resume {folder}"
+                f"{folder} is already used; give another --out, or go on with --resume {folder}"
             )
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RECORDS).touch()
@@ -73,9 +73,9 @@ def appender(folder: Path) -> Iterator["Appender"]:
         if torn:
             with path.open("r+b") as file:
                 file.truncate(len(whole))
-        file = path.open("ab", buffering=0)
-    with file:
-        yield Appender(folder, file)
+        records = path.open("ab", buffering=0)
+    with records:
+        yield Appender(folder, records)
 
 
 class Appender:
@@ -171,7 +171,7 @@ def _parse(line: bytes, folder: Path, number: int) -> Record:
 def _refuse_newer(schema: object, where: str) -> None:
     if not isinstance(schema, int) or schema > SCHEMA:
         raise UserError(
-            f"{where} has schema {schema!r}; this lstm-bench reads up to {SCHEMA}: upgrade lstm-bench"
+            f"{where} has schema {schema!r}; this lstm-bench reads up to {SCHEMA}: upgrade it"
         )
 
 
