@@ -1,0 +1,348 @@
+"""Records to a Summary: medians, intervals, derived throughput, ranks. Raw samples stay behind.
+
+The Summary is a pandas frame, one row per (backend, case), in the order first met:
+
+    backend, label, the case's fields (`CASE_COLUMNS`)
+    status, reason, failed_blocks
+    blocks, samples, marked_share        marked_share: samples taken in a disturbed spell, 0 to 1
+    median_ns, low_ns, high_ns           one execution; NaN where unknown
+    block_ids, block_medians_ns          tuples, in step
+    sequences_per_s, steps_per_s, step_us, tflops, gbytes_per_s
+    errors, worst_error, tolerance       worst over blocks; a value that is not finite is inf
+    oracle_rows                          fewest batch rows compared, NaN for all of them
+    peak_bytes, saved_bytes, setup_ms, compile_ms, energy_mj, sm_clock_mhz, warnings
+
+Status: a cell is `ok` only if every block is. Otherwise it takes its worst block's status, in the
+order of `SEVERITY`, and that block's reason; it has no timing and no rank. A record that says `ok`
+above its own tolerance counts as `incorrect`.
+
+Interval: MEASUREMENT.md, section 3. It is that of the geometric mean of the block medians, so with
+one wild block among many the median may lie outside.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from lstm_harness.case import Case
+from lstm_harness.record import Record
+from lstm_kernels import Problem
+
+PROBLEM_COLUMNS = tuple(Problem.__dataclass_fields__)
+CASE_COLUMNS = (*PROBLEM_COLUMNS, "pass", "launch", "cache", "device")
+CORRECTNESS_COLUMNS = ("backend", "cell", "dtype", "precision", "device")
+
+# A wrong answer outranks everything; then what says most about the backend itself.
+SEVERITY = ("ok", "unsupported", "out_of_memory", "timed_out", "error", "crashed", "incorrect")
+BLOCKS_FOR_INTERVAL = 3
+CONFIDENCE = 0.95
+
+Floats = NDArray[np.float64]
+
+
+@dataclass
+class _Cell:
+    """What is kept of one (backend, case) while its records go by."""
+
+    order: list[int] = field(default_factory=list)
+    medians: list[float] = field(default_factory=list)
+    status: str = "ok"
+    reason: str = ""
+    blocks: int = 0
+    failed_blocks: int = 0
+    samples: int = 0
+    marked: int = 0
+    errors: dict[str, float] = field(default_factory=dict)
+    tolerance: float = math.nan
+    oracle_rows: float = math.nan
+    peak_bytes: float = math.nan
+    saved_bytes: float = math.nan
+    setup_ms: list[float] = field(default_factory=list)
+    compile_ms: list[float] = field(default_factory=list)
+    energy_mj: list[float] = field(default_factory=list)
+    sm_clock_mhz: list[float] = field(default_factory=list)
+    warnings: dict[str, None] = field(default_factory=dict)
+
+    def add(self, record: Record) -> None:
+        """Take one block's record in."""
+        status, reason = _judged(record)
+        self.blocks += 1
+        if status != "ok":
+            self.failed_blocks += 1
+            if SEVERITY.index(status) > SEVERITY.index(self.status):
+                self.status, self.reason = status, reason
+        else:
+            self.order.append(record.block)
+            self.medians.append(float(median(record.samples_ns)))
+        self.samples += len(record.samples_ns)
+        self.marked += len(record.marked)
+        self._add_evidence(record)
+
+    def _add_evidence(self, record: Record) -> None:
+        for tensor, error in record.errors.items():
+            self.errors[tensor] = max(self.errors.get(tensor, 0.0), _or_inf(error))
+        self.tolerance = _larger(self.tolerance, record.tolerance)
+        self.oracle_rows = _smaller(self.oracle_rows, record.oracle_rows)
+        self.peak_bytes = _larger(self.peak_bytes, record.peak_bytes)
+        self.saved_bytes = _larger(self.saved_bytes, record.saved_bytes)
+        self.setup_ms.append(record.setup_ms)
+        self.compile_ms.append(record.compile_ms)
+        if record.energy_mj is not None:
+            self.energy_mj.append(record.energy_mj)
+        if record.sm_clock_mhz is not None:
+            self.sm_clock_mhz.append(record.sm_clock_mhz)
+        if record.warnings:
+            self.warnings.update(dict.fromkeys(record.warnings))
+
+    def row(self) -> dict[str, Any]:
+        """The columns of the Summary that are the cell's own, timings apart."""
+        ranked = self.status == "ok"
+        pairs = sorted(zip(self.order, self.medians, strict=True)) if ranked else []
+        return {
+            "status": self.status,
+            "reason": self.reason,
+            "failed_blocks": self.failed_blocks,
+            "blocks": self.blocks,
+            "samples": self.samples,
+            "marked_share": self.marked / self.samples if self.samples else math.nan,
+            "block_ids": tuple(block for block, _ in pairs),
+            "block_medians_ns": tuple(value for _, value in pairs),
+            "median_ns": median(value for _, value in pairs) if pairs else math.nan,
+            "errors": self.errors,
+            "worst_error": max(self.errors.values(), default=math.nan),
+            "tolerance": self.tolerance,
+            "oracle_rows": self.oracle_rows,
+            "peak_bytes": self.peak_bytes,
+            "saved_bytes": self.saved_bytes,
+            "setup_ms": _median_or_nan(self.setup_ms),
+            "compile_ms": _median_or_nan(self.compile_ms),
+            "energy_mj": _median_or_nan(self.energy_mj),
+            "sm_clock_mhz": _median_or_nan(self.sm_clock_mhz),
+            "warnings": tuple(self.warnings),
+        }
+
+
+def summarise(records: Iterable[Record]) -> pd.DataFrame:
+    """The Summary of records, which may be a stream: none is kept."""
+    cells: dict[tuple[str, Case], _Cell] = {}
+    for record in records:
+        key = record.backend, record.case
+        if key not in cells:
+            cells[key] = _Cell()
+        cells[key].add(record)
+    rows = [{"backend": backend, "case": case, **c.row()} for (backend, case), c in cells.items()]
+    columns = ["backend", "case", *_Cell().row()]
+    return _with_derived(pd.DataFrame(rows, columns=columns))
+
+
+def ranking(summary: pd.DataFrame) -> pd.DataFrame:
+    """Every ranked cell, fastest first within its case, against the fastest of its case.
+
+    Returns:
+        The Summary's ok rows with `rank` from 1, `ratio` (its median over the fastest's),
+        `ratio_low` and `ratio_high` (95% interval of the geometric mean of the ratios within
+        blocks; NaN below 3 shared blocks) and `tie`: whether it cannot be told from the fastest,
+        NA where the interval is unknown.
+    """
+    ok = summary[summary["status"] == "ok"].copy()
+    ok["case_id"] = _case_ids(ok)
+    ok = ok.sort_values(["case_id", "median_ns", "backend"], ignore_index=True)
+    by_case = ok.groupby("case_id", sort=False)
+    ok["rank"] = by_case.cumcount() + 1
+    ok["ratio"] = ok["median_ns"] / by_case["median_ns"].transform("first")
+    long = ok[["case_id", "rank", "block_ids", "block_medians_ns"]].reset_index(names="row")
+    long = long.explode(["block_ids", "block_medians_ns"])
+    best = long.loc[long["rank"] == 1, ["case_id", "block_ids", "block_medians_ns"]]
+    pairs = long.merge(best, on=["case_id", "block_ids"], suffixes=("", "_best"))
+    logs = _log(pairs["block_medians_ns"]) - _log(pairs["block_medians_ns_best"])
+    low, high = log_mean_interval(pairs["row"].to_numpy(dtype=np.int64), logs, len(ok))
+    first = (ok["rank"] == 1).to_numpy()
+    ok["ratio_low"] = np.where(first, 1.0, low)
+    ok["ratio_high"] = np.where(first, 1.0, high)
+    ok["tie"] = (ok["ratio_low"] <= 1).astype("boolean").mask(ok["ratio_low"].isna())
+    return ok
+
+
+def fastest(summary: pd.DataFrame) -> pd.DataFrame:
+    """Who wins each case, and by how much.
+
+    Returns:
+        One row per case of the Summary: `label`, the case's fields, `backend` (None where no
+        backend is correct), `median_ns`, `runner_up` (None where there is no second),
+        `runner_up_ns`, `margin` (runner-up's median over the fastest's) with `margin_low` and
+        `margin_high`, `tie` (NA where the interval is unknown or there is no second) and
+        `contenders`, the number of correct backends.
+    """
+    cases = summary.drop_duplicates(list(CASE_COLUMNS))[["label", *CASE_COLUMNS]]
+    ranks = ranking(summary)
+    first = ranks.loc[ranks["rank"] == 1, [*CASE_COLUMNS, "backend", "median_ns"]]
+    second = ranks.loc[
+        ranks["rank"] == 2,
+        [*CASE_COLUMNS, "backend", "median_ns", "ratio", "ratio_low", "ratio_high", "tie"],
+    ].rename(
+        columns={
+            "backend": "runner_up",
+            "median_ns": "runner_up_ns",
+            "ratio": "margin",
+            "ratio_low": "margin_low",
+            "ratio_high": "margin_high",
+        }
+    )
+    counts = ranks.groupby(list(CASE_COLUMNS), sort=False).size().rename("contenders")
+    table = cases.merge(first, how="left", on=list(CASE_COLUMNS))
+    table = table.merge(second, how="left", on=list(CASE_COLUMNS))
+    table = table.merge(counts.reset_index(), how="left", on=list(CASE_COLUMNS))
+    table["contenders"] = table["contenders"].fillna(0).astype(int)
+    table["tie"] = table["tie"].astype("boolean")
+    for name in ("backend", "runner_up"):
+        table[name] = table[name].astype(object).where(table[name].notna(), None)
+    return table
+
+
+def correctness(summary: pd.DataFrame) -> pd.DataFrame:
+    """How right each backend is, one row per backend, cell, dtype, precision and device.
+
+    Returns:
+        `cases` checked, `incorrect` among them, `errors` (worst per tensor, inf where not
+        finite), `over` (names of tensors above their own case's bound), `tolerance_low` and
+        `tolerance_high`, `oracle_rows` (fewest batch rows compared, NaN for all) and `verdict`:
+        `pass`, `fail`, or `not checked` where no tensor was compared.
+    """
+    keys = list(CORRECTNESS_COLUMNS)
+    rows = [
+        dict(zip(keys, key, strict=True)) | _correctness_of(group)
+        for key, group in summary.groupby(keys, sort=False)
+    ]
+    columns = ["cases", "incorrect", "errors", "over", "tolerance_low", "tolerance_high"]
+    return pd.DataFrame(rows, columns=[*keys, *columns, "oracle_rows", "verdict"])
+
+
+def geometric_mean(ratios: Iterable[float]) -> float:
+    """The only average of ratios; NaN of none."""
+    logs = [math.log(ratio) for ratio in ratios]
+    return math.exp(math.fsum(logs) / len(logs)) if logs else math.nan
+
+
+def log_mean_interval(groups: NDArray[np.int64], logs: Floats, count: int) -> tuple[Floats, Floats]:
+    """95% interval of exp(mean of logs) in each of `count` groups, t-based.
+
+    Args:
+        groups: which group each value belongs to, 0 to count - 1.
+        logs: the values, logarithms.
+    Returns:
+        low and high [count], NaN for a group of fewer than 3 values.
+    """
+    n = np.bincount(groups, minlength=count).astype(np.float64)
+    known = n >= BLOCKS_FOR_INTERVAL
+    safe = np.where(known, n, BLOCKS_FOR_INTERVAL)
+    mean = np.bincount(groups, weights=logs, minlength=count) / safe
+    squares = np.bincount(groups, weights=(logs - mean[groups]) ** 2, minlength=count)
+    half = stdtrit(safe - 1, (1 + CONFIDENCE) / 2) * np.sqrt(squares / (safe - 1) / safe)
+    low = np.where(known, np.exp(np.where(known, mean - half, 0.0)), np.nan)
+    high = np.where(known, np.exp(np.where(known, mean + half, 0.0)), np.nan)
+    return low, high
+
+
+def _with_derived(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the case's fields, the intervals and what follows from time and problem."""
+    cases = {case: _facts(case) for case in table["case"]}
+    facts = pd.DataFrame([cases[case] for case in table["case"]], columns=_FACTS)
+    table = pd.concat([table.drop(columns="case"), facts], axis=1)
+    counts = np.array([len(blocks) for blocks in table["block_ids"]], dtype=np.int64)
+    groups = np.repeat(np.arange(len(table)), counts)
+    logs = _log(table["block_medians_ns"].explode().dropna())
+    table["low_ns"], table["high_ns"] = log_mean_interval(groups, logs, len(table))
+    ns = table["median_ns"].astype(np.float64)
+    table["sequences_per_s"] = table["batch"] / ns * 1e9
+    table["steps_per_s"] = table["valid_steps"] / ns * 1e9
+    table["step_us"] = ns / table["seq_len"] / 1e3
+    table["tflops"] = table["flops"] / ns / 1e3
+    table["gbytes_per_s"] = table["bytes"] / ns
+    return table[list(_ORDER)]
+
+
+def _facts(case: Case) -> tuple[Any, ...]:
+    problem = case.problem
+    fields = [getattr(problem, name) for name in PROBLEM_COLUMNS]
+    flops, moved = float(problem.flops(case.pass_name)), float(problem.bytes(case.pass_name))
+    where = [case.pass_name, case.launch, case.cache, case.device]
+    return (*fields, *where, case.label(), problem.valid_steps, flops, moved)
+
+
+_FACTS = [*CASE_COLUMNS, "label", "valid_steps", "flops", "bytes"]
+_ORDER = (
+    *("backend", "label", *CASE_COLUMNS, "status", "reason", "failed_blocks"),
+    *("blocks", "samples", "marked_share", "median_ns", "low_ns", "high_ns"),
+    *("block_ids", "block_medians_ns"),
+    *("sequences_per_s", "steps_per_s", "step_us", "tflops", "gbytes_per_s"),
+    *("errors", "worst_error", "tolerance", "oracle_rows", "peak_bytes", "saved_bytes"),
+    *("setup_ms", "compile_ms", "energy_mj", "sm_clock_mhz", "warnings"),
+)
+
+
+def _judged(record: Record) -> tuple[str, str]:
+    """A record's status and reason, its own evidence believed before its word."""
+    if record.status == "ok" and record.tolerance is not None:
+        for tensor, error in record.errors.items():
+            if not _or_inf(error) <= record.tolerance:
+                shown = f"{_or_inf(error):.2g}" if math.isfinite(_or_inf(error)) else "not finite"
+                return "incorrect", f"error of {tensor} is {shown}; bound {record.tolerance:g}"
+    return record.status, record.reason
+
+
+def _correctness_of(group: pd.DataFrame) -> dict[str, Any]:
+    worst: dict[str, float] = {}
+    over: dict[str, None] = {}
+    for errors, tolerance in zip(group["errors"], group["tolerance"], strict=True):
+        for tensor, error in errors.items():
+            worst[tensor] = max(worst.get(tensor, 0.0), error)
+            if not math.isfinite(error) or error > tolerance:
+                over[tensor] = None
+    incorrect = int((group["status"] == "incorrect").sum())
+    passed = "pass" if worst else "not checked"
+    return {
+        "cases": int((group["errors"].map(len) > 0).sum()),
+        "incorrect": incorrect,
+        "errors": worst,
+        "over": tuple(over),
+        "tolerance_low": group["tolerance"].min(),
+        "tolerance_high": group["tolerance"].max(),
+        "oracle_rows": group["oracle_rows"].min(),
+        "verdict": "fail" if incorrect or over else passed,
+    }
+
+
+def _case_ids(table: pd.DataFrame) -> "pd.Series[int]":
+    return table.groupby(list(CASE_COLUMNS), sort=False).ngroup()
+
+
+def _log(values: "pd.Series[Any]") -> Floats:
+    logs: Floats = np.log(values.to_numpy(dtype=np.float64))
+    return logs
+
+
+def _or_inf(error: float | None) -> float:
+    return error if error is not None and math.isfinite(error) else math.inf
+
+
+def _larger(held: float, new: float | None) -> float:
+    if new is None:
+        return held
+    return new if math.isnan(held) else max(held, new)
+
+
+def _smaller(held: float, new: float | None) -> float:
+    if new is None:
+        return held
+    return new if math.isnan(held) else min(held, new)
+
+
+def _median_or_nan(values: list[float]) -> float:
+    return median(values) if values else math.nan
