@@ -66,7 +66,7 @@ def run(
     for index in range(problem.num_layers):
         rows = slice(index * problem.directions, (index + 1) * problem.directions)
         if index and dropout and training:
-            x = torch.nn.functional.dropout(x, dropout, training=True)
+            x = _dropout(x, dropout, lengths)
         x, h_n, c_n = implementation.layer(
             x,
             h0[rows],
@@ -81,3 +81,16 @@ def run(
     h_n = torch.cat([h for h, _ in last_states])
     c_n = None if c0 is None else torch.cat([c for _, c in last_states])
     return x, h_n, c_n
+
+
+def _dropout(x: Tensor, probability: float, lengths: Tensor | None) -> Tensor:
+    """Dropout between layers, drawing the random numbers torch.nn would on a CPU.
+
+    Of a ragged batch only the steps before a sequence's end are drawn for, in packed order.
+    """
+    if lengths is None:
+        return torch.nn.functional.dropout(x, probability)
+    steps = torch.arange(len(x), device=x.device).unsqueeze(1)
+    alive = (steps < lengths.to(x.device)).nonzero(as_tuple=True)
+    dropped = torch.nn.functional.dropout(x[alive], probability)
+    return torch.zeros_like(x).index_put(alive, dropped)

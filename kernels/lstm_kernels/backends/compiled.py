@@ -1,0 +1,105 @@
+"""The textbook step under torch.compile, called once for every step.
+
+Idea: the compiler fuses a step's pointwise operations and writes its backward. The step is
+compiled, not the unrolled sequence, whose compile time grows with T. Source: torch.compile.
+Limits: a compile for every new step shape (B, I, H, dtype, gradients), of some seconds; on a CPU
+it needs a C++ compiler.
+"""
+
+import functools
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from lstm_kernels.gates import State, next_state
+from lstm_kernels.limits import device_limit
+from lstm_kernels.problem import Problem
+from lstm_kernels.stack import Outputs, Weights
+from lstm_kernels.unroll import run_directions, unroll
+
+# Step shapes one process may compile; past it, dynamo raises (fullgraph), it does not run eager.
+MAX_SHAPES = 4096
+
+
+def one_direction(
+    x: Tensor, h: Tensor, c: Tensor | None, weights: Weights, *, cell: str, alive: Tensor | None
+) -> Outputs:
+    """A layer run forward in time (see `lstm_kernels.unroll.OneDirection`)."""
+    compiled = _compiled_step()
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, c, *weights)):
+        # The state needs a gradient from step 1 on: asked for at step 0 too, one compile serves.
+        h, c = _with_gradient(h), None if c is None else _with_gradient(c)
+
+    def step(x_t: Tensor, h: Tensor, c: Tensor | None) -> State:
+        return compiled(cell, x_t, h, c, *weights)
+
+    return unroll(step, x, h, c, alive)
+
+
+def layer(
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    weights: tuple[Weights, ...],
+    *,
+    problem: Problem,
+    lengths: Tensor | None = None,
+) -> Outputs:
+    """One layer, one or both directions, as `lstm_kernels.stack` says."""
+    with _no_recompile_limit():
+        return run_directions(one_direction, x, h0, c0, weights, problem=problem, lengths=lengths)
+
+
+def unsupported(problem: Problem, device: str) -> str | None:
+    """The reason not to run this, or None."""
+    return device_limit(problem, device) or (
+        _compiler_limit() if torch.device(device).type == "cpu" else None
+    )
+
+
+def _step(
+    cell: str,
+    x: Tensor,
+    h: Tensor,
+    c: Tensor | None,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None,
+    b_hh: Tensor | None,
+    w_hr: Tensor | None,
+) -> State:
+    return next_state(cell, linear(x, w_ih, b_ih), linear(h, w_hh, b_hh), h, c, w_hr)
+
+
+@functools.cache
+def _compiled_step() -> Callable[..., State]:
+    return torch.compile(_step, dynamic=False, fullgraph=True)
+
+
+def _no_recompile_limit() -> Any:
+    """A context in which dynamo compiles every new shape."""
+    import torch._dynamo
+
+    return torch._dynamo.config.patch(
+        recompile_limit=MAX_SHAPES, accumulated_recompile_limit=MAX_SHAPES
+    )
+
+
+def _with_gradient(state: Tensor) -> Tensor:
+    return state if state.requires_grad else state.detach().requires_grad_()
+
+
+def _compiler_limit() -> str | None:
+    """The compilers torch.compile looks for on a CPU: $CXX where it is set, else the usual."""
+    usual = "clang++" if sys.platform == "darwin" else "g++"
+    compiler = os.environ.get("CXX", usual)
+    if shutil.which(compiler):
+        return None
+    where = "$CXX names" if "CXX" in os.environ else "it looks for"
+    return f"torch.compile needs a C++ compiler on a CPU; {where} {compiler!r}, which is not there"

@@ -1,0 +1,47 @@
+"""The textbook PyTorch loop: two products a step, then pointwise operations.
+
+Idea: all gates of a step in one product with W_ih and one with W_hh. Source: the equations of
+torch.nn.LSTMCell and its siblings. Limits: every operation is a separate call, so that at small
+sizes the host is the bottleneck.
+"""
+
+from torch import Tensor
+from torch.nn.functional import linear
+
+from lstm_kernels.gates import State, next_state
+from lstm_kernels.limits import device_limit
+from lstm_kernels.problem import Problem
+from lstm_kernels.stack import Outputs, Weights
+from lstm_kernels.unroll import run_directions, unroll
+
+
+def one_direction(
+    x: Tensor, h: Tensor, c: Tensor | None, weights: Weights, *, cell: str, alive: Tensor | None
+) -> Outputs:
+    """A layer run forward in time (see `lstm_kernels.unroll.OneDirection`)."""
+    w_ih, w_hh, b_ih, b_hh, w_hr = weights
+
+    def step(x_t: Tensor, h: Tensor, c: Tensor | None) -> State:
+        from_x = linear(x_t, w_ih, b_ih)
+        from_h = linear(h, w_hh, b_hh)
+        return next_state(cell, from_x, from_h, h, c, w_hr)
+
+    return unroll(step, x, h, c, alive)
+
+
+def layer(
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    weights: tuple[Weights, ...],
+    *,
+    problem: Problem,
+    lengths: Tensor | None = None,
+) -> Outputs:
+    """One layer, one or both directions, as `lstm_kernels.stack` says."""
+    return run_directions(one_direction, x, h0, c0, weights, problem=problem, lengths=lengths)
+
+
+def unsupported(problem: Problem, device: str) -> str | None:
+    """The reason not to run this, or None."""
+    return device_limit(problem, device)

@@ -1,0 +1,52 @@
+"""One product for every gate: 2*G small products a step, the bottom rung of the ladder.
+
+Idea: what a reader of the equations writes first. Source: the first row of NVIDIA's "Optimizing
+Recurrent Neural Networks in cuDNN 5". Limits: speed.
+"""
+
+from torch import Tensor
+from torch.nn.functional import linear
+
+from lstm_kernels.gates import State, activate, add_gates
+from lstm_kernels.limits import device_limit
+from lstm_kernels.problem import CELLS, Problem
+from lstm_kernels.stack import Outputs, Weights
+from lstm_kernels.unroll import run_directions, unroll
+
+
+def one_direction(
+    x: Tensor, h: Tensor, c: Tensor | None, weights: Weights, *, cell: str, alive: Tensor | None
+) -> Outputs:
+    """A layer run forward in time (see `lstm_kernels.unroll.OneDirection`)."""
+    ih = _by_gate(weights.w_ih, weights.b_ih, CELLS[cell].gates)
+    hh = _by_gate(weights.w_hh, weights.b_hh, CELLS[cell].gates)
+
+    def step(x_t: Tensor, h: Tensor, c: Tensor | None) -> State:
+        from_x = [linear(x_t, w, b) for w, b in ih]
+        from_h = [linear(h, w, b) for w, b in hh]
+        return activate(cell, add_gates(cell, from_x, from_h), h, c, weights.w_hr)
+
+    return unroll(step, x, h, c, alive)
+
+
+def layer(
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    weights: tuple[Weights, ...],
+    *,
+    problem: Problem,
+    lengths: Tensor | None = None,
+) -> Outputs:
+    """One layer, one or both directions, as `lstm_kernels.stack` says."""
+    return run_directions(one_direction, x, h0, c0, weights, problem=problem, lengths=lengths)
+
+
+def unsupported(problem: Problem, device: str) -> str | None:
+    """The reason not to run this, or None."""
+    return device_limit(problem, device)
+
+
+def _by_gate(w: Tensor, b: Tensor | None, gates: int) -> list[tuple[Tensor, Tensor | None]]:
+    biases = [None] * gates if b is None else b.chunk(gates)
+    return list(zip(w.chunk(gates), biases, strict=True))

@@ -1,0 +1,36 @@
+"""torch.nn's recurrent functions with cuDNN off: PyTorch's own native path.
+
+On CUDA this is a product and a fused pointwise kernel a step. On a CPU it is whatever PyTorch
+takes there, oneDNN for an LSTM without projection included: there is no cuDNN to switch off.
+Limits: a sequence without steps cannot be packed.
+"""
+
+from torch import Tensor
+
+from lstm_kernels.limits import device_limit
+from lstm_kernels.problem import Problem
+from lstm_kernels.stack import Outputs, Weights
+from lstm_kernels.torch_native import cudnn_enabled, packing_limit, run_native
+
+
+def stack(
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    weights: tuple[Weights, ...],
+    *,
+    problem: Problem,
+    lengths: Tensor | None = None,
+    dropout: float = 0.0,
+    training: bool = False,
+) -> Outputs:
+    """All layers and directions, as `lstm_kernels.stack` says."""
+    with cudnn_enabled(False):
+        return run_native(
+            x, h0, c0, weights, problem=problem, lengths=lengths, dropout=dropout, training=training
+        )
+
+
+def unsupported(problem: Problem, device: str) -> str | None:
+    """The reason not to run this, or None."""
+    return device_limit(problem, device) or packing_limit(problem)

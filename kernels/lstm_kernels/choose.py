@@ -1,0 +1,66 @@
+"""Which backend runs a problem: the one that was named, or PyTorch's own where none was."""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lstm_kernels import registry
+from lstm_kernels.names import check_name
+from lstm_kernels.problem import Problem
+from lstm_kernels.stack import Unsupported
+
+AUTO = "auto"
+
+
+class Choice(NamedTuple):
+    """A backend and what holds its `layer` or `stack`."""
+
+    name: str
+    implementation: Any
+
+
+def check_backend(name: str) -> str:
+    """Return the name if a backend, or `auto`, has it.
+
+    Raises:
+        ValueError: unknown, with the nearest known name.
+    """
+    return check_name("backend", name, (*registry.backends(), AUTO))
+
+
+def choose(name: str, problem: Problem, device: torch.device) -> Choice:
+    """The backend of that name; for `auto` PyTorch's own, as nothing has been measured.
+
+    `auto` takes `cudnn` on CUDA where cuDNN would run, else `aten`.
+
+    Raises:
+        Unsupported: with the reason the backend gives.
+    """
+    pytorch = ("cudnn", "aten") if device.type == "cuda" else ("aten",)
+    for candidate in pytorch if name == AUTO else (name,):
+        implementation = registry.load(candidate)
+        reason = implementation.unsupported(problem, str(device))
+        if reason is None:
+            return Choice(candidate, implementation)
+    raise Unsupported(f"backend {candidate!r}: {reason}")
+
+
+@lru_cache(maxsize=1024)
+def problem_of(**fields: Any) -> Problem:
+    """`Problem(**fields)`, made once for the same fields: a module asks at every call."""
+    return Problem(**fields)
+
+
+def number_format(x: Tensor) -> dict[str, str]:
+    """The problem's dtype and precision for this input.
+
+    Float32 products on CUDA are `tf32` where `torch.set_float32_matmul_precision` allows it.
+    """
+    relaxed = x.is_cuda and x.dtype is torch.float32
+    relaxed = relaxed and torch.get_float32_matmul_precision() != "highest"
+    return {
+        "dtype": str(x.dtype).removeprefix("torch."),
+        "precision": "tf32" if relaxed else "ieee",
+    }

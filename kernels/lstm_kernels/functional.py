@@ -1,0 +1,138 @@
+"""One layer, one direction, on a backend of choice: `lstm`, `gru`, `rnn_tanh`, `rnn_relu`."""
+
+from torch import Tensor
+
+from lstm_kernels.choose import AUTO, check_backend, choose, number_format, problem_of
+from lstm_kernels.problem import CELLS
+from lstm_kernels.stack import Outputs, Weights, run
+
+
+def lstm(
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+    *,
+    backend: str = AUTO,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run one LSTM layer over a sequence.
+
+    Args:
+        x: [T, B, I].
+        h0, c0: [B, H], the state before step 0; not modified.
+        w_ih: [4H, I], w_hh: [4H, H], gates i, f, g, o.
+        b_ih, b_hh: [4H], both or neither.
+    Returns:
+        y [T, B, H], h_n and c_n [B, H].
+    Raises:
+        ValueError: a shape or dtype does not fit, or the backend is unknown.
+        Unsupported: with the reason the backend gives.
+    """
+    y, h_n, c_n = _one_layer("lstm", x, h0, c0, Weights(w_ih, w_hh, b_ih, b_hh), backend)
+    assert c_n is not None
+    return y, h_n[0], c_n[0]
+
+
+def gru(
+    x: Tensor,
+    h0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+    *,
+    backend: str = AUTO,
+) -> tuple[Tensor, Tensor]:
+    """Run one GRU layer: as `lstm`, without c, gates r, z, n in w_ih [3H, I] and w_hh [3H, H]."""
+    y, h_n, _ = _one_layer("gru", x, h0, None, Weights(w_ih, w_hh, b_ih, b_hh), backend)
+    return y, h_n[0]
+
+
+def rnn_tanh(
+    x: Tensor,
+    h0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+    *,
+    backend: str = AUTO,
+) -> tuple[Tensor, Tensor]:
+    """Run one plain layer, h = tanh(...): as `lstm`, without c, w_ih [H, I] and w_hh [H, H]."""
+    y, h_n, _ = _one_layer("rnn_tanh", x, h0, None, Weights(w_ih, w_hh, b_ih, b_hh), backend)
+    return y, h_n[0]
+
+
+def rnn_relu(
+    x: Tensor,
+    h0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+    *,
+    backend: str = AUTO,
+) -> tuple[Tensor, Tensor]:
+    """Run one plain layer, h = relu(...): as `lstm`, without c, w_ih [H, I] and w_hh [H, H]."""
+    y, h_n, _ = _one_layer("rnn_relu", x, h0, None, Weights(w_ih, w_hh, b_ih, b_hh), backend)
+    return y, h_n[0]
+
+
+def _one_layer(
+    cell: str, x: Tensor, h0: Tensor, c0: Tensor | None, weights: Weights, backend: str
+) -> Outputs:
+    check_backend(backend)
+    _check(cell, x, h0, c0, weights)
+    T, B, input_size = x.shape
+    problem = problem_of(
+        cell=cell,
+        seq_len=T,
+        batch=B,
+        input_size=input_size,
+        hidden_size=weights.w_hh.shape[1],
+        bias=weights.b_ih is not None,
+        **number_format(x),
+    )
+    choice = choose(backend, problem, x.device)
+    return run(
+        choice.implementation,
+        x.contiguous(),
+        h0.unsqueeze(0),
+        None if c0 is None else c0.unsqueeze(0),
+        (weights,),
+        problem=problem,
+    )
+
+
+def _check(cell: str, x: Tensor, h0: Tensor, c0: Tensor | None, weights: Weights) -> None:
+    if x.dim() != 3 or weights.w_hh.dim() != 2:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)} and w_hh {tuple(weights.w_hh.shape)}; "
+            "expected [T, B, I] and [G*H, H]"
+        )
+    if (weights.b_ih is None) != (weights.b_hh is None):
+        raise ValueError("one of b_ih and b_hh is given without the other; give both or neither")
+    _, B, input_size = x.shape
+    H = weights.w_hh.shape[1]
+    rows = CELLS[cell].gates * H
+    expected = {
+        "h0": (h0, (B, H)),
+        "c0": (c0, (B, H)),
+        "w_ih": (weights.w_ih, (rows, input_size)),
+        "w_hh": (weights.w_hh, (rows, H)),
+        "b_ih": (weights.b_ih, (rows,)),
+        "b_hh": (weights.b_hh, (rows,)),
+    }
+    for name, (tensor, shape) in expected.items():
+        if tensor is None:
+            continue
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {shape}")
+        if (tensor.dtype, tensor.device) != (x.dtype, x.device):
+            raise ValueError(
+                f"{name} is {tensor.dtype} on {tensor.device}; "
+                f"expected x's, {x.dtype} on {x.device}"
+            )

@@ -1,0 +1,194 @@
+"""`LSTM`, `GRU` and `RNN`: torch.nn's modules with a choice of backend.
+
+Construction, parameters, state_dict and printing are torch.nn's own; `forward` is this module's.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from lstm_kernels.choose import AUTO, check_backend, choose, number_format, problem_of
+from lstm_kernels.stack import Outputs, Weights, run
+
+State = Tensor | tuple[Tensor, Tensor]
+
+
+class _OnBackend(torch.nn.RNNBase):
+    """What the three modules share: it goes before one of torch.nn's among the bases."""
+
+    backend: str
+    _chosen: str | None
+
+    def __init__(self, *args: Any, backend: str = AUTO, **kwargs: Any) -> None:
+        check_backend(backend)
+        super().__init__(*args, **kwargs)
+        self.backend = backend
+        self._chosen = None
+
+    @property
+    def chosen_backend(self) -> str | None:
+        """The backend the last forward ran on; None before the first."""
+        return self._chosen
+
+    def extra_repr(self) -> str:
+        """torch.nn's, and the backend."""
+        return f"{super().extra_repr()}, backend={self.backend!r}"
+
+    def forward(
+        self, input: Tensor | PackedSequence, hx: State | None = None
+    ) -> tuple[Tensor | PackedSequence, State]:
+        """As torch.nn's: input padded, unbatched or packed; hx h, or (h, c) for an LSTM.
+
+        Raises:
+            Unsupported: with the reason the backend gives.
+            The exceptions of torch.nn's forward, for the same mistakes.
+        """
+        self._update_flat_weights()
+        if isinstance(input, PackedSequence):
+            return self._forward_packed(input, hx)
+        if input.dim() not in (2, 3):
+            raise ValueError(f"expected an input of 2 or 3 dimensions, got {input.dim()}")
+        if 0 in input.shape[:-1]:
+            # No steps or no sequences: nothing to choose a backend for. torch.nn refuses the
+            # first and knows the shapes of the second.
+            return super().forward(input, hx)  # type: ignore[no-any-return]
+        return self._forward_padded(input, hx)
+
+    def _forward_padded(self, input: Tensor, hx: State | None) -> tuple[Tensor, State]:
+        batched = input.dim() == 3
+        batch_dim = 0 if self.batch_first else 1
+        if not batched:
+            input = input.unsqueeze(batch_dim)
+        hx = self._zeros(input, input.shape[batch_dim]) if hx is None else _batched(hx, batched)
+        self.check_forward_args(input, hx, None)  # type: ignore[arg-type]
+        x = input.transpose(0, 1) if self.batch_first else input
+        y, *states = self._run(x, hx)
+        if self.batch_first:
+            y = y.transpose(0, 1)
+        if not batched:
+            y = y.squeeze(batch_dim)
+            states = [state if state is None else state.squeeze(1) for state in states]
+        return y, _joined(states)
+
+    def _forward_packed(
+        self, input: PackedSequence, hx: State | None
+    ) -> tuple[PackedSequence, State]:
+        data, batch_sizes, order, back = input
+        if hx is None:
+            hx = self._zeros(data, int(batch_sizes[0]))
+        else:
+            hx = self.permute_hidden(hx, order)  # type: ignore[arg-type]
+        self.check_forward_args(data, hx, batch_sizes)  # type: ignore[arg-type]
+        x, lengths = pad_packed_sequence(PackedSequence(data, batch_sizes))
+        y, *states = self._run(x, hx, lengths)
+        packed = pack_padded_sequence(y, lengths)
+        result = PackedSequence(packed.data, batch_sizes, order, back)
+        return result, self.permute_hidden(_joined(states), back)  # type: ignore[arg-type]
+
+    def _run(self, x: Tensor, hx: State, lengths: Tensor | None = None) -> Outputs:
+        """One call of a backend.
+
+        Args:
+            x: [T, B, I]; hx: h [L*D, B, S], or (h, c) with c [L*D, B, H].
+            lengths: [B], on the CPU, or None where all are T.
+        """
+        h0, c0 = hx if isinstance(hx, tuple) else (hx, None)
+        _check_alike(x, h0, c0)
+        T, B, _ = x.shape
+        if lengths is not None and int(lengths.min()) == T:
+            lengths = None
+        problem = problem_of(
+            cell=self.mode.lower(),
+            seq_len=T,
+            batch=B,
+            input_size=self.input_size,
+            hidden_size=self.hidden_size,
+            num_layers=self.num_layers,
+            bidirectional=self.bidirectional,
+            bias=self.bias,
+            proj_size=self.proj_size,
+            # A name has no room for B lengths; of a packed batch this much is known.
+            lengths="full" if lengths is None else f"uniform:1:{T}",
+            **number_format(x),
+        )
+        choice = choose(self.backend, problem, x.device)
+        self._chosen = choice.name
+        return run(
+            choice.implementation,
+            x.contiguous(),
+            h0.contiguous(),
+            None if c0 is None else c0.contiguous(),
+            self._weights(),
+            problem=problem,
+            lengths=lengths,
+            dropout=self.dropout,
+            training=self.training,
+        )
+
+    def _weights(self) -> tuple[Weights, ...]:
+        found = []
+        for names in self._all_weights:
+            # From weight_ih_l0 and bias_hh_l1_reverse to w_ih and b_hh.
+            parts = [name.split("_") for name in names]
+            fields = [f"{kind[0]}_{matrix}" for kind, matrix, *_ in parts]
+            tensors = [getattr(self, name) for name in names]
+            found.append(Weights(**dict(zip(fields, tensors, strict=True))))
+        return tuple(found)
+
+    def _zeros(self, input: Tensor, batch: int) -> State:
+        rows = self.num_layers * (2 if self.bidirectional else 1)
+        h = input.new_zeros(rows, batch, self.proj_size or self.hidden_size)
+        return (h, input.new_zeros(rows, batch, self.hidden_size)) if self.mode == "LSTM" else h
+
+
+class LSTM(_OnBackend, torch.nn.LSTM):  # type: ignore[misc] # torch.nn's forward is overloaded
+    """torch.nn.LSTM on a backend of choice.
+
+    Args:
+        torch.nn.LSTM's, and
+        backend: a name of `lstm_kernels.backends()`, or "auto", which takes PyTorch's own
+            implementation until something was measured.
+    Raises:
+        ValueError: the backend is unknown; torch.nn's errors for torch.nn's arguments.
+    """
+
+
+class GRU(_OnBackend, torch.nn.GRU):  # type: ignore[misc] # as for LSTM
+    """torch.nn.GRU on a backend of choice; arguments as for `LSTM`."""
+
+
+class RNN(_OnBackend, torch.nn.RNN):  # type: ignore[misc] # as for LSTM
+    """torch.nn.RNN, of either nonlinearity, on a backend of choice; arguments as for `LSTM`."""
+
+
+def _batched(hx: State, batched: bool) -> State:
+    """The states with a batch dimension, whether the input had one or not."""
+    expected = 3 if batched else 2
+    states = hx if isinstance(hx, tuple) else (hx,)
+    for state in states:
+        if state.dim() != expected:
+            raise RuntimeError(
+                f"expected states of {expected} dimensions, as many as the input has, "
+                f"got {state.dim()}"
+            )
+    if batched:
+        return hx
+    return _joined([state.unsqueeze(1) for state in states])
+
+
+def _joined(states: list[Tensor | None]) -> State:
+    """h, or (h, c), from a list that may end in None."""
+    h, c = (*states, None)[:2]
+    assert h is not None
+    return h if c is None else (h, c)
+
+
+def _check_alike(x: Tensor, h0: Tensor, c0: Tensor | None) -> None:
+    for state in (h0, c0):
+        if state is not None and (state.dtype, state.device) != (x.dtype, x.device):
+            raise RuntimeError(
+                f"a state is {state.dtype} on {state.device}; "
+                f"expected the input's, {x.dtype} on {x.device}"
+            )
