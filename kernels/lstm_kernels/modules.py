@@ -46,6 +46,8 @@ class _OnBackend(torch.nn.RNNBase):
             The exceptions of torch.nn's forward, for the same mistakes.
         """
         self._update_flat_weights()
+        if self.mode == "LSTM" and hx is not None:
+            hx = (hx[0], hx[1])  # a list will do, as it does for torch.nn
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx)
         if input.dim() not in (2, 3):
@@ -61,7 +63,9 @@ class _OnBackend(torch.nn.RNNBase):
         batch_dim = 0 if self.batch_first else 1
         if not batched:
             input = input.unsqueeze(batch_dim)
-        hx = self._zeros(input, input.shape[batch_dim]) if hx is None else _batched(hx, batched)
+        hx = (
+            self._zeros(input, input.shape[batch_dim]) if hx is None else self._batched(hx, batched)
+        )
         self.check_forward_args(input, hx, None)  # type: ignore[arg-type]
         x = input.transpose(0, 1) if self.batch_first else input
         y, *states = self._run(x, hx)
@@ -128,14 +132,25 @@ class _OnBackend(torch.nn.RNNBase):
         )
 
     def _weights(self) -> tuple[Weights, ...]:
+        flat = self._flat_weights
+        size = len(self._all_weights[0])
         found = []
-        for names in self._all_weights:
-            # From weight_ih_l0 and bias_hh_l1_reverse to w_ih and b_hh.
-            parts = [name.split("_") for name in names]
-            fields = [f"{kind[0]}_{matrix}" for kind, matrix, *_ in parts]
-            tensors = [getattr(self, name) for name in names]
-            found.append(Weights(**dict(zip(fields, tensors, strict=True))))
+        for start in range(0, len(flat), size):
+            tensors = list(flat[start : start + size])
+            w_hr = tensors.pop() if self.proj_size else None
+            no_bias = [] if self.bias else [None, None]
+            found.append(Weights._make([*tensors, *no_bias, w_hr]))
         return tuple(found)
+
+    def _batched(self, hx: State, batched: bool) -> State:
+        """The states with a batch dimension, whether the input had one or not."""
+        states = hx if self.mode == "LSTM" else (hx,)
+        found = [state.dim() for state in states]  # type: ignore[union-attr]
+        if set(found) != {3 if batched else 2}:
+            raise RuntimeError(f"expected states of as many dimensions as the input, got {found}")
+        if batched:
+            return hx
+        return _joined([state.unsqueeze(1) for state in states])  # type: ignore[union-attr]
 
     def _zeros(self, input: Tensor, batch: int) -> State:
         rows = self.num_layers * (2 if self.bidirectional else 1)
@@ -161,21 +176,6 @@ class GRU(_OnBackend, torch.nn.GRU):  # type: ignore[misc] # as for LSTM
 
 class RNN(_OnBackend, torch.nn.RNN):  # type: ignore[misc] # as for LSTM
     """torch.nn.RNN, of either nonlinearity, on a backend of choice; arguments as for `LSTM`."""
-
-
-def _batched(hx: State, batched: bool) -> State:
-    """The states with a batch dimension, whether the input had one or not."""
-    expected = 3 if batched else 2
-    states = hx if isinstance(hx, tuple) else (hx,)
-    for state in states:
-        if state.dim() != expected:
-            raise RuntimeError(
-                f"expected states of {expected} dimensions, as many as the input has, "
-                f"got {state.dim()}"
-            )
-    if batched:
-        return hx
-    return _joined([state.unsqueeze(1) for state in states])
 
 
 def _joined(states: list[Tensor | None]) -> State:

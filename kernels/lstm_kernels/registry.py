@@ -136,8 +136,16 @@ def _from_entry_points() -> dict[str, Backend]:
         _entry_points = {}
         for point in entry_points(group=ENTRY_POINT_GROUP):
             for backend in _load_entry_point(point):
-                _entry_points[backend.name] = backend
+                _add_entry_point(point, backend, _entry_points)
     return _entry_points
+
+
+def _add_entry_point(point: EntryPoint, backend: Backend, found: dict[str, Backend]) -> None:
+    """Keep a stranger's backend, unless its name would hide another's."""
+    if backend.name in found or backend.name in {built_in.name for built_in in BUILT_IN}:
+        _unavailable[point.value] = f"the name {backend.name!r} is taken"
+    else:
+        found[backend.name] = backend
 
 
 def _load_entry_point(point: EntryPoint) -> tuple[Backend, ...]:
