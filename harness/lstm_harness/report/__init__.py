@@ -1,0 +1,39 @@
+"""Runs to one HTML file that needs no network.
+
+    text      numbers and names, as a reader sees them and a parser cannot mistake them
+    marks     the fixed colour and symbol of each backend
+    figures   a Summary to what is drawn: the map of winners and the curves
+    tables    a Summary and a manifest to what is listed
+    page      all of it into the template
+
+Only this package imports plotly and jinja2.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lstm_harness.errors import UserError
+from lstm_harness.report.page import render
+from lstm_harness.store import Run
+
+__all__ = ["render", "write"]
+
+
+def write(runs: Sequence[Run], out: Path) -> Path:
+    """Write the report of one run, or of several side by side, and return its path.
+
+    Raises:
+        UserError: no run given, or `out` cannot be written.
+    """
+    if not runs:
+        raise UserError("a report needs a run; give the folder that lstm-bench run made")
+    if out.is_dir():
+        raise UserError(f"{out} is a folder; give the report's file name with -o")
+    page = render(runs)
+    fresh = out.with_name(out.name + ".new")
+    try:
+        fresh.write_text(page, encoding="utf-8")
+        fresh.replace(out)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}; give another -o") from None
+    return out

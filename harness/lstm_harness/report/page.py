@@ -1,0 +1,165 @@
+"""A report's page: what the template shows, put together."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from lstm_harness import analyse
+from lstm_harness.case import PASS_MEANING
+from lstm_harness.report import figures, tables, text
+from lstm_harness.report.marks import mark, ordered
+from lstm_harness.store import Run
+
+
+def render(runs: Sequence[Run]) -> str:
+    """The HTML of one run's report, or of several side by side."""
+    labels = run_labels(runs)
+    summaries = [analyse.summarise(run.records) for run in runs]
+    together = _together(summaries, labels)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("lstm_harness.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("page.html").render(
+        **_assets(), **_content(runs, labels, summaries, together)
+    )
+    # A lone surrogate in a name has no UTF-8.
+    return page.encode("utf-8", "replace").decode()
+
+
+def run_labels(runs: Sequence[Run]) -> list[str]:
+    """A name for each run, its id added where two share a label, a number where that fails."""
+    names = [str(run.manifest.get("label") or run.manifest.get("id") or "run") for run in runs]
+    ids = [str(run.manifest.get("id", "")) for run in runs]
+    names = [f"{n} {i}" if names.count(n) > 1 else n for n, i in zip(names, ids, strict=True)]
+    twice = len(set(names)) < len(names)
+    return [f"{n} #{i}" if twice else n for i, n in enumerate(names, start=1)]
+
+
+def _together(summaries: Sequence[pd.DataFrame], labels: Sequence[str]) -> pd.DataFrame:
+    """All summaries in one frame; `run` tells them apart where there are several."""
+    if len(summaries) == 1:
+        return summaries[0]
+    tagged = [s.assign(run=label) for s, label in zip(summaries, labels, strict=True)]
+    return pd.concat(tagged, ignore_index=True)
+
+
+def _content(
+    runs: Sequence[Run],
+    labels: Sequence[str],
+    summaries: Sequence[pd.DataFrame],
+    together: pd.DataFrame,
+) -> dict[str, Any]:
+    backends = ordered(together["backend"])
+    switches = figures.axes(together)
+    rows = tables.all_rows(together)
+    payload = {
+        "backends": [
+            {"name": name, "short": text.shorten(name, 28), **vars(mark(name))} for name in backends
+        ],
+        "axes": [{"name": a.name, "values": [_shown(v) for v in a.values]} for a in switches],
+        "slices": figures.slices(together, backends),
+        "table": rows,
+    }
+    return {
+        "title": ", ".join(text.shorten(label) for label in labels),
+        "several": len(runs) > 1,
+        "heads": [_head(run, label) for run, label in zip(runs, labels, strict=True)],
+        "answer": _overall(summaries),
+        "axes": [(a.name, a.label, [_shown(v) for v in a.values]) for a in switches],
+        "payload": text.json_for_script(payload),
+        "measured": bool((together["status"] == "ok").any()),
+        "trust": tables.correctness(together),
+        "refusals": tables.refusals(runs, labels, summaries),
+        "facts": tables.environments(runs),
+        "plans": [tables.plan_facts(run, label) for run, label in zip(runs, labels, strict=True)],
+        "labels": labels,
+        "fixed": rows["fixed"],
+        "passes": [(p, m) for p, m in PASS_MEANING.items() if (together["pass"] == p).any()],
+    }
+
+
+def _head(run: Run, label: str) -> dict[str, Any]:
+    """What is said of one run at the top of the page."""
+    environment = run.manifest.get("environment") or {}
+    gpu, cpu = environment.get("gpu"), environment.get("cpu")
+    device = next((d for d in (gpu, cpu) if isinstance(d, dict)), {})
+    where = device.get("name") or device.get("model") or "unknown device"
+    versions = [f"{n} {environment[n]}" for n in ("torch", "triton", "numba") if environment.get(n)]
+    return {
+        "label": label,
+        "where": str(where),
+        "host": str(environment.get("host") or ""),
+        "versions": ", ".join(versions),
+        "start": str(run.manifest.get("start") or ""),
+        "command": tables.command(run),
+        "absent": tables.absent(run),
+        "notes": notes(run),
+    }
+
+
+def notes(run: Run) -> list[str]:
+    """What a reader must know before believing a run."""
+    plan = run.manifest.get("plan") or {}
+    planned, found = plan.get("planned_records"), len(run.records)
+    said = []
+    if isinstance(planned, int) and found < planned:
+        said.append(f"Incomplete: {found:,} of {planned:,} planned records.")
+    elif not found:
+        said.append("No record in this run.")
+    if run.torn:
+        said.append("The last record was cut off while it was written, and is left out.")
+    git = (run.manifest.get("environment") or {}).get("git")
+    if isinstance(git, dict) and git.get("dirty"):
+        said.append("Measured on a working tree with uncommitted changes.")
+    marked = sum(len(record.marked) for record in run.records)
+    samples = sum(len(record.samples_ns) for record in run.records)
+    if marked:
+        share = f"{marked / samples:.1%}"
+        said.append(f"{share} of the samples were taken in a disturbed spell; they are kept.")
+    return said
+
+
+def _overall(summaries: Sequence[pd.DataFrame]) -> str:
+    """The page's first sentence, over every case of every run."""
+    won = pd.concat([analyse.fastest(summary) for summary in summaries], ignore_index=True)
+    return figures.map_answer(won) if len(won) else "Nothing was measured."
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _assets() -> dict[str, Any]:
+    """Scripts and style, and the policy that lets these scripts run and no other."""
+    static = files("lstm_harness.report") / "static"
+    script = (static / "page.js").read_text(encoding="utf-8")
+    style = (static / "page.css").read_text(encoding="utf-8")
+    plotly = get_plotlyjs()
+    allowed = " ".join(_source_hash(code) for code in (plotly, script))
+    policy = (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
+    )
+    # All four are files of this package and of plotly, never of a run.
+    return {
+        "plotly": Markup(plotly),  # noqa: S704
+        "script": Markup(script),  # noqa: S704
+        "style": Markup(style),  # noqa: S704
+        "policy": policy,
+    }
+
+
+def _source_hash(code: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
