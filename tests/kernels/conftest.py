@@ -1,0 +1,163 @@
+"""What the kernel tests share: every CPU backend of the registry, and how two results are compared."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+
+import lstm_kernels as lk
+from lstm_kernels import registry
+from lstm_kernels.stack import Weights
+
+CPU_BACKENDS = [b.name for b in registry.registered().values() if "cpu" in b.devices]
+CELLS = list(lk.CELLS)
+MODULES = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
+
+Results = dict[str, Tensor]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        metafunc.parametrize("backend", CPU_BACKENDS, indirect=True)
+    if "cell" in metafunc.fixturenames:
+        metafunc.parametrize("cell", CELLS)
+
+
+@pytest.fixture(autouse=True)
+def _repeatable() -> Iterator[None]:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        # torch.nn says so itself, of the same module it is compared with.
+        warnings.filterwarnings("ignore", message="LSTM with projections is not supported")
+        yield
+
+
+@pytest.fixture
+def skip_where_refused() -> Callable[[str, lk.Problem], None]:
+    """Skip, with the backend's own reason, where it refuses the problem."""
+
+    def check(backend: str, problem: lk.Problem) -> None:
+        reason = registry.load(backend).unsupported(problem, "cpu")
+        if reason is not None:
+            pytest.skip(f"{backend}: {reason}")
+
+    return check
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest, skip_where_refused: Any) -> str:
+    """Every CPU backend that runs at all on this machine."""
+    name: str = request.param
+    skip_where_refused(name, lk.Problem("lstm", seq_len=2, batch=2, input_size=2, hidden_size=2))
+    return name
+
+
+@pytest.fixture
+def make_pair() -> Callable[..., tuple[torch.nn.RNNBase, torch.nn.RNNBase]]:
+    """torch.nn's module for a cell, and ours on a backend with the same parameters."""
+
+    def make(
+        cell: str, backend: str, *sizes: int, **settings: Any
+    ) -> tuple[torch.nn.RNNBase, torch.nn.RNNBase]:
+        if cell == "rnn_relu":
+            settings["nonlinearity"] = "relu"
+        theirs = getattr(torch.nn, MODULES[cell])(*sizes, **settings)
+        ours = getattr(lk, MODULES[cell])(*sizes, **settings, backend=backend)
+        ours.load_state_dict(theirs.state_dict())
+        return theirs, ours
+
+    return make
+
+
+@pytest.fixture
+def run_module() -> Callable[..., Results]:
+    """Outputs, last states and every gradient of a module, by name.
+
+    The loss weighs every output element differently, so that no gradient error cancels.
+    """
+
+    def run(
+        module: torch.nn.RNNBase, x: Tensor, states: tuple[Tensor, ...], lengths: Tensor | None
+    ) -> Results:
+        x = x.clone().requires_grad_()
+        states = tuple(state.clone().requires_grad_() for state in states)
+        module.zero_grad()
+        packed = lengths is not None
+        inputs = (
+            pack_padded_sequence(x, lengths, module.batch_first, enforce_sorted=False)
+            if packed
+            else x
+        )
+        y, last = module(inputs, states if len(states) == 2 else states[0])
+        if isinstance(y, PackedSequence):
+            y = y.data
+        last = last if isinstance(last, tuple) else (last,)
+        _weighed(y, *last).backward()
+        results = {"y": y, "h_n": last[0], "d_x": x.grad, "d_h0": states[0].grad}
+        if len(last) == 2:
+            results |= {"c_n": last[1], "d_c0": states[1].grad}
+        return results | {f"d_{name}": p.grad for name, p in module.named_parameters()}
+
+    return run
+
+
+@pytest.fixture
+def assert_same() -> Callable[..., None]:
+    """Every tensor within a relative L2 error; a missing one, a shape or a NaN fails too."""
+
+    def check(got: Results, expected: Results, bound: float = 1e-5) -> None:
+        assert got.keys() == expected.keys()
+        errors = {}
+        for name, tensor in expected.items():
+            assert got[name].shape == tensor.shape, name
+            # A gradient of one element may be a sum that nearly cancels: 1e-3 of terms near 1,
+            # which float32 cannot hold to 1e-5 of itself, torch.nn's own included.
+            size = max(float(tensor.detach().double().norm()), 0.1)
+            difference = (got[name].detach().double() - tensor.detach().double()).norm()
+            errors[name] = float(difference) / size
+        wrong = {name: error for name, error in errors.items() if not error <= bound}
+        assert not wrong, f"relative errors over {bound}: {wrong}"
+
+    return check
+
+
+@pytest.fixture
+def make_layer() -> Callable[..., tuple[lk.Problem, dict[str, Any]]]:
+    """A problem and random arguments for `stack.run`: the level below the modules."""
+
+    def make(cell: str, **fields: Any) -> tuple[lk.Problem, dict[str, Any]]:
+        sizes = {"seq_len": 6, "batch": 4, "input_size": 3, "hidden_size": 5} | fields
+        problem = lk.Problem(cell, **{"dtype": "float64"} | sizes)
+        dtype = getattr(torch, problem.dtype)
+
+        def draw(*shape: int) -> Tensor:
+            return (torch.randn(shape, dtype=dtype) * 0.5).requires_grad_()
+
+        weights = []
+        for index in range(problem.num_layers):
+            one = problem.layer(index)
+            rows, S = one.gates * one.hidden_size, one.state_size
+            for _ in range(one.directions):
+                biases = (draw(rows), draw(rows)) if one.bias else (None, None)
+                w_hr = draw(S, one.hidden_size) if one.proj_size else None
+                weights.append(Weights(draw(rows, one.input_size), draw(rows, S), *biases, w_hr))
+        states = problem.num_layers * problem.directions
+        h0 = draw(states, problem.batch, problem.state_size)
+        c0 = draw(states, problem.batch, problem.hidden_size) if problem.has_cell_state else None
+        x = draw(problem.seq_len, problem.batch, problem.input_size)
+        return problem, {"x": x, "h0": h0, "c0": c0, "weights": tuple(weights)}
+
+    return make
+
+
+def _weighed(*outputs: Tensor) -> Tensor:
+    total = torch.zeros((), dtype=outputs[0].dtype)
+    for output in outputs:
+        weight = torch.linspace(-1, 1.5, output.numel(), dtype=output.dtype)
+        total = total + (output * weight.view_as(output)).sum()
+    return total
