@@ -8,7 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lstm_kernels.problem import CELLS, DTYPE_BYTES, PASSES, PRECISIONS, Problem
-from lstm_kernels.registry import Backend, backends
+from lstm_kernels.registry import Backend
+from lstm_kernels.registry import backends as _backends
 
 if TYPE_CHECKING:
     from lstm_kernels.functional import gru, lstm, rnn_relu, rnn_tanh
@@ -45,6 +46,11 @@ _HOME = {
     "Unsupported": "stack",
     "Weights": "stack",
 }
+
+# The folder `backends` would take the function's name when its first module is imported: so it
+# is imported before the name is given.
+import_module("lstm_kernels.backends")
+backends = _backends
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What the kernel tests share: every CPU backend of the registry, and how two results are compared."""
+"""What the kernel tests share: the registry's CPU backends, and how two results are compared."""
 
 import warnings
 from collections.abc import Callable, Iterator

@@ -1,0 +1,168 @@
+"""Who is known: built-in backends, plugin files and entry points."""
+
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lstm_kernels as lk
+from lstm_kernels import registry
+
+PLUGIN = """
+import torch
+from lstm_kernels import Backend
+from lstm_kernels.backends import naive
+
+layer = naive.layer
+
+def unsupported(problem, device):
+    return None
+
+BACKENDS = [Backend("mine", __name__, "a plugin")]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_plugins", {})
+    monkeypatch.setattr(registry, "_unavailable", {})
+    monkeypatch.setattr(registry, "_entry_points", None)
+
+
+def test_names_of_the_design() -> None:
+    designed = {"reference", "per_gate", "naive", "hoisted", "compiled", "graphed", "aten", "cudnn"}
+    assert designed <= set(lk.backends())
+    assert [b.name for b in registry.registered().values() if not b.raced] == ["reference"]
+
+
+@pytest.mark.parametrize("name", [b.name for b in registry.BUILT_IN])
+def test_every_backend_keeps_the_contract(name: str) -> None:
+    implementation = registry.load(name)
+    assert hasattr(implementation, "layer") or hasattr(implementation, "stack")
+    assert callable(implementation.unsupported)
+    assert "Source: " in implementation.__doc__ or "torch" in implementation.__doc__
+    assert "Limits: " in implementation.__doc__
+
+
+def test_listing_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, lstm_kernels as lk; assert lk.backends(); from lstm_kernels import registry;"
+        "registry.unavailable(); lk.Problem('lstm', 1, 1, 1, 1).flops('train');"
+        "print([m for m in ('torch', 'triton', 'numba', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(Path(lk.__file__).parents[1])},
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_importing_a_backend_leaves_the_list_callable() -> None:
+    code = "import lstm_kernels as lk; import lstm_kernels.backends.naive; print(lk.backends())"
+    env = {"PYTHONPATH": str(Path(lk.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", code], check=True, env=env)
+
+
+def test_no_backend_imports_another() -> None:
+    code = (
+        "import sys, importlib; from lstm_kernels import registry; names = {}\n"
+        "for b in registry.BUILT_IN:\n"
+        "    for m in [m for m in sys.modules if m.startswith('lstm_kernels.backends.')]:\n"
+        "        del sys.modules[m]\n"
+        "    importlib.import_module(b.module)\n"
+        "    loaded = [m for m in sys.modules if m.startswith('lstm_kernels.backends.')]\n"
+        "    assert loaded == [b.module], loaded\n"
+    )
+    env = {"PYTHONPATH": str(Path(lk.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", code], check=True, env=env)
+
+
+def test_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(ValueError, match="unknown backend 'naiv'; did you mean 'naive'"):
+        registry.get("naiv")
+
+
+def test_plugin_file_runs(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(PLUGIN)
+    assert [b.name for b in registry.add_plugin(file)] == ["mine"]
+    assert registry.add_plugin(file), "adding a file twice is no clash with itself"
+    assert "mine" in lk.backends()
+    assert lk.LSTM(2, 3, backend="mine").backend == "mine"
+    assert registry.load("mine").unsupported(None, "cpu") is None
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("import no_such_package_here", "ModuleNotFoundError: No module named"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("x =", "SyntaxError"),
+        ("BACKENDS = ['naive']", "TypeError: BACKENDS holds 'naive'; expected"),
+        ("", "AttributeError"),
+    ],
+)
+def test_broken_plugin_is_listed_and_breaks_nothing(
+    tmp_path: Path, source: str, error: str
+) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text(source)
+    known = lk.backends()
+    assert registry.add_plugin(file) == ()
+    assert registry.unavailable()[str(file)].startswith(error)
+    assert lk.backends() == known
+
+
+def test_plugin_may_not_take_a_name(tmp_path: Path) -> None:
+    file = tmp_path / "clash.py"
+    file.write_text(PLUGIN.replace('"mine"', '"naive"'))
+    with pytest.raises(ValueError, match="the name 'naive' is taken"):
+        registry.add_plugin(file)
+    assert registry.get("naive").module == "lstm_kernels.backends.naive"
+
+
+def test_plugin_must_be_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is not a file; give the path of a Python file"):
+        registry.add_plugin(tmp_path / "nowhere.py")
+
+
+def entry_point(value: str) -> importlib.metadata.EntryPoint:
+    return importlib.metadata.EntryPoint("any", value, registry.ENTRY_POINT_GROUP)
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, *values: str) -> None:
+    points = [entry_point(value) for value in values]
+
+    def entry_points(group: str) -> list[Any]:
+        assert group == "lstm_kernels.backends"
+        return points
+
+    monkeypatch.setattr(registry, "entry_points", entry_points)
+
+
+def test_entry_points_are_listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "third_party_rnn.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    offer(monkeypatch, "third_party_rnn:BACKENDS")
+    assert "mine" in lk.backends()
+    assert registry.load("mine").layer is registry.load("naive").layer
+
+
+def test_broken_entry_point_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(monkeypatch, "no_such_package_here:BACKENDS")
+    assert lk.backends() == tuple(b.name for b in registry.BUILT_IN)
+    assert "ModuleNotFoundError" in registry.unavailable()["no_such_package_here:BACKENDS"]
+
+
+def test_entry_point_may_not_take_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "third_party_naive.py").write_text(PLUGIN.replace('"mine"', '"naive"'))
+    monkeypatch.syspath_prepend(tmp_path)
+    offer(monkeypatch, "third_party_naive:BACKENDS")
+    assert registry.get("naive").module == "lstm_kernels.backends.naive"
+    assert registry.unavailable() == {"third_party_naive:BACKENDS": "the name 'naive' is taken"}
