@@ -26,3 +26,9 @@ class MeasuringFailed(UserError):  # noqa: N818 - names the exit code it ends wi
     """The machine, not the command line, stopped the work."""
 
     exit_code = Exit.MEASURING_FAILED
+
+
+class Interrupted(UserError):  # noqa: N818 - names the exit code it ends with
+    """Ctrl-C or SIGTERM; the message says how to go on."""
+
+    exit_code = Exit.INTERRUPTED

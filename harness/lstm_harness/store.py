@@ -35,17 +35,29 @@ class Run:
     torn: bool = False
 
 
-def create(folder: Path) -> None:
-    """Make the folder of a new run.
+def refuse_used(folder: Path) -> None:
+    """Refuse a path that a new run must not take.
 
     Raises:
-        UserError: the path is in use, or cannot be written.
+        UserError: it holds something already, or cannot be read.
     """
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(
                 f"{folder} is already used; give another --out, or go on with --resume {folder}"
             )
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {error.strerror}; give another --out") from None
+
+
+def create(folder: Path) -> None:
+    """Make the folder of a new run.
+
+    Raises:
+        UserError: the path is in use, or cannot be written.
+    """
+    refuse_used(folder)
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RECORDS).touch()
     except OSError as error:

@@ -154,9 +154,9 @@ def _assets() -> dict[str, Any]:
     )
     # All four are files of this package and of plotly, never of a run.
     return {
-        "plotly": Markup(plotly),  # noqa: S704
-        "script": Markup(script),  # noqa: S704
-        "style": Markup(style),  # noqa: S704
+        "plotly": Markup(plotly),
+        "script": Markup(script),
+        "style": Markup(style),
         "policy": policy,
     }
 

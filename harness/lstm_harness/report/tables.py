@@ -77,7 +77,9 @@ def _trust_row(row: dict[str, Any], run: str) -> dict[str, Any]:
         "cases": row["cases"],
         "incorrect": row["incorrect"],
         "verdict": row["verdict"],
-        "rows_checked": "" if math.isnan(rows_checked) else f"{int(rows_checked)} rows of the batch",
+        "rows_checked": ""
+        if math.isnan(rows_checked)
+        else f"{int(rows_checked)} rows of the batch",
     }
 
 
@@ -90,12 +92,18 @@ def _trust_answer(rows: Sequence[dict[str, Any]]) -> str:
     parts = []
     if wrong:
         names = ", ".join(text.shorten(name) for name in wrong[:4])
-        parts.append(f"{names} {'is' if len(wrong) == 1 else 'are'} wrong somewhere, and not ranked there")
+        parts.append(
+            f"{names} {'is' if len(wrong) == 1 else 'are'} wrong somewhere, and not ranked there"
+        )
     if right:
         checked = sum(row["cases"] for row in rows if row["backend"] in right)
-        everyone = "every backend" if not wrong and not unchecked else text.count(len(right), "backend")
+        everyone = (
+            "every backend" if not wrong and not unchecked else text.count(len(right), "backend")
+        )
         verb = "keeps" if everyone == "every backend" or len(right) == 1 else "keep"
-        parts.append(f"{everyone} {verb} each tensor within its bound, in {text.count(checked, 'comparison')}")
+        parts.append(
+            f"{everyone} {verb} each tensor within its bound, in {text.count(checked, 'comparison')}"
+        )
     if unchecked:
         parts.append(f"{text.count(len(unchecked), 'backend')} could not be checked")
     sentence = "; ".join(parts) + "."
@@ -241,7 +249,12 @@ def all_rows(summary: pd.DataFrame) -> dict[str, Any]:
     ]
     return {
         "columns": [
-            {"name": name, "title": title, "unit": unit, "shown": name in kept or name not in constant}
+            {
+                "name": name,
+                "title": title,
+                "unit": unit,
+                "shown": name in kept or name not in constant,
+            }
             for name, title, unit in columns
         ],
         "rows": [list(row) for row in zip(*data, strict=True)],

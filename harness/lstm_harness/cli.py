@@ -1,0 +1,177 @@
+"""The command line: one function a command; the work is done elsewhere.
+
+Imports stay light, so that `--help` needs neither torch nor pandas: a command imports what it
+needs when it runs.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lstm_harness.errors import Exit, UserError
+from lstm_harness.options import spec_of, takes_spec
+from lstm_harness.spec import Spec, named_suite, suite_names
+
+if TYPE_CHECKING:
+    from lstm_harness.record import Record
+    from lstm_harness.store import Run
+
+app = typer.Typer(
+    help="Race LSTM implementations: each proved right first, then timed, then reported.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="no progress")]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="the run's folder, new or empty")
+]
+Resume = Annotated[
+    Path | None, typer.Option("--resume", metavar="RUN", help="finish an interrupted run")
+]
+Plugins = Annotated[
+    list[str] | None, typer.Option("--plugin", metavar="FILE.py", help="a file with BACKENDS")
+]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda")]
+
+
+@app.command()
+def backends(plugin: Plugins = None, device: Device = None, as_json: Json = False) -> int:
+    """Who can run here, who cannot and why."""
+    from lstm_harness import session, show
+
+    spec = spec_of(None, None, None, plugin, device=device)
+    survey = session.look_around(spec)
+    if as_json:
+        show.as_json(show.backend_rows(survey))
+    else:
+        show.backends(survey)
+    return Exit.DONE
+
+
+@app.command()
+def suites(name: Annotated[str | None, typer.Argument()] = None, as_json: Json = False) -> int:
+    """The named workloads, their shapes and their source."""
+    from lstm_harness import show
+
+    found = [named_suite(each) for each in ([name] if name else suite_names())]
+    if as_json:
+        show.as_json([show.suite_row(suite) for suite in found])
+    elif name:
+        show.suite(found[0])
+    else:
+        show.suites(found)
+    return Exit.DONE
+
+
+@app.command()
+@takes_spec
+def plan(spec: Spec, as_json: Json = False) -> int:
+    """What would run, what is skipped and why, how long."""
+    from lstm_harness import session, show
+
+    _, found = session.make(spec)
+    if as_json:
+        show.as_json(found.to_dict())
+    else:
+        show.plan(found)
+    return Exit.DONE
+
+
+@app.command()
+@takes_spec
+def run(
+    spec: Spec, out: Out = None, resume: Resume = None, as_json: Json = False, quiet: Quiet = False
+) -> int:
+    """The main job: verify, measure, store, report."""
+    from lstm_harness import session, show
+
+    if out and resume:
+        raise UserError(f"--out {out} with --resume {resume}: a resumed run keeps its folder")
+    with show.LiveProgress(quiet) as watch:
+        folder = session.resume(resume, watch) if resume else session.run(spec, out, watch)
+    return _conclude(folder, as_json)
+
+
+@app.command()
+@takes_spec
+def verify(spec: Spec, as_json: Json = False, quiet: Quiet = False) -> int:
+    """Correctness alone, against float64."""
+    from dataclasses import replace
+
+    from lstm_harness import session, show
+
+    with show.LiveProgress(quiet) as watch:
+        outcomes = session.verify(replace(spec, blocks=1), watch)
+    statuses = [outcome.status for outcome in outcomes]
+    if as_json:
+        show.as_json([show.outcome_row(outcome) for outcome in outcomes])
+    else:
+        show.verified(outcomes)
+        show.failures((o.cell.backend, o.status, o.reason) for o in outcomes if o.reason)
+    return session.exit_code(statuses)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="default: in the first run")
+    ] = None,
+) -> int:
+    """The HTML page again, one run or several side by side."""
+    from lstm_harness import show, store
+    from lstm_harness.report import write
+
+    loaded = [store.load(folder) for folder in runs]
+    for read in loaded:
+        show.torn(read)
+    show.path(write(loaded, out or runs[0] / store.REPORT))
+    return Exit.DONE
+
+
+@app.command()
+def view(
+    place: Annotated[Path, typer.Argument(metavar="[RUN|STORE]")] = Path("results/runs"),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 0,
+    browser: Annotated[bool, typer.Option(help="open the page in a browser")] = True,
+) -> int:
+    """Open a run's report, or serve a folder of runs on loopback."""
+    from lstm_harness import show, store
+    from lstm_harness.view import open_report, serve
+
+    if (place / store.MANIFEST).exists():
+        show.path(open_report(place, browser))
+    else:
+        serve(place, port, browser, show.path)
+    return Exit.DONE
+
+
+def _as_planned(run: "Run") -> "list[Record]":
+    """A run's records in the order of its plan's cases, which is a reader's order."""
+    from lstm_harness.plan import Plan
+
+    place = {case: number for number, case in enumerate(Plan.from_dict(run.manifest["plan"]).cases)}
+    return sorted(run.records, key=lambda record: place[record.case])
+
+
+def _conclude(folder: Path, as_json: bool) -> int:
+    """Write the report, print the fastest backend a case and, last, the report's path."""
+    from lstm_harness import analyse, session, show, store
+    from lstm_harness.report import write
+
+    finished = store.load(folder)
+    summary = analyse.summarise(_as_planned(finished))
+    page = write([finished], folder / store.REPORT)
+    failed = [(r.backend, r.status, r.reason) for r in finished.records if r.status != "ok"]
+    if as_json:
+        show.as_json(show.run_document(finished, analyse.fastest(summary), page))
+    else:
+        show.absent(finished)
+        show.failures(failed)
+        show.winners(analyse.fastest(summary))
+        show.path(page)
+    return session.exit_code([status for _, status, _ in failed])

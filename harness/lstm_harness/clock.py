@@ -1,0 +1,182 @@
+"""The clocks: one small interface, a CPU's and a CUDA device's behind it.
+
+A clock times executions that were prepared beforehand and reports, beside the time, what tells a
+quiet sample from a disturbed one.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
+from typing import Any, Protocol
+
+import torch
+
+from lstm_harness.gpu import Gpu
+from lstm_harness.passes import Malformed
+
+# A blocking kernel holds the device back while launches queue up; past this it would only waste
+# time, for the launch queue is full (1024 launches) and the pass is bound by its launches anyway.
+LONGEST_BLOCK_NS = 10_000_000
+CYCLES_PER_NS = 2
+# What is left to drain after the last event of a pass that waits for its own work: one
+# synchronise call, with room for the scheduler.
+LATE_NS = 100_000
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One timed region. `marked` tells that it ran in a disturbed spell or under throttling."""
+
+    elapsed_ns: int
+    cpu_ns: int | None = None
+    steal_ms: float | None = None
+    involuntary_switches: int | None = None
+    sm_clock_mhz: float | None = None
+    marked: bool = False
+
+
+class Clock(Protocol):
+    """What times a region on a device."""
+
+    def measure(self, executes: Sequence[Callable[[], None]]) -> Reading:
+        """Time all the executions as one region."""
+        ...
+
+    def wall_ns(self, executes: Sequence[Callable[[], None]]) -> int | None:
+        """The host's time from an idle device to an idle device, where that is another figure."""
+        ...
+
+
+class CpuClock:
+    """perf_counter_ns around the region; CPU time, stolen time and switches beside it.
+
+    A sample is marked where the hypervisor took time from the machine, or where the process got
+    less CPU time than its own wall time: somebody else ran on its cores.
+    """
+
+    def __init__(self, flush: Callable[[], object] | None = None) -> None:
+        self._flush = flush
+
+    def measure(self, executes: Sequence[Callable[[], None]]) -> Reading:
+        """Time all the executions as one region."""
+        if self._flush:
+            self._flush()
+        steal_before, switches_before = steal_ms(), getrusage(RUSAGE_SELF).ru_nivcsw
+        cpu_before = time.process_time_ns()
+        start = time.perf_counter_ns()
+        for execute in executes:
+            execute()
+        elapsed = time.perf_counter_ns() - start
+        cpu = time.process_time_ns() - cpu_before
+        switches = getrusage(RUSAGE_SELF).ru_nivcsw - switches_before
+        stolen = steal_ms() - steal_before
+        return Reading(
+            elapsed_ns=elapsed,
+            cpu_ns=cpu,
+            steal_ms=stolen,
+            involuntary_switches=switches,
+            marked=stolen > 0 or cpu < 0.9 * elapsed,
+        )
+
+    def wall_ns(self, executes: Sequence[Callable[[], None]]) -> None:
+        """None: the first figure is wall time already."""
+
+
+class CudaClock:
+    """Events around the region, after a short blocking kernel so that launches queue up first.
+
+    Args:
+        cuda: torch.cuda, or what stands in for it in a test.
+        gpu: reads SM clock and throttling; None where NVML is not there.
+        flush: evicts the last-level cache before each sample.
+    """
+
+    def __init__(
+        self,
+        cuda: Any = torch.cuda,
+        gpu: Gpu | None = None,
+        flush: Callable[[], object] | None = None,
+    ) -> None:
+        self._cuda = cuda
+        self._gpu = gpu
+        self._flush = flush
+        self._launch_ns = 0
+
+    def measure(self, executes: Sequence[Callable[[], None]]) -> Reading:
+        """Time all the executions as one region.
+
+        Raises:
+            Malformed: work went on after the region, on a stream it did not wait for.
+        """
+        start = self._cuda.Event(enable_timing=True)
+        stop = self._cuda.Event(enable_timing=True)
+        self._cuda.synchronize()
+        if self._flush:
+            self._flush()
+        self._cuda._sleep(CYCLES_PER_NS * min(self._launch_ns, LONGEST_BLOCK_NS))
+        start.record()
+        launch_start = time.perf_counter_ns()
+        for execute in executes:
+            execute()
+        self._launch_ns = time.perf_counter_ns() - launch_start
+        stop.record()
+        stop.synchronize()
+        elapsed = max(1, round(start.elapsed_time(stop) * 1e6))
+        self._refuse_late_work(elapsed)
+        clock, throttled = self._gpu.clock_and_throttling() if self._gpu else (None, False)
+        return Reading(elapsed_ns=elapsed, sm_clock_mhz=clock, marked=throttled)
+
+    def wall_ns(self, executes: Sequence[Callable[[], None]]) -> int:
+        """The host's time from an idle device to an idle device."""
+        self._cuda.synchronize()
+        start = time.perf_counter_ns()
+        for execute in executes:
+            execute()
+        self._cuda.synchronize()
+        return time.perf_counter_ns() - start
+
+    def _refuse_late_work(self, elapsed_ns: int) -> None:
+        start = time.perf_counter_ns()
+        self._cuda.synchronize()
+        late = time.perf_counter_ns() - start
+        if late > LATE_NS + 0.05 * elapsed_ns:
+            raise Malformed(
+                f"work went on {late / 1e3:.0f} µs after the pass returned, "
+                "on a stream that the current one does not wait for"
+            )
+
+
+def make_clock(device: str, cache: str) -> Clock:
+    """The clock of a device, flushing its last-level cache before each sample where it is cold."""
+    flush = _flusher(device) if cache == "cold" else None
+    if device == "cpu":
+        return CpuClock(flush)
+    return CudaClock(gpu=Gpu.find(torch.device(device).index or 0), flush=flush)
+
+
+def steal_ms() -> float:
+    """Time the hypervisor took from this machine since it started, in ms; 0 where not told."""
+    try:
+        fields = Path("/proc/stat").read_text().partition("\n")[0].split()
+    except OSError:
+        return 0.0
+    return float(fields[8]) * 10 if len(fields) > 8 else 0.0
+
+
+def last_level_cache_bytes(device: str) -> int:
+    """The size of a device's last-level cache; 64 MiB where the system does not tell."""
+    if device != "cpu":
+        return int(torch.cuda.get_device_properties(device).L2_cache_size)
+    sizes = [
+        path.read_text().strip()
+        for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
+    ]
+    units = {"K": 1024, "M": 1024**2}
+    return max((int(size[:-1]) * units[size[-1]] for size in sizes), default=64 * 1024**2)
+
+
+def _flusher(device: str) -> Callable[[], object]:
+    buffer = torch.zeros(2 * last_level_cache_bytes(device), dtype=torch.uint8, device=device)
+    return lambda: buffer.add_(1)

@@ -1,0 +1,325 @@
+"""One cell of the grid, inside a worker: prove it right, time it, prove it right again."""
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from lstm_harness.case import Case
+from lstm_harness.check import Verdict, judge, tolerance
+from lstm_harness.clock import Clock, Reading, make_clock
+from lstm_harness.gpu import Gpu
+from lstm_harness.inputs import Inputs, make_inputs
+from lstm_harness.memory import peak_and_kept_bytes
+from lstm_harness.oracle import FIRST_SET, LAST_SET, Answer, checked_inputs, load
+from lstm_harness.passes import Pass, State, make_pass, refuse_malformed
+from lstm_harness.poison import poisoned_memory
+from lstm_harness.replay import replayed
+from lstm_harness.sampling import Limits, Samples, collect
+from lstm_kernels.problem import Problem
+
+ROTATING_SET = 2
+WALL_SAMPLES = 5
+ENERGY_S = 0.3
+
+
+class Incorrect(Exception):  # noqa: N818 - a finding about a backend, not a failure of ours
+    """A backend gave a wrong answer, changed what it was given, or was faster than can be."""
+
+    def __init__(self, failure: str, errors: dict[str, float | None] | None = None) -> None:
+        super().__init__(failure)
+        self.errors = errors or {}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is asked to do with one cell.
+
+    `floor_ns` is a time no device of this kind could beat. `our_pids` are the run's own processes;
+    others on the GPU are foreign. With `verify_only` nothing is timed.
+    """
+
+    backend: str
+    case: Case
+    seed: int
+    answer: Path
+    limits: Limits
+    floor_ns: float
+    with_memory: bool
+    our_pids: frozenset[int] = frozenset()
+    verify_only: bool = False
+
+
+@dataclass
+class Contest:
+    """The cells of one backend in one worker; gradients are proved once a problem."""
+
+    implementation: Any
+    passes: tuple[str, ...]
+    device: str
+    _proved: dict[Problem, Verdict] = field(default_factory=dict)
+
+    def enter(self, job: Job) -> dict[str, Any]:
+        """Verify a cell and, unless told otherwise, time it; return fields of its record.
+
+        Raises:
+            Incorrect, Malformed: the backend is wrong; whatever else the backend raises.
+        """
+        started = time.perf_counter()
+        problem = job.case.problem
+        set_precision(problem)
+        answer = load(job.answer)
+        bound = tolerance(problem)
+        inputs = checked_inputs(problem, job.seed, FIRST_SET, self.device)
+        untouched = [tensor.clone() for tensor in _all(inputs)]
+        the_pass = self._make_pass(job.case, inputs)
+        setup_ms = (time.perf_counter() - started) * 1e3
+        first_ms, verdict = self._first(job.case, the_pass, inputs, answer, bound)
+        errors = dict(verdict.errors)
+        _refuse_changed(inputs, untouched, errors)
+        found: dict[str, Any] = {
+            "errors": errors,
+            "tolerance": bound,
+            "setup_ms": setup_ms,
+            "oracle_rows": None if answer.rows is None else len(answer.rows),
+            "kernels": self._kernels(problem),
+        }
+        if job.verify_only:
+            return found
+        timed = self._time(job, the_pass, inputs, answer, bound, errors)
+        compile_ms = max(0.0, first_ms - median(timed["samples_ns"]) / 1e6)
+        return found | timed | {"compile_ms": compile_ms} | self._evidence(job, the_pass, inputs)
+
+    def _make_pass(self, case: Case, inputs: Inputs) -> Pass:
+        eager = make_pass(self.implementation, case.problem, case.pass_name)
+        if case.launch == "graph":
+            return replayed(eager, inputs, fresh_graph=case.pass_name == "backward")
+        return eager
+
+    def _first(
+        self, case: Case, the_pass: Pass, inputs: Inputs, answer: Answer, bound: float
+    ) -> tuple[float, Verdict]:
+        """Execute for the first time and judge it; prove the gradients too, once a problem."""
+        with poisoned_memory(self.device):
+            started = time.perf_counter()
+            state = the_pass.prepare(inputs)
+            the_pass.execute(state)
+            _drain(self.device)
+            first_ms = (time.perf_counter() - started) * 1e3
+        verdict = _judged(state, answer, FIRST_SET, bound)
+        if case.pass_name in ("backward", "train"):
+            self._proved[case.problem] = verdict
+        elif "backward" in self.passes:
+            gradients = self._prove_gradients(case.problem, inputs, answer, bound)
+            merged = {**gradients.errors, **verdict.errors}
+            verdict = Verdict(merged, verdict.failure or gradients.failure)
+        if verdict.failure:
+            raise Incorrect(verdict.failure, dict(verdict.errors))
+        return first_ms, verdict
+
+    def _prove_gradients(
+        self, problem: Problem, inputs: Inputs, answer: Answer, bound: float
+    ) -> Verdict:
+        if problem not in self._proved:
+            train = make_pass(self.implementation, problem, "train")
+            with poisoned_memory(self.device):
+                state = train.prepare(inputs)
+                train.execute(state)
+            self._proved[problem] = _judged(state, answer, FIRST_SET, bound)
+        return self._proved[problem]
+
+    def _time(
+        self,
+        job: Job,
+        the_pass: Pass,
+        inputs: Inputs,
+        answer: Answer,
+        bound: float,
+        errors: dict[str, float | None],
+    ) -> dict[str, Any]:
+        """Sample the pass over rotating inputs; the last sample runs on numbers never seen."""
+        problem = job.case.problem
+        clock = make_clock(self.device, job.case.cache)
+        other = make_inputs(problem, job.seed, ROTATING_SET, self.device, inputs.weights)
+        track = Track(the_pass, clock, [inputs, other])
+        with _no_garbage_collection():
+            samples = collect(track.take, job.limits)
+            _overwrite(
+                inputs,
+                checked_inputs(problem, job.seed, LAST_SET, self.device, inputs.weights),
+            )
+            last = track.take_last(inputs, samples.inner_repeats)
+        verdict = _judged(track.last_state, answer, LAST_SET, bound)
+        if verdict.failure:
+            failure = f"right at first, wrong in the last sample: {verdict.failure}"
+            raise Incorrect(failure, errors | dict(verdict.errors))
+        samples = replace(samples, readings=(*samples.readings, last))
+        times = samples.per_execution_ns()
+        if median(times) < job.floor_ns:
+            raise Incorrect(
+                f"{median(times) / 1e3:.1f} µs is below the {job.floor_ns / 1e3:.1f} µs that the "
+                "products alone need at four times this device's measured rate",
+                errors,
+            )
+        wall = track.wall_ns(inputs) if self.device != "cpu" else ()
+        return _fields(samples, times) | {"wall_ns": wall}
+
+    def _evidence(self, job: Job, the_pass: Pass, inputs: Inputs) -> dict[str, Any]:
+        """Memory and energy, from executions of their own."""
+        found: dict[str, Any] = {"warnings": self._warnings(job)}
+        if not job.with_memory:
+            return found
+        peak, saved = self._memory(job.case, the_pass, inputs)
+        return found | {
+            "peak_bytes": peak,
+            "saved_bytes": saved,
+            "energy_mj": self._energy_mj(job.case, the_pass, inputs),
+        }
+
+    def _memory(self, case: Case, the_pass: Pass, inputs: Inputs) -> tuple[int, int | None]:
+        state = the_pass.prepare(inputs)
+        peak, _ = peak_and_kept_bytes(self.device, lambda: the_pass.execute(state))
+        if case.pass_name == "inference":
+            return peak, None
+        del state
+        forward = make_pass(self.implementation, case.problem, "forward")
+        state = forward.prepare(inputs)
+        _, kept = peak_and_kept_bytes(self.device, lambda: forward.execute(state))
+        outputs = sum(out.untyped_storage().nbytes() for out in state.outputs)
+        return peak, max(0, kept - outputs)
+
+    def _energy_mj(self, case: Case, the_pass: Pass, inputs: Inputs) -> float | None:
+        """Energy of one execution; backward alone cannot be told from the forward before it."""
+        gpu = self._gpu()
+        before = gpu.energy_mj() if gpu else None
+        if gpu is None or before is None or case.pass_name == "backward":
+            return None
+        executions, started = 0, time.monotonic()
+        while time.monotonic() - started < ENERGY_S:
+            the_pass.execute(the_pass.prepare(inputs))
+            _drain(self.device)
+            executions += 1
+        after = gpu.energy_mj()
+        return None if after is None else (after - before) / executions
+
+    def _warnings(self, job: Job) -> list[str]:
+        gpu = self._gpu()
+        if gpu is None:
+            return []
+        foreign = gpu.foreign_processes(ours=job.our_pids)
+        return [f"other processes on the GPU: {foreign}"] if foreign else []
+
+    def _gpu(self) -> Gpu | None:
+        return None if self.device == "cpu" else Gpu.find(torch.device(self.device).index or 0)
+
+    def _kernels(self, problem: Problem) -> list[str]:
+        used: Callable[[Problem], list[str]] | None
+        used = getattr(self.implementation, "kernels_used", None)
+        return list(used(problem)) if used else []
+
+
+@dataclass
+class Track:
+    """Takes samples of one pass, rotating over input sets; no two executions see the same x."""
+
+    the_pass: Pass
+    clock: Clock
+    sets: list[Inputs]
+    last_state: State = field(init=False)
+    _taken: int = 0
+
+    def take(self, repeats: int) -> Reading:
+        """One sample of that many executions, each on the next set with a number of its own."""
+        states = []
+        for _ in range(repeats):
+            self._taken += 1
+            inputs = self.sets[self._taken % len(self.sets)]
+            x = inputs.x.clone()
+            x.view(-1)[0] = (self._taken % 1021) / 1021
+            states.append(self.the_pass.prepare(replace(inputs, x=x)))
+        return self._measure(states)
+
+    def take_last(self, inputs: Inputs, repeats: int) -> Reading:
+        """One sample on a given set, whose outcome is kept as it is when the clock stops."""
+        states = [self.the_pass.prepare(inputs) for _ in range(repeats)]
+        reading = self._measure(states)
+        self.last_state = State(states[-1].inputs, tuple(o.clone() for o in states[-1].outputs))
+        return reading
+
+    def wall_ns(self, inputs: Inputs) -> tuple[int, ...]:
+        """A few executions on the clock's second figure."""
+        states = [self.the_pass.prepare(inputs) for _ in range(WALL_SAMPLES)]
+        figures = [self.clock.wall_ns([partial(self.the_pass.execute, s)]) for s in states]
+        return tuple(figure for figure in figures if figure is not None)
+
+    def _measure(self, states: list[State]) -> Reading:
+        return self.clock.measure([partial(self.the_pass.execute, state) for state in states])
+
+
+def set_precision(problem: Problem) -> None:
+    """Make PyTorch's float32 products what the problem says, for cuBLAS and cuDNN alike."""
+    torch.backends.cuda.matmul.allow_tf32 = problem.precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = problem.precision == "tf32"
+
+
+def _judged(state: State, answer: Answer, index: int, bound: float) -> Verdict:
+    refuse_malformed(state.outputs, state.inputs)
+    return judge(state.found(), answer, index, bound)
+
+
+def _all(inputs: Inputs) -> tuple[torch.Tensor, ...]:
+    return (*inputs.per_set(), *inputs.parameters())
+
+
+def _refuse_changed(
+    inputs: Inputs, untouched: list[torch.Tensor], errors: dict[str, float | None]
+) -> None:
+    for tensor, before in zip(_all(inputs), untouched, strict=True):
+        if not torch.equal(tensor, before):
+            raise Incorrect("it changed its inputs in place", errors)
+
+
+def _overwrite(inputs: Inputs, fresh: Inputs) -> None:
+    """Put other numbers into the same memory, where a cached answer would go stale."""
+    for ours, theirs in zip(inputs.per_set(), fresh.per_set(), strict=True):
+        ours.copy_(theirs)
+
+
+def _fields(samples: Samples, times: tuple[int, ...]) -> dict[str, Any]:
+    """The fields of a record that samples fill."""
+    readings = samples.readings
+    clocks = [r.sm_clock_mhz for r in readings if r.sm_clock_mhz is not None]
+    return {
+        "samples_ns": times,
+        "inner_repeats": samples.inner_repeats,
+        "stopped_by": samples.stopped_by,
+        "cpu_ns": [r.cpu_ns for r in readings if r.cpu_ns is not None],
+        "steal_ms": [r.steal_ms for r in readings if r.steal_ms is not None],
+        "involuntary_switches": [
+            r.involuntary_switches for r in readings if r.involuntary_switches is not None
+        ],
+        "sm_clock_mhz": median(clocks) if clocks else None,
+        "marked": [index for index, reading in enumerate(readings) if reading.marked],
+    }
+
+
+def _drain(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -1,0 +1,226 @@
+"""Run a plan: blocks of fresh worker processes, one active at a time, a record for every cell."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lstm_harness.budget import Budget
+from lstm_harness.case import Case
+from lstm_harness.plan import Cell, Plan, Skip
+from lstm_harness.record import Record
+from lstm_harness.spec import Spec
+from lstm_harness.workers import Failed, WorkerProcess, WorkerSettings
+from lstm_kernels.problem import Problem
+
+ORACLE = "oracle"
+ORACLE_TIMEOUT_S = 1800.0
+MOST_ANSWER_BYTES = 8 << 30
+# A whole-sequence product may be made by another library, or another unit of the device, than
+# torch.mm's; four times the rate torch.mm reaches is out of reach for either.
+UNREACHABLE = 4.0
+# A backend that times out on this many cells in a row is not waited for again.
+MOST_TIMEOUTS = 3
+
+Started = Callable[[Cell], None]
+
+
+@dataclass
+class Race:
+    """Measures (or, with `verify_only`, only verifies) the cells of a plan.
+
+    `plugin_of` maps a backend to the plugin its workers must load. `finished` are records that an
+    earlier, interrupted session of the same run left.
+    """
+
+    plan: Plan
+    spec: Spec
+    settings: WorkerSettings
+    plugin_of: Mapping[str, str]
+    finished: tuple[Record, ...] = ()
+    verify_only: bool = False
+    started: Started = lambda cell: None
+    _workers: dict[str, WorkerProcess] = field(default_factory=dict)
+    _answers: dict[Problem, "AnswerFile"] = field(default_factory=dict)
+    _hopeless: dict[tuple[str, Case], Skip] = field(default_factory=dict)
+    _timeouts: Counter[str] = field(default_factory=Counter)
+
+    def outcomes(self) -> Iterator["Outcome"]:
+        """What became of every cell that the plan still lacks a record of, as it happens."""
+        done = {record.identity for record in self.finished}
+        budget = Budget(self.spec.time_budget_s, self.plan.planned_records - len(done))
+        for record in self.finished:
+            self._remember(record.backend, record.case, record.block, record.status, record.reason)
+        for block in range(self.plan.blocks):
+            cells = [
+                cell
+                for cell in self.plan.block_order(self.spec.seed, block)
+                if (block, cell.backend, cell.case.key) not in done
+            ]
+            self._start_block(cells)
+            for cell in cells:
+                self.started(cell)
+                with budget.cell() as share_s:
+                    outcome = self._enter(cell, share_s)
+                self._remember(cell.backend, cell.case, block, outcome.status, outcome.reason)
+                yield outcome
+            self._end_block()
+
+    def close(self) -> None:
+        """End every worker."""
+        for name in list(self._workers):
+            self._close(name)
+
+    def state(self) -> Any:
+        """The machine's load and clocks now."""
+        return self._worker(ORACLE).ask("state")
+
+    def _start_block(self, cells: list[Cell]) -> None:
+        """Start every worker the block needs, and wait until none is busy importing."""
+        names = dict.fromkeys(cell.backend for cell in cells if self._skip(cell) is None)
+        for name in ([ORACLE] if names else []) + list(names):
+            self._workers.setdefault(name, WorkerProcess(self.settings, name))
+        for name in names:
+            self._load_plugin(name)
+
+    def _end_block(self) -> None:
+        for name in list(self._workers):
+            if name != ORACLE:
+                self._close(name)
+
+    def _close(self, name: str) -> None:
+        if name in self._workers:
+            self._workers.pop(name).close()
+
+    def _worker(self, name: str) -> WorkerProcess:
+        """The live worker of that name, a fresh one where the last one ended."""
+        if name not in self._workers or not self._workers[name].alive:
+            self._close(name)
+            self._workers[name] = WorkerProcess(self.settings, name)
+            self._load_plugin(name)
+        return self._workers[name]
+
+    def _load_plugin(self, name: str) -> None:
+        """Wait for a worker to be ready, its plugin loaded; a failure shows in its first cell."""
+        worker = self._workers[name]
+        try:
+            if name in self.plugin_of:
+                worker.ask("plugin", self.spec.cell_timeout_s, path=self.plugin_of[name])
+            else:
+                worker.ask("device")
+        except Failed:
+            worker.close()
+
+    def _skip(self, cell: Cell) -> Skip | None:
+        if cell.skip:
+            return cell.skip
+        if self._timeouts[cell.backend] >= MOST_TIMEOUTS:
+            reason = f"not tried: {MOST_TIMEOUTS} cells of {cell.backend} in a row timed out"
+            return Skip("timed_out", reason)
+        return self._hopeless.get((cell.backend, cell.case))
+
+    def _remember(self, backend: str, case: Case, block: int, status: str, reason: str) -> None:
+        """A cell that hung or took its worker with it is not tried again in later blocks."""
+        if status == "timed_out":
+            self._timeouts[backend] += 1
+        elif status == "ok":
+            self._timeouts[backend] = 0
+        if status in ("timed_out", "crashed"):
+            again = f"{reason} (in block {block}; not tried again)"
+            self._hopeless.setdefault((backend, case), Skip(status, again))
+
+    def _enter(self, cell: Cell, share_s: float) -> "Outcome":
+        skip = self._skip(cell)
+        if skip:
+            return Outcome(cell, skip.status, skip.reason)
+        try:
+            answer = self._answer(cell.case.problem)
+        except Failed as failure:
+            return Outcome(cell, "error", f"no float64 answer to compare with: {failure.reason}")
+        try:
+            found = self._worker(cell.backend).ask(
+                "enter", self.spec.cell_timeout_s, **self._job(cell, share_s, answer)
+            )
+        except Failed as failure:
+            late = f"took over {self.spec.cell_timeout_s:g} s; raise --cell-timeout"
+            reason = late if failure.status == "timed_out" else failure.reason
+            return Outcome(cell, failure.status, reason, {"errors": failure.errors})
+        return Outcome(cell, "ok", found=found)
+
+    def _job(self, cell: Cell, share_s: float, answer: "AnswerFile") -> dict[str, Any]:
+        case = cell.case
+        one_a_sample = case.cache == "cold" or (case.launch, case.pass_name) == (
+            "graph",
+            "backward",
+        )
+        return {
+            "backend": cell.backend,
+            "case": case.to_dict(),
+            "seed": self.spec.seed,
+            "answer": str(answer.path),
+            "limits": {
+                "min_samples": self.spec.min_samples,
+                "rel_ci": self.spec.rel_ci,
+                "budget_s": share_s,
+                "fixed_repeats": 1 if one_a_sample else None,
+            },
+            "floor_ns": answer.floor_ns(case),
+            "with_memory": cell.block == 0,
+            "our_pids": [os.getpid(), *(worker.pid for worker in self._workers.values())],
+            "verify_only": self.verify_only,
+        }
+
+    def _answer(self, problem: Problem) -> "AnswerFile":
+        """The float64 answer, made once a problem; the oldest are dropped when disk runs short."""
+        if problem not in self._answers:
+            digest = hashlib.sha256(str(problem).encode()).hexdigest()[:16]
+            path = self.settings.scratch / f"answer-{digest}.pt"
+            made = self._worker(ORACLE).ask(
+                "oracle",
+                ORACLE_TIMEOUT_S,
+                problem=problem.to_dict(),
+                seed=self.spec.seed,
+                path=str(path),
+            )
+            self._answers[problem] = AnswerFile(path, made["product_flops"])
+            self._drop_oldest_answers()
+        return self._answers[problem]
+
+    def _drop_oldest_answers(self) -> None:
+        sizes = {problem: file.path.stat().st_size for problem, file in self._answers.items()}
+        for problem in list(sizes)[:-1]:
+            if sum(sizes.values()) <= MOST_ANSWER_BYTES:
+                return
+            self._answers.pop(problem).path.unlink()
+            del sizes[problem]
+
+
+@dataclass(frozen=True)
+class AnswerFile:
+    """Where a problem's float64 answer lies, and the rate the device's own products reach."""
+
+    path: Path
+    product_flops: float
+
+    def floor_ns(self, case: Case) -> float:
+        """A time that no implementation on this device can beat."""
+        return case.problem.flops(case.pass_name) / (UNREACHABLE * self.product_flops) * 1e9
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one cell; `found` holds fields of its record."""
+
+    cell: Cell
+    status: str
+    reason: str = ""
+    found: Mapping[str, Any] = field(default_factory=dict)
+
+    def record(self) -> Record:
+        """The record of a cell that was measured, or failed to be."""
+        place = {"block": self.cell.block, "order": self.cell.order, "backend": self.cell.backend}
+        outcome = {"status": self.status, "reason": self.reason}
+        return Record.from_dict({**self.cell.case.to_dict(), **place, **outcome, **self.found})

@@ -1,0 +1,30 @@
+"""Peak memory of a pass above its inputs, and what a forward keeps for its backward."""
+
+from collections.abc import Callable
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+
+def peak_and_kept_bytes(device: str, execute: Callable[[], object]) -> tuple[int, int]:
+    """Run once; return the highest memory above the start, and what is still held at the end."""
+    if device == "cpu":
+        return _on_cpu(execute)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    execute()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before, torch.cuda.memory_allocated() - before
+
+
+def _on_cpu(execute: Callable[[], object]) -> tuple[int, int]:
+    """The profiler sees every block the CPU allocator gives and takes, in order."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        execute()
+    events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak, held

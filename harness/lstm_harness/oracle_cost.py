@@ -1,0 +1,16 @@
+"""Which batch rows the float64 answer is made for; free of torch, so that planning can ask."""
+
+from lstm_kernels.problem import Problem
+
+# Float64 work, forward and backward of two sets, above which only rows are answered: some five
+# seconds on two CPU cores, a second on a data-centre GPU.
+MOST_FLOPS = {"cpu": 2e11, "cuda": 3e13}
+ROWS = 3
+
+
+def rows_to_answer(problem: Problem, device: str) -> tuple[int, ...] | None:
+    """The batch rows worth answering: None for all, else the first, the middle and the last."""
+    cost = 2 * problem.flops("train")
+    if cost <= MOST_FLOPS[device.partition(":")[0]] or problem.batch <= ROWS:
+        return None
+    return (0, problem.batch // 2, problem.batch - 1)

@@ -1,0 +1,176 @@
+"""Who will run what: every (backend, case) in a fixed order, each skip with its reason."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lstm_harness.case import Case
+from lstm_harness.errors import UserError
+from lstm_harness.oracle_cost import rows_to_answer
+from lstm_harness.spec import Spec
+from lstm_kernels.problem import Problem
+
+# A cell's share of a block where no time budget is given.
+DEFAULT_SHARE_S = 0.5
+# What a plan's time is estimated from, on any machine: a rate that small products reach, the cost
+# of one step of an eager Python loop, and of starting a block's workers. A guess, shown as one.
+GUESSED_FLOPS = {"cpu": 2e10, "cuda": 5e12}
+GUESSED_STEP_S = 50e-6
+GUESSED_START_S = 2.0
+# Elements of [T, B, H] that an eager loop keeps for its backward, about.
+SAVED_PER_STEP = 20
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A cell of the grid that will not be measured, and why; it still gets its records."""
+
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the grid in one block; `order` is its place in the run."""
+
+    order: int
+    block: int
+    backend: str
+    case: Case
+    skip: Skip | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run will do.
+
+    `skips` maps (backend, case) to the reason; `absent` maps a backend that nobody asked for by
+    name, or a plugin, to why it takes no part.
+    """
+
+    backends: tuple[str, ...]
+    cases: tuple[Case, ...]
+    blocks: int
+    device: str
+    skips: dict[tuple[str, Case], Skip]
+    absent: dict[str, str]
+    estimated_s: float = 0.0
+    estimated_bytes: int = 0
+
+    @property
+    def planned_records(self) -> int:
+        """Records the finished run has: one a backend, case and block."""
+        return len(self.backends) * len(self.cases) * self.blocks
+
+    def block_order(self, seed: int, block: int) -> Iterator[Cell]:
+        """The cells of a block: cases in seeded random order, and within a case the backends."""
+        shuffle = random.Random(f"{seed}/{block}")
+        first = block * len(self.backends) * len(self.cases)
+        pairs = [
+            (backend, case)
+            for case in shuffle.sample(self.cases, len(self.cases))
+            for backend in shuffle.sample(self.backends, len(self.backends))
+        ]
+        for place, (backend, case) in enumerate(pairs):
+            yield Cell(first + place, block, backend, case, self.skips.get((backend, case)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as run.json stores it; a skip names its case by its index."""
+        index = {case: number for number, case in enumerate(self.cases)}
+        skips = [
+            {"backend": backend, "case": index[case], "status": skip.status, "reason": skip.reason}
+            for (backend, case), skip in self.skips.items()
+        ]
+        return {
+            "backends": list(self.backends),
+            "cases": [case.to_dict() for case in self.cases],
+            "blocks": self.blocks,
+            "device": self.device,
+            "skips": skips,
+            "absent": [{"backend": b, "reason": reason} for b, reason in self.absent.items()],
+            "planned_records": self.planned_records,
+            "estimated_s": self.estimated_s,
+            "estimated_bytes": self.estimated_bytes,
+        }
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> "Plan":
+        """The plan of a run.json."""
+        cases = tuple(Case.from_dict(case) for case in stored["cases"])
+        skips = {
+            (skip["backend"], cases[skip["case"]]): Skip(skip["status"], skip["reason"])
+            for skip in stored["skips"]
+        }
+        return cls(
+            backends=tuple(stored["backends"]),
+            cases=cases,
+            blocks=stored["blocks"],
+            device=stored["device"],
+            skips=skips,
+            absent={entry["backend"]: entry["reason"] for entry in stored["absent"]},
+            estimated_s=stored["estimated_s"],
+            estimated_bytes=stored["estimated_bytes"],
+        )
+
+
+def estimate_s(spec: Spec, backends: int, cases: tuple[Case, ...]) -> float:
+    """Roughly how long a run takes: its budget, or what the fewest samples need if that is more."""
+    fewest = sum(spec.min_samples * _guess_pass_s(case) for case in cases) * backends * spec.blocks
+    starts = spec.blocks * backends * GUESSED_START_S
+    if spec.time_budget_s is not None:
+        return max(spec.time_budget_s, starts + fewest)
+    shares = DEFAULT_SHARE_S * len(cases) * backends * spec.blocks
+    return starts + max(shares, fewest)
+
+
+def estimate_bytes(problem: Problem, device: str) -> int:
+    """Memory one cell needs at most: its own, and beside it the float64 answer being made."""
+    rows = rows_to_answer(problem, device)
+    answered = problem.batch if rows is None else len(rows)
+    return _own_bytes(problem) + _bytes_of_training(problem, answered, sets=2) * 8
+
+
+def refuse_too_large(cases: tuple[Case, ...], device: str, free_bytes: int) -> int:
+    """Return the memory of the largest case, unless the machine has less.
+
+    Raises:
+        UserError: with the estimate, before anything runs.
+    """
+    most = 0
+    for problem in dict.fromkeys(case.problem for case in cases):
+        # The first figure needs no list of lengths, which a huge batch has no room for.
+        for needs in (_own_bytes, lambda p: estimate_bytes(p, device)):
+            most = max(most, _refuse_over(free_bytes, needs(problem), problem, device))
+    return most
+
+
+def _refuse_over(free_bytes: int, needed: int, problem: Problem, device: str) -> int:
+    if needed > free_bytes:
+        raise UserError(
+            f"{problem.label()} needs about {_gib(needed)}; {device} has {_gib(free_bytes)} free: "
+            "take a smaller --seq-len, --batch or --hidden"
+        )
+    return needed
+
+
+def _own_bytes(problem: Problem) -> int:
+    """Three input sets and what a loop saves for its backward."""
+    return _bytes_of_training(problem, problem.batch, sets=3) * problem.element_bytes
+
+
+def _bytes_of_training(problem: Problem, batch: int, sets: int) -> int:
+    steps = problem.seq_len * batch
+    edges = problem.input_size + problem.directions * problem.state_size
+    saved = SAVED_PER_STEP * problem.num_layers * problem.directions * problem.hidden_size
+    return steps * (sets * edges + saved) + 3 * problem.parameter_count()
+
+
+def _guess_pass_s(case: Case) -> float:
+    problem = case.problem
+    loop = problem.seq_len * problem.num_layers * problem.directions * GUESSED_STEP_S
+    return problem.flops(case.pass_name) / GUESSED_FLOPS[case.device] + loop
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:,.1f} GiB"

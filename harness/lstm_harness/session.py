@@ -1,0 +1,200 @@
+"""The main job: survey, plan, race, store. `run` starts one, `resume` goes on with one."""
+
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lstm_harness import __version__, store
+from lstm_harness.errors import Exit, Interrupted, UserError
+from lstm_harness.lock import device_lock
+from lstm_harness.measure import Outcome, Race
+from lstm_harness.plan import Cell, Plan
+from lstm_harness.record import SCHEMA
+from lstm_harness.spec import Spec
+from lstm_harness.survey import Scout, Survey, make_plan
+from lstm_harness.workers import WorkerSettings
+
+# What must be the same when a run is resumed, or its records would not belong together.
+LASTING = ("host", "gpu", "cpu", "torch", "cuda", "cudnn", "triton", "numba", "python")
+FAILED_MEASURING = ("crashed", "timed_out", "error")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told what goes on: once the plan is known, then before and after each cell."""
+
+    planned: Callable[[Plan, int], None] = lambda plan, done: None
+    started: Callable[[Cell], None] = lambda cell: None
+    finished: Callable[[Outcome], None] = lambda outcome: None
+
+
+def make(spec: Spec) -> tuple[Survey, Plan]:
+    """Survey this machine and plan on it; nothing is measured and nothing is kept.
+
+    Raises:
+        UserError: see `survey.make_plan`.
+    """
+    with _scratch_folder() as scratch, Scout(spec, scratch) as scout:
+        survey = scout.survey()
+        return survey, make_plan(spec, survey, scout)
+
+
+def look_around(spec: Spec) -> Survey:
+    """Survey this machine alone."""
+    with _scratch_folder() as scratch, Scout(spec, scratch) as scout:
+        return scout.survey()
+
+
+def run(spec: Spec, out: Path | None, watch: Watch) -> Path:
+    """Measure everything a spec asks for and return the run's folder.
+
+    Raises:
+        UserError: before anything ran; `Interrupted` or `MeasuringFailed` with what to type after.
+    """
+    if out:
+        store.refuse_used(out)
+    survey, plan = make(spec)
+    with device_lock(survey.identity):
+        folder = out or default_folder(spec)
+        store.create(folder)
+        manifest = _manifest(folder, spec, plan, survey)
+        _race(folder, manifest, plan, spec, survey, watch)
+    return folder
+
+
+def resume(folder: Path, watch: Watch) -> Path:
+    """Finish a run that was interrupted, with the plan it had.
+
+    Raises:
+        UserError: no run there, or this machine or its software is not what it began on.
+    """
+    manifest = store.read_manifest(folder)
+    spec, plan = Spec.from_dict(manifest["spec"]), Plan.from_dict(manifest["plan"])
+    survey = look_around(spec)
+    _refuse_changed(folder, manifest, survey)
+    with device_lock(survey.identity):
+        _race(folder, manifest, plan, spec, survey, watch)
+    return folder
+
+
+def verify(spec: Spec, watch: Watch) -> list[Outcome]:
+    """Check every cell against float64, once, and keep nothing."""
+    survey, plan = make(spec)
+    outcomes = []
+    with device_lock(survey.identity), _scratch_folder() as scratch:
+        settings = WorkerSettings(survey.device, scratch, spec.threads)
+        race = Race(plan, spec, settings, survey.plugin_of, verify_only=True, started=watch.started)
+        watch.planned(plan, 0)
+        try:
+            for outcome in race.outcomes():
+                watch.finished(outcome)
+                outcomes.append(outcome)
+        finally:
+            race.close()
+    return outcomes
+
+
+def exit_code(statuses: list[str]) -> Exit:
+    """How a command ends that met these statuses: a wrong answer outranks a failed measurement."""
+    if "incorrect" in statuses:
+        return Exit.INCORRECT
+    return Exit.MEASURING_FAILED if set(statuses) & set(FAILED_MEASURING) else Exit.DONE
+
+
+def default_folder(spec: Spec) -> Path:
+    """Where a run goes without --out; git ignores the place."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    name = f"{stamp}-{socket.gethostname()}-{spec.suite or 'custom'}"
+    return Path("results") / "runs" / name
+
+
+def _race(
+    folder: Path,
+    manifest: dict[str, Any],
+    plan: Plan,
+    spec: Spec,
+    survey: Survey,
+    watch: Watch,
+) -> None:
+    """Append a record for every cell that lacks one, then close the manifest."""
+    store.write_manifest(folder, manifest)
+    finished = store.load(folder).records
+    watch.planned(plan, len(finished))
+    with _run_scratch(folder) as scratch, store.appender(folder) as records:
+        settings = WorkerSettings(survey.device, scratch, spec.threads)
+        race = Race(
+            plan, spec, settings, survey.plugin_of, finished=finished, started=watch.started
+        )
+        try:
+            for outcome in race.outcomes():
+                records.append(outcome.record())
+                watch.finished(outcome)
+            environment = {**manifest["environment"], "end": race.state()}
+        except KeyboardInterrupt:
+            go_on = f"lstm-bench run --resume {folder}"
+            raise Interrupted(f"interrupted; go on with: {go_on}") from None
+        finally:
+            race.close()
+    store.write_manifest(folder, manifest | {"environment": environment, "end": _now()})
+
+
+def _manifest(folder: Path, spec: Spec, plan: Plan, survey: Survey) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "id": folder.resolve().name,
+        "label": spec.label,
+        "suite": spec.suite,
+        "command": ["lstm-bench", *sys.argv[1:]],
+        "lstm_bench": __version__,
+        "seed": spec.seed,
+        "start": _now(),
+        "end": None,
+        "spec": spec.to_dict(),
+        "plan": plan.to_dict(),
+        "environment": survey.environment,
+        "kernels_digest": survey.kernels_digest,
+    }
+
+
+def _refuse_changed(folder: Path, manifest: Mapping[str, Any], survey: Survey) -> None:
+    began, here = manifest["environment"], survey.environment
+    changed = [name for name in LASTING if began.get(name) != here.get(name)]
+    if manifest["plan"]["device"] != survey.device:
+        changed.append("device")
+    if manifest["kernels_digest"] != survey.kernels_digest:
+        changed.append("the kernels' sources")
+    if changed:
+        raise UserError(
+            f"{folder} began with another {', '.join(changed)}; its records would not compare: "
+            "restore what changed, or start a new run"
+        )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@contextmanager
+def _scratch_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="lstm-bench-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+@contextmanager
+def _run_scratch(folder: Path) -> Iterator[Path]:
+    """A run's own scratch space, which a killed run may have left full."""
+    scratch = folder / store.SCRATCH
+    shutil.rmtree(scratch, ignore_errors=True)
+    with store.writing(folder):
+        scratch.mkdir()
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,257 @@
+"""What the commands print: results to stdout, progress to stderr."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from lstm_harness.measure import Outcome
+from lstm_harness.plan import Cell, Plan
+from lstm_harness.session import Watch
+from lstm_harness.spec import Suite, build
+from lstm_harness.store import Run
+from lstm_harness.survey import Survey
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+out = Console()
+err = Console(stderr=True)
+
+
+def as_json(document: Any) -> None:
+    """One JSON document on stdout and nothing else."""
+    print(json.dumps(document, indent=1, allow_nan=False))  # noqa: T201 - the result itself
+
+
+class LiveProgress:
+    """A bar on stderr with the cell in flight and the time left."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._bar = Progress(
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.description}", markup=False),
+            console=err,
+            transient=True,
+            disable=quiet,
+        )
+        self._task = self._bar.add_task("starting", total=None)
+
+    def __enter__(self) -> Watch:
+        self._bar.start()
+        return Watch(self._planned, self._started, self._finished)
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def _planned(self, plan: Plan, done: int) -> None:
+        self._bar.update(self._task, total=plan.planned_records, completed=done)
+
+    def _started(self, cell: Cell) -> None:
+        self._bar.update(self._task, description=f"{cell.backend} on {cell.case.label()}")
+
+    def _finished(self, outcome: Outcome) -> None:
+        self._bar.advance(self._task)
+
+
+def winners(fastest: "pd.DataFrame") -> None:
+    """The fastest correct backend of each case, with its margin over the next."""
+    table = _table("case", "fastest", "median", "margin", "next")
+    for row in fastest.to_dict("records"):
+        if row["backend"] is None:
+            table.add_row(Text(row["label"]), "no correct backend", "", "", "")
+            continue
+        table.add_row(
+            Text(row["label"]),
+            Text(row["backend"]),
+            duration(row["median_ns"]),
+            margin(row),
+            Text(row["runner_up"] or "nobody else"),
+        )
+    out.print(table)
+
+
+def margin(row: Mapping[Any, Any]) -> str:
+    """The runner-up's time over the winner's, its interval, and whether that is a tie."""
+    if row["runner_up"] is None:
+        return ""
+    if row["margin_low"] != row["margin_low"]:
+        return f"{row['margin']:.2f}x, interval unknown"
+    interval = f"{row['margin']:.2f}x ({row['margin_low']:.2f} to {row['margin_high']:.2f})"
+    return f"tie, {interval}" if row["tie"] else interval
+
+
+def duration(time_ns: float) -> str:
+    """A time in the unit that suits it."""
+    for unit, size in (("s", 1e9), ("ms", 1e6)):
+        if time_ns >= size:
+            return f"{time_ns / size:.3g} {unit}"
+    return f"{time_ns / 1e3:.3g} µs"
+
+
+def failures(outcomes: Iterable[tuple[str, str, str]]) -> None:
+    """Failed cells on stderr, one line a backend, status and reason, with how many cells."""
+    for (backend, status, reason), count in Counter(outcomes).items():
+        cells = f"{count} records" if count > 1 else "1 record"
+        err.print(Text(f"{backend}: {status}, {cells}: {reason}"), soft_wrap=True)
+
+
+def absent(run: Run) -> None:
+    """Who takes no part, on stderr."""
+    for entry in run.manifest["plan"]["absent"]:
+        err.print(Text(f"{entry['backend']} takes no part: {entry['reason']}"), soft_wrap=True)
+
+
+def torn(run: Run) -> None:
+    """Say that a half-written line was dropped, on stderr."""
+    if run.torn:
+        dropped = f"{run.folder}: the last line of records.jsonl is torn and was left out"
+        err.print(Text(f"{dropped}; lstm-bench run --resume measures it again"), soft_wrap=True)
+
+
+def path(place: Path | str) -> None:
+    """A path or an address alone on a line, for scripts to take."""
+    print(place, flush=True)  # noqa: T201 - the result itself
+
+
+def run_document(run: Run, fastest: "pd.DataFrame", report: Path) -> dict[str, Any]:
+    """What `run --json` prints: where the run lies, its statuses, the fastest a case."""
+    columns = ["label", "backend", "median_ns", "runner_up", "margin", "margin_low", "margin_high"]
+    rows = json.loads(fastest[[*columns, "tie"]].to_json(orient="records"))
+    return {
+        "run": str(run.folder),
+        "report": str(report),
+        "records": len(run.records),
+        "statuses": dict(Counter(record.status for record in run.records)),
+        "fastest": rows,
+    }
+
+
+def backend_rows(survey: Survey) -> list[dict[str, Any]]:
+    """Every backend: name, whether it can run here, and why not."""
+    return [
+        {
+            "name": name,
+            "available": name not in survey.missing,
+            "reason": survey.missing.get(name),
+            "raced": backend.raced,
+            "summary": backend.summary,
+            "devices": list(backend.devices),
+        }
+        for name, backend in survey.backends.items()
+    ] + [
+        {"name": source, "available": False, "reason": f"cannot be imported: {error}"}
+        for source, error in survey.unavailable.items()
+    ]
+
+
+def backends(survey: Survey) -> None:
+    """Who can run here, who cannot and why."""
+    table = _table("backend", f"on {survey.device}", "what it is, or why not")
+    for row in backend_rows(survey):
+        says = row["summary"] if row["available"] else row["reason"]
+        table.add_row(Text(row["name"]), "yes" if row["available"] else "no", Text(says))
+    out.print(table)
+
+
+def suites(found: Sequence[Suite]) -> None:
+    """Every suite in a line."""
+    table = _table("suite", "cases", "what it stands for")
+    for each in found:
+        table.add_row(each.name, str(len(_cases(each))), Text(each.title))
+    out.print(table)
+
+
+def suite_row(found: Suite) -> dict[str, Any]:
+    """A suite as `suites --json` prints it."""
+    cases = [case.to_dict() for case in _cases(found)]
+    return {"name": found.name, "title": found.title, "source": found.source, "cases": cases}
+
+
+def suite(found: Suite) -> None:
+    """One suite's shapes and their source."""
+    out.print(Text(f"{found.name}: {found.title}"), soft_wrap=True)
+    out.print(Text(f"source: {found.source}"), soft_wrap=True)
+    passes: dict[str, list[str]] = {}
+    for case in _cases(found):
+        passes.setdefault(case.problem.label(), []).append(case.pass_name)
+    for label, names in passes.items():
+        out.print(Text(f"  {label}: {', '.join(dict.fromkeys(names))}"), soft_wrap=True)
+
+
+def plan(found: Plan) -> None:
+    """What would run, what is skipped and why, how long."""
+    table = _table("case", *found.backends)
+    for case in found.cases:
+        marks = ["skip" if (name, case) in found.skips else "run" for name in found.backends]
+        table.add_row(Text(case.label()), *marks)
+    out.print(table)
+    skips = Counter((backend, skip.reason) for (backend, _), skip in found.skips.items())
+    for (backend, reason), count in skips.items():
+        out.print(Text(f"{backend} skips {count} cases: {reason}"), soft_wrap=True)
+    for name, reason in found.absent.items():
+        out.print(Text(f"{name} takes no part: {reason}"), soft_wrap=True)
+    out.print(
+        f"{found.planned_records} records in {found.blocks} blocks on {found.device}; about "
+        f"{found.estimated_s / 60:.1f} minutes and {found.estimated_bytes / 2**20:,.0f} MiB, "
+        "guessed from the sizes",
+        soft_wrap=True,
+    )
+
+
+def outcome_row(outcome: Outcome) -> dict[str, Any]:
+    """A verified cell as `verify --json` prints it."""
+    return {
+        "backend": outcome.cell.backend,
+        **outcome.cell.case.to_dict(),
+        "status": outcome.status,
+        "reason": outcome.reason,
+        "errors": outcome.found.get("errors", {}),
+        "tolerance": outcome.found.get("tolerance"),
+    }
+
+
+def verified(outcomes: Sequence[Outcome]) -> None:
+    """One line a backend: how many cases are right, and its worst error."""
+    table = _table("backend", "right", "wrong", "not checked", "worst error", "bound", "where")
+    for name in dict.fromkeys(outcome.cell.backend for outcome in outcomes):
+        mine = [outcome for outcome in outcomes if outcome.cell.backend == name]
+        statuses = Counter(outcome.status for outcome in mine)
+        right, wrong = statuses["ok"], statuses["incorrect"]
+        counts = str(right), str(wrong), str(len(mine) - right - wrong)
+        table.add_row(Text(name), *counts, *_error_cells(max(map(_worst, mine))))
+    out.print(table)
+
+
+def _worst(outcome: Outcome) -> tuple[float, float, str]:
+    errors = outcome.found.get("errors", {})
+    sizes = {n: float("inf") if error is None else error for n, error in errors.items()}
+    name = max(sizes, key=lambda n: sizes[n], default="")
+    where = f"{name} of {outcome.cell.case.label()}" if name else ""
+    return sizes.get(name, -1.0), outcome.found.get("tolerance") or 0.0, where
+
+
+def _error_cells(worst: tuple[float, float, str]) -> tuple[str, str, Text]:
+    error, bound, where = worst
+    if error < 0:
+        return "", "", Text("")
+    return f"{error:.1e}", f"{bound:.0e}" if bound else "", Text(where)
+
+
+def _cases(suite: Suite) -> tuple[Any, ...]:
+    return build(suite, {}, {}).cases("cpu")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

@@ -1,0 +1,179 @@
+"""A worker: the only process that touches a device. It answers requests, one JSON object a line.
+
+`python -m lstm_harness.worker --device cpu --threads 2` reads requests from its standard input and
+writes replies to what was its standard output; whatever else anyone prints goes to standard error.
+Each reply is `{"ok": ...}`, or `{"failed": status, "reason": ..., "poisoned": bool}`.
+"""
+
+import argparse
+import ctypes
+import gc
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lstm_harness import environment, oracle
+from lstm_harness.case import Case
+from lstm_harness.contest import Contest, Incorrect, Job
+from lstm_harness.inputs import TORCH_DTYPES
+from lstm_harness.passes import Malformed
+from lstm_harness.sampling import Limits
+from lstm_kernels import registry
+from lstm_kernels.problem import Problem
+from lstm_kernels.stack import Unsupported
+
+LONGEST_REASON = 500
+
+
+class Worker:
+    """Answers requests for one device."""
+
+    def __init__(self, device: str) -> None:
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = device
+        self._contests: dict[str, Contest] = {}
+        self._rates: dict[str, float] = {}
+
+    def answer(self, request: dict[str, Any]) -> Any:
+        """Do what a request asks; what it raises becomes the reply's reason."""
+        return getattr(self, "_do_" + request["do"])(**request.get("with", {}))
+
+    def _do_plugin(self, path: str) -> dict[str, Any]:
+        added = registry.add_plugin(path)
+        return {"names": [b.name for b in added], "error": registry.unavailable().get(path)}
+
+    def _do_registered(self) -> dict[str, Any]:
+        known = registry.registered().values()
+        return {"backends": [asdict(b) for b in known], "unavailable": registry.unavailable()}
+
+    def _do_device(self) -> dict[str, Any]:
+        return {
+            "device": self._device,
+            "cuda": torch.cuda.is_available(),
+            "torch": torch.__version__,
+        }
+
+    def _do_facts(self, plugins: list[str]) -> dict[str, Any]:
+        return {
+            "environment": environment.describe(self._device),
+            "identity": environment.device_identity(self._device),
+            "free_bytes": environment.free_bytes(self._device),
+            "kernels_digest": environment.sources_digest(plugins),
+        }
+
+    def _do_state(self) -> dict[str, Any]:
+        return environment.state(self._device)
+
+    def _do_missing(self, backend: str) -> str | None:
+        """Why a backend cannot run on this machine at all, told without importing it."""
+        record = registry.get(backend)
+        if self._device.partition(":")[0] not in record.devices:
+            return f"runs on {', '.join(record.devices)} only; this is {self._device}"
+        missing = [package for package in record.requires if find_spec(package) is None]
+        return f"needs {', '.join(missing)}: pip install {' '.join(missing)}" if missing else None
+
+    def _do_unsupported(self, backend: str, problems: list[dict[str, Any]]) -> list[str | None]:
+        implementation = registry.load(backend)
+        return [implementation.unsupported(Problem.from_dict(p), self._device) for p in problems]
+
+    def _do_oracle(self, problem: dict[str, Any], seed: int, path: str) -> dict[str, Any]:
+        asked = Problem.from_dict(problem)
+        oracle.save(oracle.answer(asked, seed, self._device), Path(path))
+        return {"product_flops": max(self._rate("float32"), self._rate(asked.dtype))}
+
+    def _do_enter(self, **fields: Any) -> dict[str, Any]:
+        job = Job(
+            backend=fields["backend"],
+            case=Case.from_dict(fields["case"]),
+            seed=fields["seed"],
+            answer=Path(fields["answer"]),
+            limits=Limits(**fields["limits"]),
+            floor_ns=fields["floor_ns"],
+            with_memory=fields["with_memory"],
+            our_pids=frozenset(fields["our_pids"]),
+            verify_only=fields["verify_only"],
+        )
+        if job.backend not in self._contests:
+            passes = registry.get(job.backend).passes
+            self._contests[job.backend] = Contest(registry.load(job.backend), passes, self._device)
+            # Collecting garbage before every cell then looks at that cell's objects alone.
+            gc.freeze()
+        return self._contests[job.backend].enter(job)
+
+    def _rate(self, dtype: str) -> float:
+        if dtype not in self._rates:
+            self._rates[dtype] = environment.product_flops(TORCH_DTYPES[dtype], self._device)
+        return self._rates[dtype]
+
+
+def failure(error: BaseException) -> dict[str, Any]:
+    """The reply that tells what went wrong: status, one line, whether the device is lost."""
+    text = " ".join(str(error).split())[:LONGEST_REASON]
+    reply: dict[str, Any] = {"failed": "error", "reason": f"{type(error).__name__}: {text}"}
+    if isinstance(error, Incorrect | Malformed):
+        reply |= {"failed": "incorrect", "reason": text, "errors": getattr(error, "errors", {})}
+    elif isinstance(error, Unsupported):
+        reply |= {"failed": "unsupported", "reason": text}
+    elif _is_out_of_memory(error):
+        reply |= {"failed": "out_of_memory"}
+    reply["poisoned"] = reply["failed"] == "error" and "CUDA" in text
+    return reply
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, RuntimeError) and any(w in str(error).lower() for w in words)
+
+
+def serve(worker: Worker, replies: Any) -> None:
+    """Answer until standard input ends, which it does when the harness is gone."""
+    for line in sys.stdin:
+        try:
+            reply = {"ok": worker.answer(json.loads(line))}
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a backend may raise anything; it becomes a record
+            reply = failure(error)
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+
+
+def _own_standard_output() -> Any:
+    """Keep standard output for replies; prints, from C too, go to standard error from here on."""
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return replies
+
+
+def _die_with_parent(parent: int) -> None:
+    """On Linux, be killed when the harness is: a hung backend must not outlive it."""
+    if sys.platform.startswith("linux"):
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit("the harness is gone")
+
+
+def main() -> None:
+    """Run a worker until its standard input ends."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--parent", type=int, required=True)
+    given = parser.parse_args()
+    replies = _own_standard_output()
+    _die_with_parent(given.parent)
+    torch.set_num_threads(given.threads or environment.physical_cores())
+    serve(Worker(given.device), replies)
+
+
+if __name__ == "__main__":
+    main()

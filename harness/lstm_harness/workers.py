@@ -1,0 +1,152 @@
+"""Worker processes as the harness sees them: start, ask, time out, replace."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import lstm_harness
+import lstm_kernels
+
+START_TIMEOUT_S = 120.0
+
+
+class Failed(Exception):  # noqa: N818 - a finding about a cell, which becomes its record
+    """A worker could not do what it was asked; `status` is a record's status."""
+
+    def __init__(self, status: str, reason: str, errors: dict[str, Any] | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.errors = errors or {}
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What every worker of a run is started with. `scratch` takes logs and compiler caches."""
+
+    device: str
+    scratch: Path
+    threads: int | None = None
+
+
+class WorkerProcess:
+    """One worker. It is started at once and answers when it is ready; `close` ends it."""
+
+    def __init__(self, settings: WorkerSettings, name: str) -> None:
+        self.name = name
+        self._log = settings.scratch / f"worker-{name}-{time.monotonic_ns()}.log"
+        command = [sys.executable, "-m", "lstm_harness.worker", "--device", settings.device]
+        command += ["--parent", str(os.getpid())]
+        command += ["--threads", str(settings.threads)] if settings.threads else []
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=_environment(settings),
+                start_new_session=True,
+            )
+        self._unread = b""
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be asked."""
+        return self._process.poll() is None
+
+    def ask(self, do: str, timeout_s: float = START_TIMEOUT_S, **arguments: Any) -> Any:
+        """Send one request and wait for its reply.
+
+        Raises:
+            Failed: it refused, died (`crashed`) or took too long (`timed_out`); after the last two,
+                and where its CUDA context is lost, the worker is gone.
+        """
+        request = json.dumps({"do": do, "with": arguments}) + "\n"
+        try:
+            self._stdin.write(request.encode())
+            self._stdin.flush()
+        except BrokenPipeError:
+            raise self._crashed() from None
+        reply = json.loads(self._read_line(timeout_s))
+        if "ok" in reply:
+            return reply["ok"]
+        if reply["poisoned"]:
+            self.close()
+        raise Failed(reply["failed"], reply["reason"], reply.get("errors"))
+
+    def close(self) -> None:
+        """End the process and whatever it started."""
+        with suppress(ProcessLookupError):  # it may have ended by itself
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._stdin.close()
+        self._stdout.close()
+
+    @property
+    def _stdin(self) -> IO[bytes]:
+        assert self._process.stdin is not None
+        return self._process.stdin
+
+    @property
+    def _stdout(self) -> IO[bytes]:
+        assert self._process.stdout is not None
+        return self._process.stdout
+
+    def _read_line(self, timeout_s: float) -> bytes:
+        deadline = time.monotonic() + timeout_s
+        while b"\n" not in self._unread:
+            left = deadline - time.monotonic()
+            readable, _, _ = select.select([self._stdout], [], [], max(0.0, left))
+            if not readable:
+                self.close()
+                raise Failed("timed_out", f"no answer within {timeout_s:g} s; killed")
+            chunk = os.read(self._stdout.fileno(), 1 << 16)
+            if not chunk:
+                raise self._crashed()
+            self._unread += chunk
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line
+
+    def _crashed(self) -> Failed:
+        code = self._process.wait()
+        self.close()
+        how = f"killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
+        words = self._log.read_text(errors="replace").strip().splitlines()
+        last = f"; its last words: {words[-1][:200]}" if words else ""
+        return Failed(
+            "crashed", f"the worker was {how}{last}" if code < 0 else f"the worker {how}{last}"
+        )
+
+
+def _signal_name(number: int) -> str:
+    hint = " (the kernel's out-of-memory killer sends it)" if number == signal.SIGKILL else ""
+    return signal.Signals(number).name + hint
+
+
+def _environment(settings: WorkerSettings) -> dict[str, str]:
+    """Our packages importable, compiler caches of the run's own, no compiler processes beside."""
+    packages = (lstm_harness, lstm_kernels)
+    roots = [str(Path(package.__path__[0]).resolve().parent) for package in packages]
+    inherited = os.environ.get("PYTHONPATH", "")
+    ours = {
+        "PYTHONPATH": os.pathsep.join([*roots, *([inherited] if inherited else [])]),
+        "TORCHINDUCTOR_CACHE_DIR": str(settings.scratch / "inductor"),
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",
+        "TRITON_CACHE_DIR": str(settings.scratch / "triton"),
+    }
+    if settings.threads:
+        ours["OMP_NUM_THREADS"] = str(settings.threads)
+    return os.environ | ours
