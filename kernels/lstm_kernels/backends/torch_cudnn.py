@@ -148,5 +148,6 @@ def _library_limit(problem: Problem, device: str) -> str | None:
         return f"bfloat16 needs cuDNN {BF16_CUDNN_VERSION}, and this is {version}"
     capability = torch.cuda.get_device_capability(device)
     if capability < BF16_CAPABILITY:
-        return f"bfloat16 needs compute capability 8.0, and this GPU has {capability}"
+        major, minor = capability
+        return f"bfloat16 needs compute capability 8.0, and this GPU has {major}.{minor}"
     return None

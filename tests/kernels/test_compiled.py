@@ -1,0 +1,71 @@
+"""The compiled step compiles, and says so when it cannot."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+import lstm_kernels as lk
+from lstm_kernels import registry
+from lstm_kernels.backends import compiled
+from lstm_kernels.stack import run
+
+PROBLEM = lk.Problem("lstm", 5, 2, 3, 4)
+
+
+@pytest.fixture
+def _compiler(skip_where_refused: Any) -> None:
+    skip_where_refused("compiled", PROBLEM)
+
+
+@pytest.mark.usefixtures("_compiler")
+def test_one_compile_serves_all_steps(make_layer: Any) -> None:
+    problem, arguments = make_layer("lstm", hidden_size=13)
+    arguments["h0"].requires_grad_(False)
+    arguments["c0"].requires_grad_(False)
+    before = counters["stats"]["unique_graphs"]
+    run(registry.load("compiled"), **arguments, problem=problem)
+    assert counters["stats"]["unique_graphs"] == before + 1
+    run(registry.load("compiled"), **arguments, problem=problem)
+    assert counters["stats"]["unique_graphs"] == before + 1
+
+
+@pytest.mark.usefixtures("_compiler")
+def test_past_its_limit_it_raises_and_never_runs_eager(
+    make_layer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "MAX_SHAPES", 1)
+    for hidden in (17, 18):
+        problem, arguments = make_layer("gru", hidden_size=hidden)
+        found = None
+        try:
+            run(registry.load("compiled"), **arguments, problem=problem)
+        except torch._dynamo.exc.FailOnRecompileLimitHit as error:
+            found = error
+    assert found is not None
+
+
+@pytest.mark.usefixtures("_compiler")
+def test_dynamos_own_limits_are_put_back(make_layer: Any) -> None:
+    before = torch._dynamo.config.recompile_limit
+    problem, arguments = make_layer("rnn_tanh")
+    run(registry.load("compiled"), **arguments, problem=problem)
+    assert torch._dynamo.config.recompile_limit == before
+
+
+def test_a_missing_compiler_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert compiled.unsupported(PROBLEM, "cpu") == (
+        "torch.compile needs a C++ compiler on a CPU; "
+        "$CXX names 'no-such-compiler', which is not there"
+    )
+    monkeypatch.delenv("CXX")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert "it looks for 'g++'" in str(compiled.unsupported(PROBLEM, "cpu"))
+
+
+def test_no_compiler_is_needed_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert compiled.unsupported(PROBLEM, "cuda") is None
