@@ -1,0 +1,44 @@
+# Two commands on a fresh clone: `make bench` and `make test`. Each makes .venv once, from
+# constraints.txt, and does its job.
+PYTHON ?= python3
+BIN := .venv/bin
+JOBS ?= 2
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: bench test lint browser-test perf gpu clean
+
+bench: .venv/.installed
+	$(BIN)/lstm-bench run quick
+
+test: .venv/.installed-dev
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not browser"
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+browser-test: .venv/.installed-dev
+	$(BIN)/pytest tests/browser
+
+perf: .venv/.installed-dev
+	$(BIN)/python tests/perf/summary_scale.py
+	$(BIN)/python tests/perf/clock_agreement.py
+	$(BIN)/python tests/perf/harness_overhead.py
+
+gpu: .venv/.installed
+	$(BIN)/lstm-bench verify quick --device cuda
+	$(BIN)/lstm-bench run quick --device cuda
+
+clean:
+	rm -rf .venv
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+.venv/.installed-dev: .venv/.installed
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
