@@ -23,7 +23,8 @@ Results = dict[str, Tensor]
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
         metafunc.parametrize("backend", CPU_BACKENDS, indirect=True)
-    if "cell" in metafunc.fixturenames:
+    marks = metafunc.definition.iter_markers("parametrize")
+    if "cell" in metafunc.fixturenames and not any("cell" in mark.args[0] for mark in marks):
         metafunc.parametrize("cell", CELLS)
 
 

@@ -11,6 +11,7 @@ import lstm_kernels as lk
 # H and P; I is twice the state, so that the layers of a bidirectional stack repeat step shapes,
 # which is what a compiled backend pays for.
 SIZES = [(1, 0), (5, 0), (30, 0), (5, 2), (30, 4)]
+NETWORKS = [(cell, h, p) for cell in lk.CELLS for h, p in SIZES if cell == "lstm" or not p]
 RAGGED = {1: [4], 3: [3, 7, 2]}
 
 
@@ -18,7 +19,9 @@ RAGGED = {1: [4], 3: [3, 7, 2]}
 @pytest.mark.parametrize("layers", [1, 3], ids="L{}".format)
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
 @pytest.mark.parametrize("batch", [1, 3], ids="B{}".format)
-@pytest.mark.parametrize(("hidden", "projected"), SIZES, ids=[f"H{h}-P{p}" for h, p in SIZES])
+@pytest.mark.parametrize(
+    ("cell", "hidden", "projected"), NETWORKS, ids=[f"{c}-H{h}-P{p}" for c, h, p in NETWORKS]
+)
 def test_equals_torch(
     backend: str,
     cell: str,
@@ -33,8 +36,6 @@ def test_equals_torch(
     assert_same: Any,
     skip_where_refused: Any,
 ) -> None:
-    if projected and cell != "lstm":
-        pytest.skip(f"proj_size={projected}: only lstm has it")
     state = projected or hidden
     settings = {"num_layers": layers, "bias": bias, "bidirectional": bidirectional}
     problem = lk.Problem(cell, 7, batch, 2 * state, hidden, proj_size=projected, **settings)

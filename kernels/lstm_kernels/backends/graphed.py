@@ -53,15 +53,22 @@ class Graph:
             for tensor in self.inputs
             if torch.is_grad_enabled() and tensor is not None and tensor.requires_grad
         ]
-        self._warm_up()
-        self.forward_graph, self.backward_graph = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        pool = torch.cuda.graph_pool_handle()
-        with torch.cuda.graph(self.forward_graph, pool=pool):
-            self.outputs = self._run()
-        self.d_outputs = [torch.zeros_like(output) for output in self.outputs]
-        if self.wanted:
-            with torch.cuda.graph(self.backward_graph, pool=pool):
-                self.d_inputs = self._gradients(self.outputs, self.d_outputs)
+        self.capture()
+
+    def capture(self) -> None:
+        """Record both passes: the only part that needs a GPU."""
+        x = self.inputs[0]
+        assert x is not None
+        with torch.cuda.device(x.device):
+            self._warm_up()
+            pool = torch.cuda.graph_pool_handle()
+            self.forward_graph, self.backward_graph = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.forward_graph, pool=pool):
+                self.outputs = self.run()
+            self.d_outputs = [torch.zeros_like(output) for output in self.outputs]
+            if self.wanted:
+                with torch.cuda.graph(self.backward_graph, pool=pool):
+                    self.d_inputs = self.gradients(self.outputs, self.d_outputs)
 
     def forward(self, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         """Fill the inputs, replay, and copy the outputs."""
@@ -85,7 +92,8 @@ class Graph:
         }
         return [found.get(id(tensor)) for tensor in self.inputs]
 
-    def _run(self) -> tuple[Tensor, ...]:
+    def run(self) -> tuple[Tensor, ...]:
+        """The forward over the static inputs."""
         x, h0, c0, lengths, *flat = self.inputs
         assert x is not None
         assert h0 is not None
@@ -96,9 +104,10 @@ class Graph:
         )
         return tuple(output for output in outputs if output is not None)
 
-    def _gradients(
+    def gradients(
         self, outputs: tuple[Tensor, ...], d_outputs: list[Tensor]
     ) -> tuple[Tensor | None, ...]:
+        """The backward: what is wanted, None where an output does not depend on it."""
         # With one step, c_n does not depend on w_hr: not every output needs to have a gradient.
         pairs = [(y, dy) for y, dy in zip(outputs, d_outputs, strict=True) if y.requires_grad]
         return torch.autograd.grad(
@@ -112,9 +121,9 @@ class Graph:
         torch.cuda.synchronize()
         with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
             for _ in range(WARM_UP_RUNS):
-                outputs = self._run()
+                outputs = self.run()
                 if self.wanted:
-                    self._gradients(outputs, [torch.zeros_like(y) for y in outputs])
+                    self.gradients(outputs, [torch.zeros_like(y) for y in outputs])
         torch.cuda.synchronize()
 
 
@@ -176,10 +185,7 @@ def _graph_for(tensors: tuple[Tensor | None, ...], problem: Problem) -> Graph:
         tuple(None if w is None else (w.data_ptr(), w.stride()) for w in weights),
     )
     if key not in _graphs:
-        x = tensors[0]
-        assert x is not None
-        with torch.cuda.device(x.device):
-            _graphs[key] = Graph(tensors, problem)
+        _graphs[key] = Graph(tensors, problem)
     _graphs.move_to_end(key)
     while len(_graphs) > MAX_GRAPHS:
         _graphs.popitem(last=False)
