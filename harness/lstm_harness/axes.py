@@ -14,6 +14,9 @@ from lstm_kernels import CELLS, DTYPE_BYTES, PASSES, PRECISIONS
 from lstm_kernels.names import check_name
 
 MOST_VALUES = 10_000
+# Beyond what any machine holds; it keeps arithmetic on sizes quick, and inside a float.
+MOST = 10**9
+MOST_LAYERS = 1000
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,20 @@ EXPECTED_SIZE = "whole numbers from 1 on, like 64 or 16,32 or 16:64:x2 or 8:64:+
 def read_size(name: str, value: Any) -> int:
     """A whole number from 1 on, from a text or a TOML integer."""
     text = str(value)
-    if isinstance(value, bool) or not text.isdecimal() or int(text) < 1:
-        raise UserError(f"--{name} {text!r}: expected {EXPECTED_SIZE}")
+    if isinstance(value, bool) or not _is_whole(text) or int(text) < 1:
+        raise UserError(f"--{name} {_shown(text)}: expected {EXPECTED_SIZE}")
+    most = MOST_LAYERS if name == "layers" else MOST
+    if int(text) > most:
+        raise UserError(f"--{name} {_shown(text)}: expected at most {most}")
     return int(text)
+
+
+def _is_whole(text: str) -> bool:
+    return text.isdecimal() and len(text) < 1000
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:40] + "...")
 
 
 def _read_input(name: str, value: Any) -> int | None:
@@ -94,7 +108,7 @@ def _read_text(name: str, value: Any) -> str:
 def _range(name: str, text: str) -> tuple[int, ...]:
     parts = text.split(":")
     step = parts[2] if len(parts) == 3 else ""
-    if step[:1] not in ("x", "+") or not step[1:].isdecimal():
+    if step[:1] not in ("x", "+") or not _is_whole(step[1:]):
         raise UserError(f"--{name} {text!r}: expected a range like 16:64:x2 or 8:64:+8")
     low, high, by = read_size(name, parts[0]), read_size(name, parts[1]), int(step[1:])
     if low > high:

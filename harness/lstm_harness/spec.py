@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from importlib import resources
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,18 @@ from lstm_kernels.names import check_name
 
 Grid = Mapping[str, tuple[Any, ...]]
 Settings = Mapping[str, Any]
+
+MOST_CASES = 100_000
+
+# What a suite may set, and of which kind.
+_WHOLE, _NUMBER = (int, "a whole number"), (int | float, "a number")
+_SETTINGS = {
+    "blocks": _WHOLE,
+    "min_samples": _WHOLE,
+    "rel_ci": _NUMBER,
+    "cell_timeout_s": _NUMBER,
+    "time_budget_s": _NUMBER,
+}
 
 
 @dataclass(frozen=True)
@@ -55,8 +68,11 @@ class Spec:
         """Every case once, in the order the grids give.
 
         Raises:
-            UserError: an impossible combination, tf32 with float16 say.
+            UserError: an impossible combination, tf32 with float16 say, or too many cases.
         """
+        count = sum(prod(len(values) for values in grid.values()) for grid in self.grids)
+        if count > MOST_CASES:
+            raise UserError(f"{count} cases; expected at most {MOST_CASES}: take fewer values")
         try:
             cases = [_case(point, device) for grid in self.grids for point in _points(grid)]
         except ValueError as error:
@@ -143,16 +159,14 @@ def _parse(name: str, text: str, where: str) -> Suite:
         raise UserError(f"{where} is not TOML: {error}") from None
     _refuse_unknown(content, ("title", "source", "grid", "run"), where)
     grids = content.get("grid", [])
-    if not isinstance(grids, list) or not grids:
+    if not isinstance(grids, list) or not grids or not all(isinstance(g, dict) for g in grids):
         raise UserError(f"{where} has no [[grid]]; expected one or more, each with axes")
-    settings = content.get("run", {})
-    _refuse_unknown(settings, _SETTINGS, f"{where} [run]")
     return Suite(
         name,
-        content.get("title", name),
-        content.get("source", ""),
+        str(content.get("title", name)),
+        str(content.get("source", "")),
         tuple(_parse_grid(grid, where) for grid in grids),
-        settings,
+        _parse_settings(content.get("run", {}), f"{where} [run]"),
     )
 
 
@@ -161,7 +175,15 @@ def _parse_grid(grid: dict[str, Any], where: str) -> Grid:
     return {name: AXES[name].values(given) for name, given in grid.items()}
 
 
-_SETTINGS = ("blocks", "min_samples", "rel_ci", "cell_timeout_s", "time_budget_s")
+def _parse_settings(table: Any, where: str) -> Settings:
+    if not isinstance(table, dict):
+        raise UserError(f"{where} is {table!r}; expected a table of settings")
+    _refuse_unknown(table, _SETTINGS, where)
+    for name, value in table.items():
+        kinds, expected = _SETTINGS[name]
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise UserError(f"{where}: {name} = {value!r}: expected {expected}")
+    return table
 
 
 def _refuse_unknown(table: dict[str, Any], known: Any, where: str) -> None:
@@ -210,4 +232,5 @@ def _checked(spec: Spec) -> Spec:
 
 def _refuse_outside(flag: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
-        raise UserError(f"--{flag} {value:g}: expected a number from {low:g} to {high:g}")
+        shown = str(value)[:40]
+        raise UserError(f"--{flag} {shown}: expected a number from {low:g} to {high:g}")
