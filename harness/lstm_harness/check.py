@@ -41,8 +41,7 @@ def judge(
 ) -> Verdict:
     """Compare what an execution made with the answer for its set.
 
-    A tensor the answer has and the execution lacks is compared where the execution made any of
-    its kind: outputs always, gradients if there is one.
+    Outputs are always compared, gradients where `found` names one, be it an empty list.
     """
     expected = answer.sets[set_index]
     wanted = [n for n in expected if not n.startswith("d_") or any(f[:2] == "d_" for f in found)]

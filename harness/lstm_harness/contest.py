@@ -250,7 +250,8 @@ class Track:
         """One sample on a given set, whose outcome is kept as it is when the clock stops."""
         states = [self.the_pass.prepare(inputs) for _ in range(repeats)]
         reading = self._measure(states)
-        self.last_state = State(states[-1].inputs, tuple(o.clone() for o in states[-1].outputs))
+        outputs = tuple(o.clone() for o in states[-1].outputs)
+        self.last_state = replace(states[-1], outputs=outputs)
         return reading
 
     def wall_ns(self, inputs: Inputs) -> tuple[int, ...]:

@@ -34,15 +34,16 @@ class Pass:
 
 @dataclass
 class State:
-    """One execution: its leaves, and the outputs once there are any."""
+    """One execution: its leaves, the outputs once there are any, whether it makes gradients."""
 
     inputs: Inputs
     outputs: tuple[Tensor, ...] = ()
+    makes_gradients: bool = False
 
     def found(self) -> dict[str, list[Tensor]]:
-        """Every tensor this execution made, by name: outputs, and gradients where it made them."""
+        """Every tensor this execution made, by name; a gradient that it owes is an empty list."""
         named = {name: [out] for name, out in zip(OUTPUT_NAMES, self.outputs, strict=False)}
-        return named | gradients(self.inputs)
+        return named | gradients(self.inputs) if self.makes_gradients else named
 
 
 def make_pass(implementation: Any, problem: Problem, pass_name: str) -> Pass:
@@ -66,14 +67,19 @@ def make_pass(implementation: Any, problem: Problem, pass_name: str) -> Pass:
             forward(state)
 
     def backward(state: State) -> None:
-        torch.autograd.backward(state.outputs, state.inputs.d_outputs())
+        try:
+            torch.autograd.backward(state.outputs, state.inputs.d_outputs())
+        except Exception:
+            refuse_malformed(state.outputs, state.inputs)
+            raise
 
     def train(state: State) -> None:
         forward(state)
         backward(state)
 
     def prepare_leaves(inputs: Inputs) -> State:
-        return State(fresh_leaves(inputs, requires_grad=pass_name != "inference"))
+        leaves = fresh_leaves(inputs, requires_grad=pass_name != "inference")
+        return State(leaves, makes_gradients=pass_name in ("backward", "train"))
 
     def prepare_graph(inputs: Inputs) -> State:
         state = prepare_leaves(inputs)
@@ -102,17 +108,12 @@ def fresh_leaves(inputs: Inputs, requires_grad: bool) -> Inputs:
 
 
 def gradients(inputs: Inputs) -> dict[str, list[Tensor]]:
-    """The gradients that hang on leaves, by name, one entry a layer and direction."""
+    """The gradients that hang on leaves, by name; an entry a layer and direction that has one."""
     leaves = {name: [getattr(inputs, name)] for name in ("x", "h0", "c0")}
     for name in PARAMETER_NAMES:
         leaves[name] = [getattr(weights, name) for weights in inputs.weights]
     grads = {f"d_{name}": [_grad(leaf) for leaf in group] for name, group in leaves.items()}
-    return {n: [g for g in group if g is not None] for n, group in grads.items() if any_of(group)}
-
-
-def any_of(group: list[Any]) -> bool:
-    """Whether anything in a list is there at all."""
-    return any(item is not None for item in group)
+    return {name: [g for g in group if g is not None] for name, group in grads.items()}
 
 
 def _grad(leaf: Tensor | None) -> Tensor | None:
