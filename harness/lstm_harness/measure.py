@@ -2,9 +2,12 @@
 
 import hashlib
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,15 @@ from lstm_harness.case import Case
 from lstm_harness.plan import Cell, Plan, Skip
 from lstm_harness.record import Record
 from lstm_harness.spec import Spec
-from lstm_harness.workers import Failed, WorkerProcess, WorkerSettings
+from lstm_harness.workers import START_TIMEOUT_S, Failed, WorkerProcess, WorkerSettings
 from lstm_kernels.problem import Problem
 
-ORACLE = "oracle"
+# No backend can be called this: a comma parts the names that --backend takes.
+ORACLE = "oracle,"
 ORACLE_TIMEOUT_S = 1800.0
 MOST_ANSWER_BYTES = 8 << 30
+# With less than this free, an answer that could not be made failed for want of disk.
+ROOM_BYTES = 64 << 20
 # A whole-sequence product may be made by another library, or another unit of the device, than
 # torch.mm's; four times the rate torch.mm reaches is out of reach for either.
 UNREACHABLE = 4.0
@@ -63,8 +69,7 @@ class Race:
             self._start_block(cells)
             for cell in cells:
                 self.started(cell)
-                with budget.cell() as share_s:
-                    outcome = self._enter(cell, share_s)
+                outcome = self._enter(cell, budget.next_share_s())
                 self._remember(cell.backend, cell.case, block, outcome.status, outcome.reason)
                 yield outcome
             self._end_block()
@@ -75,16 +80,19 @@ class Race:
             self._close(name)
 
     def state(self) -> Any:
-        """The machine's load and clocks now."""
-        return self._worker(ORACLE).ask("state")
+        """The machine's load and clocks now; None where no worker can tell."""
+        try:
+            return self._worker(ORACLE).ask("state")
+        except Failed:
+            return None
 
     def _start_block(self, cells: list[Cell]) -> None:
         """Start every worker the block needs, and wait until none is busy importing."""
         names = dict.fromkeys(cell.backend for cell in cells if self._skip(cell) is None)
-        for name in ([ORACLE] if names else []) + list(names):
-            self._workers.setdefault(name, WorkerProcess(self.settings, name))
         for name in names:
-            self._load_plugin(name)
+            self._start(name)
+        for name in names:
+            self._await(name)
 
     def _end_block(self) -> None:
         for name in list(self._workers):
@@ -98,21 +106,23 @@ class Race:
     def _worker(self, name: str) -> WorkerProcess:
         """The live worker of that name, a fresh one where the last one ended."""
         if name not in self._workers or not self._workers[name].alive:
-            self._close(name)
-            self._workers[name] = WorkerProcess(self.settings, name)
-            self._load_plugin(name)
+            self._start(name)
+            self._await(name)
         return self._workers[name]
 
-    def _load_plugin(self, name: str) -> None:
-        """Wait for a worker to be ready, its plugin loaded; a failure shows in its first cell."""
-        worker = self._workers[name]
-        try:
-            if name in self.plugin_of:
-                worker.ask("plugin", self.spec.cell_timeout_s, path=self.plugin_of[name])
-            else:
-                worker.ask("device")
-        except Failed:
-            worker.close()
+    def _start(self, name: str) -> None:
+        """Start a fresh worker and tell it what to import, which it does while others do."""
+        self._close(name)
+        worker = self._workers[name] = WorkerProcess(self.settings, name)
+        if name == ORACLE:
+            worker.send("device")
+        else:
+            worker.send("load", backend=name, plugin=self.plugin_of.get(name))
+
+    def _await(self, name: str) -> None:
+        """Wait until a worker has imported everything; what failed shows in its first cell."""
+        with suppress(Failed):
+            self._workers[name].receive(START_TIMEOUT_S + self.spec.cell_timeout_s)
 
     def _skip(self, cell: Cell) -> Skip | None:
         if cell.skip:
@@ -139,6 +149,8 @@ class Race:
         try:
             answer = self._answer(cell.case.problem)
         except Failed as failure:
+            if shutil.disk_usage(self.settings.scratch).free < ROOM_BYTES:
+                raise OSError(ENOSPC, os.strerror(ENOSPC)) from None
             return Outcome(cell, "error", f"no float64 answer to compare with: {failure.reason}")
         try:
             found = self._worker(cell.backend).ask(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lstm_harness.case import Case
-from lstm_harness.errors import UserError
+from lstm_harness.errors import MeasuringFailed, UserError
 from lstm_harness.plan import Plan, Skip, estimate_s, refuse_too_large
 from lstm_harness.spec import Spec
 from lstm_harness.workers import Failed, WorkerProcess, WorkerSettings
@@ -56,7 +56,14 @@ class Scout:
 
         Raises:
             UserError: the device that was asked for is not there.
+            MeasuringFailed: the worker, or a plugin in it, ends when it should answer.
         """
+        try:
+            return self._survey()
+        except Failed as failure:
+            raise MeasuringFailed(f"cannot survey this machine: {failure.reason}") from None
+
+    def _survey(self) -> Survey:
         device = self._device()
         plugin_of, failed = self._load_plugins()
         registered = self._ask("registered")

@@ -47,7 +47,10 @@ class Worker:
         return getattr(self, "_do_" + request["do"])(**request.get("with", {}))
 
     def _do_plugin(self, path: str) -> dict[str, Any]:
-        added = registry.add_plugin(path)
+        try:
+            added = registry.add_plugin(path)
+        except SystemExit as end:
+            return {"names": [], "error": f"SystemExit: {end}"}
         return {"names": [b.name for b in added], "error": registry.unavailable().get(path)}
 
     def _do_registered(self) -> dict[str, Any]:
@@ -77,7 +80,7 @@ class Worker:
         record = registry.get(backend)
         if self._device.partition(":")[0] not in record.devices:
             return f"runs on {', '.join(record.devices)} only; this is {self._device}"
-        missing = [package for package in record.requires if find_spec(package) is None]
+        missing = [package for package in record.requires if not _is_installed(package)]
         return f"needs {', '.join(missing)}: pip install {' '.join(missing)}" if missing else None
 
     def _do_unsupported(self, backend: str, problems: list[dict[str, Any]]) -> list[str | None]:
@@ -112,6 +115,12 @@ class Worker:
         if dtype not in self._rates:
             self._rates[dtype] = environment.product_flops(TORCH_DTYPES[dtype], self._device)
         return self._rates[dtype]
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a package can be found, by its top-level name: looking inside would import it."""
+    top = package.partition(".")[0]
+    return bool(top) and find_spec(top) is not None
 
 
 def failure(error: BaseException) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -16,6 +17,8 @@ import lstm_harness
 import lstm_kernels
 
 START_TIMEOUT_S = 120.0
+# How long a worker that closed its replies may take to end by itself.
+LAST_BREATH_S = 2.0
 
 
 class Failed(Exception):  # noqa: N818 - a finding about a cell, which becomes its record
@@ -42,7 +45,8 @@ class WorkerProcess:
 
     def __init__(self, settings: WorkerSettings, name: str) -> None:
         self.name = name
-        self._log = settings.scratch / f"worker-{name}-{time.monotonic_ns()}.log"
+        plain = re.sub(r"[^\w.-]", "_", name)
+        self._log = settings.scratch / f"worker-{plain}-{time.monotonic_ns()}.log"
         command = [sys.executable, "-m", "lstm_harness.worker", "--device", settings.device]
         command += ["--parent", str(os.getpid())]
         command += ["--threads", str(settings.threads)] if settings.threads else []
@@ -56,6 +60,7 @@ class WorkerProcess:
                 start_new_session=True,
             )
         self._unread = b""
+        self._lost: Failed | None = None
 
     @property
     def pid(self) -> int:
@@ -72,20 +77,21 @@ class WorkerProcess:
 
         Raises:
             Failed: it refused, died (`crashed`) or took too long (`timed_out`); after the last two,
-                and where its CUDA context is lost, the worker is gone.
+                and where its CUDA context is lost, the worker is gone, and says so if asked again.
         """
+        if self._lost:
+            raise self._lost
         request = json.dumps({"do": do, "with": arguments}) + "\n"
         try:
             self._stdin.write(request.encode())
             self._stdin.flush()
         except BrokenPipeError:
             raise self._crashed() from None
-        reply = json.loads(self._read_line(timeout_s))
+        reply = self._parse(self._read_line(timeout_s))
         if "ok" in reply:
             return reply["ok"]
-        if reply["poisoned"]:
-            self.close()
-        raise Failed(reply["failed"], reply["reason"], reply.get("errors"))
+        failure = Failed(reply["failed"], reply["reason"], reply.get("errors"))
+        raise self._lose(failure) if reply["poisoned"] else failure
 
     def close(self) -> None:
         """End the process and whatever it started."""
@@ -111,8 +117,7 @@ class WorkerProcess:
             left = deadline - time.monotonic()
             readable, _, _ = select.select([self._stdout], [], [], max(0.0, left))
             if not readable:
-                self.close()
-                raise Failed("timed_out", f"no answer within {timeout_s:g} s; killed")
+                raise self._lose(Failed("timed_out", f"no answer within {timeout_s:g} s; killed"))
             chunk = os.read(self._stdout.fileno(), 1 << 16)
             if not chunk:
                 raise self._crashed()
@@ -120,15 +125,37 @@ class WorkerProcess:
         line, _, self._unread = self._unread.partition(b"\n")
         return line
 
+    def _parse(self, line: bytes) -> dict[str, Any]:
+        """A reply, which only the worker's own code can write, unless a backend meddles with it."""
+        try:
+            reply = json.loads(line)
+        except ValueError:
+            reply = None
+        if not isinstance(reply, dict) or not ("ok" in reply or "failed" in reply):
+            text = line[:80].decode(errors="replace")
+            raise self._lose(Failed("crashed", f"the worker's reply is not one: {text!r}; killed"))
+        return reply
+
     def _crashed(self) -> Failed:
-        code = self._process.wait()
-        self.close()
-        how = f"killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
+        """What to say of a worker that closed its replies: how it ended, and its last words."""
+        try:
+            code = self._process.wait(LAST_BREATH_S)
+            how = (
+                f"was killed by {_signal_name(-code)}"
+                if code < 0
+                else f"ended with exit code {code}"
+            )
+        except subprocess.TimeoutExpired:
+            how = "closed its replies and went on; killed"
         words = self._log.read_text(errors="replace").strip().splitlines()
         last = f"; its last words: {words[-1][:200]}" if words else ""
-        return Failed(
-            "crashed", f"the worker was {how}{last}" if code < 0 else f"the worker {how}{last}"
-        )
+        return self._lose(Failed("crashed", f"the worker {how}{last}"))
+
+    def _lose(self, failure: Failed) -> Failed:
+        """End a worker that is of no use any more, and keep why."""
+        self._lost = failure
+        self.close()
+        return failure
 
 
 def _signal_name(number: int) -> str:
