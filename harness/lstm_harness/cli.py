@@ -91,9 +91,12 @@ def run(
 
     if out and resume:
         raise UserError(f"--out {out} with --resume {resume}: a resumed run keeps its folder")
+    if resume and spec != spec_of(None, None, None, None):
+        raise UserError(f"--resume {resume} goes on as planned; leave out what to run, and how")
     with show.LiveProgress(quiet) as watch:
         folder = session.resume(resume, watch) if resume else session.run(spec, out, watch)
-    return _conclude(folder, as_json)
+    with session.resumable(folder):
+        return _conclude(folder, as_json)
 
 
 @app.command()

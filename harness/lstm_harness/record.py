@@ -57,6 +57,13 @@ class Record:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in ("block", "order", "inner_repeats"):
+            _refuse_unlike(name, getattr(self, name), int)
+        for name in ("backend", "status", "reason"):
+            _refuse_unlike(name, getattr(self, name), str)
+        _refuse_unlike("errors", self.errors, Mapping)
+        for sample in self.samples_ns:
+            _refuse_unlike("samples_ns", sample, int)
         if self.status not in STATUSES:
             raise ValueError(f"status {self.status!r}; expected one of {', '.join(STATUSES)}")
         if self.status == "ok":
@@ -95,6 +102,14 @@ class Record:
 
 _PLAIN = tuple(f.name for f in fields(Record) if f.name not in ("case", "extra"))
 _STORED = {*_PLAIN, "schema", "problem", "pass", "launch", "cache", "device"}
+
+
+def _refuse_unlike(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; expected {_KIND_NAMES[kind]}")
+
+
+_KIND_NAMES = {int: "a whole number", str: "a text", Mapping: "an object"}
 
 
 def _as_tuple(value: Any) -> Any:

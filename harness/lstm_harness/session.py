@@ -1,5 +1,6 @@
 """The main job: survey, plan, race, store. `run` starts one, `resume` goes on with one."""
 
+import shlex
 import shutil
 import socket
 import sys
@@ -127,22 +128,34 @@ def _race(
     store.write_manifest(folder, manifest)
     finished = store.load(folder).records
     watch.planned(plan, len(finished))
-    with _run_scratch(folder) as scratch, store.appender(folder) as records:
+    with (
+        resumable(folder),
+        _run_scratch(folder) as scratch,
+        store.appender(folder) as records,
+    ):
         settings = WorkerSettings(survey.device, scratch, spec.threads)
         race = Race(
             plan, spec, settings, survey.plugin_of, finished=finished, started=watch.started
         )
         try:
-            for outcome in race.outcomes():
-                records.append(outcome.record())
-                watch.finished(outcome)
+            with store.writing(folder):
+                for outcome in race.outcomes():
+                    records.append(outcome.record())
+                    watch.finished(outcome)
             environment = {**manifest["environment"], "end": race.state()}
-        except KeyboardInterrupt:
-            go_on = f"lstm-bench run --resume {folder}"
-            raise Interrupted(f"interrupted; go on with: {go_on}") from None
         finally:
             race.close()
     store.write_manifest(folder, manifest | {"environment": environment, "end": _now()})
+
+
+@contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+    """Tell who interrupts a run, or the making of its report, how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        go_on = shlex.join(["lstm-bench", "run", "--resume", str(folder)])
+        raise Interrupted(f"interrupted; go on with: {go_on}") from None
 
 
 def _manifest(folder: Path, spec: Spec, plan: Plan, survey: Survey) -> dict[str, Any]:

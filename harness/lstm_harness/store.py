@@ -8,8 +8,10 @@ Only this module writes results. A killed run loses at most the record in flight
 is dropped when the run is read, and cut off when it is resumed.
 """
 
+import itertools
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +19,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from lstm_harness.errors import MeasuringFailed, UserError
+from lstm_harness.plan import Plan
 from lstm_harness.record import SCHEMA, Record
+from lstm_harness.spec import Spec
 
 MANIFEST = "run.json"
+FRESH_MANIFEST = MANIFEST + ".new"
 RECORDS = "records.jsonl"
 REPORT = "report.html"
 SCRATCH = ".scratch"
@@ -42,7 +47,7 @@ def refuse_used(folder: Path) -> None:
         UserError: it holds something already, or cannot be read.
     """
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or _holds_something(folder)):
             raise UserError(
                 f"{folder} is already used; give another --out, or go on with --resume {folder}"
             )
@@ -59,15 +64,19 @@ def create(folder: Path) -> None:
     refuse_used(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / RECORDS).touch()
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}; give another --out") from None
+
+
+def _holds_something(folder: Path) -> bool:
+    """Whether anything is there but what a run leaves that was killed before its manifest stood."""
+    return any(entry.name != FRESH_MANIFEST for entry in folder.iterdir())
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Replace run.json in one step, so that a kill leaves the old one or the new one."""
     with writing(folder):
-        fresh = folder / (MANIFEST + ".new")
+        fresh = folder / FRESH_MANIFEST
         with fresh.open("w") as file:
             json.dump(manifest, file, indent=1, allow_nan=False)
             file.write("\n")
@@ -113,24 +122,27 @@ def writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise MeasuringFailed(
             f"cannot write to {folder}: {error.strerror}; records written so far are safe: "
-            f"make room, then lstm-bench run --resume {folder}"
+            f"make room, then {shlex.join(['lstm-bench', 'run', '--resume', str(folder)])}"
         ) from None
 
 
 def load(folder: Path) -> Run:
-    """Read a run.
+    """Read a run; one that was killed before its first record has none.
 
     Raises:
-        UserError: no run there, records of a newer schema, or a line that is not a record.
+        UserError: no run there, records of a newer schema, or a line that is not a record of it.
     """
     manifest = read_manifest(folder)
     try:
         content = (folder / RECORDS).read_bytes()
+    except FileNotFoundError:
+        content = b""
     except OSError as error:
         raise UserError(f"cannot read {folder / RECORDS}: {error.strerror}") from None
     whole, torn = _split_torn(content)
     lines = whole.splitlines()
     records = tuple(_parse(line, folder, number) for number, line in enumerate(lines, start=1))
+    _refuse_foreign(records, Plan.from_dict(manifest["plan"]), folder)
     _refuse_twice(records, folder)
     return Run(folder, manifest, records, torn=bool(torn))
 
@@ -151,10 +163,26 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         ) from None
     except ValueError:
         raise UserError(f"{path} is not JSON; expected the manifest of a run") from None
-    if not isinstance(manifest, dict) or "schema" not in manifest or "plan" not in manifest:
-        raise UserError(f"{path} is not the manifest of a run: it has no schema or no plan")
+    if not isinstance(manifest, dict) or "schema" not in manifest:
+        raise UserError(f"{path} is not the manifest of a run: it has no schema")
     _refuse_newer(manifest["schema"], str(path))
+    try:
+        _check_manifest(manifest)
+    except KeyError as error:
+        raise UserError(f"{path} is not the manifest of a run: {error} is missing") from None
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not the manifest of a run: {error}") from None
     return manifest
+
+
+def _check_manifest(manifest: dict[str, Any]) -> None:
+    """Read what the commands read of a manifest; raises whatever a foreign one makes it raise."""
+    Spec.from_dict(manifest["spec"])
+    Plan.from_dict(manifest["plan"])
+    if not isinstance(manifest["environment"], dict):
+        raise TypeError("its environment is not an object")
+    for name in ("id", "start", "seed", "kernels_digest"):
+        manifest[name]
 
 
 def _split_torn(content: bytes) -> tuple[bytes, bytes]:
@@ -185,6 +213,16 @@ def _refuse_newer(schema: object, where: str) -> None:
         raise UserError(
             f"{where} has schema {schema!r}; this lstm-bench reads up to {SCHEMA}: upgrade it"
         )
+
+
+def _refuse_foreign(records: tuple[Record, ...], plan: Plan, folder: Path) -> None:
+    planned = set(itertools.product(range(plan.blocks), plan.backends, plan.cases))
+    for number, record in enumerate(records, start=1):
+        if (record.block, record.backend, record.case) not in planned:
+            raise UserError(
+                f"{folder / RECORDS} line {number}: {record.backend} on {record.case.label()}, "
+                f"block {record.block}, is not in the run's plan; it is another run's record"
+            )
 
 
 def _refuse_twice(records: tuple[Record, ...], folder: Path) -> None:
