@@ -123,10 +123,12 @@ def _gpu(device: str) -> dict[str, Any] | None:
 def _driver() -> str | None:
     try:
         import pynvml
-
+    except ImportError:
+        return None
+    try:
         pynvml.nvmlInit()
         return str(pynvml.nvmlSystemGetDriverVersion())
-    except (ImportError, pynvml.NVMLError):
+    except pynvml.NVMLError:
         return None
 
 

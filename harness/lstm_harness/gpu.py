@@ -77,8 +77,8 @@ class Gpu:
         }
 
     def _ask(self, function: str, *arguments: Any) -> Any:
-        """One NVML figure; None where this device or driver does not have it."""
+        """One NVML figure; None where this device, driver or pynvml does not have it."""
         try:
             return getattr(self._nvml, function)(self._handle, *arguments)
-        except self._nvml.NVMLError:
+        except (AttributeError, self._nvml.NVMLError):
             return None

@@ -20,8 +20,8 @@ def device_lock(identity: str) -> Iterator[None]:
     """
     name = re.sub(r"[^A-Za-z0-9.-]", "_", identity)
     path = Path(tempfile.gettempdir()) / f"lstm-bench-{name}.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    with os.fdopen(descriptor, "r+") as file:
+    descriptor, ours = _open(path)
+    with os.fdopen(descriptor, "r+" if ours else "r") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -30,7 +30,21 @@ def device_lock(identity: str) -> Iterator[None]:
                 f"another run measures on {identity} (process {holder}); two at once would slow "
                 "each other: wait for it, or stop it"
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        if ours:
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
         yield
+
+
+def _open(path: Path) -> tuple[int, bool]:
+    """Open the lock's file, and tell whether it may be written: another user may own it."""
+    try:
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), True
+        except PermissionError:
+            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW), False
+    except OSError as error:
+        raise MeasuringFailed(
+            f"cannot lock the device with {path}: {error.strerror}; remove that file, or set TMPDIR"
+        ) from None
