@@ -1,17 +1,20 @@
 """A run's time, shared out: each cell gets an equal part of what is left."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from lstm_harness.plan import DEFAULT_SHARE_S
+
+# Of a cell's part of the time, what is for samples and for preparing each of them; the rest is for
+# starting workers, compiling and verifying.
+FOR_SAMPLES = 0.6
 
 
 class Budget:
     """Shares a time budget between cells.
 
-    What a cell took beyond its share (verifying, compiling) is expected of the cells to come, on
-    average, so that a run ends near its budget; a cell that needed less leaves more to the others.
+    What a cell leaves over goes to the cells after it, and what it takes beyond its part is taken
+    from them, so that a run ends near its budget unless the fewest samples need longer.
 
     Args:
         total_s: for the whole run, or None for half a second a cell.
@@ -26,22 +29,12 @@ class Budget:
         self._cells_left = cells
         self._now = now
         self._start = now()
-        self._overhead_s = 0.0
-        self._cells_done = 0
 
-    @contextmanager
-    def cell(self) -> Iterator[float]:
-        """Give one cell its share in seconds, and watch what it took."""
-        share = self._share()
-        started = self._now()
-        yield share
-        self._overhead_s += max(0.0, self._now() - started - share)
-        self._cells_done += 1
+    def next_share_s(self) -> float:
+        """The seconds that the next cell may spend on its samples."""
+        cells_left = self._cells_left
         self._cells_left -= 1
-
-    def _share(self) -> float:
         if self._total_s is None:
             return DEFAULT_SHARE_S
         left = self._total_s - (self._now() - self._start)
-        overhead = self._overhead_s / self._cells_done if self._cells_done else 0.0
-        return max(0.0, left / self._cells_left - overhead)
+        return max(0.0, FOR_SAMPLES * left / cells_left)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.autograd.profiler import profile
 
 
 def peak_and_kept_bytes(device: str, execute: Callable[[], object]) -> tuple[int, int]:
@@ -19,10 +19,13 @@ def peak_and_kept_bytes(device: str, execute: Callable[[], object]) -> tuple[int
 
 
 def _on_cpu(execute: Callable[[], object]) -> tuple[int, int]:
-    """The profiler sees every block the CPU allocator gives and takes, in order."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+    """The profiler sees every block the CPU allocator gives and takes, in order.
+
+    Not torch.profiler's front, which imports the compiler first, a second in every worker.
+    """
+    with profile(profile_memory=True) as profiled:
         execute()
-    events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
+    events = [e for e in profiled.kineto_results.events() if e.name() == "[memory]"]
     held = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes()

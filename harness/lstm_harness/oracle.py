@@ -78,4 +78,5 @@ def _answer_set(
     train = make_pass(registry.load("reference"), double, "train")
     state = train.prepare(to_double(inputs))
     train.execute(state)
-    return {name: [t.detach().cpu() for t in group] for name, group in state.found().items()}
+    found = {name: group for name, group in state.found().items() if group}
+    return {name: [tensor.detach().cpu() for tensor in group] for name, group in found.items()}

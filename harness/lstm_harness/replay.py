@@ -37,7 +37,7 @@ def replayed(eager: Pass, inputs: Inputs, *, fresh_graph: bool) -> Pass:
 
 def _warm_up(eager: Pass, static: Inputs) -> None:
     """Run on a side stream first, as capturing asks for: lazy initialisation cannot be captured."""
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):

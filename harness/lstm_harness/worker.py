@@ -39,7 +39,7 @@ class Worker:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self._device = device
-        self._contests: dict[str, Contest] = {}
+        self._contest: Contest | None = None
         self._rates: dict[str, float] = {}
 
     def answer(self, request: dict[str, Any]) -> Any:
@@ -92,6 +92,11 @@ class Worker:
         oracle.save(oracle.answer(asked, seed, self._device), Path(path))
         return {"product_flops": max(self._rate("float32"), self._rate(asked.dtype))}
 
+    def _do_load(self, backend: str, plugin: str | None) -> None:
+        if plugin:
+            registry.add_plugin(plugin)
+        self._contest = self._load(backend)
+
     def _do_enter(self, **fields: Any) -> dict[str, Any]:
         job = Job(
             backend=fields["backend"],
@@ -104,12 +109,15 @@ class Worker:
             our_pids=frozenset(fields["our_pids"]),
             verify_only=fields["verify_only"],
         )
-        if job.backend not in self._contests:
-            passes = registry.get(job.backend).passes
-            self._contests[job.backend] = Contest(registry.load(job.backend), passes, self._device)
-            # Collecting garbage before every cell then looks at that cell's objects alone.
-            gc.freeze()
-        return self._contests[job.backend].enter(job)
+        if self._contest is None:
+            self._contest = self._load(job.backend)
+        return self._contest.enter(job)
+
+    def _load(self, backend: str) -> Contest:
+        contest = Contest(registry.load(backend), registry.get(backend).passes, self._device)
+        # Collecting garbage before every cell then looks at that cell's objects alone.
+        gc.freeze()
+        return contest
 
     def _rate(self, dtype: str) -> float:
         if dtype not in self._rates:

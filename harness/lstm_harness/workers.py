@@ -73,7 +73,19 @@ class WorkerProcess:
         return self._process.poll() is None
 
     def ask(self, do: str, timeout_s: float = START_TIMEOUT_S, **arguments: Any) -> Any:
-        """Send one request and wait for its reply.
+        """Send one request and wait for its reply; see `receive` for what it raises."""
+        self.send(do, **arguments)
+        return self.receive(timeout_s)
+
+    def send(self, do: str, **arguments: Any) -> None:
+        """Send one request; its reply must be received before the next is sent."""
+        request = json.dumps({"do": do, "with": arguments}) + "\n"
+        with suppress(BrokenPipeError, ValueError):  # it is gone, and `receive` says how
+            self._stdin.write(request.encode())
+            self._stdin.flush()
+
+    def receive(self, timeout_s: float) -> Any:
+        """Wait for the reply to the request that was sent.
 
         Raises:
             Failed: it refused, died (`crashed`) or took too long (`timed_out`); after the last two,
@@ -81,12 +93,6 @@ class WorkerProcess:
         """
         if self._lost:
             raise self._lost
-        request = json.dumps({"do": do, "with": arguments}) + "\n"
-        try:
-            self._stdin.write(request.encode())
-            self._stdin.flush()
-        except BrokenPipeError:
-            raise self._crashed() from None
         reply = self._parse(self._read_line(timeout_s))
         if "ok" in reply:
             return reply["ok"]

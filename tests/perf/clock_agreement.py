@@ -1,6 +1,6 @@
 """Does our clock agree with torch.utils.benchmark.Timer? Same callable, same process, in turn.
 
-    python tests/perf/clock_agreement.py
+    python tests/perf/clock_agreement.py [THREADS]
 
 Prints both medians with intervals over rounds, their ratio, and this machine's own noise: the
 ratio of our clock's odd rounds to its even ones. Exits 1 if a ratio is off by more than 2% and its
@@ -16,7 +16,6 @@ import torch
 from torch.utils.benchmark import Timer
 
 from lstm_harness.clock import CpuClock
-from lstm_harness.environment import physical_cores
 from lstm_harness.inputs import make_inputs
 from lstm_harness.sampling import Limits, collect
 from lstm_kernels import Problem, registry
@@ -31,7 +30,7 @@ T_95_14 = 2.145  # Student's t, 95%, 14 degrees of freedom
 
 def main() -> int:
     """Compare both clocks on `naive` and `aten` and return the exit code."""
-    threads = physical_cores()
+    threads = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     torch.set_num_threads(threads)
     print(f"{PROBLEM.label()} inference, {threads} threads, {ROUNDS} rounds of {SECONDS} s each")
     agreed = [compare(backend, threads) for backend in ("naive", "aten")]

@@ -1,0 +1,17 @@
+"""What every test folder shares: saying, at the end, what a run of the tests did not exercise."""
+
+import shutil
+
+import torch
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Name what needs a machine, or a target, of its own."""
+    missing = []
+    if not torch.cuda.is_available():
+        missing.append("CUDA (no GPU here): cudnn, graphed, the CUDA clock and graph replay")
+    if "not browser" in config.getoption("markexpr"):
+        found = "make browser-test" if shutil.which("chromium") else "install Chromium first"
+        missing.append(f"the report in a browser ({found})")
+    for line in missing:
+        terminalreporter.write_line(f"not exercised: {line}")
