@@ -28,6 +28,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("cell", CELLS)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Under `--dist loadgroup` one worker compiles a step shape once for every test that uses it.
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        if parameters.get("backend") == "compiled":
+            cell = parameters.get("cell") or parameters.get("name") or "lstm"
+            item.add_marker(pytest.mark.xdist_group(f"compiled-{str(cell).lower()}"))
+
+
 @pytest.fixture(autouse=True)
 def _repeatable() -> Iterator[None]:
     torch.set_num_threads(1)

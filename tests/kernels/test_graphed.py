@@ -109,7 +109,8 @@ def test_gradients_outlive_the_next_backward(make_layer: Any) -> None:
     problem, arguments = make_layer("gru")
     first = results("graphed", problem, arguments)
     kept = {name: tensor.clone() for name, tensor in first.items()}
-    results("graphed", problem, arguments | {"x": arguments["x"].detach() + 1})
+    moved = (arguments["x"].detach() + 1).requires_grad_()
+    results("graphed", problem, arguments | {"x": moved})
     assert all(torch.equal(first[name], kept[name]) for name in first)
 
 

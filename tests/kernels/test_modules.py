@@ -33,20 +33,19 @@ def torch_test_cases() -> dict[type, Any]:
 
 
 @pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN"])
-@pytest.mark.parametrize("training", [False, True])
 def test_torchs_own_inputs(
-    backend: str, name: str, training: bool, torch_test_cases: Any, assert_same: Any
+    backend: str, name: str, torch_test_cases: Any, assert_same: Any
 ) -> None:
     info = torch_test_cases[getattr(torch.nn, name)]
     packed = {} if name == "LSTM" else {"with_packed_sequence": True}
     inputs = info.module_inputs_func(
-        info, "cpu", torch.float32, requires_grad=True, training=training, **packed
+        info, "cpu", torch.float32, requires_grad=True, training=True, **packed
     )
     assert len(inputs) >= (32 if name != "GRU" else 16)
     for case in inputs:
         args, kwargs = case.constructor_input.args, case.constructor_input.kwargs
-        theirs = getattr(torch.nn, name)(*args, **kwargs).train(training)
-        ours = getattr(lk, name)(*args, **kwargs, backend=backend).train(training)
+        theirs = getattr(torch.nn, name)(*args, **kwargs)
+        ours = getattr(lk, name)(*args, **kwargs, backend=backend)
         ours.load_state_dict(theirs.state_dict())
         y, state = ours(*case.forward_input.args)
         want_y, want_state = theirs(*case.forward_input.args)
