@@ -41,7 +41,7 @@ class LiveProgress:
             TextColumn("{task.description}", markup=False),
             console=err,
             transient=True,
-            disable=quiet,
+            disable=quiet or not err.is_terminal,
         )
         self._task = self._bar.add_task("starting", total=None)
 
