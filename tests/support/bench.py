@@ -1,0 +1,65 @@
+"""The program as a user starts it: a process of its own, in a folder and with a lock of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import lstm_harness
+import lstm_kernels
+
+ROOTS = [str(Path(package.__path__[0]).parent) for package in (lstm_harness, lstm_kernels)]
+
+
+def environment(folder: Path, *more_roots: Path) -> dict[str, str]:
+    """What the program is started with; the device lock lies in TMPDIR, so each test has its own."""
+    temporary = folder / "tmp"
+    temporary.mkdir(exist_ok=True)
+    paths = os.pathsep.join([*map(str, more_roots), *ROOTS])
+    return os.environ | {"PYTHONPATH": paths, "TMPDIR": str(temporary)}
+
+
+def start(arguments: str, folder: Path, **options: Any) -> subprocess.Popen[str]:
+    """Start one command line; the caller waits for it."""
+    options.setdefault("env", environment(folder))
+    return subprocess.Popen(
+        [sys.executable, "-m", "lstm_harness", *arguments.split()],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def bench(arguments: str, folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run one command line to its end."""
+    process = start(arguments, folder, **options)
+    out, err = process.communicate(timeout=180)
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+def records_of(run: Path) -> list[dict[str, Any]]:
+    """The stored records, as the file has them."""
+    path = run / "records.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def manifest_of(run: Path) -> dict[str, Any]:
+    """The stored manifest."""
+    return json.loads((run / "run.json").read_text())
+
+
+def workers_of(folder: Path) -> list[int]:
+    """Process ids of the workers whose files lie in a folder, by what /proc tells of everyone."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command, settings = (process / "cmdline"), (process / "environ")
+            if b"lstm_harness.worker" in command.read_bytes():
+                found += [int(process.name)] if bytes(folder) in settings.read_bytes() else []
+        except OSError:
+            continue  # it ended meanwhile
+    return found
