@@ -224,6 +224,13 @@ def correctness(summary: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*keys, *columns, "oracle_rows", "verdict"])
 
 
+def plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A frame's rows as dicts by column name."""
+    columns = [str(name) for name in table.columns]
+    values = [table[name].tolist() for name in columns]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
+
+
 def geometric_mean(ratios: Iterable[float]) -> float:
     """The only average of ratios; NaN of none."""
     logs = [math.log(ratio) for ratio in ratios]

@@ -5,7 +5,8 @@ A *slice* holds the cells that share everything but T and B: what the page's swi
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import pandas as pd
 from lstm_harness import analyse
 from lstm_harness.report import text
 from lstm_harness.report.marks import mark
+from lstm_kernels import DTYPE_BYTES, PASSES
 
 LABELS = {
     "run": "Run",
@@ -40,6 +42,10 @@ _PLOTTED = ("seq_len", "batch")
 _FULL_MARGIN = 4.0
 
 
+Row = dict[str, Any]
+Rows = Sequence[Row]
+
+
 @dataclass(frozen=True)
 class Axis:
     """One switch: a column of the Summary that varies, and its values in order."""
@@ -55,112 +61,107 @@ def axes(summary: pd.DataFrame) -> list[Axis]:
     names = first + [n for n in analyse.CASE_COLUMNS if n not in (*_SWITCHED, *_PLOTTED)]
     if (summary["input_size"] == summary["hidden_size"]).all():
         names.remove("input_size")
-    values = {name: _values(summary[name]) for name in names}
+    values = {name: _in_order(name, _values(summary[name])) for name in names}
     return [Axis(name, LABELS[name], v) for name, v in values.items() if len(v) > 1]
 
 
 def slices(summary: pd.DataFrame, backends: Sequence[str]) -> list[dict[str, Any]]:
     """Every slice: `key` (an index into each axis), `map`, and `over_t`, `over_b` curves."""
     switches = axes(summary)
-    if summary.empty:
-        return []
     names = [axis.name for axis in switches]
-    groups = summary.groupby(names, sort=False) if names else [((), summary)]
+    # Thousands of small slices: plain rows are cut up many times faster than frames.
+    ranks = _grouped(analyse.plain_rows(_each_run(analyse.ranking, summary)), names)
+    won = _grouped(analyse.plain_rows(_each_run(analyse.fastest, summary)), names)
     made = []
-    for values, part in groups:
+    for values, part in _grouped(analyse.plain_rows(summary), names).items():
         key = [axis.values.index(value) for axis, value in zip(switches, values, strict=True)]
-        made.append({"key": key, **_slice(part, backends)})
+        figures = {
+            "map": winner_map(part, ranks.get(values, []), won[values], backends),
+            "over_t": curves(part, backends, along="seq_len"),
+            "over_b": curves(part, backends, along="batch"),
+        }
+        made.append({"key": key, **figures})
     return sorted(made, key=lambda one: one["key"])
 
 
-def _slice(part: pd.DataFrame, backends: Sequence[str]) -> dict[str, Any]:
-    return {
-        "map": winner_map(part, backends),
-        "over_t": curves(part, backends, along="seq_len"),
-        "over_b": curves(part, backends, along="batch"),
-    }
-
-
-def winner_map(part: pd.DataFrame, backends: Sequence[str]) -> dict[str, Any]:
+def winner_map(part: Rows, ranks: Rows, won: Rows, backends: Sequence[str]) -> dict[str, Any]:
     """The fastest correct backend of each T and B of one slice.
 
+    Args:
+        part, ranks, won: the slice's rows of a Summary, of its `ranking` and of its `fastest`.
     Returns:
         `t` and `b` (the sizes), `cells` [len(t)][len(b)] (None where nothing was asked) and
         `answer`, a sentence.
     """
     index = {name: i for i, name in enumerate(backends)}
-    steps, batches = _values(part["seq_len"]), _values(part["batch"])
-    ranks = {key: rows for key, rows in analyse.ranking(part).groupby(list(_PLOTTED))}
-    failed = {key: rows for key, rows in part[part["status"] != "ok"].groupby(list(_PLOTTED))}
-    won = analyse.fastest(part)
+    steps, batches = _sizes(part, "seq_len"), _sizes(part, "batch")
+    ranked = _grouped(ranks, _PLOTTED)
+    failed = _grouped([row for row in part if row["status"] != "ok"], _PLOTTED)
     cells: list[list[dict[str, Any] | None]] = [[None] * len(batches) for _ in steps]
-    for row in won.to_dict("records"):
+    for row in won:
         where = row["seq_len"], row["batch"]
         cells[steps.index(where[0])][batches.index(where[1])] = {
             **_square(row, index),
-            "ranks": _ranks(ranks.get(where), index),
-            "failed": _failures(failed.get(where), index),
+            "ranks": _ranks(ranked.get(where, []), index),
+            "failed": _failures(failed.get(where, []), index),
         }
-    return {"t": list(steps), "b": list(batches), "cells": cells, "answer": map_answer(won)}
+    return {"t": steps, "b": batches, "cells": cells, "answer": map_answer(won)}
 
 
-def map_answer(won: pd.DataFrame) -> str:
-    """One sentence about who wins, from `analyse.fastest`."""
-    solved = won[won["contenders"] > 0]
-    if solved.empty:
+def map_answer(won: Rows) -> str:
+    """One sentence about who wins, from rows of `analyse.fastest`."""
+    solved = [row for row in won if row["contenders"] > 0]
+    if not solved:
         return "No backend gave a correct result here; the reasons are listed below."
-    raced = won[won["contenders"] > 1]
-    if raced.empty:
-        names = ", ".join(text.shorten(name) for name in sorted(set(solved["backend"]))[:3])
-        return f"Only {names} ran here, so there is nothing to compare it with."
-    told = raced[raced["tie"].eq(False).fillna(False).astype(bool)]
-    wins = told if len(told) else raced[raced["tie"].isna()]
-    parts = [_winner_clause(wins, len(raced))] if len(wins) else []
-    ties = int(raced["tie"].eq(True).fillna(False).sum())
-    if ties:
-        parts.append(
-            f"{'all' if ties == len(raced) else ties} of {len(raced)} are ties within noise"
-        )
-    if raced["tie"].isna().any():
+    raced = [row for row in solved if row["contenders"] > 1]
+    if not raced:
+        names = ", ".join(text.shorten(n) for n in sorted({row["backend"] for row in solved})[:3])
+        return f"No shape has a second correct backend beside {names}: nothing to compare with."
+    states = [_state(row) for row in raced]
+    ties, unknown = states.count("tie"), states.count("unknown")
+    wins = [row for row, state in zip(raced, states, strict=True) if state != "tie"]
+    parts = [_winner_clause(wins, len(raced))] if wins else []
+    if ties == len(raced):
+        parts.append("The two fastest cannot be told apart in any shape")
+    elif ties:
+        parts.append(f"{ties} of {len(raced)} are ties within noise")
+    if unknown:
         parts.append("with fewer than 3 blocks a lead cannot be told from noise")
-    sentence = "; ".join(parts) + "."
-    return sentence[0].upper() + sentence[1:] if not len(wins) else sentence
+    return "; ".join(parts) + "."
 
 
-def _winner_clause(wins: pd.DataFrame, of: int) -> str:
-    name, count = wins["backend"].value_counts().pipe(lambda c: (c.index[0], int(c.iloc[0])))
-    margins = wins.loc[wins["backend"] == name, "margin"]
-    mean = text.ratio(analyse.geometric_mean(margins))
-    by = f"{mean} ahead of the runner-up"
+def _winner_clause(wins: Rows, of: int) -> str:
+    name, count = Counter(row["backend"] for row in wins).most_common(1)[0]
+    mean = analyse.geometric_mean(row["margin"] for row in wins if row["backend"] == name)
+    by = f"{text.ratio(mean)} ahead of the runner-up"
     if count > 1:
         by += f" (geometric mean of {count})"
     return f"{text.shorten(name)} is fastest in {count} of {text.count(of, 'shape')}, {by}"
 
 
-def curves(part: pd.DataFrame, backends: Sequence[str], along: str) -> list[dict[str, Any]]:
+def curves(part: Rows, backends: Sequence[str], along: str) -> list[dict[str, Any]]:
     """Throughput over T or B, one figure for each value of the other.
 
     Returns:
         One dict a figure: `at` (the other's value), `data` and `layout` for plotly, `answer`.
     """
     other = "batch" if along == "seq_len" else "seq_len"
-    return [
-        {"at": int(value), **curve(rows, backends, along)}
-        for value, rows in sorted(part.groupby(other), key=lambda pair: int(pair[0]))
-    ]
+    groups = sorted(_grouped(part, [other]).items())
+    return [{"at": at, **curve(rows, backends, along)} for (at,), rows in groups]
 
 
-def curve(rows: pd.DataFrame, backends: Sequence[str], along: str) -> dict[str, Any]:
+def curve(rows: Rows, backends: Sequence[str], along: str) -> dict[str, Any]:
     """One plotly figure: steps a second of every correct backend, intervals drawn."""
-    ok = rows[rows["status"] == "ok"].sort_values(along)
+    ok = sorted((row for row in rows if row["status"] == "ok"), key=lambda row: int(row[along]))
+    lines = _grouped(ok, ["backend"])
     data = [
-        _trace(backend, index, ok[ok["backend"] == backend], along)
+        _trace(backend, index, lines[(backend,)], along)
         for index, backend in enumerate(backends)
-        if (ok["backend"] == backend).any()
+        if (backend,) in lines
     ]
-    sizes = [int(value) for value in _values(rows[along])]
+    sizes = _sizes(rows, along)
     scale = "log" if _doubles(sizes) else "linear"
-    layout = {
+    layout: dict[str, dict[str, Any]] = {
         "xaxis": {
             "type": scale,
             "title": {"text": _AXIS_TITLE[along]},
@@ -177,48 +178,54 @@ def curve(rows: pd.DataFrame, backends: Sequence[str], along: str) -> dict[str, 
 _AXIS_TITLE = {"seq_len": "T, steps in a sequence", "batch": "B, sequences in a batch"}
 
 
-def curve_answer(ok: pd.DataFrame, along: str) -> str:
-    """One sentence about how the leader grows."""
-    if ok.empty:
+def curve_answer(ok: Rows, along: str) -> str:
+    """One sentence about how the leader at the largest size grew, from rows in order of size."""
+    if not ok:
         return "No backend gave a correct result here."
     sign = LABELS[along]
-    first, last = int(ok[along].min()), int(ok[along].max())
-    best = ok.loc[ok.loc[ok[along] == last, "steps_per_s"].idxmax()]
+    first, last = ok[0][along], ok[-1][along]
+    best = max((row for row in ok if row[along] == last), key=lambda row: float(row["steps_per_s"]))
     rate = f"{text.shorten(best['backend'])} makes {text.large(best['steps_per_s'])} steps a second"
-    start = ok[(ok[along] == first) & (ok["backend"] == best["backend"])]
-    if first == last or start.empty:
+    own = next(row for row in ok if row["backend"] == best["backend"])
+    if first == last or own[along] != first:
         return f"At {sign} = {last}, {rate}."
-    gain = best["steps_per_s"] / start["steps_per_s"].iloc[0]
+    gain = best["steps_per_s"] / own["steps_per_s"]
     return f"At {sign} = {last}, {rate}: {text.ratio(gain)} its rate at {sign} = {first}."
 
 
-def _trace(backend: str, index: int, rows: pd.DataFrame, along: str) -> dict[str, Any]:
+def _trace(backend: str, index: int, rows: Rows, along: str) -> dict[str, Any]:
     name = text.plot_text(backend)
-    rate = rows["steps_per_s"]
-    # The slowest time is the lowest rate.
-    low = rate * rows["median_ns"] / rows["high_ns"]
-    high = rate * rows["median_ns"] / rows["low_ns"]
     return {
         "type": "scatter",
         "mode": "lines+markers",
         "name": name,
         "meta": index,
-        "x": [int(value) for value in rows[along]],
-        "y": [text.number(value) for value in rate],
+        "x": [row[along] for row in rows],
+        "y": [text.number(row["steps_per_s"]) for row in rows],
         "error_y": {
             "type": "data",
             "symmetric": False,
-            "array": [text.number(max(v, 0)) if v == v else 0 for v in high - rate],
-            "arrayminus": [text.number(max(v, 0)) if v == v else 0 for v in rate - low],
+            "array": [_reach(row, "low_ns") for row in rows],
+            "arrayminus": [_reach(row, "high_ns") for row in rows],
         },
         "marker": {"symbol": mark(backend).symbol, "color": mark(backend).light},
         "line": {"color": mark(backend).light},
         "hoverinfo": "text",
-        "hovertext": [_hover(name, row) for row in rows.to_dict("records")],
+        "hovertext": [_hover(name, row) for row in rows],
     }
 
 
-def _hover(name: str, row: dict[str, Any]) -> str:
+def _reach(row: Row, end: str) -> float:
+    """How far the interval reaches from the rate: up where time is lowest, 0 where unknown."""
+    if math.isnan(row[end]):
+        return 0
+    rate = row["steps_per_s"]
+    there = rate * row["median_ns"] / row[end]
+    reach: float = text.number(max(0.0, there - rate if end == "low_ns" else rate - there))
+    return reach
+
+
+def _hover(name: str, row: Row) -> str:
     lines = [
         f"<b>{name}</b>, T {row['seq_len']}, B {row['batch']}",
         f"{text.large(row['steps_per_s'])} steps/s",
@@ -229,7 +236,29 @@ def _hover(name: str, row: dict[str, Any]) -> str:
     return "<br>".join(lines)
 
 
-def _square(row: dict[str, Any], index: dict[str, int]) -> dict[str, Any]:
+def _grouped(rows: Rows, names: Sequence[str]) -> dict[tuple[Any, ...], list[Row]]:
+    """Rows that share their values of these columns, by those values."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    return groups
+
+
+def _sizes(rows: Rows, name: str) -> list[int]:
+    return sorted({int(row[name]) for row in rows})
+
+
+def _each_run(
+    function: Callable[[pd.DataFrame], pd.DataFrame], summary: pd.DataFrame
+) -> pd.DataFrame:
+    """Apply a function to each run's part, so that no run is ranked against another."""
+    if "run" not in summary:
+        return function(summary)
+    parts = summary.groupby("run", sort=False)
+    return pd.concat([function(part).assign(run=run) for run, part in parts], ignore_index=True)
+
+
+def _square(row: Row, index: dict[str, int]) -> dict[str, Any]:
     if row["backend"] is None:
         return {
             "state": "none",
@@ -256,7 +285,7 @@ def _square(row: dict[str, Any], index: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _state(row: dict[str, Any]) -> str:
+def _state(row: Row) -> str:
     if row["runner_up"] is None:
         return "alone"
     if pd.isna(row["tie"]):
@@ -264,22 +293,20 @@ def _state(row: dict[str, Any]) -> str:
     return "tie" if row["tie"] else "win"
 
 
-def _margin_interval(row: dict[str, Any]) -> str:
+def _margin_interval(row: Row) -> str:
     if pd.isna(row["margin_low"]):
         return "interval unknown below 3 blocks"
     return f"95%: {text.ratio(row['margin_low'])} to {text.ratio(row['margin_high'])}"
 
 
-def _interval(row: dict[str, Any]) -> str:
+def _interval(row: Row) -> str:
     if pd.isna(row["low_ns"]):
         return "interval unknown"
     return f"{text.duration(row['low_ns'])} to {text.duration(row['high_ns'])}"
 
 
-def _ranks(rows: pd.DataFrame | None, index: dict[str, int]) -> list[dict[str, Any]]:
-    if rows is None:
-        return []
-    slowest = rows["median_ns"].max()
+def _ranks(rows: Rows, index: dict[str, int]) -> list[dict[str, Any]]:
+    slowest = max((row["median_ns"] for row in rows), default=1.0)
     return [
         {
             "backend": index[row["backend"]],
@@ -289,20 +316,18 @@ def _ranks(rows: pd.DataFrame | None, index: dict[str, int]) -> list[dict[str, A
             "tie": bool(row["rank"] > 1 and not pd.isna(row["tie"]) and row["tie"]),
             "share": round(row["median_ns"] / slowest, 3),
         }
-        for row in rows.to_dict("records")
+        for row in rows
     ]
 
 
-def _failures(rows: pd.DataFrame | None, index: dict[str, int]) -> list[dict[str, Any]]:
-    if rows is None:
-        return []
+def _failures(rows: Rows, index: dict[str, int]) -> list[dict[str, Any]]:
     return [
         {
             "backend": index[row["backend"]],
             "status": row["status"].replace("_", " "),
             "reason": text.shorten(row["reason"], 160),
         }
-        for row in rows.to_dict("records")
+        for row in rows
     ]
 
 
@@ -311,7 +336,13 @@ def _doubles(sizes: Sequence[int]) -> bool:
     return len(sizes) > 1 and sizes[0] > 0 and sizes[-1] >= 4 * sizes[0]
 
 
-def _values(column: "Iterable[Any]") -> tuple[Any, ...]:
+def _in_order(name: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Values in the order a reader expects: passes and dtypes as the library lists them."""
+    known = {"pass": PASSES, "dtype": tuple(DTYPE_BYTES)}.get(name, ())
+    return tuple(sorted(values, key=lambda v: known.index(v) if v in known else len(known)))
+
+
+def _values(column: Iterable[Any]) -> tuple[Any, ...]:
     """Distinct values in order, as Python's own types."""
     values = {v.item() if hasattr(v, "item") else v for v in column}
     return tuple(sorted(values))

@@ -101,7 +101,7 @@ def _head(run: Run, label: str) -> dict[str, Any]:
         "where": str(where),
         "host": str(environment.get("host") or ""),
         "versions": ", ".join(versions),
-        "start": str(run.manifest.get("start") or ""),
+        "start": text.moment(str(run.manifest.get("start") or "")),
         "command": tables.command(run),
         "absent": tables.absent(run),
         "notes": notes(run),
@@ -133,7 +133,7 @@ def notes(run: Run) -> list[str]:
 def _overall(summaries: Sequence[pd.DataFrame]) -> str:
     """The page's first sentence, over every case of every run."""
     won = pd.concat([analyse.fastest(summary) for summary in summaries], ignore_index=True)
-    return figures.map_answer(won) if len(won) else "Nothing was measured."
+    return figures.map_answer(analyse.plain_rows(won)) if len(won) else "Nothing was measured."
 
 
 def _shown(value: Any) -> str:

@@ -17,6 +17,12 @@ from lstm_harness.store import Run
 
 ORACLE = "float64 reference"
 
+# The order of the columns of errors: outputs, then gradients from the input inwards.
+TENSORS = (
+    *("y", "h_n", "c_n", "d_x", "d_h0", "d_c0"),
+    *("d_w_ih", "d_w_hh", "d_w_hr", "d_b_ih", "d_b_hh"),
+)
+
 # Columns of the table of all rows, after the case's own: name, title, unit.
 MEASURED = (
     ("status", "Status", ""),
@@ -49,10 +55,11 @@ def correctness(summary: pd.DataFrame) -> dict[str, Any]:
     rows = [
         _trust_row(row, str(run))
         for run, part in parts
-        for row in analyse.correctness(part).to_dict("records")
+        for row in analyse.plain_rows(analyse.correctness(part))
     ]
     rows.sort(key=lambda row: ("fail", "not checked", "pass").index(row["verdict"]))
-    tensors = list(dict.fromkeys(tensor for row in rows for tensor in row["errors"]))
+    found = dict.fromkeys(tensor for row in rows for tensor in row["errors"])
+    tensors = sorted(found, key=lambda t: TENSORS.index(t) if t in TENSORS else len(TENSORS))
     shown = [name for name in ("run", *analyse.CORRECTNESS_COLUMNS) if _tells(rows, name)]
     return {
         "rows": rows,
@@ -69,6 +76,7 @@ def _trust_row(row: dict[str, Any], run: str) -> dict[str, Any]:
     over = set(row["over"])
     errors = {t: (text.error(e), t in over) for t, e in row["errors"].items()}
     rows_checked = row["oracle_rows"]
+    every = math.isnan(rows_checked)
     return {
         **{name: row[name] for name in analyse.CORRECTNESS_COLUMNS},
         "run": run,
@@ -77,9 +85,7 @@ def _trust_row(row: dict[str, Any], run: str) -> dict[str, Any]:
         "cases": row["cases"],
         "incorrect": row["incorrect"],
         "verdict": row["verdict"],
-        "rows_checked": ""
-        if math.isnan(rows_checked)
-        else f"{int(rows_checked)} rows of the batch",
+        "rows_checked": "" if every else f"{int(rows_checked)} rows of the batch",
     }
 
 
@@ -92,18 +98,14 @@ def _trust_answer(rows: Sequence[dict[str, Any]]) -> str:
     parts = []
     if wrong:
         names = ", ".join(text.shorten(name) for name in wrong[:4])
-        parts.append(
-            f"{names} {'is' if len(wrong) == 1 else 'are'} wrong somewhere, and not ranked there"
-        )
+        verb = "is" if len(wrong) == 1 else "are"
+        parts.append(f"{names} {verb} wrong somewhere, and not ranked there")
     if right:
-        checked = sum(row["cases"] for row in rows if row["backend"] in right)
-        everyone = (
-            "every backend" if not wrong and not unchecked else text.count(len(right), "backend")
-        )
-        verb = "keeps" if everyone == "every backend" or len(right) == 1 else "keep"
-        parts.append(
-            f"{everyone} {verb} each tensor within its bound, in {text.count(checked, 'comparison')}"
-        )
+        cells = text.count(sum(row["cases"] for row in rows if row["backend"] in right), "cell")
+        everyone = len(right) == len({row["backend"] for row in rows})
+        who = "every backend" if everyone else text.count(len(right), "backend")
+        verb = "keep" if len(right) > 1 and not everyone else "keeps"
+        parts.append(f"{who} {verb} each tensor within its bound, in {cells}")
     if unchecked:
         parts.append(f"{text.count(len(unchecked), 'backend')} could not be checked")
     sentence = "; ".join(parts) + "."
@@ -136,7 +138,7 @@ def refusals(runs: Sequence[Run], labels: Sequence[str], summaries: Sequence[pd.
 def _failed(summary: pd.DataFrame) -> list[tuple[str, str, str, str]]:
     bad = summary[summary["status"] != "ok"]
     found = []
-    for row in bad.to_dict("records"):
+    for row in analyse.plain_rows(bad):
         some = row["failed_blocks"] < row["blocks"]
         blocks = f" ({row['failed_blocks']} of {row['blocks']} blocks)" if some else ""
         found.append((row["backend"], row["status"], row["reason"], row["label"] + blocks))

@@ -3,6 +3,7 @@
 import json
 import math
 import unicodedata
+from datetime import datetime
 from typing import Any
 
 from markupsafe import Markup
@@ -35,13 +36,22 @@ def large(value: float) -> str:
 
 
 def ratio(value: float) -> str:
-    """A ratio, as many digits as tell it from 1."""
-    return f"{significant(value, 3 if value >= 1.1 else 4)}×"
+    """A ratio, with digits enough to tell it from 1."""
+    return f"{significant(value, 4 if 1 <= value < 1.01 else 3)}\N{MULTIPLICATION SIGN}"
 
 
 def error(value: float) -> str:
     """A relative error, or that it is not finite."""
     return f"{value:.1e}" if math.isfinite(value) else "not finite"
+
+
+def moment(iso: str) -> str:
+    """A stored time to the minute; one that is none, as it stands."""
+    try:
+        then = datetime.fromisoformat(iso)
+    except ValueError:
+        return iso
+    return then.strftime("%Y-%m-%d %H:%M ") + (then.tzname() or "")
 
 
 def count(number: int, noun: str) -> str:

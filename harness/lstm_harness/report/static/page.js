@@ -47,12 +47,15 @@
     button.title = cell.says;
     if (cell.backend === null) button.append(make("b", {}, "none"));
     else {
-      const pair = cell.state === "tie" ? ["≈ ", glyph(cell.second)] : [];
       button.append(make("b", {}, glyph(cell.backend), " ", named(cell.backend)));
-      button.append(make("i", {}, cell.margin || "only", ...(pair.length ? [" "] : []), ...pair));
+      button.append(make("i", {}, cell.margin || "only"));
       button.style.setProperty("--mark", colour(cell.backend));
       button.style.setProperty("--fill", `${Math.round(10 + 45 * cell.strength)}%`);
-      if (cell.state === "tie") pair[1].style.setProperty("--mark", colour(cell.second));
+      if (cell.state === "tie") {
+        const second = glyph(cell.second);
+        second.style.setProperty("--mark", colour(cell.second));
+        button.lastChild.append(make("span", { class: "also" }, " ≈ ", second));
+      }
     }
     button.addEventListener("click", () => choose(t, b));
     return make("td", {}, button);
@@ -108,7 +111,7 @@
     const axis = { gridcolor: style("--faint"), linecolor: style("--line"), zeroline: false, automargin: true };
     const layout = {
       xaxis: { ...axis, ...figure.layout.xaxis, showgrid: false, ticks: "outside", tickcolor: style("--line") },
-      yaxis: { ...axis, ...figure.layout.yaxis, exponentformat: "SI", dtick: undefined },
+      yaxis: { ...axis, ...figure.layout.yaxis, exponentformat: "SI", nticks: 7 },
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: style("--soft") },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
@@ -202,7 +205,7 @@
   }
 
   /* Every row: sort, filter, download */
-  const list = { order: table.rows.map((_, i) => i), sort: null, down: false, limit: 100, words: [] };
+  const list = { order: table.rows.map((_, i) => i), sort: null, down: false, limit: 30, words: [] };
   const haystack = table.rows.map((row) => row.join(" ").toLowerCase());
   const unit = (column) => (column.unit ? ` (${column.unit})` : "");
   function shown(value) {
@@ -278,7 +281,7 @@
   function start() {
     byId("filter").addEventListener("input", (event) => {
       list.words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
-      list.limit = 100;
+      list.limit = 30;
       drawRows();
     });
     byId("more").addEventListener("click", () => {
