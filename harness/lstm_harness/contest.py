@@ -26,6 +26,8 @@ from lstm_harness.sampling import Limits, Samples, collect
 from lstm_kernels.problem import Problem
 
 ROTATING_SET = 2
+# A bfloat16 has eight bits of precision.
+DIGIT = 128
 WALL_SAMPLES = 5
 ENERGY_S = 0.3
 
@@ -241,8 +243,7 @@ class Track:
         for _ in range(repeats):
             self._taken += 1
             inputs = self.sets[self._taken % len(self.sets)]
-            x = inputs.x.clone()
-            x.view(-1)[0] = (self._taken % 1021) / 1021
+            x = _numbered(inputs.x, self._taken)
             states.append(self.the_pass.prepare(replace(inputs, x=x)))
         return self._measure(states)
 
@@ -285,6 +286,14 @@ def _refuse_changed(
     for tensor, before in zip(_all(inputs), untouched, strict=True):
         if not torch.equal(tensor, before):
             raise Incorrect("it changed its inputs in place", errors)
+
+
+def _numbered(x: torch.Tensor, number: int) -> torch.Tensor:
+    """A copy whose first elements hold a number, in digits that every dtype holds exactly."""
+    digits = [number // DIGIT**place % DIGIT / DIGIT for place in range(min(4, x.numel()))]
+    fresh = x.clone()
+    fresh.view(-1)[: len(digits)] = torch.tensor(digits, dtype=x.dtype, device=x.device)
+    return fresh
 
 
 def _overwrite(inputs: Inputs, fresh: Inputs) -> None:

@@ -14,7 +14,7 @@ ROOTS = [str(Path(package.__path__[0]).parent) for package in (lstm_harness, lst
 
 
 def environment(folder: Path, *more_roots: Path) -> dict[str, str]:
-    """What the program is started with; the device lock lies in TMPDIR, so each test has its own."""
+    """What the program is started with; the device lock lies in TMPDIR, so a test has its own."""
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     paths = os.pathsep.join([*map(str, more_roots), *ROOTS])
