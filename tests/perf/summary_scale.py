@@ -44,8 +44,8 @@ def measure(folder: Path) -> int:
     summary = analyse.summarise(run.records)
     done = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(f"{len(run.records)} records, {len(summary)} rows")  # noqa: T201 - a script's result
-    print(  # noqa: T201
+    print(f"{len(run.records)} records, {len(summary)} rows")
+    print(
         f"load {loaded - before:.1f} s, summarise {done - loaded:.1f} s, "
         f"together {done - before:.1f} s (limit {SECONDS:g}); "
         f"peak {peak / 1e9:.2f} GB (limit {BYTES / 1e9:g})"

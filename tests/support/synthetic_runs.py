@@ -16,6 +16,20 @@ SLOWNESS = {"per_gate": 6.0, "naive": 4.0, "hoisted": 2.2, "aten": 1.0, "numba_c
 TENSORS = ("y", "h_n", "c_n", "d_x", "d_w_ih", "d_w_hh", "d_b_ih", "d_b_hh")
 
 
+# Names that a careless page would run, misread or be broken by.
+HOSTILE = (
+    "<script>document.title = 'taken'</script>",
+    "</script><img src=x onerror=\"document.title = 'taken'\">",
+    "quotes \" ' ` & &amp; {{ 7 * 7 }} %{y} ${7}",
+    "a" * 10_000,
+    "\u202egnp.exe\u2066",
+    "__proto__",
+    "<b>bold</b><a href='javascript:1'>x</a>",
+    "line\u2028break\nand\ttab",
+    "=HYPERLINK(1)",
+)
+
+
 def case(pass_name: str = "forward", device: str = "cpu", **problem: Any) -> Case:
     """A case with small defaults; `launch` and `cache` may be among the keywords."""
     place = {name: problem.pop(name) for name in ("launch", "cache") if name in problem}

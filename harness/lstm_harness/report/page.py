@@ -21,7 +21,7 @@ from lstm_harness.store import Run
 def render(runs: Sequence[Run]) -> str:
     """The HTML of one run's report, or of several side by side."""
     labels = run_labels(runs)
-    summaries = [analyse.summarise(run.records) for run in runs]
+    summaries = [_for_readers(analyse.summarise(run.records)) for run in runs]
     together = _together(summaries, labels)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lstm_harness.report"),
@@ -44,6 +44,13 @@ def run_labels(runs: Sequence[Run]) -> list[str]:
     names = [f"{n} {i}" if names.count(n) > 1 else n for n, i in zip(names, ids, strict=True)]
     twice = len(set(names)) < len(names)
     return [f"{n} #{i}" if twice else n for i, n in enumerate(names, start=1)]
+
+
+def _for_readers(summary: pd.DataFrame) -> pd.DataFrame:
+    """A Summary by shape and then by ladder, whatever random order it was measured in."""
+    ladder = {name: place for place, name in enumerate(ordered(summary["backend"]))}
+    places = summary.assign(backend=summary["backend"].map(ladder))
+    return summary.loc[places.sort_values([*analyse.CASE_COLUMNS, "backend"]).index]
 
 
 def _together(summaries: Sequence[pd.DataFrame], labels: Sequence[str]) -> pd.DataFrame:
