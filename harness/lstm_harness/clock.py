@@ -23,6 +23,10 @@ CYCLES_PER_NS = 2
 # What is left to drain after the last event of a pass that waits for its own work: one
 # synchronise call, with room for the scheduler.
 LATE_NS = 100_000
+# What an involuntary switch costs at least: another process's slice of the scheduler's time.
+SWITCH_NS = 1_000_000
+# The share of a sample that others may take before it is marked.
+MOST_LOST = 0.05
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,8 @@ class Clock(Protocol):
 class CpuClock:
     """perf_counter_ns around the region; CPU time, stolen time and switches beside it.
 
-    A sample is marked where the hypervisor took time from the machine, or where the process got
-    less CPU time than its own wall time: somebody else ran on its cores.
+    A sample is marked where the hypervisor took time from the machine, or where somebody else ran
+    on this process's cores for more than a twentieth of it.
     """
 
     def __init__(self, flush: Callable[[], object] | None = None) -> None:
@@ -77,7 +81,7 @@ class CpuClock:
             cpu_ns=cpu,
             steal_ms=stolen,
             involuntary_switches=switches,
-            marked=stolen > 0 or cpu < 0.9 * elapsed,
+            marked=stolen > 0 or _lost(elapsed, cpu, switches) > MOST_LOST,
         )
 
     def wall_ns(self, executes: Sequence[Callable[[], None]]) -> None:
@@ -146,6 +150,11 @@ class CudaClock:
                 f"work went on {late / 1e3:.0f} µs after the pass returned, "
                 "on a stream that the current one does not wait for"
             )
+
+
+def _lost(elapsed_ns: int, cpu_ns: int, switches: int) -> float:
+    """The share of a sample in which others ran: by CPU time missing, or by switches suffered."""
+    return max(elapsed_ns - cpu_ns, switches * SWITCH_NS) / max(1, elapsed_ns)
 
 
 def make_clock(device: str, cache: str) -> Clock:

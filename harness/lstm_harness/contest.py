@@ -80,6 +80,8 @@ class Contest:
         answer = load(job.answer)
         bound = tolerance(problem)
         inputs = checked_inputs(problem, job.seed, FIRST_SET, self.device)
+        if hasattr(self.implementation, "flatten"):
+            self.implementation.flatten(inputs.weights, problem)
         untouched = [tensor.clone() for tensor in _all(inputs)]
         the_pass = self._make_pass(job.case, inputs)
         setup_ms = (time.perf_counter() - started) * 1e3

@@ -10,6 +10,9 @@ cell has no c; S is P where projected, else H. `layer` has L = 1. `weights` is a
 `Weights`, layer by layer, forward direction first. `lengths` is an int64 [B] tensor on the CPU,
 or None where every sequence has T steps; y is zero past a sequence's end, h_n and c_n are the
 states at its own end, and the reverse direction starts there.
+
+It may offer `flatten(weights, problem)` too: lay out the weights' memory as it likes it, their
+values unchanged, in place. Whoever owns the weights calls it once, before the first run.
 """
 
 from typing import Any, NamedTuple
