@@ -28,6 +28,8 @@ ENDS = {
     "aten": ("ok", ""),
 }
 
+pytestmark = pytest.mark.xdist_group("a race of the misbehaved")
+
 
 @pytest.fixture(scope="module")
 def raced(tmp_path_factory):

@@ -42,9 +42,10 @@ def bench(arguments: str, folder: Path, **options: Any) -> subprocess.CompletedP
 
 
 def records_of(run: Path) -> list[dict[str, Any]]:
-    """The stored records, as the file has them."""
+    """The stored records, as the file has them, but for a last line that is not whole."""
     path = run / "records.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def manifest_of(run: Path) -> dict[str, Any]:
