@@ -165,14 +165,14 @@ def test_other_dtypes(
     backend: str, cell: str, dtype: torch.dtype, make_pair: Any, skip_where_refused: Any
 ) -> None:
     name = str(dtype).removeprefix("torch.")
-    skip_where_refused(backend, lk.Problem(cell, 5, 2, 3, 4, dtype=name))
-    theirs, ours = make_pair(cell, backend, 3, 4)
+    skip_where_refused(backend, lk.Problem(cell, 5, 2, 2, 3, dtype=name))
+    theirs, ours = make_pair(cell, backend, 2, 3)
     ours = ours.half() if dtype is torch.float16 else ours.to(dtype)
-    y, state = ours(torch.randn(5, 2, 3, dtype=dtype))
+    y, state = ours(torch.randn(5, 2, 2, dtype=dtype))
     assert {t.dtype for t in (y, *state_tensors(state))} == {dtype}
     y.sum().backward()
     assert {p.grad.dtype for p in ours.parameters()} == {dtype}
-    x = torch.randn(5, 2, 3)
+    x = torch.randn(5, 2, 2)
     bound = 1e-5 if dtype is torch.float64 else 3e-2
     got = ours(x.to(dtype))[0].float()
     torch.testing.assert_close(got, theirs(x)[0], rtol=bound, atol=bound)

@@ -32,6 +32,8 @@ def one_direction(
 ) -> Outputs:
     """A layer run forward in time (see `lstm_kernels.unroll.OneDirection`)."""
     compiled = _compiled_step()
+    # With B = 1 its stride may be anything, and every stride would be compiled for.
+    x = x.flatten(0, 1).unflatten(0, x.shape[:2])
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, c, *weights)):
         # The state needs a gradient from step 1 on: asked for at step 0 too, one compile serves.
         h, c = _with_gradient(h), None if c is None else _with_gradient(c)
