@@ -333,7 +333,7 @@ def _failures(rows: Rows, index: dict[str, int]) -> list[dict[str, Any]]:
 
 def _doubles(sizes: Sequence[int]) -> bool:
     """Whether sizes grow by a factor more than by a step."""
-    return len(sizes) > 1 and sizes[0] > 0 and sizes[-1] >= 4 * sizes[0]
+    return len(sizes) > 1 and sizes[0] > 0 and sizes[-1] >= 2 * sizes[0]
 
 
 def _in_order(name: str, values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -70,7 +70,7 @@
       item.append(make("span", { class: "time" }, one.time));
       const bar = make("span", { class: "bar" });
       bar.style.setProperty("--share", `${100 * one.share}%`);
-      const more = [one.interval, one.ratio && `${one.ratio} the fastest`, one.tie && "a tie"];
+      const more = [one.interval, one.ratio && `${one.ratio} the fastest`, one.tie && "within noise"];
       item.append(bar, make("span", { class: "more" }, more.filter(Boolean).join(" · ")));
       list.append(item);
     }
@@ -100,6 +100,8 @@
     byId(`${id}-answer`).textContent = figure.answer;
     const plot = byId(id);
     plot.setAttribute("aria-label", figure.answer);
+    byId(`${id}-table`).replaceChildren(asTable(figure));
+    if (!window.Plotly) return; // it is read last, so that the map need not wait for it
     const traces = figure.data
       .filter((trace) => !state.hidden.has(trace.meta))
       .map((trace) => ({
@@ -123,7 +125,6 @@
     };
     const config = { displayModeBar: false, responsive: true, scrollZoom: false };
     window.Plotly.react(plot, traces, layout, config);
-    byId(`${id}-table`).replaceChildren(asTable(figure));
   }
   function asTable(figure) {
     const sizes = figure.layout.xaxis.tickvals;
@@ -302,6 +303,7 @@
     });
     dark.addEventListener("change", show);
     window.addEventListener("hashchange", show);
+    document.addEventListener("DOMContentLoaded", drawCurves);
     show();
   }
   start();
