@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lstm_harness.errors import Exit, UserError
+from lstm_harness.errors import Exit, MeasuringFailed, UserError
 from lstm_harness.options import spec_of, takes_spec
 from lstm_harness.spec import Spec, named_suite, suite_names
 
@@ -168,7 +168,11 @@ def _conclude(folder: Path, as_json: bool) -> int:
 
     finished = store.load(folder)
     summary = analyse.summarise(_as_planned(finished))
-    page = write([finished], folder / store.REPORT)
+    try:
+        page = write([finished], folder / store.REPORT)
+    except UserError as error:
+        again = f"the records are safe: lstm-bench report {folder} makes the page again"
+        raise MeasuringFailed(f"{error}; {again}") from None
     failed = [(r.backend, r.status, r.reason) for r in finished.records if r.status != "ok"]
     if as_json:
         show.as_json(show.run_document(finished, analyse.fastest(summary), page))

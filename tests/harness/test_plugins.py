@@ -1,0 +1,96 @@
+"""Plugin files that fail: each is listed with its error, and nothing else breaks."""
+
+import pytest
+
+GOOD = """
+from lstm_kernels import Backend
+from lstm_kernels.backends.naive import layer, unsupported
+BACKENDS = [Backend("mine", __name__, "a copy of naive", ("cpu",))]
+"""
+TWO = """
+from lstm_kernels import Backend
+from lstm_kernels.backends import naive, hoisted as other
+BACKENDS = [
+    Backend("first", __name__ + ":naive", "one", ("cpu",)),
+    Backend("second", __name__ + ":other", "another", ("cpu",)),
+]
+"""
+SMALL = ["--seq-len", "2", "--batch", "1", "--hidden", "4", "--pass", "inference", "--threads", "1"]
+FAILING = {
+    "raises": ("raise RuntimeError('not today')", "RuntimeError: not today"),
+    "exits": ("import sys; sys.exit('goodbye')", "SystemExit: goodbye"),
+    "dies": ("import os; os._exit(7)", "exit code 7"),
+    "hangs": ("import time; time.sleep(3600)", "no answer within 5 s"),
+    "is_no_python": ("def (", "SyntaxError"),
+    "has_no_backends": ("x = 1", "BACKENDS"),
+    "has_wrong_backends": ("BACKENDS = ['mine']", "expected lstm_kernels.Backend"),
+}
+
+
+@pytest.fixture
+def plugin(here):
+    def write(text: str, name: str = "mine") -> str:
+        path = here / f"{name}.py"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_each_failing_file_is_listed_with_its_error(plugin, document):
+    files = {name: plugin(text, name) for name, (text, _) in FAILING.items() if name != "hangs"}
+    given = [part for path in [*files.values(), plugin(GOOD)] for part in ("--plugin", path)]
+    listed = {row["name"]: row for row in document("backends", *given, "--json")}
+    for name, path in files.items():
+        assert listed[path]["available"] is False
+        assert FAILING[name][1] in listed[path]["reason"], name
+    assert listed["mine"]["available"] is True
+    assert listed["naive"]["available"] is True
+
+
+def test_failing_files_take_no_part_and_stop_nobody(plugin, document):
+    # The one that dies or hangs ends the surveying worker, which must learn the others again.
+    given = [plugin(TWO, "two"), plugin(FAILING["hangs"][0], "hangs"), plugin(GOOD, "good")]
+    flags = [part for path in given for part in ("--plugin", path)]
+    asked = ["--cell-timeout", "5", "--backend", "first,mine"]
+    found = document("plan", *flags, *SMALL, *asked, "--json")
+    assert found["backends"] == ["first", "mine"]
+    assert found["skips"] == []
+    (absent,) = found["absent"]
+    assert absent["backend"].endswith("hangs.py")
+    assert FAILING["hangs"][1] in absent["reason"]
+
+
+def test_two_backends_of_one_file_are_raced(plugin, document):
+    rows = document(
+        "verify", "--plugin", plugin(TWO), *SMALL, "--backend", "first,second", "--json", "--quiet"
+    )
+    assert {(row["backend"], row["status"]) for row in rows} == {("first", "ok"), ("second", "ok")}
+
+
+def test_name_that_is_taken_is_the_users_mistake(plugin, refused):
+    path = plugin(GOOD.replace('"mine"', '"aten"'))
+    assert "the name 'aten' is taken" in refused("plan", "--plugin", path)
+
+
+def test_asking_for_a_backend_of_a_failing_file_tells_why(plugin, refused):
+    path = plugin(FAILING["raises"][0])
+    line = refused("plan", "--plugin", path, "--backend", "mine")
+    assert "unknown backend 'mine'" in line
+    assert "not today" in line
+
+
+def test_what_a_backend_requires_is_looked_for_and_not_imported(plugin, document):
+    wants = 'requires=("no_such_package.inside",)'
+    path = plugin(GOOD.replace('("cpu",))', f'("cpu",), {wants})'))
+    found = document("plan", "--plugin", path, *SMALL, "--backend", "mine", "--json")
+    assert {skip["status"] for skip in found["skips"]} == {"unsupported"}
+    assert "needs no_such_package.inside" in found["skips"][0]["reason"]
+
+
+def test_name_with_a_slash_is_a_name(plugin, document):
+    path = plugin(GOOD.replace('"mine"', '"../mine/2"'))
+    (row,) = document(
+        "verify", "--plugin", path, *SMALL, "--backend", "../mine/2", "--json", "--quiet"
+    )
+    assert row["status"] == "ok"
