@@ -119,7 +119,7 @@ class Graph:
 
     def _warm_up(self) -> None:
         torch.cuda.synchronize()
-        with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(torch.cuda.Stream()):
             for _ in range(WARM_UP_RUNS):
                 outputs = self.run()
                 if self.wanted:

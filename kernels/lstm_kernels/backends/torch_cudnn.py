@@ -139,7 +139,7 @@ def _persists(problem: Problem) -> bool:
 
 def _library_limit(problem: Problem, device: str) -> str | None:
     """Why the cuDNN that is installed would not run this, or None."""
-    version = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    version = torch.backends.cudnn.version()
     if version is None:
         return "this build of torch has no cuDNN"
     if problem.dtype != "bfloat16":
