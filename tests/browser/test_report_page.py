@@ -229,5 +229,5 @@ def test_a_run_of_little_is_still_a_page(view, records):
 def test_several_runs_stand_side_by_side(view):
     page = view(run(grid(seed=1), label="before"), run(grid(seed=2), label="after"))
     first = page.inner_text("#over_t-answer"), page.inner_text("#detail")
-    page.locator("#switches label", has_text="before").click()
+    page.locator("#switches label", has_text="after").click()
     assert (page.inner_text("#over_t-answer"), page.inner_text("#detail")) != first

@@ -4,6 +4,7 @@ PYTHONPATH=kernels:harness:tests/support python tests/perf/summary_scale.py
 """
 
 import argparse
+import itertools
 import json
 import resource
 import subprocess
@@ -18,6 +19,7 @@ from lstm_harness import analyse, store
 
 SECONDS = 10.0
 BYTES = 1_000_000_000
+BLOCKS = 10
 AXES = {
     "seq_len": (16, 32, 64, 128, 256, 512, 1024, 2048),
     "batch": (1, 2, 4, 8, 16, 32, 64, 128, 256),
@@ -28,12 +30,16 @@ AXES = {
 
 def make(folder: Path, count: int, samples: int) -> None:
     """Write a run of `count` records."""
-    records = synthetic_runs.grid(block_count=10, sample_count=samples, **AXES)
+    records = synthetic_runs.grid(block_count=BLOCKS, sample_count=samples, **AXES)
+    first = []
     store.create(folder)
     with (folder / store.RECORDS).open("w") as file:
-        for _, record in zip(range(count), records, strict=False):
+        for record in itertools.islice(records, count):
             file.write(json.dumps(record.to_dict()) + "\n")
-    store.write_manifest(folder, synthetic_runs.manifest())
+            if record.block == 0:
+                first.append(record)
+    plan = {"blocks": BLOCKS, "planned_records": count}
+    store.write_manifest(folder, synthetic_runs.manifest(first, plan=plan))
 
 
 def measure(folder: Path) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from lstm_harness.case import Case
 from lstm_harness.record import Record
+from lstm_harness.spec import Spec
 from lstm_harness.store import Run
 from lstm_kernels import Problem
 
@@ -127,6 +128,7 @@ def manifest(records: Sequence[Record] = (), **fields: Any) -> dict[str, Any]:
         "backends": list(dict.fromkeys(r.backend for r in records)),
         "cases": [one.to_dict() for one in cases],
         "blocks": max((r.block for r in records), default=0) + 1,
+        "device": "cpu",
         "skips": [],
         "absent": [
             {"backend": "cudnn", "reason": "needs a CUDA device; this machine has none"},
@@ -145,7 +147,7 @@ def manifest(records: Sequence[Record] = (), **fields: Any) -> dict[str, Any]:
         "seed": 1,
         "start": "2026-01-01T12:00:00+00:00",
         "end": "2026-01-01T12:02:30+00:00",
-        "spec": {"suite": "quick", "seq_len": [32, 64, 128]},
+        "spec": Spec(grids=({"seq-len": (32, 64, 128)},), suite="quick").to_dict(),
         "plan": plan | fields.pop("plan", {}),
         "environment": environment(),
         "kernels_digest": "0123abcd",

@@ -61,7 +61,7 @@ def axes(summary: pd.DataFrame) -> list[Axis]:
     names = first + [n for n in analyse.CASE_COLUMNS if n not in (*_SWITCHED, *_PLOTTED)]
     if (summary["input_size"] == summary["hidden_size"]).all():
         names.remove("input_size")
-    values = {name: _in_order(name, _values(summary[name])) for name in names}
+    values = {name: _in_order(name, summary[name]) for name in names}
     return [Axis(name, LABELS[name], v) for name, v in values.items() if len(v) > 1]
 
 
@@ -336,9 +336,12 @@ def _doubles(sizes: Sequence[int]) -> bool:
     return len(sizes) > 1 and sizes[0] > 0 and sizes[-1] >= 2 * sizes[0]
 
 
-def _in_order(name: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Values in the order a reader expects: passes and dtypes as the library lists them."""
+def _in_order(name: str, column: Iterable[Any]) -> tuple[Any, ...]:
+    """A column's values as a reader expects them: runs as given, passes as the library has them."""
+    if name == "run":
+        return tuple(dict.fromkeys(column))
     known = {"pass": PASSES, "dtype": tuple(DTYPE_BYTES)}.get(name, ())
+    values = _values(column)
     return tuple(sorted(values, key=lambda v: known.index(v) if v in known else len(known)))
 
 

@@ -81,8 +81,7 @@ def _content(
     return {
         "title": ", ".join(text.shorten(label) for label in labels),
         "several": len(runs) > 1,
-        "heads": [_head(run, label) for run, label in zip(runs, labels, strict=True)],
-        "answer": _overall(summaries),
+        "heads": [_head(*one) for one in zip(runs, labels, summaries, strict=True)],
         "axes": [(a.name, a.label, [_shown(v) for v in a.values]) for a in switches],
         "payload": text.json_for_script(payload),
         "measured": bool((together["status"] == "ok").any()),
@@ -96,7 +95,7 @@ def _content(
     }
 
 
-def _head(run: Run, label: str) -> dict[str, Any]:
+def _head(run: Run, label: str, summary: pd.DataFrame) -> dict[str, Any]:
     """What is said of one run at the top of the page."""
     environment = run.manifest.get("environment") or {}
     gpu, cpu = environment.get("gpu"), environment.get("cpu")
@@ -112,6 +111,7 @@ def _head(run: Run, label: str) -> dict[str, Any]:
         "command": tables.command(run),
         "absent": tables.absent(run),
         "notes": notes(run),
+        "answer": _overall(summary),
     }
 
 
@@ -137,9 +137,9 @@ def notes(run: Run) -> list[str]:
     return said
 
 
-def _overall(summaries: Sequence[pd.DataFrame]) -> str:
-    """The page's first sentence, over every case of every run."""
-    won = pd.concat([analyse.fastest(summary) for summary in summaries], ignore_index=True)
+def _overall(summary: pd.DataFrame) -> str:
+    """A run's first sentence, over all of its cases."""
+    won = analyse.fastest(summary)
     return figures.map_answer(analyse.plain_rows(won)) if len(won) else "Nothing was measured."
 
 
