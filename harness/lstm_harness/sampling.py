@@ -9,6 +9,8 @@ from statistics import median
 from lstm_harness.clock import Reading
 
 SHORTEST_SAMPLE_NS = 200_000
+# Aim above that, so that a little noise does not make a sample too short.
+ROOM = 1.25
 # Short passes are repeated inside a sample until about this many samples fill a cell's share of
 # the budget, which keeps a record readable.
 MOST_SAMPLES = 400
@@ -54,7 +56,13 @@ def collect(take: Take, limits: Limits) -> Samples:
     repeats = limits.fixed_repeats or choose_repeats(fastest_ns, limits.budget_s)
     readings: list[Reading] = []
     while True:
-        readings.append(take(repeats))
+        reading = take(repeats)
+        if reading.elapsed_ns < SHORTEST_SAMPLE_NS and not limits.fixed_repeats:
+            # The warm-up, which the budget may have cut short, had not seen the pass at its speed.
+            repeats = choose_repeats(reading.elapsed_ns // repeats, limits.budget_s)
+            readings = []
+            continue
+        readings.append(reading)
         if len(readings) < limits.min_samples:
             continue
         if time.monotonic() - started >= limits.budget_s:
@@ -65,7 +73,7 @@ def collect(take: Take, limits: Limits) -> Samples:
 
 def choose_repeats(fastest_ns: int, budget_s: float) -> int:
     """Executions a sample, so that no sample is shorter than the clock is good for."""
-    target_ns = max(SHORTEST_SAMPLE_NS, budget_s * 1e9 / MOST_SAMPLES)
+    target_ns = max(ROOM * SHORTEST_SAMPLE_NS, budget_s * 1e9 / MOST_SAMPLES)
     return max(1, ceil(target_ns / max(1, fastest_ns)))
 
 

@@ -1,0 +1,131 @@
+"""What is made of NVML's answers, on an NVML that answers as a test says."""
+
+# ruff: noqa: N802 - the names are NVML's
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from lstm_harness import environment
+from lstm_harness.gpu import Gpu
+
+
+class SimulatedNvml:
+    """One GPU; a function that is not in `answers` is not supported by its driver."""
+
+    NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, **answers):
+        self.answers = answers
+        self.asked = []
+
+    def nvmlInit(self):
+        pass
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        self.asked.append(index)
+        return "handle"
+
+    def nvmlDeviceGetHandleByUUID(self, uuid):
+        self.asked.append(uuid)
+        return "handle"
+
+    def nvmlDeviceGetClockInfo(self, handle, which):
+        return self._answer("clock")
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle):
+        return self._answer("reasons")
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle):
+        return [SimpleNamespace(pid=pid) for pid in self._answer("pids")]
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle):
+        return self._answer("energy")
+
+    def nvmlDeviceGetTemperature(self, handle, which):
+        return self._answer("temperature")
+
+    def _answer(self, what):
+        if what not in self.answers:
+            raise self.NVMLError(what)
+        return self.answers[what]
+
+
+def gpu(**answers):
+    return Gpu(SimulatedNvml(**answers), "handle")
+
+
+@pytest.mark.parametrize(
+    ("reasons", "names"),
+    [
+        (0x0, []),
+        (0x1, []),
+        (0x2, []),
+        (0x4, ["power cap"]),
+        (0x8 | 0x40, ["hardware slowdown", "hardware thermal slowdown"]),
+        (0x20, ["software thermal slowdown"]),
+        (0x80, ["hardware power brake"]),
+    ],
+)
+def test_only_what_holds_the_device_back_is_throttling(reasons, names):
+    found = gpu(reasons=reasons, clock=1410)
+    assert found.throttle_reasons() == names
+    assert found.clock_and_throttling() == (1410, bool(names))
+
+
+def test_our_own_processes_are_not_foreign():
+    assert gpu(pids=[30, 10, 20]).foreign_processes(ours={10}) == [20, 30]
+    assert gpu(pids=[10]).foreign_processes(ours={10}) == []
+
+
+def test_what_a_device_does_not_tell_is_none():
+    silent = gpu()
+    assert silent.clock_and_throttling() == (None, False)
+    assert silent.foreign_processes(ours=()) == []
+    assert silent.energy_mj() is None
+    # This NVML has no function for the power limit at all, as an older pynvml may not.
+    assert silent.state()["power_limit_mw"] is None
+
+
+def test_energy_and_state_are_what_nvml_says():
+    told = gpu(energy=77, clock=1410, reasons=0x4, temperature=60, pids=[3])
+    assert told.energy_mj() == 77
+    assert told.state() == {
+        "sm_clock_mhz": 1410,
+        "memory_clock_mhz": 1410,
+        "power_limit_mw": None,
+        "temperature_c": 60,
+        "throttle_reasons": ["power cap"],
+        "processes": [3],
+    }
+
+
+@pytest.mark.parametrize(
+    ("visible", "index", "asked"),
+    [("", 1, [1]), ("3,5", 1, [5]), ("GPU-abc", 0, ["GPU-abc"]), ("3", 1, [])],
+)
+def test_device_is_found_through_what_cuda_may_see(monkeypatch, visible, index, asked):
+    nvml = SimulatedNvml()
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    found = Gpu.find(index)
+    assert nvml.asked == asked
+    assert (found is None) == (not asked)
+
+
+def test_without_pynvml_there_is_no_gpu_and_no_driver(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert Gpu.find(0) is None
+    assert environment._driver() is None
+
+
+def test_without_a_driver_there_is_no_gpu(monkeypatch):
+    nvml = SimulatedNvml()
+    monkeypatch.setattr(nvml, "nvmlInit", lambda: nvml._answer("nothing"))
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    assert Gpu.find(0) is None
+    assert environment._driver() is None
