@@ -243,9 +243,11 @@ def all_rows(summary: pd.DataFrame) -> dict[str, Any]:
     columns = [*lead, *MEASURED]
     constant = {name for name, _, _ in columns if summary[name].nunique(dropna=False) <= 1}
     kept = {"run", "backend", "seq_len", "batch", "hidden_size", "pass", "status", "median_ns"}
+    square = bool((summary["input_size"] == summary["hidden_size"]).all())
+    constant |= {"input_size"} if square else set()
     data = [[_plain(value) for value in summary[name]] for name, _, _ in columns]
     fixed = [
-        (LABELS[name], str(summary[name].iloc[0]))
+        (LABELS[name], "H" if name == "input_size" and square else str(summary[name].iloc[0]))
         for name in analyse.CASE_COLUMNS
         if len(summary) and name in constant - kept
     ]

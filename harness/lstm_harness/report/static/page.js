@@ -212,8 +212,10 @@
   function shown(value) {
     if (value === null) return "–";
     if (typeof value === "boolean") return value ? "yes" : "no";
-    if (typeof value !== "number" || Number.isInteger(value) && Math.abs(value) < 1e6) return String(value);
-    return Math.abs(value) < 1e-3 ? value.toExponential(1) : Number(value.toPrecision(4)).toLocaleString("en");
+    if (typeof value !== "number") return String(value);
+    if (Number.isInteger(value)) return Math.abs(value) < 1e4 ? String(value) : value.toLocaleString("en");
+    if (Math.abs(value) < 1e-3) return value.toExponential(1);
+    return value.toLocaleString("en", { maximumSignificantDigits: 4 });
   }
   function compare(a, b) {
     if (a === null || b === null) return (a === null) - (b === null);
