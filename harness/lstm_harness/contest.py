@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,22 +13,18 @@ import torch
 
 from lstm_harness.case import Case
 from lstm_harness.check import Verdict, judge, tolerance
-from lstm_harness.clock import Clock, Reading, make_clock
-from lstm_harness.gpu import Gpu
+from lstm_harness.clock import make_clock
+from lstm_harness.evidence import Evidence
 from lstm_harness.inputs import Inputs, make_inputs
-from lstm_harness.memory import peak_and_kept_bytes
 from lstm_harness.oracle import FIRST_SET, LAST_SET, Answer, checked_inputs, load
 from lstm_harness.passes import Pass, State, make_pass, refuse_malformed
 from lstm_harness.poison import poisoned_memory
 from lstm_harness.replay import replayed
 from lstm_harness.sampling import Limits, Samples, collect
+from lstm_harness.track import Track
 from lstm_kernels.problem import Problem
 
 ROTATING_SET = 2
-# A bfloat16 has eight bits of precision.
-DIGIT = 128
-WALL_SAMPLES = 5
-ENERGY_S = 0.3
 
 
 class Incorrect(Exception):  # noqa: N818 - a finding about a backend, not a failure of ours
@@ -176,95 +171,16 @@ class Contest:
         return _fields(samples, times) | {"wall_ns": wall}
 
     def _evidence(self, job: Job, the_pass: Pass, inputs: Inputs) -> dict[str, Any]:
-        """Memory and energy, from executions of their own."""
-        found: dict[str, Any] = {"warnings": self._warnings(job)}
-        if not job.with_memory:
-            return found
-        peak, saved = self._memory(job.case, the_pass, inputs)
-        return found | {
-            "peak_bytes": peak,
-            "saved_bytes": saved,
-            "energy_mj": self._energy_mj(job.case, the_pass, inputs),
-        }
-
-    def _memory(self, case: Case, the_pass: Pass, inputs: Inputs) -> tuple[int, int | None]:
-        state = the_pass.prepare(inputs)
-        peak, _ = peak_and_kept_bytes(self.device, lambda: the_pass.execute(state))
-        if case.pass_name == "inference":
-            return peak, None
-        del state
-        forward = make_pass(self.implementation, case.problem, "forward")
-        state = forward.prepare(inputs)
-        _, kept = peak_and_kept_bytes(self.device, lambda: forward.execute(state))
-        outputs = sum(out.untyped_storage().nbytes() for out in state.outputs)
-        return peak, max(0, kept - outputs)
-
-    def _energy_mj(self, case: Case, the_pass: Pass, inputs: Inputs) -> float | None:
-        """Energy of one execution; backward alone cannot be told from the forward before it."""
-        gpu = self._gpu()
-        before = gpu.energy_mj() if gpu else None
-        if gpu is None or before is None or case.pass_name == "backward":
-            return None
-        executions, started = 0, time.monotonic()
-        while time.monotonic() - started < ENERGY_S:
-            the_pass.execute(the_pass.prepare(inputs))
-            _drain(self.device)
-            executions += 1
-        after = gpu.energy_mj()
-        return None if after is None else (after - before) / executions
-
-    def _warnings(self, job: Job) -> list[str]:
-        gpu = self._gpu()
-        if gpu is None:
-            return []
-        foreign = gpu.foreign_processes(ours=job.our_pids)
-        return [f"other processes on the GPU: {foreign}"] if foreign else []
-
-    def _gpu(self) -> Gpu | None:
-        return None if self.device == "cpu" else Gpu.find(torch.device(self.device).index or 0)
+        """What stands beside the times, from executions of their own."""
+        forward = make_pass(self.implementation, job.case.problem, "forward")
+        seen = Evidence(self.device, job.case.pass_name, the_pass, forward, inputs)
+        warnings = {"warnings": seen.warnings(job.our_pids)}
+        return warnings | seen.memory_and_energy() if job.with_memory else warnings
 
     def _kernels(self, problem: Problem) -> list[str]:
         used: Callable[[Problem], list[str]] | None
         used = getattr(self.implementation, "kernels_used", None)
         return list(used(problem)) if used else []
-
-
-@dataclass
-class Track:
-    """Takes samples of one pass, rotating over input sets; no two executions see the same x."""
-
-    the_pass: Pass
-    clock: Clock
-    sets: list[Inputs]
-    last_state: State = field(init=False)
-    _taken: int = 0
-
-    def take(self, repeats: int) -> Reading:
-        """One sample of that many executions, each on the next set with a number of its own."""
-        states = []
-        for _ in range(repeats):
-            self._taken += 1
-            inputs = self.sets[self._taken % len(self.sets)]
-            x = _numbered(inputs.x, self._taken)
-            states.append(self.the_pass.prepare(replace(inputs, x=x)))
-        return self._measure(states)
-
-    def take_last(self, inputs: Inputs, repeats: int) -> Reading:
-        """One sample on a given set, whose outcome is kept as it is when the clock stops."""
-        states = [self.the_pass.prepare(inputs) for _ in range(repeats)]
-        reading = self._measure(states)
-        outputs = tuple(o.clone() for o in states[-1].outputs)
-        self.last_state = replace(states[-1], outputs=outputs)
-        return reading
-
-    def wall_ns(self, inputs: Inputs) -> tuple[int, ...]:
-        """A few executions on the clock's second figure."""
-        states = [self.the_pass.prepare(inputs) for _ in range(WALL_SAMPLES)]
-        figures = [self.clock.wall_ns([partial(self.the_pass.execute, s)]) for s in states]
-        return tuple(figure for figure in figures if figure is not None)
-
-    def _measure(self, states: list[State]) -> Reading:
-        return self.clock.measure([partial(self.the_pass.execute, state) for state in states])
 
 
 def set_precision(problem: Problem) -> None:
@@ -288,14 +204,6 @@ def _refuse_changed(
     for tensor, before in zip(_all(inputs), untouched, strict=True):
         if not torch.equal(tensor, before):
             raise Incorrect("it changed its inputs in place", errors)
-
-
-def _numbered(x: torch.Tensor, number: int) -> torch.Tensor:
-    """A copy whose first elements hold a number, in digits that every dtype holds exactly."""
-    digits = [number // DIGIT**place % DIGIT / DIGIT for place in range(min(4, x.numel()))]
-    fresh = x.clone()
-    fresh.view(-1)[: len(digits)] = torch.tensor(digits, dtype=x.dtype, device=x.device)
-    return fresh
 
 
 def _overwrite(inputs: Inputs, fresh: Inputs) -> None:

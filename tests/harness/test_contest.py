@@ -8,10 +8,11 @@ import torch
 
 from lstm_harness import oracle
 from lstm_harness.clock import CpuClock
-from lstm_harness.contest import Contest, Incorrect, Job, Track
+from lstm_harness.contest import Contest, Incorrect, Job
 from lstm_harness.inputs import make_inputs
 from lstm_harness.passes import Malformed, Pass, State
 from lstm_harness.sampling import Limits
+from lstm_harness.track import Track
 
 ALL = ("inference", "forward", "backward", "train")
 SIZES = {"hidden_size": 8, "input_size": 8}

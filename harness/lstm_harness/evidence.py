@@ -1,0 +1,69 @@
+"""What stands beside the times in a record: memory, energy, and who else used the GPU."""
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lstm_harness.gpu import Gpu
+from lstm_harness.inputs import Inputs
+from lstm_harness.memory import peak_and_kept_bytes
+from lstm_harness.passes import Pass
+
+# Long enough for NVML's energy counter, which moves every 20 to 100 ms.
+ENERGY_S = 0.3
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Gathers what one pass costs beside time. `forward` is the forward that saves for backward."""
+
+    device: str
+    pass_name: str
+    the_pass: Pass
+    forward: Pass
+    inputs: Inputs
+
+    def memory_and_energy(self) -> dict[str, Any]:
+        """The record's peak_bytes, saved_bytes and energy_mj, null where they cannot be told."""
+        return {
+            "peak_bytes": self._peak_bytes(),
+            "saved_bytes": None if self.pass_name == "inference" else self._saved_bytes(),
+            "energy_mj": self._energy_mj(),
+        }
+
+    def warnings(self, our_pids: Collection[int]) -> list[str]:
+        """What makes a reader doubt the times."""
+        gpu = self._gpu()
+        foreign = gpu.foreign_processes(our_pids) if gpu else []
+        return [f"other processes on the GPU: {foreign}"] if foreign else []
+
+    def _peak_bytes(self) -> int:
+        state = self.the_pass.prepare(self.inputs)
+        peak, _ = peak_and_kept_bytes(self.device, lambda: self.the_pass.execute(state))
+        return peak
+
+    def _saved_bytes(self) -> int:
+        state = self.forward.prepare(self.inputs)
+        _, kept = peak_and_kept_bytes(self.device, lambda: self.forward.execute(state))
+        outputs = sum(out.untyped_storage().nbytes() for out in state.outputs)
+        return max(0, kept - outputs)
+
+    def _energy_mj(self) -> float | None:
+        """Energy of one execution; backward alone cannot be told from the forward before it."""
+        gpu = self._gpu()
+        before = gpu.energy_mj() if gpu else None
+        if gpu is None or before is None or self.pass_name == "backward":
+            return None
+        executions, started = 0, time.monotonic()
+        while time.monotonic() - started < ENERGY_S:
+            self.the_pass.execute(self.the_pass.prepare(self.inputs))
+            torch.cuda.synchronize()
+            executions += 1
+        after = gpu.energy_mj()
+        return None if after is None else (after - before) / executions
+
+    def _gpu(self) -> Gpu | None:
+        return None if self.device == "cpu" else Gpu.find(torch.device(self.device).index or 0)
