@@ -112,7 +112,9 @@ def _range(name: str, text: str) -> tuple[int, ...]:
         raise UserError(f"--{name} {_shown(text)}: expected a range like 16:64:x2 or 8:64:+8")
     low, high, by = read_size(name, parts[0]), read_size(name, parts[1]), int(step[1:])
     if low > high:
-        raise UserError(f"--{name} {_shown(text)}: the range is empty, {low} is above {high}; swap them")
+        raise UserError(
+            f"--{name} {_shown(text)}: the range is empty, {low} is above {high}; swap them"
+        )
     if by < (2 if step[0] == "x" else 1):
         raise UserError(f"--{name} {_shown(text)}: a range steps by x2 or more, or by +1 or more")
     values = []
@@ -120,7 +122,9 @@ def _range(name: str, text: str) -> tuple[int, ...]:
         values.append(low)
         low = low * by if step[0] == "x" else low + by
         if len(values) > MOST_VALUES:
-            raise UserError(f"--{name} {_shown(text)}: over {MOST_VALUES} values; take a larger step")
+            raise UserError(
+                f"--{name} {_shown(text)}: over {MOST_VALUES} values; take a larger step"
+            )
     return tuple(values)
 
 
