@@ -1,6 +1,5 @@
 """What a backend is asked to do: a problem, a pass over it, and how it is launched."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +27,6 @@ class Case:
     launch: str = "eager"
     cache: str = "warm"
     device: str = "cpu"
-
-    @property
-    def key(self) -> str:
-        """A text equal for equal cases, on any machine."""
-        return json.dumps(self.to_dict(), sort_keys=True)
 
     def label(self) -> str:
         """A short name: the problem, the pass, then whatever is not the default."""

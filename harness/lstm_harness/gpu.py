@@ -55,9 +55,16 @@ class Gpu:
         return [name for bit, name in THROTTLING.items() if reasons & bit]
 
     def foreign_processes(self, ours: Collection[int]) -> list[int]:
-        """Process ids that compute on this GPU and are not ours."""
+        """Process ids that compute on this GPU and are not ours.
+
+        Inside a container NVML gives the host's ids. Where not one of ours is among them nothing
+        can be told apart by id: then as many as we have there at most are taken for ours.
+        """
         running = self._ask("nvmlDeviceGetComputeRunningProcesses") or []
-        return sorted(process.pid for process in running if process.pid not in ours)
+        pids = sorted(process.pid for process in running)
+        if ours and not set(pids) & set(ours):
+            return pids[len(ours) :]
+        return [pid for pid in pids if pid not in ours]
 
     def energy_mj(self) -> float | None:
         """Energy used since the driver was loaded, in mJ; None where the device does not count."""

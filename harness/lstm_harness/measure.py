@@ -64,7 +64,7 @@ class Race:
             cells = [
                 cell
                 for cell in self.plan.block_order(self.spec.seed, block)
-                if (block, cell.backend, cell.case.key) not in done
+                if (block, cell.backend, cell.case) not in done
             ]
             self._start_block(cells)
             for cell in cells:

@@ -78,9 +78,9 @@ class Record:
                 raise ValueError(f"a record that is {self.status} needs a reason")
 
     @property
-    def identity(self) -> tuple[int, str, str]:
+    def identity(self) -> tuple[int, str, Case]:
         """What may stand only once in a run: block, backend, case."""
-        return self.block, self.backend, self.case.key
+        return self.block, self.backend, self.case
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of this record, unknown fields it was read with included."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from lstm_harness.case import Case
 from lstm_harness.errors import MeasuringFailed, UserError
 from lstm_harness.plan import Plan
 from lstm_harness.record import SCHEMA, Record
@@ -226,7 +227,7 @@ def _refuse_foreign(records: tuple[Record, ...], plan: Plan, folder: Path) -> No
 
 
 def _refuse_twice(records: tuple[Record, ...], folder: Path) -> None:
-    seen: set[tuple[int, str, str]] = set()
+    seen: set[tuple[int, str, Case]] = set()
     for number, record in enumerate(records, start=1):
         if record.identity in seen:
             raise UserError(

@@ -82,6 +82,11 @@ def test_our_own_processes_are_not_foreign():
     assert gpu(pids=[10]).foreign_processes(ours={10}) == []
 
 
+def test_ids_of_another_namespace_are_foreign_only_beyond_our_number():
+    assert gpu(pids=[70, 71]).foreign_processes(ours={1, 2}) == []
+    assert gpu(pids=[70, 71, 72]).foreign_processes(ours={1, 2}) == [72]
+
+
 def test_what_a_device_does_not_tell_is_none():
     silent = gpu()
     assert silent.clock_and_throttling() == (None, False)
