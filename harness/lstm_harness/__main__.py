@@ -1,5 +1,6 @@
 """`lstm-bench`, and `python -m lstm_harness`."""
 
+import os
 import signal
 import sys
 from typing import Any
@@ -23,12 +24,19 @@ def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
     try:
         code = app(arguments, prog_name="lstm-bench", standalone_mode=False)
+        sys.stdout.flush()
     except UsageError as error:
         return _fail(_usage(error), Exit.USAGE)
     except UserError as error:
         return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", Exit.INTERRUPTED)
+    except (BrokenPipeError, SystemExit):
+        # Whoever reads the output has enough, for which typer exits; what is left goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.DONE
+    except OSError as error:
+        return _fail(f"{error.filename or 'output'}: {error.strerror}", Exit.MEASURING_FAILED)
     return int(code or 0)
 
 

@@ -106,25 +106,21 @@ def _read_text(name: str, value: Any) -> str:
 
 
 def _range(name: str, text: str) -> tuple[int, ...]:
-    parts = text.split(":")
+    shown, parts = _shown(text), text.split(":")
     step = parts[2] if len(parts) == 3 else ""
     if step[:1] not in ("x", "+") or not _is_whole(step[1:]):
-        raise UserError(f"--{name} {_shown(text)}: expected a range like 16:64:x2 or 8:64:+8")
+        raise UserError(f"--{name} {shown}: expected a range like 16:64:x2 or 8:64:+8")
     low, high, by = read_size(name, parts[0]), read_size(name, parts[1]), int(step[1:])
     if low > high:
-        raise UserError(
-            f"--{name} {_shown(text)}: the range is empty, {low} is above {high}; swap them"
-        )
+        raise UserError(f"--{name} {shown}: the range is empty, {low} is above {high}; swap them")
     if by < (2 if step[0] == "x" else 1):
-        raise UserError(f"--{name} {_shown(text)}: a range steps by x2 or more, or by +1 or more")
+        raise UserError(f"--{name} {shown}: a range steps by x2 or more, or by +1 or more")
     values = []
     while low <= high:
         values.append(low)
         low = low * by if step[0] == "x" else low + by
         if len(values) > MOST_VALUES:
-            raise UserError(
-                f"--{name} {_shown(text)}: over {MOST_VALUES} values; take a larger step"
-            )
+            raise UserError(f"--{name} {shown}: over {MOST_VALUES} values; take a larger step")
     return tuple(values)
 
 

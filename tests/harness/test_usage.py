@@ -1,6 +1,11 @@
 """A user's mistakes: one useful line, the documented exit code, no traceback, nothing left."""
 
+import shlex
+import subprocess
+import sys
+
 import pytest
+from bench import environment
 
 from lstm_harness.errors import Exit
 
@@ -137,3 +142,19 @@ def test_no_command_prints_the_help(command):
     for name in ("backends", "suites", "plan", "run", "verify", "report", "view"):
         assert name in out
     assert err == ""
+
+
+def test_output_that_nobody_reads_and_that_finds_no_room(here):
+    run = [sys.executable, "-m", "lstm_harness", "suites", "--json"]
+    reads_a_line = f"{shlex.join(run)} | head -1; exit ${{PIPESTATUS[0]}}"
+    full_disk = f"{shlex.join(run)} > /dev/full"
+    for command_line, code, lines in ((reads_a_line, 0, 0), (full_disk, 6, 1)):
+        done = subprocess.run(
+            ["bash", "-c", command_line],
+            env=environment(here),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code
+        assert done.stderr.count("\n") == lines, done.stderr
