@@ -23,7 +23,7 @@ browser-test: .venv/.installed-dev
 	$(BIN)/pytest tests/browser
 
 perf: .venv/.installed-dev
-	$(BIN)/python tests/perf/summary_scale.py
+	PYTHONPATH=tests/support $(BIN)/python tests/perf/summary_scale.py
 	$(BIN)/python tests/perf/clock_agreement.py
 	$(BIN)/python tests/perf/harness_overhead.py
 

@@ -7,7 +7,7 @@ from lstm_harness.plan import DEFAULT_SHARE_S
 
 # Of a cell's part of the time, what is for samples and for preparing each of them; the rest is for
 # starting workers, compiling and verifying.
-FOR_SAMPLES = 0.6
+FOR_SAMPLES = 0.8
 
 
 class Budget:

@@ -23,8 +23,10 @@ CYCLES_PER_NS = 2
 # What is left to drain after the last event of a pass that waits for its own work: one
 # synchronise call, with room for the scheduler.
 LATE_NS = 100_000
-# What an involuntary switch costs at least: another process's slice of the scheduler's time.
+# What an involuntary switch costs where another process takes its slice of the scheduler's time; a
+# single one may be a kernel thread that took microseconds.
 SWITCH_NS = 1_000_000
+FREE_SWITCHES = 1
 # The share of a sample that others may take before it is marked.
 MOST_LOST = 0.05
 
@@ -154,7 +156,8 @@ class CudaClock:
 
 def _lost(elapsed_ns: int, cpu_ns: int, switches: int) -> float:
     """The share of a sample in which others ran: by CPU time missing, or by switches suffered."""
-    return max(elapsed_ns - cpu_ns, switches * SWITCH_NS) / max(1, elapsed_ns)
+    switched_ns = max(0, switches - FREE_SWITCHES) * SWITCH_NS
+    return max(elapsed_ns - cpu_ns, switched_ns) / max(1, elapsed_ns)
 
 
 def make_clock(device: str, cache: str) -> Clock:

@@ -16,7 +16,7 @@ ROOM = 1.25
 MOST_SAMPLES = 400
 # Passes are compared three against three while warming up; slower than that is noise.
 STILL_WARMING = 0.98
-WARM_UP_SHARE = 0.1
+WARM_UP_SHARE = 0.05
 MOST_WARM_UPS = 30
 
 Take = Callable[[int], Reading]

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_harness.budget import Budget
+from lstm_harness.budget import FOR_SAMPLES, Budget
 from lstm_harness.plan import DEFAULT_SHARE_S
 
 
@@ -57,5 +57,5 @@ def test_equal_cells_get_equal_shares_within_a_factor():
     budget = Budget(60.0, 30, now=time)
     for _ in range(30):
         shares.append(budget.next_share_s())
-        time.now_s += shares[-1] / 0.6
+        time.now_s += shares[-1] / FOR_SAMPLES
     assert max(shares) == pytest.approx(min(shares), rel=0.01)
