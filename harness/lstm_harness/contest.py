@@ -155,7 +155,8 @@ class Contest:
                 checked_inputs(problem, job.seed, LAST_SET, self.device, inputs.weights),
             )
             last = track.take_last(inputs, samples.inner_repeats)
-        verdict = _judged(track.last_state, answer, LAST_SET, bound)
+        refuse_malformed(track.last_state.outputs, track.last_state.inputs)
+        verdict = judge(track.last_found, answer, LAST_SET, bound)
         if verdict.failure:
             failure = f"right at first, wrong in the last sample: {verdict.failure}"
             raise Incorrect(failure, errors | dict(verdict.errors))

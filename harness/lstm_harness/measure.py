@@ -57,7 +57,7 @@ class Race:
     def outcomes(self) -> Iterator["Outcome"]:
         """What became of every cell that the plan still lacks a record of, as it happens."""
         done = {record.identity for record in self.finished}
-        budget = Budget(self.spec.time_budget_s, self.plan.planned_records - len(done))
+        budget = Budget(self.spec.time_budget_s, self._cells_to_measure(done))
         for record in self.finished:
             self._remember(record.backend, record.case, record.block, record.status, record.reason)
         for block in range(self.plan.blocks):
@@ -69,6 +69,10 @@ class Race:
             self._start_block(cells)
             for cell in cells:
                 self.started(cell)
+                skip = self._skip(cell)
+                if skip:
+                    yield Outcome(cell, skip.status, skip.reason)
+                    continue
                 outcome = self._enter(cell, budget.next_share_s())
                 self._remember(cell.backend, cell.case, block, outcome.status, outcome.reason)
                 yield outcome
@@ -85,6 +89,11 @@ class Race:
             return self._worker(ORACLE).ask("state")
         except Failed:
             return None
+
+    def _cells_to_measure(self, done: set[tuple[int, str, Case]]) -> int:
+        """How many cells will share the time: what was planned, less what is done or skipped."""
+        planned = self.plan.planned_records - self.plan.blocks * len(self.plan.skips)
+        return planned - sum((name, case) not in self.plan.skips for _, name, case in done)
 
     def _start_block(self, cells: list[Cell]) -> None:
         """Start every worker the block needs, and wait until none is busy importing."""
@@ -134,18 +143,12 @@ class Race:
 
     def _remember(self, backend: str, case: Case, block: int, status: str, reason: str) -> None:
         """A cell that hung or took its worker with it is not tried again in later blocks."""
-        if status == "timed_out":
-            self._timeouts[backend] += 1
-        elif status == "ok":
-            self._timeouts[backend] = 0
+        self._timeouts[backend] = self._timeouts[backend] + 1 if status == "timed_out" else 0
         if status in ("timed_out", "crashed"):
             again = f"{reason} (in block {block}; not tried again)"
             self._hopeless.setdefault((backend, case), Skip(status, again))
 
     def _enter(self, cell: Cell, share_s: float) -> "Outcome":
-        skip = self._skip(cell)
-        if skip:
-            return Outcome(cell, skip.status, skip.reason)
         try:
             answer = self._answer(cell.case.problem)
         except Failed as failure:

@@ -22,6 +22,7 @@ class Track:
     clock: Clock
     sets: list[Inputs]
     last_state: State = field(init=False)
+    last_found: dict[str, list[torch.Tensor]] = field(init=False)
     _taken: int = 0
 
     def take(self, repeats: int) -> Reading:
@@ -38,8 +39,8 @@ class Track:
         """One sample on a given set, whose outcome is kept as it is when the clock stops."""
         states = [self.the_pass.prepare(inputs) for _ in range(repeats)]
         reading = self._measure(states)
-        outputs = tuple(o.clone() for o in states[-1].outputs)
-        self.last_state = replace(states[-1], outputs=outputs)
+        self.last_state = states[-1]
+        self.last_found = {n: [t.clone() for t in g] for n, g in self.last_state.found().items()}
         return reading
 
     def wall_ns(self, inputs: Inputs) -> tuple[int, ...]:

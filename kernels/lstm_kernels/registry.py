@@ -163,3 +163,9 @@ def _check_records(records: tuple[Any, ...]) -> None:
     for record in records:
         if not isinstance(record, Backend):
             raise TypeError(f"BACKENDS holds {record!r}; expected lstm_kernels.Backend records")
+        for field in ("devices", "requires", "passes"):
+            if isinstance(getattr(record, field), str):
+                given = getattr(record, field)
+                raise TypeError(
+                    f"{field}={given!r} of {record.name!r} is a text; write ({given!r},)"
+                )

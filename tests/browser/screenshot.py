@@ -1,6 +1,6 @@
 """The picture in the README: a report as Chromium shows it.
 
-    python tests/browser/screenshot.py results/<machine>/<name>/report.html results/report.png
+python tests/browser/screenshot.py results/<machine>/<name>/report.html results/report.png
 """
 
 import shutil
