@@ -1,6 +1,7 @@
 """What the commands print: results to stdout, progress to stderr."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,8 @@ from lstm_harness.survey import Survey
 if TYPE_CHECKING:
     import pandas as pd
 
-out = Console()
+# Wide enough for a line a case where there is no terminal to fit.
+out = Console(width=None if sys.stdout.isatty() else 100)
 err = Console(stderr=True)
 
 
