@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lstm_harness.errors import Exit, MeasuringFailed, UserError
+from lstm_harness.errors import Exit, MeasuringFailed, NoReportLibraries, UserError
 from lstm_harness.options import spec_of, takes_spec
 from lstm_harness.spec import Spec, named_suite, suite_names
 
@@ -127,12 +127,11 @@ def report(
 ) -> int:
     """The HTML page again, one run or several side by side."""
     from lstm_harness import show, store
-    from lstm_harness.report import write
 
     loaded = [store.load(folder) for folder in runs]
     for read in loaded:
         show.torn(read)
-    show.path(write(loaded, out or runs[0] / store.REPORT))
+    show.path(_write_report(loaded, out or runs[0] / store.REPORT))
     return Exit.DONE
 
 
@@ -164,12 +163,14 @@ def _as_planned(run: "Run") -> "list[Record]":
 def _conclude(folder: Path, as_json: bool) -> int:
     """Write the report, print the fastest backend a case and, last, the report's path."""
     from lstm_harness import analyse, session, show, store
-    from lstm_harness.report import write
 
     finished = store.load(folder)
     summary = analyse.summarise(_as_planned(finished))
+    page: Path | None = None
     try:
-        page = write([finished], folder / store.REPORT)
+        page = _write_report([finished], folder / store.REPORT)
+    except NoReportLibraries as error:
+        show.warning(f"{error}; the records are in {folder}")
     except UserError as error:
         again = f"the records are safe: lstm-bench report {folder} makes the page again"
         raise MeasuringFailed(f"{error}; {again}") from None
@@ -180,5 +181,19 @@ def _conclude(folder: Path, as_json: bool) -> int:
         show.absent(finished)
         show.failures(failed)
         show.winners(analyse.fastest(summary))
-        show.path(page)
+        show.path(page or folder)
     return session.exit_code([status for _, status, _ in failed])
+
+
+def _write_report(runs: "list[Run]", out: Path) -> Path:
+    """Make the page, for which a machine that only measures may lack the libraries."""
+    try:
+        from lstm_harness.report import write
+    except ModuleNotFoundError as error:
+        if error.name not in ("jinja2", "markupsafe", "plotly"):
+            raise
+        raise NoReportLibraries(
+            f"no report: {error.name} is not installed here; pip install jinja2 plotly, or copy "
+            "the run to a machine that has them, then lstm-bench report RUN"
+        ) from None
+    return write(runs, out)

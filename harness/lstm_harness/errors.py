@@ -32,3 +32,7 @@ class Interrupted(UserError):  # noqa: N818 - names the exit code it ends with
     """Ctrl-C or SIGTERM; the message says how to go on."""
 
     exit_code = Exit.INTERRUPTED
+
+
+class NoReportLibraries(UserError):  # noqa: N818 - says what is not there
+    """jinja2 or plotly is not installed; everything but the page can be had without them."""

@@ -119,18 +119,23 @@ def torn(run: Run) -> None:
         err.print(Text(f"{dropped}; lstm-bench run --resume measures it again"), soft_wrap=True)
 
 
+def warning(text: str) -> None:
+    """One line on stderr."""
+    err.print(Text(text), soft_wrap=True)
+
+
 def path(place: Path | str) -> None:
     """A path or an address alone on a line, for scripts to take."""
     print(place, flush=True)  # noqa: T201 - the result itself
 
 
-def run_document(run: Run, fastest: "pd.DataFrame", report: Path) -> dict[str, Any]:
+def run_document(run: Run, fastest: "pd.DataFrame", report: Path | None) -> dict[str, Any]:
     """What `run --json` prints: where the run lies, its statuses, the fastest a case."""
     columns = ["label", "backend", "median_ns", "runner_up", "margin", "margin_low", "margin_high"]
     rows = json.loads(fastest[[*columns, "tie"]].to_json(orient="records"))
     return {
         "run": str(run.folder),
-        "report": str(report),
+        "report": None if report is None else str(report),
         "records": len(run.records),
         "statuses": dict(Counter(record.status for record in run.records)),
         "fastest": rows,

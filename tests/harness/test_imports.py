@@ -60,3 +60,19 @@ def test_the_packages_that_tattle_do(tmp_path, tattling):
     subprocess.run([sys.executable, "-c", "import triton, numba"], env=tattling, check=True)
     assert (tmp_path / "triton").exists()
     assert (tmp_path / "numba").exists()
+
+
+def test_a_machine_without_report_libraries_measures_and_says_what_to_install(tmp_path):
+    absent = tmp_path / "fakes" / "jinja2.py"
+    absent.parent.mkdir()
+    absent.write_text("raise ModuleNotFoundError('no jinja2', name='jinja2')\n")
+    env = environment(tmp_path, tmp_path / "fakes")
+    small = "--backend naive --seq-len 2 --batch 1 --hidden 4 --blocks 1 --threads 1 --quiet"
+    done = bench(f"run {small} --time-budget 1 --out run", tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "run"
+    assert "pip install jinja2 plotly" in done.stderr
+    again = bench("report run", tmp_path, env=env)
+    assert again.returncode == 2
+    assert "pip install jinja2 plotly" in again.stderr
+    assert "Traceback" not in again.stderr
