@@ -11,7 +11,8 @@ def pytest_terminal_summary(terminalreporter, config):
     if not torch.cuda.is_available():
         missing.append("CUDA (no GPU here): cudnn, graphed, the CUDA clock and graph replay")
     if "not browser" in config.getoption("markexpr"):
-        found = "make browser-test" if shutil.which("chromium") else "install Chromium first"
+        chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+        found = "make browser-test" if chromium else "install Chromium first"
         missing.append(f"the report in a browser ({found})")
     for line in missing:
         terminalreporter.write_line(f"not exercised: {line}")

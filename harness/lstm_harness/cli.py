@@ -108,14 +108,21 @@ def verify(spec: Spec, as_json: Json = False, quiet: Quiet = False) -> int:
     from lstm_harness import session, show
 
     with show.LiveProgress(quiet) as watch:
-        outcomes = session.verify(replace(spec, blocks=1), watch)
+        plan, outcomes = session.verify(replace(spec, blocks=1), watch)
     statuses = [outcome.status for outcome in outcomes]
+    broken = [source for source in plan.absent if source in spec.plugins]
     if as_json:
         show.as_json([show.outcome_row(outcome) for outcome in outcomes])
     else:
         show.verified(outcomes)
         show.failures((o.cell.backend, o.status, o.reason) for o in outcomes if o.reason)
-    return session.exit_code(statuses)
+    for source in broken:
+        show.warning(f"{source} {plan.absent[source]}")
+    if not {"ok", "incorrect"} & set(statuses):
+        show.warning("nothing was checked")
+    elif not broken or "incorrect" in statuses:
+        return session.exit_code(statuses)
+    return Exit.MEASURING_FAILED
 
 
 @app.command()

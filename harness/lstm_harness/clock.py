@@ -23,6 +23,7 @@ CYCLES_PER_NS = 2
 # What is left to drain after the last event of a pass that waits for its own work: one
 # synchronise call, with room for the scheduler.
 LATE_NS = 100_000
+LATE_SAMPLES = 3
 # What an involuntary switch costs where another process takes its slice of the scheduler's time; a
 # single one may be a kernel thread that took microseconds.
 SWITCH_NS = 1_000_000
@@ -109,6 +110,7 @@ class CudaClock:
         self._gpu = gpu
         self._flush = flush
         self._launch_ns = 0
+        self._late_in_a_row = 0
 
     def measure(self, executes: Sequence[Callable[[], None]]) -> Reading:
         """Time all the executions as one region.
@@ -130,9 +132,9 @@ class CudaClock:
         stop.record()
         stop.synchronize()
         elapsed = max(1, round(start.elapsed_time(stop) * 1e6))
-        self._refuse_late_work(elapsed)
+        late = self._was_late(elapsed)
         clock, throttled = self._gpu.clock_and_throttling() if self._gpu else (None, False)
-        return Reading(elapsed_ns=elapsed, sm_clock_mhz=clock, marked=throttled)
+        return Reading(elapsed_ns=elapsed, sm_clock_mhz=clock, marked=throttled or late)
 
     def wall_ns(self, executes: Sequence[Callable[[], None]]) -> int:
         """The host's time from an idle device to an idle device."""
@@ -143,15 +145,19 @@ class CudaClock:
         self._cuda.synchronize()
         return time.perf_counter_ns() - start
 
-    def _refuse_late_work(self, elapsed_ns: int) -> None:
+    def _was_late(self, elapsed_ns: int) -> bool:
+        """Whether work went on after the region; once may be the host's hiccup, often is not."""
         start = time.perf_counter_ns()
         self._cuda.synchronize()
-        late = time.perf_counter_ns() - start
-        if late > LATE_NS + 0.05 * elapsed_ns:
+        late_ns = time.perf_counter_ns() - start
+        was_late = late_ns > LATE_NS + 0.05 * elapsed_ns
+        self._late_in_a_row = self._late_in_a_row + 1 if was_late else 0
+        if self._late_in_a_row >= LATE_SAMPLES:
             raise Malformed(
-                f"work went on {late / 1e3:.0f} µs after the pass returned, "
+                f"work went on {late_ns / 1e3:.0f} µs after the pass returned, "
                 "on a stream that the current one does not wait for"
             )
+        return was_late
 
 
 def _lost(elapsed_ns: int, cpu_ns: int, switches: int) -> float:

@@ -136,7 +136,7 @@ def _settings(device: str) -> dict[str, Any]:
     return {
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
-        "flush_denormal": False,
+        "flush_denormal": (torch.tensor([1e-40]) * 0.5).item() == 0.0,
         "mkldnn": torch.backends.mkldnn.is_available(),
         "mkl": torch.backends.mkl.is_available(),
         "poisoned_memory": can_poison(device),

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -12,8 +11,8 @@ from lstm_harness.inputs import Inputs
 from lstm_harness.memory import peak_and_kept_bytes
 from lstm_harness.passes import Pass
 
-# Long enough for NVML's energy counter, which moves every 20 to 100 ms.
-ENERGY_S = 0.3
+# NVML's energy counter moves every 20 to 100 ms: over a second that is within a tenth.
+ENERGY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -26,12 +25,11 @@ class Evidence:
     forward: Pass
     inputs: Inputs
 
-    def memory_and_energy(self) -> dict[str, Any]:
-        """The record's peak_bytes, saved_bytes and energy_mj, null where they cannot be told."""
+    def memory(self) -> dict[str, int | None]:
+        """The record's peak_bytes and saved_bytes; an inference saves nothing."""
         return {
             "peak_bytes": self._peak_bytes(),
             "saved_bytes": None if self.pass_name == "inference" else self._saved_bytes(),
-            "energy_mj": self._energy_mj(),
         }
 
     def warnings(self, our_pids: Collection[int]) -> list[str]:
@@ -51,8 +49,8 @@ class Evidence:
         outputs = sum(out.untyped_storage().nbytes() for out in state.outputs)
         return max(0, kept - outputs)
 
-    def _energy_mj(self) -> float | None:
-        """Energy of one execution; backward alone cannot be told from the forward before it."""
+    def energy_mj(self) -> float | None:
+        """Energy of one execution, preparing included; None for a backward, which has a forward."""
         gpu = self._gpu()
         before = gpu.energy_mj() if gpu else None
         if gpu is None or before is None or self.pass_name == "backward":

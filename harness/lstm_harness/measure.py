@@ -179,7 +179,8 @@ class Race:
             "limits": {
                 "min_samples": self.spec.min_samples,
                 "rel_ci": self.spec.rel_ci,
-                "budget_s": share_s,
+                # Verifying and compiling need the rest of the cell's time.
+                "budget_s": min(share_s, self.spec.cell_timeout_s / 2),
                 "fixed_repeats": 1 if one_a_sample else None,
             },
             "floor_ns": answer.floor_ns(case),

@@ -45,6 +45,7 @@ def _glibc() -> ctypes.CDLL | None:
 
 def _poison_cuda_cache(device: str) -> None:
     """Leave NaN in the blocks that the caching allocator hands out next."""
+    torch.cuda.empty_cache()  # what earlier passes freed holds right answers
     free, _ = torch.cuda.mem_get_info(device)
     bytes_each = min(free // 4, 1 << 30)
     block = torch.full((bytes_each // 4,), float("nan"), device=device)

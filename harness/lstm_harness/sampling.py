@@ -15,6 +15,9 @@ ROOM = 1.25
 # the budget, which keeps a record readable.
 MOST_SAMPLES = 400
 # Passes are compared three against three while warming up; slower than that is noise.
+# Every repeat of a sample keeps its graph and outputs alive, so short passes are not repeated
+# beyond this.
+LONGEST_REPEATED_NS = 2_000_000
 STILL_WARMING = 0.98
 WARM_UP_SHARE = 0.05
 MOST_WARM_UPS = 30
@@ -73,7 +76,8 @@ def collect(take: Take, limits: Limits) -> Samples:
 
 def choose_repeats(fastest_ns: int, budget_s: float) -> int:
     """Executions a sample, so that no sample is shorter than the clock is good for."""
-    target_ns = max(ROOM * SHORTEST_SAMPLE_NS, budget_s * 1e9 / MOST_SAMPLES)
+    spread_ns = min(budget_s * 1e9 / MOST_SAMPLES, LONGEST_REPEATED_NS)
+    target_ns = max(ROOM * SHORTEST_SAMPLE_NS, spread_ns)
     return max(1, ceil(target_ns / max(1, fastest_ns)))
 
 

@@ -85,7 +85,7 @@ def resume(folder: Path, watch: Watch) -> Path:
     return folder
 
 
-def verify(spec: Spec, watch: Watch) -> list[Outcome]:
+def verify(spec: Spec, watch: Watch) -> tuple[Plan, list[Outcome]]:
     """Check every cell against float64, once, and keep nothing."""
     survey, plan = make(spec)
     outcomes = []
@@ -99,7 +99,7 @@ def verify(spec: Spec, watch: Watch) -> list[Outcome]:
                 outcomes.append(outcome)
         finally:
             race.close()
-    return outcomes
+    return plan, outcomes
 
 
 def exit_code(statuses: list[str]) -> Exit:

@@ -204,11 +204,17 @@ def _general_skip(case: Case, backend: Backend) -> Skip | None:
     if case.pass_name not in backend.passes:
         passes = ", ".join(backend.passes)
         return Skip("unsupported", f"{backend.name} does {passes} only, not {case.pass_name}")
-    if case.launch == "graph" and case.device == "cpu":
+    if case.launch == "eager":
+        return None
+    if case.device == "cpu":
         return Skip("unsupported", "CUDA graphs need a CUDA device, and this is a CPU")
+    if case.launch not in backend.launches:
+        return Skip("unsupported", f"{backend.name} cannot be captured in a CUDA graph")
+    if case.problem.lengths != "full":
+        return Skip("unsupported", "ragged lengths are read on the host, outside any CUDA graph")
     return None
 
 
 def _backend(fields: dict[str, Any]) -> Backend:
-    lists = {name: tuple(fields[name]) for name in ("devices", "requires", "passes")}
+    lists = {name: tuple(fields[name]) for name in ("devices", "requires", "passes", "launches")}
     return Backend(**{**fields, **lists})

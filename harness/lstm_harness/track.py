@@ -1,5 +1,6 @@
 """The samples of one pass: inputs prepared, executions timed, the last outcome kept."""
 
+import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -21,6 +22,7 @@ class Track:
     the_pass: Pass
     clock: Clock
     sets: list[Inputs]
+    prepare_ms: float = field(default=0.0, init=False)
     last_state: State = field(init=False)
     last_found: dict[str, list[torch.Tensor]] = field(init=False)
     _taken: int = 0
@@ -37,7 +39,9 @@ class Track:
 
     def take_last(self, inputs: Inputs, repeats: int) -> Reading:
         """One sample on a given set, whose outcome is kept as it is when the clock stops."""
+        started = time.perf_counter()
         states = [self.the_pass.prepare(inputs) for _ in range(repeats)]
+        self.prepare_ms = (time.perf_counter() - started) * 1e3 / repeats
         reading = self._measure(states)
         self.last_state = states[-1]
         self.last_found = {n: [t.clone() for t in g] for n, g in self.last_state.found().items()}

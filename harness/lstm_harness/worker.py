@@ -21,7 +21,7 @@ import torch
 
 from lstm_harness import environment, oracle
 from lstm_harness.case import Case
-from lstm_harness.contest import Contest, Incorrect, Job
+from lstm_harness.contest import Contest, Incorrect, Job, set_precision
 from lstm_harness.inputs import TORCH_DTYPES
 from lstm_harness.passes import Malformed
 from lstm_harness.sampling import Limits
@@ -40,7 +40,7 @@ class Worker:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self._device = device
         self._contest: Contest | None = None
-        self._rates: dict[str, float] = {}
+        self._rates: dict[tuple[str, str], float] = {}
 
     def answer(self, request: dict[str, Any]) -> Any:
         """Do what a request asks; what it raises becomes the reply's reason."""
@@ -90,7 +90,10 @@ class Worker:
     def _do_oracle(self, problem: dict[str, Any], seed: int, path: str) -> dict[str, Any]:
         asked = Problem.from_dict(problem)
         oracle.save(oracle.answer(asked, seed, self._device), Path(path))
-        return {"product_flops": max(self._rate("float32"), self._rate(asked.dtype))}
+        self._give_memory_back()
+        set_precision(asked)
+        fastest = max(self._rate("float32", asked.precision), self._rate(asked.dtype, "ieee"))
+        return {"product_flops": fastest}
 
     def _do_load(self, backend: str, plugin: str | None) -> None:
         if plugin:
@@ -111,7 +114,10 @@ class Worker:
         )
         if self._contest is None:
             self._contest = self._load(job.backend)
-        return self._contest.enter(job)
+        try:
+            return self._contest.enter(job)
+        finally:
+            self._give_memory_back()
 
     def _load(self, backend: str) -> Contest:
         contest = Contest(registry.load(backend), registry.get(backend).passes, self._device)
@@ -119,10 +125,27 @@ class Worker:
         gc.freeze()
         return contest
 
-    def _rate(self, dtype: str) -> float:
-        if dtype not in self._rates:
-            self._rates[dtype] = environment.product_flops(TORCH_DTYPES[dtype], self._device)
-        return self._rates[dtype]
+    def is_lost(self) -> bool:
+        """Whether the CUDA context is broken, so that every later cell would fail."""
+        if self._device == "cpu":
+            return False
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            return True
+        return False
+
+    def _give_memory_back(self) -> None:
+        """Leave the GPU's memory to the other workers that share it."""
+        if self._device != "cpu":
+            gc.collect()
+            torch.cuda.empty_cache()
+
+    def _rate(self, dtype: str, precision: str) -> float:
+        key = dtype, precision
+        if key not in self._rates:
+            self._rates[key] = environment.product_flops(TORCH_DTYPES[dtype], self._device)
+        return self._rates[key]
 
 
 def _is_installed(package: str) -> bool:
@@ -132,7 +155,7 @@ def _is_installed(package: str) -> bool:
 
 
 def failure(error: BaseException) -> dict[str, Any]:
-    """The reply that tells what went wrong: status, one line, whether the device is lost."""
+    """The reply that tells what went wrong: status and one line."""
     text = " ".join(str(error).split())[:LONGEST_REASON]
     reply: dict[str, Any] = {"failed": "error", "reason": f"{type(error).__name__}: {text}"}
     if isinstance(error, Incorrect | Malformed):
@@ -141,7 +164,6 @@ def failure(error: BaseException) -> dict[str, Any]:
         reply |= {"failed": "unsupported", "reason": text}
     elif _is_out_of_memory(error):
         reply |= {"failed": "out_of_memory"}
-    reply["poisoned"] = reply["failed"] == "error" and "CUDA" in text
     return reply
 
 
@@ -158,7 +180,7 @@ def serve(worker: Worker, replies: Any) -> None:
         try:
             reply = {"ok": worker.answer(json.loads(line))}
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a backend may raise anything; it becomes a record
-            reply = failure(error)
+            reply = failure(error) | {"poisoned": worker.is_lost()}
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
 

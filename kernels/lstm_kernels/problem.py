@@ -18,9 +18,18 @@ PRECISIONS = ("ieee", "tf32")
 # of the forward's (one for the data, one for the weights).
 FORWARDS_PER_PASS = {"inference": 1, "forward": 1, "backward": 2, "train": 3}
 
-# Elements of [B, H] read or written a step (KERNELS.md, section 1); the backward reads what the
-# forward saved and writes the gradients of the gates and of the layer's input.
-ACTIVATIONS_PER_STEP = {"inference": 6, "forward": 11, "backward": 16, "train": 27}
+
+def activations_per_step(gates: int, pass_name: str) -> int:
+    """Elements of [B, H] read or written a step, about, where I = H (KERNELS.md, section 1).
+
+    For an LSTM 6 in inference and 11 in a forward that saves: the gates' pre-activations, the
+    states, and in a forward the gates once more; a backward reads those and writes as many
+    gradients.
+    """
+    forward = 2 * gates + 3
+    backward = 3 * gates + 4
+    per_pass = {"inference": gates + 2, "forward": forward, "backward": backward}
+    return per_pass.get(pass_name, forward + backward)
 
 
 @dataclass(frozen=True)
@@ -142,10 +151,10 @@ class Problem:
         return FORWARDS_PER_PASS[pass_name] * forward
 
     def bytes(self, pass_name: str) -> int:
-        """Bytes one pass must move at least: every weight once a product, activations a step."""
+        """Bytes one pass moves, about: every weight once a product, activations a step."""
         weights = FORWARDS_PER_PASS[pass_name] * self.parameter_count()
         activations = (
-            ACTIVATIONS_PER_STEP[pass_name]
+            activations_per_step(self.gates, pass_name)
             * self.num_layers
             * self.directions
             * self.valid_steps

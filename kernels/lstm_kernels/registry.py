@@ -25,7 +25,8 @@ class Backend:
     `module` is the dotted name of the module that holds `unsupported` and `layer` or `stack`
     (`__name__` in a plugin); `package.module:attribute` names an object inside one.
     `requires` lists the packages it imports beyond torch. `passes` are those it can do: one that
-    has no gradients says `("inference",)`. `raced` is False for the oracle alone.
+    has no gradients says `("inference",)`. One that replays a CUDA graph of its own cannot be
+    captured in another: its `launches` are `("eager",)`. `raced` is False for the oracle alone.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Backend:
     devices: tuple[str, ...] = ("cpu", "cuda")
     requires: tuple[str, ...] = ()
     passes: tuple[str, ...] = PASSES
+    launches: tuple[str, ...] = ("eager", "graph")
     raced: bool = True
 
 
@@ -45,7 +47,13 @@ BUILT_IN = (
     Backend("naive", _OURS + "naive", "the textbook PyTorch loop: two products a step"),
     Backend("hoisted", _OURS + "hoisted", "input product of all steps at once, before the loop"),
     Backend("compiled", _OURS + "compiled", "naive with its step under torch.compile"),
-    Backend("graphed", _OURS + "graphed", "hoisted replayed from a CUDA graph", ("cuda",)),
+    Backend(
+        "graphed",
+        _OURS + "graphed",
+        "hoisted replayed from a CUDA graph",
+        devices=("cuda",),
+        launches=("eager",),
+    ),
     Backend("aten", _OURS + "torch_aten", "torch.nn with cuDNN off: PyTorch's native path"),
     Backend("cudnn", _OURS + "torch_cudnn", "torch.nn with cuDNN on", ("cuda",)),
 )
@@ -163,7 +171,7 @@ def _check_records(records: tuple[Any, ...]) -> None:
     for record in records:
         if not isinstance(record, Backend):
             raise TypeError(f"BACKENDS holds {record!r}; expected lstm_kernels.Backend records")
-        for field in ("devices", "requires", "passes"):
+        for field in ("devices", "requires", "passes", "launches"):
             if isinstance(getattr(record, field), str):
                 given = getattr(record, field)
                 raise TypeError(

@@ -99,6 +99,20 @@ def test_verify_ends_4_where_answers_are_wrong(command):
         assert f"{name}: incorrect, 1 record: {words}" in err
 
 
+def test_verify_is_not_green_where_nothing_was_checked(command):
+    code, _, err = command("verify", "--backend", "cudnn", "--hidden", "4", "--quiet")
+    assert code == 6
+    assert "nothing was checked" in err
+
+
+def test_verify_is_not_green_where_a_plugin_is_broken(command, here):
+    (here / "broken.py").write_text("BACKENDS = [\n")
+    arguments = "--plugin broken.py --backend naive --hidden 4 --seq-len 2 --batch 1 --threads 1"
+    code, _, err = command("verify", *arguments.split(), "--quiet")
+    assert code == 6
+    assert "SyntaxError" in err
+
+
 def test_verify_ends_0_where_all_is_right(document):
     arguments = f"--plugin {PLUGIN} --backend harmless {GRID} --pass backward".split()
     (row,) = document("verify", *arguments, "--json", "--quiet")

@@ -25,15 +25,13 @@ def test_the_map_shows_winner_margin_and_certainty():
     assert (square["state"], square["margin"]) == ("win", f"3.00{TIMES}")
     assert square["strength"] == pytest.approx(math.log(3) / math.log(4), abs=1e-3)
     assert [backends[one["backend"]] for one in square["ranks"]] == ["aten", "naive"]
-    assert (
-        found["answer"] == f"aten is fastest in 1 of 1 shape, 3.00{TIMES} ahead of the runner-up."
-    )
+    assert found["answer"] == f"aten is fastest in 1 of 1 case, 3.00{TIMES} ahead of the runner-up."
 
 
 def test_ties_are_shown_as_ties_and_not_counted_as_wins():
     found, _ = slice_of([*blocks("a", [1000, 1050, 990]), *blocks("b", [1010, 1000, 1040])])
     assert found["cells"][0][0]["state"] == "tie"
-    assert found["answer"] == "The two fastest cannot be told apart in any shape."
+    assert found["answer"] == "The two fastest cannot be told apart in any case."
 
 
 def test_below_three_blocks_a_lead_is_not_called_a_win():

@@ -6,7 +6,13 @@ import pytest
 
 from lstm_harness import sampling
 from lstm_harness.clock import Reading
-from lstm_harness.sampling import SHORTEST_SAMPLE_NS, Limits, collect, relative_half_width
+from lstm_harness.sampling import (
+    SHORTEST_SAMPLE_NS,
+    Limits,
+    choose_repeats,
+    collect,
+    relative_half_width,
+)
 
 
 class SimulatedPass:
@@ -101,3 +107,8 @@ def test_half_width_narrows_with_samples_and_knows_when_it_cannot_tell():
     many = [Reading(elapsed_ns=1000 + number % 100) for number in range(1000)]
     assert relative_half_width(many) < 0.01
     assert relative_half_width([Reading(elapsed_ns=5)] * 10) == 0
+
+
+def test_a_large_budget_repeats_a_short_pass_no_more_than_a_sample_needs():
+    assert choose_repeats(1_000_000, budget_s=10_000.0) == 2
+    assert choose_repeats(10_000_000, budget_s=10_000.0) == 1

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lstm_kernels as lk
+from lstm_kernels.problem import activations_per_step
 
 
 def test_flops_by_hand() -> None:
@@ -37,8 +38,13 @@ def test_bytes_by_hand(kind: str, gates: int) -> None:
     problem = lk.Problem(kind, 7, 2, 5, 3, dtype="float16")
     weights = gates * 3 * (5 + 3) + 2 * gates * 3
     assert problem.parameter_count() == weights
-    assert problem.bytes("inference") == 2 * (weights + 6 * 7 * 2 * 3)
-    assert problem.bytes("backward") == 2 * (2 * weights + 16 * 7 * 2 * 3)
+    assert problem.bytes("inference") == 2 * (weights + (gates + 2) * 7 * 2 * 3)
+    assert problem.bytes("backward") == 2 * (2 * weights + (3 * gates + 4) * 7 * 2 * 3)
+
+
+def test_an_lstm_moves_what_the_design_says() -> None:
+    figures = {name: activations_per_step(4, name) for name in lk.PASSES}
+    assert figures == {"inference": 6, "forward": 11, "backward": 16, "train": 27}
 
 
 def test_parameters_are_torchs() -> None:

@@ -135,3 +135,24 @@ def test_what_the_library_cannot_run(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: version)
     assert torch_cudnn.unsupported(problem(dtype=dtype), "cuda:0") == reason
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_cudnn_is_in_training_mode_wherever_a_backward_may_follow(
+    monkeypatch: pytest.MonkeyPatch, grad: bool
+) -> None:
+    """Out of it cuDNN keeps nothing, and its backward raises; dropout stays off all the same."""
+    seen = []
+
+    def spy(*arguments: Any, **settings: Any) -> Any:
+        seen.append((settings["training"], settings["dropout"]))
+
+    monkeypatch.setattr(torch_cudnn, "run_native", spy)
+    monkeypatch.setattr(torch_cudnn, "flatten", lambda *_: None)
+    problem = lk.Problem("lstm", 2, 1, 3, 4)
+    x, h, c = torch.zeros(2, 1, 3), torch.zeros(1, 1, 4), torch.zeros(1, 1, 4)
+    weights = (lk.Weights(torch.zeros(16, 3, requires_grad=grad), torch.zeros(16, 4)),)
+    torch_cudnn.stack(x, h, c, weights, problem=problem, dropout=0.5)
+    with torch.no_grad():
+        torch_cudnn.stack(x, h, c, weights, problem=problem, dropout=0.5)
+    assert seen == [(grad, 0.0), (False, 0.0)]

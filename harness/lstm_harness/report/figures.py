@@ -116,13 +116,13 @@ def map_answer(won: Rows) -> str:
     raced = [row for row in solved if row["contenders"] > 1]
     if not raced:
         names = ", ".join(text.shorten(n) for n in sorted({row["backend"] for row in solved})[:3])
-        return f"No shape has a second correct backend beside {names}: nothing to compare with."
+        return f"No case has a second correct backend beside {names}: nothing to compare with."
     states = [_state(row) for row in raced]
     ties, unknown = states.count("tie"), states.count("unknown")
     wins = [row for row, state in zip(raced, states, strict=True) if state != "tie"]
     parts = [_winner_clause(wins, len(raced))] if wins else []
     if ties == len(raced):
-        parts.append("The two fastest cannot be told apart in any shape")
+        parts.append("The two fastest cannot be told apart in any case")
     elif ties:
         parts.append(f"{ties} of {len(raced)} are ties within noise")
     if unknown:
@@ -136,7 +136,7 @@ def _winner_clause(wins: Rows, of: int) -> str:
     by = f"{text.ratio(mean)} ahead of the runner-up"
     if count > 1:
         by += f" (geometric mean of {count})"
-    return f"{text.shorten(name)} is fastest in {count} of {text.count(of, 'shape')}, {by}"
+    return f"{text.shorten(name)} is fastest in {count} of {text.count(of, 'case')}, {by}"
 
 
 def curves(part: Rows, backends: Sequence[str], along: str) -> list[dict[str, Any]]:

@@ -24,6 +24,9 @@ from lstm_kernels.unroll import run_directions, unroll_hoisted
 # Graphs kept: eight layers for training and for inference, twice. Each holds its own memory.
 MAX_GRAPHS = 32
 
+# Its memory belongs to the graphs and is taken before any call: what a call takes tells nothing.
+HOLDS_MEMORY = True
+
 # Runs before a capture, so that libraries have made their workspaces; make_graphed_callables' own.
 WARM_UP_RUNS = 3
 

@@ -46,10 +46,20 @@ def stack(
     Weights that own their memory are moved into one buffer on the first call, values unchanged,
     as torch.nn's `flatten_parameters` does; views are left where they are, and copied each call.
     """
+    tensors = (x, h0, c0, *flat_weights(weights))
+    wants_gradient = any(tensor is not None and tensor.requires_grad for tensor in tensors)
     with cudnn_enabled(True):
         flatten(weights, problem)
         return run_native(
-            x, h0, c0, weights, problem=problem, lengths=lengths, dropout=dropout, training=training
+            x,
+            h0,
+            c0,
+            weights,
+            problem=problem,
+            lengths=lengths,
+            dropout=dropout if training else 0.0,
+            # cuDNN keeps what its backward needs in training mode alone.
+            training=training or (torch.is_grad_enabled() and wants_gradient),
         )
 
 
