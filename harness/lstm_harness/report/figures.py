@@ -124,7 +124,8 @@ def map_answer(won: Rows) -> str:
     if ties == len(raced):
         parts.append("The two fastest cannot be told apart in any case")
     elif ties:
-        parts.append(f"{ties} of {len(raced)} are ties within noise")
+        are = "is a tie" if ties == 1 else "are ties"
+        parts.append(f"{ties} of {len(raced)} {are} within noise")
     if unknown:
         parts.append("with fewer than 3 blocks a lead cannot be told from noise")
     return "; ".join(parts) + "."
