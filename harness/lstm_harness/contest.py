@@ -69,12 +69,12 @@ class Contest:
         Raises:
             Incorrect, Malformed: the backend is wrong; whatever else the backend raises.
         """
-        started = time.perf_counter()
         problem = job.case.problem
         set_precision(problem)
         answer = load(job.answer)
         bound = tolerance(problem)
         inputs = checked_inputs(problem, job.seed, FIRST_SET, self.device)
+        started = time.perf_counter()
         if hasattr(self.implementation, "flatten"):
             self.implementation.flatten(inputs.weights, problem)
         untouched = [tensor.clone() for tensor in _all(inputs)]

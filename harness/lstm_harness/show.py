@@ -119,6 +119,13 @@ def torn(run: Run) -> None:
         err.print(Text(f"{dropped}; lstm-bench run --resume measures it again"), soft_wrap=True)
 
 
+def warnings(run: Run) -> None:
+    """What records warn of, on stderr, one line a backend and warning."""
+    found = Counter((record.backend, text) for record in run.records for text in record.warnings)
+    for (backend, text), count in found.items():
+        warning(f"{backend}: in {count} records: {text}")
+
+
 def warning(text: str) -> None:
     """One line on stderr."""
     err.print(Text(text), soft_wrap=True)
