@@ -128,7 +128,9 @@ def silence_other_rows(inputs: Inputs, rows: tuple[int, ...]) -> Inputs:
 
 def to_double(inputs: Inputs) -> Inputs:
     """The same numbers in float64."""
-    weights = tuple(Weights(*(t if t is None else t.double() for t in w)) for w in inputs.weights)  # type: ignore[arg-type]
+    weights = tuple(
+        Weights._make(t if t is None else t.double() for t in one) for one in inputs.weights
+    )
     return replace(on_batched(inputs, torch.Tensor.double), weights=weights)
 
 

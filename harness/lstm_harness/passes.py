@@ -70,6 +70,7 @@ def make_pass(implementation: Any, problem: Problem, pass_name: str) -> Pass:
         try:
             torch.autograd.backward(state.outputs, state.inputs.d_outputs())
         except Exception:
+            # What a malformed output made autograd raise is told as that.
             refuse_malformed(state.outputs, state.inputs)
             raise
 
@@ -97,7 +98,7 @@ def fresh_leaves(inputs: Inputs, requires_grad: bool) -> Inputs:
     def alias(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.detach().requires_grad_(requires_grad)
 
-    weights = tuple(Weights(*(alias(t) for t in w)) for w in inputs.weights)  # type: ignore[arg-type]
+    weights = tuple(Weights._make(alias(t) for t in one) for one in inputs.weights)
     return replace(
         inputs,
         x=inputs.x.detach().requires_grad_(requires_grad),
