@@ -1,5 +1,6 @@
 """What the kernel tests share: the registry's CPU backends, and how two results are compared."""
 
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +13,10 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 import lstm_kernels as lk
 from lstm_kernels import registry
 from lstm_kernels.stack import Weights
+
+# Read when a kernel's module is imported: where there is no GPU, kernels are interpreted.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 CPU_BACKENDS = [b.name for b in registry.registered().values() if "cpu" in b.devices]
 CELLS = list(lk.CELLS)
