@@ -1,10 +1,20 @@
 """What a compiled kernel is made of, read from its machine code; no GPU is needed.
 
-`ARCHITECTURES` are the limits of the GPUs that kernels are planned for. Importing this needs
-neither torch nor triton.
+`ARCHITECTURES` are the limits of the GPUs that kernels are planned for, `facts` what a kernel
+uses of them. Importing this needs neither torch nor triton; `facts` runs `cuobjdump` and
+`nvdisasm`, which Triton's wheel carries.
 """
 
+# Triton ships no types, and may not be installed where this is checked.
+# mypy: disable-error-code="import-untyped, import-not-found"
+
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from lstm_kernels.names import check_name
 
@@ -14,8 +24,8 @@ class Architecture:
     """What one kind of GPU offers; sizes in bytes, registers of 32 bits.
 
     `shared_per_block` is the most a block may ask for, `shared_reserved` what the system takes
-    beside it for every block. Registers are handed out `register_unit` at a time to a warp, warps
-    four at a time, shared memory `shared_unit` bytes at a time.
+    beside it for every block. Registers are handed out `register_unit` at a time to a warp,
+    shared memory `shared_unit` bytes at a time.
 
     Source: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; the
     units are those of NVIDIA's occupancy calculator (cuda_occupancy.h); SM counts are the data
@@ -37,6 +47,14 @@ class Architecture:
     register_unit: int = 256
     tensor_memory_columns: int = 0
 
+
+# Opcodes that read global memory, asynchronous copies to shared memory among them.
+GLOBAL_LOADS = ("LDG", "LD", "LDGSTS", "UBLKCP", "UTMALDG", "UTMAPF")
+# What a kernel's author looks at in a step; the rest is in `total`.
+COUNTED = (
+    *("LDS", "LDSM", "STS", "LDG", "LDGSTS", "STG", "LDL", "STL", "LDTM", "STTM"),
+    *("BAR", "SYNCS", "MEMBAR", "RED", "ATOM", "ATOMG", "SHFL", "MUFU", "FFMA", "HFMA2"),
+)
 
 _KB = 1024
 
@@ -79,3 +97,277 @@ class KernelImage:
     cached: bool
     weight_lines: frozenset[int]
     tensor_memory_columns: int = 0
+
+
+def facts(image: KernelImage) -> dict[str, Any]:
+    """What the machine code of a kernel tells.
+
+    Returns:
+        registers: of a thread. stack_bytes: of a thread, spills among them. local_bytes: local
+        memory of a thread beside its stack. spill_bytes: what the kernel's spill instructions
+        (LDL and STL) load and store when each runs once, which is what ptxas reports; those that
+        the PTX itself asks for are left out. shared_bytes: of a block, static and dynamic.
+        matrix_instructions: HMMA, HGMMA, UTCHMMA and their like, to their number in the code.
+        loops: targets of backward branches. weight_loads and weight_loads_in_loop: loads from
+        global memory that `load_weights*` functions became, and those of them that some loop
+        repeats. instructions: numbers in the step loop, which is taken to be the loop, with all
+        it holds, of the most instructions; the whole kernel's where it has no loop. threads;
+        then blocks_per_sm, occupancy (resident threads as a share of the most an SM holds) and
+        occupancy_limit, as `predict_occupancy` has them.
+    Raises:
+        RuntimeError: the tools are not there, or the cubin carries no line numbers.
+    """
+    usage = _resource_usage(image)
+    code = _parse(_run_tool("nvdisasm", ("-c", "-gp"), image))
+    if not any(each.ptx_line for each in code):
+        raise RuntimeError(f"{image.kernel} has no line numbers; unset TRITON_DISABLE_LINE_INFO")
+    loops = _find_loops(code, image.kernel)
+    weights = [
+        number
+        for number, each in enumerate(code)
+        if each.family in GLOBAL_LOADS and each.ptx_line in image.weight_lines
+    ]
+    shared_bytes = image.shared_bytes + usage["SHARED"]
+    arch = architecture(image.arch)
+    return {
+        "registers": usage["REG"],
+        "stack_bytes": usage["STACK"],
+        "local_bytes": usage["LOCAL"],
+        "spill_bytes": max(0, sum(map(_local_bytes, code)) - _local_bytes_of_ptx(image.ptx)),
+        "shared_bytes": shared_bytes,
+        "matrix_instructions": dict(Counter(e.family for e in code if _is_matrix(e.family))),
+        "loops": loops.count,
+        "weight_loads": len(weights),
+        "weight_loads_in_loop": sum(number in loops.repeated for number in weights),
+        "instructions": _count(_of(code, loops.largest) or code),
+        "threads": image.threads,
+        **predict_occupancy(
+            arch, image.threads, usage["REG"], shared_bytes, image.tensor_memory_columns
+        ),
+    }
+
+
+def predict_occupancy(
+    arch: Architecture,
+    threads: int,
+    registers: int,
+    shared_bytes: int,
+    tensor_memory_columns: int = 0,
+) -> dict[str, Any]:
+    """How many blocks an SM holds at once, and what bounds them.
+
+    Args:
+        threads: of a block. registers: of a thread. shared_bytes, tensor_memory_columns: of a
+            block.
+    Returns:
+        blocks_per_sm, 0 where not even one fits; occupancy, the resident threads as a share of
+        the most an SM holds; occupancy_limit, what ends first.
+    Source: NVIDIA's occupancy calculator (cuda_occupancy.h): an SM's four parts each have a
+        quarter of the registers, and a warp's come from one of them.
+    """
+    warps = -(-threads // 32)
+    registers_per_warp = _rounded(registers * 32, arch.register_unit)
+    quarter = arch.registers_per_sm // 4
+    shared = _rounded(shared_bytes + arch.shared_reserved, arch.shared_unit)
+    limits = {
+        "warps": arch.warps_per_sm // warps,
+        "blocks": arch.blocks_per_sm,
+        "registers": 4 * (quarter // registers_per_warp) // warps,
+        "shared memory": arch.shared_per_sm // shared,
+    }
+    if tensor_memory_columns:
+        limits["tensor memory"] = arch.tensor_memory_columns // tensor_memory_columns
+    if shared_bytes > arch.shared_per_block:
+        limits["shared memory"] = 0
+    if registers_per_warp * _rounded(warps, 4) > arch.registers_per_sm:
+        limits["registers"] = 0
+    limit = min(limits, key=lambda name: limits[name])
+    return {
+        "blocks_per_sm": limits[limit],
+        "occupancy": limits[limit] * warps / arch.warps_per_sm,
+        "occupancy_limit": limit,
+    }
+
+
+def _rounded(amount: int, unit: int) -> int:
+    return -(-amount // unit) * unit
+
+
+def _run_tool(name: str, options: tuple[str, ...], image: KernelImage) -> str:
+    """What one of the tools that Triton's wheel carries says of a cubin."""
+    from triton import knobs
+
+    tool = getattr(knobs.nvidia, name).path
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(image.cubin)
+        file.flush()
+        done = subprocess.run([tool, *options, file.name], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{name} cannot read {image.kernel}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _resource_usage(image: KernelImage) -> dict[str, int]:
+    """REG, STACK, LOCAL and SHARED as cuobjdump has them, SHARED without what is the system's."""
+    text = _run_tool("cuobjdump", ("-res-usage",), image)
+    found = re.search(rf"Function {re.escape(image.kernel)}:\s*(REG:.*)", text)
+    if found is None:
+        raise RuntimeError(f"cuobjdump says nothing of {image.kernel}: {text.strip()}")
+    usage = {name: int(value) for name, value in re.findall(r"([A-Z]+):(\d+)", found[1])}
+    arch = architecture(image.arch)
+    # From sm_90 on the kilobyte that the system takes stands in the kernel's own section.
+    reserved = arch.shared_reserved if arch.capability >= 90 else 0
+    return usage | {"SHARED": max(0, usage["SHARED"] - reserved)}
+
+
+@dataclass(frozen=True)
+class _Instruction:
+    """One line of SASS; `family` is the opcode's first word, `target` the label it names."""
+
+    opcode: str
+    predicated: bool
+    target: str | None
+    labels: tuple[str, ...]
+    ptx_line: int
+
+    @property
+    def family(self) -> str:
+        return self.opcode.partition(".")[0]
+
+    @property
+    def jumps_to(self) -> str | None:
+        """The label it may go on at; the name in a return is the function it leaves."""
+        return None if self.family == "RET" else self.target
+
+    @property
+    def ends_path(self) -> bool:
+        """Whether the next instruction is never reached from this one."""
+        return not self.predicated and self.family in ("BRA", "JMP", "BRX", "JMX", "EXIT", "RET")
+
+
+_LABEL = re.compile(r"([.$\w]+):\s*$")
+_PTX_LINE = re.compile(r'\s*//## File "\.nv_debug_ptx_txt[^"]*", line (\d+)')
+_SASS = re.compile(r"\s*/\*[0-9a-f]{4,}\*/\s+\{?\s*(@!?\w+ )?\s*([A-Z][\w.]*)\s*([^;]*);")
+_TARGET = re.compile(r"`\(([^)]+)\)")
+
+
+def _parse(text: str) -> list[_Instruction]:
+    """The instructions of `nvdisasm -c -gp` that can ever run, in order of address."""
+    code: list[_Instruction] = []
+    labels: list[str] = []
+    ptx_line = 0
+    for line in text.splitlines():
+        if found := _PTX_LINE.match(line):
+            ptx_line = int(found[1])
+        elif found := _LABEL.match(line):
+            labels.append(found[1])
+        elif (found := _SASS.match(line)) and found[1] != "@!PT ":
+            target = _TARGET.search(found[3])
+            # `BRA P0, label`, `BRA.U !UP1, label` and `BRA.DIV UR4, label` are conditional too.
+            predicated = bool(found[1] or (target and found[3][: target.start()].strip()))
+            name = target[1] if target else None
+            code.append(_Instruction(found[2], predicated, name, tuple(labels), ptx_line))
+            labels = []
+    return code
+
+
+@dataclass(frozen=True)
+class _Loops:
+    """Places in the code: all that some loop repeats, and those of the largest loop."""
+
+    count: int
+    repeated: frozenset[int]
+    largest: tuple[int, ...]
+
+
+def _find_loops(code: list[_Instruction], entry: str) -> _Loops:
+    """Follow every path from the entry on: a block that reaches itself is in a loop.
+
+    That a jump goes backwards proves nothing: rare paths stand behind the rest and jump back, and
+    the padding after the end jumps to itself.
+    """
+    blocks = _blocks(code)
+    place = {label: n for n, block in enumerate(blocks) for label in code[block[0]].labels}
+    onward = [_successors(code, n, blocks, place) for n in range(len(blocks))]
+    reach = _reachable(onward)
+    first = place.get(entry, 0)
+    looping = [n for n in range(len(blocks)) if reach[n] & reach[first] & (1 << n)]
+    bodies = {tuple(m for m in looping if reach[n] >> m & reach[m] >> n & 1) for n in looping}
+    heads = {m for body in bodies for n in body for m in onward[n] if m <= n and m in body}
+    # What a loop calls is repeated too; a path into a subroutine ends at its return.
+    calls = (each for n in looping for each in _of(code, blocks[n]) if each.family == "CALL")
+    called = {place[each.target] for each in calls if each.target in place}
+    repeated = {n for n in range(len(blocks)) if any(n == c or reach[c] >> n & 1 for c in called)}
+    places = [tuple(number for n in body for number in blocks[n]) for body in bodies]
+    return _Loops(
+        len(heads),
+        frozenset(number for n in repeated.union(looping) for number in blocks[n]),
+        max(places, key=len, default=()),
+    )
+
+
+def _blocks(code: list[_Instruction]) -> list[range]:
+    """Runs of instructions with one way in, at the first, and no jump before the last."""
+    starts = [0]
+    for number in range(1, len(code)):
+        before = code[number - 1]
+        if code[number].labels or before.target or before.ends_path:
+            starts.append(number)
+    return [range(*ends) for ends in zip(starts, [*starts[1:], len(code)], strict=True)]
+
+
+def _successors(
+    code: list[_Instruction], n: int, blocks: list[range], place: dict[str, int]
+) -> list[int]:
+    last = code[blocks[n][-1]]
+    found = [place[last.jumps_to]] if last.jumps_to in place else []
+    if not last.ends_path and n + 1 < len(blocks):
+        found.append(n + 1)
+    return found
+
+
+def _reachable(onward: list[list[int]]) -> list[int]:
+    """For each block the set of blocks that follow it by one step or more, as bits."""
+    reach = [0] * len(onward)
+    changed = True
+    while changed:
+        changed = False
+        for n in reversed(range(len(onward))):
+            bits = reach[n]
+            for m in onward[n]:
+                bits |= reach[m] | 1 << m
+            changed |= bits != reach[n]
+            reach[n] = bits
+    return reach
+
+
+def _of(code: list[_Instruction], numbers: Iterable[int]) -> list[_Instruction]:
+    return [code[number] for number in numbers]
+
+
+def _is_matrix(family: str) -> bool:
+    """HMMA, IMMA, DMMA, QMMA and OMMA, their warp-group (HGMMA) and tensor-memory (UTCHMMA) kin."""
+    return family.endswith("MMA")
+
+
+def _count(code: list[_Instruction]) -> dict[str, int]:
+    found = Counter(each.family for each in code)
+    return {"total": len(code)} | {name: found[name] for name in COUNTED if found[name]}
+
+
+def _local_bytes(each: _Instruction) -> int:
+    """Bytes of local memory that one SASS instruction loads or stores."""
+    if each.family not in ("LDL", "STL"):
+        return 0
+    width = re.search(r"\.[US]?(8|16|64|128)\b", each.opcode)
+    bits = int(width[1]) if width else 32
+    return bits // 8
+
+
+_PTX_LOCAL = re.compile(r"\b(?:ld|st)(?:\.volatile)?\.local(?:\.v([24]))?\.[a-z](\d+)")
+
+
+def _local_bytes_of_ptx(ptx: str) -> int:
+    """Bytes that the PTX itself loads from local memory and stores there, for a printf say."""
+    found = _PTX_LOCAL.findall(ptx)
+    return sum(int(count or 1) * int(bits) // 8 for count, bits in found)
