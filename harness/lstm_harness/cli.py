@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lstm_harness.errors import Exit, MeasuringFailed, NoReportLibraries, UserError
+from lstm_harness.inspection import takes_problems
 from lstm_harness.options import spec_of, takes_spec
 from lstm_harness.spec import Spec, named_suite, suite_names
 
@@ -123,6 +124,31 @@ def verify(spec: Spec, as_json: Json = False, quiet: Quiet = False) -> int:
     elif not broken or "incorrect" in statuses:
         return session.exit_code(statuses)
     return Exit.MEASURING_FAILED
+
+
+@app.command()
+@takes_problems
+def inspect(
+    spec: Spec,
+    name: Annotated[str, typer.Argument(metavar="BACKEND", help="one that has kernels of its own")],
+    arch: Annotated[str, typer.Option("--arch", metavar="LIST", help="sm_80, sm_90, sm_100")] = (
+        "sm_90"
+    ),
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Registers, memory, spills and matrix instructions of each kernel; no GPU needed."""
+    from lstm_harness import show
+    from lstm_harness.inspection import kernel_rows
+
+    with show.Counting(quiet) as tell:
+        rows = kernel_rows(name, spec, arch, tell)
+    if as_json:
+        show.as_json(rows)
+    else:
+        show.kernels(rows)
+    failed = any(row["status"] == "error" for row in rows)
+    return Exit.MEASURING_FAILED if failed else Exit.DONE
 
 
 @app.command()

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from lstm_harness.session import Watch
 from lstm_harness.spec import Suite, build
 from lstm_harness.store import Run
 from lstm_harness.survey import Survey
+from lstm_kernels.problem import Problem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +63,31 @@ class LiveProgress:
 
     def _finished(self, outcome: Outcome) -> None:
         self._bar.advance(self._task)
+
+
+class Counting:
+    """A bar on stderr for work that is counted: how many are done, of how many, which is next."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._bar = Progress(
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}", markup=False),
+            console=err,
+            transient=True,
+            disable=quiet or not err.is_terminal,
+        )
+        self._task = self._bar.add_task("starting", total=None)
+
+    def __enter__(self) -> Callable[[int, int, str], None]:
+        self._bar.start()
+        return self._tell
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def _tell(self, done: int, total: int, label: str) -> None:
+        self._bar.update(self._task, completed=done, total=total, description=label)
 
 
 def winners(fastest: "pd.DataFrame") -> None:
@@ -243,6 +269,37 @@ def verified(outcomes: Sequence[Outcome]) -> None:
         counts = str(right), str(wrong), str(len(mine) - right - wrong)
         table.add_row(Text(name), *counts, *_error_cells(max(map(_worst, mine))))
     out.print(table)
+
+
+def kernels(rows: Sequence[Mapping[str, Any]]) -> None:
+    """What each kernel is made of, a row a kernel and size; then who was refused, and why."""
+    table = _table(
+        *("problem", "arch", "kernel", "regs", "stack", "local", "spill", "shared", "matrix"),
+        *("weight loads in loop", "blocks/SM", "occupancy"),
+    )
+    for row in rows:
+        label = Text(Problem.from_dict(row["problem"]).label())
+        kernel = " ".join(filter(None, (row["kernel"], row.get("regime"))))
+        facts = _kernel_cells(row) if row["status"] == "ok" else ()
+        table.add_row(label, row["arch"], Text(kernel or row["status"]), *facts)
+    # A line a kernel where there is no terminal to fit.
+    (out if out.is_terminal else Console(width=160)).print(table)
+    for row in rows:
+        if row["reason"]:
+            where = f"{Problem.from_dict(row['problem']).label()} on {row['arch']}"
+            out.print(Text(f"{where}: {row['status']}: {row['reason']}"), soft_wrap=True)
+
+
+def _kernel_cells(row: Mapping[str, Any]) -> list[str]:
+    amounts = ("registers", "stack_bytes", "local_bytes", "spill_bytes", "shared_bytes")
+    matrix = ", ".join(f"{name} {count}" for name, count in row["matrix_instructions"].items())
+    return [
+        *(str(row[name]) for name in amounts),
+        matrix or "none",
+        f"{row['weight_loads_in_loop']} of {row['weight_loads']}",
+        str(row["blocks_per_sm"]),
+        f"{row['occupancy']:.0%}, {row['occupancy_limit']}",
+    ]
 
 
 def _worst(outcome: Outcome) -> tuple[float, float, str]:
