@@ -1,5 +1,7 @@
 """Reasons to refuse that several backends share, each worded once."""
 
+import os
+
 import torch
 
 from lstm_kernels.problem import Problem
@@ -26,3 +28,32 @@ def cuda_limit(problem: Problem, device: str, what: str) -> str | None:
             f"{what} need{'' if what.endswith('s') else 's'} a CUDA device, and this is {device!r}"
         )
     return device_limit(problem, device)
+
+
+def triton_limit(problem: Problem, device: str, what: str) -> str | None:
+    """Why Triton kernels that compute in float32 cannot run here, or None.
+
+    On a CPU they run where TRITON_INTERPRET is set, and nowhere else.
+    """
+    interpreted = is_interpreted("TRITON_INTERPRET")
+    on_cpu = torch.device(device).type == "cpu"
+    if on_cpu and not interpreted:
+        reason = cuda_limit(problem, device, what)
+        return f"{reason}; TRITON_INTERPRET=1 interprets its kernels there, for checking only"
+    reason = device_limit(problem, device) or float32_limit(problem, what)
+    if reason is None and interpreted and not on_cpu:
+        return f"TRITON_INTERPRET has a CPU interpret the kernels; unset it to use {device!r}"
+    return reason
+
+
+def float32_limit(problem: Problem, what: str) -> str | None:
+    """Why kernels that compute in float32 do not run this problem, or None."""
+    if problem.dtype == "float64":
+        computes = "compute" if what.endswith("s") else "computes"
+        return f"{what} {computes} in float32, and this is float64"
+    return None
+
+
+def is_interpreted(variable: str) -> bool:
+    """Whether that environment variable is set to what Triton takes for yes."""
+    return os.environ.get(variable, "").lower() in ("1", "true", "yes", "on", "y")

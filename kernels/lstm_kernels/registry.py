@@ -27,6 +27,8 @@ class Backend:
     `requires` lists the packages it imports beyond torch. `passes` are those it can do: one that
     has no gradients says `("inference",)`. One that replays a CUDA graph of its own cannot be
     captured in another: its `launches` are `("eager",)`. `raced` is False for the oracle alone.
+    `interpreter` names the environment variable that, set to 1, has one that lives on CUDA alone
+    run on a CPU too, interpreted: to be checked there, far too slowly to be timed.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Backend:
     passes: tuple[str, ...] = PASSES
     launches: tuple[str, ...] = ("eager", "graph")
     raced: bool = True
+    interpreter: str = ""
 
 
 _OURS = "lstm_kernels.backends."
@@ -53,6 +56,14 @@ BUILT_IN = (
         "hoisted replayed from a CUDA graph",
         devices=("cuda",),
         launches=("eager",),
+    ),
+    Backend(
+        "pointwise",
+        _OURS + "pointwise",
+        "hoisted with the gates' pointwise work in one fused Triton kernel",
+        devices=("cuda",),
+        requires=("triton",),
+        interpreter="TRITON_INTERPRET",
     ),
     Backend("aten", _OURS + "torch_aten", "torch.nn with cuDNN off: PyTorch's native path"),
     Backend("cudnn", _OURS + "torch_cudnn", "torch.nn with cuDNN on", ("cuda",)),

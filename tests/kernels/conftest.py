@@ -12,13 +12,26 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import lstm_kernels as lk
 from lstm_kernels import registry
+from lstm_kernels.limits import is_interpreted
 from lstm_kernels.stack import Weights
 
 # Read when a kernel's module is imported: where there is no GPU, kernels are interpreted.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-CPU_BACKENDS = [b.name for b in registry.registered().values() if "cpu" in b.devices]
+_CPU = [b.name for b in registry.registered().values() if "cpu" in b.devices]
+# These live on CUDA; here they are interpreted, milliseconds a launch, and get smaller tests.
+_INTERPRETED = [
+    b.name
+    for b in registry.registered().values()
+    if b.interpreter and is_interpreted(b.interpreter)
+]
+# What a test is run for, by the name of the argument it takes.
+BACKENDS = {
+    "backend": _CPU + _INTERPRETED,
+    "native_backend": _CPU,
+    "interpreted_backend": _INTERPRETED,
+}
 CELLS = list(lk.CELLS)
 MODULES = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
 
@@ -26,8 +39,9 @@ Results = dict[str, Tensor]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "backend" in metafunc.fixturenames:
-        metafunc.parametrize("backend", CPU_BACKENDS, indirect=True)
+    for argument, names in BACKENDS.items():
+        if argument in metafunc.fixturenames:
+            metafunc.parametrize(argument, names, indirect=True)
     marks = metafunc.definition.iter_markers("parametrize")
     if "cell" in metafunc.fixturenames and not any("cell" in mark.args[0] for mark in marks):
         metafunc.parametrize("cell", CELLS)
@@ -37,8 +51,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Under `--dist loadgroup` one worker compiles a step shape once for every test that uses it.
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        if parameters.get("backend") == "compiled":
+        if "compiled" in (parameters.get("backend"), parameters.get("native_backend")):
             cell = parameters.get("cell") or parameters.get("name") or "lstm"
+            if "case" in parameters:
+                cell = parameters["case"][0][0]
             item.add_marker(pytest.mark.xdist_group(f"compiled-{str(cell).lower()}"))
 
 
@@ -66,10 +82,29 @@ def skip_where_refused() -> Callable[[str, lk.Problem], None]:
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest, skip_where_refused: Any) -> str:
-    """Every CPU backend that runs at all on this machine."""
+    """Every backend that runs at all on this machine's CPU, as it is or interpreted."""
     name: str = request.param
+    for package in registry.get(name).requires:
+        pytest.importorskip(package, reason=f"{name} needs {package}")
     skip_where_refused(name, lk.Problem("lstm", seq_len=2, batch=2, input_size=2, hidden_size=2))
     return name
+
+
+# The same, of those that run as they are, and of those that are interpreted.
+native_backend = interpreted_backend = backend
+
+
+@pytest.fixture
+def dtype(backend: str) -> str:
+    """The most precise dtype a backend runs."""
+    small = lk.Problem("lstm", seq_len=2, batch=2, input_size=2, hidden_size=2, dtype="float64")
+    return "float32" if registry.load(backend).unsupported(small, "cpu") else "float64"
+
+
+@pytest.fixture
+def rounding(dtype: str) -> float:
+    """What two ways to the same result may differ by, relatively, in that dtype."""
+    return {"float64": 1e-12, "float32": 1e-6}[dtype]
 
 
 @pytest.fixture

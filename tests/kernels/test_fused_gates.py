@@ -93,7 +93,8 @@ def by_autograd(cell: str, given: Tensor, dtype: torch.dtype = torch.float64) ->
     found = {f"g{i}": p[i].grad for i in range(GATES[cell])}
     found["d_carry"] = zero if h_before.grad is None else h_before.grad
     found["dc_before"] = c_before.grad if has_c else dc
-    return {"h": h, "c": c_before if c is None else c} | found
+    found |= {"h": h, "c": c_before if c is None else c}
+    return {name: tensor.detach() for name, tensor in found.items()}
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
@@ -124,5 +125,5 @@ def test_a_nan_is_not_hidden(cell: str) -> None:
 
 
 def test_an_unknown_cell_is_refused() -> None:
-    with pytest.raises(TritonError, match="Assert"):
+    with pytest.raises(TritonError, match=r"(?i)assert"):
         step("lstn", torch.randn(8, SIZE))

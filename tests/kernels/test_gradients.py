@@ -1,11 +1,13 @@
-"""Gradients against finite differences, in float64."""
+"""Gradients: of float64 against finite differences, of float32 against float64."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+import lstm_kernels as lk
 from lstm_kernels import registry
 from lstm_kernels.stack import Weights, run
 
@@ -15,36 +17,57 @@ SHAPES = {
     "no-bias": {"bias": False},
     "deep-bidirectional": {"num_layers": 2, "bidirectional": True},
     "ragged": {"bidirectional": True, "lengths": "uniform:1:3"},
+    "projected": {"proj_size": 2},
 }
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+SIZES = {"seq_len": 3, "batch": 2, "input_size": 2, "hidden_size": 3}
+CASES = [
+    (cell, name) for cell in lk.CELLS for name in SHAPES if cell == "lstm" or name != "projected"
+]
+
+every_case = pytest.mark.parametrize(("cell", "shape"), CASES, ids=["-".join(c) for c in CASES])
+
+
+@every_case
 def test_gradcheck(
     backend: str, cell: str, shape: str, make_layer: Any, skip_where_refused: Any
 ) -> None:
-    fields = {"seq_len": 3, "batch": 2, "input_size": 2, "hidden_size": 3} | SHAPES[shape]
-    check(backend, cell, fields, make_layer, skip_where_refused)
-
-
-def test_gradcheck_of_a_projection(backend: str, make_layer: Any, skip_where_refused: Any) -> None:
-    fields = {"seq_len": 3, "batch": 2, "input_size": 2, "hidden_size": 3, "proj_size": 2}
-    check(backend, "lstm", fields, make_layer, skip_where_refused)
-
-
-def check(
-    backend: str, cell: str, fields: dict[str, Any], make_layer: Any, skip_where_refused: Any
-) -> None:
-    problem, arguments = make_layer(cell, **fields)
+    problem, arguments = make_layer(cell, **SIZES | SHAPES[shape])
     skip_where_refused(backend, problem)
+    assert torch.autograd.gradcheck(
+        lambda *tensors: outputs(backend, problem, *tensors), flat(arguments)
+    )
+
+
+@every_case
+def test_float32_gradients_equal_float64_ones(
+    backend: str, cell: str, shape: str, make_layer: Any, assert_same: Any
+) -> None:
+    problem, arguments = make_layer(cell, **SIZES | SHAPES[shape], dtype="float32")
+    leaves = flat(arguments)
+    doubled = [None if t is None else t.detach().double().requires_grad_() for t in leaves]
+    # naive: gradcheck proves it above.
+    runs = [(backend, problem, leaves), ("naive", replace(problem, dtype="float64"), doubled)]
+    found = []
+    for name, asked, tensors in runs:
+        ys = outputs(name, asked, *tensors)
+        weights = [torch.linspace(-1, 1.5, y.numel()).view_as(y).to(y) for y in ys]
+        torch.autograd.backward(ys, weights)
+        found.append({str(i): t.grad for i, t in enumerate(tensors) if t is not None})
+    assert_same(*found, bound=2e-6)
+
+
+def outputs(backend: str, problem: lk.Problem, *tensors: Tensor | None) -> tuple[Tensor, ...]:
     lengths = None if problem.lengths == "full" else torch.tensor(problem.sequence_lengths())
-    flat = [arguments["x"], arguments["h0"], arguments["c0"]]
-    flat += [tensor for weights in arguments["weights"] for tensor in weights]
+    x, h0, c0, *rest = tensors
+    weights = tuple(Weights._make(rest[i : i + 5]) for i in range(0, len(rest), 5))
+    implementation = registry.load(backend)
+    found = run(implementation, x, h0, c0, weights, problem=problem, lengths=lengths)
+    return tuple(output for output in found if output is not None)
 
-    def outputs(*tensors: Tensor | None) -> tuple[Tensor, ...]:
-        x, h0, c0, *rest = tensors
-        weights = tuple(Weights._make(rest[i : i + 5]) for i in range(0, len(rest), 5))
-        implementation = registry.load(backend)
-        found = run(implementation, x, h0, c0, weights, problem=problem, lengths=lengths)
-        return tuple(output for output in found if output is not None)
 
-    assert torch.autograd.gradcheck(outputs, flat)
+def flat(arguments: dict[str, Any]) -> list[Tensor | None]:
+    """Tensors of `make_layer`, as `outputs` takes them."""
+    weights = [tensor for direction in arguments["weights"] for tensor in direction]
+    return [arguments["x"], arguments["h0"], arguments["c0"], *weights]

@@ -1,6 +1,11 @@
-"""Every CPU backend against torch.nn, over the whole grid of options: nothing may differ."""
+"""Every CPU backend against torch.nn, over the whole grid of options: nothing may differ.
 
-from itertools import product
+Interpreted backends take seconds for what others do in milliseconds: they run a sample in which
+every two values of two options meet.
+"""
+
+import random
+from itertools import combinations, product
 from typing import Any
 
 import pytest
@@ -12,45 +17,101 @@ import lstm_kernels as lk
 # which is what a compiled backend pays for.
 SIZES = [(1, 0), (5, 0), (30, 0), (5, 2), (30, 4)]
 NETWORKS = [(cell, h, p) for cell in lk.CELLS for h, p in SIZES if cell == "lstm" or not p]
+OPTIONS: dict[str, tuple[Any, ...]] = {
+    "network": tuple(NETWORKS),
+    "batch": (1, 3),
+    "bias": (True, False),
+    "layers": (1, 3),
+    "bidirectional": (False, True),
+}
+CALLS: dict[str, tuple[Any, ...]] = {
+    "steps": (1, 7),
+    "batch_first": (False, True),
+    "ragged": (False, True),
+}
 RAGGED = {1: [4], 3: [3, 7, 2]}
+# Drawn at each turn, of which the one with most new pairs is taken.
+CANDIDATES = 64
+
+Case = tuple[Any, ...]
 
 
-@pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "bidirectional"])
-@pytest.mark.parametrize("layers", [1, 3], ids="L{}".format)
-@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
-@pytest.mark.parametrize("batch", [1, 3], ids="B{}".format)
-@pytest.mark.parametrize(
-    ("cell", "hidden", "projected"), NETWORKS, ids=[f"{c}-H{h}-P{p}" for c, h, p in NETWORKS]
-)
-def test_equals_torch(
-    backend: str,
-    cell: str,
-    hidden: int,
-    projected: int,
-    batch: int,
-    bias: bool,
-    layers: int,
-    bidirectional: bool,
-    make_pair: Any,
-    run_module: Any,
-    assert_same: Any,
-    skip_where_refused: Any,
-) -> None:
-    state = projected or hidden
-    settings = {"num_layers": layers, "bias": bias, "bidirectional": bidirectional}
-    problem = lk.Problem(cell, 7, batch, 2 * state, hidden, proj_size=projected, **settings)
-    skip_where_refused(backend, problem)
-    if projected:
-        settings["proj_size"] = projected
-    theirs, ours = make_pair(cell, backend, 2 * state, hidden, **settings)
-    rows = layers * (1 + bidirectional)
-    states = [torch.randn(rows, batch, state)]
-    if cell == "lstm":
-        states.append(torch.randn(rows, batch, hidden))
-    for steps, batch_first, ragged in product((1, 7), (False, True), (False, True)):
-        theirs.batch_first = ours.batch_first = batch_first
-        shape = (batch, steps) if batch_first else (steps, batch)
-        x = torch.randn(*shape, 2 * state)
-        lengths = torch.tensor(RAGGED[batch]).clamp(max=steps) if ragged else None
-        expected = run_module(theirs, x, states, lengths)
-        assert_same(run_module(ours, x, states, lengths), expected)
+def grid(options: dict[str, tuple[Any, ...]]) -> list[Case]:
+    return list(product(*options.values()))
+
+
+def pairs(case: Case) -> set[Any]:
+    return set(combinations(enumerate(case), 2))
+
+
+def covering_sample(options: dict[str, tuple[Any, ...]]) -> list[Case]:
+    """The same few cases every time, in which every two values of two options meet."""
+    draw = random.Random(0)
+    cases = grid(options)
+    missing = set().union(*map(pairs, cases))
+    sample = []
+    while missing:
+        candidates = draw.sample(cases, min(CANDIDATES, len(cases)))
+        best = max(candidates, key=lambda case: len(pairs(case) & missing))
+        if pairs(best) & missing:
+            sample.append(best)
+            missing -= pairs(best)
+    return sample
+
+
+def name_of(case: Case) -> str:
+    """The id of a case: lstm-H5-P2-B3-bias-L1-one-way, and how it is called."""
+    (cell, hidden, projected), batch, bias, layers, bidirectional, *call = case
+    parts = [cell, f"H{hidden}", f"P{projected}", f"B{batch}", "bias" if bias else "no-bias"]
+    parts += [f"L{layers}", "bidirectional" if bidirectional else "one-way"]
+    if call:
+        steps, batch_first, ragged = call
+        parts += [f"T{steps}", "batch-first" * batch_first, "ragged" * ragged]
+    return "-".join(filter(None, parts))
+
+
+@pytest.fixture
+def check(make_pair: Any, run_module: Any, assert_same: Any, skip_where_refused: Any) -> Any:
+    """Compare a backend with torch.nn on one network, called in several ways."""
+
+    def run(backend: str, case: Case, calls: list[Case]) -> None:
+        (cell, hidden, projected), batch, bias, layers, bidirectional = case
+        state = projected or hidden
+        settings = {"num_layers": layers, "bias": bias, "bidirectional": bidirectional}
+        problem = lk.Problem(cell, 7, batch, 2 * state, hidden, proj_size=projected, **settings)
+        skip_where_refused(backend, problem)
+        if projected:
+            settings["proj_size"] = projected
+        theirs, ours = make_pair(cell, backend, 2 * state, hidden, **settings)
+        rows = layers * (1 + bidirectional)
+        states = [torch.randn(rows, batch, state)]
+        if cell == "lstm":
+            states.append(torch.randn(rows, batch, hidden))
+        for steps, batch_first, ragged in calls:
+            theirs.batch_first = ours.batch_first = batch_first
+            shape = (batch, steps) if batch_first else (steps, batch)
+            x = torch.randn(*shape, 2 * state)
+            lengths = torch.tensor(RAGGED[batch]).clamp(max=steps) if ragged else None
+            expected = run_module(theirs, x, states, lengths)
+            assert_same(run_module(ours, x, states, lengths), expected)
+
+    return run
+
+
+@pytest.mark.parametrize("case", grid(OPTIONS), ids=name_of)
+def test_equals_torch(native_backend: str, case: Case, check: Any) -> None:
+    check(native_backend, case, grid(CALLS))
+
+
+@pytest.mark.parametrize("case", covering_sample(OPTIONS | CALLS), ids=name_of)
+def test_a_sample_equals_torch(interpreted_backend: str, case: Case, check: Any) -> None:
+    check(interpreted_backend, case[:5], [case[5:]])
+
+
+def test_the_sample_has_every_pair_of_values() -> None:
+    options = OPTIONS | CALLS
+    sample = covering_sample(options)
+    for one, other in combinations(range(len(options)), 2):
+        met = {(case[one], case[other]) for case in sample}
+        assert met == set(product(*(list(options.values())[i] for i in (one, other))))
+    assert len(sample) < 40

@@ -1,10 +1,12 @@
 """Refusals: a sentence, with the numbers in it."""
 
+from dataclasses import replace
+
 import pytest
 
 import lstm_kernels as lk
 from lstm_kernels import registry
-from lstm_kernels.limits import cuda_limit, device_limit
+from lstm_kernels.limits import cuda_limit, device_limit, float32_limit
 
 SMALL = lk.Problem("lstm", 5, 3, 4, 4)
 TF32 = lk.Problem("lstm", 5, 3, 4, 4, precision="tf32")
@@ -28,6 +30,30 @@ def test_no_cuda_no_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_lives_on_cuda_alone_refuses_a_cpu(name: str, what: str) -> None:
     reason = registry.load(name).unsupported(SMALL, "cpu")
     assert reason == f"{what} a CUDA device, and this is 'cpu'"
+
+
+@pytest.mark.parametrize(
+    "name", [b.name for b in registry.BUILT_IN if b.interpreter == "TRITON_INTERPRET"]
+)
+def test_a_cpu_has_to_be_told_to_interpret(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton")
+    unsupported = registry.load(name).unsupported
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    found = unsupported(SMALL, "cpu")
+    assert found.endswith(
+        "a CUDA device, and this is 'cpu'; TRITON_INTERPRET=1 interprets its kernels there, "
+        "for checking only"
+    )
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert unsupported(SMALL, "cpu") is None
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert unsupported(SMALL, "cuda").startswith("TRITON_INTERPRET has a CPU interpret")
+
+
+def test_float32_arithmetic_is_said_to_be() -> None:
+    reason = "Triton computes in float32, and this is float64"
+    assert float32_limit(replace(SMALL, dtype="float64"), "Triton") == reason
+    assert float32_limit(replace(SMALL, dtype="bfloat16"), "Triton") is None
 
 
 def test_torch_cannot_pack_a_sequence_without_steps() -> None:

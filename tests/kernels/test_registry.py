@@ -33,13 +33,16 @@ def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_names_of_the_design() -> None:
-    designed = {"reference", "per_gate", "naive", "hoisted", "compiled", "graphed", "aten", "cudnn"}
+    designed = {"reference", "per_gate", "naive", "hoisted", "compiled", "graphed", "pointwise"}
+    designed |= {"aten", "cudnn"}
     assert designed <= set(lk.backends())
     assert [b.name for b in registry.registered().values() if not b.raced] == ["reference"]
 
 
 @pytest.mark.parametrize("name", [b.name for b in registry.BUILT_IN])
 def test_every_backend_keeps_the_contract(name: str) -> None:
+    for package in registry.get(name).requires:
+        pytest.importorskip(package)
     implementation = registry.load(name)
     assert hasattr(implementation, "layer") or hasattr(implementation, "stack")
     assert callable(implementation.unsupported)
@@ -71,8 +74,9 @@ def test_importing_a_backend_leaves_the_list_callable() -> None:
 
 def test_no_backend_imports_another() -> None:
     code = (
-        "import sys, importlib; from lstm_kernels import registry; names = {}\n"
-        "for b in registry.BUILT_IN:\n"
+        "import sys, importlib.util; from lstm_kernels import registry; names = {}\n"
+        "installed = lambda b: all(map(importlib.util.find_spec, b.requires))\n"
+        "for b in filter(installed, registry.BUILT_IN):\n"
         "    for m in [m for m in sys.modules if m.startswith('lstm_kernels.backends.')]:\n"
         "        del sys.modules[m]\n"
         "    importlib.import_module(b.module)\n"
@@ -81,6 +85,12 @@ def test_no_backend_imports_another() -> None:
     )
     env = {"PYTHONPATH": str(Path(lk.__file__).parents[1])}
     subprocess.run([sys.executable, "-c", code], check=True, env=env)
+
+
+def test_what_is_interpreted_on_a_cpu_lives_on_cuda() -> None:
+    interpreted = {b.name: b for b in registry.BUILT_IN if b.interpreter}
+    assert interpreted["pointwise"].interpreter == "TRITON_INTERPRET"
+    assert all(b.devices == ("cuda",) and b.requires for b in interpreted.values())
 
 
 def test_unknown_name_gets_the_nearest() -> None:

@@ -12,32 +12,38 @@ RAGGED = torch.tensor([4, 6, 0, 1])
 
 
 def test_single_steps_equal_one_call(
-    backend: str, cell: str, make_layer: Any, assert_same: Any
+    backend: str, cell: str, make_layer: Any, assert_same: Any, dtype: str, rounding: float
 ) -> None:
-    problem, arguments = make_layer(cell, num_layers=2)
+    problem, arguments = make_layer(cell, dtype=dtype, num_layers=2)
     implementation = registry.load(backend)
     y, h_n, c_n = run(implementation, **arguments, problem=problem)
-    one_step, _ = make_layer(cell, num_layers=2, seq_len=1)
+    one_step, _ = make_layer(cell, dtype=dtype, num_layers=2, seq_len=1)
     h, c, steps = arguments["h0"], arguments["c0"], []
     for x_t in arguments["x"].split(1):
         y_t, h, c = run(implementation, x_t, h, c, arguments["weights"], problem=one_step)
         steps.append(y_t)
     expected = {"y": y, "h_n": h_n} | ({} if c_n is None else {"c_n": c_n})
     got = {"y": torch.cat(steps), "h_n": h} | ({} if c is None else {"c_n": c})
-    assert_same(got, expected, 1e-12)
+    assert_same(got, expected, rounding)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_ragged_equals_each_sequence_alone(
-    backend: str, cell: str, bidirectional: bool, make_layer: Any, assert_same: Any
+    backend: str,
+    cell: str,
+    bidirectional: bool,
+    make_layer: Any,
+    assert_same: Any,
+    dtype: str,
+    rounding: float,
 ) -> None:
-    problem, arguments = make_layer(cell, num_layers=2, bidirectional=bidirectional)
+    problem, arguments = make_layer(cell, dtype=dtype, num_layers=2, bidirectional=bidirectional)
     implementation = registry.load(backend)
     lengths = RAGGED.clamp(min=1)
     found = run(implementation, **arguments, problem=problem, lengths=lengths)
     for b, length in enumerate(lengths.tolist()):
         alone, _ = make_layer(
-            cell, num_layers=2, bidirectional=bidirectional, batch=1, seq_len=length
+            cell, dtype=dtype, num_layers=2, bidirectional=bidirectional, batch=1, seq_len=length
         )
         row = slice(b, b + 1)
         expected = run(
@@ -56,12 +62,14 @@ def test_ragged_equals_each_sequence_alone(
         assert_same(
             {name: have for name, (_, have) in pairs.items()},
             {name: want for name, (want, _) in pairs.items()},
-            1e-12,
+            rounding,
         )
 
 
-def test_a_sequence_without_steps_keeps_its_state(backend: str, cell: str, make_layer: Any) -> None:
-    problem, arguments = make_layer(cell, bidirectional=True)
+def test_a_sequence_without_steps_keeps_its_state(
+    backend: str, cell: str, make_layer: Any, dtype: str
+) -> None:
+    problem, arguments = make_layer(cell, dtype=dtype, bidirectional=True)
     implementation = registry.load(backend)
     if hasattr(implementation, "stack"):
         with pytest.raises(Unsupported, match="sequence 2 has 0 steps"):
@@ -77,8 +85,10 @@ def test_a_sequence_without_steps_keeps_its_state(backend: str, cell: str, make_
     assert not arguments["x"].grad[:, 2].any()
 
 
-def test_what_lies_past_the_end_never_matters(backend: str, cell: str, make_layer: Any) -> None:
-    problem, arguments = make_layer(cell, num_layers=2, bidirectional=True)
+def test_what_lies_past_the_end_never_matters(
+    backend: str, cell: str, make_layer: Any, dtype: str
+) -> None:
+    problem, arguments = make_layer(cell, dtype=dtype, num_layers=2, bidirectional=True)
     implementation = registry.load(backend)
     lengths = RAGGED.clamp(min=1)
     clean = run(implementation, **arguments, problem=problem, lengths=lengths)
@@ -93,8 +103,8 @@ def test_what_lies_past_the_end_never_matters(backend: str, cell: str, make_laye
     assert all(w.grad.isfinite().all() for ws in arguments["weights"] for w in ws if w is not None)
 
 
-def test_inputs_are_left_alone(backend: str, cell: str, make_layer: Any) -> None:
-    problem, arguments = make_layer(cell, bidirectional=True)
+def test_inputs_are_left_alone(backend: str, cell: str, make_layer: Any, dtype: str) -> None:
+    problem, arguments = make_layer(cell, dtype=dtype, bidirectional=True)
     before = {name: arguments[name].detach().clone() for name in ("x", "h0")}
     y, h_n, _ = run(registry.load(backend), **arguments, problem=problem)
     (y.sum() + h_n.sum()).backward()
@@ -103,9 +113,9 @@ def test_inputs_are_left_alone(backend: str, cell: str, make_layer: Any) -> None
 
 @pytest.mark.parametrize("training", [False, True])
 def test_dropout_only_between_layers_and_only_in_training(
-    backend: str, training: bool, make_layer: Any
+    backend: str, training: bool, make_layer: Any, dtype: str
 ) -> None:
-    problem, arguments = make_layer("lstm", num_layers=2)
+    problem, arguments = make_layer("lstm", dtype=dtype, num_layers=2)
     implementation = registry.load(backend)
     plain, _, _ = run(implementation, **arguments, problem=problem)
     dropped, h_n, _ = run(

@@ -38,8 +38,8 @@ def pytorch_rows(rows: list[Any]) -> Tensor:
 
 
 @pytest.fixture
-def gomez(backend: str) -> lk.LSTM:
-    lstm = lk.LSTM(2, 1, backend=backend, dtype=torch.float64)
+def gomez(backend: str, dtype: str) -> lk.LSTM:
+    lstm = lk.LSTM(2, 1, backend=backend, dtype=getattr(torch, dtype))
     lstm.load_state_dict(
         {
             "weight_ih_l0": pytorch_rows(GOMEZ_W),
@@ -55,8 +55,13 @@ def near(tensor: Tensor, expected: Any, bound: float = 1e-6) -> bool:
     return torch.allclose(tensor, torch.as_tensor(expected).to(tensor), rtol=0, atol=bound)
 
 
-def test_gomez(gomez: lk.LSTM) -> None:
-    x = torch.tensor([[[1.0, 2.0]], [[0.5, 3.0]]], dtype=torch.float64, requires_grad=True)
+def gomez_input(dtype: str) -> Tensor:
+    values = [[[1.0, 2.0]], [[0.5, 3.0]]]
+    return torch.tensor(values, dtype=getattr(torch, dtype), requires_grad=True)
+
+
+def test_gomez(gomez: lk.LSTM, dtype: str) -> None:
+    x = gomez_input(dtype)
     y, (h, c) = gomez(x)
     loss = 0.5 * ((y[:, 0, 0] - torch.tensor([0.5, 1.25])) ** 2).sum()
     assert near(y.flatten(), [0.5363133979, 0.7719811058])
@@ -77,11 +82,11 @@ def test_gomez(gomez: lk.LSTM) -> None:
     assert near(gomez.bias_ih_l0, pytorch_rows(GOMEZ_B_AFTER))
 
 
-def test_gomez_tells_the_gates_apart(gomez: lk.LSTM) -> None:
+def test_gomez_tells_the_gates_apart(gomez: lk.LSTM, dtype: str) -> None:
     with torch.no_grad():
         for parameter in gomez.parameters():
             parameter.copy_(parameter[[1, 0, 2, 3]])
-    y, _ = gomez(torch.tensor([[[1.0, 2.0]], [[0.5, 3.0]]], dtype=torch.float64))
+    y, _ = gomez(gomez_input(dtype))
     assert not near(y.flatten(), [0.5363133979, 0.7719811058], bound=1e-3)
 
 
