@@ -14,7 +14,6 @@ nothing else is: by that name the loads are found again in the machine code.
 
 import ast
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -70,13 +69,11 @@ def compile_launch(launch: Launch, arch: str) -> KernelImage:
     import triton
 
     source, target, options = _as_the_jit_would(launch, arch)
-    began = time.perf_counter()
-    with _watched_cache() as hits:
+    with _compilations() as told:
         kernel = triton.compile(source, target=target, options=options.__dict__)
-        if hits[-1] and not _from_files_of(launch.kernel, kernel.asm["ptx"]):
+        if told[-1]["cache_hit"] and not _from_files_of(launch.kernel, kernel.asm["ptx"]):
             with _without_cache():
                 kernel = triton.compile(source, target=target, options=options.__dict__)
-    spent_ms = (time.perf_counter() - began) * 1e3
     ptx = kernel.asm["ptx"]
     return KernelImage(
         kernel=kernel.metadata.name,
@@ -85,8 +82,8 @@ def compile_launch(launch: Launch, arch: str) -> KernelImage:
         ptx=ptx,
         shared_bytes=kernel.metadata.shared,
         threads=kernel.metadata.num_warps * kernel.metadata.warp_size,
-        compile_ms=spent_ms,
-        cached=hits[-1],
+        compile_ms=told[-1]["times"].total / 1e3,
+        cached=told[-1]["cache_hit"],
         weight_lines=_weight_lines(ptx),
         tensor_memory_columns=getattr(kernel.metadata, "tmem_size", None) or 0,
     )
@@ -126,15 +123,15 @@ def _as_the_jit_would(launch: Launch, arch: str) -> tuple[Any, Any, Any]:
 
 
 @contextmanager
-def _watched_cache() -> Iterator[list[bool]]:
-    """A list that gets, for every kernel compiled meanwhile, whether Triton's cache had it."""
+def _compilations() -> Iterator[list[dict[str, Any]]]:
+    """What Triton tells of every kernel compiled meanwhile: `times`, and `cache_hit`."""
     from triton import knobs
 
-    hits: list[bool] = []
+    told: list[dict[str, Any]] = []
     before = knobs.compilation.listener
-    knobs.compilation.listener = lambda *, cache_hit, **_: hits.append(cache_hit)
+    knobs.compilation.listener = lambda **facts: told.append(facts)
     try:
-        yield hits
+        yield told
     finally:
         knobs.compilation.listener = before
 

@@ -264,7 +264,8 @@ def _parse(text: str) -> list[_Instruction]:
         elif (found := _SASS.match(line)) and found[1] != "@!PT ":
             target = _TARGET.search(found[3])
             # `BRA P0, label`, `BRA.U !UP1, label` and `BRA.DIV UR4, label` are conditional too.
-            predicated = bool(found[1] or (target and found[3][: target.start()].strip()))
+            before = found[3][: target.start()].strip() if target else ""
+            predicated = bool(found[1] or (before and found[2].startswith("BRA")))
             name = target[1] if target else None
             code.append(_Instruction(found[2], predicated, name, tuple(labels), ptx_line))
             labels = []
