@@ -65,6 +65,14 @@ BUILT_IN = (
         requires=("triton",),
         interpreter="TRITON_INTERPRET",
     ),
+    Backend(
+        "triton",
+        _OURS + "fused_triton",
+        "fused kernels, recurrent weights on chip for the whole sequence",
+        devices=("cuda",),
+        requires=("triton",),
+        interpreter="TRITON_INTERPRET",
+    ),
     Backend("aten", _OURS + "torch_aten", "torch.nn with cuDNN off: PyTorch's native path"),
     Backend("cudnn", _OURS + "torch_cudnn", "torch.nn with cuDNN on", ("cuda",)),
 )

@@ -1,0 +1,112 @@
+"""Fused Triton kernels: the recurrent weights on chip for the whole sequence, both directions."""
+
+import torch
+from torch import Tensor
+
+from lstm_kernels.backends.fused_triton.launches import backward_launches, forward_launches
+from lstm_kernels.backends.fused_triton.parameters import choose
+from lstm_kernels.backends.fused_triton.sequence import (
+    FusedLayer,
+    architecture_of,
+    new_backward,
+    new_forward,
+    run_forward,
+)
+from lstm_kernels.launching import Launch
+from lstm_kernels.limits import float32_limit, triton_limit
+from lstm_kernels.machine_code import architecture
+from lstm_kernels.problem import Problem
+from lstm_kernels.stack import Outputs, Unsupported, Weights
+
+WHAT = "the triton backend"
+
+
+def layer(
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    weights: tuple[Weights, ...],
+    *,
+    problem: Problem,
+    lengths: Tensor | None = None,
+    recompute: bool = False,
+) -> Outputs:
+    """One layer, one or both directions, as `lstm_kernels.stack` says.
+
+    Args:
+        recompute: keep no gates for the backward, [D, T, B, 4*H], but make them again from y.
+    """
+    x, h0, c0 = x.contiguous(), h0.contiguous(), None if c0 is None else c0.contiguous()
+    on_device = None if lengths is None else lengths.to(x.device)
+    flat = [tensor for direction in weights for tensor in direction]
+    tensors = (x, h0, c0, *flat)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        y, h_n, *c_n = FusedLayer.apply(problem, recompute, on_device, *tensors)
+        return y, h_n, c_n[0] if c_n else None
+    to = new_forward(problem, x, h0, c0, weights, on_device, saves=False, recompute=False)
+    run_forward(problem, x, weights, to)
+    return to.y, to.h_n, to.c_n
+
+
+def unsupported(problem: Problem, device: str) -> str | None:
+    """The reason not to run this, or None."""
+    reason = triton_limit(problem, device, WHAT) or _never(problem)
+    if reason is None and torch.device(device).type == "cuda":
+        capability = architecture_of(torch.device(device)).capability
+        if capability < 80:
+            return f"{WHAT} needs compute capability 8.0, and this GPU has {capability / 10}"
+    return reason
+
+
+def kernels_used(problem: Problem) -> list[str]:
+    """The regime and launch parameters of both passes of a layer, on the current device."""
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else "cpu"
+    facts = architecture_of(torch.device(device))
+    return [
+        f"{pass_name}: {choose(problem, pass_name, facts)}" for pass_name in ("forward", "backward")
+    ]
+
+
+def launches_for(problem: Problem, arch: str) -> list[Launch]:
+    """What a layer launches: for inference, for a forward that saves and for a backward.
+
+    Raises:
+        Unsupported: with the reason.
+    """
+    reason = float32_limit(problem, WHAT) or _never(problem)
+    if reason:
+        raise Unsupported(reason)
+    facts = architecture(arch)
+    dtype = getattr(torch, problem.dtype)
+
+    def meta(*shape: int) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+    T, B, H, D = problem.seq_len, problem.batch, problem.hidden_size, problem.directions
+    rows = problem.gates * H
+    bias = meta(rows) if problem.bias else None
+    weights = (Weights(meta(rows, problem.input_size), meta(rows, H), bias, bias),) * D
+    x, y, state = meta(T, B, problem.input_size), meta(T, B, D * H), meta(D, B, H)
+    c = state if problem.has_cell_state else None
+    lengths = None
+    if problem.lengths != "full":
+        lengths = torch.empty(B, dtype=torch.int64, device="meta")
+    made: list[Launch] = []
+    for saves in (False, True):
+        to = new_forward(problem, x, state, c, weights, lengths, saves=saves, recompute=False)
+        parameters = choose(problem, "forward", facts)
+        made += forward_launches(problem, parameters, to, facts.sm_count)
+    saved = to.gates, to.cells
+    back = new_backward(problem, y, state, c, weights, saved, y, state, c, lengths)
+    parameters = choose(problem, "backward", facts)
+    for preactivated in (False, True)[: 1 + (problem.gates > 1)]:
+        made += backward_launches(
+            problem, parameters, back, facts.sm_count, preactivated=preactivated
+        )
+    return made
+
+
+def _never(problem: Problem) -> str | None:
+    if problem.proj_size:
+        return f"{WHAT} holds W_hh on chip, not a projection's W_hr, and P={problem.proj_size}"
+    return None

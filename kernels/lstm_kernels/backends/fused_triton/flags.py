@@ -1,0 +1,59 @@
+"""How programs on different SMs tell each other that a step is done: one counter a batch tile.
+
+A program adds one, with release, once its slice of a step is stored; whoever needs the whole step
+polls with acquire loads until all have. Only thread 0 polls, and the poll is bounded: a program
+that never arrives ends in a device-side assertion, not in a hang. The interpreter runs programs
+one after another and never waits.
+"""
+
+import triton
+import triton.language as tl
+
+# Counters stand this many int32 apart: one a cache line of 128 bytes.
+COUNTER_STRIDE = tl.constexpr(32)
+
+# Polls before a wait gives up. At 0.3 to 0.7 us a poll (an L2 round trip) some 5 to 10 seconds.
+POLL_LIMIT = 1 << 24
+
+# $0 is 1, or 0 where the counter $1 stayed under $2 for $3 polls. Other threads wait at the
+# barrier that follows.
+_POLL = tl.constexpr("""{
+    .reg .pred done, stop;
+    .reg .u32 thread, seen, left;
+    mov.u32 $0, 1;
+    mov.u32 thread, %tid.x;
+    mov.u32 left, $3;
+    setp.ne.u32 stop, thread, 0;
+    @stop bra DONE;
+POLL:
+    ld.acquire.gpu.global.u32 seen, [$1];
+    setp.ge.u32 done, seen, $2;
+    @done bra DONE;
+    sub.u32 left, left, 1;
+    setp.ne.u32 stop, left, 0;
+    @stop bra POLL;
+    mov.u32 $0, 0;
+DONE:
+}""")
+
+
+@triton.jit
+def wait(counter_ptr, target, poll_limit):
+    """Return once `target` arrivals are counted, everything stored before them visible."""
+    arrived = tl.inline_asm_elementwise(
+        _POLL,
+        "=r,l,r,r",
+        [counter_ptr, target, poll_limit],
+        dtype=tl.int32,
+        is_pure=False,
+        pack=1,
+    )
+    tl.device_assert(arrived != 0, "a program of this grid never arrived: are all resident?")
+    tl.debug_barrier()
+
+
+@triton.jit
+def arrive(counter_ptr):
+    """Count this program, after every store of its threads."""
+    tl.debug_barrier()
+    tl.atomic_add(counter_ptr, 1, sem="release", scope="gpu")

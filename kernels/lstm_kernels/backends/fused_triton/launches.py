@@ -1,0 +1,156 @@
+"""The launches of a layer's kernels: grids, windows of steps, turns of batch tiles."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lstm_kernels.backends.fused_triton import device_code
+from lstm_kernels.backends.fused_triton.flags import COUNTER_STRIDE, POLL_LIMIT
+from lstm_kernels.backends.fused_triton.parameters import Parameters, slots_of
+from lstm_kernels.launching import Launch
+from lstm_kernels.problem import Problem
+
+
+class Forward(NamedTuple):
+    """The tensors of `device_code.forward`; shapes as there."""
+
+    from_x: Tensor
+    w: Tensor
+    w_reverse: Tensor
+    b: Tensor | None
+    b_reverse: Tensor | None
+    h0: Tensor
+    c0: Tensor | None
+    lengths: Tensor | None
+    y: Tensor
+    h_n: Tensor
+    c_n: Tensor | None
+    gates: Tensor | None
+    cells: Tensor | None
+
+
+class Backward(NamedTuple):
+    """The tensors of `device_code.backward`; shapes as there."""
+
+    d_y: Tensor
+    d_h_n: Tensor
+    d_c_n: Tensor | None
+    w: Tensor
+    w_reverse: Tensor
+    gates: Tensor | None
+    cells: Tensor | None
+    y: Tensor
+    h0: Tensor
+    c0: Tensor | None
+    lengths: Tensor | None
+    d_gates: Tensor
+    d_h0: Tensor
+    d_c0: Tensor | None
+
+
+# What a kernel writes, and what stays where it is from call to call.
+RESULTS = {
+    Forward: ("y", "h_n", "c_n", "gates", "cells"),
+    Backward: ("d_gates", "d_h0", "d_c0"),
+}
+WEIGHTS = ("w", "w_reverse", "b", "b_reverse")
+
+
+def forward_launches(
+    problem: Problem, parameters: Parameters, tensors: Forward, sm_count: int
+) -> Iterator[Launch]:
+    """Everything the forward of one layer launches, in order."""
+    yield from _launches(device_code.forward, problem, parameters, tensors, sm_count, {})
+
+
+def backward_launches(
+    problem: Problem,
+    parameters: Parameters,
+    tensors: Backward,
+    sm_count: int,
+    *,
+    preactivated: bool,
+) -> Iterator[Launch]:
+    """Everything the backward of one layer launches, in order."""
+    constants = {"PREACTIVATED": preactivated}
+    yield from _launches(device_code.backward, problem, parameters, tensors, sm_count, constants)
+
+
+def _launches(
+    kernel: Any,
+    problem: Problem,
+    parameters: Parameters,
+    tensors: Forward | Backward,
+    sm_count: int,
+    constants: dict[str, Any],
+) -> Iterator[Launch]:
+    T, B, _ = tensors.y.shape
+    D, groups = problem.directions, parameters.groups(problem)
+    # Programs that wait for others must run at once, which interpreted ones do not.
+    waits = parameters.regime == "held" and not is_interpreted(kernel)
+    at_once = parameters.tiles_at_once(problem, sm_count)
+    whole = parameters.regime == "own" or waits
+    device = tensors.y.device
+    carry = None
+    if not whole:
+        carry = torch.empty(2, D, B, problem.hidden_size, dtype=torch.float32, device=device)
+    arguments = {f"{name}_ptr": tensor for name, tensor in tensors._asdict().items()}
+    arguments |= constants | {
+        "carry_ptr": carry,
+        "T": T,
+        "B": B,
+        "poll_limit": POLL_LIMIT,
+        "CELL": problem.cell,
+        "H": problem.hidden_size,
+        "SLOTS": slots_of(problem.cell),
+        "PRODUCT": parameters.regime,
+        # Triton's tf32 says nothing of 16-bit products.
+        "PRECISION": problem.precision,
+        "TILE": parameters.tile,
+        "UNITS": parameters.units,
+        "CHUNK": parameters.chunk,
+        "SPLIT": parameters.split,
+        "AHEAD": parameters.ahead,
+    }
+    options = {"num_warps": parameters.warps, "num_stages": 1}
+    if waits:
+        # The assertion that ends a wait in vain; without the checks of every integer operation.
+        options |= {"launch_cooperative_grid": True, "debug": True, "sanitize_overflow": False}
+    tiles = parameters.tiles(B)
+    windows = _windows(kernel is device_code.backward, T, whole)
+    for first_tile in range(0, tiles, at_once):
+        grid = (groups, min(at_once, tiles - first_tile), D)
+        counters = None
+        if waits:
+            counters = torch.zeros(
+                D * grid[1] * COUNTER_STRIDE.value, dtype=torch.int32, device=device
+            )
+        for first, last in windows:
+            now = {"first": first, "last": last, "first_tile": first_tile}
+            yield Launch(
+                kernel,
+                grid,
+                arguments | now | {"counters_ptr": counters},
+                options,
+                regime=parameters.regime,
+                parameters=_shown(parameters),
+            )
+
+
+def is_interpreted(kernel: Any) -> bool:
+    """Whether Triton's interpreter runs this kernel, on the CPU."""
+    return type(kernel).__name__ == "InterpretedFunction"
+
+
+def _windows(backwards: bool, T: int, whole: bool) -> list[tuple[int, int]]:
+    """First step and the one past the last, of every launch in order; a backward ends at -1."""
+    if backwards:
+        return [(-1, T)] if whole else [(step, step + 1) for step in range(T - 1, -2, -1)]
+    return [(0, T)] if whole else [(step, step + 1) for step in range(T)]
+
+
+def _shown(parameters: Parameters) -> dict[str, int]:
+    names = ("tile", "units", "chunk", "split", "ahead", "warps")
+    return {name: getattr(parameters, name) for name in names}

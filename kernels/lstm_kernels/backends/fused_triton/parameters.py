@@ -1,0 +1,175 @@
+"""Which regime runs a layer and with which launch parameters: a table, and rules for the rest.
+
+The regime follows from sizes and the device: `own` where one SM holds all recurrent weights, else
+`held` where the SMs together do, else `streamed`. The parameters are keyed on what changes code:
+pass, cell, H, dtype and tile. T never matters; of B only the tile does, one of `TILES`.
+
+None of it was measured on a GPU. The values compile for sm_80 and sm_90 with no spill and no
+stack (`lstm-bench inspect triton`), and of those that do, the ones with the fewest matrix and
+shared-memory instructions a step were taken.
+"""
+
+import math
+from dataclasses import dataclass
+
+from lstm_kernels.machine_code import Architecture
+from lstm_kernels.problem import Problem
+
+TILES = (16, 32, 64)
+
+# The smallest k of a product.
+SMALLEST_CHUNK = 16
+
+# How much longer than H the chunks of k together may be; their lengths are powers of two.
+MOST_PADDING = 1.25
+
+# A batch of more tiles than fit runs in turns. Beyond so many, a step's product is large enough
+# that a kernel a step costs less; a guess, not measured.
+MOST_TURNS = 2
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """How a kernel is launched for a layer.
+
+    `tile` sequences and `units` hidden units a program; `chunk` of k a product, shared by `split`
+    warps, `ahead` chunks on their way (where streamed: stages of the pipeline); `warps` a program.
+    """
+
+    regime: str
+    tile: int
+    units: int
+    chunk: int
+    split: int
+    ahead: int
+    warps: int
+
+    def groups(self, problem: Problem) -> int:
+        """Programs that share the hidden units."""
+        return math.ceil(problem.hidden_size / self.units)
+
+    def tiles(self, batch: int) -> int:
+        """Programs that share the batch."""
+        return math.ceil(batch / self.tile)
+
+    def tiles_at_once(self, problem: Problem, sm_count: int) -> int:
+        """Batch tiles whose programs are all resident, one a SM; all where nobody waits."""
+        if self.regime != "held":
+            return self.tiles(problem.batch)
+        return sm_count // (self.groups(problem) * problem.directions)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the table tells of a kernel: of a chunk its bytes, so that dtypes share rows."""
+
+    chunk_bytes: int
+    split: int
+    ahead: int
+    warps: int
+
+
+# Weights held over SMs, by pass and tile.
+HELD = {
+    ("forward", 16): Row(chunk_bytes=512, split=4, ahead=4, warps=4),
+    ("forward", 32): Row(chunk_bytes=256, split=4, ahead=2, warps=8),
+    ("forward", 64): Row(chunk_bytes=256, split=2, ahead=2, warps=8),
+    ("backward", 16): Row(chunk_bytes=512, split=8, ahead=4, warps=8),
+    ("backward", 32): Row(chunk_bytes=256, split=4, ahead=2, warps=8),
+    ("backward", 64): Row(chunk_bytes=128, split=2, ahead=1, warps=8),
+}
+
+# A kernel a step, by pass and tile; `ahead` is the pipeline's depth.
+STREAMED = {
+    ("forward", 16): Row(chunk_bytes=512, split=4, ahead=3, warps=4),
+    ("forward", 32): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
+    ("forward", 64): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
+    ("backward", 16): Row(chunk_bytes=512, split=4, ahead=3, warps=4),
+    ("backward", 32): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
+    ("backward", 64): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
+}
+STREAMED_UNITS = {"forward": 16, "backward": 64}
+
+
+def slots_of(cell: str) -> int:
+    """Blocks of H that a step's product makes and a backward's takes: a GRU's n counts twice."""
+    return 4 if cell in ("lstm", "gru") else 1
+
+
+def choose(problem: Problem, pass_name: str, architecture: Architecture) -> Parameters:
+    """The regime and parameters of one layer's kernel.
+
+    Args:
+        pass_name: "forward" or "backward".
+    """
+    return (
+        _own(problem, pass_name, architecture)
+        or _held(problem, pass_name, architecture)
+        or _streamed(problem, pass_name)
+    )
+
+
+def _own(problem: Problem, pass_name: str, architecture: Architecture) -> Parameters | None:
+    """All weights on one SM, where they fit; the smallest tile that leaves no SM two programs."""
+    units = _power_of_two(problem.hidden_size, SMALLEST_CHUNK)
+    weights = slots_of(problem.cell) * units * units * problem.element_bytes
+    # Pre-activations change layout through shared memory, two gates at a time.
+    for tile in TILES[:2]:
+        staged = 2 * tile * units * 4
+        if weights + staged > architecture.shared_per_block:
+            return None
+        found = Parameters("own", tile, units, units, 1, 0, _own_warps(units))
+        if found.tiles(problem.batch) * problem.directions <= architecture.sm_count:
+            break
+    return found
+
+
+def _own_warps(units: int) -> int:
+    return 8 if units >= 128 else 4 if units >= 32 else 2
+
+
+def _held(problem: Problem, pass_name: str, architecture: Architecture) -> Parameters | None:
+    """Weights over SMs: the fewest turns, then the fewest units a program."""
+    found = []
+    for tile in TILES:
+        row = HELD[pass_name, tile]
+        for units in (8, 16, 32, 64):
+            candidate = _with_row("held", problem, tile, units, row)
+            at_once = candidate.tiles_at_once(problem, architecture.sm_count)
+            if not at_once or _held_bytes(problem, pass_name, candidate) > architecture.shared_per_block:
+                continue
+            turns = math.ceil(candidate.tiles(problem.batch) / at_once)
+            if turns <= MOST_TURNS:
+                found.append((turns, units * tile, tile, candidate))
+    return min(found, key=lambda each: each[:3])[-1] if found else None
+
+
+def _streamed(problem: Problem, pass_name: str) -> Parameters:
+    tile = next((tile for tile in TILES if tile >= problem.batch), TILES[-1])
+    row = STREAMED[pass_name, tile]
+    return _with_row("streamed", problem, tile, STREAMED_UNITS[pass_name], row)
+
+
+def _with_row(regime: str, problem: Problem, tile: int, units: int, row: Row) -> Parameters:
+    H = problem.hidden_size
+    most = row.chunk_bytes // problem.element_bytes
+    # Each of the warps that share a chunk needs a product's smallest k.
+    least = SMALLEST_CHUNK * row.split
+    chunks = [1 << power for power in range(least.bit_length() - 1, max(least, most).bit_length())]
+    chunk = next((c for c in reversed(chunks) if math.ceil(H / c) * c <= MOST_PADDING * H), least)
+    return Parameters(regime, tile, units, chunk, row.split, row.ahead, row.warps)
+
+
+def _held_bytes(problem: Problem, pass_name: str, candidate: Parameters) -> int:
+    """Shared memory of a program, at most: weights, and chunks on their way or a sum's operands."""
+    backward = pass_name == "backward"
+    columns = candidate.units * (1 if backward else slots_of(problem.cell))
+    count = (problem.gates if backward else 1) * math.ceil(problem.hidden_size / candidate.chunk)
+    chunk_bytes = candidate.chunk * problem.element_bytes
+    staged = min(candidate.ahead + 1, count) * candidate.tile * chunk_bytes
+    summed = candidate.split * candidate.tile * columns * 4
+    return count * chunk_bytes * columns + max(staged, summed)
+
+
+def _power_of_two(size: int, least: int) -> int:
+    return max(least, 1 << (size - 1).bit_length())

@@ -1,0 +1,90 @@
+"""A kernel a step, replayed from a CUDA graph: one launch from the host for a whole sequence.
+
+A graph is captured once for a problem and its weights, over tensors of its own; a call copies its
+tensors in, replays, and copies the results out. Weights are read where they are. Where a caller
+captures already, and under the interpreter, the launches are made one by one.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lstm_kernels.backends.fused_triton.launches import RESULTS, WEIGHTS, Backward, Forward
+from lstm_kernels.launching import Launch
+
+Tensors = Forward | Backward
+Launches = Callable[[Tensors], Iterator[Launch]]
+
+# Graphs kept, each with the memory of its tensors: forward and backward of four layers, twice.
+MAX_GRAPHS = 16
+
+
+class StepGraph:
+    """The launches of one layer's forward or backward, captured over static tensors."""
+
+    def __init__(self, launches: Launches, tensors: Tensors) -> None:
+        self.static = type(tensors)._make(
+            tensor if name in WEIGHTS or tensor is None else tensor.clone()
+            for name, tensor in tensors._asdict().items()
+        )
+        self.launches = list(launches(self.static))
+        # Compiles what is not compiled yet, which a capture cannot.
+        for launch in self.launches:
+            launch.run()
+        torch.cuda.synchronize()
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            for launch in self.launches:
+                launch.run()
+
+    def run(self, tensors: Tensors) -> None:
+        """Copy in, replay, copy out."""
+        for name, tensor in tensors._asdict().items():
+            # Results too: what lies past a sequence's end was zeroed by the caller.
+            if tensor is not None and name not in WEIGHTS:
+                getattr(self.static, name).copy_(tensor)
+        self.graph.replay()
+        for name in RESULTS[type(tensors)]:
+            tensor = getattr(tensors, name)
+            if tensor is not None:
+                tensor.copy_(getattr(self.static, name))
+
+
+_graphs: OrderedDict[tuple[Any, ...], StepGraph] = OrderedDict()
+
+
+def replay(key: tuple[Any, ...], launches: Launches, tensors: Tensors) -> None:
+    """Run the launches over the tensors, from a graph captured at the first call with this key.
+
+    Args:
+        key: everything the launches depend on beside shapes and weights.
+        launches: makes them for given tensors; T kernels, the same ones at every call.
+    """
+    if not tensors.y.is_cuda or torch.cuda.is_current_stream_capturing():
+        for launch in launches(tensors):
+            launch.run()
+        return
+    with torch.cuda.device(tensors.y.device):
+        _graph_for(key, launches, tensors).run(tensors)
+
+
+def _graph_for(key: tuple[Any, ...], launches: Launches, tensors: Tensors) -> StepGraph:
+    key = (
+        *key,
+        *(
+            None
+            if tensor is None
+            else (tensor.shape, tensor.dtype, tensor.device)
+            + ((tensor.data_ptr(),) if name in WEIGHTS else ())
+            for name, tensor in tensors._asdict().items()
+        ),
+    )
+    if key not in _graphs:
+        _graphs[key] = StepGraph(launches, tensors)
+    _graphs.move_to_end(key)
+    while len(_graphs) > MAX_GRAPHS:
+        _graphs.popitem(last=False)
+    return _graphs[key]

@@ -1,0 +1,298 @@
+"""A layer over a sequence: the whole-sequence products, the kernels between them, the gradients.
+
+x W_ih^T + b_ih is one product before the loop; dx and every weight's gradient are one product each
+after it. The kernel writes the gates' gradients once and the products read them where they are;
+the state before each step is y, shifted by one, and is not copied either.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from lstm_kernels.backends.fused_triton.launches import (
+    Backward,
+    Forward,
+    backward_launches,
+    forward_launches,
+)
+from lstm_kernels.backends.fused_triton.parameters import Parameters, choose, slots_of
+from lstm_kernels.backends.fused_triton.replay import replay
+from lstm_kernels.launching import Launch
+from lstm_kernels.machine_code import ARCHITECTURES, Architecture
+from lstm_kernels.problem import Problem
+from lstm_kernels.stack import Weights
+from lstm_kernels.unroll import alive_steps
+
+# What the interpreter plans for: an H100 of few SMs, since it runs one program after another.
+INTERPRETED = replace(ARCHITECTURES["sm_90"], name="interpreted", sm_count=8)
+
+
+@lru_cache
+def architecture_of(device: torch.device) -> Architecture:
+    """What kernels are planned for: the device's own facts."""
+    if device.type != "cuda":
+        return INTERPRETED
+    facts = torch.cuda.get_device_properties(device)
+    return Architecture(
+        name=f"sm_{facts.major}{facts.minor}",
+        capability=10 * facts.major + facts.minor,
+        sm_count=facts.multi_processor_count,
+        shared_per_block=facts.shared_memory_per_block_optin,
+        shared_per_sm=facts.shared_memory_per_multiprocessor,
+    )
+
+
+def new_forward(
+    problem: Problem,
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    weights: tuple[Weights, ...],
+    lengths: Tensor | None,
+    *,
+    saves: bool,
+    recompute: bool,
+) -> Forward:
+    """The forward kernel's tensors, its results not filled yet; what it reads, but for from_x."""
+    (T, B, _), D, H = x.shape, problem.directions, problem.hidden_size
+    # Past a sequence's end y is zero, and the kernel does not write there.
+    y = (x.new_empty if lengths is None else x.new_zeros)(T, B, D * H)
+    keeps_gates = saves and not recompute and problem.gates > 1
+    return Forward(
+        from_x=x.new_empty(D, T, B, problem.gates * H),
+        w=weights[0].w_hh.contiguous(),
+        w_reverse=weights[-1].w_hh.contiguous(),
+        b=weights[0].b_hh,
+        b_reverse=weights[-1].b_hh,
+        h0=h0,
+        c0=c0,
+        lengths=lengths,
+        y=y,
+        h_n=torch.empty_like(h0),
+        c_n=None if c0 is None else torch.empty_like(c0),
+        gates=x.new_empty(D, T, B, 4 * H) if keeps_gates else None,
+        cells=None if c0 is None or not saves else x.new_empty(D, T, B, H),
+    )
+
+
+def run_forward(problem: Problem, x: Tensor, weights: tuple[Weights, ...], to: Forward) -> None:
+    """Fill the results of `to`."""
+    rows = x.view(-1, x.shape[-1])
+    for direction, w in enumerate(weights):
+        _linear(rows, w.w_ih, w.b_ih, to.from_x[direction].view(len(rows), -1))
+    architecture = architecture_of(x.device)
+    parameters = choose(problem, "forward", architecture)
+    launches = partial(forward_launches, problem, parameters, sm_count=architecture.sm_count)
+    _run(problem, parameters, launches, to)
+
+
+def new_backward(
+    problem: Problem,
+    d_y: Tensor,
+    d_h_n: Tensor,
+    d_c_n: Tensor | None,
+    weights: tuple[Weights, ...],
+    saved: tuple[Tensor | None, ...],
+    y: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    lengths: Tensor | None,
+) -> Backward:
+    """The backward kernel's tensors, its results not filled yet; `saved` are gates and cells."""
+    (T, B, _), D, H = y.shape, problem.directions, problem.hidden_size
+    # The products after the loop read every step, those past a sequence's end too.
+    d_gates = y.new_empty if lengths is None else y.new_zeros
+    gates, cells = saved
+    return Backward(
+        d_y=d_y.contiguous(),
+        d_h_n=d_h_n.contiguous(),
+        d_c_n=None if d_c_n is None else d_c_n.contiguous(),
+        w=weights[0].w_hh.contiguous(),
+        w_reverse=weights[-1].w_hh.contiguous(),
+        gates=gates,
+        cells=cells,
+        y=y,
+        h0=h0,
+        c0=c0,
+        lengths=lengths,
+        d_gates=d_gates(D, T, B, slots_of(problem.cell) * H),
+        d_h0=torch.empty_like(h0),
+        d_c0=None if c0 is None else torch.empty_like(c0),
+    )
+
+
+def run_backward(problem: Problem, to: Backward, *, preactivated: bool) -> None:
+    """Fill the results of `to`."""
+    architecture = architecture_of(to.y.device)
+    parameters = choose(problem, "backward", architecture)
+    launches = partial(
+        backward_launches,
+        problem,
+        parameters,
+        sm_count=architecture.sm_count,
+        preactivated=preactivated,
+    )
+    _run(problem, parameters, launches, to, preactivated)
+
+
+def _run(problem: Problem, parameters: Parameters, launches: Any, to: Any, *key: Any) -> None:
+    if parameters.regime == "streamed":
+        replay((problem, parameters, *key), launches, to)
+        return
+    made: Iterator[Launch] = launches(to)
+    for launch in made:
+        launch.run()
+
+
+class FusedLayer(torch.autograd.Function):
+    """One layer, one or both directions, with gradients of x, the states and every weight."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        problem: Problem,
+        recompute: bool,
+        lengths: Tensor | None,
+        x: Tensor,
+        h0: Tensor,
+        c0: Tensor | None,
+        *flat: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        weights = _unflatten(flat)
+        to = new_forward(problem, x, h0, c0, weights, lengths, saves=True, recompute=recompute)
+        run_forward(problem, x, weights, to)
+        ctx.problem, ctx.recompute = problem, recompute
+        ctx.save_for_backward(lengths, x, h0, c0, to.y, to.gates, to.cells, *flat)
+        return (to.y, to.h_n) if to.c_n is None else (to.y, to.h_n, to.c_n)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_y: Tensor, d_h_n: Tensor, d_c_n: Tensor | None = None) -> Any:
+        lengths, x, h0, c0, y, gates, cells, *flat = ctx.saved_tensors
+        problem, weights = ctx.problem, _unflatten(flat)
+        if lengths is not None:
+            # What lies past a sequence's end may be anything, NaN included.
+            alive = alive_steps(lengths, len(x), x.device).unsqueeze(-1)
+            x = x.masked_fill(~alive, 0)
+        preactivated = ctx.recompute and problem.gates > 1
+        if preactivated:
+            gates = _preactivations(problem, x, h0, weights, y, lengths)
+        to = new_backward(
+            problem, d_y, d_h_n, d_c_n, weights, (gates, cells), y, h0, c0, lengths
+        )
+        run_backward(problem, to, preactivated=preactivated)
+        d_x, d_flat = _sequence_gradients(problem, x, to, weights, ctx.needs_input_grad)
+        return None, None, None, d_x, to.d_h0, to.d_c0, *d_flat
+
+
+def _sequence_gradients(
+    problem: Problem,
+    x: Tensor,
+    of: Backward,
+    weights: tuple[Weights, ...],
+    needed: tuple[bool, ...],
+) -> tuple[Tensor | None, list[Tensor | None]]:
+    """The gradients of x and of every weight, from the gates' gradients of all steps."""
+    H, G = problem.hidden_size, problem.gates
+    rows = x.view(-1, x.shape[-1])
+    d_x = torch.zeros_like(rows) if problem.bidirectional and needed[3] else None
+    d_flat: list[Tensor | None] = []
+    for direction, w in enumerate(weights):
+        needs = Weights._make(needed[6 + len(d_flat) : 6 + len(d_flat) + len(w)])
+        d_gates = of.d_gates[direction].view(len(rows), -1)
+        d_from_x = d_gates[:, : G * H]
+        if needed[3]:
+            d_x = d_from_x @ w.w_ih if d_x is None else d_x.addmm_(d_from_x, w.w_ih)
+        d_bias = d_gates.sum(0) if needs.b_ih or needs.b_hh else None
+        d_flat += [
+            d_from_x.t() @ rows if needs.w_ih else None,
+            _d_w_hh(problem, of, direction) if needs.w_hh else None,
+            None if d_bias is None else d_bias[: G * H],
+            None if d_bias is None else torch.cat([d_bias[part] for part, _ in _blocks(problem)]),
+            None,
+        ]
+    return None if d_x is None else d_x.view_as(x), d_flat
+
+
+def _d_w_hh(problem: Problem, of: Backward, direction: int) -> Tensor:
+    """The gradient of W_hh: the gates' gradients times the state before each step."""
+    found = torch.zeros_like(of.w)
+    d_gates = of.d_gates[direction].view(-1, of.d_gates.shape[-1])
+    for at, states in _states_before(problem, direction, of.y, of.h0, of.lengths):
+        d_rows = d_gates[at]
+        for columns, rows in _blocks(problem):
+            found[rows].addmm_(d_rows[:, columns].t(), states)
+    return found
+
+
+def _states_before(
+    problem: Problem, direction: int, y: Tensor, h0: Tensor, lengths: Tensor | None
+) -> list[tuple[slice | Tensor, Tensor]]:
+    """Which rows of [T*B, *] begin with which states [*, H]: views of y, then h0.
+
+    Beyond a sequence's end the rows mean nothing, and y is zero.
+    """
+    T, B, _ = y.shape
+    H = problem.hidden_size
+    states = y.view(T * B, -1)[:, direction * H : (direction + 1) * H]
+    if direction == 0:
+        return [(slice(B, None), states[:-B]), (slice(0, B), h0[0])]
+    following = slice(0, (T - 1) * B), states[B:]
+    if lengths is None:
+        return [following, (slice((T - 1) * B, None), h0[1])]
+    ends = (lengths - 1).clamp(min=0) * B + torch.arange(B, device=y.device)
+    return [following, (ends, h0[1])]
+
+
+def _blocks(problem: Problem) -> list[tuple[slice, slice]]:
+    """Columns of d_gates beside the rows of W_hh they belong to: a GRU's third is n from x."""
+    H, G = problem.hidden_size, problem.gates
+    if problem.cell == "gru":
+        return [(slice(0, 2 * H), slice(0, 2 * H)), (slice(3 * H, 4 * H), slice(2 * H, 3 * H))]
+    return [(slice(0, G * H), slice(0, G * H))]
+
+
+def _preactivations(
+    problem: Problem,
+    x: Tensor,
+    h0: Tensor,
+    weights: tuple[Weights, ...],
+    y: Tensor,
+    lengths: Tensor | None,
+) -> Tensor:
+    """p0 to p3 of all steps, [D, T, B, 4*H], again: y holds every state, so no loop is needed."""
+    (T, B, _), H, G = x.shape, problem.hidden_size, problem.gates
+    rows = x.view(T * B, -1)
+    found = x.new_empty(problem.directions, T, B, 4 * H)
+    for direction, w in enumerate(weights):
+        flat = found[direction].view(T * B, -1)
+        _linear(rows, w.w_ih, w.b_ih, flat[:, : G * H])
+        if problem.cell == "gru":
+            flat[:, 3 * H :] = 0
+        for columns, gates in _blocks(problem):
+            if w.b_hh is not None:
+                flat[:, columns] += w.b_hh[gates]
+            for at, states in _states_before(problem, direction, y, h0, lengths):
+                if isinstance(at, slice):
+                    flat[at, columns].addmm_(states, w.w_hh[gates].t())
+                else:
+                    flat[at, columns] += states @ w.w_hh[gates].t()
+    return found
+
+
+def _linear(rows: Tensor, w: Tensor, b: Tensor | None, out: Tensor) -> None:
+    """rows W^T + b, written where it belongs."""
+    if b is None:
+        torch.mm(rows, w.t(), out=out)
+    else:
+        torch.addmm(b, rows, w.t(), out=out)
+
+
+def _unflatten(flat: Any) -> tuple[Weights, ...]:
+    fields = len(Weights._fields)
+    return tuple(Weights._make(flat[i : i + fields]) for i in range(0, len(flat), fields))
