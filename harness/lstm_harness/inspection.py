@@ -141,13 +141,15 @@ def _problem(hook: Hook, problem: "Problem", arch: str, known: dict[str, dict[st
     from lstm_kernels.launching import launch_key
     from lstm_kernels.stack import Unsupported
 
+    launches: dict[str, Launch] = {}
     try:
-        launches = {launch_key(each, arch): each for each in reversed(hook(problem, arch))}
+        for launch in hook(problem, arch):
+            launches.setdefault(launch_key(launch, arch), launch)
     except Unsupported as refusal:
         return [{"status": "unsupported", "reason": str(refusal)}]
     except Exception as error:  # noqa: BLE001 - a stranger's hook may raise anything; it is shown
         return [{"status": "error", "reason": f"{HOOK} failed: {_cause(error)}"}]
-    return [_row(key, launches[key], arch, known) for key in reversed(launches)]
+    return [_row(key, launch, arch, known) for key, launch in launches.items()]
 
 
 def _row(key: str, launch: "Launch", arch: str, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
