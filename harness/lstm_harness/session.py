@@ -36,13 +36,15 @@ class Watch:
     finished: Callable[[Outcome], None] = lambda outcome: None
 
 
-def make(spec: Spec) -> tuple[Survey, Plan]:
+def make(spec: Spec, checking: bool = False) -> tuple[Survey, Plan]:
     """Survey this machine and plan on it; nothing is measured and nothing is kept.
+
+    With `checking` the plan is to be verified alone: nothing in it is timed.
 
     Raises:
         UserError: see `survey.make_plan`.
     """
-    with _scratch_folder() as scratch, Scout(spec, scratch) as scout:
+    with _scratch_folder() as scratch, Scout(spec, scratch, checking) as scout:
         survey = scout.survey()
         return survey, make_plan(spec, survey, scout)
 
@@ -87,7 +89,7 @@ def resume(folder: Path, watch: Watch) -> Path:
 
 def verify(spec: Spec, watch: Watch) -> tuple[Plan, list[Outcome]]:
     """Check every cell against float64, once, and keep nothing."""
-    survey, plan = make(spec)
+    survey, plan = make(spec, checking=True)
     outcomes = []
     with device_lock(survey.identity), _scratch_folder() as scratch:
         settings = WorkerSettings(survey.device, scratch, spec.threads)

@@ -38,10 +38,14 @@ class Survey:
 
 
 class Scout:
-    """A worker that is asked and never raced; started again when a backend ends it."""
+    """A worker that is asked and never raced; started again when a backend ends it.
 
-    def __init__(self, spec: Spec, scratch: Path) -> None:
+    Where nothing is timed (`checking`), backends that are interpreted here can run here.
+    """
+
+    def __init__(self, spec: Spec, scratch: Path, checking: bool = False) -> None:
         self._spec = spec
+        self._checking = checking
         self._settings = WorkerSettings("auto", scratch, spec.threads)
         self._worker = WorkerProcess(self._settings, "scout")
 
@@ -68,7 +72,9 @@ class Scout:
         plugin_of, failed = self._load_plugins()
         registered = self._ask("registered")
         backends = {fields["name"]: _backend(fields) for fields in registered["backends"]}
-        missing = {name: self._ask("missing", backend=name) for name in backends}
+        missing = {
+            name: self._ask("missing", backend=name, checking=self._checking) for name in backends
+        }
         facts = self._ask("facts", plugins=sorted(set(plugin_of.values())))
         return Survey(
             device=device,

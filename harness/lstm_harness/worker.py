@@ -26,6 +26,7 @@ from lstm_harness.inputs import TORCH_DTYPES
 from lstm_harness.passes import Malformed
 from lstm_harness.sampling import Limits
 from lstm_kernels import registry
+from lstm_kernels.limits import is_interpreted
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Unsupported
 
@@ -75,11 +76,18 @@ class Worker:
     def _do_state(self) -> dict[str, Any]:
         return environment.state(self._device)
 
-    def _do_missing(self, backend: str) -> str | None:
-        """Why a backend cannot run on this machine at all, told without importing it."""
+    def _do_missing(self, backend: str, checking: bool = False) -> str | None:
+        """Why a backend cannot run on this machine at all, told without importing it.
+
+        One that is interpreted on a CPU can be checked there, and is never timed.
+        """
         record = registry.get(backend)
-        if self._device.partition(":")[0] not in record.devices:
-            return f"runs on {', '.join(record.devices)} only; this is {self._device}"
+        interpreted = checking and self._device == "cpu" and is_interpreted(record.interpreter)
+        if self._device.partition(":")[0] not in record.devices and not interpreted:
+            reason = f"runs on {', '.join(record.devices)} only; this is {self._device}"
+            if record.interpreter and self._device == "cpu":
+                reason += f"; {record.interpreter}=1 lstm-bench verify checks it here, interpreted"
+            return reason
         missing = [package for package in record.requires if not _is_installed(package)]
         return f"needs {', '.join(missing)}: pip install {' '.join(missing)}" if missing else None
 

@@ -15,9 +15,11 @@ from lstm_kernels import registry
 from lstm_kernels.limits import is_interpreted
 from lstm_kernels.stack import Weights
 
-# Read when a kernel's module is imported: where there is no GPU, kernels are interpreted.
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")
+# Where there is no GPU, kernels are interpreted. Triton asks as a kernel's module is imported: set
+# while these tests are collected and while they run, and not for the processes other tests start.
+_SET = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
+_BEFORE = {name: os.environ.get(name) for name in _SET}
+os.environ.update(_SET)
 
 _CPU = [b.name for b in registry.registered().values() if "cpu" in b.devices]
 # These live on CUDA; here they are interpreted, milliseconds a launch, and get smaller tests.
@@ -56,6 +58,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if "case" in parameters:
                 cell = parameters["case"][0][0]
             item.add_marker(pytest.mark.xdist_group(f"compiled-{str(cell).lower()}"))
+
+
+def pytest_collection_finish() -> None:
+    for name, value in _BEFORE.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+
+
+@pytest.fixture(autouse=True)
+def _interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in _SET.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(autouse=True)
