@@ -21,13 +21,17 @@ class Choice(NamedTuple):
     implementation: Any
 
 
-def check_backend(name: str) -> str:
+def check_backend(name: str, *, recompute: bool = False) -> str:
     """Return the name if a backend, or `auto`, has it.
 
     Raises:
-        ValueError: unknown, with the nearest known name.
+        ValueError: unknown, with the nearest known name; or it has no recompute, which is wanted.
     """
-    return check_name("backend", name, (*registry.backends(), AUTO))
+    check_name("backend", name, (*registry.backends(), AUTO))
+    able = [each.name for each in registry.registered().values() if each.recompute]
+    if recompute and name not in able:
+        raise ValueError(f"backend {name!r} has no recompute; it is in: {', '.join(able)}")
+    return name
 
 
 def choose(name: str, problem: Problem, device: torch.device) -> Choice:

@@ -47,6 +47,18 @@ class Launch:
         """Launch it on the current device and stream."""
         self.kernel[self.grid](**self.arguments, **self.options)
 
+    def constants(self) -> dict[str, Any]:
+        """The kernel's constexprs as far as they are numbers and texts, and which tensors are None.
+
+        With the tensors' dtypes, they are what makes two launches need two compiled kernels.
+        """
+        constexprs = {each.name for each in self.kernel.params if each.is_constexpr}
+        return {
+            name: value
+            for name, value in self.arguments.items()
+            if value is None or (name in constexprs and isinstance(value, int | float | str))
+        }
+
 
 def launch_key(launch: Launch, arch: str) -> str:
     """What is the same for two launches exactly where they need the same compiled kernel."""

@@ -19,12 +19,16 @@ class _OnBackend(torch.nn.RNNBase):
     """What the three modules share: it goes before one of torch.nn's among the bases."""
 
     backend: str
+    recompute: bool
     _chosen: str | None
 
-    def __init__(self, *args: Any, backend: str = AUTO, **kwargs: Any) -> None:
-        check_backend(backend)
+    def __init__(
+        self, *args: Any, backend: str = AUTO, recompute: bool = False, **kwargs: Any
+    ) -> None:
+        check_backend(backend, recompute=recompute)
         super().__init__(*args, **kwargs)
         self.backend = backend
+        self.recompute = recompute
         self._chosen = None
 
     @property
@@ -34,7 +38,8 @@ class _OnBackend(torch.nn.RNNBase):
 
     def extra_repr(self) -> str:
         """torch.nn's, and the backend."""
-        return f"{super().extra_repr()}, backend={self.backend!r}"
+        recompute = ", recompute=True" if self.recompute else ""
+        return f"{super().extra_repr()}, backend={self.backend!r}{recompute}"
 
     def forward(
         self, input: Tensor | PackedSequence, hx: State | None = None
@@ -129,6 +134,7 @@ class _OnBackend(torch.nn.RNNBase):
             lengths=lengths,
             dropout=self.dropout,
             training=self.training,
+            recompute=self.recompute,
         )
 
     def _weights(self) -> tuple[Weights, ...]:
@@ -165,8 +171,11 @@ class LSTM(_OnBackend, torch.nn.LSTM):  # type: ignore[misc] # torch.nn's forwar
         torch.nn.LSTM's, and
         backend: a name of `lstm_kernels.backends()`, or "auto", which takes PyTorch's own
             implementation until something was measured.
+        recompute: save no gates for the backward but make them again there: less memory between
+            the passes for one more product of all steps. Only where the backend offers it.
     Raises:
-        ValueError: the backend is unknown; torch.nn's errors for torch.nn's arguments.
+        ValueError: the backend is unknown, or has no recompute; torch.nn's errors for torch.nn's
+            arguments.
     """
 
 

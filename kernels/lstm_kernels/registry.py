@@ -28,7 +28,8 @@ class Backend:
     has no gradients says `("inference",)`. One that replays a CUDA graph of its own cannot be
     captured in another: its `launches` are `("eager",)`. `raced` is False for the oracle alone.
     `interpreter` names the environment variable that, set to 1, has one that lives on CUDA alone
-    run on a CPU too, interpreted: to be checked there, far too slowly to be timed.
+    run on a CPU too, interpreted: to be checked there, far too slowly to be timed. `recompute`
+    tells that it can save less for the backward, on demand (see `lstm_kernels.stack`).
     """
 
     name: str
@@ -40,6 +41,7 @@ class Backend:
     launches: tuple[str, ...] = ("eager", "graph")
     raced: bool = True
     interpreter: str = ""
+    recompute: bool = False
 
 
 _OURS = "lstm_kernels.backends."
@@ -72,6 +74,7 @@ BUILT_IN = (
         devices=("cuda",),
         requires=("triton",),
         interpreter="TRITON_INTERPRET",
+        recompute=True,
     ),
     Backend("aten", _OURS + "torch_aten", "torch.nn with cuDNN off: PyTorch's native path"),
     Backend("cudnn", _OURS + "torch_cudnn", "torch.nn with cuDNN on", ("cuda",)),

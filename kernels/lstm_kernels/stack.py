@@ -11,6 +11,9 @@ cell has no c; S is P where projected, else H. `layer` has L = 1. `weights` is a
 or None where every sequence has T steps; y is zero past a sequence's end, h_n and c_n are the
 states at its own end, and the reverse direction starts there.
 
+One whose `Backend` record says `recompute` takes that keyword too: with True it saves less for
+the backward and makes the rest again there.
+
 It may offer `flatten(weights, problem)` too: lay out the weights' memory as it likes it, their
 values unchanged, in place. Whoever owns the weights calls it once, before the first run.
 """
@@ -53,17 +56,28 @@ def run(
     lengths: Tensor | None = None,
     dropout: float = 0.0,
     training: bool = False,
+    recompute: bool = False,
 ) -> Outputs:
     """Run a whole network on one backend, layer by layer where the backend has no `stack`.
 
     Args:
         implementation: what `registry.load` returns.
         dropout: probability, applied between layers while training.
+        recompute: handed to the backend where it is True; see `Backend.recompute`.
         The rest, and the returned y, h_n, c_n: as on this module's page.
     """
+    wish = {"recompute": True} if recompute else {}
     if hasattr(implementation, "stack"):
         return implementation.stack(  # type: ignore[no-any-return]
-            x, h0, c0, weights, problem=problem, lengths=lengths, dropout=dropout, training=training
+            x,
+            h0,
+            c0,
+            weights,
+            problem=problem,
+            lengths=lengths,
+            dropout=dropout,
+            training=training,
+            **wish,
         )
     last_states = []
     for index in range(problem.num_layers):
@@ -77,6 +91,7 @@ def run(
             weights[rows],
             problem=problem.layer(index),
             lengths=lengths,
+            **wish,
         )
         last_states.append((h_n, c_n))
     if problem.num_layers == 1:
