@@ -161,6 +161,7 @@ def _row(key: str, launch: "Launch", arch: str, known: dict[str, dict[str, Any]]
         "kernel": launch.kernel.__name__,
         "regime": launch.regime,
         "parameters": dict(launch.parameters),
+        "constants": launch.constants(),
         "grid": list(launch.grid),
     }
     try:

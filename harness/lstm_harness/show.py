@@ -279,7 +279,7 @@ def kernels(rows: Sequence[Mapping[str, Any]]) -> None:
     )
     for row in rows:
         label = Text(Problem.from_dict(row["problem"]).label())
-        kernel = " ".join(filter(None, (row["kernel"], row.get("regime"))))
+        kernel = " ".join(filter(None, (row["kernel"], row.get("regime"), _variant(row, rows))))
         facts = _kernel_cells(row) if row["status"] == "ok" else ()
         table.add_row(label, row["arch"], Text(kernel or row["status"]), *facts)
     # A line a kernel where there is no terminal to fit.
@@ -288,6 +288,15 @@ def kernels(rows: Sequence[Mapping[str, Any]]) -> None:
         if row["reason"]:
             where = f"{Problem.from_dict(row['problem']).label()} on {row['arch']}"
             out.print(Text(f"{where}: {row['status']}: {row['reason']}"), soft_wrap=True)
+
+
+def _variant(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """What tells a kernel from the others of its name: the constants in which they differ."""
+    same = ("kernel", "arch", "problem")
+    others = [each for each in rows if all(each[name] == row[name] for name in same)]
+    own = row.get("constants", {})
+    differ = [n for n in own if any(each["constants"].get(n, n) != own[n] for each in others)]
+    return " ".join(f"{name}={own[name]}" for name in differ)
 
 
 def _kernel_cells(row: Mapping[str, Any]) -> list[str]:
