@@ -283,7 +283,7 @@ def kernels(rows: Sequence[Mapping[str, Any]]) -> None:
         facts = _kernel_cells(row) if row["status"] == "ok" else ()
         table.add_row(label, row["arch"], Text(kernel or row["status"]), *facts)
     # A line a kernel where there is no terminal to fit.
-    (out if out.is_terminal else Console(width=160)).print(table)
+    (out if out.is_terminal else Console(width=180)).print(table)
     for row in rows:
         if row["reason"]:
             where = f"{Problem.from_dict(row['problem']).label()} on {row['arch']}"
@@ -291,12 +291,15 @@ def kernels(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _variant(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """What tells a kernel from the others of its name: the constants in which they differ."""
+    """What tells a kernel from the others of its name: one constant, or several that differ."""
     same = ("kernel", "arch", "problem")
-    others = [each for each in rows if all(each[name] == row[name] for name in same)]
+    peers = [each for each in rows if all(each[name] == row[name] for name in same)]
+    others = [each["constants"] for each in peers if each is not row and "constants" in each]
     own = row.get("constants", {})
-    differ = [n for n in own if any(each["constants"].get(n, n) != own[n] for each in others)]
-    return " ".join(f"{name}={own[name]}" for name in differ)
+    # A constant that another kernel lacks is a tensor there.
+    differ = [n for n in own if any(n not in each or each[n] != own[n] for each in others)]
+    enough = [n for n in differ if all(n not in each or each[n] != own[n] for each in others)]
+    return " ".join(f"{name}={own[name]}" for name in enough[:1] or differ)
 
 
 def _kernel_cells(row: Mapping[str, Any]) -> list[str]:

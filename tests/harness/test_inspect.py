@@ -23,6 +23,7 @@ FACTS = {
     **{"shared_bytes": int, "matrix_instructions": dict, "weight_loads_in_loop": int},
     **{"occupancy": float, "regime": str, "parameters": dict, "threads": int},
     **{"compile_ms": float, "instructions": dict, "grid_is_resident": bool},
+    **{"constants": dict},
 }
 
 
@@ -70,6 +71,8 @@ def test_rows_of_two_sizes_and_a_refusal(compiled):
         assert Problem.from_dict(row["problem"]).batch == 2
         assert row["matrix_instructions"].keys() == {"HGMMA"}
         assert (row["weight_loads_in_loop"] > 0) == (row["regime"] == "streamed")
+        assert row["constants"]["H"] == row["problem"]["hidden_size"]
+        assert row["constants"]["PRECISION"] is None
     assert (rows[-1]["status"], rows[-1]["reason"]) == ("unsupported", "H=128 is above 64")
 
 
@@ -78,6 +81,7 @@ def test_table_has_a_line_a_kernel_on_every_architecture(compiled):
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line.split()[5] for line in lines if "recurrent resident" in line] == ["sm_80", "sm_90"]
+    assert sum("recurrent streamed STREAMED=True " in line for line in lines) == 2
     assert sum(" HMMA 32 " in line for line in lines) == 2
     assert sum("H128" in line and "H=128 is above 64" in line for line in lines) == 2
 
