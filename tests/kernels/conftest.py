@@ -1,8 +1,10 @@
 """What the kernel tests share: the registry's CPU backends, and how two results are compared."""
 
+import importlib
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -15,11 +17,13 @@ from lstm_kernels import registry
 from lstm_kernels.limits import is_interpreted
 from lstm_kernels.stack import Weights
 
-# Where there is no GPU, kernels are interpreted. Triton asks as a kernel's module is imported: set
-# while these tests are collected and while they run, and not for the processes other tests start.
+# Where there is no GPU, kernels are interpreted. Triton asks as it and a kernel's module are
+# imported: set while these tests are collected and run, not for processes that other tests start.
 _SET = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
 _BEFORE = {name: os.environ.get(name) for name in _SET}
 os.environ.update(_SET)
+with suppress(ImportError):
+    importlib.import_module("triton")
 
 _CPU = [b.name for b in registry.registered().values() if "cpu" in b.devices]
 # These live on CUDA; here they are interpreted, milliseconds a launch, and get smaller tests.
@@ -68,10 +72,12 @@ def pytest_collection_finish() -> None:
             os.environ[name] = value
 
 
-@pytest.fixture(autouse=True)
-def _interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in _SET.items():
-        monkeypatch.setenv(name, value)
+@pytest.fixture(autouse=True, scope="module")
+def _interpreted() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in _SET.items():
+            patch.setenv(name, value)
+        yield
 
 
 @pytest.fixture(autouse=True)
