@@ -26,6 +26,9 @@ FACTS = {
     **{"constants": dict},
 }
 
+# One worker compiles for all the tests here.
+pytestmark = pytest.mark.xdist_group("inspect")
+
 
 @pytest.fixture(autouse=True)
 def _own_registry(monkeypatch):

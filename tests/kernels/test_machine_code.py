@@ -17,6 +17,9 @@ pytest.importorskip("triton")
 ROOT = Path(__file__).parents[2]
 ROOTS = [str(ROOT / part) for part in ("kernels", "harness", "tests/support")]
 
+# One worker compiles for all the tests here.
+pytestmark = pytest.mark.xdist_group("machine-code")
+
 
 @pytest.fixture(scope="module")
 def compiling(tmp_path_factory):
@@ -37,15 +40,15 @@ def small(compiling):
 
 # w is [64, 64] in 16 bits, and each of 128 threads loads 16 bytes at once.
 LOADS = 64 * 64 * 2 // (128 * 16)
+HOW = [*(("", arch) for arch in ARCHITECTURES), (" by another", "sm_80")]
 
 
 def loads_in_loop(found):
     return sum(found["instructions"].get(name, 0) for name in ("LDG", "LDGSTS"))
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("how", ["", " by another"])
-def test_weights_loaded_before_the_loop_are_not_in_it(small, arch, how):
+@pytest.mark.parametrize(("how", "arch"), HOW)
+def test_weights_loaded_before_the_loop_are_not_in_it(small, how, arch):
     found = small["resident" + how][arch]
     assert found["weight_loads"] == LOADS
     assert found["weight_loads_in_loop"] == 0
@@ -53,9 +56,8 @@ def test_weights_loaded_before_the_loop_are_not_in_it(small, arch, how):
     assert loads_in_loop(found) > 0
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("how", ["", " by another"])
-def test_weights_loaded_in_the_loop_are_found_there(small, arch, how):
+@pytest.mark.parametrize(("how", "arch"), HOW)
+def test_weights_loaded_in_the_loop_are_found_there(small, how, arch):
     found = small["streamed" + how][arch]
     assert found["weight_loads_in_loop"] == LOADS
     # The compiler loads those of the first steps ahead, before the loop.
@@ -67,21 +69,25 @@ def test_weights_loaded_in_the_loop_are_found_there(small, arch, how):
     ("arch", "family"), [("sm_80", "HMMA"), ("sm_90", "HGMMA"), ("sm_100", "UTCHMMA")]
 )
 def test_matrix_instructions(small, arch, family):
-    for name in ("resident", "bfloat16"):
-        assert small[name][arch]["matrix_instructions"].keys() == {family}
-        assert small[name][arch]["matrix_instructions"][family] > 0
-    assert small["float32"][arch]["matrix_instructions"] == {}
-    assert small["float32"][arch]["instructions"]["FFMA"] > 0
+    found = small["resident"][arch]["matrix_instructions"]
+    assert found.keys() == {family}
+    assert found[family] > 0
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_spills_are_told_from_a_stack_that_is_asked_for(small, arch):
-    spilling, printing = small["spilling"][arch], small["printing"][arch]
+def test_matrix_instructions_by_dtype(small):
+    assert small["bfloat16"]["sm_80"]["matrix_instructions"].keys() == {"HMMA"}
+    assert small["float32"]["sm_80"]["matrix_instructions"] == {}
+    assert small["float32"]["sm_80"]["instructions"]["FFMA"] > 0
+
+
+def test_spills_are_told_from_a_stack_that_is_asked_for(small):
+    spilling, printing = small["spilling"]["sm_80"], small["printing"]["sm_80"]
     assert spilling["stack_bytes"] > 0
     assert spilling["spill_bytes"] > 0
     assert printing["stack_bytes"] > 0
     assert printing["spill_bytes"] == 0
-    assert small["resident"][arch]["stack_bytes"] == small["resident"][arch]["spill_bytes"] == 0
+    for found in small["resident"].values():
+        assert found["stack_bytes"] == found["spill_bytes"] == 0
 
 
 def test_spill_bytes_are_what_ptxas_reports(small, tmp_path):
@@ -107,8 +113,11 @@ def test_shared_memory_and_threads_are_a_blocks(small, arch):
     assert found["threads"] == 128
     # w, h and x are [64, 64] in 16 bits; h and x may be there more than once.
     assert 64 * 64 * 2 <= found["shared_bytes"] <= 5 * 64 * 64 * 2
-    assert small["printing"][arch]["shared_bytes"] == 0
-    assert small["printing"][arch]["threads"] == 32
+
+
+def test_a_kernel_of_one_warp_with_no_shared_memory(small):
+    assert small["printing"]["sm_80"]["shared_bytes"] == 0
+    assert small["printing"]["sm_80"]["threads"] == 32
 
 
 SASS = """
