@@ -1,5 +1,6 @@
 """The README's recipe, extracted and followed as a newcomer would."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -18,18 +19,25 @@ def code_blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README.read_text(), flags=re.DOTALL)
 
 
+def indented_command(start: str) -> str:
+    (found,) = re.findall(rf"^    ({start} .*)$", README.read_text(), flags=re.MULTILINE)
+    return found
+
+
 @pytest.fixture
 def lstm_bench(tmp_path):
     """Run a command line of the README in a folder of its own, shortened by a few flags."""
     roots = [str(Path(package.__path__[0]).parent) for package in (lstm_harness, lstm_kernels)]
 
     def run(command: str, *more: str) -> subprocess.CompletedProcess[str]:
-        program, *arguments = shlex.split(command)
-        assert program == "lstm-bench"
+        words = shlex.split(command)
+        start = words.index("lstm-bench")
+        variables = dict(word.split("=", 1) for word in words[:start])
+        env = {"TMPDIR": str(tmp_path), "TRITON_CACHE_DIR": str(tmp_path / "cache")}
         return subprocess.run(
-            [sys.executable, "-m", "lstm_harness", *arguments, *more],
+            [sys.executable, "-m", "lstm_harness", *words[start + 1 :], *more],
             cwd=tmp_path,
-            env={"PYTHONPATH": ":".join(roots), "TMPDIR": str(tmp_path), "PATH": "/usr/bin:/bin"},
+            env=env | variables | {"PYTHONPATH": ":".join(roots), "PATH": "/usr/bin:/bin"},
             capture_output=True,
             text=True,
             check=False,
@@ -61,3 +69,24 @@ def test_a_mistake_in_the_recipe_is_found(lstm_bench, tmp_path):
     verified = lstm_bench(commands.splitlines()[0], "--threads", "1", "--quiet")
     assert verified.returncode == 4
     assert "y" in verified.stderr
+
+
+def test_kernels_are_checked_with_no_gpu(lstm_bench):
+    command = indented_command("TRITON_INTERPRET=1 lstm-bench verify")
+    done = lstm_bench(command, "--threads", "1", "--json", "--quiet")
+    assert done.returncode == 0, done.stderr
+    checked = {(row["backend"], row["status"]) for row in json.loads(done.stdout)}
+    assert checked == {("triton", "ok"), ("pointwise", "ok")}
+
+
+def test_kernels_are_looked_into_with_no_gpu(lstm_bench):
+    # The last of an option given twice counts: smaller, the same command compiles in seconds.
+    smaller = ("--arch", "sm_90", "--hidden", "16", "--json", "--quiet")
+    done = lstm_bench(indented_command("lstm-bench inspect"), *smaller)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert {row["problem"]["dtype"] for row in rows} == {"bfloat16"}
+    for row in rows:
+        assert row["weight_loads_in_loop"] == 0 < row["weight_loads"]
+        assert "HMMA" in row["matrix_instructions"]
+        assert row["grid_is_resident"]
