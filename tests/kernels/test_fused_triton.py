@@ -59,7 +59,9 @@ def chosen(case: tuple[Any, ...], pass_name: str = "forward") -> parameters.Para
     fields = dict(zip(OPTIONS, case, strict=True))
     regime = getattr(parameters, f"_{fields['regime']}")
     facts = sequence.INTERPRETED
-    return regime(problem_of(fields), pass_name, *(() if fields["regime"] == "streamed" else (facts,)))
+    return regime(
+        problem_of(fields), pass_name, *(() if fields["regime"] == "streamed" else (facts,))
+    )
 
 
 def problem_of(fields: dict[str, Any]) -> lk.Problem:
@@ -200,5 +202,7 @@ def test_equals_float64(case: tuple[Any, ...], use_regime: Any) -> None:
     problem = problem_of(fields)
     use_regime(fields["regime"])
     for pass_name in ("forward", "backward"):
-        assert parameters.choose(problem, pass_name, sequence.INTERPRETED).regime == fields["regime"]
+        assert (
+            parameters.choose(problem, pass_name, sequence.INTERPRETED).regime == fields["regime"]
+        )
     assert_right(problem)

@@ -71,8 +71,19 @@ def load_weights_forward(
     A GRU's slot 2, the part of n that comes from x, has no weights here: zero.
     """
     row, used = _columns(first_unit, CELL, H, UNITS, SLOTS)
-    k = tl.expand_dims(_chunk_k(first_k, CHUNK, SPLIT), -1)
-    return tl.load(w_ptr + row * H + k, mask=used & (k < H), other=0.0)
+    k = tl.expand_dims(_chunk_k(0, CHUNK, SPLIT), -2)
+    mask = used[:, None]
+    if H % CHUNK:
+        mask = mask & (first_k + k < H)
+    chunk_ptr = w_ptr + (row[:, None] * H + k)
+    chunk_ptr += first_k
+    # Rows are read along k, as they lie in memory, and turned on chip.
+    w = tl.load(chunk_ptr, mask=mask, other=0.0)
+    if SPLIT > 1:
+        w = tl.permute(w, (0, 2, 1))
+    else:
+        w = tl.trans(w)
+    return w
 
 
 @triton.jit
@@ -82,8 +93,13 @@ def load_weights_backward(
 ):  # fmt: skip
     """W_hh for a chunk of one gate's rows, the program's units: [(SPLIT,) CHUNK/SPLIT, UNITS]."""
     unit = first_unit + tl.arange(0, UNITS)
-    k = tl.expand_dims(_chunk_k(first_k, CHUNK, SPLIT), -1)
-    return tl.load(w_ptr + (gate * H + k) * H + unit, mask=(unit < H) & (k < H), other=0.0)
+    k = tl.expand_dims(_chunk_k(0, CHUNK, SPLIT), -1)
+    used = unit < H
+    if H % CHUNK:
+        used = used & (first_k + k < H)
+    chunk_ptr = w_ptr + (k * H + unit)
+    chunk_ptr += (gate * H + first_k) * H
+    return tl.load(chunk_ptr, mask=used, other=0.0)
 
 
 @triton.jit
@@ -134,13 +150,14 @@ def _gathered(
 
     L1 is passed by: other SMs wrote this.
     """
-    k = tl.expand_dims(_chunk_k(first_k, CHUNK, SPLIT), -2)
-    return tl.load(
-        rows_ptr[:, None] + block * H + k,
-        mask=alive[:, None] & (k < H),
-        other=0.0,
-        cache_modifier=".cg",
-    )
+    k = tl.expand_dims(_chunk_k(0, CHUNK, SPLIT), -2)
+    mask = alive[:, None]
+    if H % CHUNK:
+        mask = mask & (first_k + k < H)
+    # Two additions: of a constant to a pointer the machine code makes an immediate offset.
+    chunk_ptr = rows_ptr[:, None] + k
+    chunk_ptr += block * H + first_k
+    return tl.load(chunk_ptr, mask=mask, other=0.0, cache_modifier=".cg")
 
 
 @triton.jit

@@ -2,8 +2,8 @@
 
 A program adds one, with release, once its slice of a step is stored; whoever needs the whole step
 polls with acquire loads until all have. Only thread 0 polls, and the poll is bounded: a program
-that never arrives ends in a device-side assertion, not in a hang. The interpreter runs programs
-one after another and never waits.
+that never arrives ends in a trap, which CUDA reports as a launch failure, and not in a hang. The
+interpreter runs programs one after another and never waits.
 """
 
 import triton
@@ -15,12 +15,13 @@ COUNTER_STRIDE = tl.constexpr(32)
 # Polls before a wait gives up. At 0.3 to 0.7 us a poll (an L2 round trip) some 5 to 10 seconds.
 POLL_LIMIT = 1 << 24
 
-# $0 is 1, or 0 where the counter $1 stayed under $2 for $3 polls. Other threads wait at the
-# barrier that follows.
+# Thread 0 polls the counter $1 until it is at least $2, $3 times at most; $0 is 0. The others wait
+# at the barrier that follows. A trap, and not an assertion: a call would cost every kernel the
+# registers that calls reserve.
 _POLL = tl.constexpr("""{
     .reg .pred done, stop;
     .reg .u32 thread, seen, left;
-    mov.u32 $0, 1;
+    mov.u32 $0, 0;
     mov.u32 thread, %tid.x;
     mov.u32 left, $3;
     setp.ne.u32 stop, thread, 0;
@@ -32,7 +33,7 @@ POLL:
     sub.u32 left, left, 1;
     setp.ne.u32 stop, left, 0;
     @stop bra POLL;
-    mov.u32 $0, 0;
+    trap;
 DONE:
 }""")
 
@@ -40,7 +41,7 @@ DONE:
 @triton.jit
 def wait(counter_ptr, target, poll_limit):
     """Return once `target` arrivals are counted, everything stored before them visible."""
-    arrived = tl.inline_asm_elementwise(
+    tl.inline_asm_elementwise(
         _POLL,
         "=r,l,r,r",
         [counter_ptr, target, poll_limit],
@@ -48,7 +49,6 @@ def wait(counter_ptr, target, poll_limit):
         is_pure=False,
         pack=1,
     )
-    tl.device_assert(arrived != 0, "a program of this grid never arrived: are all resident?")
     tl.debug_barrier()
 
 

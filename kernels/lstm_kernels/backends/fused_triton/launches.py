@@ -50,6 +50,9 @@ class Backward(NamedTuple):
     d_c0: Tensor | None
 
 
+# What an instruction can name; eight warps of it are an SM's all.
+MOST_REGISTERS = 255
+
 # What a kernel writes, and what stays where it is from call to call.
 RESULTS = {
     Forward: ("y", "h_n", "c_n", "gates", "cells"),
@@ -114,10 +117,16 @@ def _launches(
         "SPLIT": parameters.split,
         "AHEAD": parameters.ahead,
     }
-    options = {"num_warps": parameters.warps, "num_stages": 1}
+    # Told no limit, ptxas spills where registers are left; fusing is what Triton does unasked,
+    # with a warning from 3.9 on.
+    options = {
+        "num_warps": parameters.warps,
+        "num_stages": 1,
+        "maxnreg": MOST_REGISTERS,
+        "enable_fp_fusion": True,
+    }
     if waits:
-        # The assertion that ends a wait in vain; without the checks of every integer operation.
-        options |= {"launch_cooperative_grid": True, "debug": True, "sanitize_overflow": False}
+        options["launch_cooperative_grid"] = True
     tiles = parameters.tiles(B)
     windows = _windows(kernel is device_code.backward, T, whole)
     for first_tile in range(0, tiles, at_once):

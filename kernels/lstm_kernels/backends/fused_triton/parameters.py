@@ -15,10 +15,14 @@ from dataclasses import dataclass
 from lstm_kernels.machine_code import Architecture
 from lstm_kernels.problem import Problem
 
-TILES = (16, 32, 64)
+TILES = (16, 32)
 
 # The smallest k of a product.
 SMALLEST_CHUNK = 16
+
+# Without matrix units one SM takes longer for a step's product than several take to meet; a guess
+# from rates, not measured.
+MOST_UNITS_WITHOUT_MATRIX_UNITS = 32
 
 # How much longer than H the chunks of k together may be; their lengths are powers of two.
 MOST_PADDING = 1.25
@@ -69,31 +73,80 @@ class Row:
     warps: int
 
 
-# Weights held over SMs, by pass and tile.
+# Weights held over SMs: by pass, tile and how products are made, then by the columns of a program's
+# product: all gates of its units forward, its units backward. A backward gathers all gates of all
+# units into every program, and so has more units a program.
 HELD = {
-    ("forward", 16): Row(chunk_bytes=512, split=4, ahead=4, warps=4),
-    ("forward", 32): Row(chunk_bytes=256, split=4, ahead=2, warps=8),
-    ("forward", 64): Row(chunk_bytes=256, split=2, ahead=2, warps=8),
-    ("backward", 16): Row(chunk_bytes=512, split=8, ahead=4, warps=8),
-    ("backward", 32): Row(chunk_bytes=256, split=4, ahead=2, warps=8),
-    ("backward", 64): Row(chunk_bytes=128, split=2, ahead=1, warps=8),
+    ("forward", 16, "16-bit"): {
+        16: Row(chunk_bytes=512, split=4, ahead=2, warps=4),
+        32: Row(chunk_bytes=512, split=4, ahead=4, warps=4),
+        64: Row(chunk_bytes=512, split=8, ahead=3, warps=8),
+    },
+    ("forward", 16, "tf32"): {
+        16: Row(chunk_bytes=512, split=4, ahead=2, warps=4),
+        32: Row(chunk_bytes=512, split=4, ahead=4, warps=4),
+        64: Row(chunk_bytes=512, split=8, ahead=3, warps=8),
+    },
+    ("forward", 16, "ieee"): {
+        32: Row(chunk_bytes=256, split=4, ahead=2, warps=8),
+        64: Row(chunk_bytes=256, split=4, ahead=2, warps=8),
+    },
+    ("forward", 32, "16-bit"): {
+        16: Row(chunk_bytes=256, split=1, ahead=1, warps=4),
+        32: Row(chunk_bytes=256, split=1, ahead=2, warps=4),
+        64: Row(chunk_bytes=256, split=1, ahead=2, warps=4),
+    },
+    ("forward", 32, "tf32"): {
+        16: Row(chunk_bytes=256, split=1, ahead=1, warps=4),
+        32: Row(chunk_bytes=256, split=1, ahead=2, warps=4),
+        64: Row(chunk_bytes=256, split=1, ahead=2, warps=4),
+    },
+    ("forward", 32, "ieee"): {
+        32: Row(chunk_bytes=128, split=4, ahead=2, warps=8),
+        64: Row(chunk_bytes=128, split=4, ahead=2, warps=8),
+    },
+    ("backward", 16, "16-bit"): {16: Row(chunk_bytes=512, split=8, ahead=4, warps=8)},
+    ("backward", 16, "tf32"): {16: Row(chunk_bytes=512, split=8, ahead=4, warps=8)},
+    ("backward", 16, "ieee"): {16: Row(chunk_bytes=512, split=8, ahead=4, warps=8)},
+    ("backward", 32, "16-bit"): {16: Row(chunk_bytes=128, split=1, ahead=2, warps=4)},
+    ("backward", 32, "tf32"): {16: Row(chunk_bytes=256, split=1, ahead=2, warps=8)},
+    ("backward", 32, "ieee"): {16: Row(chunk_bytes=128, split=4, ahead=2, warps=8)},
 }
 
-# A kernel a step, by pass and tile; `ahead` is the pipeline's depth.
+# Fewer units a program would have more programs gather the state than the work is worth.
+LEAST_UNITS = 8
+
+# A kernel a step, likewise; `ahead` is the pipeline's depth.
 STREAMED = {
-    ("forward", 16): Row(chunk_bytes=512, split=4, ahead=3, warps=4),
-    ("forward", 32): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
-    ("forward", 64): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
-    ("backward", 16): Row(chunk_bytes=512, split=4, ahead=3, warps=4),
-    ("backward", 32): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
-    ("backward", 64): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
+    ("forward", 16, "16-bit"): Row(chunk_bytes=256, split=1, ahead=3, warps=4),
+    ("forward", 16, "tf32"): Row(chunk_bytes=256, split=1, ahead=3, warps=4),
+    ("forward", 16, "ieee"): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
+    ("forward", 32, "16-bit"): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
+    ("forward", 32, "tf32"): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
+    ("forward", 32, "ieee"): Row(chunk_bytes=128, split=1, ahead=3, warps=8),
+    ("backward", 16, "16-bit"): Row(chunk_bytes=256, split=1, ahead=3, warps=4),
+    ("backward", 16, "tf32"): Row(chunk_bytes=256, split=1, ahead=3, warps=4),
+    ("backward", 16, "ieee"): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
+    ("backward", 32, "16-bit"): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
+    ("backward", 32, "tf32"): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
+    ("backward", 32, "ieee"): Row(chunk_bytes=128, split=1, ahead=3, warps=8),
 }
-STREAMED_UNITS = {"forward": 16, "backward": 64}
+STREAMED_UNITS = {
+    ("forward", 16): 16,
+    ("forward", 32): 16,
+    ("backward", 16): 16,
+    ("backward", 32): 32,
+}
 
 
 def slots_of(cell: str) -> int:
     """Blocks of H that a step's product makes and a backward's takes: a GRU's n counts twice."""
     return 4 if cell in ("lstm", "gru") else 1
+
+
+def products_of(problem: Problem) -> str:
+    """How products are made: by matrix units from 16 bits or TF32, or exactly in float32."""
+    return "16-bit" if problem.element_bytes == 2 else problem.precision
 
 
 def choose(problem: Problem, pass_name: str, architecture: Architecture) -> Parameters:
@@ -112,28 +165,34 @@ def choose(problem: Problem, pass_name: str, architecture: Architecture) -> Para
 def _own(problem: Problem, pass_name: str, architecture: Architecture) -> Parameters | None:
     """All weights on one SM, where they fit; the smallest tile that leaves no SM two programs."""
     units = _power_of_two(problem.hidden_size, SMALLEST_CHUNK)
+    if products_of(problem) == "ieee" and units > MOST_UNITS_WITHOUT_MATRIX_UNITS:
+        return None
     weights = slots_of(problem.cell) * units * units * problem.element_bytes
     # Pre-activations change layout through shared memory, two gates at a time.
-    for tile in TILES[:2]:
+    for tile in TILES:
         staged = 2 * tile * units * 4
         if weights + staged > architecture.shared_per_block:
             return None
-        found = Parameters("own", tile, units, units, 1, 0, _own_warps(units))
+        found = Parameters("own", tile, units, units, 1, 0, _own_warps(problem, units))
         if found.tiles(problem.batch) * problem.directions <= architecture.sm_count:
             break
     return found
 
 
-def _own_warps(units: int) -> int:
-    return 8 if units >= 128 else 4 if units >= 32 else 2
+def _own_warps(problem: Problem, units: int) -> int:
+    """Enough that a program's sums stay in registers; exact float32 products hold operands too."""
+    exact = 2 if products_of(problem) == "ieee" else 1
+    return min(8, exact * max(2, units // 16))
 
 
 def _held(problem: Problem, pass_name: str, architecture: Architecture) -> Parameters | None:
     """Weights over SMs: the fewest turns, then the fewest units a program."""
     found = []
     for tile in TILES:
-        row = HELD[pass_name, tile]
-        for units in (8, 16, 32, 64):
+        for columns, row in HELD[pass_name, tile, products_of(problem)].items():
+            units = columns // slots_of(problem.cell) if pass_name == "forward" else columns
+            if units < LEAST_UNITS:
+                continue
             candidate = _with_row("held", problem, tile, units, row)
             at_once = candidate.tiles_at_once(problem, architecture.sm_count)
             if not at_once or _held_bytes(problem, pass_name, candidate) > architecture.shared_per_block:
@@ -146,8 +205,8 @@ def _held(problem: Problem, pass_name: str, architecture: Architecture) -> Param
 
 def _streamed(problem: Problem, pass_name: str) -> Parameters:
     tile = next((tile for tile in TILES if tile >= problem.batch), TILES[-1])
-    row = STREAMED[pass_name, tile]
-    return _with_row("streamed", problem, tile, STREAMED_UNITS[pass_name], row)
+    row = STREAMED[pass_name, tile, products_of(problem)]
+    return _with_row("streamed", problem, tile, STREAMED_UNITS[pass_name, tile], row)
 
 
 def _with_row(regime: str, problem: Problem, tile: int, units: int, row: Row) -> Parameters:
