@@ -17,13 +17,16 @@ A step's number counts in the order of computing; `_position` maps it to a place
 which for the reverse direction starts at each sequence's own end.
 """
 
+# Device code is not Python: Triton reads these functions' source, and types them itself.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+# mypy: disable-error-code="assignment, misc, var-annotated"
+
 import triton
 import triton.language as tl
 from triton import knobs
 
 from lstm_kernels.backends.fused_triton.flags import COUNTER_STRIDE, arrive, wait
 from lstm_kernels.fused_gates import gradients, next_state
-
 
 # The interpreter of Triton 3.6 to 3.9 multiplies the bits of bfloat16 as integers.
 WIDENS_BFLOAT16 = tl.constexpr(knobs.runtime.interpret)
@@ -53,11 +56,13 @@ def _lengths(lengths_ptr, sequence, T, B):
 
 
 @triton.jit
-def _chunk_k(first_k, CHUNK: tl.constexpr, SPLIT: tl.constexpr):
-    """The k of a chunk: [CHUNK], or [SPLIT, CHUNK/SPLIT] where SPLIT warps share it."""
-    k = first_k + tl.arange(0, CHUNK)
+def _chunk_k(CHUNK: tl.constexpr, SPLIT: tl.constexpr):
+    """The k of a chunk from 0: [CHUNK], or [SPLIT, CHUNK/SPLIT] where SPLIT warps share it."""
+    # Not a reshape: Triton before 3.8 forgets what is contiguous, and loads element by element.
     if SPLIT > 1:
-        k = tl.reshape(k, (SPLIT, CHUNK // SPLIT))
+        k = tl.arange(0, SPLIT)[:, None] * (CHUNK // SPLIT) + tl.arange(0, CHUNK // SPLIT)[None, :]
+    else:
+        k = tl.arange(0, CHUNK)
     return k
 
 
@@ -71,7 +76,7 @@ def load_weights_forward(
     A GRU's slot 2, the part of n that comes from x, has no weights here: zero.
     """
     row, used = _columns(first_unit, CELL, H, UNITS, SLOTS)
-    k = tl.expand_dims(_chunk_k(0, CHUNK, SPLIT), -2)
+    k = tl.expand_dims(_chunk_k(CHUNK, SPLIT), -2)
     mask = used[:, None]
     if H % CHUNK:
         mask = mask & (first_k + k < H)
@@ -79,11 +84,7 @@ def load_weights_forward(
     chunk_ptr += first_k
     # Rows are read along k, as they lie in memory, and turned on chip.
     w = tl.load(chunk_ptr, mask=mask, other=0.0)
-    if SPLIT > 1:
-        w = tl.permute(w, (0, 2, 1))
-    else:
-        w = tl.trans(w)
-    return w
+    return tl.permute(w, (0, 2, 1)) if SPLIT > 1 else tl.trans(w)
 
 
 @triton.jit
@@ -93,7 +94,7 @@ def load_weights_backward(
 ):  # fmt: skip
     """W_hh for a chunk of one gate's rows, the program's units: [(SPLIT,) CHUNK/SPLIT, UNITS]."""
     unit = first_unit + tl.arange(0, UNITS)
-    k = tl.expand_dims(_chunk_k(0, CHUNK, SPLIT), -1)
+    k = tl.expand_dims(_chunk_k(CHUNK, SPLIT), -1)
     used = unit < H
     if H % CHUNK:
         used = used & (first_k + k < H)
@@ -150,7 +151,7 @@ def _gathered(
 
     L1 is passed by: other SMs wrote this.
     """
-    k = tl.expand_dims(_chunk_k(0, CHUNK, SPLIT), -2)
+    k = tl.expand_dims(_chunk_k(CHUNK, SPLIT), -2)
     mask = alive[:, None]
     if H % CHUNK:
         mask = mask & (first_k + k < H)
@@ -200,10 +201,29 @@ def _no_sum(TILE: tl.constexpr, COLUMNS: tl.constexpr, SPLIT: tl.constexpr):
 
 @triton.jit
 def _summed(total, SPLIT: tl.constexpr):
-    """The sum over the warps that shared k."""
+    """The sum over the warps that shared k.
+
+    By halves, and not by tl.sum: its result lies in every warp alike, and so would all that is
+    computed from it and, a barrier each, all that is loaded for it.
+    """
     if SPLIT > 1:
-        total = tl.sum(total, 0)
+        TILE: tl.constexpr = total.shape[1]
+        COLUMNS: tl.constexpr = total.shape[2]
+        total = tl.permute(total, (1, 2, 0))
+        if SPLIT > 8:
+            total = _halved(tl.reshape(total, (TILE, COLUMNS, 8, 2)))
+        if SPLIT > 4:
+            total = _halved(tl.reshape(total, (TILE, COLUMNS, 4, 2)))
+        if SPLIT > 2:
+            total = _halved(tl.reshape(total, (TILE, COLUMNS, 2, 2)))
+        total = _halved(total)
     return total
+
+
+@triton.jit
+def _halved(pairs):
+    low, high = tl.split(pairs)
+    return low + high
 
 
 @triton.jit(do_not_specialize=["first", "last", "first_tile", "T", "B", "poll_limit"])
@@ -241,9 +261,8 @@ def forward(
                     w_ptr, first_unit, index * CHUNK, CELL, H, UNITS, SLOTS, CHUNK, SPLIT
                 ),
             )
-    if b_ptr is not None:
-        if direction == 1:
-            b_ptr = b_reverse_ptr
+    if b_ptr is not None and direction == 1:
+        b_ptr = b_reverse_ptr
     biases = _load_biases(b_ptr, first_unit, CELL, H, UNITS, SLOTS)
 
     sequence = (tile * TILE + tl.arange(0, TILE)).to(tl.int64)
@@ -256,10 +275,9 @@ def forward(
     c = h
     if c0_ptr is not None:
         c = tl.load(c0_ptr + state, mask=own, other=0.0).to(tl.float32)
-    if carry_ptr is not None:
-        if first > 0:
-            h = tl.load(carry_ptr + state, mask=own, other=0.0)
-            c = tl.load(carry_ptr + carried + state, mask=own, other=0.0)
+    if carry_ptr is not None and first > 0:
+        h = tl.load(carry_ptr + state, mask=own, other=0.0)
+        c = tl.load(carry_ptr + carried + state, mask=own, other=0.0)
     if counters_ptr is not None:
         counters_ptr += (direction * tl.num_programs(1) + tl.program_id(1)) * COUNTER_STRIDE
 
@@ -378,8 +396,8 @@ def backward(
                 load_weights_backward(
                     w_ptr, first_unit, index // CHUNKS, index % CHUNKS * CHUNK, H, UNITS, CHUNK,
                     SPLIT
-                ),  # fmt: skip
-            )
+                ),
+            )  # fmt: skip
 
     sequence = (tile * TILE + tl.arange(0, TILE)).to(tl.int64)
     unit = first_unit + tl.arange(0, UNITS)
@@ -396,10 +414,9 @@ def backward(
     dh = d_h_n
     d_direct = tl.zeros((TILE, UNITS), tl.float32)
     dc = d_c_n
-    if carry_ptr is not None:
-        if last < T:
-            d_direct = tl.load(carry_ptr + state, mask=own, other=0.0)
-            dc = tl.load(carry_ptr + carried + state, mask=own, other=0.0)
+    if carry_ptr is not None and last < T:
+        d_direct = tl.load(carry_ptr + state, mask=own, other=0.0)
+        dc = tl.load(carry_ptr + carried + state, mask=own, other=0.0)
     if counters_ptr is not None:
         counters_ptr += (direction * tl.num_programs(1) + tl.program_id(1)) * COUNTER_STRIDE
     g_0, g_1, g_2, g_3 = d_direct, d_direct, d_direct, d_direct
