@@ -8,8 +8,6 @@ Source: the derivatives of `gates.activate`, by hand; `tanh` near 0 from Cephes,
 
 # Device code is not Python: Triton reads these functions' source, and types them itself.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
-# Triton ships no types, and may not be installed where this is checked.
-# mypy: disable-error-code="import-untyped, import-not-found"
 
 import triton
 import triton.language as tl

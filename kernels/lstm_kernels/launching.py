@@ -9,9 +9,6 @@ Weights are loaded from global memory in functions whose names start with `load_
 nothing else is: by that name the loads are found again in the machine code.
 """
 
-# Triton ships no types, and may not be installed where this is checked.
-# mypy: disable-error-code="import-untyped, import-not-found"
-
 import ast
 import re
 from collections.abc import Iterator

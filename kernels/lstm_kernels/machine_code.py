@@ -5,9 +5,6 @@ uses of them. Importing this needs neither torch nor triton; `facts` runs `cuobj
 `nvdisasm`, which Triton's wheel carries.
 """
 
-# Triton ships no types, and may not be installed where this is checked.
-# mypy: disable-error-code="import-untyped, import-not-found"
-
 import re
 import subprocess
 import tempfile

@@ -12,9 +12,8 @@ from torch import Tensor
 import lstm_kernels as lk
 from lstm_kernels import registry
 from lstm_kernels.backends import fused_triton
-from lstm_kernels.backends.fused_triton import parameters, replay, sequence
-from lstm_kernels.machine_code import ARCHITECTURES
-from lstm_kernels.stack import Weights, run
+from lstm_kernels.backends.fused_triton import parameters, sequence
+from lstm_kernels.stack import Weights
 
 # KERNELS.md, section 5: bounds on the relative L2 error of every tensor.
 BOUNDS = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}

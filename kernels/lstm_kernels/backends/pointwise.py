@@ -11,8 +11,6 @@ rows that do not are two kernels. Not run on a GPU yet.
 
 # Device code is not Python: Triton reads these functions' source, and types them itself.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
-# Triton ships no types, and may not be installed where this is checked.
-# mypy: disable-error-code="import-untyped, import-not-found"
 
 from typing import Any
 
@@ -27,7 +25,6 @@ from lstm_kernels.fused_gates import gradients, next_state
 from lstm_kernels.gates import State
 from lstm_kernels.launching import Launch
 from lstm_kernels.limits import float32_limit, triton_limit
-from lstm_kernels.machine_code import Architecture
 from lstm_kernels.problem import CELLS, Problem
 from lstm_kernels.stack import Outputs, Unsupported, Weights
 from lstm_kernels.unroll import run_directions, unroll
@@ -325,7 +322,7 @@ def unsupported(problem: Problem, device: str) -> str | None:
     return triton_limit(problem, device, WHAT)
 
 
-def launches_for(problem: Problem, arch: Architecture) -> list[Launch]:
+def launches_for(problem: Problem, arch: str) -> list[Launch]:
     """What a step launches: for inference, for a forward that saves and for a backward.
 
     Raises:

@@ -1,4 +1,12 @@
-"""Fused Triton kernels: the recurrent weights on chip for the whole sequence, both directions."""
+"""Fused Triton kernels: the recurrent weights on chip for the whole sequence, both directions.
+
+Idea: a layer is one kernel, and W_hh is read once: `own` holds all of it on one SM, `held` spreads
+it over SMs that hand each other the state after every step. Where it does not fit, `streamed` reads
+it at each step, in one kernel a step; docs/triton.md tells more. Source: Diamos et al. 2016,
+"Persistent RNNs: Stashing Recurrent Weights On-Chip". Limits: CUDA of compute capability 8.0 on,
+or Triton's interpreter for checking; float32 arithmetic, so no float64; no projection; no second
+derivatives. Not run on a GPU yet.
+"""
 
 import torch
 from torch import Tensor
@@ -41,7 +49,8 @@ def layer(
     flat = [tensor for direction in weights for tensor in direction]
     tensors = (x, h0, c0, *flat)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        y, h_n, *c_n = FusedLayer.apply(problem, recompute, on_device, *tensors)
+        # torch does not annotate `apply`.
+        y, h_n, *c_n = FusedLayer.apply(problem, recompute, on_device, *tensors)  # type: ignore[no-untyped-call]
         return y, h_n, c_n[0] if c_n else None
     to = new_forward(problem, x, h0, c0, weights, on_device, saves=False, recompute=False)
     run_forward(problem, x, weights, to)
@@ -60,8 +69,10 @@ def unsupported(problem: Problem, device: str) -> str | None:
 
 def kernels_used(problem: Problem) -> list[str]:
     """The regime and launch parameters of both passes of a layer, on the current device."""
-    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else "cpu"
-    facts = architecture_of(torch.device(device))
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", torch.cuda.current_device())
+    facts = architecture_of(device)
     return [
         f"{pass_name}: {choose(problem, pass_name, facts)}" for pass_name in ("forward", "backward")
     ]

@@ -195,7 +195,8 @@ def _held(problem: Problem, pass_name: str, architecture: Architecture) -> Param
                 continue
             candidate = _with_row("held", problem, tile, units, row)
             at_once = candidate.tiles_at_once(problem, architecture.sm_count)
-            if not at_once or _held_bytes(problem, pass_name, candidate) > architecture.shared_per_block:
+            fits = _held_bytes(problem, pass_name, candidate) <= architecture.shared_per_block
+            if not at_once or not fits:
                 continue
             turns = math.ceil(candidate.tiles(problem.batch) / at_once)
             if turns <= MOST_TURNS:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lstm_kernels.backends.fused_triton.launches import RESULTS, WEIGHTS, Backward, Forward
 from lstm_kernels.launching import Launch

@@ -37,7 +37,8 @@ def architecture_of(device: torch.device) -> Architecture:
     """What kernels are planned for: the device's own facts."""
     if device.type != "cuda":
         return INTERPRETED
-    facts = torch.cuda.get_device_properties(device)
+    # torch's types lack shared_memory_per_block_optin.
+    facts: Any = torch.cuda.get_device_properties(device)
     return Architecture(
         name=f"sm_{facts.major}{facts.minor}",
         capability=10 * facts.major + facts.minor,
@@ -163,6 +164,7 @@ class FusedLayer(torch.autograd.Function):
         c0: Tensor | None,
         *flat: Tensor | None,
     ) -> tuple[Tensor, ...]:
+        """y, h_n and, where the cell has one, c_n; keeps what the backward needs."""
         weights = _unflatten(flat)
         to = new_forward(problem, x, h0, c0, weights, lengths, saves=True, recompute=recompute)
         run_forward(problem, x, weights, to)
@@ -173,6 +175,7 @@ class FusedLayer(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_y: Tensor, d_h_n: Tensor, d_c_n: Tensor | None = None) -> Any:
+        """The gradients of what `forward` takes, in its order; None for what has none."""
         lengths, x, h0, c0, y, gates, cells, *flat = ctx.saved_tensors
         problem, weights = ctx.problem, _unflatten(flat)
         if lengths is not None:
@@ -182,9 +185,7 @@ class FusedLayer(torch.autograd.Function):
         preactivated = ctx.recompute and problem.gates > 1
         if preactivated:
             gates = _preactivations(problem, x, h0, weights, y, lengths)
-        to = new_backward(
-            problem, d_y, d_h_n, d_c_n, weights, (gates, cells), y, h0, c0, lengths
-        )
+        to = new_backward(problem, d_y, d_h_n, d_c_n, weights, (gates, cells), y, h0, c0, lengths)
         run_backward(problem, to, preactivated=preactivated)
         d_x, d_flat = _sequence_gradients(problem, x, to, weights, ctx.needs_input_grad)
         return None, None, None, d_x, to.d_h0, to.d_c0, *d_flat
@@ -286,7 +287,7 @@ def _preactivations(
 
 
 def _linear(rows: Tensor, w: Tensor, b: Tensor | None, out: Tensor) -> None:
-    """rows W^T + b, written where it belongs."""
+    """Write rows W^T + b where it belongs."""
     if b is None:
         torch.mm(rows, w.t(), out=out)
     else:
