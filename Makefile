@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 2
+GPU_PYTHON ?= $(BIN)/python
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -27,9 +28,9 @@ perf: .venv/.installed-dev
 	$(BIN)/python tests/perf/clock_agreement.py
 	$(BIN)/python tests/perf/harness_overhead.py
 
-gpu: .venv/.installed
-	$(BIN)/lstm-bench verify quick --device cuda
-	$(BIN)/lstm-bench run quick --device cuda
+# On a GPU image with no network: make gpu GPU_PYTHON=python3
+gpu: $(if $(filter $(BIN)/%,$(GPU_PYTHON)),.venv/.installed-dev)
+	$(GPU_PYTHON) tests/gpu/prove.py
 
 clean:
 	rm -rf .venv

@@ -190,7 +190,9 @@ def assert_same() -> Callable[..., None]:
             # A gradient of one element may be a sum that nearly cancels: 1e-3 of terms near 1,
             # which float32 cannot hold to 1e-5 of itself, torch.nn's own included.
             size = max(float(tensor.detach().double().norm()), 0.1)
-            difference = (got[name].detach().double() - tensor.detach().double()).norm()
+            difference = (
+                got[name].detach().to(tensor.device, torch.float64) - tensor.detach().double()
+            ).norm()
             errors[name] = float(difference) / size
         wrong = {name: error for name, error in errors.items() if not error <= bound}
         assert not wrong, f"relative errors over {bound}: {wrong}"
@@ -199,8 +201,14 @@ def assert_same() -> Callable[..., None]:
 
 
 @pytest.fixture
-def make_layer() -> Callable[..., tuple[lk.Problem, dict[str, Any]]]:
-    """A problem and random arguments for `stack.run`: the level below the modules."""
+def make_layer(
+    request: pytest.FixtureRequest,
+) -> Callable[..., tuple[lk.Problem, dict[str, Any]]]:
+    """A problem and random arguments for `stack.run`: the level below the modules.
+
+    They lie on the CPU, or on the DEVICE that the test's module names.
+    """
+    device = getattr(request.module, "DEVICE", "cpu")
 
     def make(cell: str, **fields: Any) -> tuple[lk.Problem, dict[str, Any]]:
         sizes = {"seq_len": 6, "batch": 4, "input_size": 3, "hidden_size": 5} | fields
@@ -208,7 +216,7 @@ def make_layer() -> Callable[..., tuple[lk.Problem, dict[str, Any]]]:
         dtype = getattr(torch, problem.dtype)
 
         def draw(*shape: int) -> Tensor:
-            return (torch.randn(shape, dtype=dtype) * 0.5).requires_grad_()
+            return (torch.randn(shape, dtype=dtype) * 0.5).to(device).requires_grad_()
 
         weights = []
         for index in range(problem.num_layers):
@@ -228,8 +236,8 @@ def make_layer() -> Callable[..., tuple[lk.Problem, dict[str, Any]]]:
 
 
 def _weighed(*outputs: Tensor) -> Tensor:
-    total = torch.zeros((), dtype=outputs[0].dtype)
+    total = outputs[0].new_zeros(())
     for output in outputs:
-        weight = torch.linspace(-1, 1.5, output.numel(), dtype=output.dtype)
+        weight = torch.linspace(-1, 1.5, output.numel(), dtype=output.dtype, device=output.device)
         total = total + (output * weight.view_as(output)).sum()
     return total

@@ -1,4 +1,4 @@
-"""The Triton backend under its interpreter: every regime, size, dtype and length, gradients too."""
+"""The Triton backend on a GPU, else interpreted: regimes, sizes, dtypes, lengths, gradients."""
 
 import random
 from collections.abc import Iterator
@@ -17,6 +17,11 @@ from lstm_kernels.stack import Weights
 
 # KERNELS.md, section 5: bounds on the relative L2 error of every tensor.
 BOUNDS = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+FACTS = sequence.architecture_of(DEVICE)
+if DEVICE.type == "cuda":
+    # A way to make float32 products, which a CPU has not.
+    BOUNDS["tf32"] = 2e-3
 REGIMES = ("own", "held", "streamed")
 
 OPTIONS = {
@@ -37,7 +42,7 @@ MOST_PROGRAM_STEPS = 120
 def _poisoned() -> Iterator[None]:
     """Fill memory that nobody wrote with NaN."""
     torch.use_deterministic_algorithms(True, warn_only=True)
-    assert torch.ones(3).new_empty(3).isnan().all()
+    assert torch.ones(3, device=DEVICE).new_empty(3).isnan().all()
     yield
     torch.use_deterministic_algorithms(False)
 
@@ -57,16 +62,16 @@ def chosen(case: tuple[Any, ...], pass_name: str = "forward") -> parameters.Para
     """What the case's regime would launch, or None where the regime does not claim the size."""
     fields = dict(zip(OPTIONS, case, strict=True))
     regime = getattr(parameters, f"_{fields['regime']}")
-    facts = sequence.INTERPRETED
-    return regime(
-        problem_of(fields), pass_name, *(() if fields["regime"] == "streamed" else (facts,))
-    )
+    facts = () if fields["regime"] == "streamed" else (FACTS,)
+    return regime(problem_of(fields), pass_name, *facts)
 
 
 def problem_of(fields: dict[str, Any]) -> lk.Problem:
     fields = dict(fields)
     fields.pop("regime")
     ragged = fields.pop("ragged")
+    if fields["dtype"] == "tf32":
+        fields |= {"dtype": "float32", "precision": "tf32"}
     lengths = f"uniform:0:{fields['seq_len']}" if ragged else "full"
     return lk.Problem(input_size=5, lengths=lengths, **fields)
 
@@ -119,14 +124,14 @@ def name_of(case: tuple[Any, ...]) -> str:
     return "-".join(parts + ["bidirectional"] * bidirectional + ["ragged"] * ragged)
 
 
-def draw(problem: lk.Problem, *, dtype: torch.dtype) -> dict[str, Any]:
+def draw(problem: lk.Problem, *, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
     """Arguments of `layer`, the problem's own numbers whatever the dtype; gates not saturated."""
     generator = torch.Generator().manual_seed(0)
     own = getattr(torch, problem.dtype)
 
     def numbers(*shape: int, scale: float = 1.0) -> Tensor:
         drawn = torch.randn(shape, generator=generator) * scale
-        return drawn.to(own).to(dtype).requires_grad_()
+        return drawn.to(own).to(device, dtype).requires_grad_()
 
     T, B, H = problem.seq_len, problem.batch, problem.hidden_size
     rows, scale = problem.gates * H, 0.6 * H**-0.5
@@ -152,17 +157,23 @@ def lengths_of(problem: lk.Problem) -> Tensor | None:
 
 
 def results(
-    backend: Any, problem: lk.Problem, *, dtype: torch.dtype, **options: Any
+    backend: Any,
+    problem: lk.Problem,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    **options: Any,
 ) -> dict[str, Tensor]:
-    """Outputs, last states and every gradient, by name."""
-    arguments = draw(problem, dtype=dtype)
+    """Outputs, last states and every gradient, by name, on the CPU."""
+    arguments = draw(problem, dtype=dtype, device=device)
     lengths = lengths_of(problem)
     outputs = backend.layer(**arguments, problem=problem, lengths=lengths, **options)
     found = dict(zip(("y", "h_n", "c_n"), outputs, strict=True))
     found = {name: tensor for name, tensor in found.items() if tensor is not None}
     generator = torch.Generator().manual_seed(1)
     loss = sum(
-        (out.double() * torch.randn(out.shape, generator=generator)).sum() for out in found.values()
+        (out.cpu().double() * torch.randn(out.shape, generator=generator)).sum()
+        for out in found.values()
     )
     loss.backward()
     leaves = {name: arguments[name] for name in ("x", "h0", "c0")}
@@ -172,13 +183,14 @@ def results(
         if leaf is not None:
             # Where no sequence has a step, no weight takes part.
             found[f"d_{name}"] = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-    return {name: tensor.detach() for name, tensor in found.items()}
+    return {name: tensor.detach().cpu() for name, tensor in found.items()}
 
 
 def errors(problem: lk.Problem, **options: Any) -> dict[str, float]:
     """Relative L2 errors against float64, by tensor."""
-    got = results(fused_triton, problem, dtype=getattr(torch, problem.dtype), **options)
-    want = results(registry.load("reference"), problem, dtype=torch.float64)
+    dtype, cpu = getattr(torch, problem.dtype), torch.device("cpu")
+    got = results(fused_triton, problem, dtype=dtype, device=DEVICE, **options)
+    want = results(registry.load("reference"), problem, dtype=torch.float64, device=cpu)
     assert got.keys() == want.keys()
     found = {}
     for name, tensor in want.items():
@@ -190,7 +202,7 @@ def errors(problem: lk.Problem, **options: Any) -> dict[str, float]:
 
 
 def assert_right(problem: lk.Problem, **options: Any) -> None:
-    bound = BOUNDS[problem.dtype]
+    bound = BOUNDS["tf32" if problem.precision == "tf32" else problem.dtype]
     wrong = {name: e for name, e in errors(problem, **options).items() if not e <= bound}
     assert not wrong, f"relative errors over {bound}: {wrong}"
 
@@ -201,7 +213,5 @@ def test_equals_float64(case: tuple[Any, ...], use_regime: Any) -> None:
     problem = problem_of(fields)
     use_regime(fields["regime"])
     for pass_name in ("forward", "backward"):
-        assert (
-            parameters.choose(problem, pass_name, sequence.INTERPRETED).regime == fields["regime"]
-        )
+        assert parameters.choose(problem, pass_name, FACTS).regime == fields["regime"]
     assert_right(problem)

@@ -1,0 +1,221 @@
+"""What no interpreter can show: repeats, hangs, graphs, streams, and torch.nn's modules on CUDA."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import lstm_kernels as lk
+from lstm_kernels import registry
+
+pytest.importorskip("triton", reason="the Triton backend needs triton")
+small_layers = pytest.importorskip("small_layers")
+
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="torch finds no CUDA device here"
+)
+
+DEVICE = torch.device("cuda")
+BROKEN_FLAG = Path(__file__).parents[1] / "gpu" / "broken_flag.py"
+REPEATS = 100
+
+# Several programs, batch tiles and chunks of the state; `own` needs all weights in one SM.
+SIZES = {"own": 100, "held": 300, "streamed": 300}
+PROBLEM = lk.Problem(
+    "lstm",
+    seq_len=40,
+    batch=35,
+    input_size=24,
+    hidden_size=300,
+    bidirectional=True,
+    dtype="float16",
+    lengths="uniform:0:40",
+)
+ON_CUDA = [
+    backend.name
+    for backend in registry.registered().values()
+    if "cuda" in backend.devices and backend.name != "reference"
+]
+
+
+@pytest.fixture(params=small_layers.REGIMES)
+def regime(request: pytest.FixtureRequest) -> Iterator[str]:
+    with small_layers.only(request.param):
+        yield request.param
+
+
+def layer_in(regime: str, **fields: Any) -> Any:
+    """A layer that runs in that regime both ways."""
+    problem = replace(PROBLEM, **{"hidden_size": SIZES[regime]} | fields)
+    assert small_layers.regimes_of(problem, DEVICE) == [regime] * 2
+    return small_layers.Layer.draw(problem, DEVICE)
+
+
+def alone(layer: Any) -> dict[str, Tensor]:
+    """Its results with the device to itself."""
+    torch.cuda.synchronize()
+    found = {name: tensor.clone() for name, tensor in layer.run(triton_backend()).items()}
+    torch.cuda.synchronize()
+    return found
+
+
+def triton_backend() -> Any:
+    return registry.load("triton")
+
+
+def differing(got: dict[str, Tensor], want: dict[str, Tensor]) -> set[str]:
+    assert got.keys() == want.keys()
+    return {name for name, tensor in want.items() if not torch.equal(got[name], tensor)}
+
+
+class Load:
+    """Work for the SMs on streams of its own: products that fill the device, waits that hold on."""
+
+    def __init__(self) -> None:
+        self.streams = [torch.cuda.Stream() for _ in range(4)]
+        self.operand = torch.randn(2048, 2048, device=DEVICE, dtype=torch.float16)
+
+    def queue(self, *, products: int, wait_cycles: int = 0) -> None:
+        for stream in self.streams:
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(products):
+                    torch.mm(self.operand, self.operand)
+                if wait_cycles:
+                    torch.cuda._sleep(wait_cycles)
+
+
+@contextmanager
+def on_stream(stream: torch.cuda.Stream) -> Iterator[None]:
+    """Work on it, after what is queued on the current one and before what comes next there."""
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        yield
+    torch.cuda.current_stream().wait_stream(stream)
+
+
+@pytest.mark.parametrize("cell", lk.CELLS)
+def test_repeats_are_bit_identical_on_a_busy_device(regime: str, cell: str) -> None:
+    layer = layer_in(regime, cell=cell)
+    want = alone(layer)
+    assert all(tensor.isfinite().all() for tensor in want.values())
+    load = Load()
+    wrong: dict[str, int] = {}
+    for _ in range(REPEATS):
+        load.queue(products=2)
+        for name in differing(layer.run(triton_backend()), want):
+            wrong[name] = wrong.get(name, 0) + 1
+    assert not wrong, f"of {REPEATS} repeats, so many differed: {wrong}"
+
+
+@pytest.mark.parametrize("precision", ["ieee", "tf32"])
+def test_repeats_in_float32_are_bit_identical(precision: str) -> None:
+    with small_layers.only("held"):
+        layer = layer_in("held", dtype="float32", precision=precision)
+        want = alone(layer)
+        for _ in range(REPEATS):
+            assert not differing(layer.run(triton_backend()), want)
+
+
+@pytest.mark.parametrize("poll_limit", ["4096", "as it is"])
+def test_a_broken_flag_is_an_error_and_no_hang(poll_limit: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(BROKEN_FLAG), *([] if poll_limit == "as it is" else [poll_limit])],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert "ended in an error after" in done.stdout
+
+
+def test_a_captured_layer_is_the_same(regime: str) -> None:
+    layer = layer_in(regime)
+    want = alone(layer)
+    side = torch.cuda.Stream()
+    with on_stream(side):
+        layer.run(triton_backend())
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        got = layer.run(triton_backend())
+    for _ in range(3):
+        for tensor in got.values():
+            tensor.fill_(torch.nan)
+        graph.replay()
+        assert not differing(got, want)
+
+
+def test_a_second_stream_gives_the_same(regime: str) -> None:
+    layer = layer_in(regime)
+    want = alone(layer)
+    with on_stream(torch.cuda.Stream()):
+        got = layer.run(triton_backend())
+    assert not differing(got, want)
+
+
+def test_a_layer_waits_for_held_sms_and_is_the_same(regime: str) -> None:
+    layer = layer_in(regime)
+    want = alone(layer)
+    load = Load()
+    for _ in range(3):
+        load.queue(products=20, wait_cycles=100_000_000)
+        with on_stream(torch.cuda.Stream()):
+            got = layer.run(triton_backend())
+        load.queue(products=20)
+        assert not differing(got, want)
+
+
+def test_layers_on_two_streams_at_once_are_the_same(regime: str) -> None:
+    """Either may need more than half of the SMs: neither may wait for programs that never start."""
+    layers = [layer_in(regime), layer_in(regime, cell="gru", lengths="full")]
+    wanted = [alone(layer) for layer in layers]
+    streams = [torch.cuda.Stream() for _ in layers]
+    found: list[list[dict[str, Tensor]]] = []
+    for _ in range(20):
+        found.append([])
+        for layer, stream in zip(layers, streams, strict=True):
+            with torch.cuda.stream(stream):
+                found[-1].append(layer.run(triton_backend()))
+    torch.cuda.synchronize()
+    for pair in found:
+        assert [differing(*each) for each in zip(pair, wanted, strict=True)] == [set()] * 2
+
+
+@pytest.mark.parametrize("ragged", [False, True], ids=["full", "ragged"])
+@pytest.mark.parametrize("name", ON_CUDA)
+def test_equals_torch_nn(
+    name: str,
+    cell: str,
+    ragged: bool,
+    make_pair: Any,
+    run_module: Any,
+    assert_same: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two layers, both directions, against torch.nn on the CPU in float64."""
+    T, B, inputs, H = 7, 5, 6, 40
+    problem = lk.Problem(cell, T, B, inputs, H, num_layers=2, bidirectional=True)
+    for package in registry.get(name).requires:
+        pytest.importorskip(package, reason=f"{name} needs {package}")
+    reason = registry.load(name).unsupported(problem, "cuda")
+    if reason is not None:
+        pytest.skip(f"{name}: {reason}")
+    # cuDNN's default for float32 is TF32.
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    theirs, ours = make_pair(cell, name, inputs, H, num_layers=2, bidirectional=True)
+    x = torch.randn(T, B, inputs)
+    states = tuple(torch.randn(4, B, H) for _ in range(1 + (cell == "lstm")))
+    lengths = torch.tensor([3, 7, 1, 7, 2]) if ragged else None
+    want = run_module(theirs.double(), x.double(), tuple(s.double() for s in states), lengths)
+    ours = ours.to(DEVICE)
+    got = run_module(ours, x.to(DEVICE), tuple(s.to(DEVICE) for s in states), lengths)
+    assert ours.chosen_backend == name
+    assert_same(got, want)
