@@ -9,6 +9,7 @@ where there is no CUDA device or no compute-sanitizer.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -56,22 +57,23 @@ def says(title: str, command: list[str], name: str, expected: int) -> bool:
     environment = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     environment.pop("TRITON_INTERPRET", None)
     started = time.monotonic()
+    process = subprocess.Popen(
+        [*command, sys.executable, str(DRIVER), name],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(
-            [*command, sys.executable, str(DRIVER), name],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment,
-            timeout=SECONDS,
-            check=False,
-        )
-        status, output = str(done.returncode), done.stdout
-        right = done.returncode == expected
-    except subprocess.TimeoutExpired as late:
-        status, right = f"none after {SECONDS:.0f} s", False
-        # Bytes, whatever was asked for.
-        output = bytes(late.stdout or b"").decode(errors="replace")
+        output, _ = process.communicate(timeout=SECONDS)
+        status = str(process.returncode)
+    except subprocess.TimeoutExpired:
+        # The tool and the process under it, which would go on to hold the GPU.
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        status = f"none after {SECONDS:.0f} s"
+    right = status == str(expected)
     seconds = time.monotonic() - started
     verdict = "ok" if right else f"FAILED: exit status {status}, expected {expected}"
     print(f"{title}: {verdict} ({seconds:.0f} s)", flush=True)
