@@ -62,12 +62,17 @@ def replay(key: tuple[Any, ...], launches: Launches, tensors: Tensors) -> None:
         key: everything the launches depend on beside shapes and weights.
         launches: makes them for given tensors; T kernels, the same ones at every call.
     """
-    if not tensors.y.is_cuda or torch.cuda.is_current_stream_capturing():
+    if not _has_graphs(tensors.y.device) or torch.cuda.is_current_stream_capturing():
         for launch in launches(tensors):
             launch.run()
         return
     with torch.cuda.device(tensors.y.device):
         _graph_for(key, launches, tensors).run(tensors)
+
+
+def _has_graphs(device: torch.device) -> bool:
+    """Whether launches there can be captured; a test says so of a CPU."""
+    return device.type == "cuda"
 
 
 def _graph_for(key: tuple[Any, ...], launches: Launches, tensors: Tensors) -> StepGraph:
