@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_layers import only
 from torch import Tensor
 
 import lstm_kernels as lk
@@ -45,17 +46,6 @@ def _poisoned() -> Iterator[None]:
     assert torch.ones(3, device=DEVICE).new_empty(3).isnan().all()
     yield
     torch.use_deterministic_algorithms(False)
-
-
-@pytest.fixture
-def use_regime(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Have layers run in one regime, whatever their size."""
-
-    def use(regime: str) -> None:
-        for other in REGIMES[: REGIMES.index(regime)]:
-            monkeypatch.setattr(parameters, f"_{other}", lambda *_: None)
-
-    return use
 
 
 def chosen(case: tuple[Any, ...], pass_name: str = "forward") -> parameters.Parameters | None:
@@ -208,10 +198,107 @@ def assert_right(problem: lk.Problem, **options: Any) -> None:
 
 
 @pytest.mark.parametrize("case", covering_cases(), ids=name_of)
-def test_equals_float64(case: tuple[Any, ...], use_regime: Any) -> None:
+def test_equals_float64(case: tuple[Any, ...]) -> None:
     fields = dict(zip(OPTIONS, case, strict=True))
     problem = problem_of(fields)
-    use_regime(fields["regime"])
-    for pass_name in ("forward", "backward"):
-        assert parameters.choose(problem, pass_name, FACTS).regime == fields["regime"]
-    assert_right(problem)
+    with only(fields["regime"]):
+        for pass_name in ("forward", "backward"):
+            assert parameters.choose(problem, pass_name, FACTS).regime == fields["regime"]
+        assert_right(problem)
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
+@pytest.mark.parametrize("lengths", ["full", "uniform:0:4"])
+def test_recompute(cell: str, regime: str, lengths: str) -> None:
+    problem = lk.Problem(cell, 4, 3, 5, 16, bidirectional=True, lengths=lengths)
+    with only(regime):
+        assert_right(problem, recompute=True)
+
+
+@pytest.mark.parametrize(("cell", "gates"), [("lstm", 4), ("gru", 4), ("rnn_relu", 0)])
+def test_recompute_saves_no_gates(cell: str, gates: int) -> None:
+    problem = lk.Problem(cell, 4, 3, 5, 16)
+
+    def saved_elements(**options: bool) -> int:
+        shapes: dict[int, int] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            shapes[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        arguments = draw(problem, dtype=torch.float32, device=DEVICE)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            kept = fused_triton.layer(**arguments, problem=problem, **options)
+        assert kept[0].requires_grad
+        return sum(shapes.values())
+
+    less = saved_elements() - saved_elements(recompute=True)
+    assert less == gates * problem.seq_len * problem.batch * problem.hidden_size
+
+
+def test_a_repeat_is_bit_identical() -> None:
+    problem = lk.Problem("lstm", 3, 17, 5, 30, bidirectional=True, lengths="uniform:0:3")
+    with only("held"):
+        first, second = (
+            results(fused_triton, problem, dtype=torch.float32, device=DEVICE) for _ in range(2)
+        )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_past_a_sequences_end_nothing_is_read_and_y_is_zero() -> None:
+    problem = lk.Problem("lstm", 5, 3, 4, 16, bidirectional=True)
+    arguments = draw(problem, dtype=torch.float32, device=DEVICE)
+    lengths = torch.tensor([5, 0, 2], device=DEVICE)
+    past = torch.arange(5, device=DEVICE).unsqueeze(1) >= lengths
+    with torch.no_grad():
+        arguments["x"][past] = torch.nan
+    y, h_n, c_n = fused_triton.layer(**arguments, problem=problem, lengths=lengths)
+    assert not y[past].any()
+    assert torch.equal(h_n[:, 1], arguments["h0"][:, 1])
+    (y.sum() + h_n.sum() + c_n.sum()).backward()
+    leaves = [arguments["x"], arguments["h0"], *(w for ws in arguments["weights"] for w in ws)]
+    assert all(leaf.grad.isfinite().all() for leaf in leaves if leaf is not None)
+    assert not arguments["x"].grad[past].any()
+
+
+def test_strided_weights_and_frozen_ones() -> None:
+    problem = lk.Problem("gru", 3, 2, 4, 16)
+    arguments = draw(problem, dtype=torch.float32, device=DEVICE)
+    (weights,) = arguments["weights"]
+    plain = fused_triton.layer(**arguments, problem=problem)[0]
+
+    def strided(tensor: Tensor) -> Tensor:
+        wide = torch.stack([tensor.detach(), torch.full_like(tensor, torch.nan)], dim=-1)
+        return wide[..., 0]
+
+    arguments["weights"] = (Weights._make(None if w is None else strided(w) for w in weights),)
+    y, _, _ = fused_triton.layer(**arguments, problem=problem)
+    assert torch.equal(y, plain)
+    y.sum().backward()
+    assert arguments["x"].grad.isfinite().all()
+    assert weights.w_hh.grad is None
+
+
+def test_what_it_refuses() -> None:
+    def reason(**fields: Any) -> str | None:
+        return fused_triton.unsupported(lk.Problem("lstm", 2, 2, 4, 8, **fields), str(DEVICE))
+
+    assert reason() is None
+    assert "float64" in str(reason(dtype="float64"))
+    assert "P=3" in str(reason(proj_size=3))
+
+
+def test_modules_take_recompute_where_the_backend_has_it() -> None:
+    torch.manual_seed(0)
+    plain = lk.LSTM(4, 8, backend="triton", device=DEVICE)
+    thrifty = lk.LSTM(4, 8, backend="triton", recompute=True, device=DEVICE)
+    thrifty.load_state_dict(plain.state_dict())
+    x = torch.randn(3, 2, 4, device=DEVICE)
+    for module in (plain, thrifty):
+        module(x)[0].square().sum().backward()
+    assert "recompute=True" in repr(thrifty)
+    for one, other in zip(plain.parameters(), thrifty.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+    with pytest.raises(ValueError, match="backend 'naive' has no recompute; it is in: triton"):
+        lk.LSTM(4, 8, backend="naive", recompute=True)

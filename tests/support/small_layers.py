@@ -22,6 +22,8 @@ def only(regime: str) -> Iterator[None]:
     with ExitStack() as patches:
         for other in REGIMES[: REGIMES.index(regime)]:
             patches.enter_context(patch.object(parameters, f"_{other}", lambda *_: None))
+        patches.callback(parameters.choose.cache_clear)
+        parameters.choose.cache_clear()
         yield
 
 

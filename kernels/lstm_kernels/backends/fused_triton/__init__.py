@@ -16,6 +16,7 @@ from lstm_kernels.backends.fused_triton.parameters import choose
 from lstm_kernels.backends.fused_triton.sequence import (
     FusedLayer,
     architecture_of,
+    as_given,
     new_backward,
     new_forward,
     run_forward,
@@ -45,16 +46,17 @@ def layer(
         recompute: keep no gates for the backward, [D, T, B, 4*H], but make them again from y.
     """
     x, h0, c0 = x.contiguous(), h0.contiguous(), None if c0 is None else c0.contiguous()
-    on_device = None if lengths is None else lengths.to(x.device)
+    on_device = None if lengths is None else lengths.to(x.device).contiguous()
     flat = [tensor for direction in weights for tensor in direction]
     tensors = (x, h0, c0, *flat)
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        # torch does not annotate `apply`.
-        y, h_n, *c_n = FusedLayer.apply(problem, recompute, on_device, *tensors)  # type: ignore[no-untyped-call]
-        return y, h_n, c_n[0] if c_n else None
-    to = new_forward(problem, x, h0, c0, weights, on_device, saves=False, recompute=False)
-    run_forward(problem, x, weights, to)
-    return to.y, to.h_n, to.c_n
+    with as_given(x.device):
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+            # torch does not annotate `apply`.
+            y, h_n, *c_n = FusedLayer.apply(problem, recompute, on_device, *tensors)  # type: ignore[no-untyped-call]
+            return y, h_n, c_n[0] if c_n else None
+        to = new_forward(problem, x, h0, c0, weights, on_device, saves=False, recompute=False)
+        run_forward(problem, x, weights, to)
+        return to.y, to.h_n, to.c_n
 
 
 def unsupported(problem: Problem, device: str) -> str | None:

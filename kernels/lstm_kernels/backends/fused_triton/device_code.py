@@ -55,6 +55,10 @@ def _lengths(lengths_ptr, sequence, T, B):
     return length
 
 
+# W_hh of a cell of four gates is addressed in 32 bits up to here.
+MOST_WEIGHTS_IN_32_BITS = tl.constexpr(1 << 29)
+
+
 @triton.jit
 def _chunk_k(CHUNK: tl.constexpr, SPLIT: tl.constexpr):
     """The k of a chunk from 0: [CHUNK], or [SPLIT, CHUNK/SPLIT] where SPLIT warps share it."""
@@ -80,6 +84,8 @@ def load_weights_forward(
     mask = used[:, None]
     if H % CHUNK:
         mask = mask & (first_k + k < H)
+    if H * H >= MOST_WEIGHTS_IN_32_BITS:
+        row = row.to(tl.int64)
     chunk_ptr = w_ptr + (row[:, None] * H + k)
     chunk_ptr += first_k
     # Rows are read along k, as they lie in memory, and turned on chip.
@@ -98,8 +104,11 @@ def load_weights_backward(
     used = unit < H
     if H % CHUNK:
         used = used & (first_k + k < H)
+    first_row = gate * H + first_k
+    if H * H >= MOST_WEIGHTS_IN_32_BITS:
+        first_row = tl.cast(first_row, tl.int64)
     chunk_ptr = w_ptr + (k * H + unit)
-    chunk_ptr += (gate * H + first_k) * H
+    chunk_ptr += first_row * H
     return tl.load(chunk_ptr, mask=used, other=0.0)
 
 
@@ -297,8 +306,8 @@ def forward(
             x_3 = tl.load(x_ptr + 3 * H, mask=here, other=0.0).to(tl.float32)
 
         if PRODUCT == "own":
-            h_operand = h.to(y_ptr.dtype.element_ty)
-            total = _dot(h_operand, weights[0], None, PRECISION)
+            operand = h.to(y_ptr.dtype.element_ty)
+            total = _dot(operand, weights[0], None, PRECISION)
         else:
             if counters_ptr is not None:
                 wait(counters_ptr, (step - first) * groups, poll_limit)
@@ -464,15 +473,20 @@ def backward(
             _, _, s_0, s_1, s_2, s_3 = states
 
         if PRODUCT == "own":
-            dtype = d_gates_ptr.dtype.element_ty
-            total = _dot(g_0.to(dtype), weights[0], None, PRECISION)
-            if GATES > 1:
-                total = _dot(g_1.to(dtype), weights[1], total, PRECISION)
-            if CELL == "gru":
-                total = _dot(g_3.to(dtype), weights[2], total, PRECISION)
             if CELL == "lstm":
-                total = _dot(g_2.to(dtype), weights[2], total, PRECISION)
-                total = _dot(g_3.to(dtype), weights[3], total, PRECISION)
+                operands = (g_0, g_1, g_2, g_3)
+            elif CELL == "gru":
+                operands = (g_0, g_1, g_3)
+            else:
+                operands = (g_0,)
+            total = _no_sum(TILE, UNITS, SPLIT)
+            for gate in tl.static_range(0, GATES):
+                operand = operands[gate].to(d_gates_ptr.dtype.element_ty)
+                if SPLIT > 1:
+                    operand = tl.reshape(operand, (TILE, SPLIT, UNITS // SPLIT))
+                    operand = tl.permute(operand, (1, 0, 2))
+                total = _dot(operand, weights[gate], total, PRECISION)
+            total = _summed(total, SPLIT)
         else:
             if counters_ptr is not None:
                 wait(counters_ptr, done * groups, poll_limit)

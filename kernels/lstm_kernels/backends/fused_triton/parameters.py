@@ -11,6 +11,7 @@ shared-memory instructions a step were taken.
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from lstm_kernels.machine_code import Architecture
 from lstm_kernels.problem import Problem
@@ -26,6 +27,9 @@ MOST_UNITS_WITHOUT_MATRIX_UNITS = 32
 
 # How much longer than H the chunks of k together may be; their lengths are powers of two.
 MOST_PADDING = 1.25
+
+# A CUDA grid's limit along its second dimension.
+MOST_TILES = 65535
 
 # A batch of more tiles than fit runs in turns. Beyond so many, a step's product is large enough
 # that a kernel a step costs less; a guess, not measured.
@@ -59,7 +63,7 @@ class Parameters:
     def tiles_at_once(self, problem: Problem, sm_count: int) -> int:
         """Batch tiles whose programs are all resident, one a SM; all where nobody waits."""
         if self.regime != "held":
-            return self.tiles(problem.batch)
+            return min(self.tiles(problem.batch), MOST_TILES)
         return sm_count // (self.groups(problem) * problem.directions)
 
 
@@ -73,63 +77,37 @@ class Row:
     warps: int
 
 
-# Weights held over SMs: by pass, tile and how products are made, then by the columns of a program's
-# product: all gates of its units forward, its units backward. A backward gathers all gates of all
-# units into every program, and so has more units a program.
+# Weights held over SMs: by pass and tile, then by the columns of a program's product: all gates of
+# its units forward, its units backward. A backward gathers all gates of all units into every
+# program, and so has more units a program.
 HELD = {
-    ("forward", 16, "16-bit"): {
-        16: Row(chunk_bytes=512, split=4, ahead=2, warps=4),
+    ("forward", 16): {
+        16: Row(chunk_bytes=512, split=4, ahead=4, warps=4),
         32: Row(chunk_bytes=512, split=4, ahead=4, warps=4),
-        64: Row(chunk_bytes=512, split=8, ahead=3, warps=8),
+        64: Row(chunk_bytes=512, split=8, ahead=4, warps=8),
     },
-    ("forward", 16, "tf32"): {
-        16: Row(chunk_bytes=512, split=4, ahead=2, warps=4),
-        32: Row(chunk_bytes=512, split=4, ahead=4, warps=4),
-        64: Row(chunk_bytes=512, split=8, ahead=3, warps=8),
-    },
-    ("forward", 16, "ieee"): {
-        32: Row(chunk_bytes=256, split=4, ahead=2, warps=8),
+    ("forward", 32): {
+        32: Row(chunk_bytes=256, split=4, ahead=1, warps=8),
         64: Row(chunk_bytes=256, split=4, ahead=2, warps=8),
     },
-    ("forward", 32, "16-bit"): {
-        16: Row(chunk_bytes=256, split=1, ahead=1, warps=4),
-        32: Row(chunk_bytes=256, split=1, ahead=2, warps=4),
-        64: Row(chunk_bytes=256, split=1, ahead=2, warps=4),
-    },
-    ("forward", 32, "tf32"): {
-        16: Row(chunk_bytes=256, split=1, ahead=1, warps=4),
-        32: Row(chunk_bytes=256, split=1, ahead=2, warps=4),
-        64: Row(chunk_bytes=256, split=1, ahead=2, warps=4),
-    },
-    ("forward", 32, "ieee"): {
-        32: Row(chunk_bytes=128, split=4, ahead=2, warps=8),
-        64: Row(chunk_bytes=128, split=4, ahead=2, warps=8),
-    },
-    ("backward", 16, "16-bit"): {16: Row(chunk_bytes=512, split=8, ahead=4, warps=8)},
-    ("backward", 16, "tf32"): {16: Row(chunk_bytes=512, split=8, ahead=4, warps=8)},
-    ("backward", 16, "ieee"): {16: Row(chunk_bytes=512, split=8, ahead=4, warps=8)},
-    ("backward", 32, "16-bit"): {16: Row(chunk_bytes=128, split=1, ahead=2, warps=4)},
-    ("backward", 32, "tf32"): {16: Row(chunk_bytes=256, split=1, ahead=2, warps=8)},
-    ("backward", 32, "ieee"): {16: Row(chunk_bytes=128, split=4, ahead=2, warps=8)},
+    ("backward", 16): {16: Row(chunk_bytes=512, split=8, ahead=4, warps=8)},
+    ("backward", 32): {16: Row(chunk_bytes=256, split=4, ahead=2, warps=8)},
 }
 
 # Fewer units a program would have more programs gather the state than the work is worth.
 LEAST_UNITS = 8
 
-# A kernel a step, likewise; `ahead` is the pipeline's depth.
+# A kernel a step: by pass, tile and whether float32 products are exact; `ahead` is the pipeline's
+# depth.
 STREAMED = {
-    ("forward", 16, "16-bit"): Row(chunk_bytes=256, split=1, ahead=3, warps=4),
-    ("forward", 16, "tf32"): Row(chunk_bytes=256, split=1, ahead=3, warps=4),
-    ("forward", 16, "ieee"): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
-    ("forward", 32, "16-bit"): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
-    ("forward", 32, "tf32"): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
-    ("forward", 32, "ieee"): Row(chunk_bytes=128, split=1, ahead=3, warps=8),
-    ("backward", 16, "16-bit"): Row(chunk_bytes=256, split=1, ahead=3, warps=4),
-    ("backward", 16, "tf32"): Row(chunk_bytes=256, split=1, ahead=3, warps=4),
-    ("backward", 16, "ieee"): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
-    ("backward", 32, "16-bit"): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
-    ("backward", 32, "tf32"): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
-    ("backward", 32, "ieee"): Row(chunk_bytes=128, split=1, ahead=3, warps=8),
+    ("forward", 16, False): Row(chunk_bytes=512, split=4, ahead=3, warps=4),
+    ("forward", 16, True): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
+    ("forward", 32, False): Row(chunk_bytes=256, split=4, ahead=3, warps=8),
+    ("forward", 32, True): Row(chunk_bytes=128, split=1, ahead=3, warps=8),
+    ("backward", 16, False): Row(chunk_bytes=512, split=4, ahead=3, warps=4),
+    ("backward", 16, True): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
+    ("backward", 32, False): Row(chunk_bytes=256, split=4, ahead=3, warps=8),
+    ("backward", 32, True): Row(chunk_bytes=128, split=1, ahead=3, warps=8),
 }
 STREAMED_UNITS = {
     ("forward", 16): 16,
@@ -144,11 +122,12 @@ def slots_of(cell: str) -> int:
     return 4 if cell in ("lstm", "gru") else 1
 
 
-def products_of(problem: Problem) -> str:
-    """How products are made: by matrix units from 16 bits or TF32, or exactly in float32."""
-    return "16-bit" if problem.element_bytes == 2 else problem.precision
+def multiplies_exactly(problem: Problem) -> bool:
+    """Whether products are float32's own, which matrix units do not make."""
+    return problem.dtype == "float32" and problem.precision == "ieee"
 
 
+@lru_cache(maxsize=1024)
 def choose(problem: Problem, pass_name: str, architecture: Architecture) -> Parameters:
     """The regime and parameters of one layer's kernel.
 
@@ -164,8 +143,8 @@ def choose(problem: Problem, pass_name: str, architecture: Architecture) -> Para
 
 def _own(problem: Problem, pass_name: str, architecture: Architecture) -> Parameters | None:
     """All weights on one SM, where they fit; the smallest tile that leaves no SM two programs."""
-    units = _power_of_two(problem.hidden_size, SMALLEST_CHUNK)
-    if products_of(problem) == "ieee" and units > MOST_UNITS_WITHOUT_MATRIX_UNITS:
+    units = _power_of_two(problem.hidden_size, least=2 * SMALLEST_CHUNK)
+    if multiplies_exactly(problem) and units > MOST_UNITS_WITHOUT_MATRIX_UNITS:
         return None
     weights = slots_of(problem.cell) * units * units * problem.element_bytes
     # Pre-activations change layout through shared memory, two gates at a time.
@@ -173,7 +152,10 @@ def _own(problem: Problem, pass_name: str, architecture: Architecture) -> Parame
         staged = 2 * tile * units * 4
         if weights + staged > architecture.shared_per_block:
             return None
-        found = Parameters("own", tile, units, units, 1, 0, _own_warps(problem, units))
+        warps = _own_warps(problem, units)
+        # A backward's product is summed over warps, so that what follows lies apart in them.
+        split = min(warps, units // SMALLEST_CHUNK) if pass_name == "backward" else 1
+        found = Parameters("own", tile, units, units, split, 0, warps)
         if found.tiles(problem.batch) * problem.directions <= architecture.sm_count:
             break
     return found
@@ -181,15 +163,14 @@ def _own(problem: Problem, pass_name: str, architecture: Architecture) -> Parame
 
 def _own_warps(problem: Problem, units: int) -> int:
     """Enough that a program's sums stay in registers; exact float32 products hold operands too."""
-    exact = 2 if products_of(problem) == "ieee" else 1
-    return min(8, exact * max(2, units // 16))
+    return 8 if multiplies_exactly(problem) else min(8, max(4, units // SMALLEST_CHUNK))
 
 
 def _held(problem: Problem, pass_name: str, architecture: Architecture) -> Parameters | None:
     """Weights over SMs: the fewest turns, then the fewest units a program."""
     found = []
     for tile in TILES:
-        for columns, row in HELD[pass_name, tile, products_of(problem)].items():
+        for columns, row in HELD[pass_name, tile].items():
             units = columns // slots_of(problem.cell) if pass_name == "forward" else columns
             if units < LEAST_UNITS:
                 continue
@@ -206,7 +187,7 @@ def _held(problem: Problem, pass_name: str, architecture: Architecture) -> Param
 
 def _streamed(problem: Problem, pass_name: str) -> Parameters:
     tile = next((tile for tile in TILES if tile >= problem.batch), TILES[-1])
-    row = STREAMED[pass_name, tile, products_of(problem)]
+    row = STREAMED[pass_name, tile, multiplies_exactly(problem)]
     return _with_row("streamed", problem, tile, STREAMED_UNITS[pass_name, tile], row)
 
 

@@ -17,36 +17,41 @@ from lstm_kernels.launching import Launch
 Tensors = Forward | Backward
 Launches = Callable[[Tensors], Iterator[Launch]]
 
-# Graphs kept, each with the memory of its tensors: forward and backward of four layers, twice.
-MAX_GRAPHS = 16
+# Graphs kept, each with the memory of its tensors: forward and backward of four layers.
+MAX_GRAPHS = 8
 
 
 class StepGraph:
     """The launches of one layer's forward or backward, captured over static tensors."""
 
     def __init__(self, launches: Launches, tensors: Tensors) -> None:
-        self.static = type(tensors)._make(
-            tensor if name in WEIGHTS or tensor is None else tensor.clone()
-            for name, tensor in tensors._asdict().items()
-        )
-        self.launches = list(launches(self.static))
+        # A graph made during inference serves a later training step too.
+        with torch.inference_mode(False):
+            self.static = type(tensors)._make(
+                tensor if name in WEIGHTS or tensor is None else tensor.clone()
+                for name, tensor in tensors._asdict().items()
+            )
+            self.launches = list(launches(self.static))
         # Compiles what is not compiled yet, which a capture cannot.
         for launch in self.launches:
             launch.run()
         torch.cuda.synchronize()
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        # Other threads, a data loader's say, may use CUDA meanwhile.
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             for launch in self.launches:
                 launch.run()
 
     def run(self, tensors: Tensors) -> None:
         """Copy in, replay, copy out."""
+        results = RESULTS[type(tensors)]
         for name, tensor in tensors._asdict().items():
-            # Results too: what lies past a sequence's end was zeroed by the caller.
-            if tensor is not None and name not in WEIGHTS:
+            # Of a ragged batch the results too: past a sequence's end the caller zeroed them.
+            given = name not in results or tensors.lengths is not None
+            if tensor is not None and name not in WEIGHTS and given:
                 getattr(self.static, name).copy_(tensor)
         self.graph.replay()
-        for name in RESULTS[type(tensors)]:
+        for name in results:
             tensor = getattr(tensors, name)
             if tensor is not None:
                 tensor.copy_(getattr(self.static, name))
@@ -75,9 +80,15 @@ def _has_graphs(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
+def _stream_of(device: torch.device) -> int:
+    return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+
+
 def _graph_for(key: tuple[Any, ...], launches: Launches, tensors: Tensors) -> StepGraph:
+    # On a stream of its own each: a replay fills tensors that another one may be reading.
     key = (
         *key,
+        _stream_of(tensors.y.device),
         *(
             None
             if tensor is None

@@ -6,6 +6,7 @@ the state before each step is y, shifted by one, and is not copied either.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
@@ -68,8 +69,8 @@ def new_forward(
         from_x=x.new_empty(D, T, B, problem.gates * H),
         w=weights[0].w_hh.contiguous(),
         w_reverse=weights[-1].w_hh.contiguous(),
-        b=weights[0].b_hh,
-        b_reverse=weights[-1].b_hh,
+        b=_contiguous(weights[0].b_hh),
+        b_reverse=_contiguous(weights[-1].b_hh),
         h0=h0,
         c0=c0,
         lengths=lengths,
@@ -150,6 +151,14 @@ def _run(problem: Problem, parameters: Parameters, launches: Any, to: Any, *key:
         launch.run()
 
 
+@contextmanager
+def as_given(device: torch.device) -> Iterator[None]:
+    """Launch on the tensors' own device, and multiply in their own dtype, not autocast's."""
+    current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+    with current, torch.autocast(device.type, enabled=False):
+        yield
+
+
 class FusedLayer(torch.autograd.Function):
     """One layer, one or both directions, with gradients of x, the states and every weight."""
 
@@ -176,19 +185,24 @@ class FusedLayer(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_y: Tensor, d_h_n: Tensor, d_c_n: Tensor | None = None) -> Any:
         """The gradients of what `forward` takes, in its order; None for what has none."""
-        lengths, x, h0, c0, y, gates, cells, *flat = ctx.saved_tensors
-        problem, weights = ctx.problem, _unflatten(flat)
-        if lengths is not None:
-            # What lies past a sequence's end may be anything, NaN included.
-            alive = alive_steps(lengths, len(x), x.device).unsqueeze(-1)
-            x = x.masked_fill(~alive, 0)
-        preactivated = ctx.recompute and problem.gates > 1
-        if preactivated:
-            gates = _preactivations(problem, x, h0, weights, y, lengths)
-        to = new_backward(problem, d_y, d_h_n, d_c_n, weights, (gates, cells), y, h0, c0, lengths)
-        run_backward(problem, to, preactivated=preactivated)
-        d_x, d_flat = _sequence_gradients(problem, x, to, weights, ctx.needs_input_grad)
-        return None, None, None, d_x, to.d_h0, to.d_c0, *d_flat
+        with as_given(d_y.device):
+            return _gradients(ctx, d_y, d_h_n, d_c_n)
+
+
+def _gradients(ctx: Any, d_y: Tensor, d_h_n: Tensor, d_c_n: Tensor | None) -> Any:
+    lengths, x, h0, c0, y, gates, cells, *flat = ctx.saved_tensors
+    problem, weights = ctx.problem, _unflatten(flat)
+    if lengths is not None:
+        # What lies past a sequence's end may be anything, NaN included.
+        alive = alive_steps(lengths, len(x), x.device).unsqueeze(-1)
+        x = x.masked_fill(~alive, 0)
+    preactivated = ctx.recompute and problem.gates > 1
+    if preactivated:
+        gates = _preactivations(problem, x, h0, weights, y, lengths)
+    to = new_backward(problem, d_y, d_h_n, d_c_n, weights, (gates, cells), y, h0, c0, lengths)
+    run_backward(problem, to, preactivated=preactivated)
+    d_x, d_flat = _sequence_gradients(problem, x, to, weights, ctx.needs_input_grad)
+    return None, None, None, d_x, to.d_h0, to.d_c0, *d_flat
 
 
 def _sequence_gradients(
@@ -284,6 +298,10 @@ def _preactivations(
                 else:
                     flat[at, columns] += states @ w.w_hh[gates].t()
     return found
+
+
+def _contiguous(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.contiguous()
 
 
 def _linear(rows: Tensor, w: Tensor, b: Tensor | None, out: Tensor) -> None:
