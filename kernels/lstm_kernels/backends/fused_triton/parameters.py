@@ -87,7 +87,7 @@ HELD = {
         64: Row(chunk_bytes=512, split=8, ahead=4, warps=8),
     },
     ("forward", 32): {
-        32: Row(chunk_bytes=256, split=4, ahead=1, warps=8),
+        32: Row(chunk_bytes=512, split=4, ahead=1, warps=8),
         64: Row(chunk_bytes=256, split=4, ahead=2, warps=8),
     },
     ("backward", 16): {16: Row(chunk_bytes=512, split=8, ahead=4, warps=8)},
