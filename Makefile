@@ -7,7 +7,7 @@ GPU_PYTHON ?= $(BIN)/python
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: bench test lint browser-test perf gpu clean
+.PHONY: bench test lint browser-test perf gpu kernel-page clean
 
 bench: .venv/.installed
 	$(BIN)/lstm-bench run quick
@@ -31,6 +31,10 @@ perf: .venv/.installed-dev
 # On a GPU image with no network: make gpu GPU_PYTHON=python3
 gpu: $(if $(filter $(BIN)/%,$(GPU_PYTHON)),.venv/.installed-dev)
 	$(GPU_PYTHON) tests/gpu/prove.py
+
+# Compiles every kernel for two architectures: some minutes.
+kernel-page: .venv/.installed
+	$(BIN)/python tests/support/machine_code_table.py docs/triton-machine-code.md
 
 clean:
 	rm -rf .venv

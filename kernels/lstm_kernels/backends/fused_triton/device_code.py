@@ -311,11 +311,13 @@ def forward(
         else:
             if counters_ptr is not None:
                 wait(counters_ptr, (step - first) * groups, poll_limit)
-            if step == 0:
-                rows_ptr = h0_ptr + (direction * B + sequence) * H
-            else:
-                before = _position(step - 1, length, reverse) * B + sequence
-                rows_ptr = y_ptr + (before * D + direction) * H
+            before = _position(step - 1, length, reverse) * B + sequence
+            # A select: of what an `if` yields Triton before 3.8 knows no alignment.
+            rows_ptr = tl.where(
+                step == 0,
+                h0_ptr + (direction * B + sequence) * H,
+                y_ptr + (before * D + direction) * H,
+            )
             if PRODUCT == "held":
                 total = _held_product(
                     rows_ptr, alive, weights, CELL, H, CHUNK, SPLIT, 1, AHEAD, PRECISION, TILE,

@@ -100,7 +100,7 @@ LEAST_UNITS = 8
 # A kernel a step: by pass, tile and whether float32 products are exact; `ahead` is the pipeline's
 # depth.
 STREAMED = {
-    ("forward", 16, False): Row(chunk_bytes=512, split=4, ahead=3, warps=4),
+    ("forward", 16, False): Row(chunk_bytes=256, split=4, ahead=3, warps=4),
     ("forward", 16, True): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
     ("forward", 32, False): Row(chunk_bytes=256, split=4, ahead=3, warps=8),
     ("forward", 32, True): Row(chunk_bytes=128, split=1, ahead=3, warps=8),

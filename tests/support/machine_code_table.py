@@ -1,0 +1,74 @@
+"""The page docs/triton-machine-code.md: `lstm-bench inspect triton` as a table."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import triton
+
+HEAD = """# The Triton kernels' machine code
+
+What `lstm-bench inspect` reads from the cubins that Triton {version} makes, with no GPU: one LSTM
+layer, B=16. Made by `make kernel-page`; `tests/kernels/test_triton_machine_code.py` asserts what
+the columns promise: no stack, no spill, weights loaded before the step loop (`own`, `held`), 16-bit
+products by matrix units, shared memory within the device's. Registers are a thread's; barriers,
+loads and all instructions are those in the step loop, once a warp and step (where streamed: once a
+chunk). Nothing here was measured on a GPU.
+
+"""
+
+COLUMNS = (
+    *("arch", "dtype", "H", "pass", "regime", "programs", "tile, units, warps", "registers"),
+    *("stack", "spill", "shared KB", "matrix", "weight loads in loop", "barriers", "loads", "all"),
+)
+
+INSPECT = ["-m", "lstm_harness", "inspect", "triton", "--arch", "sm_80,sm_90", "--json"]
+
+
+def main() -> None:
+    """Write the page to the path given."""
+    done = subprocess.run([sys.executable, *INSPECT], stdout=subprocess.PIPE, check=True)
+    Path(sys.argv[1]).write_text(page_of(json.loads(done.stdout)))
+
+
+def page_of(rows: list[dict[str, Any]]) -> str:
+    """The page; of each size a training forward and a backward of what it saved."""
+    shown = [
+        line_of(row)
+        for row in rows
+        if "gates_ptr" not in row["constants"] and not row["constants"].get("PREACTIVATED")
+    ]
+    head = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+    return HEAD.format(version=triton.__version__) + "\n".join(head + shown) + "\n"
+
+
+def line_of(row: dict[str, Any]) -> str:
+    """One row of the table."""
+    problem, parameters, loop = row["problem"], row["parameters"], row["instructions"]
+    matrix = ", ".join(f"{n} {name}" for name, n in row["matrix_instructions"].items()) or "none"
+    groups, tiles, directions = row["grid"]
+    cells = [
+        row["arch"],
+        problem["dtype"],
+        problem["hidden_size"],
+        row["kernel"],
+        row["regime"],
+        groups * tiles * directions,
+        f"{parameters['tile']}, {parameters['units']}, {parameters['warps']}",
+        row["registers"],
+        row["stack_bytes"],
+        row["spill_bytes"],
+        f"{row['shared_bytes'] / 1024:.0f}",
+        matrix,
+        f"{row['weight_loads_in_loop']} of {row['weight_loads']}",
+        loop.get("BAR", 0),
+        loop.get("LDG", 0) + loop.get("LDGSTS", 0),
+        loop["total"],
+    ]
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+if __name__ == "__main__":
+    main()
