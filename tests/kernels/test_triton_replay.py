@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_layers import only
 from torch import Tensor
 
 from lstm_kernels.launching import Launch
@@ -41,7 +42,7 @@ class NotedGraph:
 
 
 @pytest.fixture(autouse=True)
-def captured(monkeypatch: pytest.MonkeyPatch) -> list[NotedGraph]:
+def captured(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[NotedGraph]]:
     """Every graph captured so far; layers run a kernel a step, whatever their size."""
     graphs: list[NotedGraph] = []
     capturing: list[NotedGraph] = []
@@ -71,9 +72,8 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> list[NotedGraph]:
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(replay, "_has_graphs", lambda _: True)
     monkeypatch.setattr(replay, "_graphs", type(replay._graphs)())
-    for regime in ("_own", "_held"):
-        monkeypatch.setattr(parameters, regime, lambda *_: None)
-    return graphs
+    with only("streamed"):
+        yield graphs
 
 
 @pytest.fixture(autouse=True)
@@ -252,3 +252,13 @@ def test_launches_are_made_directly_where_a_caller_captures(
 def test_graphs_are_a_gpu_s() -> None:
     assert HAS_GRAPHS(torch.device("cuda", 1))
     assert not HAS_GRAPHS(torch.device("cpu"))
+
+
+def test_a_graph_made_in_inference_mode_serves_training(
+    make_small: Any, assert_same: Any, captured: Any
+) -> None:
+    problem, arguments = make_small("rnn_tanh")
+    expected = directly(train, problem, arguments)
+    with torch.inference_mode():
+        infer(problem, arguments)
+    assert_same(train(problem, arguments), expected)
