@@ -15,7 +15,7 @@ import triton.language as tl
 # Counters stand this many int32 apart: one a cache line of 128 bytes.
 COUNTER_STRIDE = tl.constexpr(32)
 
-# Polls before a wait gives up. At 0.3 to 0.7 us a poll (an L2 round trip) some 5 to 10 seconds.
+# Polls before a wait gives up. At 0.3 to 0.7 us a poll (an L2 round trip) some 5 to 12 seconds.
 POLL_LIMIT = 1 << 24
 
 # Thread 0 polls the counter $1 until it is at least $2, $3 times at most; $0 is 0. The others wait

@@ -4,9 +4,9 @@ The regime follows from sizes and the device: `own` where one SM holds all recur
 `held` where the SMs together do, else `streamed`. The parameters are keyed on what changes code:
 pass, cell, H, dtype and tile. T never matters; of B only the tile does, one of `TILES`.
 
-None of it was measured on a GPU. The values compile for sm_80 and sm_90 with no spill and no
-stack (`lstm-bench inspect triton`), and of those that do, the ones with the fewest matrix and
-shared-memory instructions a step were taken.
+None of it was measured on a GPU. The values compile with Triton 3.7.1 for sm_80 and sm_90 with no
+spill and no stack (docs/triton-machine-code.md); of those that do, ones with few barriers, matrix
+and shared-memory instructions a step were taken.
 """
 
 import math
