@@ -70,7 +70,7 @@ BUILT_IN = (
     Backend(
         "triton",
         _OURS + "fused_triton",
-        "fused kernels, recurrent weights on chip for the whole sequence",
+        "fused kernels, recurrent weights on chip where they fit",
         devices=("cuda",),
         requires=("triton",),
         interpreter="TRITON_INTERPRET",

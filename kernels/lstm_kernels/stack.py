@@ -18,6 +18,7 @@ It may offer `flatten(weights, problem)` too: lay out the weights' memory as it 
 values unchanged, in place. Whoever owns the weights calls it once, before the first run.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -39,6 +40,12 @@ class Weights(NamedTuple):
     b_ih: Tensor | None = None
     b_hh: Tensor | None = None
     w_hr: Tensor | None = None
+
+
+def unflatten(flat: Sequence[Tensor | None]) -> tuple[Weights, ...]:
+    """The weights of every layer and direction, from their tensors one after another."""
+    fields = len(Weights._fields)
+    return tuple(Weights._make(flat[i : i + fields]) for i in range(0, len(flat), fields))
 
 
 class Unsupported(RuntimeError):  # noqa: N818 - a name the design fixes

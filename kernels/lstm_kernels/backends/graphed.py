@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from lstm_kernels.limits import cuda_limit
 from lstm_kernels.problem import Problem
-from lstm_kernels.stack import Outputs, Weights
+from lstm_kernels.stack import Outputs, Weights, unflatten
 from lstm_kernels.unroll import run_directions, unroll_hoisted
 
 # Graphs kept: eight layers for training and for inference, twice. Each holds its own memory.
@@ -100,10 +100,8 @@ class Graph:
         x, h0, c0, lengths, *flat = self.inputs
         assert x is not None
         assert h0 is not None
-        fields = len(Weights._fields)
-        weights = tuple(Weights._make(flat[i : i + fields]) for i in range(0, len(flat), fields))
         outputs = run_directions(
-            unroll_hoisted, x, h0, c0, weights, problem=self.problem, lengths=lengths
+            unroll_hoisted, x, h0, c0, unflatten(flat), problem=self.problem, lengths=lengths
         )
         return tuple(output for output in outputs if output is not None)
 

@@ -1,4 +1,4 @@
-"""Fused Triton kernels: the recurrent weights on chip for the whole sequence, both directions.
+"""Fused Triton kernels: the recurrent weights on chip where they fit, both directions at once.
 
 Idea: a layer is one kernel, and W_hh is read once: `own` holds all of it on one SM, `held` spreads
 it over SMs that hand each other the state after every step. Where it does not fit, `streamed` reads

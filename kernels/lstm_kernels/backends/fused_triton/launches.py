@@ -1,6 +1,7 @@
 """The launches of a layer's kernels: grids, windows of steps, turns of batch tiles."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
@@ -92,7 +93,7 @@ def _launches(
     T, B, _ = tensors.y.shape
     D, groups = problem.directions, parameters.groups(problem)
     # Programs that wait for others must run at once, which interpreted ones do not.
-    waits = parameters.regime == "held" and not is_interpreted(kernel)
+    waits = parameters.regime == "held" and not _is_interpreted(kernel)
     at_once = parameters.tiles_at_once(problem, sm_count)
     whole = parameters.regime == "own" or waits
     device = tensors.y.device
@@ -109,7 +110,6 @@ def _launches(
         "H": problem.hidden_size,
         "SLOTS": slots_of(problem.cell),
         "PRODUCT": parameters.regime,
-        # Triton's tf32 says nothing of 16-bit products.
         "PRECISION": problem.precision,
         "TILE": parameters.tile,
         "UNITS": parameters.units,
@@ -127,6 +127,8 @@ def _launches(
     }
     if waits:
         options["launch_cooperative_grid"] = True
+    shown = asdict(parameters)
+    del shown["regime"]
     tiles = parameters.tiles(B)
     windows = _windows(kernel is device_code.backward, T, whole)
     for first_tile in range(0, tiles, at_once):
@@ -144,11 +146,11 @@ def _launches(
                 arguments | now | {"counters_ptr": counters},
                 options,
                 regime=parameters.regime,
-                parameters=_shown(parameters),
+                parameters=shown,
             )
 
 
-def is_interpreted(kernel: Any) -> bool:
+def _is_interpreted(kernel: Any) -> bool:
     """Whether Triton's interpreter runs this kernel, on the CPU."""
     return type(kernel).__name__ == "InterpretedFunction"
 
@@ -158,8 +160,3 @@ def _windows(backwards: bool, T: int, whole: bool) -> list[tuple[int, int]]:
     if backwards:
         return [(-1, T)] if whole else [(step, step + 1) for step in range(T - 1, -2, -1)]
     return [(0, T)] if whole else [(step, step + 1) for step in range(T)]
-
-
-def _shown(parameters: Parameters) -> dict[str, int]:
-    names = ("tile", "units", "chunk", "split", "ahead", "warps")
-    return {name: getattr(parameters, name) for name in names}

@@ -26,7 +26,7 @@ from lstm_kernels.backends.fused_triton.replay import replay
 from lstm_kernels.launching import Launch
 from lstm_kernels.machine_code import ARCHITECTURES, Architecture
 from lstm_kernels.problem import Problem
-from lstm_kernels.stack import Weights
+from lstm_kernels.stack import Weights, unflatten
 from lstm_kernels.unroll import alive_steps
 
 # What the interpreter plans for: an H100 of few SMs, since it runs one program after another.
@@ -174,7 +174,7 @@ class FusedLayer(torch.autograd.Function):
         *flat: Tensor | None,
     ) -> tuple[Tensor, ...]:
         """y, h_n and, where the cell has one, c_n; keeps what the backward needs."""
-        weights = _unflatten(flat)
+        weights = unflatten(flat)
         to = new_forward(problem, x, h0, c0, weights, lengths, saves=True, recompute=recompute)
         run_forward(problem, x, weights, to)
         ctx.problem, ctx.recompute = problem, recompute
@@ -191,7 +191,7 @@ class FusedLayer(torch.autograd.Function):
 
 def _gradients(ctx: Any, d_y: Tensor, d_h_n: Tensor, d_c_n: Tensor | None) -> Any:
     lengths, x, h0, c0, y, gates, cells, *flat = ctx.saved_tensors
-    problem, weights = ctx.problem, _unflatten(flat)
+    problem, weights = ctx.problem, unflatten(flat)
     if lengths is not None:
         # What lies past a sequence's end may be anything, NaN included.
         alive = alive_steps(lengths, len(x), x.device).unsqueeze(-1)
@@ -310,8 +310,3 @@ def _linear(rows: Tensor, w: Tensor, b: Tensor | None, out: Tensor) -> None:
         torch.mm(rows, w.t(), out=out)
     else:
         torch.addmm(b, rows, w.t(), out=out)
-
-
-def _unflatten(flat: Any) -> tuple[Weights, ...]:
-    fields = len(Weights._fields)
-    return tuple(Weights._make(flat[i : i + fields]) for i in range(0, len(flat), fields))
