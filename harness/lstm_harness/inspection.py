@@ -59,7 +59,7 @@ def takes_problems(command: Callable[..., int | None]) -> Callable[..., int | No
         return full(**given, **dropped)
 
     signature = inspect.Signature(kept, return_annotation=int | None)
-    with_options.__signature__ = signature  # type: ignore[attr-defined]
+    with_options.__signature__ = signature  # type: ignore[attr-defined] # typer asks a function for it
     with_options.__annotations__ = {p.name: p.annotation for p in kept}
     with_options.__name__ = command.__name__
     with_options.__doc__ = command.__doc__
@@ -123,7 +123,7 @@ def _hook(backend: str, plugins: tuple[str, ...]) -> Hook:
             f"backend {backend!r} has no kernels of its own to inspect: its module has no "
             f"{HOOK}(problem, arch)"
         )
-    return getattr(module, HOOK)  # type: ignore[no-any-return]
+    return getattr(module, HOOK)  # type: ignore[no-any-return] # a stranger's module has no types
 
 
 def _add_plugin(path: str) -> None:
