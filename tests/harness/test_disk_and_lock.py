@@ -28,7 +28,7 @@ def test_file_that_may_not_grow_ends_the_run_and_resume_finishes_it(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
 
     wordy = f"--label {'x' * 500} --min-samples 1000"
-    done = bench(f"run {GRID} {HOW} {wordy} --out race", tmp_path, preexec_fn=limit)
+    done = bench(f"run {GRID} {HOW} {wordy} --out race", tmp_path, limit=limit)
     assert "File too large" in one_line(done)
     kept = records_of(tmp_path / "race")
     assert 0 < len(kept) < 6
@@ -120,7 +120,7 @@ def test_report_that_finds_no_room_is_no_mistake_of_the_users(tmp_path):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
 
-    done = bench(f"run {GRID} {HOW} --min-samples 3 --out race", tmp_path, preexec_fn=limit)
+    done = bench(f"run {GRID} {HOW} --min-samples 3 --out race", tmp_path, limit=limit)
     line = one_line(done)
     assert "race/report.html: File too large" in line
     assert "lstm-bench report race" in line

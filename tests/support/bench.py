@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,16 @@ def environment(folder: Path, *more_roots: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": paths, "TMPDIR": str(temporary)}
 
 
-def start(arguments: str, folder: Path, **options: Any) -> subprocess.Popen[str]:
-    """Start one command line; the caller waits for it."""
+def start(
+    arguments: str, folder: Path, limit: Callable[[], None] = lambda: None, **options: Any
+) -> subprocess.Popen[str]:
+    """Start one command line, under a limit its process sets itself; the caller waits for it."""
+
+    def before_it_starts() -> None:
+        # Where the tests run in the background, Ctrl-C is ignored, and children inherit that.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        limit()
+
     options.setdefault("env", environment(folder))
     return subprocess.Popen(
         [sys.executable, "-m", "lstm_harness", *arguments.split()],
@@ -31,8 +40,7 @@ def start(arguments: str, folder: Path, **options: Any) -> subprocess.Popen[str]
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Where the tests run in the background, Ctrl-C is ignored, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=before_it_starts,
         **options,
     )
 
