@@ -7,6 +7,7 @@ The Summary is a pandas frame, one row per (backend, case), in the order first m
     blocks, samples, marked_share        marked_share: samples taken in a disturbed spell, 0 to 1
     median_ns, low_ns, high_ns           one execution; NaN where unknown
     block_ids, block_medians_ns          tuples, in step
+    block_efforts                        in step: a second estimator, CPU ns or SM cycles, or NaN
     sequences_per_s, steps_per_s, step_us, tflops, gbytes_per_s
     errors, worst_error, tolerance       worst over blocks; a value that is not finite is inf
     oracle_rows                          fewest batch rows compared, NaN for all of them
@@ -53,6 +54,7 @@ class _Cell:
 
     order: list[int] = field(default_factory=list)
     medians: list[float] = field(default_factory=list)
+    efforts: list[float] = field(default_factory=list)
     status: str = "ok"
     reason: str = ""
     blocks: int = 0
@@ -81,6 +83,7 @@ class _Cell:
         else:
             self.order.append(record.block)
             self.medians.append(float(median(record.samples_ns)))
+            self.efforts.append(_effort(record))
         self.samples += len(record.samples_ns)
         self.marked += len(record.marked)
         self._add_evidence(record)
@@ -104,7 +107,8 @@ class _Cell:
     def row(self) -> dict[str, Any]:
         """The columns of the Summary that are the cell's own, timings apart."""
         ranked = self.status == "ok"
-        pairs = sorted(zip(self.order, self.medians, strict=True)) if ranked else []
+        by_block = sorted(zip(self.order, self.medians, self.efforts, strict=True))
+        pairs = by_block if ranked else []
         return {
             "status": self.status,
             "reason": self.reason,
@@ -112,9 +116,10 @@ class _Cell:
             "blocks": self.blocks,
             "samples": self.samples,
             "marked_share": self.marked / self.samples if self.samples else math.nan,
-            "block_ids": tuple(block for block, _ in pairs),
-            "block_medians_ns": tuple(value for _, value in pairs),
-            "median_ns": median(value for _, value in pairs) if pairs else math.nan,
+            "block_ids": tuple(block for block, _, _ in pairs),
+            "block_medians_ns": tuple(value for _, value, _ in pairs),
+            "block_efforts": tuple(effort for _, _, effort in pairs),
+            "median_ns": median(value for _, value, _ in pairs) if pairs else math.nan,
             "errors": self.errors,
             "worst_error": max(self.errors.values(), default=math.nan),
             "tolerance": self.tolerance,
@@ -288,11 +293,24 @@ _FACTS = [*CASE_COLUMNS, "label", "valid_steps", "flops", "bytes"]
 _ORDER = (
     *("backend", "label", *CASE_COLUMNS, "status", "reason", "failed_blocks"),
     *("blocks", "samples", "marked_share", "median_ns", "low_ns", "high_ns"),
-    *("block_ids", "block_medians_ns"),
+    *("block_ids", "block_medians_ns", "block_efforts"),
     *("sequences_per_s", "steps_per_s", "step_us", "tflops", "gbytes_per_s"),
     *("errors", "worst_error", "tolerance", "oracle_rows", "peak_bytes", "saved_bytes"),
     *("setup_ms", "compile_ms", "energy_mj", "sm_clock_mhz", "warnings"),
 )
+
+
+def _effort(record: Record) -> float:
+    """What one execution of a block cost in the second estimator; NaN where nobody told.
+
+    The CPU's is CPU time, which a neighbour does not lengthen; a GPU's is cycles, which a lower
+    clock does not.
+    """
+    if record.cpu_ns:
+        return float(median(record.cpu_ns)) / record.inner_repeats
+    if record.sm_clock_mhz:
+        return float(median(record.samples_ns)) * record.sm_clock_mhz / 1e3
+    return math.nan
 
 
 def _judged(record: Record) -> tuple[str, str]:

@@ -1,0 +1,248 @@
+"""Verdicts on synthetic runs with known truth, and on runs that no honest machine makes."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+from synthetic_runs import blocks, case, record
+
+from lstm_harness.analyse import summarise
+from lstm_harness.verdict import Kind, Rules, judge
+
+NS = 1_000_000
+PAIRED = Rules(paired=True)
+
+
+def verdicts(base, new, rules=PAIRED, **more):
+    return judge(summarise(base), summarise(new), rules, **more)
+
+
+def only(base, new, rules=PAIRED, **more):
+    (found,) = verdicts(base, new, rules, **more)
+    return found
+
+
+def side(factors, spread=0.005, seed=0, **fields):
+    rng = random.Random(seed)
+    medians = [int(NS * factor * rng.lognormvariate(0, spread)) for factor in factors]
+    return blocks("naive", medians, **fields)
+
+
+class TestTimes:
+    @pytest.mark.parametrize("rules", [PAIRED, Rules()])
+    @pytest.mark.parametrize(
+        ("factor", "kind"),
+        [
+            (1.0, Kind.SAME),
+            (1.02, Kind.SAME),
+            (1.1, Kind.REGRESSION),
+            (2.0, Kind.REGRESSION),
+            (0.9, Kind.IMPROVEMENT),
+            (0.3, Kind.IMPROVEMENT),
+        ],
+    )
+    def test_quiet_blocks_tell_what_is_true(self, rules, factor, kind):
+        found = only(side([1] * 8), side([factor] * 8, seed=1), rules)
+        assert found.kind == kind
+        assert found.low < factor < found.high
+        assert found.ratio == pytest.approx(factor, rel=0.01)
+
+    def test_exactly_at_the_margin_nobody_can_tell(self):
+        found = only(side([1] * 8), side([1.05] * 8, seed=1))
+        assert found.kind == Kind.INCONCLUSIVE
+        assert "too noisy" in found.reason
+
+    def test_few_noisy_blocks_say_how_many_more_would_settle_it(self):
+        few = only(side([1] * 5, 0.06), side([1.15] * 5, 0.06, seed=1))
+        assert few.kind == Kind.INCONCLUSIVE
+        many = 5 + few.more_blocks
+        settled = [
+            only(side([1] * many, 0.06, seed), side([1.15] * many, 0.06, seed + 100)).kind
+            for seed in range(20)
+        ]
+        assert settled.count(Kind.REGRESSION) >= 10
+
+    def test_pairs_cancel_a_drift_that_hits_both_sides(self):
+        drift = [1 + 0.2 * block for block in range(8)]
+        slower = [1.15 * factor for factor in drift]
+        assert only(side(drift), side(slower, seed=1)).kind == Kind.REGRESSION
+        unpaired = only(side(drift), side(slower, seed=1), Rules())
+        assert unpaired.kind == Kind.INCONCLUSIVE
+
+    def test_only_blocks_that_both_sides_have_are_paired(self):
+        base = side([1] * 6)
+        new = [record("naive", (int(1.2 * NS),) * 3, block=block) for block in (2, 3, 4, 5, 9)]
+        found = only(base, new)
+        assert (found.base_blocks, found.new_blocks) == (4, 4)
+
+    def test_difference_below_the_absolute_floor_is_not_worth_a_word(self):
+        base, new = blocks("naive", [2_000] * 8), blocks("naive", [2_600] * 8)
+        assert only(base, new).kind == Kind.SAME
+        assert only(base, new, Rules(paired=True, floor_ns=100)).kind == Kind.REGRESSION
+
+    def test_this_machines_own_noise_widens_the_margin(self):
+        base, new = side([1] * 8), side([1.1] * 8, seed=1)
+        first = only(base, new)
+        key = ("naive", *first.case.values())
+        assert only(base, new, noise={key: 0.2}).kind == Kind.SAME
+        assert only(base, new, noise={key: 0.2}).margin == 0.2
+        assert only(base, new, noise={key: 0.01}).margin == 0.05
+
+    def test_disturbed_samples_prove_nothing(self):
+        calm = side([1] * 8)
+        disturbed = side([1.3] * 8, seed=1, marked=(0, 1))
+        found = only(calm, disturbed)
+        assert found.kind == Kind.INCONCLUSIVE
+        assert "67% of the samples disturbed or throttled (new)" in found.reason
+        same = only(disturbed, side([1.3] * 8, seed=1, marked=(0, 1)))
+        assert same.kind == Kind.INCONCLUSIVE
+
+    def test_time_that_no_cpu_was_spent_on_is_not_the_backends(self):
+        spent = {"cpu_ns": (NS,) * 3}
+        found = only(side([1] * 8, **spent), side([1.3] * 8, seed=1, **spent))
+        assert found.kind == Kind.INCONCLUSIVE
+        assert "estimators disagree" in found.reason
+        longer = {"cpu_ns": (int(1.3 * NS),) * 3}
+        assert only(side([1] * 8, **spent), side([1.3] * 8, **longer)).kind == Kind.REGRESSION
+
+    def test_clock_that_fell_is_not_the_kernels_fault(self):
+        found = only(
+            side([1] * 8, sm_clock_mhz=1800.0), side([1.2] * 8, seed=1, sm_clock_mhz=1500.0)
+        )
+        assert found.kind == Kind.INCONCLUSIVE
+        assert "estimators disagree" in found.reason
+
+
+class TestOddTimes:
+    def test_two_modes_are_never_called_the_same(self):
+        modes = [1.0, 1.4] * 4
+        found = only(side(modes), side(modes[::-1], seed=1))
+        assert found.kind == Kind.INCONCLUSIVE
+
+    def test_one_wild_block_is_never_called_the_same_nor_flagged(self):
+        wild = side([1, 1, 1, 8, 1, 1, 1, 1], seed=1)
+        assert only(side([1] * 8), wild).kind == Kind.INCONCLUSIVE
+
+    def test_drift_on_one_side_alone_is_not_the_same(self):
+        drifting = side([1 + 0.02 * block for block in range(8)], seed=1)
+        assert only(side([1] * 8), drifting).kind == Kind.INCONCLUSIVE
+
+    def test_ties_are_judged_by_their_value(self):
+        tied = blocks("naive", [NS] * 5)
+        assert only(tied, tied).kind == Kind.SAME
+        assert only(tied, blocks("naive", [2 * NS] * 5)).kind == Kind.REGRESSION
+        assert only(tied, blocks("naive", [NS // 2] * 5)).kind == Kind.IMPROVEMENT
+
+    @pytest.mark.parametrize("rules", [PAIRED, Rules()])
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_too_few_blocks_tell_nothing(self, rules, count):
+        found = only(side([1] * count), side([3] * count), rules)
+        assert found.kind == Kind.INCONCLUSIVE
+        assert "too few blocks" in found.reason
+        assert math.isnan(found.ratio)
+
+    @pytest.mark.parametrize("time", [math.nan, math.inf, 0.0, -5.0])
+    def test_what_is_not_a_time_is_said_to_be_none(self, time):
+        base, new = summarise(side([1] * 5)), summarise(side([1] * 5))
+        new.at[0, "block_medians_ns"] = (*new.at[0, "block_medians_ns"][:4], time)
+        (found,) = judge(base, new, PAIRED)
+        assert found.kind == Kind.INCONCLUSIVE
+        assert "is not a time (new)" in found.reason
+
+    def test_nothing_against_nothing_is_nothing(self):
+        assert verdicts([], []) == []
+
+
+class TestStanding:
+    def test_wrong_answer_outranks_any_time(self):
+        wrong = [record("naive", status="incorrect", block=b) for b in range(3)]
+        found = only(side([1] * 3), wrong)
+        assert found.kind == Kind.INCORRECT
+        assert found.reason == "incorrect on purpose"
+
+    def test_what_is_gone_is_missing_and_what_came_is_new(self):
+        (gone,) = verdicts(side([1] * 3), [])
+        assert gone.kind == Kind.MISSING
+        (came,) = verdicts([], side([1] * 3))
+        assert came.kind == Kind.NEW
+
+    def test_what_no_longer_runs_is_missing(self):
+        crashed = [record("naive", status="crashed", block=b) for b in range(3)]
+        found = only(side([1] * 3), crashed)
+        assert found.kind == Kind.MISSING
+        assert found.reason == "now crashed: crashed on purpose"
+
+    def test_what_never_ran_is_skipped(self):
+        never = [record("naive", status="unsupported", block=b) for b in range(3)]
+        assert only(never, never).kind == Kind.SKIPPED
+        assert only(never, side([1] * 3)).kind == Kind.NEW
+
+    def test_another_precision_is_another_problem(self):
+        base = side([1] * 5, of=case(precision="tf32"))
+        kinds = {found.kind for found in verdicts(base, side([1] * 5))}
+        assert kinds == {Kind.INCOMPARABLE}
+        assert "precision tf32 there, ieee here" in {
+            found.reason for found in verdicts(base, side([1] * 5))
+        }
+
+    def test_another_machine_compares_nothing_but_answers(self):
+        wrong = [record("aten", status="incorrect", block=b) for b in range(5)]
+        base = [*side([1] * 5), *blocks("aten", [NS] * 5)]
+        found = verdicts(base, [*side([2] * 5), *wrong], differences=["cpu A there, B here"])
+        assert [v.kind for v in found] == [Kind.INCORRECT, Kind.INCOMPARABLE]
+        assert found[1].reason == "cpu A there, B here"
+
+
+class TestMemory:
+    def test_memory_is_judged_exactly_and_apart(self):
+        base = side([1] * 5, peak_bytes=1000, saved_bytes=500)
+        new = side([1] * 5, seed=1, peak_bytes=1001, saved_bytes=400)
+        found = {v.measure: v for v in verdicts(base, new)}
+        assert found["time"].kind == Kind.SAME
+        assert found["peak_bytes"].kind == Kind.REGRESSION
+        assert (found["peak_bytes"].base, found["peak_bytes"].new) == (1000, 1001)
+        assert found["saved_bytes"].kind == Kind.IMPROVEMENT
+
+    def test_same_or_unknown_memory_is_not_spoken_of(self):
+        assert len(verdicts(side([1] * 5, peak_bytes=9), side([1] * 5, peak_bytes=9))) == 1
+        assert len(verdicts(side([1] * 5), side([1] * 5, peak_bytes=9))) == 1
+
+
+class TestGrids:
+    def test_worst_comes_first(self):
+        names = ("same", "slow", "slower", "fast")
+        base = [r for name in names for r in blocks(name, [NS] * 5)]
+        factors = (1.0, 1.5, 2.0, 0.5)
+        new = [
+            r
+            for name, f in zip(names, factors, strict=True)
+            for r in blocks(name, [int(f * NS)] * 5)
+        ]
+        order = [(v.backend, v.kind) for v in verdicts(base, new)]
+        assert order == [
+            ("slower", Kind.REGRESSION),
+            ("slow", Kind.REGRESSION),
+            ("fast", Kind.IMPROVEMENT),
+            ("same", Kind.SAME),
+        ]
+
+    def test_one_lucky_case_among_many_is_not_flagged(self):
+        """Alone it would be: its p is just below 0.05."""
+        rng = np.random.default_rng(1)
+        cases = [case(seq_len=steps) for steps in range(1, 101)]
+        lucky = np.log(1.05) + np.array([0.045, 0.05, 0.01, 0.025, 0.0])
+        alone = only(_records(cases[:1], [np.zeros(5)]), _records(cases[:1], [lucky]))
+        assert alone.kind == Kind.REGRESSION
+        base = [rng.normal(0, 0.01, 5) for _ in cases]
+        new = [base[0] + lucky, *(logs + rng.normal(0, 0.01, 5) for logs in base[1:])]
+        found = verdicts(_records(cases, base), _records(cases, new))
+        assert Kind.REGRESSION not in {v.kind for v in found}
+
+
+def _records(cases, logs):
+    return [
+        r
+        for one, of_case in zip(cases, logs, strict=True)
+        for r in blocks("naive", [int(NS * math.exp(x)) for x in of_case], of=one)
+    ]
