@@ -20,7 +20,11 @@ def environment(folder: Path, *more_roots: Path) -> dict[str, str]:
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     paths = os.pathsep.join([*map(str, more_roots), *ROOTS])
-    return os.environ | {"PYTHONPATH": paths, "TMPDIR": str(temporary)}
+    return os.environ | {
+        "PYTHONPATH": paths,
+        "TMPDIR": str(temporary),
+        "XDG_CACHE_HOME": str(folder / "cache"),
+    }
 
 
 def start(
