@@ -19,6 +19,7 @@ from lstm_harness.errors import Exit, Interrupted, MeasuringFailed, UserError
 from lstm_harness.lock import device_lock
 from lstm_harness.measure import Race
 from lstm_harness.plan import Cell, Plan
+from lstm_harness.precompile import HOOK, Ahead, arch_of
 from lstm_harness.spec import Spec
 from lstm_harness.survey import Scout, Survey, make_plan
 from lstm_harness.tuning import (
@@ -65,11 +66,15 @@ def tune(name: str, spec: Spec, out: Path | None, again: bool, tell: Tell) -> Do
             settings = WorkerSettings(survey.device, Path(scratch), spec.threads)
             race = Race(plan, spec, settings, survey.plugin_of)
             watch = Stopwatch(spec.time_budget_s or DEFAULT_BUDGET_S)
+            missing = [key for key in keys if key.name not in kept.entries]
+            ahead = _compile_ahead(name, missing, survey, settings, scout, kept)
             try:
                 with _interruptible(kept):
                     found = _search(keys, _Workers(race, name), watch, kept, tell)
             finally:
                 race.close()
+                if ahead:
+                    ahead.close()
     return _document(name, survey.device, keys, found, kept, watch, _skipped(plan))
 
 
@@ -91,13 +96,13 @@ def _as_passes(spec: Spec, name: str) -> Spec:
 def _refuse_untunable(name: str, survey: Survey, scout: Scout) -> None:
     if name in survey.missing:
         raise UserError(f"backend {name!r} cannot be tuned here: {survey.missing[name]}")
-    missing = _asked(scout, "hooks", backend=name)
+    missing = _asked(scout, "lacks", backend=name, hooks=files.HOOKS)
     if not missing:
         return
     able = []
     for other in survey.backends:
         with suppress(Failed):
-            able += [] if scout.ask("hooks", backend=other) else [other]
+            able += [] if scout.ask("lacks", backend=other, hooks=files.HOOKS) else [other]
     these = f"these have: {', '.join(able)}" if able else "no backend here has them"
     raise UserError(
         f"backend {name!r} has no launch parameters to tune: its module lacks "
@@ -109,7 +114,7 @@ def _asked(scout: Scout, do: str, **arguments: Any) -> Any:
     try:
         return scout.ask(do, **arguments)
     except Failed as failure:
-        what = f"cannot ask {arguments['backend']} for its {do}"
+        what = f"backend {arguments['backend']!r} cannot be tuned: asked for {do!r}"
         raise MeasuringFailed(f"{what}: {failure.reason}") from None
 
 
@@ -123,6 +128,23 @@ def _keys(name: str, plan: Plan, scout: Scout) -> list[Key]:
             raise MeasuringFailed(f"{name} has no candidates for {case.label()}; expected its own")
         found.setdefault(each["key"], Key(each["key"], case, tuple(each["candidates"])))
     return in_order(list(found.values()))
+
+
+def _compile_ahead(
+    name: str,
+    keys: list[Key],
+    survey: Survey,
+    settings: WorkerSettings,
+    scout: Scout,
+    kept: "_Kept",
+) -> Ahead | None:
+    """Workers that compile while a GPU measures; on a CPU they would be in the way."""
+    arch = arch_of(kept.header["device"]["capability"])
+    if survey.device == "cpu" or arch is None:
+        return None
+    if _asked(scout, "lacks", backend=name, hooks=(HOOK,)):
+        return None
+    return Ahead(settings, name, survey.plugin_of.get(name), arch, keys)
 
 
 def _search(

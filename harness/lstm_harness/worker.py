@@ -24,6 +24,7 @@ from lstm_harness.case import Case
 from lstm_harness.contest import Contest, Incorrect, Job, set_precision
 from lstm_harness.inputs import TORCH_DTYPES
 from lstm_harness.passes import Malformed
+from lstm_harness.precompile import compile_all
 from lstm_harness.sampling import Limits
 from lstm_kernels import registry, tuning
 from lstm_kernels.limits import is_interpreted
@@ -134,10 +135,10 @@ class Worker:
         finally:
             self._give_memory_back()
 
-    def _do_hooks(self, backend: str) -> list[str]:
-        """Which hooks of a tunable backend one lacks."""
+    def _do_lacks(self, backend: str, hooks: list[str]) -> list[str]:
+        """Which of these hooks a backend lacks."""
         implementation = registry.load(backend)
-        return [name for name in tuning.HOOKS if not hasattr(implementation, name)]
+        return [name for name in hooks if not hasattr(implementation, name)]
 
     def _do_candidates(self, backend: str, cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Of each case the key of its tuned parameters, and the choices worth measuring."""
@@ -148,6 +149,14 @@ class Worker:
             key, choices = implementation.tuning_key(*asked), implementation.candidates(*asked)
             found.append({"key": key, "candidates": [dict(choice) for choice in choices]})
         return found
+
+    def _do_compile(
+        self, backend: str, plugin: str | None, arch: str, jobs: list[dict[str, Any]]
+    ) -> dict[str, int]:
+        """Compile the kernels of candidates, for those who measure them."""
+        if plugin:
+            registry.add_plugin(plugin)
+        return compile_all(registry.load(backend), arch, jobs)
 
     def _do_tuned(self, backend: str) -> dict[str, Any]:
         """What a file of tuned parameters made now would say of itself, and its name."""

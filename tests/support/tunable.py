@@ -18,6 +18,7 @@ CHOICES = (
     {"waste": 24, "fault": "none"},
     {"waste": 48, "fault": "none"},
     {"waste": 0, "fault": "wrong"},
+    {"waste": 0, "fault": "wrong_gradient"},
     {"waste": 6, "fault": "none"},
     {"waste": 0, "fault": "exits"},
     {"waste": 0, "fault": "none"},
@@ -53,7 +54,11 @@ def layer(x, h0, c0, weights, *, problem, lengths=None):
         torch.mm(torch.ones(128, 128), torch.ones(128, 128))
     naive = registry.load("naive")
     y, h_n, c_n = naive.layer(x, h0, c0, weights, problem=problem, lengths=lengths)
-    return (1.5 * y if choice["fault"] == "wrong" else y), h_n, c_n
+    if choice["fault"] == "wrong":
+        y = 1.5 * y
+    if choice["fault"] == "wrong_gradient" and y.requires_grad:
+        y.register_hook(lambda gradient: 2 * gradient)
+    return y, h_n, c_n
 
 
 def _choice(problem):
