@@ -4,16 +4,17 @@ Imports stay light, so that `--help` needs neither torch nor pandas: a command i
 needs when it runs.
 """
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lstm_harness.errors import Exit, MeasuringFailed, NoReportLibraries, UserError
-from lstm_harness.inspection import takes_problems
-from lstm_harness.options import spec_of, takes_spec
+from lstm_harness.inspection import DEFAULT_AXES as INSPECTED
+from lstm_harness.options import spec_of, takes_problems, takes_spec
 from lstm_harness.spec import Spec, named_suite, suite_names
+from lstm_harness.tuning import DEFAULT_AXES as TUNED
+from lstm_harness.tuning import SETTINGS as TUNING_SETTINGS
 
 if TYPE_CHECKING:
     from lstm_harness.record import Record
@@ -135,7 +136,7 @@ def verify(spec: Spec, as_json: Json = False, quiet: Quiet = False) -> int:
 
 
 @app.command()
-@takes_problems
+@takes_problems(INSPECTED, ("plugin",))
 def inspect(
     spec: Spec,
     name: Annotated[str, typer.Argument(metavar="BACKEND", help="one that has kernels of its own")],
@@ -160,7 +161,7 @@ def inspect(
 
 
 @app.command()
-@partial(takes_problems, defaults=FLOOR_AXES, others=("device", "threads"))
+@takes_problems(FLOOR_AXES, ("device", "threads"))
 def limits(spec: Spec, as_json: Json = False, quiet: Quiet = False) -> int:
     """The measured ceilings of this device, and the floor they imply."""
     from lstm_harness import session, show
@@ -176,6 +177,33 @@ def limits(spec: Spec, as_json: Json = False, quiet: Quiet = False) -> int:
         show.floors(rows)
         show.path(kept)
     return Exit.DONE
+
+
+@app.command()
+@takes_problems(TUNED, ("plugin", *TUNING_SETTINGS))
+def tune(
+    spec: Spec,
+    name: Annotated[str, typer.Argument(metavar="BACKEND", help="one that has the hooks for it")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="default: where the backend looks")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="what the file has already, too")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Find launch parameters for this device, prove them, and keep them in a file."""
+    from lstm_harness import show
+    from lstm_harness.tuning_run import exit_code, tune
+
+    with show.Counting(quiet) as tell:
+        found = tune(name, spec, out, again, tell)
+    if found["replaced"]:
+        show.warning(f"replaced: {found['replaced']}")
+    if as_json:
+        show.as_json(found)
+    else:
+        show.tuning(found)
+    return exit_code(found)
 
 
 @app.command()
@@ -235,6 +263,7 @@ def _conclude(folder: Path, as_json: bool) -> int:
         again = f"the records are safe: lstm-bench report {folder} makes the page again"
         raise MeasuringFailed(f"{error}; {again}") from None
     failed = [(r.backend, r.status, r.reason) for r in finished.records if r.status != "ok"]
+    show.untuned(finished)
     if as_json:
         show.as_json(show.run_document(finished, analyse.fastest(summary), page))
     else:

@@ -100,6 +100,11 @@ class Contest:
         evidence["warnings"] = timed["warnings"] + evidence["warnings"]
         return found | timed | {"compile_ms": compile_ms} | evidence
 
+    def attempt(self, job: Job, key: str, choice: dict[str, Any]) -> dict[str, Any]:
+        """Enter a cell under a choice of launch parameters, everything proved anew for it."""
+        with self.implementation.using(key, choice):
+            return replace(self, _proved={}).enter(job)
+
     def _make_pass(self, case: Case, inputs: Inputs) -> Pass:
         eager = make_pass(self.implementation, case.problem, case.pass_name)
         if case.launch == "graph":

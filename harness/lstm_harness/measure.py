@@ -55,6 +55,7 @@ class Race:
     _answers: dict[Problem, "AnswerFile"] = field(default_factory=dict)
     _hopeless: dict[tuple[str, Case], Skip] = field(default_factory=dict)
     _timeouts: Counter[str] = field(default_factory=Counter)
+    _spares: list[WorkerProcess] = field(default_factory=list)
 
     def outcomes(self) -> Iterator["Outcome"]:
         """What became of every cell that the plan still lacks a record of, as it happens."""
@@ -105,6 +106,20 @@ class Race:
         """End every worker."""
         for name in list(self._workers):
             self._close(name)
+        while self._spares:
+            self._spares.pop().close()
+
+    def attempt(self, cell: Cell, share_s: float, trial: Mapping[str, Any]) -> "Outcome":
+        """Measure a cell under a choice of launch parameters: `key` and `choice`."""
+        return self._enter(cell, share_s, trial=dict(trial))
+
+    def renew(self, backend: str, ahead: int = 1) -> None:
+        """Have a backend's next cells run in a fresh process; so many are started at a time."""
+        self._close(backend)
+        if not self._spares:
+            self._spares = [self._launch(backend) for _ in range(ahead)]
+        self._workers[backend] = self._spares.pop()
+        self._await(backend)
 
     def state(self) -> Any:
         """The machine's load and clocks now; None where no worker can tell."""
@@ -145,11 +160,15 @@ class Race:
     def _start(self, name: str) -> None:
         """Start a fresh worker and tell it what to import, which it does while others do."""
         self._close(name)
-        worker = self._workers[name] = WorkerProcess(self.settings, name)
+        self._workers[name] = self._launch(name)
+
+    def _launch(self, name: str) -> WorkerProcess:
+        worker = WorkerProcess(self.settings, name)
         if name == ORACLE:
             worker.send("device")
         else:
             worker.send("load", backend=name, plugin=self.plugin_of.get(name))
+        return worker
 
     def _await(self, name: str) -> None:
         """Wait until a worker has imported everything; what failed shows in its first cell."""
@@ -171,7 +190,7 @@ class Race:
             again = f"{reason} (in block {block}; not tried again)"
             self._hopeless.setdefault((backend, case), Skip(status, again))
 
-    def _enter(self, cell: Cell, share_s: float) -> "Outcome":
+    def _enter(self, cell: Cell, share_s: float, **more: Any) -> "Outcome":
         try:
             answer = self._answer(cell.case.problem)
         except Failed as failure:
@@ -180,7 +199,7 @@ class Race:
             return Outcome(cell, "error", f"no float64 answer to compare with: {failure.reason}")
         try:
             found = self._worker(cell.backend).ask(
-                "enter", self.spec.cell_timeout_s, **self._job(cell, share_s, answer)
+                "enter", self.spec.cell_timeout_s, **self._job(cell, share_s, answer), **more
             )
         except Failed as failure:
             late = f"took over {self.spec.cell_timeout_s:g} s; raise --cell-timeout"

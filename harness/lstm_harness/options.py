@@ -1,10 +1,11 @@
 """The options that plan, run and verify share: the axes, and how to measure.
 
-`takes_spec` gives a command all of them and hands it the `Spec` they make.
+`takes_spec` gives a command all of them and hands it the `Spec` they make; `takes_problems` gives
+one those that make problems, and few others.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -89,12 +90,53 @@ def takes_spec(command: Callable[..., int | None]) -> Callable[..., int | None]:
         for name, annotation in _OPTIONS.items()
     ]
     parameters = shared + [parameter.replace(kind=keyword) for parameter in own]
-    signature = inspect.Signature(parameters, return_annotation=int | None)
-    with_options.__signature__ = signature  # type: ignore[attr-defined]
-    with_options.__annotations__ = {p.name: p.annotation for p in parameters}
-    with_options.__name__ = command.__name__
-    with_options.__doc__ = command.__doc__
+    _take_on(with_options, parameters, command)
     return with_options
+
+
+# Axes of a measurement; a problem has none of them.
+_NO_PROBLEMS = ("axis_pass", "axis_launch", "axis_cache")
+
+
+def takes_problems(
+    defaults: Mapping[str, str], settings: tuple[str, ...] = ()
+) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
+    """Give a command, whose first parameter is the spec, the options that make problems.
+
+    Args:
+        defaults: what axes take that are not given, where there is no suite either.
+        settings: further options of `takes_spec` that the command has.
+    """
+
+    def decorate(command: Callable[..., int | None]) -> Callable[..., int | None]:
+        full = takes_spec(command)
+        every = inspect.signature(full).parameters
+        own = list(inspect.signature(command).parameters)[1:]
+        axes = [name for name in every if name.startswith("axis_") and name not in _NO_PROBLEMS]
+        kept = [every[name] for name in (*own, "suite", "spec_file", *settings, *axes)]
+        dropped = dict.fromkeys(every.keys() - {parameter.name for parameter in kept})
+
+        def with_options(**given: Any) -> int | None:
+            if given["suite"] is None and given["spec_file"] is None:
+                missing = [name for name in defaults if given[name] is None]
+                given |= {name: defaults[name] for name in missing}
+            return full(**given, **dropped)
+
+        _take_on(with_options, kept, command)
+        return with_options
+
+    return decorate
+
+
+def _take_on(
+    function: Callable[..., Any], parameters: list[inspect.Parameter], command: Callable[..., Any]
+) -> None:
+    """Make a function look, to typer, like a command with these parameters."""
+    signature = inspect.Signature(parameters, return_annotation=int | None)
+    function.__signature__ = signature  # type: ignore[attr-defined] # typer asks a function for it
+    function.__annotations__ = {p.name: p.annotation for p in parameters}
+    function.__name__ = command.__name__
+    function.__doc__ = command.__doc__
 
 
 def spec_of(

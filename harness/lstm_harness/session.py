@@ -237,6 +237,9 @@ def _kept_limits(survey: Survey) -> dict[str, Any]:
 def _refuse_changed(folder: Path, manifest: Mapping[str, Any], survey: Survey) -> None:
     began, here = manifest["environment"], survey.environment
     changed = [name for name in LASTING if began.get(name) != here.get(name)]
+    backends = manifest["plan"]["backends"]
+    if _tuned(began, backends) != _tuned(here, backends):
+        changed.append("tuned parameters")
     if manifest["plan"]["device"] != survey.device:
         changed.append("device")
     if manifest["kernels_digest"] != survey.kernels_digest:
@@ -246,6 +249,13 @@ def _refuse_changed(folder: Path, manifest: Mapping[str, Any], survey: Survey) -
             f"{folder} began with another {', '.join(changed)}; its records would not compare: "
             "restore what changed, or start a new run"
         )
+
+
+def _tuned(environment: Mapping[str, Any], backends: list[str]) -> dict[str, str]:
+    """The digest of the file of tuned parameters that each of these backends uses, if any."""
+    facts = environment.get("tuned", {})
+    used = {name: facts[name]["used"] for name in backends if name in facts}
+    return {name: file["digest"] for name, file in used.items() if file}
 
 
 def _now() -> str:

@@ -365,6 +365,66 @@ def _kernel_cells(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def untuned(run: Run) -> None:
+    """Which files of tuned parameters were refused, and why, on stderr."""
+    tuned = run.manifest["environment"].get("tuned", {})
+    for name in run.manifest["plan"]["backends"]:
+        for reason in tuned.get(name, {}).get("refused", ()):
+            warning(f"{name}: tuned parameters not used: {reason}")
+
+
+def tuning(found: Mapping[str, Any]) -> None:
+    """What became of each key, what failed and why, the time it took and, last, the file."""
+    table = _table("key", "its own", "tuned", "ratio", "chosen", "tried", "wrong", "failed")
+    for row in found["keys"]:
+        counts = (str(row[name] or "") for name in ("tried", "wrong", "failed"))
+        times = (_times(row[name]) for name in ("own_us", "tuned_us"))
+        table.add_row(Text(row["key"]), *times, _ratio(row["ratio"]), _chosen(row), *counts)
+    (out if out.is_terminal else Console(width=180)).print(table)
+    for row in found["keys"]:
+        for each in row["failures"]:
+            what = _differences(each["choice"], row["own"])
+            warning(f"{row['key']}: {what}: {each['status']}: {each['reason']}")
+    for row in found["skipped"]:
+        warning(f"{row['label']}: skipped: {row['reason']}")
+    missed = sum(row["status"] == "not_reached" for row in found["keys"])
+    if missed:
+        warning(f"{missed} keys not reached in --time-budget; the same command goes on with them")
+    out.print(f"{found['tuning_s']:g} s, of which {found['compile_s']:g} s compiling")
+    if found["file"]:
+        path(found["file"])
+
+
+def _chosen(row: Mapping[str, Any]) -> Text:
+    """What differs from the backend's own choice; or that it is kept, or why there is none."""
+    if row["status"] not in ("tuned", "kept", "known"):
+        return Text(f"{row['status'].replace('_', ' ')}: {row['reason']}".removesuffix(": "))
+    said = _differences(row["choice"], row["own"]) if row["choice"] else "its own"
+    return Text(f"{said} (known)" if row["status"] == "known" else said)
+
+
+def _differences(choice: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    differ = [f"{name}={value}" for name, value in choice.items() if own.get(name) != value]
+    return " ".join(differ) or "its own"
+
+
+def _times(us: Sequence[float | None] | None) -> str:
+    return "" if us is None else _interval(us, ".4g", " µs")
+
+
+def _ratio(of: Sequence[float | None] | None) -> str:
+    return "" if of is None else _interval(of, ".3f", "")
+
+
+def _interval(interval: Sequence[float | None], form: str, unit: str) -> str:
+    mid, *ends = interval
+    shown = f"{mid:{form}}{unit}"
+    if None in ends:
+        return shown
+    low, high = ends
+    return f"{shown} ({low:{form}} to {high:{form}})"
+
+
 def _worst(outcome: Outcome) -> tuple[float, float, str]:
     errors = outcome.found.get("errors", {})
     sizes = {n: float("inf") if error is None else error for n, error in errors.items()}

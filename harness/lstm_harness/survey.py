@@ -98,6 +98,14 @@ class Scout:
         skips |= dict(zip(asked, self._unsupported(backend, asked, survey), strict=True))
         return {case: skip for case, skip in skips.items() if skip}
 
+    def ask(self, do: str, **arguments: Any) -> Any:
+        """Ask the worker something else of a backend.
+
+        Raises:
+            Failed: as `WorkerProcess.ask`.
+        """
+        return self._ask(do, **arguments)
+
     def _unsupported(
         self, backend: str, cases: tuple[Case, ...], survey: Survey
     ) -> list[Skip | None]:
