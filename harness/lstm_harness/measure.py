@@ -1,17 +1,16 @@
 """Run a plan: blocks of fresh worker processes, one active at a time, a record for every cell."""
 
-import hashlib
 import itertools
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from errno import ENOSPC
-from pathlib import Path
 from typing import Any
 
+from lstm_harness.answers import AnswerFile, Answers
 from lstm_harness.budget import Budget
 from lstm_harness.case import Case
 from lstm_harness.coverage import coarse_first
@@ -19,17 +18,9 @@ from lstm_harness.plan import ONE_WAVE, Cell, Plan, Skip
 from lstm_harness.record import Record
 from lstm_harness.spec import Spec
 from lstm_harness.workers import START_TIMEOUT_S, Failed, WorkerProcess, WorkerSettings
-from lstm_kernels.problem import Problem
 
-# No backend can be called this: a comma parts the names that --backend takes.
-ORACLE = "oracle,"
-ORACLE_TIMEOUT_S = 1800.0
-MOST_ANSWER_BYTES = 8 << 30
 # With less than this free, an answer that could not be made failed for want of disk.
 ROOM_BYTES = 64 << 20
-# A whole-sequence product may be made by another library, or another unit of the device, than
-# torch.mm's; four times the rate torch.mm reaches is out of reach for either.
-UNREACHABLE = 4.0
 # A backend that times out on this many cells in a row is not waited for again.
 MOST_TIMEOUTS = 3
 
@@ -41,7 +32,8 @@ class Race:
     """Measures (or, with `verify_only`, only verifies) the cells of a plan.
 
     `plugin_of` maps a backend to the plugin its workers must load. `finished` are records that an
-    earlier, interrupted session of the same run left.
+    earlier, interrupted session of the same run left. `answers` may be shared with another race
+    and is then not ended by this one; `pids_beside` are that race's processes, which are ours too.
     """
 
     plan: Plan
@@ -51,8 +43,10 @@ class Race:
     finished: tuple[Record, ...] = ()
     verify_only: bool = False
     started: Started = lambda cell: None
+    answers: Answers | None = None
+    pids_beside: Callable[[], Iterable[int]] = tuple
     _workers: dict[str, WorkerProcess] = field(default_factory=dict)
-    _answers: dict[Problem, "AnswerFile"] = field(default_factory=dict)
+    _own_answers: Answers | None = None
     _hopeless: dict[tuple[str, Case], Skip] = field(default_factory=dict)
     _timeouts: Counter[str] = field(default_factory=Counter)
     _spares: list[WorkerProcess] = field(default_factory=list)
@@ -90,22 +84,39 @@ class Race:
 
     def _block(self, cells: list[Cell], budget: Budget) -> Iterator["Outcome"]:
         """What became of the cells of one block, in fresh workers."""
-        self._start_block(cells)
+        self.begin(cells)
         for cell in cells:
-            self.started(cell)
-            skip = self._skip(cell)
-            if skip:
-                yield Outcome(cell, skip.status, skip.reason)
-                continue
-            outcome = self._enter(cell, budget.next_share_s())
-            self._remember(cell.backend, cell.case, cell.block, outcome.status, outcome.reason)
-            yield outcome
-        self._end_block()
+            yield self.take(cell, budget)
+        self.end()
+
+    def begin(self, cells: Iterable[Cell]) -> None:
+        """Start a fresh worker for every backend of a block, and wait until none is importing."""
+        names = dict.fromkeys(cell.backend for cell in cells if self._skip(cell) is None)
+        for name in names:
+            self._start(name)
+        for name in names:
+            self._await(name)
+
+    def take(self, cell: Cell, budget: Budget) -> "Outcome":
+        """What became of one cell, with its share of the time."""
+        self.started(cell)
+        skip = self._skip(cell)
+        if skip:
+            return Outcome(cell, skip.status, skip.reason)
+        outcome = self._enter(cell, budget.next_share_s())
+        self._remember(cell.backend, cell.case, cell.block, outcome.status, outcome.reason)
+        return outcome
+
+    def end(self) -> None:
+        """End the workers of a block."""
+        for name in list(self._workers):
+            self._close(name)
 
     def close(self) -> None:
         """End every worker."""
-        for name in list(self._workers):
-            self._close(name)
+        self.end()
+        if self._own_answers:
+            self._own_answers.close()
         while self._spares:
             self._spares.pop().close()
 
@@ -123,28 +134,12 @@ class Race:
 
     def state(self) -> Any:
         """The machine's load and clocks now; None where no worker can tell."""
-        try:
-            return self._worker(ORACLE).ask("state")
-        except Failed:
-            return None
+        return self._all_answers().state()
 
     def _cells_to_measure(self, done: set[tuple[int, str, Case]]) -> int:
         """How many cells will share the time: what was planned, less what is done or skipped."""
         planned = self.plan.planned_records - self.plan.blocks * len(self.plan.skips)
         return planned - sum((name, case) not in self.plan.skips for _, name, case in done)
-
-    def _start_block(self, cells: list[Cell]) -> None:
-        """Start every worker the block needs, and wait until none is busy importing."""
-        names = dict.fromkeys(cell.backend for cell in cells if self._skip(cell) is None)
-        for name in names:
-            self._start(name)
-        for name in names:
-            self._await(name)
-
-    def _end_block(self) -> None:
-        for name in list(self._workers):
-            if name != ORACLE:
-                self._close(name)
 
     def _close(self, name: str) -> None:
         if name in self._workers:
@@ -164,10 +159,7 @@ class Race:
 
     def _launch(self, name: str) -> WorkerProcess:
         worker = WorkerProcess(self.settings, name)
-        if name == ORACLE:
-            worker.send("device")
-        else:
-            worker.send("load", backend=name, plugin=self.plugin_of.get(name))
+        worker.send("load", backend=name, plugin=self.plugin_of.get(name))
         return worker
 
     def _await(self, name: str) -> None:
@@ -192,7 +184,7 @@ class Race:
 
     def _enter(self, cell: Cell, share_s: float, **more: Any) -> "Outcome":
         try:
-            answer = self._answer(cell.case.problem)
+            answer = self._all_answers().to(cell.case.problem)
         except Failed as failure:
             if shutil.disk_usage(self.settings.scratch).free < ROOM_BYTES:
                 raise OSError(ENOSPC, os.strerror(ENOSPC)) from None
@@ -207,7 +199,18 @@ class Race:
             return Outcome(cell, failure.status, reason, {"errors": failure.errors})
         return Outcome(cell, "ok", found=found)
 
-    def _job(self, cell: Cell, share_s: float, answer: "AnswerFile") -> dict[str, Any]:
+    def pids(self) -> list[int]:
+        """The processes of this race."""
+        return [*(worker.pid for worker in self._workers.values()), *self._all_answers().pids()]
+
+    def _all_answers(self) -> Answers:
+        if self.answers:
+            return self.answers
+        if self._own_answers is None:
+            self._own_answers = Answers(self.settings, self.spec.seed)
+        return self._own_answers
+
+    def _job(self, cell: Cell, share_s: float, answer: AnswerFile) -> dict[str, Any]:
         case = cell.case
         # A flushed cache serves one execution. On a GPU a graph, eager or captured, keeps one
         # forward's values at a time, and events are fine enough for one backward.
@@ -227,45 +230,9 @@ class Race:
             },
             "impossible_ns": answer.impossible_ns(case),
             "with_memory": cell.block == 0,
-            "our_pids": [os.getpid(), *(worker.pid for worker in self._workers.values())],
+            "our_pids": [os.getpid(), *self.pids(), *self.pids_beside()],
             "verify_only": self.verify_only,
         }
-
-    def _answer(self, problem: Problem) -> "AnswerFile":
-        """The float64 answer, made once a problem; the oldest are dropped when disk runs short."""
-        if problem not in self._answers:
-            digest = hashlib.sha256(str(problem).encode()).hexdigest()[:16]
-            path = self.settings.scratch / f"answer-{digest}.pt"
-            made = self._worker(ORACLE).ask(
-                "oracle",
-                ORACLE_TIMEOUT_S,
-                problem=problem.to_dict(),
-                seed=self.spec.seed,
-                path=str(path),
-            )
-            self._answers[problem] = AnswerFile(path, made["product_flops"])
-            self._drop_oldest_answers()
-        return self._answers[problem]
-
-    def _drop_oldest_answers(self) -> None:
-        sizes = {problem: file.path.stat().st_size for problem, file in self._answers.items()}
-        for problem in list(sizes)[:-1]:
-            if sum(sizes.values()) <= MOST_ANSWER_BYTES:
-                return
-            self._answers.pop(problem).path.unlink()
-            del sizes[problem]
-
-
-@dataclass(frozen=True)
-class AnswerFile:
-    """Where a problem's float64 answer lies, and the rate the device's own products reach."""
-
-    path: Path
-    product_flops: float
-
-    def impossible_ns(self, case: Case) -> float:
-        """A time so short that not everything can have been computed; no floor, but a gate."""
-        return case.problem.flops(case.pass_name) / (UNREACHABLE * self.product_flops) * 1e9
 
 
 @dataclass(frozen=True)

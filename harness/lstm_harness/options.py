@@ -73,24 +73,38 @@ _SOURCES = {
     ],
 }
 
+# As many as MEASUREMENT.md, section 4, was simulated with.
+PAIRED_BLOCKS = 8
+
 _OPTIONS = {**_SOURCES, **_AXIS_OPTIONS, **_SETTING_OPTIONS}
 
 
 def takes_spec(command: Callable[..., int | None]) -> Callable[..., int | None]:
     """Give a command, whose first parameter is the spec, every option that makes one."""
+    return _with_spec(command, _OPTIONS, {})
 
+
+def takes_paired_spec(command: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Likewise for a command that judges: blocks enough to tell, and the suite is an option."""
+    suite = {"suite": Annotated[str | None, typer.Option("--suite", metavar="NAME")]}
+    return _with_spec(command, _OPTIONS | suite, {"blocks": PAIRED_BLOCKS})
+
+
+def _with_spec(
+    command: Callable[..., int | None], options: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> Callable[..., int | None]:
     def with_options(**given: Any) -> int | None:
-        shared = {name: given.pop(name) for name in _OPTIONS}
+        shared = {name: given.pop(name) for name in options}
+        shared |= {name: value for name, value in defaults.items() if shared[name] is None}
         return command(spec_of(**shared), **given)
 
     own = list(inspect.signature(command).parameters.values())[1:]
     keyword = inspect.Parameter.KEYWORD_ONLY
     shared = [
         inspect.Parameter(name, keyword, default=None, annotation=annotation)
-        for name, annotation in _OPTIONS.items()
+        for name, annotation in options.items()
     ]
-    parameters = shared + [parameter.replace(kind=keyword) for parameter in own]
-    _take_on(with_options, parameters, command)
+    _take_on(with_options, shared + [parameter.replace(kind=keyword) for parameter in own], command)
     return with_options
 
 

@@ -35,9 +35,12 @@ FAILED_MEASURING = ("crashed", "timed_out", "error")
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told what goes on: once the plan is known, then before and after each cell."""
+    """Who is told what goes on: how many cells there are, then before and after each.
 
-    planned: Callable[[Plan, int], None] = lambda plan, done: None
+    `planned` takes how many there are in all and how many of them are done already.
+    """
+
+    planned: Callable[[int, int], None] = lambda total, done: None
     started: Callable[[Cell], None] = lambda cell: None
     finished: Callable[[Outcome], None] = lambda outcome: None
 
@@ -50,14 +53,14 @@ def make(spec: Spec, checking: bool = False) -> tuple[Survey, Plan]:
     Raises:
         UserError: see `survey.make_plan`.
     """
-    with _scratch_folder() as scratch, Scout(spec, scratch, checking) as scout:
+    with scratch_folder() as scratch, Scout(spec, scratch, checking) as scout:
         survey = scout.survey()
         return survey, make_plan(spec, survey, scout)
 
 
 def look_around(spec: Spec) -> Survey:
     """Survey this machine alone."""
-    with _scratch_folder() as scratch, Scout(spec, scratch) as scout:
+    with scratch_folder() as scratch, Scout(spec, scratch) as scout:
         return scout.survey()
 
 
@@ -73,7 +76,7 @@ def run(spec: Spec, out: Path | None, watch: Watch) -> Path:
     with device_lock(survey.identity):
         folder = out or default_folder(spec)
         store.create(folder)
-        manifest = _manifest(folder, spec, plan, survey)
+        manifest = manifest_of(folder, spec, plan, survey)
         _race(folder, manifest, plan, spec, survey, watch)
     return folder
 
@@ -97,10 +100,10 @@ def verify(spec: Spec, watch: Watch) -> tuple[Plan, list[Outcome]]:
     """Check every cell against float64, once, and keep nothing."""
     survey, plan = make(spec, checking=True)
     outcomes = []
-    with device_lock(survey.identity), _scratch_folder() as scratch:
+    with device_lock(survey.identity), scratch_folder() as scratch:
         settings = WorkerSettings(survey.device, scratch, spec.threads)
         race = Race(plan, spec, settings, survey.plugin_of, verify_only=True, started=watch.started)
-        watch.planned(plan, 0)
+        watch.planned(plan.planned_records, 0)
         try:
             for outcome in race.outcomes():
                 watch.finished(outcome)
@@ -123,7 +126,7 @@ def limits(spec: Spec, tell: Callable[[int, int, str], None]) -> tuple[Ceilings,
     )  # it needs pandas, which no other command does
 
     survey = look_around(spec)
-    with device_lock(survey.identity), _scratch_folder() as scratch:
+    with device_lock(survey.identity), scratch_folder() as scratch:
         settings = WorkerSettings(survey.device, scratch, survey.environment["cpu"]["threads"])
         worker = WorkerProcess(settings, "limits")
         try:
@@ -132,7 +135,7 @@ def limits(spec: Spec, tell: Callable[[int, int, str], None]) -> tuple[Ceilings,
             raise MeasuringFailed(f"cannot measure the ceilings: {failure.reason}") from None
         finally:
             worker.close()
-    found = ceilings_of(survey, facts, rounds, _now())
+    found = ceilings_of(survey, facts, rounds, now())
     if not found.ceilings:
         reasons = "; ".join(dict.fromkeys(found.failures.values()))
         raise MeasuringFailed(f"no ceiling could be measured: {reasons}")
@@ -176,7 +179,7 @@ def _race(
     """Append a record for every cell that lacks one, then close the manifest."""
     store.write_manifest(folder, manifest)
     finished = store.load(folder).records
-    watch.planned(plan, len(finished))
+    watch.planned(plan.planned_records, len(finished))
     with (
         resumable(folder),
         _run_scratch(folder) as scratch,
@@ -195,7 +198,7 @@ def _race(
             environment = {**manifest["environment"], "end": race.state()}
         finally:
             race.close()
-    store.write_manifest(folder, manifest | {"environment": environment, "end": _now()})
+    store.write_manifest(folder, manifest | {"environment": environment, "end": now()})
 
 
 @contextmanager
@@ -208,7 +211,8 @@ def resumable(folder: Path) -> Iterator[None]:
         raise Interrupted(f"interrupted; go on with: {go_on}") from None
 
 
-def _manifest(folder: Path, spec: Spec, plan: Plan, survey: Survey) -> dict[str, Any]:
+def manifest_of(folder: Path, spec: Spec, plan: Plan, survey: Survey) -> dict[str, Any]:
+    """What run.json says of a run that begins now."""
     return {
         "schema": SCHEMA,
         "id": folder.resolve().name,
@@ -217,7 +221,7 @@ def _manifest(folder: Path, spec: Spec, plan: Plan, survey: Survey) -> dict[str,
         "command": ["lstm-bench", *sys.argv[1:]],
         "lstm_bench": __version__,
         "seed": spec.seed,
-        "start": _now(),
+        "start": now(),
         "end": None,
         "spec": spec.to_dict(),
         "plan": plan.to_dict(),
@@ -258,12 +262,14 @@ def _tuned(environment: Mapping[str, Any], backends: list[str]) -> dict[str, str
     return {name: file["digest"] for name, file in used.items() if file}
 
 
-def _now() -> str:
+def now() -> str:
+    """The time in UTC, as a manifest tells it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @contextmanager
-def _scratch_folder() -> Iterator[Path]:
+def scratch_folder() -> Iterator[Path]:
+    """A folder for what nobody keeps."""
     with tempfile.TemporaryDirectory(prefix="lstm-bench-", ignore_cleanup_errors=True) as name:
         yield Path(name)
 

@@ -58,8 +58,8 @@ class LiveProgress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def _planned(self, plan: Plan, done: int) -> None:
-        self._bar.update(self._task, total=plan.planned_records, completed=done)
+    def _planned(self, total: int, done: int) -> None:
+        self._bar.update(self._task, total=total, completed=done)
 
     def _started(self, cell: Cell) -> None:
         self._bar.update(self._task, description=f"{cell.backend} on {cell.case.label()}")
