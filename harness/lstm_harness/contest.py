@@ -51,6 +51,7 @@ class Job:
     limits: Limits
     impossible_ns: float
     with_memory: bool
+    with_energy: bool = False
     our_pids: frozenset[int] = frozenset()
     verify_only: bool = False
 
@@ -185,8 +186,9 @@ class Contest:
         forward = make_pass(self.implementation, job.case.problem, "forward")
         seen = Evidence(self.device, job.case.pass_name, the_pass, forward, inputs)
         found: dict[str, Any] = {"warnings": seen.warnings(job.our_pids)}
-        if job.with_memory:
+        if job.with_energy:
             found["energy_mj"] = seen.energy_mj()
+        if job.with_memory:
             # A captured graph took its memory before, from a pool of its own.
             captured = job.case.launch == "graph" or hasattr(self.implementation, "HOLDS_MEMORY")
             found |= {} if captured else seen.memory()

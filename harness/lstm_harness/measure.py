@@ -34,6 +34,7 @@ class Race:
     `plugin_of` maps a backend to the plugin its workers must load. `finished` are records that an
     earlier, interrupted session of the same run left. `answers` may be shared with another race
     and is then not ended by this one; `pids_beside` are that race's processes, which are ours too.
+    Memory is measured in the first `memory_blocks`.
     """
 
     plan: Plan
@@ -45,6 +46,7 @@ class Race:
     started: Started = lambda cell: None
     answers: Answers | None = None
     pids_beside: Callable[[], Iterable[int]] = tuple
+    memory_blocks: int = 1
     _workers: dict[str, WorkerProcess] = field(default_factory=dict)
     _own_answers: Answers | None = None
     _hopeless: dict[tuple[str, Case], Skip] = field(default_factory=dict)
@@ -229,7 +231,8 @@ class Race:
                 "fixed_repeats": 1 if one_a_sample else None,
             },
             "impossible_ns": answer.impossible_ns(case),
-            "with_memory": cell.block == 0,
+            "with_memory": cell.block < self.memory_blocks,
+            "with_energy": cell.block == 0,
             "our_pids": [os.getpid(), *self.pids(), *self.pids_beside()],
             "verify_only": self.verify_only,
         }

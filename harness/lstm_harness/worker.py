@@ -141,6 +141,7 @@ class Worker:
             limits=Limits(**fields["limits"]),
             impossible_ns=fields["impossible_ns"],
             with_memory=fields["with_memory"],
+            with_energy=fields["with_energy"],
             our_pids=frozenset(fields["our_pids"]),
             verify_only=fields["verify_only"],
         )
