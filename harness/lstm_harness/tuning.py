@@ -104,7 +104,7 @@ class Finding:
 
     `status` is tuned, kept (the backend's own choice is), or what the backend's own choice failed
     with. Times in µs; `ratio` is the time of the best other choice over the own one's, where it
-    came to a duel.
+    came to a duel. `tuning_s` is what the key took in all, `compile_s` what of that was compiling.
     """
 
     key: Key
@@ -116,6 +116,8 @@ class Finding:
     ratio: Interval | None = None
     tried: int = 0
     failures: tuple[Failure, ...] = ()
+    tuning_s: float = 0.0
+    compile_s: float = 0.0
 
     @property
     def is_result(self) -> bool:
@@ -199,6 +201,10 @@ class _Search:
     watch: Stopwatch
     tell: Tell
     failures: list[Failure] = field(default_factory=list)
+    before_s: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        self.before_s = self.watch.spent_s, self.watch.compile_s
 
     def finding(self) -> Finding:
         count = len(self.key.candidates)
@@ -276,6 +282,8 @@ class _Search:
             status,
             tried=len(self.key.candidates),
             failures=tuple(self.failures),
+            tuning_s=self.watch.spent_s - self.before_s[0],
+            compile_s=self.watch.compile_s - self.before_s[1],
             **fields,
         )
 

@@ -258,6 +258,8 @@ def _entry(finding: Finding) -> dict[str, Any]:
         "tried": finding.tried,
         "wrong": sum(failure.status == "incorrect" for failure in finding.failures),
         "failed": sum(failure.status != "incorrect" for failure in finding.failures),
+        "tuning_s": round(finding.tuning_s, 1),
+        "compile_s": round(finding.compile_s, 1),
     }
 
 
@@ -300,7 +302,7 @@ def _row(key: Key, finding: Finding | None, entry: dict[str, Any] | None) -> dic
     status = "known" if entry else "not_reached"
     row: dict[str, Any] = {"key": key.name, "status": status, "reason": "", "own": key.own}
     row |= {"choice": None, "own_us": None, "tuned_us": None, "ratio": None}
-    row |= {"tried": 0, "wrong": 0, "failed": 0, "failures": []}
+    row |= {"tried": 0, "wrong": 0, "failed": 0, "failures": [], "tuning_s": 0, "compile_s": 0}
     if entry:
         row |= {field: entry[field] for field in row.keys() & entry.keys()}
     if finding:

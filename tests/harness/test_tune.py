@@ -11,11 +11,14 @@ from pathlib import Path
 import jsonschema
 import pytest
 import tunable
-from bench import bench, manifest_of, records_of, start
+from bench import bench, manifest_of, records_of, start, workers_of
 
 from lstm_harness.case import Case
 from lstm_harness.errors import Exit
+from lstm_harness.measure import Race
+from lstm_harness.plan import Plan
 from lstm_harness.precompile import Ahead, arch_of, jobs_of
+from lstm_harness.spec import Spec
 from lstm_harness.tuning import Key
 from lstm_harness.workers import WorkerProcess, WorkerSettings
 from lstm_kernels import Problem
@@ -253,6 +256,19 @@ def test_kernels_are_compiled_ahead_into_the_cache_of_those_who_measure(tmp_path
     job["jobs"] = jobs_of([replace(key, candidates=({"tile": 1},))])
     assert again.ask("compile", **job) == {"compiled": 0, "cached": 0, "failed": 1}
     again.close()
+
+
+def test_fresh_processes_are_started_ahead_and_none_is_left(tmp_path):
+    plan = Plan(("naive",), (), 1, "cpu", {}, {})
+    race = Race(plan, Spec(()), WorkerSettings("cpu", tmp_path, 1), {})
+    pids = []
+    for _ in range(3):
+        race.renew("naive", ahead=2)
+        pids.append(race._worker("naive").pid)
+        assert len(race._spares) == (1, 0, 1)[len(pids) - 1]
+    assert len(set(pids)) == 3
+    race.close()
+    assert not workers_of(tmp_path)
 
 
 def test_no_more_compilers_than_cores_are_free(tmp_path):

@@ -163,8 +163,10 @@ def test_the_search_ends_in_time_and_gives_up_what_it_began():
 def test_compiling_is_summed_apart():
     device = FakeDevice()
     watch = device.watch()
-    list(search([key(100, 120, "error")], device, watch))
+    first, second = search([key(100, 120, "error"), key(100, 200)], device, watch)
     assert watch.compile_s == pytest.approx(0.002 * len(device.measured))
+    assert first.compile_s + second.compile_s == pytest.approx(watch.compile_s)
+    assert first.tuning_s + second.tuning_s == pytest.approx(watch.spent_s)
     assert watch.spent_s == device.now_s
 
 
