@@ -99,14 +99,16 @@ _NO_PROBLEMS = ("axis_pass", "axis_launch", "axis_cache")
 
 
 def takes_problems(
-    defaults: Mapping[str, str], settings: tuple[str, ...] = ()
+    defaults: Mapping[str, str], settings: Mapping[str, Any] | None = None
 ) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
     """Give a command, whose first parameter is the spec, the options that make problems.
 
     Args:
         defaults: what axes take that are not given, where there is no suite either.
-        settings: fields of `Spec` that the command lets be given too.
+        settings: fields of `Spec` that the command lets be given too, with what they are where they
+            are not, whatever a suite says; None leaves it to the suite, or to `Spec`.
     """
+    settings = settings or {}
 
     def decorate(command: Callable[..., int | None]) -> Callable[..., int | None]:
         full = takes_spec(command)
@@ -120,6 +122,7 @@ def takes_problems(
             if given["suite"] is None and given["spec_file"] is None:
                 missing = [name for name in defaults if given[name] is None]
                 given |= {name: defaults[name] for name in missing}
+            given |= {name: value for name, value in settings.items() if given[name] is None}
             return full(**given, **dropped)
 
         _take_on(with_options, kept, command)

@@ -211,6 +211,7 @@ class _Kept:
             raise UserError("there is no home folder to keep the parameters in; give --out FILE")
         path = out or folder / told["name"]
         kept = cls(path, told["header"])
+        _refuse_unwritable(path)
         try:
             before = files.read(path, kept.header)
         except FileNotFoundError:
@@ -243,6 +244,15 @@ class _Kept:
             "compile_s": round(self.compile_s + watch.compile_s, 1),
             "entries": self.entries,
         }
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """Tell before anything is measured that it could not be kept."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; give another --out") from None
 
 
 def _entry(finding: Finding) -> dict[str, Any]:

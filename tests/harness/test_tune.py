@@ -222,6 +222,30 @@ def test_out_keeps_it_elsewhere_and_overwrites_nothing_else(copy, tuned):
     assert json.loads((copy / "mine.json").read_text()) == {"name": "something else"}
 
 
+@pytest.mark.parametrize(
+    ("candidates", "says"),
+    [
+        ("1 / 0", "asked for 'candidates': ZeroDivisionError"),
+        ("[]", "has no candidates for lstm"),
+        ("[1]", "asked for 'candidates': TypeError"),
+        ("os._exit(5)", "asked for 'candidates': the worker ended with exit code 5"),
+    ],
+)
+def test_hooks_that_fail_end_in_one_line(refused, here, candidates, says):
+    source = Path(tunable.__file__).read_text()
+    source += f"\ndef candidates(problem, pass_name, device):\n    return {candidates}\n"
+    (here / "strange.py").write_text(source)
+    plugin = ("--plugin", "strange.py", "--device", "cpu")
+    assert says in refused("tune", "tunable", *plugin, "--hidden", 8, code=6)
+
+
+def test_a_place_that_cannot_be_written_is_told_at_once(refused, here):
+    (here / "file").touch()
+    plugin = ("--plugin", tunable.__file__, "--hidden", 8, "--device", "cpu")
+    for place in ("file/mine.json", "/proc/mine.json"):
+        assert f"cannot write {place}" in refused("tune", "tunable", *plugin, "--out", place)
+
+
 def test_a_backend_without_the_hooks_is_refused_and_those_with_them_named(refused):
     plugin = tunable.__file__
     line = refused("tune", "naive", "--plugin", plugin, "--hidden", 8, "--device", "cpu")

@@ -1,5 +1,6 @@
 """The search for launch parameters, on a device whose times and mishaps a test makes up."""
 
+import inspect
 import math
 import random
 
@@ -7,6 +8,7 @@ import pytest
 
 from lstm_harness import tuning
 from lstm_harness.case import Case
+from lstm_harness.options import takes_problems
 from lstm_harness.tuning import Finding, Key, Measured, Stopwatch, in_order, search
 from lstm_kernels import Problem
 
@@ -192,3 +194,16 @@ def test_what_goes_on_is_told():
     list(search([key(100, 80)], device, device.watch(), lambda k, doing: told.append(doing)))
     assert told[:2] == ["candidate 1 of 2", "candidate 2 of 2"]
     assert told[-1] == "duel, round 4 of 4"
+
+
+def test_a_suites_budget_is_for_its_run():
+    given = []
+    takes = takes_problems(tuning.DEFAULT_AXES, tuning.SETTINGS)
+    command = takes(lambda spec: given.append(spec))
+    unset = dict.fromkeys(inspect.signature(command).parameters)
+    command(**unset | {"suite": "sweep"})
+    command(**unset | {"suite": "sweep", "time_budget_s": 7.0})
+    command(**unset)
+    assert [spec.time_budget_s for spec in given] == [300.0, 7.0, 300.0]
+    assert given[0].grids[0]["hidden"] != given[2].grids[0]["hidden"]
+    assert given[2].grids[0]["dtype"] == ("float16", "bfloat16", "float32")
