@@ -244,6 +244,7 @@ def _conclude(folder: Path, as_json: bool) -> int:
         show.absent(finished)
         show.failures(failed)
         show.warnings(finished)
+        show.unfinished(finished)
         show.winners(analyse.fastest(summary))
         show.path(page or folder)
     return session.exit_code([status for _, status, _ in failed])

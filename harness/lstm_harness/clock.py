@@ -34,7 +34,10 @@ MOST_LOST = 0.05
 
 @dataclass(frozen=True)
 class Reading:
-    """One timed region. `marked` tells that it ran in a disturbed spell or under throttling."""
+    """One timed region. `marked` tells that it ran in a disturbed spell or under throttling.
+
+    `throttling` names what held the device back just after it.
+    """
 
     elapsed_ns: int
     cpu_ns: int | None = None
@@ -42,6 +45,7 @@ class Reading:
     involuntary_switches: int | None = None
     sm_clock_mhz: float | None = None
     marked: bool = False
+    throttling: tuple[str, ...] = ()
 
 
 class Clock(Protocol):
@@ -133,8 +137,13 @@ class CudaClock:
         stop.synchronize()
         elapsed = max(1, round(start.elapsed_time(stop) * 1e6))
         late = self._was_late(elapsed)
-        clock, throttled = self._gpu.clock_and_throttling() if self._gpu else (None, False)
-        return Reading(elapsed_ns=elapsed, sm_clock_mhz=clock, marked=throttled or late)
+        reasons = tuple(self._gpu.throttle_reasons()) if self._gpu else ()
+        return Reading(
+            elapsed_ns=elapsed,
+            sm_clock_mhz=self._gpu.sm_clock_mhz() if self._gpu else None,
+            marked=bool(reasons) or late,
+            throttling=reasons,
+        )
 
     def wall_ns(self, executes: Sequence[Callable[[], None]]) -> int:
         """The host's time from an idle device to an idle device."""
@@ -171,7 +180,7 @@ def make_clock(device: str, cache: str) -> Clock:
     flush = _flusher(device) if cache == "cold" else None
     if device == "cpu":
         return CpuClock(flush)
-    return CudaClock(gpu=Gpu.find(torch.device(device).index or 0), flush=flush)
+    return CudaClock(gpu=Gpu.find(device), flush=flush)
 
 
 def steal_ms() -> float:

@@ -2,6 +2,7 @@
 
 import gc
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -95,7 +96,9 @@ class Contest:
         timed = self._time(job, the_pass, inputs, answer, bound, errors)
         usual_ms = timed.pop("prepare_ms") + median(timed["samples_ns"]) / 1e6
         compile_ms = max(0.0, first_ms - usual_ms)
-        return found | timed | {"compile_ms": compile_ms} | self._evidence(job, the_pass, inputs)
+        evidence = self._evidence(job, the_pass, inputs)
+        evidence["warnings"] = timed["warnings"] + evidence["warnings"]
+        return found | timed | {"compile_ms": compile_ms} | evidence
 
     def attempt(self, job: Job, key: str, choice: dict[str, Any]) -> dict[str, Any]:
         """Enter a cell under a choice of launch parameters, everything proved anew for it."""
@@ -228,6 +231,7 @@ def _fields(samples: Samples, times: tuple[int, ...]) -> dict[str, Any]:
     """The fields of a record that samples fill."""
     readings = samples.readings
     clocks = [r.sm_clock_mhz for r in readings if r.sm_clock_mhz is not None]
+    throttling = Counter(reason for reading in readings for reason in reading.throttling)
     return {
         "samples_ns": times,
         "inner_repeats": samples.inner_repeats,
@@ -238,6 +242,7 @@ def _fields(samples: Samples, times: tuple[int, ...]) -> dict[str, Any]:
             r.involuntary_switches for r in readings if r.involuntary_switches is not None
         ],
         "sm_clock_mhz": median(clocks) if clocks else None,
+        "warnings": [f"throttled: {reason}" for reason in throttling],
         "marked": [index for index, reading in enumerate(readings) if reading.marked],
     }
 

@@ -39,7 +39,7 @@ def describe(device: str) -> dict[str, Any]:
 
 def state(device: str) -> dict[str, Any]:
     """What changes while a run goes on: load, and the GPU's clocks."""
-    gpu = None if device == "cpu" else Gpu.find(0)
+    gpu = None if device == "cpu" else Gpu.find(device)
     return {"load_average": list(os.getloadavg()), "gpu": gpu.state() if gpu else None}
 
 

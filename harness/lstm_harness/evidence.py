@@ -64,4 +64,4 @@ class Evidence:
         return None if after is None else (after - before) / executions
 
     def _gpu(self) -> Gpu | None:
-        return None if self.device == "cpu" else Gpu.find(torch.device(self.device).index or 0)
+        return None if self.device == "cpu" else Gpu.find(self.device)

@@ -1,8 +1,10 @@
 """What NVML tells of a GPU: clocks, throttling, power, energy, foreign processes."""
 
-import os
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Any, Self
+
+import torch
 
 # Reasons that make a sample slower than the device can be; idle and the user's own clock
 # settings are not among them (nvml.h, nvmlClocksThrottleReasons).
@@ -28,30 +30,37 @@ class Gpu:
         self._handle = handle
 
     @classmethod
-    def find(cls, index: int) -> Self | None:
-        """The GPU that CUDA calls `index`, or None where NVML or the driver is missing."""
+    def find(cls, device: str) -> Self | None:
+        """The GPU that CUDA calls `device`, or None where NVML or the driver is missing.
+
+        It is found by its UUID: NVML and CUDA may count devices in different orders.
+        """
         try:
             import pynvml
 
             pynvml.nvmlInit()
-            visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-            name = visible.split(",")[index] if visible else str(index)
-            if name.isdecimal():
-                return cls(pynvml, pynvml.nvmlDeviceGetHandleByIndex(int(name)))
-            return cls(pynvml, pynvml.nvmlDeviceGetHandleByUUID(name))
-        except (ImportError, IndexError):
+        except ImportError:
             return None
         except pynvml.NVMLError:
             return None
+        # A part of a GPU (MIG) has a UUID of its own kind.
+        uuid = torch.cuda.get_device_properties(device).uuid
+        for kind in ("GPU", "MIG"):
+            with suppress(pynvml.NVMLError):
+                return cls(pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"{kind}-{uuid}"))
+        return None
 
-    def clock_and_throttling(self) -> tuple[float | None, bool]:
-        """The SM clock in MHz, and whether the device is being held back just now."""
-        clock = self._ask("nvmlDeviceGetClockInfo", self._nvml.NVML_CLOCK_SM)
-        return clock, bool(self.throttle_reasons())
+    def sm_clock_mhz(self) -> float | None:
+        """The SM clock now."""
+        clock: float | None = self._ask("nvmlDeviceGetClockInfo", self._nvml.NVML_CLOCK_SM)
+        return clock
 
     def throttle_reasons(self) -> list[str]:
         """Why the device is held back just now; empty where it is not, or NVML does not tell."""
-        reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons") or 0
+        # The same figure under its newer and its older name.
+        reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
+        if reasons is None:
+            reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons") or 0
         return [name for bit, name in THROTTLING.items() if reasons & bit]
 
     def foreign_processes(self, ours: Collection[int]) -> list[int]:
@@ -75,7 +84,7 @@ class Gpu:
         """Clocks, power and temperature now, for the manifest."""
         nvml = self._nvml
         return {
-            "sm_clock_mhz": self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
+            "sm_clock_mhz": self.sm_clock_mhz(),
             "memory_clock_mhz": self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM),
             "power_limit_mw": self._ask("nvmlDeviceGetEnforcedPowerLimit"),
             "temperature_c": self._ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),

@@ -1,19 +1,21 @@
 """Run a plan: blocks of fresh worker processes, one active at a time, a record for every cell."""
 
 import hashlib
+import itertools
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
 from lstm_harness.budget import Budget
 from lstm_harness.case import Case
-from lstm_harness.plan import Cell, Plan, Skip
+from lstm_harness.coverage import coarse_first
+from lstm_harness.plan import ONE_WAVE, Cell, Plan, Skip
 from lstm_harness.record import Record
 from lstm_harness.spec import Spec
 from lstm_harness.workers import START_TIMEOUT_S, Failed, WorkerProcess, WorkerSettings
@@ -61,23 +63,44 @@ class Race:
         budget = Budget(self.spec.time_budget_s, self._cells_to_measure(done))
         for record in self.finished:
             self._remember(record.backend, record.case, record.block, record.status, record.reason)
-        for block in range(self.plan.blocks):
-            cells = [
-                cell
-                for cell in self.plan.block_order(self.spec.seed, block)
-                if (block, cell.backend, cell.case) not in done
-            ]
-            self._start_block(cells)
-            for cell in cells:
-                self.started(cell)
-                skip = self._skip(cell)
-                if skip:
-                    yield Outcome(cell, skip.status, skip.reason)
-                    continue
-                outcome = self._enter(cell, budget.next_share_s())
-                self._remember(cell.backend, cell.case, block, outcome.status, outcome.reason)
-                yield outcome
-            self._end_block()
+        places = itertools.count(1 + max((record.order for record in self.finished), default=-1))
+        for wave in self._waves(budget, done):
+            for block in range(self.plan.blocks):
+                cells = [
+                    replace(cell, order=next(places))
+                    for cell in self.plan.block_order(self.spec.seed, block, wave)
+                    if (block, cell.backend, cell.case) not in done
+                ]
+                yield from self._block(cells, budget)
+
+    def _waves(self, budget: Budget, done: set[tuple[int, str, Case]]) -> Iterator[list[Case]]:
+        """The cases that lack records, in waves; with a time budget, until it is spent."""
+        cases: Sequence[Case] = self.plan.cases
+        if self.spec.time_budget_s is not None and len(cases) > ONE_WAVE:
+            cases = coarse_first(cases, self.spec.seed)
+        pairs = list(itertools.product(range(self.plan.blocks), self.plan.backends))
+        waiting = [case for case in cases if any((*pair, case) not in done for pair in pairs)]
+        cells_a_case = self._cells_to_measure(done) / max(1, len(waiting))
+        while waiting:
+            size = budget.next_wave(len(waiting), cells_a_case)
+            if not size:
+                return
+            yield waiting[:size]
+            waiting = waiting[size:]
+
+    def _block(self, cells: list[Cell], budget: Budget) -> Iterator["Outcome"]:
+        """What became of the cells of one block, in fresh workers."""
+        self._start_block(cells)
+        for cell in cells:
+            self.started(cell)
+            skip = self._skip(cell)
+            if skip:
+                yield Outcome(cell, skip.status, skip.reason)
+                continue
+            outcome = self._enter(cell, budget.next_share_s())
+            self._remember(cell.backend, cell.case, cell.block, outcome.status, outcome.reason)
+            yield outcome
+        self._end_block()
 
     def close(self) -> None:
         """End every worker."""

@@ -1,7 +1,7 @@
 """Who will run what: every (backend, case) in a fixed order, each skip with its reason."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ from lstm_harness.oracle_cost import rows_to_answer
 from lstm_harness.spec import Spec
 from lstm_kernels.problem import Problem
 
+# A grid of so many cases is measured in one wave, whole whatever its time budget says.
+ONE_WAVE = 32
 # A cell's share of a block where no time budget is given.
 DEFAULT_SHARE_S = 0.5
 # What a plan's time is estimated from, on any machine: a rate that small products reach, the cost
@@ -63,13 +65,20 @@ class Plan:
         """Records the finished run has: one a backend, case and block."""
         return len(self.backends) * len(self.cases) * self.blocks
 
-    def block_order(self, seed: int, block: int) -> Iterator[Cell]:
-        """The cells of a block: cases in seeded random order, and within a case the backends."""
+    def block_order(
+        self, seed: int, block: int, cases: Sequence[Case] | None = None
+    ) -> Iterator[Cell]:
+        """The cells of a block: cases in seeded random order, and within a case the backends.
+
+        Args:
+            cases: some of the plan's, all where None.
+        """
+        cases = self.cases if cases is None else cases
         shuffle = random.Random(f"{seed}/{block}")
-        first = block * len(self.backends) * len(self.cases)
+        first = block * len(self.backends) * len(cases)
         pairs = [
             (backend, case)
-            for case in shuffle.sample(self.cases, len(self.cases))
+            for case in shuffle.sample(cases, len(cases))
             for backend in shuffle.sample(self.backends, len(self.backends))
         ]
         for place, (backend, case) in enumerate(pairs):
@@ -115,11 +124,15 @@ class Plan:
 
 
 def estimate_s(spec: Spec, backends: int, cases: tuple[Case, ...]) -> float:
-    """Roughly how long a run takes: its budget, or what the fewest samples need if that is more."""
+    """Roughly how long a run takes: its budget, where it has one.
+
+    A grid small enough for one wave is measured whole, and takes what the fewest samples need.
+    """
     fewest = sum(spec.min_samples * _guess_pass_s(case) for case in cases) * backends * spec.blocks
     starts = spec.blocks * backends * GUESSED_START_S
     if spec.time_budget_s is not None:
-        return max(spec.time_budget_s, starts + fewest)
+        overruns = starts + fewest if len(cases) <= ONE_WAVE else 0.0
+        return max(spec.time_budget_s, overruns)
     shares = DEFAULT_SHARE_S * len(cases) * backends * spec.blocks
     return starts + max(shares, fewest)
 
@@ -131,27 +144,25 @@ def estimate_bytes(problem: Problem, device: str) -> int:
     return _own_bytes(problem) + _bytes_of_training(problem, answered, sets=2) * 8
 
 
-def refuse_too_large(cases: tuple[Case, ...], device: str, free_bytes: int) -> int:
-    """Return the memory of the largest case, unless the machine has less.
+def too_large(cases: tuple[Case, ...], device: str, free_bytes: int) -> dict[Problem, Skip]:
+    """The problems that this machine has no room for, each with the estimate.
 
     Raises:
-        UserError: with the estimate, before anything runs.
+        UserError: there is room for none of them.
     """
-    most = 0
-    for problem in dict.fromkeys(case.problem for case in cases):
+    skips = {}
+    problems = tuple(dict.fromkeys(case.problem for case in cases))
+    for problem in problems:
         # The first figure needs no list of lengths, which a huge batch has no room for.
         for needs in (_own_bytes, lambda p: estimate_bytes(p, device)):
-            most = max(most, _refuse_over(free_bytes, needs(problem), problem, device))
-    return most
-
-
-def _refuse_over(free_bytes: int, needed: int, problem: Problem, device: str) -> int:
-    if needed > free_bytes:
-        raise UserError(
-            f"{problem.label()} needs about {_gib(needed)}; {device} has {_gib(free_bytes)} free: "
-            "take a smaller --seq-len, --batch or --hidden"
-        )
-    return needed
+            if needs(problem) > free_bytes:
+                room = f"needs about {_gib(needs(problem))}; {device} has {_gib(free_bytes)} free"
+                skips[problem] = Skip("out_of_memory", f"not tried: {problem.label()} {room}")
+                break
+    if problems and len(skips) == len(problems):
+        reason = next(iter(skips.values())).reason.removeprefix("not tried: ")
+        raise UserError(f"{reason}: take a smaller --seq-len, --batch or --hidden")
+    return skips
 
 
 def _own_bytes(problem: Problem) -> int:

@@ -1,6 +1,7 @@
 """What the commands print: results to stdout, progress to stderr."""
 
 import json
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -136,6 +137,17 @@ def absent(run: Run) -> None:
     """Who takes no part, on stderr."""
     for entry in run.manifest["plan"]["absent"]:
         err.print(Text(f"{entry['backend']} takes no part: {entry['reason']}"), soft_wrap=True)
+
+
+def unfinished(run: Run) -> None:
+    """Say on stderr that the time budget was spent before every case was measured."""
+    planned = run.manifest["plan"]["planned_records"]
+    if run.manifest["end"] and len(run.records) < planned:
+        go_on = shlex.join(["lstm-bench", "run", "--resume", str(run.folder)])
+        warning(
+            f"{len(run.records):,} of {planned:,} records: the time budget of "
+            f"{run.manifest['spec']['time_budget_s']:g} s is spent; measure more with: {go_on}"
+        )
 
 
 def torn(run: Run) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from lstm_harness.case import Case
 from lstm_harness.errors import MeasuringFailed, UserError
-from lstm_harness.plan import Plan, Skip, estimate_s, refuse_too_large
+from lstm_harness.plan import Plan, Skip, estimate_bytes, estimate_s, too_large
 from lstm_harness.spec import Spec
 from lstm_harness.workers import Failed, WorkerProcess, WorkerSettings
 from lstm_kernels import Backend
@@ -169,15 +169,17 @@ def make_plan(spec: Spec, survey: Survey, scout: Scout) -> Plan:
     """Every (backend, case), each skip with its reason, an estimate of time and memory.
 
     Raises:
-        UserError: an unknown backend, nobody to run, or more memory than there is.
+        UserError: an unknown backend, nobody to run, or room for no case at all.
     """
     cases = spec.cases(survey.device)
-    needed = refuse_too_large(cases, survey.device, survey.free_bytes)
+    large = too_large(cases, survey.device, survey.free_bytes)
+    fitting = tuple(case for case in cases if case.problem not in large)
     backends, absent = _contestants(spec, survey)
-    skips = {
+    skips = {(b, c): large[c.problem] for b in backends for c in cases if c.problem in large}
+    skips |= {
         (backend, case): skip
         for backend in backends
-        for case, skip in scout.skips(backend, cases, survey).items()
+        for case, skip in scout.skips(backend, fitting, survey).items()
     }
     return Plan(
         backends=backends,
@@ -186,8 +188,11 @@ def make_plan(spec: Spec, survey: Survey, scout: Scout) -> Plan:
         device=survey.device,
         skips=skips,
         absent=absent,
-        estimated_s=estimate_s(spec, len(backends), cases),
-        estimated_bytes=needed,
+        estimated_s=estimate_s(spec, len(backends), fitting),
+        estimated_bytes=max(
+            estimate_bytes(problem, survey.device)
+            for problem in dict.fromkeys(case.problem for case in fitting)
+        ),
     )
 
 

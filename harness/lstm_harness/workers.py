@@ -170,17 +170,23 @@ def _signal_name(number: int) -> str:
 
 
 def _environment(settings: WorkerSettings) -> dict[str, str]:
-    """Our packages importable, compiler caches of the run's own, no compiler processes beside."""
+    """Our packages importable, compiler caches of the run's own, no compiler processes beside.
+
+    A cache that the user names is used instead: what is compiled already then costs nothing again.
+    """
     packages = (lstm_harness, lstm_kernels)
     roots = [str(Path(package.__path__[0]).resolve().parent) for package in packages]
     inherited = os.environ.get("PYTHONPATH", "")
-    ours = {
-        "PYTHONPATH": os.pathsep.join([*roots, *([inherited] if inherited else [])]),
+    caches = {
         "TORCHINDUCTOR_CACHE_DIR": str(settings.scratch / "inductor"),
+        "TRITON_CACHE_DIR": str(settings.scratch / "triton"),
+        "NUMBA_CACHE_DIR": str(settings.scratch / "numba"),
+    }
+    ours = {name: os.environ.get(name, folder) for name, folder in caches.items()} | {
+        "PYTHONPATH": os.pathsep.join([*roots, *([inherited] if inherited else [])]),
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
         # Trust the CPU's flags: compiling a test program for each takes seconds of every run.
         "TORCHINDUCTOR_VEC_ISA_OK": "1",
-        "TRITON_CACHE_DIR": str(settings.scratch / "triton"),
     }
     if settings.threads:
         ours["OMP_NUM_THREADS"] = str(settings.threads)

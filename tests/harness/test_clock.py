@@ -113,7 +113,9 @@ def test_work_on_another_stream_that_the_region_waits_for_is_right(cuda):
 
 @pytest.mark.parametrize("throttled", [True, False])
 def test_sample_under_throttling_is_marked(cuda, throttled):
-    gpu = SimpleNamespace(clock_and_throttling=lambda: (1410.0, throttled))
+    gpu = SimpleNamespace(
+        sm_clock_mhz=lambda: 1410.0, throttle_reasons=lambda: ["power cap"] * throttled
+    )
     reading = CudaClock(cuda, gpu=gpu).measure([lambda: cuda.work(10)])
     assert (reading.marked, reading.sm_clock_mhz) == (throttled, 1410.0)
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from lstm_harness import oracle
-from lstm_harness.clock import CpuClock
-from lstm_harness.contest import Contest, Incorrect, Job
+from lstm_harness.clock import CpuClock, Reading
+from lstm_harness.contest import Contest, Incorrect, Job, _fields
 from lstm_harness.inputs import make_inputs
 from lstm_harness.passes import Malformed, Pass, State
-from lstm_harness.sampling import Limits
+from lstm_harness.sampling import Limits, Samples
 from lstm_harness.track import Track
 
 ALL = ("inference", "forward", "backward", "train")
@@ -138,3 +138,10 @@ def test_a_few_rows_find_what_all_rows_find(job_for, monkeypatch):
     for cheat in ("wrong_d_w_hh", "wrong_c_n", "not_a_number", "no_gradients", "less_precise"):
         with pytest.raises(Incorrect):
             enter(cheat, job)
+
+
+def test_what_throttled_a_sample_stands_in_the_record():
+    readings = (Reading(5), Reading(6, marked=True, throttling=("power cap",)), Reading(5))
+    fields = _fields(Samples(readings, 1, "budget"), (5, 6, 5))
+    assert fields["warnings"] == ["throttled: power cap"]
+    assert fields["marked"] == [1]

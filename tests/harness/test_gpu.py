@@ -6,6 +6,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from lstm_harness import environment
 from lstm_harness.gpu import Gpu
@@ -26,18 +27,16 @@ class SimulatedNvml:
     def nvmlInit(self):
         pass
 
-    def nvmlDeviceGetHandleByIndex(self, index):
-        self.asked.append(index)
-        return "handle"
-
     def nvmlDeviceGetHandleByUUID(self, uuid):
         self.asked.append(uuid)
+        if uuid != self.answers.get("uuid"):
+            raise self.NVMLError(uuid)
         return "handle"
 
     def nvmlDeviceGetClockInfo(self, handle, which):
         return self._answer("clock")
 
-    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle):
+    def nvmlDeviceGetCurrentClocksEventReasons(self, handle):
         return self._answer("reasons")
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle):
@@ -74,7 +73,7 @@ def gpu(**answers):
 def test_only_what_holds_the_device_back_is_throttling(reasons, names):
     found = gpu(reasons=reasons, clock=1410)
     assert found.throttle_reasons() == names
-    assert found.clock_and_throttling() == (1410, bool(names))
+    assert found.sm_clock_mhz() == 1410
 
 
 def test_our_own_processes_are_not_foreign():
@@ -89,7 +88,8 @@ def test_ids_of_another_namespace_are_foreign_only_beyond_our_number():
 
 def test_what_a_device_does_not_tell_is_none():
     silent = gpu()
-    assert silent.clock_and_throttling() == (None, False)
+    assert silent.sm_clock_mhz() is None
+    assert silent.throttle_reasons() == []
     assert silent.foreign_processes(ours=()) == []
     assert silent.energy_mj() is None
     # This NVML has no function for the power limit at all, as an older pynvml may not.
@@ -109,22 +109,45 @@ def test_energy_and_state_are_what_nvml_says():
     }
 
 
-@pytest.mark.parametrize(
-    ("visible", "index", "asked"),
-    [("", 1, [1]), ("3,5", 1, [5]), ("GPU-abc", 0, ["GPU-abc"]), ("3", 1, [])],
-)
-def test_device_is_found_through_what_cuda_may_see(monkeypatch, visible, index, asked):
-    nvml = SimulatedNvml()
-    monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    found = Gpu.find(index)
-    assert nvml.asked == asked
-    assert (found is None) == (not asked)
+@pytest.fixture
+def device(monkeypatch):
+    """torch's only CUDA device, by its UUID; NVML answers what it is given."""
+
+    def there_is(nvml):
+        properties = SimpleNamespace(uuid="12-ab")
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+        monkeypatch.setitem(sys.modules, "pynvml", nvml)
+
+    return there_is
+
+
+@pytest.mark.parametrize("uuid", ["GPU-12-ab", "MIG-12-ab"])
+def test_device_is_found_by_its_uuid(device, uuid):
+    nvml = SimulatedNvml(uuid=uuid)
+    device(nvml)
+    assert Gpu.find("cuda") is not None
+    assert nvml.asked[-1] == uuid
+
+
+def test_device_that_nvml_does_not_know_has_no_facts(device):
+    device(SimulatedNvml(uuid="GPU-another"))
+    assert Gpu.find("cuda") is None
+
+
+def test_older_name_of_the_throttle_reasons_serves_too():
+    class Older(SimulatedNvml):
+        def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle):
+            return self._answer("reasons")
+
+        def nvmlDeviceGetCurrentClocksEventReasons(self, handle):
+            raise self.NVMLError("not in this driver")
+
+    assert Gpu(Older(reasons=0x40), "handle").throttle_reasons() == ["hardware thermal slowdown"]
 
 
 def test_without_pynvml_there_is_no_gpu_and_no_driver(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert Gpu.find(0) is None
+    assert Gpu.find("cuda") is None
     assert environment._driver() is None
 
 
@@ -132,5 +155,5 @@ def test_without_a_driver_there_is_no_gpu(monkeypatch):
     nvml = SimulatedNvml()
     monkeypatch.setattr(nvml, "nvmlInit", lambda: nvml._answer("nothing"))
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    assert Gpu.find(0) is None
+    assert Gpu.find("cuda") is None
     assert environment._driver() is None

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import pytest
 from hypothesis import given
@@ -6,7 +7,7 @@ from hypothesis import strategies as st
 
 from lstm_harness.case import Case
 from lstm_harness.errors import UserError
-from lstm_harness.plan import Plan, Skip, estimate_bytes, estimate_s, refuse_too_large
+from lstm_harness.plan import Plan, Skip, estimate_bytes, estimate_s, too_large
 from lstm_harness.spec import build
 from lstm_kernels import Problem
 
@@ -83,14 +84,30 @@ def test_estimate_grows_with_backends_and_blocks():
     assert estimate_s(spec, 3, spec.cases("cpu")) == pytest.approx(3 * one)
 
 
-def test_what_needs_more_memory_than_there_is_is_refused_with_the_estimate():
+def test_estimate_of_a_large_grid_is_its_budget():
+    axes = {"hidden": "1024", "seq-len": "1024", "batch": "1:64:+1"}
+    many = build(None, axes, {"time_budget_s": 60.0, "blocks": 1})
+    assert estimate_s(many, 8, many.cases("cpu")) == 60.0
+
+
+def test_case_without_room_is_left_out_with_the_estimate():
+    needed = [estimate_bytes(case.problem, "cpu") for case in CASES]
+    assert needed == sorted(needed)
+    assert too_large(CASES, "cpu", needed[-1]) == {}
+    found = too_large(CASES, "cpu", needed[1])
+    assert list(found) == [case.problem for case in CASES[2:]]
+    skip = found[CASES[2].problem]
+    assert skip.status == "out_of_memory"
+    assert re.match(r"not tried: lstm T3 B1 H4 float32 needs about .* GiB; cpu has", skip.reason)
+
+
+def test_room_for_no_case_is_refused():
     needed = estimate_bytes(CASES[0].problem, "cpu")
-    assert refuse_too_large(CASES[:1], "cpu", needed) == needed
-    with pytest.raises(UserError, match=r"lstm T1 B1 H4 float32 needs about .* GiB; cpu has"):
-        refuse_too_large(CASES[:1], "cpu", needed - 1)
+    with pytest.raises(UserError, match=r"^lstm T1 B1 H4 float32 needs about .* GiB; cpu has"):
+        too_large(CASES, "cpu", needed - 1)
 
 
 def test_absurd_batch_is_refused_without_listing_its_lengths():
     huge = Case(Problem("lstm", 4, 10**9, 1000, 1000, lengths="uniform:1:4"), "forward")
     with pytest.raises(UserError, match="GiB"):
-        refuse_too_large((huge,), "cpu", 2**40)
+        too_large((huge,), "cpu", 2**40)

@@ -112,6 +112,11 @@ def test_an_incomplete_run_says_how_much_there_is():
     assert "not finished" in page.text
 
 
+def test_a_run_that_its_time_budget_cut_says_so():
+    page = page_of(run(ONE, plan={"planned_records": 1234}))
+    assert "Incomplete: 1 of 1,234 planned records; the time budget was spent." in page.text
+
+
 def test_a_whole_run_says_nothing_of_the_kind():
     assert "Incomplete" not in page_of(run(ONE)).text
     assert "cut off" not in page_of(run(ONE)).text

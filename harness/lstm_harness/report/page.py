@@ -121,7 +121,8 @@ def notes(run: Run) -> list[str]:
     planned, found = plan.get("planned_records"), len(run.records)
     said = []
     if isinstance(planned, int) and found < planned:
-        said.append(f"Incomplete: {found:,} of {planned:,} planned records.")
+        why = "; the time budget was spent" if run.manifest.get("end") else ""
+        said.append(f"Incomplete: {found:,} of {planned:,} planned records{why}.")
     elif not found:
         said.append("No record in this run.")
     if run.torn:

@@ -1,0 +1,164 @@
+"""Stages of work within a time budget: each gets its share, and what one leaves goes to the next.
+
+What each stage came to is kept in `stages.json` beside what it made, so that a second call goes on:
+stages that passed are not done again.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+STATE = "stages.json"
+# A stage with less time than this is not begun.
+LEAST_S = 5.0
+# How long a stage may take to end once its time is up.
+GRACE_S = 15.0
+# Of a stage's time, what is left for measuring: the rest goes to starting, planning, reporting.
+FOR_MEASURING = 0.8
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command of a campaign.
+
+    `command` is what follows `python`; `{seconds}` in it becomes the time it may measure for.
+    `share` is its part of the time, beside the other stages'. `run` is the folder of the run it
+    makes, if any: one that is there already is resumed, and is partial until it has every record.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    share: float
+    run: Path | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a stage: passed, partial, cut, failed, or not reached."""
+
+    status: str
+    seconds: float = 0.0
+    exit_status: int | None = None
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """Runs stages into a folder.
+
+    `sources` must be the same for a campaign to go on: a digest of what is measured. `tell` takes
+    every line that a stage prints.
+    """
+
+    out: Path
+    budget_s: float
+    sources: str
+    tell: Callable[[str], None]
+    environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+    cwd: Path | None = None
+    grace_s: float = GRACE_S
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the folder holds a campaign of other sources."""
+        return self._state().get("sources", self.sources) != self.sources
+
+    def run(self, stages: Sequence[Stage]) -> dict[str, Result]:
+        """Run what has not passed yet, and return what became of every stage."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        earlier = self._state().get("stages", {})
+        results = {name: Result(**fields) for name, fields in earlier.items()}
+        passed = {name for name, result in results.items() if result.status == "passed"}
+        pending = [stage for stage in stages if stage.name not in passed]
+        for stage in stages:
+            if stage.name in passed:
+                self.tell(f"== {stage.name}: passed before")
+        started = time.monotonic()
+        for place, stage in enumerate(pending):
+            left = self.budget_s - (time.monotonic() - started)
+            allowed_s = left * stage.share / sum(each.share for each in pending[place:])
+            if allowed_s >= LEAST_S:
+                results[stage.name] = self._do(stage, allowed_s)
+            else:
+                results.setdefault(stage.name, Result("not reached"))
+            self._keep(results)
+        return {stage.name: results[stage.name] for stage in stages}
+
+    def _do(self, stage: Stage, allowed_s: float) -> Result:
+        command = _command(stage, allowed_s)
+        self.tell(f"\n== {stage.name}, at most {allowed_s:.0f} s: python {' '.join(command)}")
+        started, late = time.monotonic(), threading.Event()
+        with subprocess.Popen(
+            [sys.executable, *command],
+            cwd=self.cwd,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            # In the background an interrupt is ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        ) as process:
+            alarms = [
+                threading.Timer(after_s, _end, (process, number, late))
+                for after_s, number in (
+                    (allowed_s, signal.SIGINT),
+                    (allowed_s + self.grace_s, signal.SIGKILL),
+                )
+            ]
+            for alarm in alarms:
+                alarm.start()
+            for line in process.stdout or ():
+                self.tell(line.rstrip("\n"))
+            process.wait()
+            for alarm in alarms:
+                alarm.cancel()
+        status = _status(stage, process.returncode, late.is_set())
+        seconds = round(time.monotonic() - started, 1)
+        self.tell(f"== {stage.name}: {status}, exit status {process.returncode}, {seconds:.0f} s")
+        return Result(status, seconds, process.returncode, command)
+
+    def _state(self) -> dict[str, Any]:
+        path = self.out / STATE
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def _keep(self, results: dict[str, Result]) -> None:
+        stages = {name: asdict(result) for name, result in results.items()}
+        fresh = self.out / f"{STATE}.new"
+        fresh.write_text(json.dumps({"sources": self.sources, "stages": stages}, indent=1) + "\n")
+        fresh.replace(self.out / STATE)
+
+
+def _command(stage: Stage, allowed_s: float) -> tuple[str, ...]:
+    if stage.run and (stage.run / "run.json").exists():
+        return ("-m", "lstm_harness", "run", "--resume", str(stage.run))
+    seconds = f"{max(1.0, FOR_MEASURING * allowed_s):.0f}"
+    return tuple(word.replace("{seconds}", seconds) for word in stage.command)
+
+
+def _end(process: subprocess.Popen[str], number: int, late: threading.Event) -> None:
+    late.set()
+    if process.poll() is None:
+        os.killpg(process.pid, number)
+
+
+def _status(stage: Stage, exit_status: int, late: bool) -> str:
+    if late:
+        return "cut"
+    if exit_status:
+        return "failed"
+    return "passed" if stage.run is None or _is_whole(stage.run) else "partial"
+
+
+def _is_whole(run: Path) -> bool:
+    """Whether a run has every record it planned."""
+    planned = json.loads((run / "run.json").read_text())["plan"]["planned_records"]
+    return len((run / "records.jsonl").read_bytes().splitlines()) >= planned
