@@ -99,30 +99,32 @@ _NO_PROBLEMS = ("axis_pass", "axis_launch", "axis_cache")
 
 
 def takes_problems(
-    defaults: Mapping[str, str], settings: Mapping[str, Any] | None = None
+    defaults: Mapping[str, str],
+    settings: tuple[str, ...] = (),
+    presets: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
     """Give a command, whose first parameter is the spec, the options that make problems.
 
     Args:
         defaults: what axes take that are not given, where there is no suite either.
-        settings: fields of `Spec` that the command lets be given too, with what they are where they
-            are not, whatever a suite says; None leaves it to the suite, or to `Spec`.
+        settings: further options of `takes_spec` that the command has.
+        presets: what some of these take that are not given, whatever a suite says.
     """
-    settings = settings or {}
 
     def decorate(command: Callable[..., int | None]) -> Callable[..., int | None]:
         full = takes_spec(command)
         every = inspect.signature(full).parameters
         own = list(inspect.signature(command).parameters)[1:]
         axes = [name for name in every if name.startswith("axis_") and name not in _NO_PROBLEMS]
-        kept = [every[name] for name in (*own, "suite", "spec_file", "plugin", *axes, *settings)]
+        kept = [every[name] for name in (*own, "suite", "spec_file", *settings, *axes)]
         dropped = dict.fromkeys(every.keys() - {parameter.name for parameter in kept})
 
         def with_options(**given: Any) -> int | None:
             if given["suite"] is None and given["spec_file"] is None:
                 missing = [name for name in defaults if given[name] is None]
                 given |= {name: defaults[name] for name in missing}
-            given |= {name: value for name, value in settings.items() if given[name] is None}
+            preset = (presets or {}).items()
+            given |= {name: value for name, value in preset if given[name] is None}
             return full(**given, **dropped)
 
         _take_on(with_options, kept, command)

@@ -26,15 +26,8 @@ DEFAULT_AXES = {
     "axis_batch": "16,64,1",
     "axis_seq_len": "64",
 }
+SETTINGS = ("device", "threads", "cell_timeout_s", "time_budget_s", "seed")
 DEFAULT_BUDGET_S = 300.0
-# How it may be measured, and what holds where that is not given: a suite's budget is for its run.
-SETTINGS = {
-    "device": None,
-    "threads": None,
-    "cell_timeout_s": None,
-    "time_budget_s": DEFAULT_BUDGET_S,
-    "seed": None,
-}
 
 # Seconds of samples: of every candidate, of the best ones, of each side of a round of the duel.
 SHORT_S = 0.2

@@ -198,7 +198,8 @@ def test_what_goes_on_is_told():
 
 def test_a_suites_budget_is_for_its_run():
     given = []
-    takes = takes_problems(tuning.DEFAULT_AXES, tuning.SETTINGS)
+    presets = {"time_budget_s": tuning.DEFAULT_BUDGET_S}
+    takes = takes_problems(tuning.DEFAULT_AXES, ("plugin", *tuning.SETTINGS), presets)
     command = takes(lambda spec: given.append(spec))
     unset = dict.fromkeys(inspect.signature(command).parameters)
     command(**unset | {"suite": "sweep"})
