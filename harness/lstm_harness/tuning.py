@@ -48,6 +48,8 @@ LEAST_GAIN = 0.02
 TELLING_DTYPES = ("float16", "bfloat16")
 TELLING_HIDDEN = range(256, 1025)
 TELLING_BATCHES = (16, 64)
+# The size whose times are published, and then those near it.
+FIRST_HIDDEN = 768
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ def _rank(key: Key) -> tuple[Any, ...]:
         not is_telling,
         dtypes.index(problem.dtype) if problem.dtype in dtypes else len(dtypes),
         batches.index(problem.batch) if problem.batch in batches else len(batches),
-        abs(math.log2(problem.hidden_size / 512)),
+        abs(math.log2(problem.hidden_size / FIRST_HIDDEN)),
     )
 
 
