@@ -6,7 +6,7 @@ It is imported into this process: nothing of it runs but the choice of what to l
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from math import prod
 from pathlib import Path
@@ -33,29 +33,35 @@ DEFAULT_AXES = {
 }
 # Axes of a measurement; a problem has none of them.
 _NO_PROBLEMS = ("axis_pass", "axis_launch", "axis_cache")
-_SOURCES = ("suite", "spec_file", "plugin")
+_SOURCES = ("suite", "spec_file")
 
 Rows = list[dict[str, Any]]
 Hook = Callable[["Problem", str], list["Launch"]]
 Tell = Callable[[int, int, str], None]
 
 
-def takes_problems(command: Callable[..., int | None]) -> Callable[..., int | None]:
+def takes_problems(
+    command: Callable[..., int | None],
+    *,
+    defaults: Mapping[str, str] = DEFAULT_AXES,
+    others: tuple[str, ...] = ("plugin",),
+) -> Callable[..., int | None]:
     """Give a command, whose first parameter is the spec, the options that make problems.
 
-    With no suite, axes that are not given take `DEFAULT_AXES`.
+    With no suite, axes that are not given take `defaults`. `others` are further options of
+    `takes_spec` that the command has.
     """
     full = takes_spec(command)
     every = inspect.signature(full).parameters
     own = list(inspect.signature(command).parameters)[1:]
     axes = [name for name in every if name.startswith("axis_") and name not in _NO_PROBLEMS]
-    kept = [every[name] for name in (*own, *_SOURCES, *axes)]
+    kept = [every[name] for name in (*own, *_SOURCES, *others, *axes)]
     dropped = dict.fromkeys(every.keys() - {parameter.name for parameter in kept})
 
     def with_options(**given: Any) -> int | None:
         if given["suite"] is None and given["spec_file"] is None:
-            missing = [name for name in DEFAULT_AXES if given[name] is None]
-            given |= {name: DEFAULT_AXES[name] for name in missing}
+            missing = [name for name in defaults if given[name] is None]
+            given |= {name: defaults[name] for name in missing}
         return full(**given, **dropped)
 
     signature = inspect.Signature(kept, return_annotation=int | None)
