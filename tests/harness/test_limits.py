@@ -46,7 +46,7 @@ def test_ceilings_without_a_required_field_are_refused(name):
 
 @pytest.fixture
 def quicker(monkeypatch):
-    """One round in place of six; everything else is as users get it."""
+    """One round in place of eight; everything else is as users get it."""
     monkeypatch.setattr(session, "CEILING_ROUNDS", 1)
 
 

@@ -35,8 +35,9 @@ MOST_MEMORY_BYTES = 4 << 30
 LEAST_MEMORY_BYTES = 256 << 20
 # The vector registers of a thread: 32 of 64 bytes with AVX-512, more than others have.
 REGISTER_BYTES = 32 * 64
-# About a tenth of a second each, on two cores; what a CPU has no instructions for takes far longer.
-PRODUCT_SIZES = {"float64": 1024, "float32": 2048, "bfloat16": 2048, "float16": 2048}
+# Large enough for the full rate, short enough to fall between two spells of other people's work.
+PRODUCT_SIZE = 1024
+# What a CPU has no instructions for takes far longer.
 EMULATED_SIZE = 256
 
 Words = NDArray[np.int64]
@@ -199,7 +200,7 @@ def _onednn(dtype: str, size: int) -> Callable[[], object]:
 
 # By name: the dtypes it has, how it is used, what makes a product.
 LIBRARIES: dict[str, tuple[tuple[str, ...], str, Callable[[str, int], Callable[[], object]]]] = {
-    "torch.mm": (tuple(PRODUCT_SIZES), "", torch_mm),
+    "torch.mm": (("float64", "float32", "bfloat16", "float16"), "", torch_mm),
     "numpy": (("float64", "float32"), ", by NumPy's BLAS", _numpy),
     "oneDNN": (
         ("float32", "bfloat16", "float16"),
@@ -223,7 +224,7 @@ def product_size(dtype: str) -> int:
         "float16": torch.ops.mkldnn._is_mkldnn_fp16_supported,
     }
     native = dtype not in supported or supported[dtype]()
-    return PRODUCT_SIZES[dtype] if native else EMULATED_SIZE
+    return PRODUCT_SIZE if native else EMULATED_SIZE
 
 
 def _product(make: Callable[[], Callable[[], object]], flops: int) -> Sample:

@@ -12,7 +12,7 @@ from lstm_harness.limits.ceilings import Level
 WARM_S = 0.02
 MOST_WARM = 2
 # How many samples a round, or as many as that time has begun.
-SAMPLES = 3
+SAMPLES = 4
 SAMPLING_S = 0.5
 # The share of a round's CPU time that is missing before it counts as disturbed.
 MOST_LOST = 0.1
