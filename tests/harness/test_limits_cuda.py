@@ -72,11 +72,11 @@ SWEEPS = ("forward", "backward")
 
 def test_bandwidths_count_every_byte(probes, launched):
     a_second = 1e9 / REGION_NS
-    assert probes["copy memory"].make()() == 2 * (1 << 30) * a_second
-    assert probes["read memory"].make()() == (1 << 30) * a_second
+    assert probes["copy memory"].make()().value == 2 * (1 << 30) * a_second
+    assert probes["read memory"].make()().value == (1 << 30) * a_second
     whole = (50 << 20) // 4 // 16384 * 16384
-    assert probes["read L2"].make()() == 256 * whole * a_second
-    assert probes["read L2 by one SM"].make()() == 256 * (1 << 20) * a_second
+    assert probes["read L2"].make()().value == 256 * whole * a_second
+    assert probes["read L2 by one SM"].make()().value == 256 * (1 << 20) * a_second
     grids = [launch.grid for launch in launched]
     assert grids == [(132 * 8,), (132 * 8,), (1,)]
     for launch in launched:
@@ -96,7 +96,7 @@ def test_products_count_two_operations_and_keep_their_precision(probes, monkeypa
 
     monkeypatch.setattr(torch, "mm", mm)
     names = ("float32 tf32", "float32 ieee", "float16 ieee", "float64 ieee")
-    rates = [probes[f"product {name}"].make()() for name in names]
+    rates = [probes[f"product {name}"].make()().value for name in names]
     assert rates[:3] == [2 * 8192**3 * 1e3] * 3
     assert rates[3] == 2 * 4096**3 * 1e3
     assert seen == [
@@ -109,11 +109,11 @@ def test_products_count_two_operations_and_keep_their_precision(probes, monkeypa
 
 
 def test_times_are_of_one_launch_step_or_signal(probes, launched):
-    assert probes["launch in a stream"].make()() == REGION_NS / LAUNCHES
-    assert probes["launch in a graph"].make()() == REGION_NS / LAUNCHES
-    assert probes["gates gru backward"].make()() == REGION_NS / 10_000
-    assert probes["flag from SM to SM"].make()() == REGION_NS / TURNS / 2
-    assert probes["barrier of the whole grid"].make()() == REGION_NS / TURNS
+    assert probes["launch in a stream"].make()().value == REGION_NS / LAUNCHES
+    assert probes["launch in a graph"].make()().value == REGION_NS / LAUNCHES
+    assert probes["gates gru backward"].make()().value == REGION_NS / 10_000
+    assert probes["flag from SM to SM"].make()().value == REGION_NS / TURNS / 2
+    assert probes["barrier of the whole grid"].make()().value == REGION_NS / TURNS
     gates, flag, barrier = launched
     assert gates.kernel is kernels.backward_gates
     assert (flag.grid, barrier.grid) == ((2,), (132,))
@@ -151,7 +151,7 @@ def test_little_memory_makes_the_buffers_smaller():
     poor = Properties(sm_count=8, sm_bytes=200_000, l2_bytes=4 << 20, free_bytes=1 << 30)
     prober = Prober("meta", poor, Clock(), cuda=CUDA, run=lambda launch: None)
     by_name = {f"{p.kind} {p.of}": p for p in prober.bench().probes}
-    assert by_name["copy memory"].make()() == 2 * (1 << 28) * 1e3
+    assert by_name["copy memory"].make()().value == 2 * (1 << 28) * 1e3
 
 
 def test_kernels_that_wait_come_last_so_that_a_trap_costs_nothing_else():
@@ -165,7 +165,7 @@ def test_kernels_that_wait_come_last_so_that_a_trap_costs_nothing_else():
     prober = Prober("meta", MADE_UP, Clock(), cuda=CUDA, run=run)
     bencher = Bencher(prober.bench())
     facts = bencher.facts()
-    first = bencher.round()["samples"]
+    first = bencher.round()
     failed = [p["kind"] for p, s in zip(facts["probes"], first, strict=True) if isinstance(s, str)]
     assert failed == ["flag", "barrier"]
 

@@ -1,6 +1,7 @@
 """Probes: made once, sampled by rounds, and a CPU's at work on this one."""
 
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from lstm_harness.limits import cpu, probe
 from lstm_harness.limits.ceilings import Level
-from lstm_harness.limits.probe import Bench, Bencher, Probe
+from lstm_harness.limits.probe import Bench, Bencher, Probe, Sample
 from lstm_harness.limits.rounds import ceilings_of
 
 LEVELS = (Level("L1", 1000), Level("memory", None))
@@ -36,7 +37,7 @@ def of_values(name, values, unit="B/s", log=None):
             raise value
         if log is not None:
             log.append(name)
-        return value
+        return Sample(value)
 
     return Probe("read", name, "", unit, "made up", lambda: sample)
 
@@ -97,23 +98,16 @@ def test_a_long_sample_is_taken_once_a_round(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("cpu_s", "busy_threads", "disturbed"),
-    [(2.0, 2, False), (1.9, 2, False), (1.7, 2, True), (0.1, 0, False)],
+    ("unit", "share", "best", "disturbed"),
+    [("B/s", 1.0, 10.0, 0), ("B/s", 0.25, 40.0, 2), ("ns", 0.25, 2.5, 2), ("ns", None, 10.0, 0)],
 )
-def test_rounds_in_which_cpu_time_is_missing_are_told(monkeypatch, cpu_s, busy_threads, disturbed):
-    now = SimpleNamespace(wall=0.0, cpu=0.0)
-    times = SimpleNamespace(monotonic=lambda: now.wall, process_time=lambda: now.cpu)
-    monkeypatch.setattr(probe, "time", times)
-
-    def sample():
-        now.wall += 1.0
-        now.cpu += cpu_s
-        return 1.0
-
-    probes = (Probe("read", "a", "", "B/s", "", lambda: sample),)
-    bencher = Bencher(Bench(LEVELS, 2, 0, probes, busy_threads))
-    bencher.facts()
-    assert bencher.round()["disturbed"] is disturbed
+def test_time_in_which_others_have_the_cpu_slows_no_best(unit, share, best, disturbed):
+    found = measured(
+        Probe("read", "a", "", unit, "", lambda: lambda: Sample(10.0, share)), rounds=2
+    )
+    assert found.ceilings[0].value == 10.0
+    assert found.ceilings[0].best == pytest.approx(best)
+    assert found.disturbed == disturbed
 
 
 def test_two_probes_of_one_name_are_refused():
@@ -185,10 +179,13 @@ def test_loops_read_and_copy_every_word_every_time():
     assert (into == words + 4).all()
 
 
-def test_a_team_runs_at_once():
+def test_a_team_runs_at_once_and_tells_how_long_its_threads_ran():
     team = cpu.Team(2)
     met = threading.Barrier(2, timeout=10)
-    assert team.seconds([met.wait, met.wait]) > 0
+    whole, ran = team.times([met.wait, met.wait])
+    assert whole > 0
+    whole, ran = team.times([lambda: time.sleep(0.05)] * 2)
+    assert 0 < ran < 0.05 <= whole
 
 
 def test_repeats_make_a_sample_long_enough():

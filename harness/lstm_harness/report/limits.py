@@ -171,8 +171,8 @@ def _notes(ceilings: Ceilings) -> list[str]:
     notes = [f"Measured {text.moment(ceilings.measured)} in {ceilings.rounds} rounds."]
     if ceilings.disturbed:
         notes.append(
-            f"In {ceilings.disturbed} of them others used this machine: the ceilings may be too "
-            "low, and the floors too high."
+            f"In {ceilings.disturbed} of them others used this machine: medians and intervals are "
+            "too slow; the floors come from the fastest samples."
         )
     notes += [f"No figure for {name}: {reason}" for name, reason in ceilings.failures.items()]
     return notes
