@@ -28,6 +28,13 @@ app = typer.Typer(
     add_completion=False,
 )
 
+# The problems whose floors `limits` tells where nobody gives an axis.
+FLOOR_AXES = {
+    "axis_hidden": "128,256,512,1024",
+    "axis_batch": "1,16",
+    "axis_seq_len": "128",
+}
+
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress")]
 Out = Annotated[
@@ -155,6 +162,25 @@ def inspect(
 
 
 @app.command()
+@takes_problems(FLOOR_AXES, ("device", "threads"))
+def limits(spec: Spec, as_json: Json = False, quiet: Quiet = False) -> int:
+    """The measured ceilings of this device, and the floor they imply."""
+    from lstm_harness import session, show
+    from lstm_harness.limits.floor import floor_rows
+
+    with show.Counting(quiet) as tell:
+        ceilings, kept = session.limits(spec, tell)
+    rows = floor_rows(ceilings, spec)
+    if as_json:
+        show.as_json(ceilings.to_dict() | {"kept": str(kept), "floors": rows})
+    else:
+        show.ceilings(ceilings)
+        show.floors(rows)
+        show.path(kept)
+    return Exit.DONE
+
+
+@app.command()
 @takes_problems(
     TUNED, ("plugin", *TUNING_SETTINGS), presets={"time_budget_s": DEFAULT_TUNING_BUDGET_S}
 )
@@ -245,6 +271,7 @@ def _conclude(folder: Path, as_json: bool) -> int:
         show.as_json(show.run_document(finished, analyse.fastest(summary), page))
     else:
         show.absent(finished)
+        show.no_limits(finished)
         show.failures(failed)
         show.warnings(finished)
         show.unfinished(finished)

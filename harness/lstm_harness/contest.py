@@ -40,8 +40,8 @@ class Incorrect(Exception):  # noqa: N818 - a finding about a backend, not a fai
 class Job:
     """What a worker is asked to do with one cell.
 
-    `floor_ns` is a time no device of this kind could beat. `our_pids` are the run's own processes;
-    others on the GPU are foreign. With `verify_only` nothing is timed.
+    `impossible_ns` is a time no device of this kind could beat. `our_pids` are the run's own
+    processes; others on the GPU are foreign. With `verify_only` nothing is timed.
     """
 
     backend: str
@@ -49,7 +49,7 @@ class Job:
     seed: int
     answer: Path
     limits: Limits
-    floor_ns: float
+    impossible_ns: float
     with_memory: bool
     our_pids: frozenset[int] = frozenset()
     verify_only: bool = False
@@ -171,10 +171,10 @@ class Contest:
             raise Incorrect(failure, errors | dict(verdict.errors))
         samples = replace(samples, readings=(*samples.readings, last))
         times = samples.per_execution_ns()
-        if median(times) < job.floor_ns:
+        if median(times) < job.impossible_ns:
             raise Incorrect(
-                f"{median(times) / 1e3:.1f} µs is below the {job.floor_ns / 1e3:.1f} µs that the "
-                "products alone need at four times this device's measured rate",
+                f"{median(times) / 1e3:.1f} µs is below the {job.impossible_ns / 1e3:.1f} µs that "
+                "the products alone need at four times this device's measured rate",
                 errors,
             )
         wall = track.wall_ns(inputs) if self.device != "cpu" else ()

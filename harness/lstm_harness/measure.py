@@ -225,7 +225,7 @@ class Race:
                 "budget_s": min(share_s, self.spec.cell_timeout_s / 2),
                 "fixed_repeats": 1 if one_a_sample else None,
             },
-            "floor_ns": answer.floor_ns(case),
+            "impossible_ns": answer.impossible_ns(case),
             "with_memory": cell.block == 0,
             "our_pids": [os.getpid(), *(worker.pid for worker in self._workers.values())],
             "verify_only": self.verify_only,
@@ -263,8 +263,8 @@ class AnswerFile:
     path: Path
     product_flops: float
 
-    def floor_ns(self, case: Case) -> float:
-        """A time that no implementation on this device can beat."""
+    def impossible_ns(self, case: Case) -> float:
+        """A time so short that not everything can have been computed; no floor, but a gate."""
         return case.problem.flops(case.pass_name) / (UNREACHABLE * self.product_flops) * 1e9
 
 

@@ -13,17 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from lstm_harness import __version__, store
-from lstm_harness.errors import Exit, Interrupted, UserError
+from lstm_harness.errors import Exit, Interrupted, MeasuringFailed, UserError
+from lstm_harness.limits import keep
+from lstm_harness.limits.ceilings import Ceilings
+from lstm_harness.limits.floor import with_floor
 from lstm_harness.lock import device_lock
 from lstm_harness.measure import Outcome, Race
 from lstm_harness.plan import Cell, Plan
 from lstm_harness.record import SCHEMA
 from lstm_harness.spec import Spec
 from lstm_harness.survey import Scout, Survey, make_plan
-from lstm_harness.workers import WorkerSettings
+from lstm_harness.workers import Failed, WorkerProcess, WorkerSettings
 
 # What must be the same when a run is resumed, or its records would not belong together.
 LASTING = ("host", "gpu", "cpu", "torch", "cuda", "cudnn", "triton", "numba", "python")
+# As many rounds as keep a CPU's ceilings within half a minute; one so long hangs.
+CEILING_ROUNDS = 8
+CEILING_ROUND_TIMEOUT_S = 180.0
 FAILED_MEASURING = ("crashed", "timed_out", "error")
 
 
@@ -104,6 +110,47 @@ def verify(spec: Spec, watch: Watch) -> tuple[Plan, list[Outcome]]:
     return plan, outcomes
 
 
+def limits(spec: Spec, tell: Callable[[int, int, str], None]) -> tuple[Ceilings, Path]:
+    """Measure this device's ceilings, keep them, and return them and where they lie.
+
+    Args:
+        tell: called before each round with how many are done, how many there are, and a label.
+    Raises:
+        MeasuringFailed: the worker did not answer, or nothing could be measured.
+    """
+    from lstm_harness.limits.rounds import (
+        ceilings_of,
+    )  # it needs pandas, which no other command does
+
+    survey = look_around(spec)
+    with device_lock(survey.identity), _scratch_folder() as scratch:
+        settings = WorkerSettings(survey.device, scratch, survey.environment["cpu"]["threads"])
+        worker = WorkerProcess(settings, "limits")
+        try:
+            facts, rounds = _ceiling_rounds(worker, tell)
+        except Failed as failure:
+            raise MeasuringFailed(f"cannot measure the ceilings: {failure.reason}") from None
+        finally:
+            worker.close()
+    found = ceilings_of(survey, facts, rounds, _now())
+    if not found.ceilings:
+        reasons = "; ".join(dict.fromkeys(found.failures.values()))
+        raise MeasuringFailed(f"no ceiling could be measured: {reasons}")
+    return found, keep.keep(found)
+
+
+def _ceiling_rounds(
+    worker: WorkerProcess, tell: Callable[[int, int, str], None]
+) -> tuple[dict[str, Any], list[Any]]:
+    """What a worker measures of its device, and its samples by round."""
+    facts = worker.ask("ceilings")
+    rounds = []
+    for number in range(CEILING_ROUNDS):
+        tell(number, CEILING_ROUNDS, f"{len(facts['probes'])} ceilings")
+        rounds.append(worker.ask("round", CEILING_ROUND_TIMEOUT_S))
+    return facts, rounds
+
+
 def exit_code(statuses: list[str]) -> Exit:
     """How a command ends that met these statuses: a wrong answer outranks a failed measurement."""
     if "incorrect" in statuses:
@@ -139,10 +186,11 @@ def _race(
         race = Race(
             plan, spec, settings, survey.plugin_of, finished=finished, started=watch.started
         )
+        ceilings = keep.of_manifest(manifest)
         try:
             with store.writing(folder):
                 for outcome in race.outcomes():
-                    records.append(outcome.record())
+                    records.append(with_floor(outcome.record(), ceilings))
                     watch.finished(outcome)
             environment = {**manifest["environment"], "end": race.state()}
         finally:
@@ -175,7 +223,15 @@ def _manifest(folder: Path, spec: Spec, plan: Plan, survey: Survey) -> dict[str,
         "plan": plan.to_dict(),
         "environment": survey.environment,
         "kernels_digest": survey.kernels_digest,
+        **_kept_limits(survey),
     }
+
+
+def _kept_limits(survey: Survey) -> dict[str, Any]:
+    """The ceilings kept of this device, as run.json stores them, or why there are none."""
+    conditions = keep.conditions_of(survey.device, survey.environment)
+    found, reason = keep.kept(survey.device, survey.identity, conditions)
+    return {"limits": found.to_dict()} if found else {"limits": None, "no_limits": reason}
 
 
 def _refuse_changed(folder: Path, manifest: Mapping[str, Any], survey: Survey) -> None:

@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from lstm_harness.limits import keep
+from lstm_harness.limits.ceilings import Ceilings
 from lstm_harness.measure import Outcome
 from lstm_harness.plan import Cell, Plan
 from lstm_harness.session import Watch
@@ -155,6 +157,12 @@ def torn(run: Run) -> None:
     if run.torn:
         dropped = f"{run.folder}: the last line of records.jsonl is torn and was left out"
         err.print(Text(f"{dropped}; lstm-bench run --resume measures it again"), soft_wrap=True)
+
+
+def no_limits(run: Run) -> None:
+    """Why a run's records have no floor, on stderr."""
+    if run.manifest.get("limits") is None:
+        warning(run.manifest.get("no_limits") or keep.NONE_KEPT)
 
 
 def warnings(run: Run) -> None:
@@ -300,6 +308,37 @@ def kernels(rows: Sequence[Mapping[str, Any]]) -> None:
         if row["reason"]:
             where = f"{Problem.from_dict(row['problem']).label()} on {row['arch']}"
             out.print(Text(f"{where}: {row['status']}: {row['reason']}"), soft_wrap=True)
+
+
+def ceilings(found: Ceilings) -> None:
+    """What was measured of a device, a line a ceiling; then what has no figure, and why."""
+    table = _table("ceiling", "median", "95% interval", "fastest", "unit", "what was done")
+    for each in found.ceilings:
+        figures = each.shown(each.value), each.interval(), each.shown(each.best)
+        table.add_row(Text(each.name), *figures, each.shown_unit, Text(each.detail))
+    # A line a ceiling where there is no terminal to fit.
+    wide = out if out.is_terminal else Console(width=140)
+    wide.print(table)
+    if found.disturbed:
+        warning(
+            f"in {found.disturbed} of {found.rounds} rounds others used this machine: medians and "
+            "intervals are too slow; measure again when it is quiet"
+        )
+    for name, reason in found.failures.items():
+        out.print(Text(f"no figure for {name}: {reason}"), soft_wrap=True)
+
+
+def floors(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The least time of each problem and pass, and what binds there."""
+    table = _table("problem", "pass", "floor", "a step", "set by")
+    for row in rows:
+        label = Text(Problem.from_dict(row["problem"]).label())
+        if row["floor_ns"] is None:
+            table.add_row(label, row["pass"], "unknown")
+            continue
+        times = duration(row["floor_ns"]), duration(1e3 * row["step_us"])
+        table.add_row(label, row["pass"], *times, row["term"])
+    out.print(table)
 
 
 def _variant(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:

@@ -23,6 +23,7 @@ from lstm_harness import environment, oracle
 from lstm_harness.case import Case
 from lstm_harness.contest import Contest, Incorrect, Job, set_precision
 from lstm_harness.inputs import TORCH_DTYPES
+from lstm_harness.limits.probe import Bencher
 from lstm_harness.passes import Malformed
 from lstm_harness.precompile import compile_all
 from lstm_harness.sampling import Limits
@@ -42,6 +43,7 @@ class Worker:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self._device = device
         self._contest: Contest | None = None
+        self._bencher: Bencher | None = None
         self._rates: dict[tuple[str, str], float] = {}
 
     def answer(self, request: dict[str, Any]) -> Any:
@@ -82,6 +84,22 @@ class Worker:
     def _do_state(self) -> dict[str, Any]:
         return environment.state(self._device)
 
+    def _do_ceilings(self) -> dict[str, Any]:
+        """What `round` will measure of this device, by which its ceilings are found."""
+        if self._device == "cpu":
+            from lstm_harness.limits import cpu
+
+            self._bencher = Bencher(cpu.bench(torch.get_num_threads()))
+        else:
+            from lstm_harness.limits import cuda
+
+            self._bencher = Bencher(cuda.bench(self._device))
+        return self._bencher.facts()
+
+    def _do_round(self) -> list[Any]:
+        assert self._bencher is not None, "ask for ceilings first"
+        return self._bencher.round()
+
     def _do_missing(self, backend: str, checking: bool = False) -> str | None:
         """Why a backend cannot run on this machine at all, told without importing it.
 
@@ -121,7 +139,7 @@ class Worker:
             seed=fields["seed"],
             answer=Path(fields["answer"]),
             limits=Limits(**fields["limits"]),
-            floor_ns=fields["floor_ns"],
+            impossible_ns=fields["impossible_ns"],
             with_memory=fields["with_memory"],
             our_pids=frozenset(fields["our_pids"]),
             verify_only=fields["verify_only"],
