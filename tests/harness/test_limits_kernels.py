@@ -10,6 +10,7 @@ import pytest
 from bench import ROOTS
 
 pytest.importorskip("triton")
+pytestmark = pytest.mark.xdist_group("limits kernels")  # compiled once
 
 SCRIPT = Path(__file__).parents[1] / "support" / "limits_kernels.py"
 WAITING = ("ping-pong", "barriers")
