@@ -26,6 +26,7 @@ browser-test: .venv/.installed-dev
 perf: .venv/.installed-dev
 	PYTHONPATH=tests/support $(BIN)/python tests/perf/summary_scale.py
 	$(BIN)/python tests/perf/clock_agreement.py
+	$(BIN)/python tests/perf/limits_agreement.py
 	$(BIN)/python tests/perf/harness_overhead.py
 
 # On a GPU image with no network: make gpu GPU_PYTHON=python3
