@@ -20,9 +20,10 @@ imports. The stages, in this order; without any, all of them, each within its sh
               the suites, measured
 
 A stage whose time is up is cut and keeps what it has; a second call goes on where this one ended,
-and does not do again what passed. What the stages print goes to DIR/gpu.txt too, and each run to
-a folder of DIR, which is results/<the GPU's name>; ceilings and tuned parameters to DIR/cache. Exits with 0 where no stage failed, 1 where one
-did, and 2 where there is no CUDA device, something is missing, or DIR holds other sources' results.
+and does not do again what passed. What the stages print goes to DIR/gpu.txt too, each run to a
+folder of DIR, ceilings and tuned parameters to DIR/cache; DIR is results/<the GPU's name>. Exits
+with 0 where no stage failed, 1 where one did, and 2 where there is no CUDA device, something is
+missing, or DIR holds other sources' results.
 """
 
 import argparse
