@@ -10,6 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: bench test lint browser-test perf gpu kernel-page clean
 
 bench: .venv/.installed
+	$(BIN)/lstm-bench limits
 	$(BIN)/lstm-bench run quick
 
 test: .venv/.installed-dev
