@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lstm_harness import cli_judge
 from lstm_harness.errors import Exit, MeasuringFailed, NoReportLibraries, UserError
 from lstm_harness.inspection import takes_problems
 from lstm_harness.options import spec_of, takes_spec
@@ -24,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(cli_judge.app)
 
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress")]
