@@ -47,6 +47,10 @@ CONFIDENCE = 0.95
 
 Floats = NDArray[np.float64]
 
+# Texts stay Python's own. pandas would keep them in Arrow where pyarrow is installed, which has no
+# room for a lone surrogate in a backend's name.
+pd.options.mode.string_storage = "python"
+
 
 @dataclass
 class _Cell:
