@@ -11,7 +11,10 @@ The Summary is a pandas frame, one row per (backend, case), in the order first m
     sequences_per_s, steps_per_s, step_us, tflops, gbytes_per_s
     errors, worst_error, tolerance       worst over blocks; a value that is not finite is inf
     oracle_rows                          fewest batch rows compared, NaN for all of them
-    peak_bytes, saved_bytes, setup_ms, compile_ms, energy_mj, sm_clock_mhz, warnings
+    floor_ns, floor_term, floor_share    the least time the ceilings allow, what binds there (None
+                                         where unknown), and the floor over the median, 0 to 1
+    peak_bytes, saved_bytes              the most over blocks; with _low, the least
+    setup_ms, compile_ms, energy_mj, sm_clock_mhz, warnings
 
 Status: a cell is `ok` only if every block is. Otherwise it takes its worst block's status, in the
 order of `SEVERITY`, and that block's reason; it has no timing and no rank. A record that says `ok`
@@ -70,6 +73,10 @@ class _Cell:
     oracle_rows: float = math.nan
     peak_bytes: float = math.nan
     saved_bytes: float = math.nan
+    peak_bytes_low: float = math.nan
+    saved_bytes_low: float = math.nan
+    floor_ns: float = math.nan
+    floor_term: str | None = None
     setup_ms: list[float] = field(default_factory=list)
     compile_ms: list[float] = field(default_factory=list)
     energy_mj: list[float] = field(default_factory=list)
@@ -99,6 +106,10 @@ class _Cell:
         self.oracle_rows = _smaller(self.oracle_rows, record.oracle_rows)
         self.peak_bytes = _larger(self.peak_bytes, record.peak_bytes)
         self.saved_bytes = _larger(self.saved_bytes, record.saved_bytes)
+        self.peak_bytes_low = _smaller(self.peak_bytes_low, record.peak_bytes)
+        self.saved_bytes_low = _smaller(self.saved_bytes_low, record.saved_bytes)
+        if record.floor_ns is not None:
+            self.floor_ns, self.floor_term = record.floor_ns, record.floor_term
         self.setup_ms.append(record.setup_ms)
         self.compile_ms.append(record.compile_ms)
         if record.energy_mj is not None:
@@ -130,6 +141,10 @@ class _Cell:
             "oracle_rows": self.oracle_rows,
             "peak_bytes": self.peak_bytes,
             "saved_bytes": self.saved_bytes,
+            "peak_bytes_low": self.peak_bytes_low,
+            "saved_bytes_low": self.saved_bytes_low,
+            "floor_ns": self.floor_ns,
+            "floor_term": self.floor_term,
             "setup_ms": _median_or_nan(self.setup_ms),
             # Later blocks find what the first one compiled.
             "compile_ms": max(self.compile_ms, default=math.nan),
@@ -294,6 +309,7 @@ def _with_derived(table: pd.DataFrame) -> pd.DataFrame:
     table["step_us"] = ns / table["seq_len"] / 1e3
     table["tflops"] = table["flops"] / ns / 1e3
     table["gbytes_per_s"] = table["bytes"] / ns
+    table["floor_share"] = table["floor_ns"] / ns
     return table[list(_ORDER)]
 
 
@@ -311,7 +327,9 @@ _ORDER = (
     *("blocks", "samples", "marked_share", "median_ns", "low_ns", "high_ns"),
     *("block_ids", "block_medians_ns", "block_efforts"),
     *("sequences_per_s", "steps_per_s", "step_us", "tflops", "gbytes_per_s"),
+    *("floor_ns", "floor_term", "floor_share"),
     *("errors", "worst_error", "tolerance", "oracle_rows", "peak_bytes", "saved_bytes"),
+    *("peak_bytes_low", "saved_bytes_low"),
     *("setup_ms", "compile_ms", "energy_mj", "sm_clock_mhz", "warnings"),
 )
 

@@ -11,9 +11,11 @@ import typer
 
 from lstm_harness import cli_judge
 from lstm_harness.errors import Exit, MeasuringFailed, NoReportLibraries, UserError
-from lstm_harness.inspection import takes_problems
-from lstm_harness.options import spec_of, takes_spec
+from lstm_harness.inspection import DEFAULT_AXES as INSPECTED
+from lstm_harness.options import spec_of, takes_problems, takes_spec
 from lstm_harness.spec import Spec, named_suite, suite_names
+from lstm_harness.tuning import DEFAULT_AXES as TUNED
+from lstm_harness.tuning import SETTINGS as TUNING_SETTINGS
 
 if TYPE_CHECKING:
     from lstm_harness.record import Record
@@ -26,6 +28,13 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(cli_judge.app)
+
+# The problems whose floors `limits` tells where nobody gives an axis.
+FLOOR_AXES = {
+    "axis_hidden": "128,256,512,1024",
+    "axis_batch": "1,16",
+    "axis_seq_len": "128",
+}
 
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress")]
@@ -129,7 +138,7 @@ def verify(spec: Spec, as_json: Json = False, quiet: Quiet = False) -> int:
 
 
 @app.command()
-@takes_problems
+@takes_problems(INSPECTED, ("plugin",))
 def inspect(
     spec: Spec,
     name: Annotated[str, typer.Argument(metavar="BACKEND", help="one that has kernels of its own")],
@@ -151,6 +160,52 @@ def inspect(
         show.kernels(rows)
     failed = any(row["status"] == "error" for row in rows)
     return Exit.MEASURING_FAILED if failed else Exit.DONE
+
+
+@app.command()
+@takes_problems(FLOOR_AXES, ("device", "threads"))
+def limits(spec: Spec, as_json: Json = False, quiet: Quiet = False) -> int:
+    """The measured ceilings of this device, and the floor they imply."""
+    from lstm_harness import session, show
+    from lstm_harness.limits.floor import floor_rows
+
+    with show.Counting(quiet) as tell:
+        ceilings, kept = session.limits(spec, tell)
+    rows = floor_rows(ceilings, spec)
+    if as_json:
+        show.as_json(ceilings.to_dict() | {"kept": str(kept), "floors": rows})
+    else:
+        show.ceilings(ceilings)
+        show.floors(rows)
+        show.path(kept)
+    return Exit.DONE
+
+
+@app.command()
+@takes_problems(TUNED, ("plugin", *TUNING_SETTINGS))
+def tune(
+    spec: Spec,
+    name: Annotated[str, typer.Argument(metavar="BACKEND", help="one that has the hooks for it")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="default: where the backend looks")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="what the file has already, too")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Find launch parameters for this device, prove them, and keep them in a file."""
+    from lstm_harness import show
+    from lstm_harness.tuning_run import exit_code, tune
+
+    with show.Counting(quiet) as tell:
+        found = tune(name, spec, out, again, tell)
+    if found["replaced"]:
+        show.warning(f"replaced: {found['replaced']}")
+    if as_json:
+        show.as_json(found)
+    else:
+        show.tuning(found)
+    return exit_code(found)
 
 
 @app.command()
@@ -210,10 +265,12 @@ def _conclude(folder: Path, as_json: bool) -> int:
         again = f"the records are safe: lstm-bench report {folder} makes the page again"
         raise MeasuringFailed(f"{error}; {again}") from None
     failed = [(r.backend, r.status, r.reason) for r in finished.records if r.status != "ok"]
+    show.untuned(finished)
     if as_json:
         show.as_json(show.run_document(finished, analyse.fastest(summary), page))
     else:
         show.absent(finished)
+        show.no_limits(finished)
         show.failures(failed)
         show.warnings(finished)
         show.unfinished(finished)

@@ -40,8 +40,8 @@ class Incorrect(Exception):  # noqa: N818 - a finding about a backend, not a fai
 class Job:
     """What a worker is asked to do with one cell.
 
-    `floor_ns` is a time no device of this kind could beat. `our_pids` are the run's own processes;
-    others on the GPU are foreign. With `verify_only` nothing is timed.
+    `impossible_ns` is a time no device of this kind could beat. `our_pids` are the run's own
+    processes; others on the GPU are foreign. With `verify_only` nothing is timed.
     """
 
     backend: str
@@ -49,8 +49,9 @@ class Job:
     seed: int
     answer: Path
     limits: Limits
-    floor_ns: float
+    impossible_ns: float
     with_memory: bool
+    with_energy: bool = False
     our_pids: frozenset[int] = frozenset()
     verify_only: bool = False
 
@@ -99,6 +100,11 @@ class Contest:
         evidence = self._evidence(job, the_pass, inputs)
         evidence["warnings"] = timed["warnings"] + evidence["warnings"]
         return found | timed | {"compile_ms": compile_ms} | evidence
+
+    def attempt(self, job: Job, key: str, choice: dict[str, Any]) -> dict[str, Any]:
+        """Enter a cell under a choice of launch parameters, everything proved anew for it."""
+        with self.implementation.using(key, choice):
+            return replace(self, _proved={}).enter(job)
 
     def _make_pass(self, case: Case, inputs: Inputs) -> Pass:
         eager = make_pass(self.implementation, case.problem, case.pass_name)
@@ -166,10 +172,10 @@ class Contest:
             raise Incorrect(failure, errors | dict(verdict.errors))
         samples = replace(samples, readings=(*samples.readings, last))
         times = samples.per_execution_ns()
-        if median(times) < job.floor_ns:
+        if median(times) < job.impossible_ns:
             raise Incorrect(
-                f"{median(times) / 1e3:.1f} µs is below the {job.floor_ns / 1e3:.1f} µs that the "
-                "products alone need at four times this device's measured rate",
+                f"{median(times) / 1e3:.1f} µs is below the {job.impossible_ns / 1e3:.1f} µs that "
+                "the products alone need at four times this device's measured rate",
                 errors,
             )
         wall = track.wall_ns(inputs) if self.device != "cpu" else ()
@@ -180,8 +186,9 @@ class Contest:
         forward = make_pass(self.implementation, job.case.problem, "forward")
         seen = Evidence(self.device, job.case.pass_name, the_pass, forward, inputs)
         found: dict[str, Any] = {"warnings": seen.warnings(job.our_pids)}
-        if job.with_memory:
+        if job.with_energy:
             found["energy_mj"] = seen.energy_mj()
+        if job.with_memory:
             # A captured graph took its memory before, from a pool of its own.
             captured = job.case.launch == "graph" or hasattr(self.implementation, "HOLDS_MEMORY")
             found |= {} if captured else seen.memory()

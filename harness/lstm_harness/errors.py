@@ -22,6 +22,12 @@ class UserError(Exception):
     exit_code = Exit.USAGE
 
 
+class NotComparable(UserError):  # noqa: N818 - names the exit code it ends with
+    """There is no base to compare with, or none that means anything here."""
+
+    exit_code = Exit.NOT_COMPARABLE
+
+
 class MeasuringFailed(UserError):  # noqa: N818 - names the exit code it ends with
     """The machine, not the command line, stopped the work."""
 

@@ -4,7 +4,6 @@ A backend takes part whose module has `launches_for(problem, arch)` (see `lstm_k
 It is imported into this process: nothing of it runs but the choice of what to launch.
 """
 
-import inspect
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lstm_harness.errors import UserError
-from lstm_harness.options import takes_spec
 from lstm_harness.spec import Spec
 from lstm_kernels import registry
 from lstm_kernels.machine_code import ARCHITECTURES, architecture
@@ -31,39 +29,9 @@ DEFAULT_AXES = {
     "axis_batch": "16",
     "axis_seq_len": "64",
 }
-# Axes of a measurement; a problem has none of them.
-_NO_PROBLEMS = ("axis_pass", "axis_launch", "axis_cache")
-_SOURCES = ("suite", "spec_file", "plugin")
-
 Rows = list[dict[str, Any]]
 Hook = Callable[["Problem", str], list["Launch"]]
 Tell = Callable[[int, int, str], None]
-
-
-def takes_problems(command: Callable[..., int | None]) -> Callable[..., int | None]:
-    """Give a command, whose first parameter is the spec, the options that make problems.
-
-    With no suite, axes that are not given take `DEFAULT_AXES`.
-    """
-    full = takes_spec(command)
-    every = inspect.signature(full).parameters
-    own = list(inspect.signature(command).parameters)[1:]
-    axes = [name for name in every if name.startswith("axis_") and name not in _NO_PROBLEMS]
-    kept = [every[name] for name in (*own, *_SOURCES, *axes)]
-    dropped = dict.fromkeys(every.keys() - {parameter.name for parameter in kept})
-
-    def with_options(**given: Any) -> int | None:
-        if given["suite"] is None and given["spec_file"] is None:
-            missing = [name for name in DEFAULT_AXES if given[name] is None]
-            given |= {name: DEFAULT_AXES[name] for name in missing}
-        return full(**given, **dropped)
-
-    signature = inspect.Signature(kept, return_annotation=int | None)
-    with_options.__signature__ = signature  # type: ignore[attr-defined] # typer asks a function for it
-    with_options.__annotations__ = {p.name: p.annotation for p in kept}
-    with_options.__name__ = command.__name__
-    with_options.__doc__ = command.__doc__
-    return with_options
 
 
 def kernel_rows(backend: str, spec: Spec, archs: str, tell: Tell) -> Rows:

@@ -1,17 +1,16 @@
 """Run a plan: blocks of fresh worker processes, one active at a time, a record for every cell."""
 
-import hashlib
 import itertools
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from errno import ENOSPC
-from pathlib import Path
 from typing import Any
 
+from lstm_harness.answers import AnswerFile, Answers
 from lstm_harness.budget import Budget
 from lstm_harness.case import Case
 from lstm_harness.coverage import coarse_first
@@ -19,17 +18,9 @@ from lstm_harness.plan import ONE_WAVE, Cell, Plan, Skip
 from lstm_harness.record import Record
 from lstm_harness.spec import Spec
 from lstm_harness.workers import START_TIMEOUT_S, Failed, WorkerProcess, WorkerSettings
-from lstm_kernels.problem import Problem
 
-# No backend can be called this: a comma parts the names that --backend takes.
-ORACLE = "oracle,"
-ORACLE_TIMEOUT_S = 1800.0
-MOST_ANSWER_BYTES = 8 << 30
 # With less than this free, an answer that could not be made failed for want of disk.
 ROOM_BYTES = 64 << 20
-# A whole-sequence product may be made by another library, or another unit of the device, than
-# torch.mm's; four times the rate torch.mm reaches is out of reach for either.
-UNREACHABLE = 4.0
 # A backend that times out on this many cells in a row is not waited for again.
 MOST_TIMEOUTS = 3
 
@@ -41,7 +32,9 @@ class Race:
     """Measures (or, with `verify_only`, only verifies) the cells of a plan.
 
     `plugin_of` maps a backend to the plugin its workers must load. `finished` are records that an
-    earlier, interrupted session of the same run left.
+    earlier, interrupted session of the same run left. `answers` may be shared with another race
+    and is then not ended by this one; `pids_beside` are that race's processes, which are ours too.
+    Memory is measured in the first `memory_blocks`.
     """
 
     plan: Plan
@@ -51,10 +44,14 @@ class Race:
     finished: tuple[Record, ...] = ()
     verify_only: bool = False
     started: Started = lambda cell: None
+    answers: Answers | None = None
+    pids_beside: Callable[[], Iterable[int]] = tuple
+    memory_blocks: int = 1
     _workers: dict[str, WorkerProcess] = field(default_factory=dict)
-    _answers: dict[Problem, "AnswerFile"] = field(default_factory=dict)
+    _own_answers: Answers | None = None
     _hopeless: dict[tuple[str, Case], Skip] = field(default_factory=dict)
     _timeouts: Counter[str] = field(default_factory=Counter)
+    _spares: list[WorkerProcess] = field(default_factory=list)
 
     def outcomes(self) -> Iterator["Outcome"]:
         """What became of every cell that the plan still lacks a record of, as it happens."""
@@ -89,47 +86,62 @@ class Race:
 
     def _block(self, cells: list[Cell], budget: Budget) -> Iterator["Outcome"]:
         """What became of the cells of one block, in fresh workers."""
-        self._start_block(cells)
+        self.begin(cells)
         for cell in cells:
-            self.started(cell)
-            skip = self._skip(cell)
-            if skip:
-                yield Outcome(cell, skip.status, skip.reason)
-                continue
-            outcome = self._enter(cell, budget.next_share_s())
-            self._remember(cell.backend, cell.case, cell.block, outcome.status, outcome.reason)
-            yield outcome
-        self._end_block()
+            yield self.take(cell, budget)
+        self.end()
 
-    def close(self) -> None:
-        """End every worker."""
-        for name in list(self._workers):
-            self._close(name)
-
-    def state(self) -> Any:
-        """The machine's load and clocks now; None where no worker can tell."""
-        try:
-            return self._worker(ORACLE).ask("state")
-        except Failed:
-            return None
-
-    def _cells_to_measure(self, done: set[tuple[int, str, Case]]) -> int:
-        """How many cells will share the time: what was planned, less what is done or skipped."""
-        planned = self.plan.planned_records - self.plan.blocks * len(self.plan.skips)
-        return planned - sum((name, case) not in self.plan.skips for _, name, case in done)
-
-    def _start_block(self, cells: list[Cell]) -> None:
-        """Start every worker the block needs, and wait until none is busy importing."""
+    def begin(self, cells: Iterable[Cell]) -> None:
+        """Start a fresh worker for every backend of a block, and wait until none is importing."""
         names = dict.fromkeys(cell.backend for cell in cells if self._skip(cell) is None)
         for name in names:
             self._start(name)
         for name in names:
             self._await(name)
 
-    def _end_block(self) -> None:
+    def take(self, cell: Cell, budget: Budget) -> "Outcome":
+        """What became of one cell, with its share of the time."""
+        self.started(cell)
+        skip = self._skip(cell)
+        if skip:
+            return Outcome(cell, skip.status, skip.reason)
+        outcome = self._enter(cell, budget.next_share_s())
+        self._remember(cell.backend, cell.case, cell.block, outcome.status, outcome.reason)
+        return outcome
+
+    def end(self) -> None:
+        """End the workers of a block."""
         for name in list(self._workers):
-            if name != ORACLE:
-                self._close(name)
+            self._close(name)
+
+    def close(self) -> None:
+        """End every worker."""
+        self.end()
+        if self._own_answers:
+            self._own_answers.close()
+        while self._spares:
+            self._spares.pop().close()
+
+    def attempt(self, cell: Cell, share_s: float, trial: Mapping[str, Any]) -> "Outcome":
+        """Measure a cell under a choice of launch parameters: `key` and `choice`."""
+        return self._enter(cell, share_s, trial=dict(trial))
+
+    def renew(self, backend: str, ahead: int = 1) -> None:
+        """Have a backend's next cells run in a fresh process; so many are started at a time."""
+        self._close(backend)
+        if not self._spares:
+            self._spares = [self._launch(backend) for _ in range(ahead)]
+        self._workers[backend] = self._spares.pop()
+        self._await(backend)
+
+    def state(self) -> Any:
+        """The machine's load and clocks now; None where no worker can tell."""
+        return self._all_answers().state()
+
+    def _cells_to_measure(self, done: set[tuple[int, str, Case]]) -> int:
+        """How many cells will share the time: what was planned, less what is done or skipped."""
+        planned = self.plan.planned_records - self.plan.blocks * len(self.plan.skips)
+        return planned - sum((name, case) not in self.plan.skips for _, name, case in done)
 
     def _close(self, name: str) -> None:
         if name in self._workers:
@@ -145,11 +157,12 @@ class Race:
     def _start(self, name: str) -> None:
         """Start a fresh worker and tell it what to import, which it does while others do."""
         self._close(name)
-        worker = self._workers[name] = WorkerProcess(self.settings, name)
-        if name == ORACLE:
-            worker.send("device")
-        else:
-            worker.send("load", backend=name, plugin=self.plugin_of.get(name))
+        self._workers[name] = self._launch(name)
+
+    def _launch(self, name: str) -> WorkerProcess:
+        worker = WorkerProcess(self.settings, name)
+        worker.send("load", backend=name, plugin=self.plugin_of.get(name))
+        return worker
 
     def _await(self, name: str) -> None:
         """Wait until a worker has imported everything; what failed shows in its first cell."""
@@ -171,16 +184,16 @@ class Race:
             again = f"{reason} (in block {block}; not tried again)"
             self._hopeless.setdefault((backend, case), Skip(status, again))
 
-    def _enter(self, cell: Cell, share_s: float) -> "Outcome":
+    def _enter(self, cell: Cell, share_s: float, **more: Any) -> "Outcome":
         try:
-            answer = self._answer(cell.case.problem)
+            answer = self._all_answers().to(cell.case.problem)
         except Failed as failure:
             if shutil.disk_usage(self.settings.scratch).free < ROOM_BYTES:
                 raise OSError(ENOSPC, os.strerror(ENOSPC)) from None
             return Outcome(cell, "error", f"no float64 answer to compare with: {failure.reason}")
         try:
             found = self._worker(cell.backend).ask(
-                "enter", self.spec.cell_timeout_s, **self._job(cell, share_s, answer)
+                "enter", self.spec.cell_timeout_s, **self._job(cell, share_s, answer), **more
             )
         except Failed as failure:
             late = f"took over {self.spec.cell_timeout_s:g} s; raise --cell-timeout"
@@ -188,7 +201,18 @@ class Race:
             return Outcome(cell, failure.status, reason, {"errors": failure.errors})
         return Outcome(cell, "ok", found=found)
 
-    def _job(self, cell: Cell, share_s: float, answer: "AnswerFile") -> dict[str, Any]:
+    def pids(self) -> list[int]:
+        """The processes of this race."""
+        return [*(worker.pid for worker in self._workers.values()), *self._all_answers().pids()]
+
+    def _all_answers(self) -> Answers:
+        if self.answers:
+            return self.answers
+        if self._own_answers is None:
+            self._own_answers = Answers(self.settings, self.spec.seed)
+        return self._own_answers
+
+    def _job(self, cell: Cell, share_s: float, answer: AnswerFile) -> dict[str, Any]:
         case = cell.case
         # A flushed cache serves one execution. On a GPU a graph, eager or captured, keeps one
         # forward's values at a time, and events are fine enough for one backward.
@@ -206,47 +230,12 @@ class Race:
                 "budget_s": min(share_s, self.spec.cell_timeout_s / 2),
                 "fixed_repeats": 1 if one_a_sample else None,
             },
-            "floor_ns": answer.floor_ns(case),
-            "with_memory": cell.block == 0,
-            "our_pids": [os.getpid(), *(worker.pid for worker in self._workers.values())],
+            "impossible_ns": answer.impossible_ns(case),
+            "with_memory": cell.block < self.memory_blocks,
+            "with_energy": cell.block == 0,
+            "our_pids": [os.getpid(), *self.pids(), *self.pids_beside()],
             "verify_only": self.verify_only,
         }
-
-    def _answer(self, problem: Problem) -> "AnswerFile":
-        """The float64 answer, made once a problem; the oldest are dropped when disk runs short."""
-        if problem not in self._answers:
-            digest = hashlib.sha256(str(problem).encode()).hexdigest()[:16]
-            path = self.settings.scratch / f"answer-{digest}.pt"
-            made = self._worker(ORACLE).ask(
-                "oracle",
-                ORACLE_TIMEOUT_S,
-                problem=problem.to_dict(),
-                seed=self.spec.seed,
-                path=str(path),
-            )
-            self._answers[problem] = AnswerFile(path, made["product_flops"])
-            self._drop_oldest_answers()
-        return self._answers[problem]
-
-    def _drop_oldest_answers(self) -> None:
-        sizes = {problem: file.path.stat().st_size for problem, file in self._answers.items()}
-        for problem in list(sizes)[:-1]:
-            if sum(sizes.values()) <= MOST_ANSWER_BYTES:
-                return
-            self._answers.pop(problem).path.unlink()
-            del sizes[problem]
-
-
-@dataclass(frozen=True)
-class AnswerFile:
-    """Where a problem's float64 answer lies, and the rate the device's own products reach."""
-
-    path: Path
-    product_flops: float
-
-    def floor_ns(self, case: Case) -> float:
-        """A time that no implementation on this device can beat."""
-        return case.problem.flops(case.pass_name) / (UNREACHABLE * self.product_flops) * 1e9
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """The options that plan, run and verify share: the axes, and how to measure.
 
-`takes_spec` gives a command all of them and hands it the `Spec` they make.
+`takes_spec` gives a command all of them and hands it the `Spec` they make; `takes_problems` gives
+one those that make problems, and few others.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,29 +73,84 @@ _SOURCES = {
     ],
 }
 
+# As many as MEASUREMENT.md, section 4, was simulated with.
+PAIRED_BLOCKS = 8
+
 _OPTIONS = {**_SOURCES, **_AXIS_OPTIONS, **_SETTING_OPTIONS}
 
 
 def takes_spec(command: Callable[..., int | None]) -> Callable[..., int | None]:
     """Give a command, whose first parameter is the spec, every option that makes one."""
+    return _with_spec(command, _OPTIONS, {})
 
+
+def takes_paired_spec(command: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Likewise for a command that judges: blocks enough to tell, and the suite is an option."""
+    suite = {"suite": Annotated[str | None, typer.Option("--suite", metavar="NAME")]}
+    return _with_spec(command, _OPTIONS | suite, {"blocks": PAIRED_BLOCKS})
+
+
+def _with_spec(
+    command: Callable[..., int | None], options: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> Callable[..., int | None]:
     def with_options(**given: Any) -> int | None:
-        shared = {name: given.pop(name) for name in _OPTIONS}
+        shared = {name: given.pop(name) for name in options}
+        shared |= {name: value for name, value in defaults.items() if shared[name] is None}
         return command(spec_of(**shared), **given)
 
     own = list(inspect.signature(command).parameters.values())[1:]
     keyword = inspect.Parameter.KEYWORD_ONLY
     shared = [
         inspect.Parameter(name, keyword, default=None, annotation=annotation)
-        for name, annotation in _OPTIONS.items()
+        for name, annotation in options.items()
     ]
-    parameters = shared + [parameter.replace(kind=keyword) for parameter in own]
-    signature = inspect.Signature(parameters, return_annotation=int | None)
-    with_options.__signature__ = signature  # type: ignore[attr-defined]
-    with_options.__annotations__ = {p.name: p.annotation for p in parameters}
-    with_options.__name__ = command.__name__
-    with_options.__doc__ = command.__doc__
+    _take_on(with_options, shared + [parameter.replace(kind=keyword) for parameter in own], command)
     return with_options
+
+
+# Axes of a measurement; a problem has none of them.
+_NO_PROBLEMS = ("axis_pass", "axis_launch", "axis_cache")
+
+
+def takes_problems(
+    defaults: Mapping[str, str], settings: tuple[str, ...] = ()
+) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
+    """Give a command, whose first parameter is the spec, the options that make problems.
+
+    Args:
+        defaults: what axes take that are not given, where there is no suite either.
+        settings: further options of `takes_spec` that the command has.
+    """
+
+    def decorate(command: Callable[..., int | None]) -> Callable[..., int | None]:
+        full = takes_spec(command)
+        every = inspect.signature(full).parameters
+        own = list(inspect.signature(command).parameters)[1:]
+        axes = [name for name in every if name.startswith("axis_") and name not in _NO_PROBLEMS]
+        kept = [every[name] for name in (*own, "suite", "spec_file", *settings, *axes)]
+        dropped = dict.fromkeys(every.keys() - {parameter.name for parameter in kept})
+
+        def with_options(**given: Any) -> int | None:
+            if given["suite"] is None and given["spec_file"] is None:
+                missing = [name for name in defaults if given[name] is None]
+                given |= {name: defaults[name] for name in missing}
+            return full(**given, **dropped)
+
+        _take_on(with_options, kept, command)
+        return with_options
+
+    return decorate
+
+
+def _take_on(
+    function: Callable[..., Any], parameters: list[inspect.Parameter], command: Callable[..., Any]
+) -> None:
+    """Make a function look, to typer, like a command with these parameters."""
+    signature = inspect.Signature(parameters, return_annotation=int | None)
+    function.__signature__ = signature  # type: ignore[attr-defined] # typer asks a function for it
+    function.__annotations__ = {p.name: p.annotation for p in parameters}
+    function.__name__ = command.__name__
+    function.__doc__ = command.__doc__
 
 
 def spec_of(

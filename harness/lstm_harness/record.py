@@ -26,7 +26,8 @@ class Record:
     second, synchronised wall time of a CUDA sample, `steal_ms` time the hypervisor took away,
     `involuntary_switches` times the scheduler did. `marked` holds indices of samples taken in a
     disturbed spell or under throttling; they are kept. `stopped_by` is `rel_ci` or `budget`.
-    `oracle_rows` is how many batch rows were compared, None for all.
+    `oracle_rows` is how many batch rows were compared, None for all. `floor_ns` is the least time
+    that the run's ceilings allow one execution, `floor_term` what binds there (see `limits.floor`).
     """
 
     block: int
@@ -54,6 +55,8 @@ class Record:
     involuntary_switches: tuple[int, ...] = ()
     marked: tuple[int, ...] = ()
     oracle_rows: int | None = None
+    floor_ns: float | None = None
+    floor_term: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

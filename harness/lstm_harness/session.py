@@ -13,25 +13,34 @@ from pathlib import Path
 from typing import Any
 
 from lstm_harness import __version__, store
-from lstm_harness.errors import Exit, Interrupted, UserError
+from lstm_harness.errors import Exit, Interrupted, MeasuringFailed, UserError
+from lstm_harness.limits import keep
+from lstm_harness.limits.ceilings import Ceilings
+from lstm_harness.limits.floor import with_floor
 from lstm_harness.lock import device_lock
 from lstm_harness.measure import Outcome, Race
 from lstm_harness.plan import Cell, Plan
 from lstm_harness.record import SCHEMA
 from lstm_harness.spec import Spec
 from lstm_harness.survey import Scout, Survey, make_plan
-from lstm_harness.workers import WorkerSettings
+from lstm_harness.workers import Failed, WorkerProcess, WorkerSettings
 
 # What must be the same when a run is resumed, or its records would not belong together.
 LASTING = ("host", "gpu", "cpu", "torch", "cuda", "cudnn", "triton", "numba", "python")
+# As many rounds as keep a CPU's ceilings within half a minute; one so long hangs.
+CEILING_ROUNDS = 6
+CEILING_ROUND_TIMEOUT_S = 180.0
 FAILED_MEASURING = ("crashed", "timed_out", "error")
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told what goes on: once the plan is known, then before and after each cell."""
+    """Who is told what goes on: how many cells there are, then before and after each.
 
-    planned: Callable[[Plan, int], None] = lambda plan, done: None
+    `planned` takes how many there are in all and how many of them are done already.
+    """
+
+    planned: Callable[[int, int], None] = lambda total, done: None
     started: Callable[[Cell], None] = lambda cell: None
     finished: Callable[[Outcome], None] = lambda outcome: None
 
@@ -44,14 +53,14 @@ def make(spec: Spec, checking: bool = False) -> tuple[Survey, Plan]:
     Raises:
         UserError: see `survey.make_plan`.
     """
-    with _scratch_folder() as scratch, Scout(spec, scratch, checking) as scout:
+    with scratch_folder() as scratch, Scout(spec, scratch, checking) as scout:
         survey = scout.survey()
         return survey, make_plan(spec, survey, scout)
 
 
 def look_around(spec: Spec) -> Survey:
     """Survey this machine alone."""
-    with _scratch_folder() as scratch, Scout(spec, scratch) as scout:
+    with scratch_folder() as scratch, Scout(spec, scratch) as scout:
         return scout.survey()
 
 
@@ -67,7 +76,7 @@ def run(spec: Spec, out: Path | None, watch: Watch) -> Path:
     with device_lock(survey.identity):
         folder = out or default_folder(spec)
         store.create(folder)
-        manifest = _manifest(folder, spec, plan, survey)
+        manifest = manifest_of(folder, spec, plan, survey)
         _race(folder, manifest, plan, spec, survey, watch)
     return folder
 
@@ -91,10 +100,10 @@ def verify(spec: Spec, watch: Watch) -> tuple[Plan, list[Outcome]]:
     """Check every cell against float64, once, and keep nothing."""
     survey, plan = make(spec, checking=True)
     outcomes = []
-    with device_lock(survey.identity), _scratch_folder() as scratch:
+    with device_lock(survey.identity), scratch_folder() as scratch:
         settings = WorkerSettings(survey.device, scratch, spec.threads)
         race = Race(plan, spec, settings, survey.plugin_of, verify_only=True, started=watch.started)
-        watch.planned(plan, 0)
+        watch.planned(plan.planned_records, 0)
         try:
             for outcome in race.outcomes():
                 watch.finished(outcome)
@@ -102,6 +111,47 @@ def verify(spec: Spec, watch: Watch) -> tuple[Plan, list[Outcome]]:
         finally:
             race.close()
     return plan, outcomes
+
+
+def limits(spec: Spec, tell: Callable[[int, int, str], None]) -> tuple[Ceilings, Path]:
+    """Measure this device's ceilings, keep them, and return them and where they lie.
+
+    Args:
+        tell: called before each round with how many are done, how many there are, and a label.
+    Raises:
+        MeasuringFailed: the worker did not answer, or nothing could be measured.
+    """
+    from lstm_harness.limits.rounds import (
+        ceilings_of,
+    )  # it needs pandas, which no other command does
+
+    survey = look_around(spec)
+    with device_lock(survey.identity), scratch_folder() as scratch:
+        settings = WorkerSettings(survey.device, scratch, survey.environment["cpu"]["threads"])
+        worker = WorkerProcess(settings, "limits")
+        try:
+            facts, rounds = _ceiling_rounds(worker, tell)
+        except Failed as failure:
+            raise MeasuringFailed(f"cannot measure the ceilings: {failure.reason}") from None
+        finally:
+            worker.close()
+    found = ceilings_of(survey, facts, rounds, now())
+    if not found.ceilings:
+        reasons = "; ".join(dict.fromkeys(found.failures.values()))
+        raise MeasuringFailed(f"no ceiling could be measured: {reasons}")
+    return found, keep.keep(found)
+
+
+def _ceiling_rounds(
+    worker: WorkerProcess, tell: Callable[[int, int, str], None]
+) -> tuple[dict[str, Any], list[Any]]:
+    """What a worker measures of its device, and its samples by round."""
+    facts = worker.ask("ceilings")
+    rounds = []
+    for number in range(CEILING_ROUNDS):
+        tell(number, CEILING_ROUNDS, f"{len(facts['probes'])} ceilings")
+        rounds.append(worker.ask("round", CEILING_ROUND_TIMEOUT_S))
+    return facts, rounds
 
 
 def exit_code(statuses: list[str]) -> Exit:
@@ -129,7 +179,7 @@ def _race(
     """Append a record for every cell that lacks one, then close the manifest."""
     store.write_manifest(folder, manifest)
     finished = store.load(folder).records
-    watch.planned(plan, len(finished))
+    watch.planned(plan.planned_records, len(finished))
     with (
         resumable(folder),
         _run_scratch(folder) as scratch,
@@ -139,15 +189,16 @@ def _race(
         race = Race(
             plan, spec, settings, survey.plugin_of, finished=finished, started=watch.started
         )
+        ceilings = keep.of_manifest(manifest)
         try:
             with store.writing(folder):
                 for outcome in race.outcomes():
-                    records.append(outcome.record())
+                    records.append(with_floor(outcome.record(), ceilings))
                     watch.finished(outcome)
             environment = {**manifest["environment"], "end": race.state()}
         finally:
             race.close()
-    store.write_manifest(folder, manifest | {"environment": environment, "end": _now()})
+    store.write_manifest(folder, manifest | {"environment": environment, "end": now()})
 
 
 @contextmanager
@@ -160,7 +211,8 @@ def resumable(folder: Path) -> Iterator[None]:
         raise Interrupted(f"interrupted; go on with: {go_on}") from None
 
 
-def _manifest(folder: Path, spec: Spec, plan: Plan, survey: Survey) -> dict[str, Any]:
+def manifest_of(folder: Path, spec: Spec, plan: Plan, survey: Survey) -> dict[str, Any]:
+    """What run.json says of a run that begins now."""
     return {
         "schema": SCHEMA,
         "id": folder.resolve().name,
@@ -169,18 +221,29 @@ def _manifest(folder: Path, spec: Spec, plan: Plan, survey: Survey) -> dict[str,
         "command": ["lstm-bench", *sys.argv[1:]],
         "lstm_bench": __version__,
         "seed": spec.seed,
-        "start": _now(),
+        "start": now(),
         "end": None,
         "spec": spec.to_dict(),
         "plan": plan.to_dict(),
         "environment": survey.environment,
         "kernels_digest": survey.kernels_digest,
+        **_kept_limits(survey),
     }
+
+
+def _kept_limits(survey: Survey) -> dict[str, Any]:
+    """The ceilings kept of this device, as run.json stores them, or why there are none."""
+    conditions = keep.conditions_of(survey.device, survey.environment)
+    found, reason = keep.kept(survey.device, survey.identity, conditions)
+    return {"limits": found.to_dict()} if found else {"limits": None, "no_limits": reason}
 
 
 def _refuse_changed(folder: Path, manifest: Mapping[str, Any], survey: Survey) -> None:
     began, here = manifest["environment"], survey.environment
     changed = [name for name in LASTING if began.get(name) != here.get(name)]
+    backends = manifest["plan"]["backends"]
+    if _tuned(began, backends) != _tuned(here, backends):
+        changed.append("tuned parameters")
     if manifest["plan"]["device"] != survey.device:
         changed.append("device")
     if manifest["kernels_digest"] != survey.kernels_digest:
@@ -192,12 +255,21 @@ def _refuse_changed(folder: Path, manifest: Mapping[str, Any], survey: Survey) -
         )
 
 
-def _now() -> str:
+def _tuned(environment: Mapping[str, Any], backends: list[str]) -> dict[str, str]:
+    """The digest of the file of tuned parameters that each of these backends uses, if any."""
+    facts = environment.get("tuned", {})
+    used = {name: facts[name]["used"] for name in backends if name in facts}
+    return {name: file["digest"] for name, file in used.items() if file}
+
+
+def now() -> str:
+    """The time in UTC, as a manifest tells it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @contextmanager
-def _scratch_folder() -> Iterator[Path]:
+def scratch_folder() -> Iterator[Path]:
+    """A folder for what nobody keeps."""
     with tempfile.TemporaryDirectory(prefix="lstm-bench-", ignore_cleanup_errors=True) as name:
         yield Path(name)
 

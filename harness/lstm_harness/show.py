@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from lstm_harness.limits import keep
+from lstm_harness.limits.ceilings import Ceilings
 from lstm_harness.measure import Outcome
 from lstm_harness.plan import Cell, Plan
 from lstm_harness.session import Watch
@@ -56,8 +58,8 @@ class LiveProgress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def _planned(self, plan: Plan, done: int) -> None:
-        self._bar.update(self._task, total=plan.planned_records, completed=done)
+    def _planned(self, total: int, done: int) -> None:
+        self._bar.update(self._task, total=total, completed=done)
 
     def _started(self, cell: Cell) -> None:
         self._bar.update(self._task, description=f"{cell.backend} on {cell.case.label()}")
@@ -155,6 +157,12 @@ def torn(run: Run) -> None:
     if run.torn:
         dropped = f"{run.folder}: the last line of records.jsonl is torn and was left out"
         err.print(Text(f"{dropped}; lstm-bench run --resume measures it again"), soft_wrap=True)
+
+
+def no_limits(run: Run) -> None:
+    """Why a run's records have no floor, on stderr."""
+    if run.manifest.get("limits") is None:
+        warning(run.manifest.get("no_limits") or keep.NONE_KEPT)
 
 
 def warnings(run: Run) -> None:
@@ -316,6 +324,37 @@ def kernels(rows: Sequence[Mapping[str, Any]]) -> None:
             out.print(Text(f"{where}: {row['status']}: {row['reason']}"), soft_wrap=True)
 
 
+def ceilings(found: Ceilings) -> None:
+    """What was measured of a device, a line a ceiling; then what has no figure, and why."""
+    table = _table("ceiling", "median", "95% interval", "fastest", "unit", "what was done")
+    for each in found.ceilings:
+        figures = each.shown(each.value), each.interval(), each.shown(each.best)
+        table.add_row(Text(each.name), *figures, each.shown_unit, Text(each.detail))
+    # A line a ceiling where there is no terminal to fit.
+    wide = out if out.is_terminal else Console(width=140)
+    wide.print(table)
+    if found.disturbed:
+        warning(
+            f"in {found.disturbed} of {found.rounds} rounds others used this machine: the ceilings "
+            "may be too low, and floors too high; measure again when it is quiet"
+        )
+    for name, reason in found.failures.items():
+        out.print(Text(f"no figure for {name}: {reason}"), soft_wrap=True)
+
+
+def floors(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The least time of each problem and pass, and what binds there."""
+    table = _table("problem", "pass", "floor", "a step", "set by")
+    for row in rows:
+        label = Text(Problem.from_dict(row["problem"]).label())
+        if row["floor_ns"] is None:
+            table.add_row(label, row["pass"], "unknown")
+            continue
+        step = f"{row['step_us']:.3g} µs"
+        table.add_row(label, row["pass"], duration(row["floor_ns"]), step, row["term"])
+    out.print(table)
+
+
 def _variant(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     """What tells a kernel from the others of its name: one constant, or several that differ."""
     same = ("kernel", "arch", "problem")
@@ -338,6 +377,66 @@ def _kernel_cells(row: Mapping[str, Any]) -> list[str]:
         str(row["blocks_per_sm"]),
         f"{row['occupancy']:.0%}, {row['occupancy_limit']}",
     ]
+
+
+def untuned(run: Run) -> None:
+    """Which files of tuned parameters were refused, and why, on stderr."""
+    tuned = run.manifest["environment"].get("tuned", {})
+    for name in run.manifest["plan"]["backends"]:
+        for reason in tuned.get(name, {}).get("refused", ()):
+            warning(f"{name}: tuned parameters not used: {reason}")
+
+
+def tuning(found: Mapping[str, Any]) -> None:
+    """What became of each key, what failed and why, the time it took and, last, the file."""
+    table = _table("key", "its own", "tuned", "ratio", "chosen", "tried", "wrong", "failed")
+    for row in found["keys"]:
+        counts = (str(row[name] or "") for name in ("tried", "wrong", "failed"))
+        times = (_times(row[name]) for name in ("own_us", "tuned_us"))
+        table.add_row(Text(row["key"]), *times, _ratio(row["ratio"]), _chosen(row), *counts)
+    (out if out.is_terminal else Console(width=180)).print(table)
+    for row in found["keys"]:
+        for each in row["failures"]:
+            what = _differences(each["choice"], row["own"])
+            warning(f"{row['key']}: {what}: {each['status']}: {each['reason']}")
+    for row in found["skipped"]:
+        warning(f"{row['label']}: skipped: {row['reason']}")
+    missed = sum(row["status"] == "not_reached" for row in found["keys"])
+    if missed:
+        warning(f"{missed} keys not reached in --time-budget; the same command goes on with them")
+    out.print(f"{found['tuning_s']:g} s, of which {found['compile_s']:g} s compiling")
+    if found["file"]:
+        path(found["file"])
+
+
+def _chosen(row: Mapping[str, Any]) -> Text:
+    """What differs from the backend's own choice; or that it is kept, or why there is none."""
+    if row["status"] not in ("tuned", "kept", "known"):
+        return Text(f"{row['status'].replace('_', ' ')}: {row['reason']}".removesuffix(": "))
+    said = _differences(row["choice"], row["own"]) if row["choice"] else "its own"
+    return Text(f"{said} (known)" if row["status"] == "known" else said)
+
+
+def _differences(choice: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    differ = [f"{name}={value}" for name, value in choice.items() if own.get(name) != value]
+    return " ".join(differ) or "its own"
+
+
+def _times(us: Sequence[float | None] | None) -> str:
+    return "" if us is None else _interval(us, ".4g", " µs")
+
+
+def _ratio(of: Sequence[float | None] | None) -> str:
+    return "" if of is None else _interval(of, ".3f", "")
+
+
+def _interval(interval: Sequence[float | None], form: str, unit: str) -> str:
+    mid, *ends = interval
+    shown = f"{mid:{form}}{unit}"
+    if None in ends:
+        return shown
+    low, high = ends
+    return f"{shown} ({low:{form}} to {high:{form}})"
 
 
 def _worst(outcome: Outcome) -> tuple[float, float, str]:

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from lstm_harness.case import Case
 from lstm_harness.errors import MeasuringFailed, UserError
+from lstm_harness.limits.keep import of_manifest
 from lstm_harness.plan import Plan
 from lstm_harness.record import SCHEMA, Record
 from lstm_harness.spec import Spec
@@ -198,6 +199,7 @@ def _check_manifest(manifest: dict[str, Any]) -> None:
     """Read what the commands read of a manifest; raises whatever a foreign one makes it raise."""
     Spec.from_dict(manifest["spec"])
     Plan.from_dict(manifest["plan"])
+    of_manifest(manifest)
     if not isinstance(manifest["environment"], dict):
         raise TypeError("its environment is not an object")
     for name in ("id", "start", "seed", "kernels_digest"):

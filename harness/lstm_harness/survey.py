@@ -5,7 +5,7 @@ or exits costs that file its place and nothing else.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,12 @@ class Scout:
     Where nothing is timed (`checking`), backends that are interpreted here can run here.
     """
 
-    def __init__(self, spec: Spec, scratch: Path, checking: bool = False) -> None:
+    def __init__(
+        self, spec: Spec, scratch: Path, checking: bool = False, kernels: Path | None = None
+    ) -> None:
         self._spec = spec
         self._checking = checking
-        self._settings = WorkerSettings("auto", scratch, spec.threads)
+        self._settings = WorkerSettings("auto", scratch, spec.threads, kernels)
         self._worker = WorkerProcess(self._settings, "scout")
 
     def __enter__(self) -> "Scout":
@@ -98,6 +100,14 @@ class Scout:
         skips |= dict(zip(asked, self._unsupported(backend, asked, survey), strict=True))
         return {case: skip for case, skip in skips.items() if skip}
 
+    def ask(self, do: str, **arguments: Any) -> Any:
+        """Ask the worker something else of a backend.
+
+        Raises:
+            Failed: as `WorkerProcess.ask`.
+        """
+        return self._ask(do, **arguments)
+
     def _unsupported(
         self, backend: str, cases: tuple[Case, ...], survey: Survey
     ) -> list[Skip | None]:
@@ -118,9 +128,7 @@ class Scout:
             )
         if self._spec.device not in ("auto", found["device"]):
             self._worker.close()
-            self._settings = WorkerSettings(
-                self._spec.device, self._settings.scratch, self._settings.threads
-            )
+            self._settings = replace(self._settings, device=self._spec.device)
             self._worker = WorkerProcess(self._settings, "scout")
             return self._spec.device
         return str(found["device"])
@@ -226,6 +234,8 @@ def _general_skip(case: Case, backend: Backend) -> Skip | None:
     return None
 
 
-def _backend(fields: dict[str, Any]) -> Backend:
-    lists = {name: tuple(fields[name]) for name in ("devices", "requires", "passes", "launches")}
-    return Backend(**{**fields, **lists})
+def _backend(told: dict[str, Any]) -> Backend:
+    """A worker's record of a backend, whose kernels may be of another revision than ours."""
+    known = {field.name: told[field.name] for field in fields(Backend) if field.name in told}
+    lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+    return Backend(**{**known, **lists})

@@ -23,9 +23,11 @@ from lstm_harness import environment, oracle
 from lstm_harness.case import Case
 from lstm_harness.contest import Contest, Incorrect, Job, set_precision
 from lstm_harness.inputs import TORCH_DTYPES
+from lstm_harness.limits.probe import Bencher
 from lstm_harness.passes import Malformed
+from lstm_harness.precompile import compile_all
 from lstm_harness.sampling import Limits
-from lstm_kernels import registry
+from lstm_kernels import registry, tuning
 from lstm_kernels.limits import is_interpreted
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Unsupported
@@ -41,6 +43,7 @@ class Worker:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self._device = device
         self._contest: Contest | None = None
+        self._bencher: Bencher | None = None
         self._rates: dict[tuple[str, str], float] = {}
 
     def answer(self, request: dict[str, Any]) -> Any:
@@ -67,14 +70,35 @@ class Worker:
 
     def _do_facts(self, plugins: list[str]) -> dict[str, Any]:
         return {
-            "environment": environment.describe(self._device),
+            "environment": {**environment.describe(self._device), "tuned": self._tuned()},
             "identity": environment.device_identity(self._device),
             "free_bytes": environment.free_bytes(self._device),
             "kernels_digest": environment.sources_digest(plugins),
         }
 
+    def _tuned(self) -> dict[str, Any]:
+        """Of each backend that has a file of tuned parameters, whether it is used or why not."""
+        active = {name: tuning.active(name, self._device) for name in registry.backends()}
+        return {name: each.facts() for name, each in active.items() if each.tuned or each.refused}
+
     def _do_state(self) -> dict[str, Any]:
         return environment.state(self._device)
+
+    def _do_ceilings(self) -> dict[str, Any]:
+        """What `round` will measure of this device, by which its ceilings are found."""
+        if self._device == "cpu":
+            from lstm_harness.limits import cpu
+
+            self._bencher = Bencher(cpu.bench(torch.get_num_threads()))
+        else:
+            from lstm_harness.limits import cuda
+
+            self._bencher = Bencher(cuda.bench(self._device))
+        return self._bencher.facts()
+
+    def _do_round(self) -> dict[str, Any]:
+        assert self._bencher is not None, "ask for ceilings first"
+        return self._bencher.round()
 
     def _do_missing(self, backend: str, checking: bool = False) -> str | None:
         """Why a backend cannot run on this machine at all, told without importing it.
@@ -115,17 +139,48 @@ class Worker:
             seed=fields["seed"],
             answer=Path(fields["answer"]),
             limits=Limits(**fields["limits"]),
-            floor_ns=fields["floor_ns"],
+            impossible_ns=fields["impossible_ns"],
             with_memory=fields["with_memory"],
+            with_energy=fields["with_energy"],
             our_pids=frozenset(fields["our_pids"]),
             verify_only=fields["verify_only"],
         )
         if self._contest is None:
             self._contest = self._load(job.backend)
         try:
+            if fields.get("trial"):
+                return self._contest.attempt(job, **fields["trial"])
             return self._contest.enter(job)
         finally:
             self._give_memory_back()
+
+    def _do_lacks(self, backend: str, hooks: list[str]) -> list[str]:
+        """Which of these hooks a backend lacks."""
+        implementation = registry.load(backend)
+        return [name for name in hooks if not hasattr(implementation, name)]
+
+    def _do_candidates(self, backend: str, cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Of each case the key of its tuned parameters, and the choices worth measuring."""
+        implementation = registry.load(backend)
+        found = []
+        for case in map(Case.from_dict, cases):
+            asked = case.problem, case.pass_name, self._device
+            key, choices = implementation.tuning_key(*asked), implementation.candidates(*asked)
+            found.append({"key": key, "candidates": [dict(choice) for choice in choices]})
+        return found
+
+    def _do_compile(
+        self, backend: str, plugin: str | None, arch: str, jobs: list[dict[str, Any]]
+    ) -> dict[str, int]:
+        """Compile the kernels of candidates, for those who measure them."""
+        if plugin:
+            registry.add_plugin(plugin)
+        return compile_all(registry.load(backend), arch, jobs)
+
+    def _do_tuned(self, backend: str) -> dict[str, Any]:
+        """What a file of tuned parameters made now would say of itself, and its name."""
+        name = tuning.file_name(backend, tuning.device_facts(self._device))
+        return {"header": tuning.header(registry.get(backend), self._device), "name": name}
 
     def _load(self, backend: str) -> Contest:
         contest = Contest(registry.load(backend), registry.get(backend).passes, self._device)

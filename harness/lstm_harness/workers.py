@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import IO, Any
 
 import lstm_harness
@@ -33,11 +34,16 @@ class Failed(Exception):  # noqa: N818 - a finding about a cell, which becomes i
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What every worker of a run is started with. `scratch` takes logs and compiler caches."""
+    """What every worker of a run is started with. `scratch` takes logs and compiler caches.
+
+    `kernels` is the folder that holds the `lstm_kernels` to measure, where it is not our own; such
+    kernels never share a compiler cache.
+    """
 
     device: str
     scratch: Path
     threads: int | None = None
+    kernels: Path | None = None
 
 
 class WorkerProcess:
@@ -170,18 +176,29 @@ def _signal_name(number: int) -> str:
 
 
 def _environment(settings: WorkerSettings) -> dict[str, str]:
-    """Our packages importable, compiler caches of the run's own, no compiler processes beside."""
-    packages = (lstm_harness, lstm_kernels)
-    roots = [str(Path(package.__path__[0]).resolve().parent) for package in packages]
+    """Our packages importable, compiler caches of the run's own, no compiler processes beside.
+
+    A cache that the user names is used instead: what is compiled already then costs nothing again.
+    """
+    kernels = settings.kernels or _root_of(lstm_kernels)
+    roots = [str(kernels.resolve()), str(_root_of(lstm_harness))]
     inherited = os.environ.get("PYTHONPATH", "")
-    ours = {
-        "PYTHONPATH": os.pathsep.join([*roots, *([inherited] if inherited else [])]),
+    caches = {
         "TORCHINDUCTOR_CACHE_DIR": str(settings.scratch / "inductor"),
+        "TRITON_CACHE_DIR": str(settings.scratch / "triton"),
+        "NUMBA_CACHE_DIR": str(settings.scratch / "numba"),
+    }
+    named = {} if settings.kernels else os.environ
+    ours = {name: named.get(name, folder) for name, folder in caches.items()} | {
+        "PYTHONPATH": os.pathsep.join([*roots, *([inherited] if inherited else [])]),
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
         # Trust the CPU's flags: compiling a test program for each takes seconds of every run.
         "TORCHINDUCTOR_VEC_ISA_OK": "1",
-        "TRITON_CACHE_DIR": str(settings.scratch / "triton"),
     }
     if settings.threads:
         ours["OMP_NUM_THREADS"] = str(settings.threads)
     return os.environ | ours
+
+
+def _root_of(package: ModuleType) -> Path:
+    return Path(package.__path__[0]).resolve().parent

@@ -81,9 +81,8 @@ def main() -> int:
             log.write(line + "\n")
             log.flush()
 
-        campaign = Campaign(
-            asked.out, asked.budget - REPORTS_S, sources(), tell, environment(), cwd=ROOT
-        )
+        budget_s = asked.budget - REPORTS_S
+        campaign = Campaign(asked.out, budget_s, sources(), tell, environment(), cwd=ROOT)
         if campaign.is_foreign:
             return refuse(f"{asked.out} holds results of other sources; move it, or give --out DIR")
         now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
@@ -180,6 +179,8 @@ def environment() -> dict[str, str]:
     """What every stage is started with."""
     paths = ["kernels", "harness", "tests/support", os.environ.get("PYTHONPATH", "")]
     made = os.environ | {"PYTHONPATH": ":".join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
+    # One cache for all stages, which is Triton's usual place: runs would each have their own.
+    made.setdefault("TRITON_CACHE_DIR", str(Path.home() / ".triton" / "cache"))
     for interpreter in ("TRITON_INTERPRET", "NUMBA_ENABLE_CUDASIM"):
         made.pop(interpreter, None)
     return made

@@ -12,11 +12,13 @@ from lstm_kernels import Problem
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A current folder, a scratch folder and a device lock of the test's own."""
+    """A current folder, a scratch folder, a device lock and a cache of the test's own."""
     (tmp_path / "tmp").mkdir(exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path
 
 

@@ -54,7 +54,7 @@ def job_for(small_case, tmp_path):
             seed=5,
             answer=path,
             limits=Limits(min_samples=3, rel_ci=0.02, budget_s=0.02),
-            floor_ns=0.0,
+            impossible_ns=0.0,
             with_memory=True,
         )
 
@@ -88,7 +88,7 @@ def test_what_is_not_a_number_has_no_error_figure(job_for):
 
 def test_time_below_what_the_products_need_is_refused(job_for):
     with pytest.raises(Incorrect, match="below the"):
-        enter("harmless", replace(job_for(), floor_ns=1e12))
+        enter("harmless", replace(job_for(), impossible_ns=1e12))
 
 
 @pytest.mark.parametrize("pass_name", ALL)

@@ -7,7 +7,18 @@ import sys
 import pytest
 from bench import bench, environment
 
-COMMANDS = ["", "backends", "suites", "plan", "run", "verify", "inspect", "report", "view"]
+COMMANDS = [
+    "",
+    "backends",
+    "suites",
+    "plan",
+    "run",
+    "verify",
+    "inspect",
+    "limits",
+    "report",
+    "view",
+]
 HEAVY = {"torch", "pandas", "numpy", "scipy", "triton", "numba", "plotly", "jinja2"}
 LISTS_MODULES = """
 import sys

@@ -34,6 +34,7 @@ def lstm_bench(tmp_path):
         start = words.index("lstm-bench")
         variables = dict(word.split("=", 1) for word in words[:start])
         env = {"TMPDIR": str(tmp_path), "TRITON_CACHE_DIR": str(tmp_path / "cache")}
+        env["XDG_CACHE_HOME"] = env["TMPDIR"]
         return subprocess.run(
             [sys.executable, "-m", "lstm_harness", *words[start + 1 :], *more],
             cwd=tmp_path,

@@ -73,8 +73,10 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _interpreted() -> Iterator[None]:
+def _interpreted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
+        # Parameters that were tuned on this machine are not what is tested.
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         for name, value in _SET.items():
             patch.setenv(name, value)
         yield

@@ -16,11 +16,12 @@ ROOTS = [str(Path(package.__path__[0]).parent) for package in (lstm_harness, lst
 
 
 def environment(folder: Path, *more_roots: Path) -> dict[str, str]:
-    """What the program is started with; the device lock lies in TMPDIR, so a test has its own."""
+    """What the program is started with: a device lock (in TMPDIR) and a cache of the test's own."""
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     paths = os.pathsep.join([*map(str, more_roots), *ROOTS])
-    return os.environ | {"PYTHONPATH": paths, "TMPDIR": str(temporary)}
+    own = {"TMPDIR": str(temporary), "XDG_CACHE_HOME": str(folder / "cache")}
+    return os.environ | {"PYTHONPATH": paths} | own
 
 
 def start(

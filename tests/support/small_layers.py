@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import lstm_kernels as lk
+from lstm_kernels import tuning
 from lstm_kernels.backends.fused_triton import parameters, sequence
 from lstm_kernels.stack import Weights
 
@@ -22,6 +23,8 @@ def only(regime: str) -> Iterator[None]:
     with ExitStack() as patches:
         for other in REGIMES[: REGIMES.index(regime)]:
             patches.enter_context(patch.object(parameters, f"_{other}", lambda *_: None))
+        # Nor are parameters taken that were tuned on this machine.
+        patches.enter_context(patch.object(tuning, "active", lambda *_: tuning.Active()))
         patches.callback(parameters.choose.cache_clear)
         parameters.choose.cache_clear()
         yield

@@ -8,11 +8,12 @@ or Triton's interpreter for checking; float32 arithmetic, so no float64; no proj
 derivatives. Not run on a GPU yet.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from lstm_kernels.backends.fused_triton.launches import backward_launches, forward_launches
-from lstm_kernels.backends.fused_triton.parameters import choose
 from lstm_kernels.backends.fused_triton.sequence import (
     FusedLayer,
     architecture_of,
@@ -21,11 +22,27 @@ from lstm_kernels.backends.fused_triton.sequence import (
     new_forward,
     run_forward,
 )
+from lstm_kernels.backends.fused_triton.tuning import (
+    candidates_on,
+    parameters_for,
+    tuning_key,
+    using,
+)
 from lstm_kernels.launching import Launch
 from lstm_kernels.limits import float32_limit, triton_limit
 from lstm_kernels.machine_code import architecture
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Unsupported, Weights
+
+__all__ = [
+    "candidates",
+    "kernels_used",
+    "launches_for",
+    "layer",
+    "tuning_key",
+    "unsupported",
+    "using",
+]
 
 WHAT = "the triton backend"
 
@@ -76,12 +93,20 @@ def kernels_used(problem: Problem) -> list[str]:
         device = torch.device("cuda", torch.cuda.current_device())
     facts = architecture_of(device)
     return [
-        f"{pass_name}: {choose(problem, pass_name, facts)}" for pass_name in ("forward", "backward")
+        f"{pass_name}: {parameters_for(problem, pass_name, facts, device)}"
+        for pass_name in ("forward", "backward")
     ]
+
+
+def candidates(problem: Problem, pass_name: str, device: str) -> list[dict[str, Any]]:
+    """The launch parameters worth measuring; see `lstm_kernels.tuning`, as for the other hooks."""
+    return candidates_on(problem, pass_name, architecture_of(torch.device(device)))
 
 
 def launches_for(problem: Problem, arch: str) -> list[Launch]:
     """What a layer launches: for inference, for a forward that saves and for a backward.
+
+    With the table's parameters, or those of `using`: no device's tuned file is asked.
 
     Raises:
         Unsupported: with the reason.
@@ -107,11 +132,11 @@ def launches_for(problem: Problem, arch: str) -> list[Launch]:
     made: list[Launch] = []
     for saves in (False, True):
         to = new_forward(problem, x, state, c, weights, lengths, saves=saves, recompute=False)
-        parameters = choose(problem, "forward", facts)
+        parameters = parameters_for(problem, "forward", facts, None)
         made += forward_launches(problem, parameters, to, facts.sm_count)
     saved = to.gates, to.cells
     back = new_backward(problem, y, state, c, weights, saved, y, state, c, lengths)
-    parameters = choose(problem, "backward", facts)
+    parameters = parameters_for(problem, "backward", facts, None)
     for preactivated in (False, True)[: 1 + (problem.gates > 1)]:
         made += backward_launches(
             problem, parameters, back, facts.sm_count, preactivated=preactivated

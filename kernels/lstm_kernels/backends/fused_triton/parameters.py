@@ -1,5 +1,7 @@
 """Which regime runs a layer and with which launch parameters: a table, and rules for the rest.
 
+What was measured on a device goes before the table: `tuning.py` beside this asks there first.
+
 The regime follows from sizes and the device: `own` where one SM holds all recurrent weights, else
 `held` where the SMs together do, else `streamed`. The parameters are keyed on what changes code:
 pass, cell, H, dtype and tile. T never matters; of B only the tile does, one of `TILES`.
@@ -59,6 +61,11 @@ class Parameters:
     def tiles(self, batch: int) -> int:
         """Programs that share the batch."""
         return math.ceil(batch / self.tile)
+
+    def turns(self, problem: Problem, sm_count: int) -> float:
+        """Launches a batch takes, one after another; without end where no tile is resident."""
+        at_once = self.tiles_at_once(problem, sm_count)
+        return math.ceil(self.tiles(problem.batch) / at_once) if at_once else math.inf
 
     def tiles_at_once(self, problem: Problem, sm_count: int) -> int:
         """Batch tiles whose programs are all resident, one a SM; all where nobody waits."""
@@ -141,16 +148,23 @@ def choose(problem: Problem, pass_name: str, architecture: Architecture) -> Para
     )
 
 
+def every_regime(problem: Problem, pass_name: str, architecture: Architecture) -> list[Parameters]:
+    """What each regime that can run a layer would take, in the order of `choose`."""
+    possible = (
+        _own(problem, pass_name, architecture),
+        _held(problem, pass_name, architecture),
+        _streamed(problem, pass_name),
+    )
+    return [found for found in possible if found]
+
+
 def _own(problem: Problem, pass_name: str, architecture: Architecture) -> Parameters | None:
     """All weights on one SM, where they fit; the smallest tile that leaves no SM two programs."""
     units = _power_of_two(problem.hidden_size, least=2 * SMALLEST_CHUNK)
     if multiplies_exactly(problem) and units > MOST_UNITS_WITHOUT_MATRIX_UNITS:
         return None
-    weights = slots_of(problem.cell) * units * units * problem.element_bytes
-    # Pre-activations change layout through shared memory, two gates at a time.
     for tile in TILES:
-        staged = 2 * tile * units * 4
-        if weights + staged > architecture.shared_per_block:
+        if own_bytes(problem, tile, units) > architecture.shared_per_block:
             return None
         warps = _own_warps(problem, units)
         # A backward's product is summed over warps, so that what follows lies apart in them.
@@ -169,20 +183,24 @@ def _own_warps(problem: Problem, units: int) -> int:
 def _held(problem: Problem, pass_name: str, architecture: Architecture) -> Parameters | None:
     """Weights over SMs: the fewest turns, then the fewest units a program."""
     found = []
+    for candidate in held_rows(problem, pass_name):
+        turns = candidate.turns(problem, architecture.sm_count)
+        fits = held_bytes(problem, pass_name, candidate) <= architecture.shared_per_block
+        if fits and turns <= MOST_TURNS:
+            units, tile = candidate.units, candidate.tile
+            found.append((turns, units * tile, tile, candidate))
+    return min(found, key=lambda each: each[:3])[-1] if found else None
+
+
+def held_rows(problem: Problem, pass_name: str) -> list[Parameters]:
+    """What the table has for weights over SMs, whether they fit or not."""
+    found = []
     for tile in TILES:
         for columns, row in HELD[pass_name, tile].items():
             units = columns // slots_of(problem.cell) if pass_name == "forward" else columns
-            if units < LEAST_UNITS:
-                continue
-            candidate = _with_row("held", problem, tile, units, row)
-            at_once = candidate.tiles_at_once(problem, architecture.sm_count)
-            fits = _held_bytes(problem, pass_name, candidate) <= architecture.shared_per_block
-            if not at_once or not fits:
-                continue
-            turns = math.ceil(candidate.tiles(problem.batch) / at_once)
-            if turns <= MOST_TURNS:
-                found.append((turns, units * tile, tile, candidate))
-    return min(found, key=lambda each: each[:3])[-1] if found else None
+            if units >= LEAST_UNITS:
+                found.append(_with_row("held", problem, tile, units, row))
+    return found
 
 
 def _streamed(problem: Problem, pass_name: str) -> Parameters:
@@ -201,7 +219,14 @@ def _with_row(regime: str, problem: Problem, tile: int, units: int, row: Row) ->
     return Parameters(regime, tile, units, chunk, row.split, row.ahead, row.warps)
 
 
-def _held_bytes(problem: Problem, pass_name: str, candidate: Parameters) -> int:
+def own_bytes(problem: Problem, tile: int, units: int) -> int:
+    """Shared memory of a program that holds all weights, at most."""
+    weights = slots_of(problem.cell) * units * units * problem.element_bytes
+    # Pre-activations change layout through shared memory, two gates at a time.
+    return weights + 2 * tile * units * 4
+
+
+def held_bytes(problem: Problem, pass_name: str, candidate: Parameters) -> int:
     """Shared memory of a program, at most: weights, and chunks on their way or a sum's operands."""
     backward = pass_name == "backward"
     columns = candidate.units * (1 if backward else slots_of(problem.cell))

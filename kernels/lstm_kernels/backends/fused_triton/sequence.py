@@ -21,8 +21,9 @@ from lstm_kernels.backends.fused_triton.launches import (
     backward_launches,
     forward_launches,
 )
-from lstm_kernels.backends.fused_triton.parameters import Parameters, choose, slots_of
+from lstm_kernels.backends.fused_triton.parameters import Parameters, slots_of
 from lstm_kernels.backends.fused_triton.replay import replay
+from lstm_kernels.backends.fused_triton.tuning import parameters_for
 from lstm_kernels.launching import Launch
 from lstm_kernels.machine_code import ARCHITECTURES, Architecture
 from lstm_kernels.problem import Problem
@@ -88,7 +89,7 @@ def run_forward(problem: Problem, x: Tensor, weights: tuple[Weights, ...], to: F
     for direction, w in enumerate(weights):
         _linear(rows, w.w_ih, w.b_ih, to.from_x[direction].view(len(rows), -1))
     architecture = architecture_of(x.device)
-    parameters = choose(problem, "forward", architecture)
+    parameters = parameters_for(problem, "forward", architecture, x.device)
     launches = partial(forward_launches, problem, parameters, sm_count=architecture.sm_count)
     _run(problem, parameters, launches, to)
 
@@ -131,7 +132,7 @@ def new_backward(
 def run_backward(problem: Problem, to: Backward, *, preactivated: bool) -> None:
     """Fill the results of `to`."""
     architecture = architecture_of(to.y.device)
-    parameters = choose(problem, "backward", architecture)
+    parameters = parameters_for(problem, "backward", architecture, to.y.device)
     launches = partial(
         backward_launches,
         problem,

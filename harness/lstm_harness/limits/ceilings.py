@@ -1,0 +1,131 @@
+"""The ceilings of one device, as data: the fastest that it was seen to copy, multiply, signal."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+SCHEMA = 1
+# By unit, whether more is faster.
+UNITS = {"B/s": True, "FLOP/s": True, "ns": False}
+# By unit, what a reader sees, and how many of the unit that is.
+SHOWN_UNITS = {"B/s": ("GB/s", 1e9), "FLOP/s": ("GFLOP/s", 1e9), "ns": ("ns", 1.0)}
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """One figure of a device, in `unit`: a rate, or a time.
+
+    `kind` is what was measured (read, copy, product, launch, flag, ...), `of` what it was measured
+    of (L2, float32 ieee, lstm forward, ...) and `by` with which library, where there are several.
+    `value` is the median of the rounds' medians, `low` and `high` its 95% interval (None below 3
+    rounds), `best` the fastest sample: what the device was seen to do, whoever else used it the
+    rest of the time. `samples` holds every sample, by round, in order.
+    """
+
+    kind: str
+    of: str
+    by: str
+    unit: str
+    value: float
+    low: float | None
+    high: float | None
+    best: float
+    samples: tuple[tuple[float, ...], ...]
+    detail: str
+
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise ValueError(f"unit {self.unit!r}; expected one of {', '.join(UNITS)}")
+        for name in ("value", "best"):
+            found = getattr(self, name)
+            if not isinstance(found, int | float) or not math.isfinite(found) or found <= 0:
+                raise ValueError(f"{name} of {self.name} is {found!r}; expected a number above 0")
+
+    @property
+    def name(self) -> str:
+        """What it is called where it is shown."""
+        return f"{self.kind} {self.of}".strip() + (f", {self.by}" if self.by else "")
+
+    @property
+    def shown_unit(self) -> str:
+        """The unit that `shown` uses."""
+        return SHOWN_UNITS[self.unit][0]
+
+    def shown(self, value: float | None) -> str:
+        """A value of this ceiling for a reader, in `shown_unit`."""
+        if value is None:
+            return "unknown"
+        in_unit = value / SHOWN_UNITS[self.unit][1]
+        return f"{in_unit:,.0f}" if in_unit >= 1000 else f"{in_unit:.3g}"
+
+    def interval(self) -> str:
+        """The 95% interval of `value` for a reader."""
+        return (
+            "unknown" if self.low is None else f"{self.shown(self.low)} to {self.shown(self.high)}"
+        )
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
+        """The ceiling that `Ceilings.to_dict` stored; unknown fields are ignored."""
+        known = {each.name: stored[each.name] for each in fields(cls)}
+        return cls(**known | {"samples": tuple(tuple(some) for some in stored["samples"])})
+
+
+@dataclass(frozen=True)
+class Level:
+    """A level of the memory hierarchy; `bytes` of all its parts together, None for memory."""
+
+    name: str
+    bytes: int | None
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """Everything measured of one device.
+
+    `conditions` is what must be the same for these figures to hold: threads, torch, driver and so
+    on. `levels` goes from the nearest cache to memory. `near_bytes` is what a compute unit holds
+    nearer than that (an SM's shared memory and registers; a CPU thread's registers), `units` how
+    many such units there are. Others used the device in `disturbed` of the `rounds`. `failures` are
+    probes without a figure, each with its reason.
+    """
+
+    device: str
+    identity: str
+    conditions: Mapping[str, str | int | None]
+    levels: tuple[Level, ...]
+    units: int
+    near_bytes: int
+    measured: str
+    rounds: int
+    disturbed: int
+    ceilings: tuple[Ceiling, ...]
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+    def best(self, kind: str, of: str) -> float | None:
+        """The fastest figure of that kind, whoever made it; None where there is none."""
+        found = [each for each in self.ceilings if (each.kind, each.of) == (kind, of)]
+        if not found:
+            return None
+        fastest = max if UNITS[found[0].unit] else min
+        return fastest(each.best for each in found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of these ceilings, names of ceilings beside their parts."""
+        named = [{"name": each.name} | asdict(each) for each in self.ceilings]
+        return {"schema": SCHEMA} | asdict(self) | {"ceilings": named}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
+        """The ceilings of a JSON object; unknown fields are ignored.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: it is none, or of another schema.
+        """
+        if stored["schema"] != SCHEMA:
+            raise ValueError(f"schema {stored['schema']!r}; this lstm-bench reads {SCHEMA}")
+        known = {each.name: stored[each.name] for each in fields(cls)}
+        levels = tuple(Level(each["name"], each["bytes"]) for each in stored["levels"])
+        ceilings = tuple(Ceiling.from_dict(each) for each in stored["ceilings"])
+        return cls(**known | {"levels": levels, "ceilings": ceilings})

@@ -1,0 +1,65 @@
+"""A against A: the false alarms, each case's own noise, and the slowdown that can be told from it.
+
+Both sides are the same kernels, measured and judged exactly as `ab` does. Whatever it says beyond
+noise is false.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scipy.special import stdtrit
+
+import lstm_kernels
+from lstm_harness.ab import Result
+from lstm_harness.analyse import CONFIDENCE
+from lstm_harness.confirm import FLAGGED
+from lstm_harness.revisions import Revision
+from lstm_harness.verdict import Rules, Verdict
+
+# How surely a slowdown that is called resolvable is found.
+POWER = 0.95
+
+
+@dataclass(frozen=True)
+class Noise:
+    """One case's: `difference` of A from A, and `resolvable`, both as ratios less one."""
+
+    verdict: Verdict
+    difference: float
+    resolvable: float
+
+
+def same_kernels() -> tuple[Revision, Revision]:
+    """The kernels that are installed here, twice."""
+    root = Path(lstm_kernels.__path__[0]).resolve().parent
+    installed = Revision("these kernels", None, root)
+    return installed, installed
+
+
+def false_alarms(result: Result) -> list[Verdict]:
+    """What was called slower or faster, in time or in memory, and cannot be."""
+    return [verdict for verdict in result.verdicts if verdict.kind in FLAGGED]
+
+
+def noise_of(verdicts: Sequence[Verdict], rules: Rules) -> list[Noise]:
+    """The noise of every case whose times could be compared, noisiest first."""
+    tested = [v for v in verdicts if v.measure == "time" and math.isfinite(v.ratio)]
+    found = [
+        Noise(v, math.expm1(abs(math.log(v.ratio))), _resolvable(v, rules, len(tested)))
+        for v in tested
+    ]
+    return sorted(found, key=lambda noise: -noise.resolvable)
+
+
+def _resolvable(verdict: Verdict, rules: Rules, cases: int) -> float:
+    """The slowdown that is found with 95% power at this case's spread and number of blocks.
+
+    For the correction over the whole grid its hardest step is taken: the case is the only one.
+    """
+    df = min(verdict.base_blocks, verdict.new_blocks) - 1
+    half = math.log(verdict.high / verdict.low) / 2
+    se = half / float(stdtrit(df, (1 + CONFIDENCE) / 2))
+    needed = float(stdtrit(df, 1 - rules.q / cases)) + float(stdtrit(df, POWER))
+    return math.expm1(math.log1p(verdict.margin) + needed * se)

@@ -1,0 +1,222 @@
+"""The parameters a layer runs with: a choice on trial, else the tuned file's, else the table's.
+
+And which choices are worth measuring: the table's own, what the other regimes would take, and what
+differs from the table's in one thing. Every one of them must be able to run: `reason_against`
+knows what the kernels need.
+"""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, fields, replace
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+
+from lstm_kernels import tuning
+from lstm_kernels.backends.fused_triton import parameters as table
+from lstm_kernels.backends.fused_triton.parameters import Parameters
+from lstm_kernels.machine_code import Architecture
+from lstm_kernels.problem import Problem
+
+NAME = "triton"
+
+# A key's choices: what a minute or so can measure, compiling included; a guess, not measured.
+MOST_CANDIDATES = 16
+
+# With fewer, kernels spill: 7 of the 8 with two warps did, of those compiled for sm_90 with Triton
+# 3.7.1 (LSTM, H 64 to 2048, B 16 and 64, float16 and float32), and 24 of 337 with more.
+LEAST_WARPS = 4
+# At 255 registers a thread, eight warps take all of an SM's; `_summed` adds up to 16 parts.
+MOST_WARPS = 8
+# Chunks on their way stand in registers before they are stored to shared memory.
+MOST_AHEAD = 8
+# Stages of the pipeline that Triton makes of a loop over chunks.
+STAGES = (1, 2, 3, 4, 5)
+
+using = partial(tuning.trial, NAME)
+
+
+def tuning_key(problem: Problem, pass_name: str, device: str) -> str:
+    """What a choice is kept under; the device has a file of its own."""
+    return _key(problem, pass_name)
+
+
+@lru_cache(maxsize=1024)
+def _key(problem: Problem, pass_name: str) -> str:
+    return tuning.key_of(problem, pass_name)
+
+
+def parameters_for(
+    problem: Problem, pass_name: str, architecture: Architecture, device: torch.device | None
+) -> Parameters:
+    """What a layer's kernel is launched with.
+
+    Args:
+        pass_name: "forward" or "backward".
+        device: whose tuned file is asked; None asks none.
+    Raises:
+        ValueError: a choice on trial cannot run this, with the reason.
+    """
+    key = _key(problem, pass_name)
+    choice = tuning.on_trial(NAME, key)
+    if choice is not None:
+        found = read_choice(tuple(choice.items()))
+        reason = reason_against(problem, pass_name, found, architecture)
+        if reason:
+            raise ValueError(f"{found} cannot run {problem.label()}: {reason}")
+        return found
+    kept = None if device is None else tuning.chosen(NAME, key, device)
+    if kept is not None:
+        found = read_choice(tuple(kept.items()))
+        reason = reason_against(problem, pass_name, found, architecture)
+        if reason is None:
+            return found
+        warnings.warn(f"tuned parameters of {key} cannot run: {reason}", UserWarning, stacklevel=2)
+    return table.choose(problem, pass_name, architecture)
+
+
+def candidates_on(
+    problem: Problem, pass_name: str, architecture: Architecture
+) -> list[dict[str, Any]]:
+    """The choices worth measuring on an architecture, the table's own first."""
+    # Whatever is kept runs every batch of its key.
+    whole = replace(problem, batch=tuning.top_of_bucket(problem.batch), lengths="full")
+    pass_name = "backward" if pass_name == "backward" else "forward"
+    first = table.choose(problem, pass_name, architecture)
+    found = dict.fromkeys([first, *_others(whole, pass_name, first, architecture)])
+    # A tile with more rows than there are sequences works for nobody.
+    most_rows = max(table.TILES[0], whole.batch)
+    able = [
+        p
+        for p in found
+        if p.tile <= most_rows
+        and p.warps >= LEAST_WARPS
+        and reason_against(whole, pass_name, p, architecture) is None
+    ]
+    return [asdict(each) for each in dict.fromkeys([first, *able])][:MOST_CANDIDATES]
+
+
+@lru_cache(maxsize=1024)
+def read_choice(items: tuple[tuple[str, Any], ...]) -> Parameters:
+    """The parameters of a choice.
+
+    Raises:
+        ValueError: it is none.
+    """
+    choice = dict(items)
+    wanted = {field.name: field.type for field in fields(Parameters)}
+    if choice.keys() != wanted.keys():
+        raise ValueError(f"{choice} is no choice of parameters; expected {', '.join(wanted)}")
+    for name, kind in wanted.items():
+        if type(choice[name]) is not kind:
+            raise ValueError(f"{name}={choice[name]!r} in a choice of parameters")
+    return Parameters(**choice)
+
+
+@lru_cache(maxsize=4096)
+def reason_against(
+    problem: Problem, pass_name: str, given: Parameters, architecture: Architecture
+) -> str | None:
+    """Why the kernels cannot run a problem so, or None."""
+    for name in ("tile", "units", "chunk", "split", "warps"):
+        size = getattr(given, name)
+        if size < 1 or size & (size - 1):
+            return f"{name}={size} is no power of two"
+    columns = given.units * (1 if pass_name == "backward" else table.slots_of(problem.cell))
+    if given.tile < table.TILES[0] or columns < table.SMALLEST_CHUNK:
+        return f"a product of {given.tile} by {columns} is too small"
+    if given.warps > MOST_WARPS or given.split > given.warps:
+        return f"{given.split} of {given.warps} warps share k, and there are {MOST_WARPS} at most"
+    if given.chunk < table.SMALLEST_CHUNK * given.split:
+        return f"chunk={given.chunk} is too short for split={given.split}"
+    if given.ahead < 0 or given.ahead > MOST_AHEAD:
+        return f"ahead={given.ahead} is not from 0 to {MOST_AHEAD}"
+    rule = _RULES.get(given.regime)
+    if rule is None:
+        return f"unknown regime {given.regime!r}"
+    return rule(problem, pass_name, given, architecture)
+
+
+def _against_own(
+    problem: Problem, pass_name: str, given: Parameters, architecture: Architecture
+) -> str | None:
+    if given.units < problem.hidden_size or given.chunk != given.units:
+        return f"units={given.units} and chunk={given.chunk} do not hold H={problem.hidden_size}"
+    if pass_name == "forward" and given.split > 1:
+        return "a forward of one SM shares no k"
+    needed = table.own_bytes(problem, given.tile, given.units)
+    return _too_large(needed, architecture)
+
+
+def _against_held(
+    problem: Problem, pass_name: str, given: Parameters, architecture: Architecture
+) -> str | None:
+    programs = given.groups(problem) * problem.directions
+    if given.tiles_at_once(problem, architecture.sm_count) < 1:
+        return f"{programs} programs wait for each other on {architecture.sm_count} SMs"
+    return _too_large(table.held_bytes(problem, pass_name, given), architecture)
+
+
+def _against_streamed(
+    problem: Problem, pass_name: str, given: Parameters, architecture: Architecture
+) -> str | None:
+    if given.ahead not in STAGES:
+        return f"a pipeline of {given.ahead} stages"
+    backward = pass_name == "backward"
+    columns = given.units * (1 if backward else table.slots_of(problem.cell))
+    stage = given.chunk * (given.tile + columns) * problem.element_bytes
+    summed = given.split * given.tile * columns * 4
+    return _too_large(max(given.ahead * stage, summed), architecture)
+
+
+def _too_large(needed: int, architecture: Architecture) -> str | None:
+    if needed <= architecture.shared_per_block:
+        return None
+    return f"{needed} bytes of shared memory, and an SM gives {architecture.shared_per_block}"
+
+
+_RULES = {"own": _against_own, "held": _against_held, "streamed": _against_streamed}
+
+
+def _others(
+    problem: Problem, pass_name: str, first: Parameters, architecture: Architecture
+) -> Iterator[Parameters]:
+    """What else may be faster, the most promising first."""
+    one_step = list(_one_step(pass_name, first))
+    yield from one_step[:6]
+    for other in table.every_regime(problem, pass_name, architecture):
+        if other.regime != first.regime:
+            yield other
+    yield from one_step[6:]
+    if first.regime == "held":
+        for other in table.held_rows(problem, pass_name):
+            if other.turns(problem, architecture.sm_count) <= table.MOST_TURNS:
+                yield other
+
+
+def _one_step(pass_name: str, given: Parameters) -> Iterator[Parameters]:
+    """What differs in one thing from given parameters, or in two that go together."""
+    if given.regime == "own":
+        for factor in (2, 0.5):
+            warps = int(given.warps * factor)
+            shared = min(warps, given.units // table.SMALLEST_CHUNK)
+            split = shared if pass_name == "backward" else 1
+            yield replace(given, warps=warps, split=split)
+        for tile in table.TILES:
+            yield replace(given, tile=tile)
+            yield replace(given, tile=tile, warps=given.warps * 2)
+        return
+    for ahead in (2, 1, 3, 4) if given.regime == "streamed" else (2, 1, 4, 0):
+        yield replace(given, ahead=ahead)
+    yield replace(given, chunk=given.chunk * 2)
+    yield replace(given, chunk=given.chunk // 2)
+    yield replace(given, units=given.units * 2)
+    yield replace(given, units=given.units // 2)
+    yield replace(given, warps=given.warps * 2, split=given.split * 2)
+    yield replace(given, warps=given.warps // 2, split=given.split // 2)
+    yield replace(given, warps=given.warps * 2)
+    yield replace(given, split=given.split // 2)
+    yield replace(given, split=given.split * 2)
+    for tile in table.TILES:
+        yield replace(given, tile=tile)

@@ -1,0 +1,362 @@
+"""Launch parameters found by measuring: a tunable backend's hooks, and the file that keeps them.
+
+A backend is tunable whose module has these three; a `device` is a text, like "cpu" or "cuda:1":
+
+    tuning_key(problem, pass_name, device) -> str
+        what a choice is kept under: whatever changes code or load, T never (see `key_of`).
+    candidates(problem, pass_name, device) -> list[Choice]
+        the choices worth measuring, the most promising first, of which the very first is what
+        the backend takes by itself, with no file. Each runs every problem of its key.
+    using(key, choice) -> context manager
+        under which the backend takes that choice for that key, in whatever thread.
+
+A choice is a small dict of names to numbers and texts, as JSON holds it. A backend asks `chosen`
+before it takes its own parameters, and has `using = partial(tuning.trial, NAME)`:
+
+    choice = tuning.chosen(NAME, tuning_key(problem, pass_name, device), device)
+
+`lstm-bench tune` measures the candidates and keeps what it finds in a file of one backend on one
+device: the user's under `user_folder()`, those that come with the package in tuned/ beside this
+file; the user's wins. A file made on another device, of other sources of the backend, with other
+versions of what it needs, of another schema, or a broken one, is refused with a reason, as a
+warning, and the backend's own parameters are used. No cell of a network is ever wrong for it:
+parameters change how fast an answer comes, not which.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from lstm_kernels import registry
+from lstm_kernels.problem import Problem
+
+SCHEMA = 1
+HOOKS = ("tuning_key", "candidates", "using")
+SHIPPED = Path(__file__).with_name("tuned")
+
+# Batches share a key up to a power of two, from here on: a tile of matrix units' least rows.
+LEAST_BATCH = 16
+
+Choice = dict[str, Any]
+
+
+class Refused(ValueError):  # noqa: N818 - a finding about a file
+    """A file of tuned parameters that is not used; the message is a reason in one line.
+
+    `stale` tells that it was right once, of this backend on this device, and may be replaced.
+    """
+
+    def __init__(self, reason: str, stale: bool = False) -> None:
+        super().__init__(reason)
+        self.stale = stale
+
+
+@dataclass(frozen=True)
+class Device:
+    """The device parameters were tuned on. On a CPU `sm_count` are the cores that may be used."""
+
+    name: str
+    capability: str
+    sm_count: int
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A file of tuned parameters as read.
+
+    `header` is all that stands beside the entries, `entries` maps a key to what was found;
+    `digest` is the SHA-256 of the file's bytes.
+    """
+
+    path: Path
+    digest: str
+    header: dict[str, Any]
+    entries: dict[str, dict[str, Any]]
+
+    @property
+    def date(self) -> str:
+        """When the file was last written, UTC."""
+        return str(self.header["date"])
+
+
+@dataclass(frozen=True, eq=False)
+class Active:
+    """What holds for a backend on a device in this process: a file or none, and who was refused.
+
+    `choices` maps the keys where another choice than the backend's own was kept.
+    """
+
+    tuned: Tuned | None = None
+    refused: tuple[str, ...] = ()
+    choices: Mapping[str, Choice] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """What a run's manifest tells: the file's digest and date, and the reasons of refusals."""
+        found: dict[str, Any] = {"used": None, "refused": list(self.refused)}
+        if self.tuned:
+            found["used"] = {"digest": self.tuned.digest, "date": self.tuned.date}
+        return found
+
+
+_NOTHING = Active()
+
+
+def key_of(problem: Problem, pass_name: str, least_batch: int = LEAST_BATCH) -> str:
+    """What changes code and load, and nothing else: "forward lstm float16 H512 D1 B16".
+
+    Passes are forward, which inference shares, and backward. B stands for all batches from there
+    down to the next lower power of two; below `least_batch` for all.
+    """
+    kind = "backward" if pass_name == "backward" else "forward"
+    numbers = "tf32" if problem.precision == "tf32" else problem.dtype
+    batch = top_of_bucket(problem.batch, least_batch)
+    return f"{kind} {problem.cell} {numbers} H{problem.hidden_size} D{problem.directions} B{batch}"
+
+
+def top_of_bucket(batch: int, least_batch: int = LEAST_BATCH) -> int:
+    """The largest batch that shares a key with this one."""
+    return max(least_batch, 1 << (batch - 1).bit_length())
+
+
+_trials: dict[tuple[str, str], Choice] = {}
+
+
+@contextmanager
+def trial(backend: str, key: str, choice: Choice) -> Iterator[None]:
+    """Have a backend take this choice for this key, whatever its file says."""
+    # Not a context variable: a backward runs in a thread of autograd's own.
+    before = _trials.get((backend, key))
+    _trials[backend, key] = choice
+    try:
+        yield
+    finally:
+        if before is None:
+            del _trials[backend, key]
+        else:
+            _trials[backend, key] = before
+
+
+def on_trial(backend: str, key: str) -> Choice | None:
+    """The choice that is being tried, or None."""
+    return _trials.get((backend, key)) if _trials else None
+
+
+def chosen(backend: str, key: str, device: Any) -> Choice | None:
+    """The choice being tried, else the file's for this device, else None: the backend's own."""
+    choice = on_trial(backend, key)
+    return active(backend, str(device)).choices.get(key) if choice is None else choice
+
+
+@lru_cache
+def active(backend: str, device: str) -> Active:
+    """The file that holds for a backend on a device, read once a process; warns of refusals."""
+    record = registry.registered().get(backend)
+    if record is None or not any(path.exists() for path in _paths(backend, device)):
+        return _NOTHING
+    refused = []
+    for path in _paths(backend, device):
+        try:
+            tuned = read(path, header(record, device))
+        except FileNotFoundError:
+            continue
+        except (Refused, OSError) as reason:
+            refused.append(f"{path.name} {reason}")
+            warnings.warn(f"tuned parameters: {refused[-1]}", UserWarning, stacklevel=2)
+            continue
+        kept = {key: entry["choice"] for key, entry in tuned.entries.items() if entry["choice"]}
+        return Active(tuned, tuple(refused), kept)
+    return Active(None, tuple(refused))
+
+
+def forget() -> None:
+    """Read files anew at the next question."""
+    active.cache_clear()
+    device_facts.cache_clear()
+
+
+def _paths(backend: str, device: str) -> tuple[Path, ...]:
+    """Where a file may lie, in the order of who wins."""
+    name = file_name(backend, device_facts(device))
+    folders = [folder for folder in (user_folder(), SHIPPED) if folder and folder.is_dir()]
+    return tuple(folder / name for folder in folders)
+
+
+def user_folder() -> Path | None:
+    """Where a user's files lie; None where there is no home."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(cache) if cache else Path.home() / ".cache") / "lstm-bench" / "tuned"
+    except RuntimeError:
+        return None
+
+
+def file_name(backend: str, device: Device) -> str:
+    """The name of the file of a backend on a device."""
+    return f"{_slug(backend)}-{_slug(device.name)}.json"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-")
+
+
+@lru_cache
+def device_facts(device: str) -> Device:
+    """What a device is."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        facts = torch.cuda.get_device_properties(device)
+        return Device(facts.name, f"{facts.major}.{facts.minor}", facts.multi_processor_count)
+    return Device(_cpu_name(), platform.machine(), len(os.sched_getaffinity(0)))
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or "cpu"
+
+
+def header(record: registry.Backend, device: str) -> dict[str, Any]:
+    """What a file made now says of itself, and what a file must say to be used now."""
+    return {
+        "schema": SCHEMA,
+        "backend": record.name,
+        "device": asdict(device_facts(device)),
+        "versions": _versions(record),
+        "sources": sources_digest(record),
+    }
+
+
+def sources_digest(record: registry.Backend) -> str:
+    """SHA-256 of a backend's own sources: its file, or its folder's; nothing is imported for it."""
+    try:
+        spec = find_spec(record.module.partition(":")[0])
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None:
+        raise Refused(f"cannot be judged: the sources of {record.name} are not files")
+    origin = Path(spec.origin)
+    files = sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _versions(record: registry.Backend) -> dict[str, str | None]:
+    packages = dict.fromkeys(("torch", *(name.partition(".")[0] for name in record.requires)))
+    return {package: _version(package) for package in packages}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def read(path: Path, here: Mapping[str, Any]) -> Tuned:
+    """A file, if it holds here and now.
+
+    Args:
+        here: the `header` of a file that was made now.
+    Raises:
+        Refused: with the reason; OSError where it cannot be read.
+    """
+    content = path.read_bytes()
+    document = _parse(content)
+    name = here["backend"]
+    if document["backend"] != name:
+        raise Refused(f"was tuned for backend {document['backend']!r}, not {name!r}")
+    again = f"; make it anew: lstm-bench tune {name}"
+    if document["device"] != here["device"]:
+        raise Refused(
+            f"was tuned on {_shown(document['device'])}; this is {_shown(here['device'])}{again}"
+        )
+    for package, now in here["versions"].items():
+        then = document["versions"].get(package)
+        if then != now:
+            raise Refused(
+                f"was tuned with {package} {then}; this is {package} {now}{again}", stale=True
+            )
+    if document["sources"] != here["sources"]:
+        raise Refused(f"was tuned for other sources of {name} than these{again}", stale=True)
+    entries = document.pop("entries")
+    return Tuned(path, hashlib.sha256(content).hexdigest(), document, entries)
+
+
+_FORM = {
+    "backend": str,
+    "device": dict,
+    "versions": dict,
+    "sources": str,
+    "date": str,
+    "tuning_s": int | float,
+    "compile_s": int | float,
+    "entries": dict,
+}
+
+
+def _parse(content: bytes) -> dict[str, Any]:
+    """The document of a file, of this schema and whole."""
+    try:
+        document = json.loads(content)
+    except ValueError as error:
+        raise Refused(f"is broken: it is not JSON ({error})") from None
+    if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
+        raise Refused("is no file of tuned parameters")
+    if document["schema"] != SCHEMA:
+        raise Refused(f"has schema {document['schema']}; this version reads {SCHEMA}")
+    for name, kind in _FORM.items():
+        if not isinstance(document.get(name), kind):
+            raise Refused(f"is broken: its {name!r} is {document.get(name)!r}")
+    for key, entry in document["entries"].items():
+        choice = entry.get("choice", 0) if isinstance(entry, dict) else 0
+        if choice is not None and not isinstance(choice, dict):
+            raise Refused(f"is broken: the entry {key!r} has no choice")
+    return document
+
+
+def _shown(device: Mapping[str, Any]) -> str:
+    return f"{device.get('name')} ({device.get('capability')}, {device.get('sm_count')} SMs)"
+
+
+def write(path: Path, document: Mapping[str, Any]) -> None:
+    """Put a file there in one step: a kill leaves the old one or the new one.
+
+    Args:
+        document: `header`'s fields, `date`, `tuning_s`, `compile_s` and `entries`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("w") as file:
+        file.write(_text(document))
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def _text(document: Mapping[str, Any]) -> str:
+    """JSON, an entry a line."""
+    above = {name: value for name, value in document.items() if name != "entries"}
+    lines = [
+        f"  {json.dumps(key)}: {json.dumps(entry, allow_nan=False)}"
+        for key, entry in document["entries"].items()
+    ]
+    head = json.dumps(above, indent=1, allow_nan=False).removesuffix("\n}")
+    body = ",\n".join(lines)
+    return f'{head},\n "entries": {{\n{body}\n }}\n}}\n'
