@@ -203,9 +203,16 @@ def _line(row: Mapping[str, Any]) -> dict[str, Any]:
         "samples": row["samples"],
         "marked_share": _short(row["marked_share"], 4),
         "checked": _checked(row),
-        "peak_bytes": _short(row["peak_bytes"]),
-        "saved_bytes": _short(row["saved_bytes"]),
+        "peak_bytes": _range(row, "peak_bytes"),
+        "saved_bytes": _range(row, "saved_bytes"),
     }
+
+
+def _range(row: Mapping[str, Any], measure: str) -> list[float | int | None] | None:
+    """The least and the most over blocks; None where nobody measured."""
+    if math.isnan(row[measure]):
+        return None
+    return [_short(row[f"{measure}_low"]), _short(row[measure])]
 
 
 def _checked(row: Mapping[str, Any]) -> str:
@@ -245,9 +252,16 @@ def _cell(stored: Mapping[str, Any]) -> tuple[tuple[str, Case], dict[str, Any]]:
         "block_medians_ns": medians,
         "block_efforts": efforts,
         "median_ns": median(medians),
-        "peak_bytes": _number(stored["peak_bytes"]),
-        "saved_bytes": _number(stored["saved_bytes"]),
+        **_memory(stored, "peak_bytes"),
+        **_memory(stored, "saved_bytes"),
     }
+
+
+def _memory(stored: Mapping[str, Any], measure: str) -> dict[str, float]:
+    if stored[measure] is None:
+        return {}
+    low, high = stored[measure]
+    return {f"{measure}_low": float(low), measure: float(high)}
 
 
 def _number(stored: float | None) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lstm_harness.errors import Exit, NoBaseline, NoReportLibraries, UserError
+from lstm_harness.errors import Exit, NoReportLibraries, NotComparable, UserError
 
 if TYPE_CHECKING:
     from lstm_harness.comparison import Comparison
@@ -85,7 +85,7 @@ def check(
     try:
         kept = side_of(Path(base))
     except UserError as error:
-        raise NoBaseline(str(error)) from None
+        raise NotComparable(str(error)) from None
     comparison = _compared(kept, judged, margin, fail_on=fails)
     tell(comparison, outputs)
     return comparison.exit_code
@@ -125,13 +125,14 @@ def list_baselines(into: Into = None, as_json: Json = False) -> int:
 
 
 def _compared(base: Any, new: Any, margin: float, **how: Any) -> "Comparison":
-    from lstm_harness.comparison import compare_sides, known_noise
+    from lstm_harness import noise
+    from lstm_harness.comparison import compare_sides
     from lstm_harness.verdict import Rules
 
     if not 0 <= margin < 1:
         raise UserError(f"--margin {margin:g}; expected a share from 0 to below 1, like 0.05")
-    noise = known_noise(new.manifest["environment"])
-    return compare_sides(base, new, Rules(margin=margin), noise, **how)
+    margins = noise.kept(new.manifest["environment"]).margins
+    return compare_sides(base, new, Rules(margin=margin), margins, **how)
 
 
 def tell(comparison: "Comparison", outputs: Outputs) -> None:

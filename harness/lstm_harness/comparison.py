@@ -79,18 +79,13 @@ def compare_sides(
     """Judge one side against the other.
 
     Args:
-        noise: this machine's own, by (backend, *case); what `known_noise` gives.
+        noise: this machine's own, by (backend, *case); what `noise.kept` gives.
     """
     differ = comparable.differences(base.manifest, new.manifest)
     told = (*base.notes, *new.notes, *_absent(base, new), *_absent(new, base))
     told += tuple(comparable.notes(base.manifest, new.manifest))
     verdicts = judge(base.summary, new.summary, rules, noise, differ)
     return Comparison(base, new, rules, tuple(verdicts), tuple(differ), told, fail_on)
-
-
-def known_noise(environment: Mapping[str, Any]) -> Mapping[Key, float]:
-    """What `selftest` found this machine's own noise to be, by case; nothing is kept yet."""
-    return {}
 
 
 def side_of(place: Path) -> Side:

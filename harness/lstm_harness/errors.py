@@ -40,11 +40,5 @@ class Interrupted(UserError):  # noqa: N818 - names the exit code it ends with
     exit_code = Exit.INTERRUPTED
 
 
-class NoBaseline(UserError):  # noqa: N818 - says what is not there
-    """There is nothing to check against: it is missing, or cannot be read."""
-
-    exit_code = Exit.NOT_COMPARABLE
-
-
 class NoReportLibraries(UserError):  # noqa: N818 - says what is not there
     """jinja2 or plotly is not installed; everything but the page can be had without them."""

@@ -4,8 +4,8 @@ MEASUREMENT.md, section 4. The unit is the block: d = log(new/base) of a block's
 where both sides were measured in the same blocks, else two independent samples (Welch). A time is
 a `REGRESSION` where H0: d <= log(1 + margin) is rejected, one-sided, after Benjamini and Hochberg
 over the whole grid; an `IMPROVEMENT` is the mirror; it is the `SAME` where d's 95% interval lies
-inside the margin; and `INCONCLUSIVE`, with the reason, where the data do not tell. Memory has no
-noise, and is judged exactly.
+inside the margin; and `INCONCLUSIVE`, with the reason, where the data do not tell. Memory is judged
+exactly, a CPU's peak by the margin.
 """
 
 import math
@@ -125,7 +125,7 @@ def judge(
             found.append(standing)
         elif old is not None and now is not None:
             pairs.append(_pair(key, old, now, rules, (noise or {}).get(key, 0.0)))
-            found += _memory(key, old, now)
+            found += _memory(key, old, now, rules)
     found += _judge_times(pairs, rules)
     return sorted(found, key=_badness)
 
@@ -143,7 +143,8 @@ def rows_by_key(summary: pd.DataFrame) -> dict[Key, dict[str, Any]]:
 
 _NEEDED = (
     *("backend", "label", *CASE_COLUMNS, "status", "reason", "marked_share", "median_ns"),
-    *("block_ids", "block_medians_ns", "block_efforts", "peak_bytes", "saved_bytes"),
+    *("block_ids", "block_medians_ns", "block_efforts"),
+    *("peak_bytes", "peak_bytes_low", "saved_bytes", "saved_bytes_low"),
 )
 
 
@@ -210,19 +211,40 @@ def _work(key: Key) -> Key:
     return (key[0], *(value for name, value in fields if name not in PRECISION))
 
 
-def _memory(key: Key, old: Mapping[str, Any], now: Mapping[str, Any]) -> list[Verdict]:
-    """Verdicts of the memory that is known on both sides, exact; none where it is the same."""
+def _memory(
+    key: Key, old: Mapping[str, Any], now: Mapping[str, Any], rules: Rules
+) -> list[Verdict]:
+    """Verdicts of the memory that is known on both sides; none where it is the same.
+
+    It is exact, but for a CPU's peak, which hangs on when threads free what: that one differs only
+    by more than the margin. Where blocks disagree, all of one side must be beyond all of the other.
+    """
     found = []
     for measure in ("peak_bytes", "saved_bytes"):
-        before, after = old[measure], now[measure]
-        if math.isnan(before) or math.isnan(after) or before == after:
+        before, after = _range(old, measure), _range(now, measure)
+        if math.isnan(before[1]) or math.isnan(after[1]):
             continue
-        kind = Kind.REGRESSION if after > before else Kind.IMPROVEMENT
-        ratio = after / before if before else math.inf
-        figures = {"base": before, "new": after, "ratio": ratio, "low": ratio, "high": ratio}
-        figures |= {"measure": measure, "margin": 0.0, "margin_from": "exact"}
-        found.append(_named(key, now, kind, status=now["status"], **figures))
+        exact = measure == "saved_bytes" or old["device"] != "cpu"
+        room = 1.0 if exact else 1 + rules.margin
+        if before[0] / room <= after[1] and after[0] <= before[1] * room:
+            continue
+        figures: dict[str, Any] = {"base": before[1], "new": after[1], "measure": measure}
+        figures |= {"ratio": _over(after[1], before[1]), "low": _over(after[0], before[1])}
+        figures |= {"high": _over(after[1], before[0]), "margin": room - 1}
+        figures |= {"margin_from": "exact" if exact else "asked", "status": now["status"]}
+        kind = Kind.REGRESSION if after[0] > before[1] else Kind.IMPROVEMENT
+        found.append(_named(key, now, kind, **figures))
     return found
+
+
+def _range(row: Mapping[str, Any], measure: str) -> tuple[float, float]:
+    """The least and the most over the blocks that measured it."""
+    low, high = row[f"{measure}_low"], row[measure]
+    return (high if math.isnan(low) else low), high
+
+
+def _over(after: float, before: float) -> float:
+    return after / before if before else math.inf
 
 
 @dataclass(frozen=True)

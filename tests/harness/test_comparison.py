@@ -8,6 +8,7 @@ import pytest
 from saved_runs import save
 from synthetic_runs import blocks, case, environment, record
 
+from lstm_harness import noise
 from lstm_harness.comparison import exit_code, kinds_named
 from lstm_harness.errors import Exit
 from lstm_harness.verdict import Kind, Verdict
@@ -66,10 +67,10 @@ class TestExitCodes:
         assert found["verdicts"][0]["kind"] == "REGRESSION"
 
     def test_1_where_memory_grew_by_a_byte(self, checked):
-        base = times("naive", peak_bytes=1000)
-        code, found = checked(times("naive", peak_bytes=1001), base=base)
+        base = times("naive", saved_bytes=1000)
+        code, found = checked(times("naive", saved_bytes=1001), base=base)
         assert code == 1
-        assert kinds(found)["naive", "peak_bytes"] == "REGRESSION"
+        assert kinds(found)["naive", "saved_bytes"] == "REGRESSION"
         assert kinds(found)["naive", "time"] == "SAME"
 
     @pytest.mark.parametrize("gone", [[], failed("aten", "unsupported")])
@@ -183,6 +184,18 @@ class TestPrecedence:
 
     def test_fail_on_takes_names_in_any_case(self):
         assert kinds_named("Regression, inconclusive") == {Kind.REGRESSION, Kind.INCONCLUSIVE}
+
+
+class TestNoise:
+    def test_what_selftest_kept_of_this_machine_widens_the_margin(self, checked, command):
+        code, found = checked([*times("naive", 1.2), *times("aten")])
+        assert code == 1
+        slow = Verdict("naive", "x", found["verdicts"][0]["case"], Kind.SAME, ratio=1.3)
+        noise.keep(environment(), [slow])
+        code, out, _ = command("check", "new", "--baseline", "main", "--json")
+        assert code == 0
+        margins = {v["backend"]: v["margin_from"] for v in json.loads(out)["verdicts"]}
+        assert margins == {"naive": "noise", "aten": "asked"}
 
 
 class TestUsage:

@@ -245,14 +245,44 @@ class TestStanding:
 
 
 class TestMemory:
+    GPU = case(device="cuda")
+
     def test_memory_is_judged_exactly_and_apart(self):
-        base = side([1] * 5, peak_bytes=1000, saved_bytes=500)
-        new = side([1] * 5, seed=1, peak_bytes=1001, saved_bytes=400)
+        base = side([1] * 5, peak_bytes=1000, saved_bytes=500, of=self.GPU)
+        new = side([1] * 5, seed=1, peak_bytes=1001, saved_bytes=499, of=self.GPU)
         found = {v.measure: v for v in verdicts(base, new)}
         assert found["time"].kind == Kind.SAME
         assert found["peak_bytes"].kind == Kind.REGRESSION
         assert (found["peak_bytes"].base, found["peak_bytes"].new) == (1000, 1001)
         assert found["saved_bytes"].kind == Kind.IMPROVEMENT
+
+    @pytest.mark.parametrize(
+        ("peak", "kind"),
+        [(1049, None), (1051, Kind.REGRESSION), (953, None), (951, Kind.IMPROVEMENT)],
+    )
+    def test_a_cpus_peak_is_judged_by_the_margin(self, peak, kind):
+        found = verdicts(side([1] * 5, peak_bytes=1000), side([1] * 5, peak_bytes=peak))
+        assert [v.kind for v in found if v.measure == "peak_bytes"] == ([kind] if kind else [])
+
+    def test_a_cpus_saved_bytes_are_exact(self):
+        found = verdicts(side([1] * 5, saved_bytes=1000), side([1] * 5, saved_bytes=1001))
+        assert (found[0].measure, found[0].kind) == ("saved_bytes", Kind.REGRESSION)
+
+    def test_blocks_that_disagree_must_all_be_beyond_the_other_sides(self):
+        def varying(*peaks):
+            of = self.GPU
+            return [record("naive", block=b, peak_bytes=p, of=of) for b, p in enumerate(peaks)]
+
+        assert len(verdicts(varying(900, 1000, 950), varying(1000, 1100, 1200))) == 1
+        found = verdicts(varying(900, 1000, 950), varying(1001, 1100, 1200))[0]
+        assert (found.kind, found.base, found.new) == (Kind.REGRESSION, 1000, 1200)
+        assert found.low == pytest.approx(1.001)
+
+    def test_memory_out_of_nothing_comes_first(self):
+        base = [*side([1] * 5, saved_bytes=0), *blocks("aten", [NS] * 5)]
+        new = [*side([1] * 5, saved_bytes=8), *blocks("aten", [2 * NS] * 5)]
+        found = verdicts(base, new)
+        assert (found[0].measure, found[0].ratio) == ("saved_bytes", math.inf)
 
     def test_same_or_unknown_memory_is_not_spoken_of(self):
         assert len(verdicts(side([1] * 5, peak_bytes=9), side([1] * 5, peak_bytes=9))) == 1

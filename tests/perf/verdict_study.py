@@ -20,7 +20,9 @@ EFFECTS = (1.02, 1.05, 1.075, 1.10, 1.15, 1.20)
 BLOCKS = (3, 5, 8, 12, 16)
 SPREADS = (0.01, 0.05)
 CASES = 100
+# Of grids and of cases, where the spread is 1%; where it is wider, of grids what q allows.
 WRONG_GRIDS, WRONG_CASES, FOUND = 0.01, 0.001, 0.95
+WRONG_GRIDS_WIDER = 0.05
 
 
 def false_alarms(grids: int, seed: int) -> tuple[list[str], bool]:
@@ -36,7 +38,8 @@ def false_alarms(grids: int, seed: int) -> tuple[list[str], bool]:
                 grid = Grid(CASES, blocks, spread, spread / 2, paired, spells=spells)
                 found = race(grid, grids, seed)
                 total = found.others.total()
-                kept &= found.flagged_grids <= WRONG_GRIDS * grids
+                few = WRONG_GRIDS if spread == SPREADS[0] else WRONG_GRIDS_WIDER
+                kept &= found.flagged_grids <= few * grids
                 kept &= found.flagged <= WRONG_CASES * total
                 how = f"{spread:.0%}, every fifth block 10 times" if spells else f"{spread:.0%}"
                 lines.append(
@@ -63,8 +66,8 @@ def power(slow: int, grids: int, seed: int) -> tuple[list[str], bool]:
                     promised = effect >= 1.1 and blocks >= 8 and spread == 0.01
                     kept &= not promised or _share(found, Kind.REGRESSION) >= FOUND
                     same = _share(found, Kind.SAME)
-                    told = f" ({same:.0%} `SAME`)" if same else ""
-                    cells.append(f"{_share(found, Kind.REGRESSION):.0%}{told}")
+                    told = f" ({_percent(same)} `SAME`)" if same else ""
+                    cells.append(f"{_percent(_share(found, Kind.REGRESSION))}{told}")
                 lines.append(
                     f"| {spread:.0%} | {_pairs(paired)} | {blocks} | {' | '.join(cells)} |"
                 )
@@ -73,6 +76,10 @@ def power(slow: int, grids: int, seed: int) -> tuple[list[str], bool]:
 
 def _share(found: Outcome, kind: Kind) -> float:
     return found.slow[kind] / found.slow.total()
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if 0 < share < 0.01 else f"{share:.0%}"
 
 
 def _pairs(paired: bool) -> str:
@@ -89,8 +96,9 @@ def study(grids: int, aa_grids: int, seed: int) -> tuple[str, bool]:
         "median of 12 samples whose noise (half the between-run spread) has an autocorrelation of "
         "0.6. In pairs, a drift of the same spread hits both sides.",
         "",
-        f"**A against A**, {aa_grids} grids a row; at most {WRONG_GRIDS:.0%} of grids and "
-        f"{WRONG_CASES:.1%} of cases may be flagged:",
+        f"**A against A**, {aa_grids} grids a row. Where the spread is {SPREADS[0]:.0%}, at most "
+        f"{WRONG_GRIDS:.0%} of grids and {WRONG_CASES:.1%} of cases may be flagged; at "
+        f"{SPREADS[1]:.0%}, at most {WRONG_GRIDS_WIDER:.0%} of grids, which is what q allows.",
         "",
         *alarms,
         "",
