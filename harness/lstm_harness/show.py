@@ -177,6 +177,20 @@ def warning(text: str) -> None:
     err.print(Text(text), soft_wrap=True)
 
 
+def line(text: str) -> None:
+    """One line of a result on stdout, whatever is in it."""
+    out.print(Text(text), soft_wrap=True)
+
+
+def baselines(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Every baseline in a line."""
+    table = _table("baseline", "cells", "records", "of run", "made", "commit")
+    for row in rows:
+        facts = ("name", "cells", "records", "run", "start", "commit")
+        table.add_row(*(Text(str(row[name] if row[name] is not None else "")) for name in facts))
+    out.print(table)
+
+
 def path(place: Path | str) -> None:
     """A path or an address alone on a line, for scripts to take."""
     print(place, flush=True)  # noqa: T201 - the result itself

@@ -172,21 +172,25 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
+def style() -> Markup:
+    """The style sheet of every page."""
+    return Markup((files("lstm_harness.report") / "static" / "page.css").read_text("utf-8"))
+
+
 def _assets() -> dict[str, Any]:
     """Scripts and style, and the policy that lets these scripts run and no other."""
     static = files("lstm_harness.report") / "static"
     script = (static / "page.js").read_text(encoding="utf-8")
-    style = (static / "page.css").read_text(encoding="utf-8")
     plotly = get_plotlyjs()
     allowed = " ".join(_source_hash(code) for code in (plotly, script))
     policy = (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
     )
-    # All four are files of this package and of plotly, never of a run.
+    # These are files of this package and of plotly, never of a run.
     return {
         "plotly": Markup(plotly),
         "script": Markup(script),
-        "style": Markup(style),
+        "style": style(),
         "policy": policy,
     }
 
