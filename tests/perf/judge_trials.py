@@ -1,0 +1,100 @@
+"""Does the judge raise false alarms on this machine, and does it find a real slowdown of 10%?
+
+    python tests/perf/judge_trials.py [TRIALS]
+
+Runs `lstm-bench selftest` and `lstm-bench ab`, so many times each in turn, on 20 cases of `naive`
+and `aten`. `ab` compares this revision with a commit upon it, made in a clone, whose `naive` does
+more work in each step. Prints a line a trial, then the counts, and exits with 1 unless no selftest
+raised an alarm, `ab` found `naive` slower in 19 trials of 20, and never accused `aten`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+NAIVE = Path("kernels/lstm_kernels/backends/naive.py")
+FAST = "from_h = linear(h, w_hh, b_hh)"
+# Two copies of [B, 4H], forward and backward: about a tenth of a step at these sizes.
+SLOW = "from_h = linear(h, w_hh, b_hh).clone().clone()"
+HOW = (
+    "--backend naive,aten --hidden 32,64,96,128,192 --seq-len 8,16 --batch 1 "
+    "--pass inference,forward --blocks 6 --threads 1 --time-budget 15 --quiet --json"
+)
+FOUND = 0.95
+
+
+def main() -> int:
+    """Run the trials and return the exit code."""
+    trials = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    alarms = found = accused = 0
+    with tempfile.TemporaryDirectory() as name:
+        clone = slowed_clone(Path(name))
+        print(f"{trials} trials each: lstm-bench selftest {HOW}")
+        print(f"and lstm-bench ab HEAD~1 HEAD, where naive's step has: {SLOW}", flush=True)
+        for trial in range(1, trials + 1):
+            itself, took_s = command(clone, "selftest", *HOW.split())
+            alarms += bool(itself["false_alarms"])
+            tell(trial, "selftest", took_s, itself["verdicts"], itself["false_alarms"])
+            judged, took_s = command(clone, "ab", "HEAD~1", "HEAD", *HOW.split())
+            slower = [v["backend"] for v in judged["verdicts"] if v["kind"] == "REGRESSION"]
+            found += "naive" in slower
+            accused += "aten" in slower
+            ratios = sorted(
+                v["ratio"]
+                for v in judged["verdicts"]
+                if v["backend"] == "naive" and v["measure"] == "time" and v["ratio"]
+            )
+            of = f"naive {slower.count('naive')}, aten {slower.count('aten')} called slower"
+            tell(trial, "ab", took_s, of, f"naive's median ratio {ratios[len(ratios) // 2]:.3f}")
+    print(f"selftests with a false alarm: {alarms} of {trials}")
+    print(f"ab found naive slower: {found} of {trials}; accused aten: {accused} of {trials}")
+    return 0 if not alarms and not accused and found >= FOUND * trials else 1
+
+
+def slowed_clone(folder: Path) -> Path:
+    """A clone of this repository with one commit more."""
+    clone = folder / "clone"
+    git(folder, "clone", "--quiet", "--shared", str(ROOT), str(clone))
+    text = (clone / NAIVE).read_text()
+    if text.count(FAST) != 1:
+        sys.exit(f"{NAIVE} no longer says {FAST!r}; nothing was measured")
+    (clone / NAIVE).write_text(text.replace(FAST, SLOW))
+    git(clone, "-c", "user.name=trial", "-c", "user.email=trial", "commit", "-qam", "slower")
+    return clone
+
+
+def git(folder: Path, *words: str) -> None:
+    """Run git, and end here where it fails."""
+    subprocess.run(["git", *words], cwd=folder, check=True)
+
+
+def command(clone: Path, *words: str) -> tuple[dict[str, Any], float]:
+    """What a command prints as JSON, and how long it took."""
+    started = time.monotonic()
+    roots = f"{ROOT / 'kernels'}:{ROOT / 'harness'}"
+    done = subprocess.run(
+        [sys.executable, "-m", "lstm_harness", *words],
+        cwd=clone,
+        env=os.environ | {"PYTHONPATH": roots, "XDG_CACHE_HOME": str(clone / ".cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if not done.stdout:
+        sys.exit(f"{' '.join(words)}: exit {done.returncode}: {done.stderr}")
+    return json.loads(done.stdout), time.monotonic() - started
+
+
+def tell(trial: int, what: str, took_s: float, *said: object) -> None:
+    """A line a trial, at once."""
+    print(f"{trial:2} {what:8} {took_s:4.0f} s  {'; '.join(map(str, said))}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
