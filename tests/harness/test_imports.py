@@ -18,6 +18,10 @@ COMMANDS = [
     "limits",
     "report",
     "view",
+    "compare",
+    "check",
+    "baseline save",
+    "baseline list",
 ]
 HEAVY = {"torch", "pandas", "numpy", "scipy", "triton", "numba", "plotly", "jinja2"}
 LISTS_MODULES = """
