@@ -10,6 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: bench test lint browser-test perf gpu kernel-page verdict-study clean
 
 bench: .venv/.installed
+	$(BIN)/lstm-bench limits
 	$(BIN)/lstm-bench run quick
 
 test: .venv/.installed-dev
@@ -26,6 +27,7 @@ browser-test: .venv/.installed-dev
 perf: .venv/.installed-dev
 	PYTHONPATH=tests/support $(BIN)/python tests/perf/summary_scale.py
 	$(BIN)/python tests/perf/clock_agreement.py
+	$(BIN)/python tests/perf/limits_agreement.py
 	$(BIN)/python tests/perf/harness_overhead.py
 
 # On a GPU image with no network: make gpu GPU_PYTHON=python3

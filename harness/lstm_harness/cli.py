@@ -15,6 +15,7 @@ from lstm_harness.inspection import DEFAULT_AXES as INSPECTED
 from lstm_harness.options import spec_of, takes_problems, takes_spec
 from lstm_harness.spec import Spec, named_suite, suite_names
 from lstm_harness.tuning import DEFAULT_AXES as TUNED
+from lstm_harness.tuning import DEFAULT_BUDGET_S as DEFAULT_TUNING_BUDGET_S
 from lstm_harness.tuning import SETTINGS as TUNING_SETTINGS
 
 if TYPE_CHECKING:
@@ -182,7 +183,9 @@ def limits(spec: Spec, as_json: Json = False, quiet: Quiet = False) -> int:
 
 
 @app.command()
-@takes_problems(TUNED, ("plugin", *TUNING_SETTINGS))
+@takes_problems(
+    TUNED, ("plugin", *TUNING_SETTINGS), presets={"time_budget_s": DEFAULT_TUNING_BUDGET_S}
+)
 def tune(
     spec: Spec,
     name: Annotated[str, typer.Argument(metavar="BACKEND", help="one that has the hooks for it")],

@@ -335,8 +335,8 @@ def ceilings(found: Ceilings) -> None:
     wide.print(table)
     if found.disturbed:
         warning(
-            f"in {found.disturbed} of {found.rounds} rounds others used this machine: the ceilings "
-            "may be too low, and floors too high; measure again when it is quiet"
+            f"in {found.disturbed} of {found.rounds} rounds others used this machine: medians and "
+            "intervals are too slow; measure again when it is quiet"
         )
     for name, reason in found.failures.items():
         out.print(Text(f"no figure for {name}: {reason}"), soft_wrap=True)
@@ -350,8 +350,8 @@ def floors(rows: Sequence[Mapping[str, Any]]) -> None:
         if row["floor_ns"] is None:
             table.add_row(label, row["pass"], "unknown")
             continue
-        step = f"{row['step_us']:.3g} µs"
-        table.add_row(label, row["pass"], duration(row["floor_ns"]), step, row["term"])
+        times = duration(row["floor_ns"]), duration(1e3 * row["step_us"])
+        table.add_row(label, row["pass"], *times, row["term"])
     out.print(table)
 
 

@@ -7,22 +7,9 @@ import sys
 import pytest
 from bench import bench, environment
 
-COMMANDS = [
-    "",
-    "backends",
-    "suites",
-    "plan",
-    "run",
-    "verify",
-    "inspect",
-    "limits",
-    "report",
-    "view",
-    "compare",
-    "check",
-    "baseline save",
-    "baseline list",
-]
+COMMANDS = ["", "backends", "suites", "plan", "run", "verify", "inspect", "limits", "tune"]
+COMMANDS += ["report", "view"]
+COMMANDS += ["compare", "check", "baseline save", "baseline list"]
 HEAVY = {"torch", "pandas", "numpy", "scipy", "triton", "numba", "plotly", "jinja2"}
 LISTS_MODULES = """
 import sys
