@@ -26,6 +26,9 @@ from lstm_kernels.problem import Problem
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lstm_harness.selftest import Noise
+    from lstm_harness.verdict import Verdict
+
 # Wide enough for a line a case where there is no terminal to fit.
 out = Console(width=None if sys.stdout.isatty() else 100)
 err = Console(stderr=True)
@@ -207,6 +210,25 @@ def run_document(run: Run, fastest: "pd.DataFrame", report: Path | None) -> dict
         "statuses": dict(Counter(record.status for record in run.records)),
         "fastest": rows,
     }
+
+
+def noise(cases: "Sequence[Noise]", alarms: "Sequence[Verdict]") -> None:
+    """What A differs from A by, case by case, and what could be told from that."""
+    table = _table("backend", "case", "A against A", "blocks", "a slowdown is found from")
+    for case in cases:
+        verdict = case.verdict
+        ratio = f"{verdict.ratio:.3f} ({verdict.low:.3f} to {verdict.high:.3f})"
+        found = f"{case.resolvable:.1%}"
+        table.add_row(
+            Text(verdict.backend), Text(verdict.label), ratio, str(verdict.new_blocks), found
+        )
+    out.print(table)
+    for verdict in alarms:
+        what = f"{verdict.kind} of {verdict.measure}"
+        out.print(
+            Text(f"FALSE ALARM: {verdict.backend} on {verdict.label}: {what}"), soft_wrap=True
+        )
+    out.print(f"{len(alarms)} false alarms in {len(cases)} cases")
 
 
 def backend_rows(survey: Survey) -> list[dict[str, Any]]:
