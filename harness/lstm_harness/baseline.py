@@ -101,7 +101,7 @@ def read(path: Path) -> Baseline:
             key, cell = _cell(stored)
         except KeyError as error:
             raise UserError(f"{where} is no cell of a baseline: {error} is missing") from None
-        except (TypeError, ValueError, AttributeError) as error:
+        except (AttributeError, OverflowError, TypeError, ValueError) as error:
             raise UserError(f"{where} is no cell of a baseline: {error}") from None
         if key in cells:
             raise UserError(f"{where}: {key[0]} on {key[1].label()} stands there twice")
@@ -153,6 +153,9 @@ def _read(path: Path) -> tuple[dict[str, Any], list[bytes]]:
     for name in ("environment", "plan"):
         if not isinstance(header.get(name), dict):
             raise UserError(f"{path} is no baseline: its header has no {name}")
+    for name in ("cpu", "gpu", "git", "settings", "start"):
+        if not isinstance(header["environment"].get(name) or {}, dict):
+            raise UserError(f"{path} is no baseline: {name} of its environment is not an object")
     return header, lines
 
 

@@ -45,6 +45,17 @@ class Side:
     notes: tuple[str, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
 
+    def environment(self, fact: str) -> Any:
+        """What the manifest knows of the machine and its software; None where it does not."""
+        known = self.manifest.get("environment")
+        return known.get(fact) if isinstance(known, Mapping) else None
+
+    @property
+    def git(self) -> Mapping[str, Any] | None:
+        """The revision of the kernels: `commit` and `dirty`."""
+        found = self.environment("git")
+        return found if isinstance(found, Mapping) else None
+
 
 @dataclass(frozen=True)
 class Comparison:

@@ -1,7 +1,10 @@
 """`compare` tells and `check` judges: each exit code by the command that ends with it."""
 
 import json
+import re
+import shlex
 from importlib.resources import files
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -331,3 +334,24 @@ def test_every_field_of_the_document_is_described_and_required(checked):
     assert set(found) == set(schema["properties"]) == set(schema["required"])
     one = schema["properties"]["verdicts"]["items"]
     assert set(found["verdicts"][0]) == set(one["properties"]) == set(one["required"])
+
+
+def test_the_recipe_of_the_readme_gates(command, here):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    section = readme.partition("## Gate a CI")[2].partition("## Design")[0]
+    lines = re.findall(r"^    lstm-bench ((?:baseline|check) .*)$", section, flags=re.MULTILINE)
+    keep, judge = (shlex.split(line, comments=True) for line in lines)
+    save(here / "today", BASE)
+    assert command(*keep)[0] == 0
+    (here / "today").rename(here / "yesterday")
+    save(here / "today", [*times("naive", 1.3), *times("aten")])
+    assert command(*judge)[0] == 1
+    assert {path.name for path in here.glob("verdicts.*")} == {"verdicts.xml", "verdicts.md"}
+
+
+def test_nothing_but_the_file_is_needed_to_check(command, here):
+    save(here / "old", BASE)
+    command("baseline", "save", "old", "main")
+    kept = (here / "results" / "baselines" / "main.jsonl").read_bytes()
+    (here / "elsewhere.jsonl").write_bytes(kept)
+    assert command("check", "old", "--baseline", "elsewhere.jsonl")[0] == 0

@@ -187,6 +187,15 @@ class TestMarkdown:
         rendered = self.RENDER.render(markdown.text(found))
         assert "<code>my_kernel|v2 &lt;fast&gt; `x`</code>" in rendered
 
+    def test_backend_that_vanished_hides_nothing_else(self):
+        cases = [case(seq_len=steps) for steps in range(1, 41)]
+        base = [r for of in cases for r in [*times("gone", of=of), *times("naive", of=of)]]
+        new = [r for of in cases for r in times("naive", 1.5 if of is cases[7] else 1, of=of)]
+        rows = [x for x in markdown.text(compared(base, new)).splitlines() if x.startswith("| **")]
+        assert len(rows) == 2
+        assert "| **MISSING** | <code>gone</code> | <code>40 cases</code> |" in rows[0]
+        assert "| **REGRESSION** | <code>naive</code> | <code>lstm T8 " in rows[1]
+
     def test_nothing_to_list_is_a_short_comment(self):
         text = markdown.text(compared(times("naive"), times("naive")))
         assert "No regression" in text

@@ -9,6 +9,7 @@ from bench import bench, environment
 
 COMMANDS = ["", "backends", "suites", "plan", "run", "verify", "inspect", "limits", "tune"]
 COMMANDS += ["report", "view"]
+COMMANDS += ["compare", "check", "baseline save", "baseline list"]
 HEAVY = {"torch", "pandas", "numpy", "scipy", "triton", "numba", "plotly", "jinja2"}
 LISTS_MODULES = """
 import sys

@@ -39,12 +39,11 @@ def document(comparison: Comparison) -> dict[str, Any]:
 
 def _side(side: Side) -> dict[str, Any]:
     manifest = side.manifest
-    environment = manifest.get("environment") or {}
     return {
         "name": side.name,
         "id": manifest.get("id"),
         "start": manifest.get("start"),
-        "git": environment.get("git"),
+        "git": None if side.git is None else dict(side.git),
         "kernels_digest": manifest.get("kernels_digest"),
     }
 

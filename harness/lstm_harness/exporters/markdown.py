@@ -37,23 +37,24 @@ def text(comparison: Comparison) -> str:
 def _table(verdicts: list[Verdict]) -> list[str]:
     if not verdicts:
         return []
-    shown = verdicts[:MOST_ROWS]
+    gathered = words.gathered(verdicts)
+    shown = gathered[:MOST_ROWS]
     rows = [
         "",
         "| verdict | backend | case | | base | new | change | why |",
         "|---|---|---|---|---:|---:|---|---|",
     ]
-    rows += ["| " + " | ".join(_cells(verdict)) + " |" for verdict in shown]
-    if len(verdicts) > len(shown):
-        rows += ["", f"and {len(verdicts) - len(shown):,} more."]
+    rows += ["| " + " | ".join(_cells(*each)) + " |" for each in shown]
+    if len(gathered) > len(shown):
+        rows += ["", f"and {len(gathered) - len(shown):,} more."]
     return rows
 
 
-def _cells(verdict: Verdict) -> list[str]:
+def _cells(verdict: Verdict, label: str) -> list[str]:
     return [
         f"**{verdict.kind}**",
         _code(verdict.backend),
-        _code(verdict.label),
+        _code(label),
         words.MEASURES[verdict.measure],
         words.figure(verdict, verdict.base),
         words.figure(verdict, verdict.new),

@@ -36,8 +36,8 @@ def write(comparison: Comparison) -> None:
         table = Table(box=None, header_style="bold", pad_edge=False)
         for column in ("verdict", "backend", "case", "measure", "base", "new", "change", "why"):
             table.add_column(column, overflow="fold")
-        for verdict in listed:
-            table.add_row(*_row(verdict))
+        for verdict, label in words.gathered(listed):
+            table.add_row(*_row(verdict, label))
         out.print(table)
     left = len(comparison.verdicts) - len(listed)
     unlisted = f" ({left:,} of them not listed)" if left else ""
@@ -51,14 +51,14 @@ def _listed(comparison: Comparison) -> list[Verdict]:
     return [verdict for verdict in comparison.verdicts if verdict.kind != Kind.SAME]
 
 
-def _row(verdict: Verdict) -> list[Text]:
+def _row(verdict: Verdict, label: str) -> list[Text]:
     return [
         Text(verdict.kind, style=_STYLES.get(verdict.kind, "")),
         *(
             Text(text)
             for text in (
                 words.plain(verdict.backend),
-                words.plain(verdict.label),
+                words.plain(label),
                 words.MEASURES[verdict.measure],
                 words.figure(verdict, verdict.base),
                 words.figure(verdict, verdict.new),

@@ -2,6 +2,8 @@
 
 import math
 import unicodedata
+from collections.abc import Iterable
+from typing import Any
 
 from lstm_harness.comparison import Comparison
 from lstm_harness.errors import Exit
@@ -103,6 +105,22 @@ def more(ratio: float) -> str:
 
 
 _FACTOR = 3.0
+
+
+def gathered(verdicts: Iterable[Verdict]) -> list[tuple[Verdict, str]]:
+    """Verdicts and the case each is of; those of one backend with one reason and no figures as one.
+
+    A backend that vanished must not hide, behind a row for each of its cases, what else is wrong.
+    """
+    groups: dict[tuple[Any, ...], list[Verdict]] = {}
+    for place, verdict in enumerate(verdicts):
+        known = not math.isnan(verdict.ratio)
+        own = place if known else (verdict.kind, verdict.backend, verdict.measure, verdict.reason)
+        groups.setdefault((own,), []).append(verdict)
+    return [
+        (group[0], group[0].label if len(group) == 1 else f"{len(group):,} cases")
+        for group in groups.values()
+    ]
 
 
 def plain(text: str, limit: int = 80) -> str:

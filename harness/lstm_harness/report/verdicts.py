@@ -34,12 +34,10 @@ def render(comparison: Comparison) -> str:
 
 
 def _side(role: str, side: Side) -> dict[str, str]:
-    environment = side.manifest.get("environment") or {}
-    git = environment.get("git") or {}
     facts = {
-        "host": environment.get("host"),
-        "torch": environment.get("torch"),
-        "commit": git.get("commit"),
+        "host": side.environment("host"),
+        "torch": side.environment("torch"),
+        "commit": (side.git or {}).get("commit"),
         "start": text.moment(str(side.manifest.get("start") or "")),
     }
     told = ", ".join(f"{name} {words.plain(str(fact))}" for name, fact in facts.items() if fact)
