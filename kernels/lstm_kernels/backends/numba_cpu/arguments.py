@@ -1,0 +1,74 @@
+"""What a kernel is told: one record of addresses and sizes, filled in Python, read by name.
+
+B rows, sorted by falling length, run S = max(lengths) steps of their own: in the reverse direction a
+row's step 0 is its last one in time. So the rows that are alive at a step are always the first
+`count` ones, and the R = sum(lengths) pairs of step and row, one step after another, are all there
+is to compute. `starts` [S + 1] tells where each step's pairs begin.
+
+Units come in blocks of W, a vector. Forward, a panel is the gates of one block (LSTM, GRU) or
+four blocks (plain); backward, always four blocks. Padding is zero in everything padded.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+
+CELL_NUMBERS = {"lstm": 0, "gru": 1, "rnn_tanh": 2, "rnn_relu": 3}
+LSTM, GRU, RNN_TANH, RNN_RELU = CELL_NUMBERS.values()
+
+_SIZES = ("cell", "S", "B", "I", "H", "D", "R", "chunk_rows")
+# int64 [B], [B], [S + 1]: rows in sorted order, their lengths, and the first pair of each step.
+_ROWS = ("order", "lengths", "starts")
+_SCRATCH = ("pairs", "scratch")
+
+FORWARD = (
+    *_SIZES,
+    *_ROWS,
+    *_SCRATCH,
+    # [T, B, I], [T, B, D*H], [D, B, H]
+    *("x", "y", "h0", "c0", "h_n", "c_n"),
+    # One a direction; biases are 0 where there are none.
+    *("w_ih_0", "w_hh_0", "b_ih_0", "b_hh_0", "w_ih_1", "w_hh_1", "b_ih_1", "b_hh_1"),
+    # Whether gates and cells are kept for all pairs; else gates are one chunk's.
+    *("saves", "gate_rows"),
+    # [D, panels, gate_rows, 4, W]: from x, then activated: i, f, g, o or r, z, n, h W_n.
+    "gates",
+    # [D, panels, R, W], the LSTM's c after each pair, or 0
+    "cells",
+    # [D, panels, I or H, gates, W] and [D, panels, 4, W]
+    *("packed_w_ih", "packed_w_hh", "packed_b"),
+    # [2, D, B, units] before and after a step, [D, B, units]
+    *("h_state", "c_state"),
+)
+
+BACKWARD = (
+    *_SIZES,
+    *_ROWS,
+    *_SCRATCH,
+    *("x", "y", "h0", "c0", "d_y", "d_h_n", "d_c_n", "gates", "cells"),
+    *("w_ih_0", "w_hh_0", "w_ih_1", "w_hh_1"),
+    # Each 0 where it is not asked for. d_bias [D, 4, units] is there always.
+    *("d_x", "d_w_ih_0", "d_w_hh_0", "d_w_ih_1", "d_w_hh_1"),
+    *("d_h0", "d_c0", "d_bias"),
+    # [D, panels, slots*units, 4, W], of H's and of I's columns
+    *("packed_w_hh", "packed_w_ih"),
+    # Gates' gradients of a chunk: [2, D, pairs, 4*units], for products over gates, and
+    # [D, 4, blocks, pairs, W], for products over pairs.
+    *("d_gates", "d_blocks"),
+    # The other side of those: [D, panels, pairs, 4, W] of h's and of x's columns.
+    *("packed_h", "packed_x"),
+    # [D, B, units] what a step hands the one before it, and zeros [4*units]
+    *("d_h_carry", "d_c_carry", "zeros"),
+)
+
+
+def record_of(fields: tuple[str, ...], dtype: str) -> np.dtype[Any]:
+    """The record of those fields, and one element `like` of the dtype that tensors have."""
+    return np.dtype([("like", dtype), *((name, np.int64) for name in fields)], align=True)
+
+
+def signature_of(fields: tuple[str, ...], dtype: str) -> Any:
+    """The C signature of a kernel: the address of its record."""
+    return types.void(types.CPointer(numba.from_dtype(record_of(fields, dtype))))

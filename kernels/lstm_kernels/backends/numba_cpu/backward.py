@@ -1,0 +1,437 @@
+"""The backward kernel: a loop over a chunk's steps, last first, then the products of that chunk.
+
+Each step is a product of the gates' gradients with W_hh, in panels of four blocks of units, and the
+gates' gradients of the step before. They are kept for one chunk only: dx and every weight's gradient
+are made of a chunk while its pairs are still in a near cache.
+"""
+
+from typing import Any
+
+from numba import carray
+
+from lstm_kernels.backends.numba_cpu.activations import tanh
+from lstm_kernels.backends.numba_cpu.arguments import GRU, LSTM, RNN_TANH
+from lstm_kernels.backends.numba_cpu.layout import (
+    ROW_BYTES,
+    alive_at,
+    chunk_begin,
+    first_pair,
+    length_of,
+    list_pairs,
+    order_of,
+    pack_columns,
+    pair_of,
+    panels_of,
+    wide_panels,
+)
+from lstm_kernels.backends.numba_cpu.simd import (
+    VECTOR_BYTES,
+    inlined,
+    itemsize,
+    lanes,
+    load,
+    load_part,
+    routine,
+    store,
+    store_part,
+    store_word,
+    where_positive,
+    zero,
+)
+from lstm_kernels.backends.numba_cpu.team import barrier, share, team_size, thread_number
+from lstm_kernels.backends.numba_cpu.tile import (
+    ROWS,
+    SCRATCH_BYTES,
+    TABLE_BYTES,
+    VECTORS,
+    multiply,
+)
+
+
+def backward(arguments: Any) -> None:
+    """What every thread of the team runs; `arguments` is a record of `arguments.BACKWARD`."""
+    a = carray(arguments, 1)[0]
+    like = zero(a.like)
+    thread, team = thread_number(), team_size()
+    list_pairs(a, thread, team)
+    _prepare(a, like, thread, team)
+    barrier()
+    end = a.S
+    turn = 0
+    following = 0
+    while end > 0:
+        first = chunk_begin(a, end)
+        # Where gradients of the chunk's pairs go, counted from pair 0.
+        size = a.D * a.chunk_rows * _row_bytes(a, like)
+        own = a.d_gates + turn * size - first_pair(a, first) * _row_bytes(a, like)
+        _pack_pairs(a, like, first, end, thread, team)
+        for step in range(end - 1, first - 1, -1):
+            _step(a, like, step, first, own, own if step < end - 1 else following, thread, team)
+            barrier()
+        for d in range(a.D):
+            if a.d_x != 0:
+                _d_x(a, like, d, first, end, own, thread, team)
+            if a.D == 2:
+                # Both directions add to the same rows.
+                barrier()
+        _d_weights(a, like, first, end, thread, team)
+        _d_bias(a, like, first, end, thread, team)
+        barrier()
+        end = first
+        following = own
+        turn = 1 - turn
+    _step(a, like, -1, 0, 0, following, thread, team)
+
+
+@inlined
+def _slots(a: Any) -> int:
+    """Gates' gradients of a unit: i, f, g, o; n from x, r, z, n from h; one."""
+    return 4 if a.cell == LSTM or a.cell == GRU else 1
+
+
+@inlined
+def _gate_of_w_ih(a: Any, slot: int) -> int:
+    """Which gate of W_ih a slot belongs to, or -1."""
+    if a.cell == GRU:
+        return (slot + 2) % 3 if slot < 3 else -1
+    return slot
+
+
+@inlined
+def _gate_of_w_hh(a: Any, slot: int) -> int:
+    """Which gate of W_hh a slot belongs to, or -1."""
+    return slot - 1 if a.cell == GRU else slot
+
+
+@inlined
+def _product_slots(a: Any) -> int:
+    """Slots that meet W_ih, the first ones, and W_hh, the last ones."""
+    return 3 if a.cell == GRU else _slots(a)
+
+
+@inlined
+def _blocks(a: Any, like: Any) -> int:
+    """Blocks of units."""
+    return (a.H + lanes(like) - 1) // lanes(like)
+
+
+@inlined
+def _row_bytes(a: Any, like: Any) -> int:
+    """Bytes of one pair's gradients, all slots."""
+    return _slots(a) * _blocks(a, like) * VECTOR_BYTES
+
+
+@routine
+def _prepare(a: Any, like: Any, thread: int, team: int) -> None:
+    """Pack W_hh and W_ih by columns, and clear what stands for a step that is not there."""
+    wide_h, wide_i = wide_panels(like, a.H), wide_panels(like, a.I)
+    if thread == 0:
+        for at in range(0, _row_bytes(a, like), VECTOR_BYTES):
+            store(a.zeros + at, zero(a.like))
+    begin, end = share(a.D * (wide_h + wide_i), thread, team)
+    for item in range(begin, end):
+        d, panel = item // (wide_h + wide_i), item % (wide_h + wide_i)
+        if panel < wide_h:
+            w = a.w_hh_1 if d else a.w_hh_0
+            _pack_weights(a, like, a.packed_w_hh, d * wide_h + panel, w, panel, a.H, False)
+        elif a.d_x != 0:
+            panel -= wide_h
+            w = a.w_ih_1 if d else a.w_ih_0
+            _pack_weights(a, like, a.packed_w_ih, d * wide_i + panel, w, panel, a.I, True)
+
+
+@inlined
+def _pack_weights(
+    a: Any, like: Any, to: int, at: int, w: int, panel: int, columns: int, of_x: bool
+) -> None:
+    """[slots * units, 4, W]: a panel's columns of w [G*H, columns], in the slots' order."""
+    units = _blocks(a, like) * lanes(like)
+    column = panel * VECTORS * lanes(like)
+    to += at * _product_slots(a) * units * ROW_BYTES
+    for slot in range(_product_slots(a)):
+        gate = _gate_of_w_ih(a, slot) if of_x else slot
+        for j in range(units):
+            source = w + ((gate * a.H + j) * columns + column) * itemsize(like)
+            row = to + (slot * units + j) * ROW_BYTES
+            pack_columns(like, row, source, columns - column if j < a.H else 0)
+
+
+@inlined
+def _state_before(a: Any, like: Any, d: int, step: int, row: int) -> int:
+    """The address of h [H] before a row's step."""
+    if step == 0:
+        return a.h0 + (d * a.B + order_of(a, row)) * a.H * itemsize(like)
+    at = pair_of(a, d, first_pair(a, step - 1) + row)
+    return a.y + (at * a.D + d) * a.H * itemsize(like)
+
+
+@routine
+def _pack_pairs(a: Any, like: Any, first: int, end: int, thread: int, team: int) -> None:
+    """Pack x and the states before each step of a chunk, for products over its pairs."""
+    wide_h, wide_i = wide_panels(like, a.H), wide_panels(like, a.I)
+    W, size = lanes(like), itemsize(like)
+    pairs_begin = first_pair(a, first)
+    begin, stop = share(a.D * (wide_h + wide_i), thread, team)
+    for item in range(begin, stop):
+        d, panel = item // (wide_h + wide_i), item % (wide_h + wide_i)
+        if panel < wide_h and (a.d_w_hh_1 if d else a.d_w_hh_0) != 0:
+            column = panel * VECTORS * W
+            to = a.packed_h + (d * wide_h + panel) * a.chunk_rows * ROW_BYTES
+            for step in range(first, end):
+                for row in range(alive_at(a, step)):
+                    source = _state_before(a, like, d, step, row) + column * size
+                    at = to + (first_pair(a, step) + row - pairs_begin) * ROW_BYTES
+                    pack_columns(like, at, source, a.H - column)
+        elif panel >= wide_h and (a.d_w_ih_1 if d else a.d_w_ih_0) != 0:
+            panel -= wide_h
+            column = panel * VECTORS * W
+            to = a.packed_x + (d * wide_i + panel) * a.chunk_rows * ROW_BYTES
+            for pair in range(pairs_begin, first_pair(a, end)):
+                source = a.x + (pair_of(a, d, pair) * a.I + column) * size
+                pack_columns(like, to + (pair - pairs_begin) * ROW_BYTES, source, a.I - column)
+
+
+@routine
+def _step(
+    a: Any, like: Any, step: int, first: int, own: int, following: int, thread: int, team: int
+) -> None:
+    """The gates' gradients of one step, from those of the one after; at -1, h0's and c0's."""
+    W, size = lanes(like), itemsize(like)
+    blocks, wide = _blocks(a, like), wide_panels(like, a.H)
+    row_bytes = _row_bytes(a, like)
+    K = _product_slots(a) * blocks * W
+    skipped = row_bytes - K * size
+    rows = alive_at(a, step) if step >= 0 else a.B
+    continued = alive_at(a, step + 1) if step + 1 < a.S else 0
+    tiles = (rows + ROWS - 1) // ROWS
+    table = a.scratch + thread * SCRATCH_BYTES
+    out = table + TABLE_BYTES
+    begin, end = share(a.D * wide * tiles, thread, team)
+    for item in range(begin, end):
+        panel, tile = item // tiles, item % tiles
+        d = panel // wide
+        low, high = share(rows, tile, tiles)
+        for j in range(high - low):
+            address = a.zeros
+            if low + j < continued:
+                pair = d * a.chunk_rows + first_pair(a, step + 1) + low + j
+                address = following + pair * row_bytes + skipped
+            store_word(table + 8 * j, address)
+        packed = a.packed_w_hh + panel * K * ROW_BYTES
+        multiply(like, high - low, table, size, packed, K if low < continued else 0, out)
+        for j in range(high - low):
+            for v in range(min(VECTORS, blocks - panel % wide * VECTORS)):
+                d_h = load(like, out + j * ROW_BYTES + v * VECTOR_BYTES)
+                block = panel % wide * VECTORS + v
+                _unit_gradients(a, like, d, step, low + j, block, d_h, first, own)
+
+
+@inlined
+def _unit_gradients(
+    a: Any, like: Any, d: int, step: int, row: int, block: int, d_h: Any, first: int, own: int
+) -> None:
+    """The gradients of a row's block of units, from that of h by way of the step after."""
+    W, size = lanes(like), itemsize(like)
+    left = a.H - block * W
+    state = ((d * a.B + order_of(a, row)) * a.H + block * W) * size
+    carry = ((d * a.B + row) * _blocks(a, like) + block) * VECTOR_BYTES
+    ends = step == length_of(a, row) - 1
+    d_c = zero(a.like)
+    if ends:
+        d_h += load_part(like, a.d_h_n + state, left)
+        if a.cell == LSTM:
+            d_c = load_part(like, a.d_c_n + state, left)
+    elif a.cell == GRU:
+        d_h += load(like, a.d_h_carry + carry)
+    elif a.cell == LSTM:
+        d_c = load(like, a.d_c_carry + carry)
+    if step < 0:
+        store_part(a.d_h0 + state, d_h, left)
+        if a.cell == LSTM:
+            store_part(a.d_c0 + state, d_c, left)
+        return
+    pair = first_pair(a, step) + row
+    y = ((pair_of(a, d, pair) * a.D + d) * a.H + block * W) * size
+    d_h += load_part(like, a.d_y + y, left)
+    saved = (d * _blocks(a, like) + block) * a.R
+    gates = a.gates + (saved + pair) * ROW_BYTES
+    to = own + (d * a.chunk_rows + pair) * _row_bytes(a, like) + block * VECTOR_BYTES
+    by_pair = a.d_blocks + (
+        (d * _slots(a) * _blocks(a, like) + block) * a.chunk_rows + pair - first_pair(a, first)
+    ) * VECTOR_BYTES
+    if a.cell == LSTM:
+        c = load(like, a.cells + (saved + pair) * VECTOR_BYTES)
+        if step == 0:
+            c_before = load_part(like, a.c0 + state, left)
+        else:
+            before = first_pair(a, step - 1) + row
+            c_before = load(like, a.cells + (saved + before) * VECTOR_BYTES)
+        _lstm(a, like, d_h, d_c, c, c_before, gates, to, by_pair, a.d_c_carry + carry)
+    elif a.cell == GRU:
+        h = load_part(like, _state_before(a, like, d, step, row) + block * VECTOR_BYTES, left)
+        _gru(a, like, d_h, h, gates, to, by_pair, a.d_h_carry + carry)
+    else:
+        h = load_part(like, a.y + y, left)
+        d_gate = d_h * (1.0 - h * h) if a.cell == RNN_TANH else where_positive(h, d_h)
+        _put(a, like, 0, d_gate, to, by_pair)
+
+
+@inlined
+def _lstm(
+    a: Any,
+    like: Any,
+    d_h: Any,
+    d_c: Any,
+    c: Any,
+    c_before: Any,
+    gates: int,
+    to: int,
+    by_pair: int,
+    carry: int,
+) -> None:
+    i, f = load(like, gates), load(like, gates + VECTOR_BYTES)
+    g, o = load(like, gates + 2 * VECTOR_BYTES), load(like, gates + 3 * VECTOR_BYTES)
+    squashed = tanh(c)
+    d_c += d_h * o * (1.0 - squashed * squashed)
+    store(carry, d_c * f)
+    _put(a, like, 0, d_c * g * i * (1.0 - i), to, by_pair)
+    _put(a, like, 1, d_c * c_before * f * (1.0 - f), to, by_pair)
+    _put(a, like, 2, d_c * i * (1.0 - g * g), to, by_pair)
+    _put(a, like, 3, d_h * squashed * o * (1.0 - o), to, by_pair)
+
+
+@inlined
+def _gru(
+    a: Any, like: Any, d_h: Any, h: Any, gates: int, to: int, by_pair: int, carry: int
+) -> None:
+    r, z = load(like, gates), load(like, gates + VECTOR_BYTES)
+    n, from_h = load(like, gates + 2 * VECTOR_BYTES), load(like, gates + 3 * VECTOR_BYTES)
+    d_n = d_h * (1.0 - z) * (1.0 - n * n)
+    store(carry, d_h * z)
+    _put(a, like, 0, d_n, to, by_pair)
+    _put(a, like, 1, d_n * from_h * r * (1.0 - r), to, by_pair)
+    _put(a, like, 2, d_h * (h - n) * z * (1.0 - z), to, by_pair)
+    _put(a, like, 3, d_n * r, to, by_pair)
+
+
+@inlined
+def _put(a: Any, like: Any, slot: int, d_gate: Any, to: int, by_pair: int) -> None:
+    """Write a slot's gradient in both layouts."""
+    store(to + slot * _blocks(a, like) * VECTOR_BYTES, d_gate)
+    store(by_pair + slot * _blocks(a, like) * a.chunk_rows * VECTOR_BYTES, d_gate)
+
+
+@routine
+def _d_x(
+    a: Any, like: Any, d: int, first: int, end: int, own: int, thread: int, team: int
+) -> None:
+    """The gradient of x at a chunk's pairs, of one direction."""
+    W, size = lanes(like), itemsize(like)
+    row_bytes = _row_bytes(a, like)
+    K = _product_slots(a) * _blocks(a, like) * W
+    pairs_begin = first_pair(a, first)
+    pairs = first_pair(a, end) - pairs_begin
+    tiles = (pairs + ROWS - 1) // ROWS
+    table = a.scratch + thread * SCRATCH_BYTES
+    out = table + TABLE_BYTES
+    begin, stop = share(wide_panels(like, a.I) * tiles, thread, team)
+    for item in range(begin, stop):
+        panel, tile = item // tiles, item % tiles
+        low, high = share(pairs, tile, tiles)
+        for j in range(high - low):
+            pair = d * a.chunk_rows + pairs_begin + low + j
+            store_word(table + 8 * j, own + pair * row_bytes)
+        packed = a.packed_w_ih + (d * wide_panels(like, a.I) + panel) * K * ROW_BYTES
+        multiply(like, high - low, table, size, packed, K, out)
+        column = panel * VECTORS * W
+        for j in range(high - low):
+            row = pair_of(a, d, pairs_begin + low + j)
+            to = a.d_x + (row * a.I + column) * size
+            _write(like, to, out + j * ROW_BYTES, a.I - column, a.D == 2)
+
+
+@inlined
+def _write(like: Any, to: int, found: int, columns: int, adds: bool) -> None:
+    """Write or add a tile's row, of which that many columns exist."""
+    W = lanes(like)
+    for v in range(VECTORS):
+        value, at = load(like, found + v * VECTOR_BYTES), to + v * VECTOR_BYTES
+        if adds:
+            value += load_part(like, at, columns - v * W)
+        store_part(at, value, columns - v * W)
+
+
+@routine
+def _d_weights(a: Any, like: Any, first: int, end: int, thread: int, team: int) -> None:
+    """What a chunk adds to the gradients of W_hh and W_ih: products over its pairs."""
+    wide_h, wide_i = wide_panels(like, a.H), wide_panels(like, a.I)
+    W, blocks = lanes(like), _blocks(a, like)
+    slots = _slots(a)
+    begin, stop = share(a.D * (wide_h + wide_i) * slots * blocks, thread, team)
+    for item in range(begin, stop):
+        panel, block = item // (slots * blocks), item % (slots * blocks)
+        d, panel = panel // (wide_h + wide_i), panel % (wide_h + wide_i)
+        left = d * slots * blocks + block
+        if panel < wide_h:
+            gate = _gate_of_w_hh(a, block // blocks)
+            d_w = a.d_w_hh_1 if d else a.d_w_hh_0
+            packed = a.packed_h + (d * wide_h + panel) * a.chunk_rows * ROW_BYTES
+            columns = a.H
+        else:
+            panel -= wide_h
+            gate = _gate_of_w_ih(a, block // blocks)
+            d_w = a.d_w_ih_1 if d else a.d_w_ih_0
+            packed = a.packed_x + (d * wide_i + panel) * a.chunk_rows * ROW_BYTES
+            columns = a.I
+        if gate >= 0 and d_w != 0:
+            column, unit = panel * VECTORS * W, block % blocks * W
+            to = d_w + ((gate * a.H + unit) * columns + column) * itemsize(like)
+            units = min(W, a.H - unit)
+            _d_weights_block(a, like, first, end, left, packed, to, units, columns, column, thread)
+
+
+@inlined
+def _d_weights_block(
+    a: Any,
+    like: Any,
+    first: int,
+    end: int,
+    left: int,
+    packed: int,
+    to: int,
+    units: int,
+    columns: int,
+    column: int,
+    thread: int,
+) -> None:
+    """A block of units of one gate times a panel of columns, over a chunk's pairs."""
+    size = itemsize(like)
+    table = a.scratch + thread * SCRATCH_BYTES
+    out = table + TABLE_BYTES
+    pairs = first_pair(a, end) - first_pair(a, first)
+    tiles = (units + ROWS - 1) // ROWS
+    for tile in range(tiles):
+        low, high = share(units, tile, tiles)
+        for j in range(high - low):
+            address = a.d_blocks + left * a.chunk_rows * VECTOR_BYTES + (low + j) * size
+            store_word(table + 8 * j, address)
+        multiply(like, high - low, table, VECTOR_BYTES, packed, pairs, out)
+        for j in range(high - low):
+            row = to + (low + j) * columns * size
+            _write(like, row, out + j * ROW_BYTES, columns - column, end != a.S)
+
+
+@routine
+def _d_bias(a: Any, like: Any, first: int, end: int, thread: int, team: int) -> None:
+    """What a chunk adds to the sums of the gates' gradients."""
+    pairs = first_pair(a, end) - first_pair(a, first)
+    begin, stop = share(a.D * _slots(a) * _blocks(a, like), thread, team)
+    for item in range(begin, stop):
+        total = zero(a.like)
+        at = a.d_blocks + item * a.chunk_rows * VECTOR_BYTES
+        for pair in range(pairs):
+            total += load(like, at + pair * VECTOR_BYTES)
+        to = a.d_bias + item * VECTOR_BYTES
+        if end != a.S:
+            total += load(like, to)
+        store(to, total)

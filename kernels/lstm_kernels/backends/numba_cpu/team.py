@@ -1,0 +1,62 @@
+"""Threads: the OpenMP pool that torch itself uses, so that no core ever has two threads to run.
+
+A kernel is a C function of one address. `run` has every thread of a team call it at once, through
+the OpenMP runtime that torch is linked with: the threads are those of torch's own products, awake
+from one to the next, and `torch.set_num_threads` governs both. Inside, threads divide the work by
+their numbers and meet at `barrier`. Every Python thread that calls has a team of its own, as with
+torch. A forked child has none of its parent's threads, and libgomp would wait for them for ever:
+there one thread does the work.
+"""
+
+import ctypes
+import os
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+import torch
+from numba import types
+
+from lstm_kernels.backends.numba_cpu.simd import inlined
+
+# dlsym on this handle looks into the libraries that torch is linked with.
+_TORCH = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+_parallel = _TORCH.GOMP_parallel
+_parallel.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+_parallel.restype = None
+_forked = False
+
+for _name in ("GOMP_barrier", "omp_get_thread_num", "omp_get_num_threads"):
+    _address = ctypes.cast(getattr(_TORCH, _name), ctypes.c_void_p).value
+    llvm.add_symbol(_name, _address)
+
+barrier: Any = types.ExternalFunction("GOMP_barrier", types.void())
+thread_number: Any = types.ExternalFunction("omp_get_thread_num", types.int32())
+team_size: Any = types.ExternalFunction("omp_get_num_threads", types.int32())
+
+
+def threads() -> int:
+    """How many threads a kernel gets."""
+    return 1 if _forked else torch.get_num_threads()
+
+
+def run(kernel: int, arguments: int) -> None:
+    """Have every thread of a team call the function at one address with another; wait for all.
+
+    The GIL is free meanwhile.
+    """
+    _parallel(kernel, arguments, threads(), 0)
+
+
+@inlined
+def share(items: int, thread: int, team: int) -> tuple[int, int]:
+    """The first and the end of what this thread does of so many items."""
+    return items * thread // team, items * (thread + 1) // team
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = True
+
+
+os.register_at_fork(after_in_child=_after_fork)
