@@ -44,13 +44,16 @@ def layer(
 
 def unsupported(problem: Problem, device: str) -> str | None:
     """The reason not to run this, or None."""
+    reason = device_limit(problem, device)
+    if reason is not None:
+        return reason
     if torch.device(device).type != "cpu":
-        return f"{WHAT} runs on a CPU, and this is {device!r}"
+        return f"{WHAT} needs a CPU, and this is {device!r}"
     if problem.dtype not in ("float32", "float64"):
         return f"{WHAT} computes in float32 or float64, and this is {problem.dtype}"
     if problem.proj_size:
         return f"{WHAT} packs W_hh, not a projection's W_hr, and P={problem.proj_size}"
-    return device_limit(problem, device)
+    return None
 
 
 def kernels_used(problem: Problem) -> list[str]:

@@ -21,7 +21,7 @@ LSTM, GRU, RNN_TANH, RNN_RELU = CELL_NUMBERS.values()
 _SIZES = ("cell", "S", "B", "I", "H", "D", "R", "chunk_rows")
 # int64 [B], [B], [S + 1]: rows in sorted order, their lengths, and the first pair of each step.
 _ROWS = ("order", "lengths", "starts")
-_SCRATCH = ("pairs", "scratch")
+_SCRATCH = ("pairs", "scratch", "flags")
 
 FORWARD = (
     *_SIZES,

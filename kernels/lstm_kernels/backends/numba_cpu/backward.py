@@ -38,7 +38,7 @@ from lstm_kernels.backends.numba_cpu.simd import (
     where_positive,
     zero,
 )
-from lstm_kernels.backends.numba_cpu.team import barrier, share, team_size, thread_number
+from lstm_kernels.backends.numba_cpu.team import meet, share, team_size, thread_number
 from lstm_kernels.backends.numba_cpu.tile import (
     ROWS,
     SCRATCH_BYTES,
@@ -55,7 +55,7 @@ def backward(arguments: Any) -> None:
     thread, team = thread_number(), team_size()
     list_pairs(a, thread, team)
     _prepare(a, like, thread, team)
-    barrier()
+    meet(a.flags, thread, team)
     end = a.S
     turn = 0
     following = 0
@@ -67,16 +67,16 @@ def backward(arguments: Any) -> None:
         _pack_pairs(a, like, first, end, thread, team)
         for step in range(end - 1, first - 1, -1):
             _step(a, like, step, first, own, own if step < end - 1 else following, thread, team)
-            barrier()
+            meet(a.flags, thread, team)
         for d in range(a.D):
             if a.d_x != 0:
                 _d_x(a, like, d, first, end, own, thread, team)
             if a.D == 2:
                 # Both directions add to the same rows.
-                barrier()
+                meet(a.flags, thread, team)
         _d_weights(a, like, first, end, thread, team)
         _d_bias(a, like, first, end, thread, team)
-        barrier()
+        meet(a.flags, thread, team)
         end = first
         following = own
         turn = 1 - turn
@@ -256,9 +256,11 @@ def _unit_gradients(
     saved = (d * _blocks(a, like) + block) * a.R
     gates = a.gates + (saved + pair) * ROW_BYTES
     to = own + (d * a.chunk_rows + pair) * _row_bytes(a, like) + block * VECTOR_BYTES
-    by_pair = a.d_blocks + (
-        (d * _slots(a) * _blocks(a, like) + block) * a.chunk_rows + pair - first_pair(a, first)
-    ) * VECTOR_BYTES
+    by_pair = (
+        a.d_blocks
+        + ((d * _slots(a) * _blocks(a, like) + block) * a.chunk_rows + pair - first_pair(a, first))
+        * VECTOR_BYTES
+    )
     if a.cell == LSTM:
         c = load(like, a.cells + (saved + pair) * VECTOR_BYTES)
         if step == 0:
@@ -322,9 +324,7 @@ def _put(a: Any, like: Any, slot: int, d_gate: Any, to: int, by_pair: int) -> No
 
 
 @routine
-def _d_x(
-    a: Any, like: Any, d: int, first: int, end: int, own: int, thread: int, team: int
-) -> None:
+def _d_x(a: Any, like: Any, d: int, first: int, end: int, own: int, thread: int, team: int) -> None:
     """The gradient of x at a chunk's pairs, of one direction."""
     W, size = lanes(like), itemsize(like)
     row_bytes = _row_bytes(a, like)

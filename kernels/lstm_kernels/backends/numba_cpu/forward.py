@@ -37,7 +37,7 @@ from lstm_kernels.backends.numba_cpu.simd import (
     where_positive,
     zero,
 )
-from lstm_kernels.backends.numba_cpu.team import barrier, share, team_size, thread_number
+from lstm_kernels.backends.numba_cpu.team import meet, share, team_size, thread_number
 from lstm_kernels.backends.numba_cpu.tile import (
     ROWS,
     SCRATCH_BYTES,
@@ -55,17 +55,17 @@ def forward(arguments: Any) -> None:
     thread, team = thread_number(), team_size()
     list_pairs(a, thread, team)
     _prepare(a, like, thread, team)
-    barrier()
+    meet(a.flags, thread, team)
     first = 0
     while first < a.S:
         end = chunk_end(a, first)
         # Gates lie behind those of all pairs before, or at the beginning of the chunk's own.
         base = 0 if a.saves else first_pair(a, first)
         _project(a, like, first, end, base, thread, team)
-        barrier()
+        meet(a.flags, thread, team)
         for step in range(first, end):
             _step(a, like, step, base, thread, team)
-            barrier()
+            meet(a.flags, thread, team)
         first = end
 
 
@@ -137,9 +137,7 @@ def _product(a: Any, like: Any, rows: int, table: int, panel: int, K: int, out: 
 
 
 @routine
-def _project(
-    a: Any, like: Any, first: int, end: int, base: int, thread: int, team: int
-) -> None:
+def _project(a: Any, like: Any, first: int, end: int, base: int, thread: int, team: int) -> None:
     """x W_ih^T + b of a chunk's pairs, into `gates`."""
     _, panels = panels_of(a, like)
     vectors = 3 if a.cell == GRU else VECTORS

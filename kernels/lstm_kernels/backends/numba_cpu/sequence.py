@@ -230,12 +230,13 @@ def _run(
     R, chunk_rows = _pairs_of(rows, B)
     sizes = {name: count * problem.element_bytes for name, count in elements.items()}
     sizes |= {"pairs": 8 * problem.directions * R, "scratch": SCRATCH_BYTES * team.threads()}
+    flags = torch.zeros(team.LINE_BYTES * team.threads(), dtype=torch.uint8)
     # Whole cache lines each, so that no two threads write the same one.
     starts = np.cumsum([0, *(-(-size // 64) * 64 for size in sizes.values())])
     memory = torch.empty(int(starts[-1]) + 64, dtype=torch.uint8)
     base = -(-memory.data_ptr() // 64) * 64
     values = values | {name: base + start for name, start in zip(sizes, starts, strict=False)}
-    values |= {"order": rows.order, "lengths": rows.lengths, "starts": rows.starts}
+    values |= {"flags": flags, "order": rows.order, "lengths": rows.lengths, "starts": rows.starts}
     values |= {"cell": CELL_NUMBERS[problem.cell], "S": len(rows.starts) - 1, "B": B, "R": R}
     values |= {"I": problem.input_size, "H": problem.hidden_size, "D": problem.directions}
     values |= {"chunk_rows": chunk_rows}

@@ -6,6 +6,7 @@ int64, as C would: nothing checks a bound.
 """
 
 import operator
+import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -26,8 +27,9 @@ REGISTERS = 32 if _FEATURES.get("avx512f") or _FEATURES.get("neon") else 16
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
 
 # Every compiled function: no exceptions, so no branches for them. `inlined` ones vanish.
-routine = numba.njit(error_model="numpy", nogil=True)
-inlined = numba.njit(error_model="numpy", nogil=True, forceinline=True)
+_OPTIONS = {"error_model": "numpy", "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+routine = numba.njit(**_OPTIONS)
+inlined = numba.njit(**_OPTIONS, forceinline=True)
 
 
 def lanes_of(itemsize: int) -> int:
@@ -227,6 +229,42 @@ def store_word(typing: Any, address: Any, word: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def load_acquired(typing: Any, address: Any) -> Any:
+    """The int64 at an address, and after it all that its writer had written before."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        where = builder.inttoptr(args[0], INT64.as_pointer())
+        return builder.load_atomic(where, "acquire", 8)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def store_released(typing: Any, address: Any, word: Any) -> Any:
+    """Write an int64 at an address, after all that was written before."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        where = builder.inttoptr(args[0], INT64.as_pointer())
+        builder.store_atomic(args[1], where, "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def pause(typing: Any) -> Any:
+    """Leave a core's shared parts to its other thread for a moment, where the CPU can."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if platform.machine() in ("x86_64", "AMD64"):
+            kind, name = ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
 
 
 @intrinsic

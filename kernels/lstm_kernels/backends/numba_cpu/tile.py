@@ -56,7 +56,9 @@ def _multiply(
         kind = ir.FunctionType(like.ir, [like.ir] * 3)
         name = f"llvm.fma.{like.suffix}"
         fma = cgutils.get_or_insert_function(builder.module, kind, name)
-        starts = [load_at(builder, INT64, builder.add(table, INT64(8 * i)), 8) for i in range(count)]
+        starts = [
+            load_at(builder, INT64, builder.add(table, INT64(8 * i)), 8) for i in range(count)
+        ]
         nothing = ir.Constant(like.ir, None)
         sums = [
             [[cgutils.alloca_once_value(builder, nothing) for _ in range(width)] for _ in starts]
@@ -100,9 +102,7 @@ def _multiply(
 
 
 @routine
-def multiply(
-    like: Any, rows: int, table: int, stride: int, panel: int, K: int, out: int
-) -> None:
+def multiply(like: Any, rows: int, table: int, stride: int, panel: int, K: int, out: int) -> None:
     """Write rows times panel: [rows, VECTORS] vectors at `out`.
 
     Args:
