@@ -52,15 +52,14 @@ BACKWARD = (
     # Each 0 where it is not asked for. d_bias [D, 4, units] is there always.
     *("d_x", "d_w_ih_0", "d_w_hh_0", "d_w_ih_1", "d_w_hh_1"),
     *("d_h0", "d_c0", "d_bias"),
-    # [D, panels, slots*units, 4, W], of H's and of I's columns
+    # [D, panels, gates*units, 4, W], of H's and of I's columns
     *("packed_w_hh", "packed_w_ih"),
-    # Gates' gradients of a chunk: [2, D, pairs, 4*units], for products over gates, and
-    # [D, 4, blocks, pairs, W], for products over pairs.
-    *("d_gates", "d_blocks"),
-    # The other side of those: [D, panels, pairs, 4, W] of h's and of x's columns.
+    # Gates' gradients of a chunk, and of the one before: [2, D, slots, blocks, chunk_rows, W]
+    "d_gates",
+    # What they meet in weights' gradients: [D, panels, chunk_rows, 4, W], h's and x's columns
     *("packed_h", "packed_x"),
-    # [D, B, units] what a step hands the one before it, and zeros [4*units]
-    *("d_h_carry", "d_c_carry", "zeros"),
+    # [D, B, units] what a step hands the one before it
+    *("d_h_carry", "d_c_carry"),
 )
 
 

@@ -31,6 +31,7 @@ from lstm_kernels.backends.numba_cpu.simd import (
     lanes,
     load,
     load_part,
+    prefetch,
     routine,
     store,
     store_part,
@@ -62,11 +63,11 @@ def backward(arguments: Any) -> None:
     while end > 0:
         first = chunk_begin(a, end)
         # Where gradients of the chunk's pairs go, counted from pair 0.
-        size = a.D * a.chunk_rows * _row_bytes(a, like)
-        own = a.d_gates + turn * size - first_pair(a, first) * _row_bytes(a, like)
+        size = a.D * _slots(a) * _blocks(a, like) * a.chunk_rows
+        own = a.d_gates + (turn * size - first_pair(a, first)) * VECTOR_BYTES
         _pack_pairs(a, like, first, end, thread, team)
         for step in range(end - 1, first - 1, -1):
-            _step(a, like, step, first, own, own if step < end - 1 else following, thread, team)
+            _step(a, like, step, own, own if step < end - 1 else following, thread, team)
             meet(a.flags, thread, team)
         for d in range(a.D):
             if a.d_x != 0:
@@ -74,13 +75,13 @@ def backward(arguments: Any) -> None:
             if a.D == 2:
                 # Both directions add to the same rows.
                 meet(a.flags, thread, team)
-        _d_weights(a, like, first, end, thread, team)
-        _d_bias(a, like, first, end, thread, team)
+        _d_weights(a, like, first, end, own, thread, team)
+        _d_bias(a, like, first, end, own, thread, team)
         meet(a.flags, thread, team)
         end = first
         following = own
         turn = 1 - turn
-    _step(a, like, -1, 0, 0, following, thread, team)
+    _step(a, like, -1, 0, following, thread, team)
 
 
 @inlined
@@ -116,18 +117,15 @@ def _blocks(a: Any, like: Any) -> int:
 
 
 @inlined
-def _row_bytes(a: Any, like: Any) -> int:
-    """Bytes of one pair's gradients, all slots."""
-    return _slots(a) * _blocks(a, like) * VECTOR_BYTES
+def _of_block(a: Any, like: Any, d: int, slot: int, block: int) -> int:
+    """Where a block's gradients of one slot begin: a vector a pair, [chunk_rows, W]."""
+    return ((d * _slots(a) + slot) * _blocks(a, like) + block) * a.chunk_rows * VECTOR_BYTES
 
 
 @routine
 def _prepare(a: Any, like: Any, thread: int, team: int) -> None:
-    """Pack W_hh and W_ih by columns, and clear what stands for a step that is not there."""
+    """Pack W_hh and W_ih by columns: this thread's panels."""
     wide_h, wide_i = wide_panels(like, a.H), wide_panels(like, a.I)
-    if thread == 0:
-        for at in range(0, _row_bytes(a, like), VECTOR_BYTES):
-            store(a.zeros + at, zero(a.like))
     begin, end = share(a.D * (wide_h + wide_i), thread, team)
     for item in range(begin, end):
         d, panel = item // (wide_h + wide_i), item % (wide_h + wide_i)
@@ -193,14 +191,13 @@ def _pack_pairs(a: Any, like: Any, first: int, end: int, thread: int, team: int)
 
 @routine
 def _step(
-    a: Any, like: Any, step: int, first: int, own: int, following: int, thread: int, team: int
+    a: Any, like: Any, step: int, own: int, following: int, thread: int, team: int
 ) -> None:
     """The gates' gradients of one step, from those of the one after; at -1, h0's and c0's."""
-    W, size = lanes(like), itemsize(like)
     blocks, wide = _blocks(a, like), wide_panels(like, a.H)
-    row_bytes = _row_bytes(a, like)
-    K = _product_slots(a) * blocks * W
-    skipped = row_bytes - K * size
+    stride = a.chunk_rows * VECTOR_BYTES
+    K = _product_slots(a) * blocks * lanes(like)
+    skipped = _slots(a) - _product_slots(a)
     rows = alive_at(a, step) if step >= 0 else a.B
     continued = alive_at(a, step + 1) if step + 1 < a.S else 0
     tiles = (rows + ROWS - 1) // ROWS
@@ -209,78 +206,106 @@ def _step(
     begin, end = share(a.D * wide * tiles, thread, team)
     for item in range(begin, end):
         panel, tile = item // tiles, item % tiles
-        d = panel // wide
+        d, block = panel // wide, panel % wide * VECTORS
         low, high = share(rows, tile, tiles)
-        for j in range(high - low):
-            address = a.zeros
-            if low + j < continued:
-                pair = d * a.chunk_rows + first_pair(a, step + 1) + low + j
-                address = following + pair * row_bytes + skipped
-            store_word(table + 8 * j, address)
+        count = min(high, continued) - low
+        for j in range(count):
+            pair = first_pair(a, step + 1) + low + j
+            at = following + _of_block(a, like, d, skipped, 0) + pair * VECTOR_BYTES
+            store_word(table + 8 * j, at)
+        if step >= 0:
+            _prefetch_saved(a, like, d, step, low, high, block)
         packed = a.packed_w_hh + panel * K * ROW_BYTES
-        multiply(like, high - low, table, size, packed, K if low < continued else 0, out)
+        multiply(like, count, table, stride, itemsize(like), packed, K, out)
+        for at in range(out + max(count, 0) * ROW_BYTES, out + (high - low) * ROW_BYTES, VECTOR_BYTES):
+            store(at, zero(a.like))
         for j in range(high - low):
-            for v in range(min(VECTORS, blocks - panel % wide * VECTORS)):
-                d_h = load(like, out + j * ROW_BYTES + v * VECTOR_BYTES)
-                block = panel % wide * VECTORS + v
-                _unit_gradients(a, like, d, step, low + j, block, d_h, first, own)
+            _row_gradients(a, like, d, step, low + j, block, out + j * ROW_BYTES, own)
 
 
 @inlined
-def _unit_gradients(
-    a: Any, like: Any, d: int, step: int, row: int, block: int, d_h: Any, first: int, own: int
+def _prefetch_saved(
+    a: Any, like: Any, d: int, step: int, low: int, high: int, block: int
 ) -> None:
-    """The gradients of a row's block of units, from that of h by way of the step after."""
-    W, size = lanes(like), itemsize(like)
-    left = a.H - block * W
-    state = ((d * a.B + order_of(a, row)) * a.H + block * W) * size
-    carry = ((d * a.B + row) * _blocks(a, like) + block) * VECTOR_BYTES
+    """Have what the forward saved of a tile on its way while the product before it is made."""
+    blocks = _blocks(a, like)
+    first, before = first_pair(a, step), first_pair(a, max(step - 1, 0))
+    for row in range(low, high):
+        y = (pair_of(a, d, first + row) * a.D + d) * a.H * itemsize(like)
+        for u in range(block, min(block + VECTORS, blocks)):
+            prefetch(a.d_y + y + u * VECTOR_BYTES)
+            saved = (d * blocks + u) * a.R
+            if a.cell == LSTM or a.cell == GRU:
+                for v in range(VECTORS):
+                    prefetch(a.gates + (saved + first + row) * ROW_BYTES + v * VECTOR_BYTES)
+            if a.cell == LSTM:
+                prefetch(a.cells + (saved + before + row) * VECTOR_BYTES)
+
+
+@inlined
+def _row_gradients(
+    a: Any, like: Any, d: int, step: int, row: int, block: int, d_hs: int, own: int
+) -> None:
+    """The gradients of a row's panel of units, from those of h by way of the step after."""
+    W, size, blocks = lanes(like), itemsize(like), _blocks(a, like)
+    cell, H, R, slot_bytes = a.cell, a.H, a.R, blocks * a.chunk_rows * VECTOR_BYTES
     ends = step == length_of(a, row) - 1
-    d_c = zero(a.like)
-    if ends:
-        d_h += load_part(like, a.d_h_n + state, left)
-        if a.cell == LSTM:
-            d_c = load_part(like, a.d_c_n + state, left)
-    elif a.cell == GRU:
-        d_h += load(like, a.d_h_carry + carry)
-    elif a.cell == LSTM:
-        d_c = load(like, a.d_c_carry + carry)
-    if step < 0:
-        store_part(a.d_h0 + state, d_h, left)
-        if a.cell == LSTM:
-            store_part(a.d_c0 + state, d_c, left)
-        return
-    pair = first_pair(a, step) + row
-    y = ((pair_of(a, d, pair) * a.D + d) * a.H + block * W) * size
-    d_h += load_part(like, a.d_y + y, left)
-    saved = (d * _blocks(a, like) + block) * a.R
-    gates = a.gates + (saved + pair) * ROW_BYTES
-    to = own + (d * a.chunk_rows + pair) * _row_bytes(a, like) + block * VECTOR_BYTES
-    by_pair = (
-        a.d_blocks
-        + ((d * _slots(a) * _blocks(a, like) + block) * a.chunk_rows + pair - first_pair(a, first))
-        * VECTOR_BYTES
-    )
-    if a.cell == LSTM:
-        c = load(like, a.cells + (saved + pair) * VECTOR_BYTES)
-        if step == 0:
-            c_before = load_part(like, a.c0 + state, left)
+    state = (d * a.B + order_of(a, row)) * H * size
+    carry = (d * a.B + row) * blocks * VECTOR_BYTES
+    pair = first_pair(a, max(step, 0)) + row
+    y = a.y
+    d_y = a.d_y
+    h_before = y
+    if step >= 0:
+        offset = (pair_of(a, d, pair) * a.D + d) * H * size
+        y += offset
+        d_y += offset
+        h_before = _state_before(a, like, d, step, row)
+    before = first_pair(a, max(step - 1, 0)) + row
+    gates, cells = a.gates, a.cells
+    d_h_n, d_c_n, d_h0, d_c0 = a.d_h_n + state, a.d_c_n + state, a.d_h0 + state, a.d_c0 + state
+    c0, d_h_carry, d_c_carry = a.c0 + state, a.d_h_carry + carry, a.d_c_carry + carry
+    to = own + _of_block(a, like, d, 0, 0) + pair * VECTOR_BYTES
+    for v in range(min(VECTORS, blocks - block)):
+        u = block + v
+        at = u * VECTOR_BYTES
+        left = H - u * W
+        d_h = load(like, d_hs + v * VECTOR_BYTES)
+        d_c = zero(a.like)
+        if ends:
+            d_h += load_part(like, d_h_n + at, left)
+            if cell == LSTM:
+                d_c = load_part(like, d_c_n + at, left)
+        elif cell == GRU:
+            d_h += load(like, d_h_carry + at)
+        elif cell == LSTM:
+            d_c = load(like, d_c_carry + at)
+        if step < 0:
+            store_part(d_h0 + at, d_h, left)
+            if cell == LSTM:
+                store_part(d_c0 + at, d_c, left)
+            continue
+        d_h += load_part(like, d_y + at, left)
+        saved = (d * blocks + u) * R
+        gate = gates + (saved + pair) * ROW_BYTES
+        here = to + u * (slot_bytes // blocks)
+        if cell == LSTM:
+            c = load(like, cells + (saved + pair) * VECTOR_BYTES)
+            if step == 0:
+                c_before = load_part(like, c0 + at, left)
+            else:
+                c_before = load(like, cells + (saved + before) * VECTOR_BYTES)
+            _lstm(like, d_h, d_c, c, c_before, gate, here, slot_bytes, d_c_carry + at)
+        elif cell == GRU:
+            h = load_part(like, h_before + at, left)
+            _gru(like, d_h, h, gate, here, slot_bytes, d_h_carry + at)
         else:
-            before = first_pair(a, step - 1) + row
-            c_before = load(like, a.cells + (saved + before) * VECTOR_BYTES)
-        _lstm(a, like, d_h, d_c, c, c_before, gates, to, by_pair, a.d_c_carry + carry)
-    elif a.cell == GRU:
-        h = load_part(like, _state_before(a, like, d, step, row) + block * VECTOR_BYTES, left)
-        _gru(a, like, d_h, h, gates, to, by_pair, a.d_h_carry + carry)
-    else:
-        h = load_part(like, a.y + y, left)
-        d_gate = d_h * (1.0 - h * h) if a.cell == RNN_TANH else where_positive(h, d_h)
-        _put(a, like, 0, d_gate, to, by_pair)
+            h = load_part(like, y + at, left)
+            store(here, d_h * (1.0 - h * h) if cell == RNN_TANH else where_positive(h, d_h))
 
 
 @inlined
 def _lstm(
-    a: Any,
     like: Any,
     d_h: Any,
     d_c: Any,
@@ -288,7 +313,7 @@ def _lstm(
     c_before: Any,
     gates: int,
     to: int,
-    by_pair: int,
+    slot_bytes: int,
     carry: int,
 ) -> None:
     i, f = load(like, gates), load(like, gates + VECTOR_BYTES)
@@ -296,38 +321,31 @@ def _lstm(
     squashed = tanh(c)
     d_c += d_h * o * (1.0 - squashed * squashed)
     store(carry, d_c * f)
-    _put(a, like, 0, d_c * g * i * (1.0 - i), to, by_pair)
-    _put(a, like, 1, d_c * c_before * f * (1.0 - f), to, by_pair)
-    _put(a, like, 2, d_c * i * (1.0 - g * g), to, by_pair)
-    _put(a, like, 3, d_h * squashed * o * (1.0 - o), to, by_pair)
+    store(to, d_c * g * i * (1.0 - i))
+    store(to + slot_bytes, d_c * c_before * f * (1.0 - f))
+    store(to + 2 * slot_bytes, d_c * i * (1.0 - g * g))
+    store(to + 3 * slot_bytes, d_h * squashed * o * (1.0 - o))
 
 
 @inlined
 def _gru(
-    a: Any, like: Any, d_h: Any, h: Any, gates: int, to: int, by_pair: int, carry: int
+    like: Any, d_h: Any, h: Any, gates: int, to: int, slot_bytes: int, carry: int
 ) -> None:
     r, z = load(like, gates), load(like, gates + VECTOR_BYTES)
     n, from_h = load(like, gates + 2 * VECTOR_BYTES), load(like, gates + 3 * VECTOR_BYTES)
     d_n = d_h * (1.0 - z) * (1.0 - n * n)
     store(carry, d_h * z)
-    _put(a, like, 0, d_n, to, by_pair)
-    _put(a, like, 1, d_n * from_h * r * (1.0 - r), to, by_pair)
-    _put(a, like, 2, d_h * (h - n) * z * (1.0 - z), to, by_pair)
-    _put(a, like, 3, d_n * r, to, by_pair)
-
-
-@inlined
-def _put(a: Any, like: Any, slot: int, d_gate: Any, to: int, by_pair: int) -> None:
-    """Write a slot's gradient in both layouts."""
-    store(to + slot * _blocks(a, like) * VECTOR_BYTES, d_gate)
-    store(by_pair + slot * _blocks(a, like) * a.chunk_rows * VECTOR_BYTES, d_gate)
+    store(to, d_n)
+    store(to + slot_bytes, d_n * from_h * r * (1.0 - r))
+    store(to + 2 * slot_bytes, d_h * (h - n) * z * (1.0 - z))
+    store(to + 3 * slot_bytes, d_n * r)
 
 
 @routine
 def _d_x(a: Any, like: Any, d: int, first: int, end: int, own: int, thread: int, team: int) -> None:
     """The gradient of x at a chunk's pairs, of one direction."""
     W, size = lanes(like), itemsize(like)
-    row_bytes = _row_bytes(a, like)
+    stride = a.chunk_rows * VECTOR_BYTES
     K = _product_slots(a) * _blocks(a, like) * W
     pairs_begin = first_pair(a, first)
     pairs = first_pair(a, end) - pairs_begin
@@ -339,10 +357,11 @@ def _d_x(a: Any, like: Any, d: int, first: int, end: int, own: int, thread: int,
         panel, tile = item // tiles, item % tiles
         low, high = share(pairs, tile, tiles)
         for j in range(high - low):
-            pair = d * a.chunk_rows + pairs_begin + low + j
-            store_word(table + 8 * j, own + pair * row_bytes)
+            pair = pairs_begin + low + j
+            at = own + _of_block(a, like, d, 0, 0) + pair * VECTOR_BYTES
+            store_word(table + 8 * j, at)
         packed = a.packed_w_ih + (d * wide_panels(like, a.I) + panel) * K * ROW_BYTES
-        multiply(like, high - low, table, size, packed, K, out)
+        multiply(like, high - low, table, stride, size, packed, K, out)
         column = panel * VECTORS * W
         for j in range(high - low):
             row = pair_of(a, d, pairs_begin + low + j)
@@ -362,7 +381,9 @@ def _write(like: Any, to: int, found: int, columns: int, adds: bool) -> None:
 
 
 @routine
-def _d_weights(a: Any, like: Any, first: int, end: int, thread: int, team: int) -> None:
+def _d_weights(
+    a: Any, like: Any, first: int, end: int, own: int, thread: int, team: int
+) -> None:
     """What a chunk adds to the gradients of W_hh and W_ih: products over its pairs."""
     wide_h, wide_i = wide_panels(like, a.H), wide_panels(like, a.I)
     W, blocks = lanes(like), _blocks(a, like)
@@ -371,7 +392,7 @@ def _d_weights(a: Any, like: Any, first: int, end: int, thread: int, team: int) 
     for item in range(begin, stop):
         panel, block = item // (slots * blocks), item % (slots * blocks)
         d, panel = panel // (wide_h + wide_i), panel % (wide_h + wide_i)
-        left = d * slots * blocks + block
+        d_gate = own + _of_block(a, like, d, 0, block) + first_pair(a, first) * VECTOR_BYTES
         if panel < wide_h:
             gate = _gate_of_w_hh(a, block // blocks)
             d_w = a.d_w_hh_1 if d else a.d_w_hh_0
@@ -387,7 +408,7 @@ def _d_weights(a: Any, like: Any, first: int, end: int, thread: int, team: int) 
             column, unit = panel * VECTORS * W, block % blocks * W
             to = d_w + ((gate * a.H + unit) * columns + column) * itemsize(like)
             units = min(W, a.H - unit)
-            _d_weights_block(a, like, first, end, left, packed, to, units, columns, column, thread)
+            _d_weights_block(a, like, first, end, d_gate, packed, to, units, columns, column, thread)
 
 
 @inlined
@@ -396,7 +417,7 @@ def _d_weights_block(
     like: Any,
     first: int,
     end: int,
-    left: int,
+    d_gate: int,
     packed: int,
     to: int,
     units: int,
@@ -413,22 +434,25 @@ def _d_weights_block(
     for tile in range(tiles):
         low, high = share(units, tile, tiles)
         for j in range(high - low):
-            address = a.d_blocks + left * a.chunk_rows * VECTOR_BYTES + (low + j) * size
-            store_word(table + 8 * j, address)
-        multiply(like, high - low, table, VECTOR_BYTES, packed, pairs, out)
+            store_word(table + 8 * j, d_gate + (low + j) * size)
+            for v in range(VECTORS):
+                prefetch(to + (low + j) * columns * size + v * VECTOR_BYTES)
+        multiply(like, high - low, table, lanes(like) * VECTOR_BYTES, VECTOR_BYTES, packed, pairs, out)
         for j in range(high - low):
             row = to + (low + j) * columns * size
             _write(like, row, out + j * ROW_BYTES, columns - column, end != a.S)
 
 
 @routine
-def _d_bias(a: Any, like: Any, first: int, end: int, thread: int, team: int) -> None:
+def _d_bias(
+    a: Any, like: Any, first: int, end: int, own: int, thread: int, team: int
+) -> None:
     """What a chunk adds to the sums of the gates' gradients."""
     pairs = first_pair(a, end) - first_pair(a, first)
     begin, stop = share(a.D * _slots(a) * _blocks(a, like), thread, team)
     for item in range(begin, stop):
         total = zero(a.like)
-        at = a.d_blocks + item * a.chunk_rows * VECTOR_BYTES
+        at = own + (item * a.chunk_rows + first_pair(a, first)) * VECTOR_BYTES
         for pair in range(pairs):
             total += load(like, at + pair * VECTOR_BYTES)
         to = a.d_bias + item * VECTOR_BYTES

@@ -131,9 +131,9 @@ def _first_state(a: Any, like: Any, d: int, u: int, row: int, blocks: int, panel
 @inlined
 def _product(a: Any, like: Any, rows: int, table: int, panel: int, K: int, out: int) -> None:
     if a.cell == GRU:
-        multiply_three(like, rows, table, itemsize(like), panel, K, out)
+        multiply_three(like, rows, table, VECTOR_BYTES, itemsize(like), panel, K, out)
     else:
-        multiply(like, rows, table, itemsize(like), panel, K, out)
+        multiply(like, rows, table, VECTOR_BYTES, itemsize(like), panel, K, out)
 
 
 @routine

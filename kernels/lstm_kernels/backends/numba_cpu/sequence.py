@@ -178,13 +178,11 @@ def run_backward(
     scratch = {
         "packed_w_hh": D * of.wide_h * product_slots * units * row,
         "packed_w_ih": D * of.wide_i * product_slots * units * row,
-        "d_gates": 2 * D * chunk_rows * of.slots * units,
-        "d_blocks": D * chunk_rows * of.slots * units,
+        "d_gates": 2 * D * of.slots * units * chunk_rows,
         "packed_h": D * of.wide_h * chunk_rows * row,
         "packed_x": D * of.wide_i * chunk_rows * row,
         "d_h_carry": D * B * units,
         "d_c_carry": D * B * units,
-        "zeros": of.slots * units,
     }
     _run("backward", BACKWARD, problem, rows, values, scratch)
     found: list[Tensor | None] = [d_x if needed[0] else None, d_h0, d_c0]

@@ -232,6 +232,21 @@ def store_word(typing: Any, address: Any, word: Any) -> Any:
 
 
 @intrinsic
+def prefetch(typing: Any, address: Any) -> Any:
+    """Have the cache line at an address brought near, to be read later; no address is wrong."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        where = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [where.type, INT32, INT32, INT32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        # A load, into the second-level cache, of data.
+        builder.call(function, [where, INT32(0), INT32(2), INT32(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+@intrinsic
 def load_acquired(typing: Any, address: Any) -> Any:
     """The int64 at an address, and after it all that its writer had written before."""
 
