@@ -39,7 +39,13 @@ from lstm_kernels.backends.numba_cpu.simd import (
     where_positive,
     zero,
 )
-from lstm_kernels.backends.numba_cpu.team import meet, share, team_size, thread_number
+from lstm_kernels.backends.numba_cpu.team import (
+    meet,
+    share,
+    team_size,
+    there_and_back,
+    thread_number,
+)
 from lstm_kernels.backends.numba_cpu.tile import (
     ROWS,
     SCRATCH_BYTES,
@@ -204,7 +210,8 @@ def _step(
     table = a.scratch + thread * SCRATCH_BYTES
     out = table + TABLE_BYTES
     begin, end = share(a.D * wide * tiles, thread, team)
-    for item in range(begin, end):
+    for i in range(end - begin):
+        item = there_and_back(begin, end, i, step)
         panel, tile = item // tiles, item % tiles
         d, block = panel // wide, panel % wide * VECTORS
         low, high = share(rows, tile, tiles)

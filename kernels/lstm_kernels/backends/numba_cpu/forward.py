@@ -37,7 +37,13 @@ from lstm_kernels.backends.numba_cpu.simd import (
     where_positive,
     zero,
 )
-from lstm_kernels.backends.numba_cpu.team import meet, share, team_size, thread_number
+from lstm_kernels.backends.numba_cpu.team import (
+    meet,
+    share,
+    team_size,
+    there_and_back,
+    thread_number,
+)
 from lstm_kernels.backends.numba_cpu.tile import (
     ROWS,
     SCRATCH_BYTES,
@@ -176,7 +182,8 @@ def _step(a: Any, like: Any, step: int, base: int, thread: int, team: int) -> No
     before = a.h_state + step % 2 * a.D * a.B * state_bytes
     after = a.h_state + (step + 1) % 2 * a.D * a.B * state_bytes
     begin, end = share(a.D * panels * tiles, thread, team)
-    for item in range(begin, end):
+    for i in range(end - begin):
+        item = there_and_back(begin, end, i, step)
         panel, tile = item // tiles, item % tiles
         d = panel // panels
         low, high = share(rows, tile, tiles)

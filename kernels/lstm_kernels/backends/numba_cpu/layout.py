@@ -18,6 +18,7 @@ from lstm_kernels.backends.numba_cpu.simd import (
     store,
     store_scalar,
     store_word,
+    transpose,
     zero,
 )
 from lstm_kernels.backends.numba_cpu.team import share
@@ -25,8 +26,6 @@ from lstm_kernels.backends.numba_cpu.tile import VECTORS
 
 # A panel's four vectors of one row.
 ROW_BYTES = VECTORS * VECTOR_BYTES
-# Columns packed at a time, so that the lines being written stay in the nearest cache.
-K_BLOCK = 128
 
 
 @inlined
@@ -119,14 +118,19 @@ def pack_gates(
     if units - (vectors - 1) * less < W:
         for at in range(to, to + K * step, VECTOR_BYTES):
             store(at, zero(load_scalar(like, at)))
-    for start in range(0, K, K_BLOCK):
-        count = min(K - start, K_BLOCK)
+    for start in range(0, K, W):
+        count = min(K - start, W)
         for v in range(vectors):
-            for lane in range(min(units - v * less, W)):
-                source = w + ((first + v * stride + lane) * K + start) * size
-                target = to + start * step + v * VECTOR_BYTES + lane * size
-                for k in range(count):
-                    store_scalar(target + k * step, load_scalar(like, source + k * size))
+            lines = min(units - v * less, W)
+            source = w + ((first + v * stride) * K + start) * size
+            target = to + start * step + v * VECTOR_BYTES
+            if lines == W and count == W:
+                transpose(like, source, K * size, target, step)
+            else:
+                for lane in range(lines):
+                    for k in range(count):
+                        element = load_scalar(like, source + (lane * K + k) * size)
+                        store_scalar(target + k * step + lane * size, element)
 
 
 @inlined

@@ -186,6 +186,35 @@ def _masked(builder: Any, vector: Vector, address: Any, count: Any) -> tuple[Any
 
 
 @intrinsic
+def transpose(typing: Any, like: Any, source: Any, row: Any, to: Any, column: Any) -> Any:
+    """Write W rows of W elements, `row` bytes apart, as W columns, `column` bytes apart."""
+    W = like.lanes
+    size = like.scalar.bitwidth // 8
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, source, row, to, column = args
+
+        def interleaved(a: Any, b: Any, start: int) -> Any:
+            """One half of a0 b0 a1 b1 and so on."""
+            picks = [start + i // 2 + i % 2 * W for i in range(W)]
+            return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT32, W), picks))
+
+        def at(base: Any, stride: Any, index: int) -> Any:
+            return builder.add(base, builder.mul(stride, INT64(index)))
+
+        rows = [load_at(builder, like.ir, at(source, row, i), size) for i in range(W)]
+        # A perfect shuffle of the rows moves one bit of each element's place from row to column.
+        for _ in range(W.bit_length() - 1):
+            pairs = zip(rows[: W // 2], rows[W // 2 :], strict=True)
+            rows = [interleaved(a, b, start) for a, b in pairs for start in (0, W // 2)]
+        for i, found in enumerate(rows):
+            store_at(builder, found, at(to, column, i), size)
+        return context.get_dummy_value()
+
+    return types.void(like, *(types.int64,) * 4), generate
+
+
+@intrinsic
 def where_positive(typing: Any, condition: Any, value: Any) -> Any:
     """`value`, but zero where `condition` is zero or less; a NaN there keeps it."""
 

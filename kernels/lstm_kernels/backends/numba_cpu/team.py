@@ -86,6 +86,16 @@ def meet(flags: int, thread: int, team: int) -> None:
                 _give_way()
 
 
+@inlined
+def there_and_back(begin: int, end: int, i: int, turn: int) -> int:
+    """The i-th item from the begin, or from the end, turn about.
+
+    What a turn did last the next does first: of weights that outgrow a core's cache, what is still
+    there is used before it goes.
+    """
+    return begin + i if turn % 2 == 0 else end - 1 - i
+
+
 def _after_fork() -> None:
     global _forked
     _forked = True
