@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
-from numba.extending import intrinsic
 
-from lstm_kernels.backends.numba_cpu.simd import add, constant, inlined, multiply
+from lstm_kernels.backends.numba_cpu.simd import add, constant, inlined, intrinsic, multiply
 
 
 @dataclass(frozen=True)

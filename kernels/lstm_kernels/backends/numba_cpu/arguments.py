@@ -1,14 +1,15 @@
 """What a kernel is told: one record of addresses and sizes, filled in Python, read by name.
 
-B rows, sorted by falling length, run S = max(lengths) steps of their own: in the reverse direction a
-row's step 0 is its last one in time. So the rows that are alive at a step are always the first
-`count` ones, and the R = sum(lengths) pairs of step and row, one step after another, are all there
-is to compute. `starts` [S + 1] tells where each step's pairs begin.
+B rows, sorted by falling length, run S = max(lengths) steps of their own: in the reverse direction
+a row's step 0 is its last one in time. So the rows that are alive at a step are always the first
+ones, and the R = sum(lengths) pairs of step and row, one step after another, are all there is to
+compute. `starts` [S + 1] tells where each step's pairs begin.
 
 Units come in blocks of W, a vector. Forward, a panel is the gates of one block (LSTM, GRU) or
 four blocks (plain); backward, always four blocks. Padding is zero in everything padded.
 """
 
+from functools import cache
 from typing import Any
 
 import numba
@@ -18,7 +19,9 @@ from numba import types
 CELL_NUMBERS = {"lstm": 0, "gru": 1, "rnn_tanh": 2, "rnn_relu": 3}
 LSTM, GRU, RNN_TANH, RNN_RELU = CELL_NUMBERS.values()
 
-_SIZES = ("cell", "S", "B", "I", "H", "D", "R", "chunk_rows")
+# The last two: how many pairs a chunk may have, and how many `gates` has room for. Both are odd, so
+# that panels do not begin a power of two apart, where they would compete for the same cache sets.
+_SIZES = ("cell", "S", "B", "I", "H", "D", "R", "chunk_rows", "gate_rows")
 # int64 [B], [B], [S + 1]: rows in sorted order, their lengths, and the first pair of each step.
 _ROWS = ("order", "lengths", "starts")
 _SCRATCH = ("pairs", "scratch", "flags")
@@ -32,10 +35,10 @@ FORWARD = (
     # One a direction; biases are 0 where there are none.
     *("w_ih_0", "w_hh_0", "b_ih_0", "b_hh_0", "w_ih_1", "w_hh_1", "b_ih_1", "b_hh_1"),
     # Whether gates and cells are kept for all pairs; else gates are one chunk's.
-    *("saves", "gate_rows"),
+    "saves",
     # [D, panels, gate_rows, 4, W]: from x, then activated: i, f, g, o or r, z, n, h W_n.
     "gates",
-    # [D, panels, R, W], the LSTM's c after each pair, or 0
+    # [D, panels, gate_rows, W], the LSTM's c after each pair, or 0
     "cells",
     # [D, panels, I or H, gates, W] and [D, panels, 4, W]
     *("packed_w_ih", "packed_w_hh", "packed_b"),
@@ -63,6 +66,7 @@ BACKWARD = (
 )
 
 
+@cache
 def record_of(fields: tuple[str, ...], dtype: str) -> np.dtype[Any]:
     """The record of those fields, and one element `like` of the dtype that tensors have."""
     return np.dtype([("like", dtype), *((name, np.int64) for name in fields)], align=True)

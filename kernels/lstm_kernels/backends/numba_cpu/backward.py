@@ -1,8 +1,8 @@
 """The backward kernel: a loop over a chunk's steps, last first, then the products of that chunk.
 
-Each step is a product of the gates' gradients with W_hh, in panels of four blocks of units, and the
-gates' gradients of the step before. They are kept for one chunk only: dx and every weight's gradient
-are made of a chunk while its pairs are still in a near cache.
+Each step is a product of the gates' gradients with W_hh, in panels of four blocks of units, and
+from it the gates' gradients of the step before. They are kept for one chunk only: dx and every
+weight's gradient are made of a chunk while its pairs are still in a near cache.
 """
 
 from typing import Any
@@ -21,7 +21,6 @@ from lstm_kernels.backends.numba_cpu.layout import (
     order_of,
     pack_columns,
     pair_of,
-    panels_of,
     wide_panels,
 )
 from lstm_kernels.backends.numba_cpu.simd import (
@@ -196,9 +195,7 @@ def _pack_pairs(a: Any, like: Any, first: int, end: int, thread: int, team: int)
 
 
 @routine
-def _step(
-    a: Any, like: Any, step: int, own: int, following: int, thread: int, team: int
-) -> None:
+def _step(a: Any, like: Any, step: int, own: int, following: int, thread: int, team: int) -> None:
     """The gates' gradients of one step, from those of the one after; at -1, h0's and c0's."""
     blocks, wide = _blocks(a, like), wide_panels(like, a.H)
     stride = a.chunk_rows * VECTOR_BYTES
@@ -224,16 +221,16 @@ def _step(
             _prefetch_saved(a, like, d, step, low, high, block)
         packed = a.packed_w_hh + panel * K * ROW_BYTES
         multiply(like, count, table, stride, itemsize(like), packed, K, out)
-        for at in range(out + max(count, 0) * ROW_BYTES, out + (high - low) * ROW_BYTES, VECTOR_BYTES):
+        for at in range(
+            out + max(count, 0) * ROW_BYTES, out + (high - low) * ROW_BYTES, VECTOR_BYTES
+        ):
             store(at, zero(a.like))
         for j in range(high - low):
             _row_gradients(a, like, d, step, low + j, block, out + j * ROW_BYTES, own)
 
 
 @inlined
-def _prefetch_saved(
-    a: Any, like: Any, d: int, step: int, low: int, high: int, block: int
-) -> None:
+def _prefetch_saved(a: Any, like: Any, d: int, step: int, low: int, high: int, block: int) -> None:
     """Have what the forward saved of a tile on its way while the product before it is made."""
     blocks = _blocks(a, like)
     first, before = first_pair(a, step), first_pair(a, max(step - 1, 0))
@@ -241,7 +238,7 @@ def _prefetch_saved(
         y = (pair_of(a, d, first + row) * a.D + d) * a.H * itemsize(like)
         for u in range(block, min(block + VECTORS, blocks)):
             prefetch(a.d_y + y + u * VECTOR_BYTES)
-            saved = (d * blocks + u) * a.R
+            saved = (d * blocks + u) * a.gate_rows
             if a.cell == LSTM or a.cell == GRU:
                 for v in range(VECTORS):
                     prefetch(a.gates + (saved + first + row) * ROW_BYTES + v * VECTOR_BYTES)
@@ -255,7 +252,7 @@ def _row_gradients(
 ) -> None:
     """The gradients of a row's panel of units, from those of h by way of the step after."""
     W, size, blocks = lanes(like), itemsize(like), _blocks(a, like)
-    cell, H, R, slot_bytes = a.cell, a.H, a.R, blocks * a.chunk_rows * VECTOR_BYTES
+    cell, H, slot_bytes = a.cell, a.H, blocks * a.chunk_rows * VECTOR_BYTES
     ends = step == length_of(a, row) - 1
     state = (d * a.B + order_of(a, row)) * H * size
     carry = (d * a.B + row) * blocks * VECTOR_BYTES
@@ -293,7 +290,7 @@ def _row_gradients(
                 store_part(d_c0 + at, d_c, left)
             continue
         d_h += load_part(like, d_y + at, left)
-        saved = (d * blocks + u) * R
+        saved = (d * blocks + u) * a.gate_rows
         gate = gates + (saved + pair) * ROW_BYTES
         here = to + u * (slot_bytes // blocks)
         if cell == LSTM:
@@ -335,9 +332,7 @@ def _lstm(
 
 
 @inlined
-def _gru(
-    like: Any, d_h: Any, h: Any, gates: int, to: int, slot_bytes: int, carry: int
-) -> None:
+def _gru(like: Any, d_h: Any, h: Any, gates: int, to: int, slot_bytes: int, carry: int) -> None:
     r, z = load(like, gates), load(like, gates + VECTOR_BYTES)
     n, from_h = load(like, gates + 2 * VECTOR_BYTES), load(like, gates + 3 * VECTOR_BYTES)
     d_n = d_h * (1.0 - z) * (1.0 - n * n)
@@ -388,9 +383,7 @@ def _write(like: Any, to: int, found: int, columns: int, adds: bool) -> None:
 
 
 @routine
-def _d_weights(
-    a: Any, like: Any, first: int, end: int, own: int, thread: int, team: int
-) -> None:
+def _d_weights(a: Any, like: Any, first: int, end: int, own: int, thread: int, team: int) -> None:
     """What a chunk adds to the gradients of W_hh and W_ih: products over its pairs."""
     wide_h, wide_i = wide_panels(like, a.H), wide_panels(like, a.I)
     W, blocks = lanes(like), _blocks(a, like)
@@ -415,7 +408,9 @@ def _d_weights(
             column, unit = panel * VECTORS * W, block % blocks * W
             to = d_w + ((gate * a.H + unit) * columns + column) * itemsize(like)
             units = min(W, a.H - unit)
-            _d_weights_block(a, like, first, end, d_gate, packed, to, units, columns, column, thread)
+            _d_weights_block(
+                a, like, first, end, d_gate, packed, to, units, columns, column, thread
+            )
 
 
 @inlined
@@ -433,7 +428,7 @@ def _d_weights_block(
     thread: int,
 ) -> None:
     """A block of units of one gate times a panel of columns, over a chunk's pairs."""
-    size = itemsize(like)
+    size, block_stride = itemsize(like), lanes(like) * VECTOR_BYTES
     table = a.scratch + thread * SCRATCH_BYTES
     out = table + TABLE_BYTES
     pairs = first_pair(a, end) - first_pair(a, first)
@@ -444,16 +439,14 @@ def _d_weights_block(
             store_word(table + 8 * j, d_gate + (low + j) * size)
             for v in range(VECTORS):
                 prefetch(to + (low + j) * columns * size + v * VECTOR_BYTES)
-        multiply(like, high - low, table, lanes(like) * VECTOR_BYTES, VECTOR_BYTES, packed, pairs, out)
+        multiply(like, high - low, table, block_stride, VECTOR_BYTES, packed, pairs, out)
         for j in range(high - low):
             row = to + (low + j) * columns * size
             _write(like, row, out + j * ROW_BYTES, columns - column, end != a.S)
 
 
 @routine
-def _d_bias(
-    a: Any, like: Any, first: int, end: int, own: int, thread: int, team: int
-) -> None:
+def _d_bias(a: Any, like: Any, first: int, end: int, own: int, thread: int, team: int) -> None:
     """What a chunk adds to the sums of the gates' gradients."""
     pairs = first_pair(a, end) - first_pair(a, first)
     begin, stop = share(a.D * _slots(a) * _blocks(a, like), thread, team)

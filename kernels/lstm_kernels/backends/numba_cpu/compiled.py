@@ -1,9 +1,9 @@
 """The kernels as C functions: compiled when first needed, and kept on disk for the next process.
 
-Numba keeps what it compiled in NUMBA_CACHE_DIR, or beside the sources. It looks at one source file's
-date only, and two processes that write one entry's index at once may swap its entries. So every
-kernel's name holds a digest of all it is made of: an entry is then written with one content only,
-whoever writes it.
+Numba keeps what it compiled in NUMBA_CACHE_DIR, or beside the sources. It looks at the date of one
+source file only, and processes that add to one index at once may swap what it points to. So every
+kernel's name, and with it its index, holds a digest of all it is made of: whoever writes it writes
+the same.
 """
 
 import hashlib

@@ -144,7 +144,7 @@ def _product(a: Any, like: Any, rows: int, table: int, panel: int, K: int, out: 
 
 @routine
 def _project(a: Any, like: Any, first: int, end: int, base: int, thread: int, team: int) -> None:
-    """x W_ih^T + b of a chunk's pairs, into `gates`."""
+    """X W_ih^T + b of a chunk's pairs, into `gates`."""
     _, panels = panels_of(a, like)
     vectors = 3 if a.cell == GRU else VECTORS
     pairs_begin = first_pair(a, first)
@@ -203,7 +203,7 @@ def _step(a: Any, like: Any, step: int, base: int, thread: int, team: int) -> No
             if a.cell == LSTM:
                 c = _lstm(a, like, at, gates, a.c_state + state)
                 if a.saves:
-                    store(a.cells + (panel * a.R + pair) * VECTOR_BYTES, c)
+                    store(a.cells + (panel * a.gate_rows + pair) * VECTOR_BYTES, c)
                 if ends:
                     store_part(a.c_n + (last + u) * itemsize(like), c, a.H - u)
                 h = load(like, gates + 3 * VECTOR_BYTES) * tanh(c)
@@ -221,7 +221,7 @@ def _step(a: Any, like: Any, step: int, base: int, thread: int, team: int) -> No
 
 @inlined
 def _lstm(a: Any, like: Any, out: int, gates: int, c_state: int) -> Any:
-    """c after a step; i, f, g, o replace what came from x."""
+    """C after a step; i, f, g, o replace what came from x."""
     V = VECTOR_BYTES
     i = sigmoid(load(like, out) + load(like, gates))
     f = sigmoid(load(like, out + V) + load(like, gates + V))
@@ -238,7 +238,7 @@ def _lstm(a: Any, like: Any, out: int, gates: int, c_state: int) -> Any:
 
 @inlined
 def _gru(a: Any, like: Any, out: int, gates: int, h_state: int) -> Any:
-    """h after a step; r, z, n and h W_n + b replace what came from x."""
+    """H after a step; r, z, n and h W_n + b replace what came from x."""
     V = VECTOR_BYTES
     r = sigmoid(load(like, out) + load(like, gates))
     z = sigmoid(load(like, out + V) + load(like, gates + V))

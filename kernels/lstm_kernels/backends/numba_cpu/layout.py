@@ -54,7 +54,7 @@ def alive_at(a: Any, step: int) -> int:
 
 @inlined
 def pair_of(a: Any, d: int, pair: int) -> int:
-    """t * B + b of a pair in one direction: its row of x [T*B, I] and y [T*B, D*H]."""
+    """T * B + b of a pair in one direction: its row of x [T*B, I] and y [T*B, D*H]."""
     return load_word(a.pairs + 8 * (d * a.R + pair))
 
 

@@ -1,7 +1,7 @@
 """A layer over a sequence: what the kernels are given, and the autograd Function around them.
 
-Weights are packed at every call: one pass over 2 G H (I + H) elements, a few percent of what T steps
-read of them at B=1, and nothing can be stale, whatever changed them in between.
+Weights are packed at every call: one pass over G H (I + H) elements, where T steps make as many at
+B=1, and nothing can be stale, whatever changed them in between.
 """
 
 from functools import lru_cache
@@ -22,7 +22,7 @@ from lstm_kernels.stack import Weights, unflatten
 
 # Pairs of step and row in a chunk: enough for a product over pairs to run at its full rate, few
 # enough for a chunk's gates to stay in the last-level cache.
-CHUNK_ROWS = 512
+CHUNK_ROWS = 256
 
 
 class Rows(NamedTuple):
@@ -106,22 +106,24 @@ def run_forward(
     saves: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None, Saved]:
     """y, h_n, c_n, and what a backward needs where `saves`; tensors contiguous."""
-    (T, B, I), D, H = x.shape, problem.directions, problem.hidden_size
+    T, B, inputs = x.shape
+    D, H = problem.directions, problem.hidden_size
     rows, of = rows_of(T, B, lengths), sizes_of(problem)
-    R, chunk_rows = _pairs_of(rows, B)
+    R, chunk_rows = _pairs_of(rows)
+    gate_rows = R | 1 if saves and problem.gates > 1 else chunk_rows
     # Past a sequence's end y is zero, and the kernel does not write there.
     y = (x.new_empty if lengths is None else x.new_zeros)(T, B, D * H)
     h_n, c_n = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
     # A plain cell's gradient needs y alone.
     saves = saves and problem.gates > 1
-    gates = x.new_empty(D * of.panels * R * VECTORS * of.W) if saves else None
-    cells = x.new_empty(D * of.panels * R * of.W) if saves and c0 is not None else None
+    gates = x.new_empty(D * of.panels * gate_rows * VECTORS * of.W) if saves else None
+    cells = x.new_empty(D * of.panels * gate_rows * of.W) if saves and c0 is not None else None
     panels, units = D * of.panels, of.panels * of.W * (VECTORS if of.slots == 1 else 1)
-    values = {"x": x, "y": y, "h0": h0, "c0": c0, "h_n": h_n, "c_n": c_n}
-    values |= {"saves": saves, "gate_rows": R if saves else chunk_rows, "cells": cells}
+    values: dict[str, Any] = {"x": x, "y": y, "h0": h0, "c0": c0, "h_n": h_n, "c_n": c_n}
+    values |= {"saves": saves, "gate_rows": gate_rows, "cells": cells}
     values |= _per_direction(weights, "w_ih", "w_hh", "b_ih", "b_hh")
     scratch = {
-        "packed_w_ih": panels * I * of.vectors * of.W,
+        "packed_w_ih": panels * inputs * of.vectors * of.W,
         "packed_w_hh": panels * H * of.vectors * of.W,
         "packed_b": panels * VECTORS * of.W,
         "h_state": 2 * D * B * units,
@@ -154,25 +156,34 @@ def run_backward(
     Args:
         needed: which of them are asked for.
     """
-    (T, B, I), D, H = x.shape, problem.directions, problem.hidden_size
+    T, B, inputs = x.shape
+    D, H = problem.directions, problem.hidden_size
     rows, of = rows_of(T, B, lengths), sizes_of(problem)
-    R, chunk_rows = _pairs_of(rows, B)
+    R, chunk_rows = _pairs_of(rows)
     # Both directions add to dx; of a ragged batch not all of it is written.
-    d_x = (x.new_empty if lengths is None and D == 1 else x.new_zeros)(T, B, I)
+    d_x = (x.new_empty if lengths is None and D == 1 else x.new_zeros)(T, B, inputs)
     d_h0, d_c0 = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
     new = x.new_empty if R else x.new_zeros
     d_bias = new(D, of.slots, of.blocks * of.W)
     d_weights = [
-        Weights(
-            *(new(w.shape) if needs else None for w, needs in zip(of_one[:2], asked, strict=False))
-        )
-        for of_one, asked in zip(weights, unflatten(needed[3:]), strict=True)  # type: ignore[arg-type]
+        (new(w.w_ih.shape) if needs_ih else None, new(w.w_hh.shape) if needs_hh else None)
+        for w, (needs_ih, needs_hh, *_) in zip(weights, _each(needed[3:]), strict=True)
     ]
-    values = {"x": x, "y": y, "h0": h0, "c0": c0, "d_y": d_y, "d_h_n": d_h_n, "d_c_n": d_c_n}
-    values |= {"gates": saved.gates, "cells": saved.cells, "d_x": d_x if needed[0] else None}
+    values: dict[str, Any] = {
+        "x": x,
+        "y": y,
+        "h0": h0,
+        "c0": c0,
+        "d_y": d_y,
+        "d_h_n": d_h_n,
+        "d_c_n": d_c_n,
+    }
+    values |= {"gates": saved.gates, "cells": saved.cells, "gate_rows": R | 1}
+    values |= {"d_x": d_x if needed[0] else None}
     values |= {"d_h0": d_h0, "d_c0": d_c0, "d_bias": d_bias}
     values |= _per_direction(weights, "w_ih", "w_hh")
-    values |= {f"d_{name}": t for name, t in _per_direction(d_weights, "w_ih", "w_hh").items()}
+    for d, both in enumerate((d_weights[0], d_weights[-1])):
+        values |= {f"d_w_ih_{d}": both[0], f"d_w_hh_{d}": both[1]}
     units, row = of.blocks * of.W, VECTORS * of.W
     product_slots = problem.gates
     scratch = {
@@ -188,8 +199,14 @@ def run_backward(
     found: list[Tensor | None] = [d_x if needed[0] else None, d_h0, d_c0]
     for d, d_weight in enumerate(d_weights):
         biases = _d_biases(problem, d_bias[d, :, :H]) if problem.bias else (None, None)
-        found += [d_weight.w_ih, d_weight.w_hh, *biases, None]
+        found += [*d_weight, *biases, None]
     return tuple(found)
+
+
+def _each(needed: tuple[bool, ...]) -> list[tuple[bool, ...]]:
+    """Of every direction, which of its weights' gradients are asked for."""
+    fields = len(Weights._fields)
+    return [needed[i : i + fields] for i in range(0, len(needed), fields)]
 
 
 def _d_biases(problem: Problem, d_bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -200,13 +217,13 @@ def _d_biases(problem: Problem, d_bias: Tensor) -> tuple[Tensor, Tensor]:
     return d_bias.flatten(), d_bias.flatten().clone()
 
 
-def _pairs_of(rows: Rows, B: int) -> tuple[int, int]:
-    """R, and how many pairs a chunk may have: a whole step at least."""
+def _pairs_of(rows: Rows) -> tuple[int, int]:
+    """R, and how many pairs a chunk may have: a whole step at least, and an odd number."""
     R = int(rows.starts[-1])
-    return R, min(max(CHUNK_ROWS, B), max(R, 1))
+    return R, min(max(CHUNK_ROWS, len(rows.order)), R) | 1
 
 
-def _per_direction(weights: Any, *names: str) -> dict[str, Tensor | None]:
+def _per_direction(weights: tuple[Weights, ...], *names: str) -> dict[str, Tensor | None]:
     """`w_ih_0`, `w_ih_1` and so on; one direction stands for a second one that is not there."""
     return {
         f"{name}_{d}": getattr(weights[min(d, len(weights) - 1)], name)
@@ -225,7 +242,7 @@ def _run(
 ) -> None:
     """Run a kernel on tensors, numbers and scratch memory of so many elements each."""
     B = len(rows.order)
-    R, chunk_rows = _pairs_of(rows, B)
+    R, chunk_rows = _pairs_of(rows)
     sizes = {name: count * problem.element_bytes for name, count in elements.items()}
     sizes |= {"pairs": 8 * problem.directions * R, "scratch": SCRATCH_BYTES * team.threads()}
     flags = torch.zeros(team.LINE_BYTES * team.threads(), dtype=torch.uint8)
@@ -252,7 +269,7 @@ def _word(value: Any) -> int:
 
 def packable(weights: tuple[Weights, ...]) -> tuple[Weights, ...]:
     """The same weights, each contiguous."""
-    return tuple(Weights(*(None if t is None else t.contiguous() for t in one)) for one in weights)
+    return unflatten([None if t is None else t.contiguous() for one in weights for t in one])
 
 
 class NumbaLayer(torch.autograd.Function):

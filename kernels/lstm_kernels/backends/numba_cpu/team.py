@@ -10,6 +10,7 @@ there one thread does the work.
 
 import ctypes
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ _TORCH = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
 _parallel = _TORCH.GOMP_parallel
 _parallel.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
 _parallel.restype = None
+_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _forked = False
 
 for _name in ("omp_get_thread_num", "omp_get_num_threads"):
@@ -49,8 +51,11 @@ LOOKS = 100
 
 
 def threads() -> int:
-    """How many threads a kernel gets."""
-    return 1 if _forked else torch.get_num_threads()
+    """How many threads a kernel gets: torch's, but no more than there are cores for them."""
+    if _forked:
+        return 1
+    count = torch.get_num_threads()
+    return min(count, len(os.sched_getaffinity(0))) if sys.platform == "linux" else count
 
 
 def run(kernel: int, arguments: int) -> None:
@@ -58,7 +63,11 @@ def run(kernel: int, arguments: int) -> None:
 
     The GIL is free meanwhile.
     """
-    _parallel(kernel, arguments, threads(), 0)
+    count = threads()
+    if count == 1:
+        _FUNCTION(kernel)(arguments)
+    else:
+        _parallel(kernel, arguments, count, 0)
 
 
 @inlined

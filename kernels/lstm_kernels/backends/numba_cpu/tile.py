@@ -11,12 +11,12 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from lstm_kernels.backends.numba_cpu.simd import (
     INT64,
     REGISTERS,
     VECTOR_BYTES,
+    intrinsic,
     load_at,
     routine,
     splat,
@@ -33,7 +33,7 @@ TABLE_BYTES = 64
 SCRATCH_BYTES = TABLE_BYTES + ROWS * VECTORS * VECTOR_BYTES
 
 
-@intrinsic(prefer_literal=True)
+@intrinsic
 def _multiply(
     typing: Any,
     like: Any,
@@ -81,11 +81,13 @@ def _multiply(
                     builder.store(fused, total)
 
         blocks = builder.udiv(K, INT64(W))
-        with cgutils.for_range(builder, blocks, intp=INT64) as loop:
-            with cgutils.for_range(builder, INT64(W // chains), intp=INT64) as inner:
-                first = builder.mul(inner.index, INT64(chains))
-                for chain, into in enumerate(sums):
-                    one_k(loop.index, builder.add(first, INT64(chain)), into)
+        with (
+            cgutils.for_range(builder, blocks, intp=INT64) as outer,
+            cgutils.for_range(builder, INT64(W // chains), intp=INT64) as inner,
+        ):
+            first = builder.mul(inner.index, INT64(chains))
+            for chain, into in enumerate(sums):
+                one_k(outer.index, builder.add(first, INT64(chain)), into)
         with cgutils.for_range(builder, builder.urem(K, INT64(W)), intp=INT64) as rest:
             one_k(blocks, rest.index, sums[0])
         for i in range(count):
