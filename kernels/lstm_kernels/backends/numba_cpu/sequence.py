@@ -5,6 +5,7 @@ B=1, and nothing can be stale, whatever changed them in between.
 """
 
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from lstm_kernels.backends.numba_cpu import team
 from lstm_kernels.backends.numba_cpu.arguments import BACKWARD, CELL_NUMBERS, FORWARD, record_of
 from lstm_kernels.backends.numba_cpu.compiled import compiled
 from lstm_kernels.backends.numba_cpu.simd import lanes_of
+from lstm_kernels.backends.numba_cpu.team import LINE_BYTES
 from lstm_kernels.backends.numba_cpu.tile import SCRATCH_BYTES, VECTORS
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Weights, unflatten
@@ -31,6 +33,14 @@ class Rows(NamedTuple):
     order: Tensor
     lengths: Tensor
     starts: Tensor
+    B: int
+    S: int
+    R: int
+
+    @property
+    def chunk(self) -> int:
+        """How many pairs a chunk may have: a whole step at least, and an odd number."""
+        return min(max(CHUNK_ROWS, self.B), self.R) | 1
 
 
 class Saved(NamedTuple):
@@ -66,15 +76,16 @@ def rows_of(T: int, B: int, lengths: Tensor | None) -> Rows:
     alive = B - torch.searchsorted(lengths.flip(0), torch.arange(S), right=True)
     starts = torch.zeros(S + 1, dtype=torch.int64)
     torch.cumsum(alive, 0, out=starts[1:])
-    return Rows(order, lengths.contiguous(), starts)
+    return Rows(order, lengths, starts, B, S, int(starts[-1]))
 
 
 @lru_cache(maxsize=64)
 def _full_rows(T: int, B: int) -> Rows:
     starts = torch.arange(T + 1) * B
-    return Rows(torch.arange(B), torch.full((B,), T), starts)
+    return Rows(torch.arange(B), torch.full((B,), T), starts, B, T, T * B)
 
 
+@lru_cache(maxsize=256)
 def sizes_of(problem: Problem) -> Sizes:
     """The layout of a problem."""
     W = lanes_of(problem.element_bytes)
@@ -109,13 +120,12 @@ def run_forward(
     T, B, inputs = x.shape
     D, H = problem.directions, problem.hidden_size
     rows, of = rows_of(T, B, lengths), sizes_of(problem)
-    R, chunk_rows = _pairs_of(rows)
-    gate_rows = R | 1 if saves and problem.gates > 1 else chunk_rows
     # Past a sequence's end y is zero, and the kernel does not write there.
     y = (x.new_empty if lengths is None else x.new_zeros)(T, B, D * H)
     h_n, c_n = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
     # A plain cell's gradient needs y alone.
     saves = saves and problem.gates > 1
+    gate_rows = rows.R | 1 if saves else rows.chunk
     gates = x.new_empty(D * of.panels * gate_rows * VECTORS * of.W) if saves else None
     cells = x.new_empty(D * of.panels * gate_rows * of.W) if saves and c0 is not None else None
     panels, units = D * of.panels, of.panels * of.W * (VECTORS if of.slots == 1 else 1)
@@ -130,7 +140,7 @@ def run_forward(
         "c_state": 0 if c0 is None else D * B * units,
     }
     if gates is None:
-        scratch["gates"] = panels * chunk_rows * VECTORS * of.W
+        scratch["gates"] = panels * gate_rows * VECTORS * of.W
     else:
         values["gates"] = gates
     _run("forward", FORWARD, problem, rows, values, scratch)
@@ -159,44 +169,36 @@ def run_backward(
     T, B, inputs = x.shape
     D, H = problem.directions, problem.hidden_size
     rows, of = rows_of(T, B, lengths), sizes_of(problem)
-    R, chunk_rows = _pairs_of(rows)
-    # Both directions add to dx; of a ragged batch not all of it is written.
-    d_x = (x.new_empty if lengths is None and D == 1 else x.new_zeros)(T, B, inputs)
+    d_x = None
+    if needed[0]:
+        # Both directions add to dx; of a ragged batch not all of it is written.
+        d_x = (x.new_empty if lengths is None and D == 1 else x.new_zeros)(T, B, inputs)
     d_h0, d_c0 = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
-    new = x.new_empty if R else x.new_zeros
+    new = x.new_empty if rows.R else x.new_zeros
     d_bias = new(D, of.slots, of.blocks * of.W)
     d_weights = [
         (new(w.w_ih.shape) if needs_ih else None, new(w.w_hh.shape) if needs_hh else None)
         for w, (needs_ih, needs_hh, *_) in zip(weights, _each(needed[3:]), strict=True)
     ]
-    values: dict[str, Any] = {
-        "x": x,
-        "y": y,
-        "h0": h0,
-        "c0": c0,
-        "d_y": d_y,
-        "d_h_n": d_h_n,
-        "d_c_n": d_c_n,
-    }
-    values |= {"gates": saved.gates, "cells": saved.cells, "gate_rows": R | 1}
-    values |= {"d_x": d_x if needed[0] else None}
-    values |= {"d_h0": d_h0, "d_c0": d_c0, "d_bias": d_bias}
+    values: dict[str, Any] = {"x": x, "y": y, "h0": h0, "c0": c0}
+    values |= {"gates": saved.gates, "cells": saved.cells, "gate_rows": rows.R | 1}
+    values |= {"d_y": d_y, "d_h_n": d_h_n, "d_c_n": d_c_n}
+    values |= {"d_x": d_x, "d_h0": d_h0, "d_c0": d_c0, "d_bias": d_bias}
     values |= _per_direction(weights, "w_ih", "w_hh")
     for d, both in enumerate((d_weights[0], d_weights[-1])):
         values |= {f"d_w_ih_{d}": both[0], f"d_w_hh_{d}": both[1]}
     units, row = of.blocks * of.W, VECTORS * of.W
-    product_slots = problem.gates
     scratch = {
-        "packed_w_hh": D * of.wide_h * product_slots * units * row,
-        "packed_w_ih": D * of.wide_i * product_slots * units * row,
-        "d_gates": 2 * D * of.slots * units * chunk_rows,
-        "packed_h": D * of.wide_h * chunk_rows * row,
-        "packed_x": D * of.wide_i * chunk_rows * row,
+        "packed_w_hh": D * of.wide_h * problem.gates * units * row,
+        "packed_w_ih": D * of.wide_i * problem.gates * units * row,
+        "d_gates": 2 * D * of.slots * units * rows.chunk,
+        "packed_h": D * of.wide_h * rows.chunk * row,
+        "packed_x": D * of.wide_i * rows.chunk * row,
         "d_h_carry": D * B * units,
         "d_c_carry": D * B * units,
     }
     _run("backward", BACKWARD, problem, rows, values, scratch)
-    found: list[Tensor | None] = [d_x if needed[0] else None, d_h0, d_c0]
+    found: list[Tensor | None] = [d_x, d_h0, d_c0]
     for d, d_weight in enumerate(d_weights):
         biases = _d_biases(problem, d_bias[d, :, :H]) if problem.bias else (None, None)
         found += [*d_weight, *biases, None]
@@ -217,12 +219,6 @@ def _d_biases(problem: Problem, d_bias: Tensor) -> tuple[Tensor, Tensor]:
     return d_bias.flatten(), d_bias.flatten().clone()
 
 
-def _pairs_of(rows: Rows) -> tuple[int, int]:
-    """R, and how many pairs a chunk may have: a whole step at least, and an odd number."""
-    R = int(rows.starts[-1])
-    return R, min(max(CHUNK_ROWS, len(rows.order)), R) | 1
-
-
 def _per_direction(weights: tuple[Weights, ...], *names: str) -> dict[str, Tensor | None]:
     """`w_ih_0`, `w_ih_1` and so on; one direction stands for a second one that is not there."""
     return {
@@ -241,23 +237,23 @@ def _run(
     elements: dict[str, int],
 ) -> None:
     """Run a kernel on tensors, numbers and scratch memory of so many elements each."""
-    B = len(rows.order)
-    R, chunk_rows = _pairs_of(rows)
-    sizes = {name: count * problem.element_bytes for name, count in elements.items()}
-    sizes |= {"pairs": 8 * problem.directions * R, "scratch": SCRATCH_BYTES * team.threads()}
-    flags = torch.zeros(team.LINE_BYTES * team.threads(), dtype=torch.uint8)
+    count = team.threads()
+    sizes = {name: number * problem.element_bytes for name, number in elements.items()}
+    sizes |= {"pairs": 8 * problem.directions * rows.R, "scratch": SCRATCH_BYTES * count}
     # Whole cache lines each, so that no two threads write the same one.
-    starts = np.cumsum([0, *(-(-size // 64) * 64 for size in sizes.values())])
-    memory = torch.empty(int(starts[-1]) + 64, dtype=torch.uint8)
-    base = -(-memory.data_ptr() // 64) * 64
-    values = values | {name: base + start for name, start in zip(sizes, starts, strict=False)}
+    lines = [-(-size // LINE_BYTES) for size in sizes.values()]
+    memory = torch.empty(sum(lines, 1) * LINE_BYTES, dtype=torch.uint8)
+    flags = torch.zeros(count * LINE_BYTES, dtype=torch.uint8)
+    first = -(-memory.data_ptr() // LINE_BYTES)
+    addresses = [line * LINE_BYTES for line in accumulate(lines, initial=first)]
+    values = values | dict(zip(sizes, addresses, strict=False))
     values |= {"flags": flags, "order": rows.order, "lengths": rows.lengths, "starts": rows.starts}
-    values |= {"cell": CELL_NUMBERS[problem.cell], "S": len(rows.starts) - 1, "B": B, "R": R}
+    values |= {"cell": CELL_NUMBERS[problem.cell], "S": rows.S, "B": rows.B, "R": rows.R}
     values |= {"I": problem.input_size, "H": problem.hidden_size, "D": problem.directions}
-    values |= {"chunk_rows": chunk_rows}
+    values |= {"chunk_rows": rows.chunk}
     words = (_word(values[name]) for name in fields)
     record = np.array([(0, *words)], dtype=record_of(fields, problem.dtype))
-    team.run(compiled(pass_name, problem.dtype).address, record.ctypes.data)
+    team.run(compiled(pass_name, problem.dtype).address, record.ctypes.data, count)
 
 
 def _word(value: Any) -> int:

@@ -58,12 +58,11 @@ def threads() -> int:
     return min(count, len(os.sched_getaffinity(0))) if sys.platform == "linux" else count
 
 
-def run(kernel: int, arguments: int) -> None:
-    """Have every thread of a team call the function at one address with another; wait for all.
+def run(kernel: int, arguments: int, count: int) -> None:
+    """Have a team of so many threads call the function at one address with another.
 
-    The GIL is free meanwhile.
+    Returns when all have. The GIL is free meanwhile, and OpenMP may give fewer threads.
     """
-    count = threads()
     if count == 1:
         _FUNCTION(kernel)(arguments)
     else:
