@@ -76,6 +76,13 @@ BUILT_IN = (
         interpreter="TRITON_INTERPRET",
         recompute=True,
     ),
+    Backend(
+        "numba_cpu",
+        _OURS + "numba_cpu",
+        "Numba on a CPU: weights packed for cache and registers, a layer a kernel",
+        devices=("cpu",),
+        requires=("numba",),
+    ),
     Backend("aten", _OURS + "torch_aten", "torch.nn with cuDNN off: PyTorch's native path"),
     Backend("cudnn", _OURS + "torch_cudnn", "torch.nn with cuDNN on", ("cuda",)),
 )

@@ -34,7 +34,7 @@ def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_names_of_the_design() -> None:
     designed = {"reference", "per_gate", "naive", "hoisted", "compiled", "graphed", "pointwise"}
-    designed |= {"aten", "cudnn"}
+    designed |= {"aten", "cudnn", "numba_cpu"}
     assert designed <= set(lk.backends())
     assert [b.name for b in registry.registered().values() if not b.raced] == ["reference"]
 

@@ -1,0 +1,62 @@
+"""Numba on a CPU: packed weights, one register-blocked product, a layer a kernel.
+
+Idea: a layer is one parallel region of torch's own thread pool. Each thread packs its panels of
+W_ih and W_hh once and keeps them in its cache over all steps; all gates of a unit are made in
+registers, and the state from them at once. The backward makes dx and every weight's gradient a
+chunk of steps at a time, while the gates' gradients are still in cache. docs/numba-cpu.md tells
+more. Source: Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication".
+Limits: CPUs; float32 and float64; no projection; no second derivatives.
+"""
+
+import torch
+from torch import Tensor
+
+from lstm_kernels.backends.numba_cpu import team
+from lstm_kernels.backends.numba_cpu.sequence import NumbaLayer, packable, run_forward, sizes_of
+from lstm_kernels.backends.numba_cpu.tile import ROWS, VECTORS
+from lstm_kernels.limits import device_limit
+from lstm_kernels.problem import Problem
+from lstm_kernels.stack import Outputs, Weights
+
+WHAT = "the numba_cpu backend"
+
+
+def layer(
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    weights: tuple[Weights, ...],
+    *,
+    problem: Problem,
+    lengths: Tensor | None = None,
+) -> Outputs:
+    """One layer, one or both directions, as `lstm_kernels.stack` says."""
+    x, h0, c0 = x.contiguous(), h0.contiguous(), None if c0 is None else c0.contiguous()
+    flat = [tensor for direction in weights for tensor in direction]
+    tensors = (x, h0, c0, *flat)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        # torch does not annotate `apply`.
+        y, h_n, *last = NumbaLayer.apply(problem, lengths, *tensors)  # type: ignore[no-untyped-call]
+        return y, h_n, last[0] if last else None
+    y, h_n, c_n, _ = run_forward(problem, x, h0, c0, packable(weights), lengths, saves=False)
+    return y, h_n, c_n
+
+
+def unsupported(problem: Problem, device: str) -> str | None:
+    """The reason not to run this, or None."""
+    reason = device_limit(problem, device)
+    if reason is not None:
+        return reason
+    if torch.device(device).type != "cpu":
+        return f"{WHAT} needs a CPU, and this is {device!r}"
+    if problem.dtype not in ("float32", "float64"):
+        return f"{WHAT} computes in float32 or float64, and this is {problem.dtype}"
+    if problem.proj_size:
+        return f"{WHAT} packs W_hh, not a projection's W_hr, and P={problem.proj_size}"
+    return None
+
+
+def kernels_used(problem: Problem) -> list[str]:
+    """What the products of a layer are made with, on this machine."""
+    of = sizes_of(problem)
+    return [f"tiles of {ROWS} rows by {VECTORS} vectors of {of.W}, {team.threads()} threads"]

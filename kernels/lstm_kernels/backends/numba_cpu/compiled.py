@@ -1,0 +1,50 @@
+"""The kernels as C functions: compiled when first needed, and kept on disk for the next process.
+
+Numba keeps what it compiled in NUMBA_CACHE_DIR, or beside the sources. It looks at the date of one
+source file only, and processes that add to one index at once may swap what it points to. So every
+kernel's name, and with it its index, holds a digest of all it is made of: whoever writes it writes
+the same.
+"""
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+import numba
+
+from lstm_kernels.backends.numba_cpu.arguments import BACKWARD, FORWARD, signature_of
+from lstm_kernels.backends.numba_cpu.backward import backward
+from lstm_kernels.backends.numba_cpu.forward import forward
+
+_KERNELS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
+    "forward": (forward, FORWARD),
+    "backward": (backward, BACKWARD),
+}
+
+
+@cache
+def compiled(pass_name: str, dtype: str) -> Any:
+    """The C function of a pass, "forward" or "backward", on tensors of a dtype."""
+    function, fields = _KERNELS[pass_name]
+    name = f"{pass_name}_{dtype}_{_digest()}"
+    named = FunctionType(function.__code__, function.__globals__, name)
+    named.__qualname__ = name
+    named.__module__ = function.__module__
+    compile_it = numba.cfunc(signature_of(fields, dtype), cache=True, error_model="numpy")
+    return compile_it(named)
+
+
+@cache
+def _digest() -> str:
+    """Of this package's sources, of what compiles them, and of what they are compiled for."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    parts = [source.read_bytes() for source in sources]
+    machine = [numba.__version__, llvmlite.__version__, llvm.get_host_cpu_name()]
+    machine += [numba.config.CPU_NAME or "", numba.config.CPU_FEATURES or ""]
+    parts += [" ".join(machine).encode(), llvm.get_host_cpu_features().flatten().encode()]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

@@ -1,0 +1,142 @@
+"""Where things lie: the sequences as pairs of step and row, and weights in panels.
+
+Functions of both kernels' records; see `arguments` for the words.
+"""
+
+from typing import Any
+
+from lstm_kernels.backends.numba_cpu.arguments import GRU, LSTM
+from lstm_kernels.backends.numba_cpu.simd import (
+    VECTOR_BYTES,
+    inlined,
+    itemsize,
+    lanes,
+    load_part,
+    load_scalar,
+    load_word,
+    routine,
+    store,
+    store_scalar,
+    store_word,
+    transpose,
+    zero,
+)
+from lstm_kernels.backends.numba_cpu.team import share
+from lstm_kernels.backends.numba_cpu.tile import VECTORS
+
+# A panel's four vectors of one row.
+ROW_BYTES = VECTORS * VECTOR_BYTES
+
+
+@inlined
+def order_of(a: Any, row: int) -> int:
+    """The batch index of a sorted row."""
+    return load_word(a.order + 8 * row)
+
+
+@inlined
+def length_of(a: Any, row: int) -> int:
+    """The steps of a sorted row."""
+    return load_word(a.lengths + 8 * row)
+
+
+@inlined
+def first_pair(a: Any, step: int) -> int:
+    """Where a step's pairs begin."""
+    return load_word(a.starts + 8 * step)
+
+
+@inlined
+def alive_at(a: Any, step: int) -> int:
+    """How many rows have that step."""
+    return first_pair(a, step + 1) - first_pair(a, step)
+
+
+@inlined
+def pair_of(a: Any, d: int, pair: int) -> int:
+    """T * B + b of a pair in one direction: its row of x [T*B, I] and y [T*B, D*H]."""
+    return load_word(a.pairs + 8 * (d * a.R + pair))
+
+
+@inlined
+def panels_of(a: Any, like: Any) -> tuple[int, int]:
+    """How many blocks of units a forward panel has, and how many panels there are."""
+    blocks = 1 if a.cell == LSTM or a.cell == GRU else VECTORS
+    width = blocks * lanes(like)
+    return blocks, (a.H + width - 1) // width
+
+
+@inlined
+def wide_panels(like: Any, columns: int) -> int:
+    """How many panels of four blocks that many columns make."""
+    width = VECTORS * lanes(like)
+    return (columns + width - 1) // width
+
+
+@routine
+def chunk_end(a: Any, first: int) -> int:
+    """The end of the chunk that begins with a step: as many pairs as a chunk may have."""
+    end = first + 1
+    while end < a.S and first_pair(a, end + 1) - first_pair(a, first) <= a.chunk_rows:
+        end += 1
+    return end
+
+
+@routine
+def chunk_begin(a: Any, end: int) -> int:
+    """The first step of the chunk that ends before a step."""
+    begin = end - 1
+    while begin > 0 and first_pair(a, end) - first_pair(a, begin - 1) <= a.chunk_rows:
+        begin -= 1
+    return begin
+
+
+@routine
+def list_pairs(a: Any, thread: int, team: int) -> None:
+    """Fill `pairs` [D, R], this thread's part of the steps."""
+    begin, end = share(a.S, thread, team)
+    for step in range(begin, end):
+        first = first_pair(a, step)
+        for row in range(alive_at(a, step)):
+            b = order_of(a, row)
+            store_word(a.pairs + 8 * (first + row), step * a.B + b)
+            if a.D == 2:
+                t = length_of(a, row) - 1 - step
+                store_word(a.pairs + 8 * (a.R + first + row), t * a.B + b)
+
+
+@routine
+def pack_gates(
+    like: Any, to: int, vectors: int, w: int, K: int, first: int, stride: int, units: int, less: int
+) -> None:
+    """Pack a forward panel: `to` [K, vectors, W], from rows of w [G*H, K], transposed.
+
+    Vector v has the rows from first + v * stride on, of which units - v * less exist.
+    """
+    size, W = itemsize(like), lanes(like)
+    step = vectors * VECTOR_BYTES
+    if units - (vectors - 1) * less < W:
+        for at in range(to, to + K * step, VECTOR_BYTES):
+            store(at, zero(load_scalar(like, at)))
+    for start in range(0, K, W):
+        count = min(K - start, W)
+        for v in range(vectors):
+            lines = min(units - v * less, W)
+            source = w + ((first + v * stride) * K + start) * size
+            target = to + start * step + v * VECTOR_BYTES
+            if lines == W and count == W:
+                transpose(like, source, K * size, target, step)
+            else:
+                for lane in range(lines):
+                    for k in range(count):
+                        element = load_scalar(like, source + (lane * K + k) * size)
+                        store_scalar(target + k * step + lane * size, element)
+
+
+@inlined
+def pack_columns(like: Any, to: int, source: int, columns: int) -> None:
+    """Pack one row of a wide panel: `to` [4, W], of which that many columns exist."""
+    W = lanes(like)
+    for v in range(VECTORS):
+        part = load_part(like, source + v * VECTOR_BYTES, columns - v * W)
+        store(to + v * VECTOR_BYTES, part)

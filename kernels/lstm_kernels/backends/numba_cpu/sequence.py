@@ -1,0 +1,310 @@
+"""A layer over a sequence: what the kernels are given, and the autograd Function around them.
+
+Weights are packed at every call: one pass over G H (I + H) elements, where T steps make as many at
+B=1, and nothing can be stale, whatever changed them in between.
+"""
+
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from lstm_kernels.backends.numba_cpu import team
+from lstm_kernels.backends.numba_cpu.arguments import BACKWARD, CELL_NUMBERS, FORWARD, record_of
+from lstm_kernels.backends.numba_cpu.compiled import compiled
+from lstm_kernels.backends.numba_cpu.simd import lanes_of
+from lstm_kernels.backends.numba_cpu.team import LINE_BYTES
+from lstm_kernels.backends.numba_cpu.tile import SCRATCH_BYTES, VECTORS
+from lstm_kernels.problem import Problem
+from lstm_kernels.stack import Weights, unflatten
+
+# Pairs of step and row in a chunk: enough for a product over pairs to run at its full rate, few
+# enough for a chunk's gates to stay in the last-level cache.
+CHUNK_ROWS = 256
+
+
+class Rows(NamedTuple):
+    """The sequences by falling length, int64: see `arguments`."""
+
+    order: Tensor
+    lengths: Tensor
+    starts: Tensor
+    B: int
+    S: int
+    R: int
+
+    @property
+    def chunk(self) -> int:
+        """How many pairs a chunk may have: a whole step at least, and an odd number."""
+        return min(max(CHUNK_ROWS, self.B), self.R) | 1
+
+
+class Saved(NamedTuple):
+    """What a forward keeps for the backward, in the kernels' layout, beside x, y and the states."""
+
+    gates: Tensor | None
+    cells: Tensor | None
+
+
+class Sizes(NamedTuple):
+    """The kernels' units of layout, for one problem."""
+
+    itemsize: int
+    W: int
+    # Blocks of units, of W.
+    blocks: int
+    # Panels forward, and of H's and I's columns backward.
+    panels: int
+    wide_h: int
+    wide_i: int
+    # Vectors of packed weights a unit block has forward, and gradients a unit has backward.
+    vectors: int
+    slots: int
+
+
+def rows_of(T: int, B: int, lengths: Tensor | None) -> Rows:
+    """The rows of a batch, sorted."""
+    if lengths is None:
+        return _full_rows(T, B)
+    order = torch.argsort(lengths, descending=True, stable=True)
+    lengths = lengths[order]
+    S = int(lengths[0])
+    alive = B - torch.searchsorted(lengths.flip(0), torch.arange(S), right=True)
+    starts = torch.zeros(S + 1, dtype=torch.int64)
+    torch.cumsum(alive, 0, out=starts[1:])
+    return Rows(order, lengths, starts, B, S, int(starts[-1]))
+
+
+@lru_cache(maxsize=64)
+def _full_rows(T: int, B: int) -> Rows:
+    starts = torch.arange(T + 1) * B
+    return Rows(torch.arange(B), torch.full((B,), T), starts, B, T, T * B)
+
+
+@lru_cache(maxsize=256)
+def sizes_of(problem: Problem) -> Sizes:
+    """The layout of a problem."""
+    W = lanes_of(problem.element_bytes)
+    blocks = -(-problem.hidden_size // W)
+    wide_h, wide_i = (
+        -(-columns // (VECTORS * W)) for columns in (problem.hidden_size, problem.input_size)
+    )
+    gated = problem.gates > 1
+    return Sizes(
+        itemsize=problem.element_bytes,
+        W=W,
+        blocks=blocks,
+        panels=blocks if gated else wide_h,
+        wide_h=wide_h,
+        wide_i=wide_i,
+        vectors=problem.gates if gated else VECTORS,
+        slots=4 if gated else 1,
+    )
+
+
+def run_forward(
+    problem: Problem,
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    weights: tuple[Weights, ...],
+    lengths: Tensor | None,
+    *,
+    saves: bool,
+) -> tuple[Tensor, Tensor, Tensor | None, Saved]:
+    """y, h_n, c_n, and what a backward needs where `saves`; tensors contiguous."""
+    T, B, inputs = x.shape
+    D, H = problem.directions, problem.hidden_size
+    rows, of = rows_of(T, B, lengths), sizes_of(problem)
+    # Past a sequence's end y is zero, and the kernel does not write there.
+    y = (x.new_empty if lengths is None else x.new_zeros)(T, B, D * H)
+    h_n, c_n = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
+    # A plain cell's gradient needs y alone.
+    saves = saves and problem.gates > 1
+    gate_rows = rows.R | 1 if saves else rows.chunk
+    gates = x.new_empty(D * of.panels * gate_rows * VECTORS * of.W) if saves else None
+    cells = x.new_empty(D * of.panels * gate_rows * of.W) if saves and c0 is not None else None
+    panels, units = D * of.panels, of.panels * of.W * (VECTORS if of.slots == 1 else 1)
+    values: dict[str, Any] = {"x": x, "y": y, "h0": h0, "c0": c0, "h_n": h_n, "c_n": c_n}
+    values |= {"saves": saves, "gate_rows": gate_rows, "cells": cells}
+    values |= _per_direction(weights, "w_ih", "w_hh", "b_ih", "b_hh")
+    scratch = {
+        "packed_w_ih": panels * inputs * of.vectors * of.W,
+        "packed_w_hh": panels * H * of.vectors * of.W,
+        "packed_b": panels * VECTORS * of.W,
+        "h_state": 2 * D * B * units,
+        "c_state": 0 if c0 is None else D * B * units,
+    }
+    if gates is None:
+        scratch["gates"] = panels * gate_rows * VECTORS * of.W
+    else:
+        values["gates"] = gates
+    _run("forward", FORWARD, problem, rows, values, scratch)
+    return y, h_n, c_n, Saved(gates, cells)
+
+
+def run_backward(
+    problem: Problem,
+    d_y: Tensor,
+    d_h_n: Tensor,
+    d_c_n: Tensor | None,
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    y: Tensor,
+    saved: Saved,
+    weights: tuple[Weights, ...],
+    lengths: Tensor | None,
+    needed: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:
+    """The gradients of x, h0, c0 and of every weight, in `forward`'s order; tensors contiguous.
+
+    Args:
+        needed: which of them are asked for.
+    """
+    T, B, inputs = x.shape
+    D, H = problem.directions, problem.hidden_size
+    rows, of = rows_of(T, B, lengths), sizes_of(problem)
+    d_x = None
+    if needed[0]:
+        # Both directions add to dx; of a ragged batch not all of it is written.
+        d_x = (x.new_empty if lengths is None and D == 1 else x.new_zeros)(T, B, inputs)
+    d_h0, d_c0 = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
+    new = x.new_empty if rows.R else x.new_zeros
+    d_bias = new(D, of.slots, of.blocks * of.W)
+    d_weights = [
+        (new(w.w_ih.shape) if needs_ih else None, new(w.w_hh.shape) if needs_hh else None)
+        for w, (needs_ih, needs_hh, *_) in zip(weights, _each(needed[3:]), strict=True)
+    ]
+    values: dict[str, Any] = {"x": x, "y": y, "h0": h0, "c0": c0}
+    values |= {"gates": saved.gates, "cells": saved.cells, "gate_rows": rows.R | 1}
+    values |= {"d_y": d_y, "d_h_n": d_h_n, "d_c_n": d_c_n}
+    values |= {"d_x": d_x, "d_h0": d_h0, "d_c0": d_c0, "d_bias": d_bias}
+    values |= _per_direction(weights, "w_ih", "w_hh")
+    for d, both in enumerate((d_weights[0], d_weights[-1])):
+        values |= {f"d_w_ih_{d}": both[0], f"d_w_hh_{d}": both[1]}
+    units, row = of.blocks * of.W, VECTORS * of.W
+    scratch = {
+        "packed_w_hh": D * of.wide_h * problem.gates * units * row,
+        "packed_w_ih": D * of.wide_i * problem.gates * units * row,
+        "d_gates": 2 * D * of.slots * units * rows.chunk,
+        "packed_h": D * of.wide_h * rows.chunk * row,
+        "packed_x": D * of.wide_i * rows.chunk * row,
+        "d_h_carry": D * B * units,
+        "d_c_carry": D * B * units,
+    }
+    _run("backward", BACKWARD, problem, rows, values, scratch)
+    found: list[Tensor | None] = [d_x, d_h0, d_c0]
+    for d, d_weight in enumerate(d_weights):
+        biases = _d_biases(problem, d_bias[d, :, :H]) if problem.bias else (None, None)
+        found += [*d_weight, *biases, None]
+    return tuple(found)
+
+
+def _each(needed: tuple[bool, ...]) -> list[tuple[bool, ...]]:
+    """Of every direction, which of its weights' gradients are asked for."""
+    fields = len(Weights._fields)
+    return [needed[i : i + fields] for i in range(0, len(needed), fields)]
+
+
+def _d_biases(problem: Problem, d_bias: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of b_ih and b_hh [G*H], from the slots' [slots, H]."""
+    if problem.cell == "gru":
+        n_x, r, z, n_h = d_bias
+        return torch.cat([r, z, n_x]), torch.cat([r, z, n_h])
+    return d_bias.flatten(), d_bias.flatten().clone()
+
+
+def _per_direction(weights: tuple[Weights, ...], *names: str) -> dict[str, Tensor | None]:
+    """`w_ih_0`, `w_ih_1` and so on; one direction stands for a second one that is not there."""
+    return {
+        f"{name}_{d}": getattr(weights[min(d, len(weights) - 1)], name)
+        for name in names
+        for d in (0, 1)
+    }
+
+
+def _run(
+    pass_name: str,
+    fields: tuple[str, ...],
+    problem: Problem,
+    rows: Rows,
+    values: dict[str, Any],
+    elements: dict[str, int],
+) -> None:
+    """Run a kernel on tensors, numbers and scratch memory of so many elements each."""
+    count = team.threads()
+    sizes = {name: number * problem.element_bytes for name, number in elements.items()}
+    sizes |= {"pairs": 8 * problem.directions * rows.R, "scratch": SCRATCH_BYTES * count}
+    # Whole cache lines each, so that no two threads write the same one.
+    lines = [-(-size // LINE_BYTES) for size in sizes.values()]
+    memory = torch.empty(sum(lines, 1) * LINE_BYTES, dtype=torch.uint8)
+    flags = torch.zeros(count * LINE_BYTES, dtype=torch.uint8)
+    first = -(-memory.data_ptr() // LINE_BYTES)
+    addresses = [line * LINE_BYTES for line in accumulate(lines, initial=first)]
+    values = values | dict(zip(sizes, addresses, strict=False))
+    values |= {"flags": flags, "order": rows.order, "lengths": rows.lengths, "starts": rows.starts}
+    values |= {"cell": CELL_NUMBERS[problem.cell], "S": rows.S, "B": rows.B, "R": rows.R}
+    values |= {"I": problem.input_size, "H": problem.hidden_size, "D": problem.directions}
+    values |= {"chunk_rows": rows.chunk}
+    words = (_word(values[name]) for name in fields)
+    record = np.array([(0, *words)], dtype=record_of(fields, problem.dtype))
+    team.run(compiled(pass_name, problem.dtype).address, record.ctypes.data, count)
+
+
+def _word(value: Any) -> int:
+    """A number, or a tensor's address, or 0 for none."""
+    if isinstance(value, Tensor):
+        return value.data_ptr()
+    return 0 if value is None else int(value)
+
+
+def packable(weights: tuple[Weights, ...]) -> tuple[Weights, ...]:
+    """The same weights, each contiguous."""
+    return unflatten([None if t is None else t.contiguous() for one in weights for t in one])
+
+
+class NumbaLayer(torch.autograd.Function):
+    """One layer, one or both directions, with gradients of x, the states and every weight."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        problem: Problem,
+        lengths: Tensor | None,
+        x: Tensor,
+        h0: Tensor,
+        c0: Tensor | None,
+        *flat: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        """y, h_n and, where the cell has one, c_n; keeps what the backward needs."""
+        weights = packable(unflatten(flat))
+        y, h_n, c_n, saved = run_forward(problem, x, h0, c0, weights, lengths, saves=True)
+        ctx.problem, ctx.lengths = problem, lengths
+        ctx.save_for_backward(x, h0, c0, y, *saved, *flat)
+        return (y, h_n) if c_n is None else (y, h_n, c_n)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_y: Tensor, d_h_n: Tensor, d_c_n: Tensor | None = None) -> Any:
+        """The gradients of what `forward` takes, in its order; None for what has none."""
+        x, h0, c0, y, gates, cells, *flat = ctx.saved_tensors
+        found = run_backward(
+            ctx.problem,
+            d_y.contiguous(),
+            d_h_n.contiguous(),
+            None if d_c_n is None else d_c_n.contiguous(),
+            x,
+            h0,
+            c0,
+            y,
+            Saved(gates, cells),
+            packable(unflatten(flat)),
+            ctx.lengths,
+            ctx.needs_input_grad[2:],
+        )
+        return None, None, *found

@@ -1,0 +1,373 @@
+"""A SIMD vector as a Numba type: arithmetic, loads and stores that are vector code by construction.
+
+Left to itself LLVM gives up on loops over many arrays that may overlap, and on calls of libm. Here
+`a * b + c` on vectors is one instruction, whatever stands around it. Memory is told by addresses,
+int64, as C would: nothing checks a bound.
+"""
+
+import operator
+import platform
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import llvmlite.binding as llvm
+import numba
+import numba.extending
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.imputils import lower_builtin
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import models, register_model
+
+_FEATURES = llvm.get_host_cpu_features()
+# Bytes in a register, and how many registers there are.
+VECTOR_BYTES = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx") else 16
+REGISTERS = 32 if _FEATURES.get("avx512f") or _FEATURES.get("neon") else 16
+
+INT32, INT64 = ir.IntType(32), ir.IntType(64)
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def routine(function: Function) -> Function:
+    """Compile a function that kernels call; it raises nothing, so has no branches for that."""
+    return _compile(function, forceinline=False)
+
+
+def inlined(function: Function) -> Function:
+    """The same, into whatever calls it."""
+    return _compile(function, forceinline=True)
+
+
+def _compile(function: Function, *, forceinline: bool) -> Function:
+    # No Python and no C calls these: leaving out what would let them saves a quarter of the time.
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
+    compiled: Function = numba.njit(nogil=True, forceinline=forceinline, **options)(function)
+    return compiled
+
+
+def intrinsic(typing: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of kernels whose IR `typing` generates; integers that are literal stay so."""
+    made: Callable[..., Any] = numba.extending.intrinsic(prefer_literal=True)(typing)
+    return made
+
+
+def lanes_of(itemsize: int) -> int:
+    """Elements of that many bytes in a vector."""
+    return VECTOR_BYTES // itemsize
+
+
+class Vector(types.Type):  # type: ignore[misc]  # numba ships no types
+    """As many elements of a float type as a register holds."""
+
+    def __init__(self, scalar: Any) -> None:
+        self.scalar = scalar
+        self.lanes = lanes_of(scalar.bitwidth // 8)
+        self.ir_scalar = ir.FloatType() if scalar.bitwidth == 32 else ir.DoubleType()
+        self.ir_bits = ir.IntType(scalar.bitwidth)
+        self.ir = ir.VectorType(self.ir_scalar, self.lanes)
+        # How LLVM spells the type in the name of an intrinsic.
+        self.suffix = f"v{self.lanes}f{scalar.bitwidth}"
+        super().__init__(name=f"Vector({scalar}, {self.lanes})")
+
+
+@register_model(Vector)
+class VectorModel(models.PrimitiveModel):  # type: ignore[misc]  # numba ships no types
+    """A vector is an LLVM vector, in a register and in memory."""
+
+    def __init__(self, dmm: Any, fe_type: Vector) -> None:
+        super().__init__(dmm, fe_type, fe_type.ir)
+
+
+def splat(builder: Any, vector: Vector, scalar: Any) -> Any:
+    """The IR of a vector whose every element is that scalar."""
+    undefined = ir.Constant(vector.ir, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, INT32(0))
+    indices = ir.Constant(ir.VectorType(INT32, vector.lanes), [0] * vector.lanes)
+    return builder.shuffle_vector(first, undefined, indices)
+
+
+def constant(vector: Vector, value: float) -> Any:
+    """The IR of a vector whose every element is that number."""
+    return ir.Constant(vector.ir, [value] * vector.lanes)
+
+
+def add(builder: Any, a: Any, b: Any) -> Any:
+    """The IR of a + b; a product may be fused into it, and nothing else changes."""
+    return builder.fadd(a, b, flags=("contract",))
+
+
+def multiply(builder: Any, a: Any, b: Any) -> Any:
+    """The IR of a * b."""
+    return builder.fmul(a, b, flags=("contract",))
+
+
+def _binary(python: Callable[..., Any], emit: Callable[..., Any]) -> None:
+    """Teach Numba an operator on two vectors, or on a vector and a number."""
+
+    @infer_global(python)
+    class _Typing(AbstractTemplate):  # type: ignore[misc]  # numba ships no types
+        def generic(self, args: Any, kws: Any) -> Any:
+            vectors = [a for a in args if isinstance(a, Vector)]
+            if len(args) != 2 or not vectors:
+                return None
+            vector = vectors[0]
+            return signature(vector, *(a if a is vector else vector.scalar for a in args))
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        vector = sig.return_type
+        operands = [
+            value if isinstance(kind, Vector) else splat(builder, vector, value)
+            for kind, value in zip(sig.args, args, strict=True)
+        ]
+        return emit(builder, *operands)
+
+    for kinds in ((Vector, Vector), (Vector, types.Float), (types.Float, Vector)):
+        lower_builtin(python, *kinds)(lower)
+
+
+_binary(operator.add, add)
+_binary(operator.iadd, add)
+_binary(operator.mul, multiply)
+_binary(operator.sub, lambda builder, a, b: builder.fsub(a, b, flags=("contract",)))
+_binary(operator.truediv, lambda builder, a, b: builder.fdiv(a, b))
+
+
+@intrinsic
+def zero(typing: Any, scalar: Any) -> Any:
+    """A vector of zeros, of elements like that scalar."""
+    vector = Vector(scalar)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return ir.Constant(vector.ir, None)
+
+    return vector(scalar), generate
+
+
+@intrinsic
+def load(typing: Any, like: Any, address: Any) -> Any:
+    """The vector at an address."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return load_at(builder, like.ir, args[1], like.scalar.bitwidth // 8)
+
+    return like(like, types.int64), generate
+
+
+@intrinsic
+def store(typing: Any, address: Any, vector: Any) -> Any:
+    """Write a vector at an address."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        store_at(builder, args[1], args[0], vector.scalar.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, vector), generate
+
+
+@intrinsic
+def load_part(typing: Any, like: Any, address: Any, count: Any) -> Any:
+    """The first `count` elements at an address, and zeros; what lies behind is not read."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        where, mask = _masked(builder, like, args[1], args[2])
+        kind = ir.FunctionType(like.ir, [where.type, INT32, mask.type, like.ir])
+        name = f"llvm.masked.load.{like.suffix}.p0"
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        align = INT32(like.scalar.bitwidth // 8)
+        return builder.call(function, [where, align, mask, ir.Constant(like.ir, None)])
+
+    return like(like, types.int64, types.int64), generate
+
+
+@intrinsic
+def store_part(typing: Any, address: Any, vector: Any, count: Any) -> Any:
+    """Write the first `count` elements of a vector; what lies behind is left as it is."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        where, mask = _masked(builder, vector, args[0], args[2])
+        kind = ir.FunctionType(ir.VoidType(), [vector.ir, where.type, INT32, mask.type])
+        name = f"llvm.masked.store.{vector.suffix}.p0"
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        builder.call(function, [args[1], where, INT32(vector.scalar.bitwidth // 8), mask])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, vector, types.int64), generate
+
+
+def _masked(builder: Any, vector: Vector, address: Any, count: Any) -> tuple[Any, Any]:
+    """A pointer, and which of its elements are among the first `count`."""
+    positions = ir.VectorType(INT32, vector.lanes)
+    undefined = ir.Constant(positions, ir.Undefined)
+    first = builder.insert_element(undefined, builder.trunc(count, INT32), INT32(0))
+    counts = builder.shuffle_vector(first, undefined, ir.Constant(positions, [0] * vector.lanes))
+    mask = builder.icmp_signed("<", ir.Constant(positions, list(range(vector.lanes))), counts)
+    return builder.inttoptr(address, vector.ir.as_pointer()), mask
+
+
+@intrinsic
+def transpose(typing: Any, like: Any, source: Any, row: Any, to: Any, column: Any) -> Any:
+    """Write W rows of W elements, `row` bytes apart, as W columns, `column` bytes apart."""
+    W = like.lanes
+    size = like.scalar.bitwidth // 8
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, source, row, to, column = args
+
+        def interleaved(a: Any, b: Any, start: int) -> Any:
+            """One half of a0 b0 a1 b1 and so on."""
+            picks = [start + i // 2 + i % 2 * W for i in range(W)]
+            return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT32, W), picks))
+
+        def at(base: Any, stride: Any, index: int) -> Any:
+            return builder.add(base, builder.mul(stride, INT64(index)))
+
+        rows = [load_at(builder, like.ir, at(source, row, i), size) for i in range(W)]
+        # A perfect shuffle of the rows moves one bit of each element's place from row to column.
+        for _ in range(W.bit_length() - 1):
+            pairs = zip(rows[: W // 2], rows[W // 2 :], strict=True)
+            rows = [interleaved(a, b, start) for a, b in pairs for start in (0, W // 2)]
+        for i, found in enumerate(rows):
+            store_at(builder, found, at(to, column, i), size)
+        return context.get_dummy_value()
+
+    return types.void(like, *(types.int64,) * 4), generate
+
+
+@intrinsic
+def where_positive(typing: Any, condition: Any, value: Any) -> Any:
+    """`value`, but zero where `condition` is zero or less; a NaN there keeps it."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        nothing = ir.Constant(value.ir, None)
+        is_not = builder.fcmp_ordered("<=", args[0], nothing)
+        return builder.select(is_not, nothing, args[1])
+
+    return value(condition, value), generate
+
+
+def load_at(builder: Any, kind: Any, address: Any, align: int) -> Any:
+    """The IR of a load of that type."""
+    loaded = builder.load(builder.inttoptr(address, kind.as_pointer()))
+    loaded.align = align
+    return loaded
+
+
+def store_at(builder: Any, value: Any, address: Any, align: int) -> None:
+    """The IR of a store."""
+    stored = builder.store(value, builder.inttoptr(address, value.type.as_pointer()))
+    stored.align = align
+
+
+@intrinsic
+def load_word(typing: Any, address: Any) -> Any:
+    """The int64 at an address."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return load_at(builder, INT64, args[0], 8)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def store_word(typing: Any, address: Any, word: Any) -> Any:
+    """Write an int64 at an address."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        store_at(builder, args[1], args[0], 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def prefetch(typing: Any, address: Any) -> Any:
+    """Have the cache line at an address brought near, to be read later; no address is wrong."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        where = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [where.type, INT32, INT32, INT32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        # A load, into the second-level cache, of data.
+        builder.call(function, [where, INT32(0), INT32(2), INT32(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+@intrinsic
+def load_acquired(typing: Any, address: Any) -> Any:
+    """The int64 at an address, and after it all that its writer had written before."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        where = builder.inttoptr(args[0], INT64.as_pointer())
+        return builder.load_atomic(where, "acquire", 8)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def store_released(typing: Any, address: Any, word: Any) -> Any:
+    """Write an int64 at an address, after all that was written before."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        where = builder.inttoptr(args[0], INT64.as_pointer())
+        builder.store_atomic(args[1], where, "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def pause(typing: Any) -> Any:
+    """Leave a core's shared parts to its other thread for a moment, where the CPU can."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if platform.machine() in ("x86_64", "AMD64"):
+            kind, name = ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def load_scalar(typing: Any, like: Any, address: Any) -> Any:
+    """The one element at an address, of those a vector has."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return load_at(builder, like.ir_scalar, args[1], like.scalar.bitwidth // 8)
+
+    return like.scalar(like, types.int64), generate
+
+
+@intrinsic
+def store_scalar(typing: Any, address: Any, scalar: Any) -> Any:
+    """Write one element at an address."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        store_at(builder, args[1], args[0], scalar.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, scalar), generate
+
+
+@intrinsic
+def lanes(typing: Any, like: Any) -> Any:
+    """Elements in a vector of that type."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return INT64(like.lanes)
+
+    return types.int64(like), generate
+
+
+@intrinsic
+def itemsize(typing: Any, like: Any) -> Any:
+    """Bytes of one element of a vector of that type."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return INT64(like.scalar.bitwidth // 8)
+
+    return types.int64(like), generate

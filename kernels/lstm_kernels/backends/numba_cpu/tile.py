@@ -1,0 +1,150 @@
+"""The one matrix product there is: a few rows times a panel of packed columns, in registers.
+
+A panel is K rows of `vectors` vectors, one after another. Its product with up to ROWS rows of
+another matrix takes ROWS * vectors accumulators, which stay in registers over all of K: each loaded
+vector is used ROWS times, each broadcast element `vectors` times. Source: Goto and van de Geijn
+2008, "Anatomy of High-Performance Matrix Multiplication".
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from lstm_kernels.backends.numba_cpu.simd import (
+    INT64,
+    REGISTERS,
+    VECTOR_BYTES,
+    intrinsic,
+    load_at,
+    routine,
+    splat,
+    store_at,
+)
+
+# Accumulators and the vectors of one step of K fill the registers.
+ROWS = 6 if REGISTERS == 32 else 3
+VECTORS = 4
+# Chains of dependent sums that keep the multipliers busy: 4 cycles of latency, 2 at a time.
+CHAINS = 8
+# What a thread keeps to itself: the addresses of a tile's rows, and their product.
+TABLE_BYTES = 64
+SCRATCH_BYTES = TABLE_BYTES + ROWS * VECTORS * VECTOR_BYTES
+
+
+@intrinsic
+def _multiply(
+    typing: Any,
+    like: Any,
+    rows: Any,
+    vectors: Any,
+    row_addresses: Any,
+    block_stride: Any,
+    stride: Any,
+    panel: Any,
+    K: Any,
+    out: Any,
+) -> Any:
+    count, width, W = rows.literal_value, vectors.literal_value, like.lanes
+    itemsize = like.scalar.bitwidth // 8
+    # Few rows have too few accumulators: those of even and odd k are kept apart.
+    chains = 2 if count * width < CHAINS else 1
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, _, _, table, block_stride, stride, panel, K, out = args
+        kind = ir.FunctionType(like.ir, [like.ir] * 3)
+        fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.{like.suffix}")
+        starts = [
+            load_at(builder, INT64, builder.add(table, INT64(8 * i)), 8) for i in range(count)
+        ]
+        nothing = ir.Constant(like.ir, None)
+        sums = [
+            [[cgutils.alloca_once_value(builder, nothing) for _ in range(width)] for _ in starts]
+            for _ in range(chains)
+        ]
+
+        def one_k(block: Any, k: Any, into: list[list[Any]]) -> None:
+            """Add one row of the panel: the k-th of a block."""
+            row = builder.add(builder.mul(block, INT64(W)), k)
+            at = builder.add(panel, builder.mul(row, INT64(width * W * itemsize)))
+            columns = [
+                load_at(builder, like.ir, builder.add(at, INT64(j * W * itemsize)), itemsize)
+                for j in range(width)
+            ]
+            offset = builder.add(builder.mul(block, block_stride), builder.mul(k, stride))
+            for start, totals in zip(starts, into, strict=True):
+                element = load_at(builder, like.ir_scalar, builder.add(start, offset), itemsize)
+                broadcast = splat(builder, like, element)
+                for column, total in zip(columns, totals, strict=True):
+                    fused = builder.call(fma, [broadcast, column, builder.load(total)])
+                    builder.store(fused, total)
+
+        blocks = builder.udiv(K, INT64(W))
+        with (
+            cgutils.for_range(builder, blocks, intp=INT64) as outer,
+            cgutils.for_range(builder, INT64(W // chains), intp=INT64) as inner,
+        ):
+            first = builder.mul(inner.index, INT64(chains))
+            for chain, into in enumerate(sums):
+                one_k(outer.index, builder.add(first, INT64(chain)), into)
+        with cgutils.for_range(builder, builder.urem(K, INT64(W)), intp=INT64) as rest:
+            one_k(blocks, rest.index, sums[0])
+        for i in range(count):
+            for j in range(width):
+                found = builder.load(sums[0][i][j])
+                for other in sums[1:]:
+                    found = builder.fadd(found, builder.load(other[i][j]))
+                where = builder.add(out, INT64((i * VECTORS + j) * W * itemsize))
+                store_at(builder, found, where, itemsize)
+        return context.get_dummy_value()
+
+    words = (types.int64,) * 6
+    return types.void(like, rows, vectors, *words), generate
+
+
+@routine
+def multiply(
+    like: Any, rows: int, table: int, block_stride: int, stride: int, panel: int, K: int, out: int
+) -> None:
+    """Write rows times panel: [rows, VECTORS] vectors at `out`.
+
+    Args:
+        like: any vector of the panel's type, of W elements.
+        rows: 1 to ROWS, or less for none.
+        table: address of the rows' addresses, an int64 each.
+        block_stride, stride: bytes from W elements of a row to the next W, and from one to the
+            next of them.
+        panel: address of [K, VECTORS] vectors.
+    """
+    if rows == 1:
+        _multiply(like, 1, 4, table, block_stride, stride, panel, K, out)
+    elif rows == 2:
+        _multiply(like, 2, 4, table, block_stride, stride, panel, K, out)
+    elif rows == 3:
+        _multiply(like, 3, 4, table, block_stride, stride, panel, K, out)
+    elif rows == 4:
+        _multiply(like, 4, 4, table, block_stride, stride, panel, K, out)
+    elif rows == 5:
+        _multiply(like, 5, 4, table, block_stride, stride, panel, K, out)
+    elif rows == 6:
+        _multiply(like, 6, 4, table, block_stride, stride, panel, K, out)
+
+
+@routine
+def multiply_three(
+    like: Any, rows: int, table: int, block_stride: int, stride: int, panel: int, K: int, out: int
+) -> None:
+    """The same with panels of [K, 3] vectors; every fourth vector at `out` is left as it is."""
+    if rows == 1:
+        _multiply(like, 1, 3, table, block_stride, stride, panel, K, out)
+    elif rows == 2:
+        _multiply(like, 2, 3, table, block_stride, stride, panel, K, out)
+    elif rows == 3:
+        _multiply(like, 3, 3, table, block_stride, stride, panel, K, out)
+    elif rows == 4:
+        _multiply(like, 4, 3, table, block_stride, stride, panel, K, out)
+    elif rows == 5:
+        _multiply(like, 5, 3, table, block_stride, stride, panel, K, out)
+    elif rows == 6:
+        _multiply(like, 6, 3, table, block_stride, stride, panel, K, out)

@@ -1,0 +1,290 @@
+"""What the matrix does not reach: threads, processes, many chunks of steps, activations far out."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("numba", reason="numba_cpu needs numba")
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+import lstm_kernels as lk
+from lstm_kernels import registry
+from lstm_kernels.backends.numba_cpu import activations, simd, team
+from lstm_kernels.stack import Weights, run
+
+SIZES = {"seq_len": 9, "batch": 8, "input_size": 20, "hidden_size": 37}
+# More pairs of step and row than a chunk has, and panels that are not full.
+MANY_CHUNKS = {
+    "long": {"seq_len": 300, "batch": 3, "input_size": 5, "hidden_size": 19},
+    "wide": {"seq_len": 3, "batch": 300, "input_size": 70, "hidden_size": 17},
+    "large": {"seq_len": 40, "batch": 20, "input_size": 65, "hidden_size": 257},
+}
+KERNELS = str(Path(lk.__file__).parents[1])
+
+
+def results(
+    backend: str, problem: lk.Problem, arguments: dict[str, Any], lengths: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Outputs and every gradient, by name."""
+    leaves = {name: t for name, t in arguments.items() if isinstance(t, Tensor)}
+    for d, weights in enumerate(arguments["weights"]):
+        named = weights._asdict().items()
+        leaves |= {f"{name}_{d}": t for name, t in named if t is not None}
+    found = run(registry.load(backend), problem=problem, lengths=lengths, **arguments)
+    outputs = dict(zip(("y", "h_n", "c_n"), found, strict=True))
+    outputs = {name: t for name, t in outputs.items() if t is not None}
+    weighed = [torch.linspace(-1, 1.5, t.numel()).view_as(t).to(t) for t in outputs.values()]
+    gradients = torch.autograd.grad(list(outputs.values()), list(leaves.values()), weighed)
+    return outputs | {f"d_{name}": t for name, t in zip(leaves, gradients, strict=True)}
+
+
+def doubled(problem: lk.Problem, arguments: dict[str, Any]) -> tuple[lk.Problem, dict[str, Any]]:
+    def double(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.detach().double().requires_grad_()
+
+    weights = tuple(Weights(*map(double, one)) for one in arguments["weights"])
+    tensors = {name: double(t) for name, t in arguments.items() if name != "weights"}
+    fields = problem.to_dict() | {"dtype": "float64"}
+    return lk.Problem.from_dict(fields), {**tensors, "weights": weights}
+
+
+def assert_equal(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
+    assert got.keys() == want.keys()
+    assert not [name for name, tensor in want.items() if not torch.equal(got[name], tensor)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "bidirectional"])
+@pytest.mark.parametrize("sizes", MANY_CHUNKS.values(), ids=MANY_CHUNKS)
+def test_many_chunks_equal_float64_torch(
+    cell: str,
+    sizes: dict[str, int],
+    bidirectional: bool,
+    dtype: str,
+    make_layer: Any,
+    assert_same: Any,
+) -> None:
+    problem, arguments = make_layer(cell, **sizes, bidirectional=bidirectional, dtype=dtype)
+    # Gates away from 0 and 1, and no chaos, whatever H is.
+    for tensor in chain(*arguments["weights"]):
+        if tensor is not None:
+            tensor.data /= max(sizes["hidden_size"], 64) ** 0.5 / 1.5
+    got = results("numba_cpu", problem, arguments)
+    want = results("aten", *doubled(problem, arguments))
+    assert_same(got, want, bound=2e-6 if dtype == "float32" else 1e-13)
+
+
+@pytest.mark.parametrize("lengths", [[3, 0, 9, 1, 9, 0, 5, 2], [0] * 8], ids=["some", "none"])
+def test_ragged_sequences_are_as_alone_and_padding_is_never_read(
+    cell: str, lengths: list[int], make_layer: Any, assert_same: Any
+) -> None:
+    problem, arguments = make_layer(cell, **SIZES, bidirectional=True)
+    with torch.no_grad():
+        for row, length in enumerate(lengths):
+            arguments["x"][length:, row] = torch.nan
+    got = results("numba_cpu", problem, arguments, torch.tensor(lengths))
+    assert not [name for name, tensor in got.items() if not tensor.isfinite().all()]
+    want = results("naive", problem, arguments, torch.tensor(lengths))
+    assert_same(got, want, bound=1e-13)
+    for row, length in enumerate(lengths):
+        assert not got["d_x"][length:, row].any()
+        assert not got["y"][length:, row].any()
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_any_number_of_threads_gives_the_same_bits(
+    cell: str, count: int, make_layer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem, arguments = make_layer(cell, **SIZES, bidirectional=True, dtype="float32")
+    lengths = torch.tensor([3, 0, 9, 1, 9, 8, 5, 2])
+    want = results("numba_cpu", problem, arguments, lengths)
+    monkeypatch.setattr(team, "threads", lambda: count)
+    for _ in range(5):
+        assert_equal(results("numba_cpu", problem, arguments, lengths), want)
+
+
+def test_a_kernel_runs_on_torchs_threads_and_no_more_than_there_are_cores() -> None:
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(cores)
+    assert team.threads() == cores
+    torch.set_num_threads(cores + 1)
+    assert team.threads() == cores
+    torch.set_num_threads(1)
+    assert team.threads() == 1
+
+
+def test_many_python_threads_at_once(make_layer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(team, "threads", lambda: 2)
+    layers = [make_layer(cell, **SIZES, dtype="float32") for cell in lk.CELLS]
+    wanted = [results("numba_cpu", *layer) for layer in layers]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda layer: results("numba_cpu", *layer), layers * 5))
+    for got, want in zip(found, wanted * 5, strict=True):
+        assert_equal(got, want)
+
+
+def test_a_backward_in_another_thread(make_layer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(team, "threads", lambda: 2)
+    problem, arguments = make_layer("gru", **SIZES, dtype="float32")
+    want = results("numba_cpu", problem, arguments)["d_x"]
+    y, h_n, _ = run(registry.load("numba_cpu"), problem=problem, **arguments)
+    weights = [torch.linspace(-1, 1.5, t.numel()).view_as(t) for t in (y, h_n)]
+    thread = threading.Thread(target=torch.autograd.backward, args=((y, h_n), weights))
+    thread.start()
+    thread.join()
+    assert torch.equal(arguments["x"].grad, want)
+
+
+def test_weights_changed_in_place_count(make_layer: Any) -> None:
+    problem, arguments = make_layer("lstm", **SIZES)
+    before = results("numba_cpu", problem, arguments)
+    arguments["weights"][0].w_hh.data.zero_()
+    after = results("numba_cpu", problem, arguments)
+    assert not torch.equal(before["y"], after["y"])
+    torch.testing.assert_close(after["y"], results("naive", problem, arguments)["y"])
+
+
+def test_only_the_gradients_that_are_asked_for(make_layer: Any) -> None:
+    problem, arguments = make_layer("lstm", **SIZES, bidirectional=True)
+    want = results("numba_cpu", problem, arguments)
+    arguments["x"].requires_grad_(False)
+    first, second = arguments["weights"]
+    for frozen in (first.w_ih, second.w_hh, second.b_ih):
+        frozen.requires_grad_(False)
+    asked = {"w_hh_0": first.w_hh, "w_ih_1": second.w_ih, "b_hh_1": second.b_hh}
+    found = run(registry.load("numba_cpu"), problem=problem, **arguments)
+    weights = [torch.linspace(-1, 1.5, t.numel()).view_as(t).to(t) for t in found]
+    gradients = torch.autograd.grad(found, list(asked.values()), weights)
+    assert_equal(
+        {f"d_{name}": gradient for name, gradient in zip(asked, gradients, strict=True)},
+        {f"d_{name}": want[f"d_{name}"] for name in asked},
+    )
+
+
+APPLIED: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "sigmoid": (activations.sigmoid, lambda x: 1 / (1 + np.exp(-x))),
+    "tanh": (activations.tanh, np.tanh),
+}
+
+
+@pytest.fixture(scope="module", params=[(n, d) for n in APPLIED for d in ("float32", "float64")])
+def activation(request: pytest.FixtureRequest) -> Any:
+    """One of ours over an array, its dtype, and NumPy's in 80 bits."""
+    name, dtype = request.param
+    function, exact = APPLIED[name]
+    itemsize = np.dtype(dtype).itemsize
+    step = simd.lanes_of(itemsize)
+
+    @numba.njit
+    def over(values, address, to):
+        for i in range(0, len(values), step):
+            at = i * itemsize
+            simd.store(to + at, function(simd.load(simd.zero(values[0]), address + at)))
+
+    def apply(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        padded = np.zeros(-(-len(values) // step) * step, dtype)
+        padded[: len(values)] = values
+        found = np.empty_like(padded)
+        over(padded, padded.ctypes.data, found.ctypes.data)
+        return found[: len(values)]
+
+    return apply, dtype, exact
+
+
+def test_activations_are_accurate_near_zero_and_far_out(activation: Any) -> None:
+    apply, dtype, exact = activation
+    draw = np.random.default_rng(0)
+    tiny = 10.0 ** draw.uniform(-30, 0, 1000)
+    x = np.concatenate([draw.uniform(-80, 80, 100_000), draw.normal(0, 1, 10_000), tiny, -tiny])
+    x = x.astype(dtype)
+    want = exact(x.astype(np.longdouble))
+    error = np.abs(apply(x) - want) / np.abs(want)
+    assert error.max() < 4 * np.finfo(dtype).eps
+
+
+def test_activations_saturate_and_keep_nan(activation: Any) -> None:
+    apply, dtype, exact = activation
+    x = np.array([np.inf, 1e30, 100, 0, -100, -1e30, -np.inf, np.nan], dtype)
+    with np.errstate(over="ignore"):
+        want = exact(x)
+    found = apply(x)
+    np.testing.assert_allclose(found[:-1], want[:-1], rtol=1e-6, atol=2 * np.finfo(dtype).tiny)
+    assert np.isnan(found[-1])
+
+
+PREPARE = """
+import sys, torch
+from lstm_kernels import registry
+from lstm_kernels.problem import Problem
+from lstm_kernels.stack import Weights
+torch.manual_seed(0)
+torch.set_num_threads(2)
+problem = Problem("lstm", 5, 3, 4, 20)
+draw = lambda *shape: torch.randn(shape) * 0.5
+weights = (Weights(draw(80, 4), draw(80, 20), draw(80), draw(80)),)
+arguments = draw(5, 3, 4), draw(1, 3, 20), draw(1, 3, 20), weights
+def infer():
+    return registry.load("numba_cpu").layer(*arguments, problem=problem)[0]
+"""
+COLD = """
+import hashlib
+from lstm_kernels.backends.numba_cpu.compiled import compiled
+with torch.no_grad():
+    print(hashlib.sha256(infer().numpy().tobytes()).hexdigest())
+print(compiled("forward", "float32").cache_hits)
+"""
+FORKED = """
+import os
+want = infer()
+torch.mm(torch.ones(500, 500), torch.ones(500, 500))
+weights[0].w_hh.requires_grad_()
+if os.fork() == 0:
+    y = infer()
+    y.sum().backward()
+    same = torch.equal(y, want) and bool(weights[0].w_hh.grad.isfinite().all())
+    os._exit(0 if same else 1)
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+def start(code: str, cache: Path | None = None) -> "subprocess.Popen[str]":
+    environment = os.environ | {"PYTHONPATH": KERNELS}
+    if cache:
+        environment |= {"NUMBA_CACHE_DIR": str(cache)}
+    return subprocess.Popen(
+        [sys.executable, "-c", PREPARE + code], env=environment, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_processes_that_start_at_once_on_an_empty_cache_agree(tmp_path: Path) -> None:
+    with torch.no_grad():
+        scope: dict[str, Any] = {}
+        exec(PREPARE, scope)
+        want = hashlib.sha256(scope["infer"]().numpy().tobytes()).hexdigest()
+    done = [p.communicate(timeout=300)[0].split() for p in [start(COLD, tmp_path) for _ in "123"]]
+    assert [digest for digest, _ in done] == [want] * 3
+    kept = sorted(tmp_path.rglob("*.nb*"))
+    later = start(COLD, tmp_path)
+    assert later.communicate(timeout=300)[0].split() == [want, "1"]
+    assert sorted(tmp_path.rglob("*.nb*")) == kept
+
+
+def test_a_forked_child_does_not_wait_for_its_parents_threads() -> None:
+    forked = start(FORKED)
+    try:
+        assert forked.wait(timeout=300) == 0
+    finally:
+        forked.kill()
