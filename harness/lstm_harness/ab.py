@@ -23,7 +23,7 @@ from lstm_harness.budget import Budget
 from lstm_harness.case import Case
 from lstm_harness.comparable import notes as notes_of
 from lstm_harness.comparison import Comparison, Side
-from lstm_harness.confirm import confirmed, doubtful, pooled
+from lstm_harness.confirm import confirmed, doubtful, in_doubt, pooled
 from lstm_harness.errors import Interrupted, MeasuringFailed, NotComparable, UserError
 from lstm_harness.lock import device_lock
 from lstm_harness.measure import Race
@@ -149,16 +149,7 @@ def _sides(spec: Spec, revisions: tuple[Revision, Revision], scratch: Path) -> P
 
 
 def _in_doubt(side: Contestant, doubt: Sequence[Verdict]) -> Contestant:
-    return replace(side, plan=part(side.plan, doubt))
-
-
-def part(plan: Plan, doubt: Sequence[Verdict]) -> Plan:
-    """The plan of the backends and cases that are in doubt, alone."""
-    labels, names = {v.label for v in doubt}, {v.backend for v in doubt}
-    backends = tuple(name for name in plan.backends if name in names)
-    cases = tuple(case for case in plan.cases if case.label() in labels)
-    skips = {(b, c): skip for (b, c), skip in plan.skips.items() if b in names and c in set(cases)}
-    return replace(plan, backends=backends, cases=cases, skips=skips)
+    return replace(side, plan=in_doubt(side.plan, doubt))
 
 
 def _measure(

@@ -71,6 +71,9 @@ def check(
         str, typer.Option(metavar="LIST", help="also: inconclusive, incomparable, improvement")
     ] = "regression,missing",
     margin: Margin = 0.05,
+    rerun: Annotated[
+        bool, typer.Option("--rerun", help="measure once more what is in doubt, on this machine")
+    ] = False,
     as_json: Json = False,
     junit: File = None,
     markdown: File = None,
@@ -87,6 +90,8 @@ def check(
     except UserError as error:
         raise NotComparable(str(error)) from None
     comparison = _compared(kept, judged, margin, fail_on=fails)
+    if rerun:
+        comparison = _again(new, comparison)
     tell(comparison, outputs)
     return comparison.exit_code
 
@@ -133,6 +138,15 @@ def _compared(base: Any, new: Any, margin: float, **how: Any) -> "Comparison":
         raise UserError(f"--margin {margin:g}; expected a share from 0 to below 1, like 0.05")
     margins = noise.kept(new.manifest["environment"]).margins
     return compare_sides(base, new, Rules(margin=margin), margins, **how)
+
+
+def _again(run: Path, first: "Comparison") -> "Comparison":
+    from lstm_harness import noise, show
+    from lstm_harness.rerun import recurring
+
+    margins = noise.kept(first.new.manifest["environment"]).margins
+    with show.LiveProgress(quiet=False) as watch:
+        return recurring(run, first, margins, watch)
 
 
 def tell(comparison: "Comparison", outputs: Outputs) -> None:

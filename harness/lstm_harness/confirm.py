@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from lstm_harness.plan import Plan
 from lstm_harness.record import Record
 from lstm_harness.verdict import Kind, Verdict
 
@@ -25,6 +26,11 @@ def cell_of(verdict: Verdict) -> Cell:
 def doubtful(verdicts: Iterable[Verdict]) -> list[Verdict]:
     """What is measured once more before it is believed: what was flagged, times not settled."""
     return [v for v in verdicts if v.kind in DOUBTFUL]
+
+
+def in_doubt(plan: Plan, doubt: Sequence[Verdict]) -> Plan:
+    """The plan of the backends and cases that are in doubt, alone."""
+    return plan.only({v.backend for v in doubt}, {v.label for v in doubt})
 
 
 def pooled(first: Sequence[Record], second: Sequence[Record], blocks: int) -> list[Record]:

@@ -1,8 +1,8 @@
 """Who will run what: every (backend, case) in a fixed order, each skip with its reason."""
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lstm_harness.case import Case
@@ -83,6 +83,13 @@ class Plan:
         ]
         for place, (backend, case) in enumerate(pairs):
             yield Cell(first + place, block, backend, case, self.skips.get((backend, case)))
+
+    def only(self, backends: Collection[str], labels: Collection[str]) -> "Plan":
+        """The plan of these backends and of the cases with these labels, alone."""
+        cases = tuple(case for case in self.cases if case.label() in labels)
+        kept = {(b, c): s for (b, c), s in self.skips.items() if b in backends and c in cases}
+        names = tuple(name for name in self.backends if name in backends)
+        return replace(self, backends=names, cases=cases, skips=kept)
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as run.json stores it; a skip names its case by its index."""

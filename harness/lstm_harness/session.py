@@ -96,6 +96,22 @@ def resume(folder: Path, watch: Watch) -> Path:
     return folder
 
 
+def run_again(folder: Path, out: Path, part: Callable[[Plan], Plan], watch: Watch) -> None:
+    """Measure a part of a run's plan once more, with fresh processes, as a run of its own.
+
+    Raises:
+        UserError: no run there, this machine or its software is not what it ran on, or `out` is in
+            use.
+    """
+    manifest = store.read_manifest(folder)
+    spec, plan = Spec.from_dict(manifest["spec"]), part(Plan.from_dict(manifest["plan"]))
+    survey = look_around(spec)
+    _refuse_changed(folder, manifest, survey)
+    with device_lock(survey.identity):
+        store.create(out)
+        _race(out, manifest_of(out, spec, plan, survey), plan, spec, survey, watch)
+
+
 def verify(spec: Spec, watch: Watch) -> tuple[Plan, list[Outcome]]:
     """Check every cell against float64, once, and keep nothing."""
     survey, plan = make(spec, checking=True)

@@ -52,15 +52,17 @@ def test_what_was_not_settled_may_be_with_twice_the_blocks():
     assert twice(1.0, 1.0, spread=0.035).kind == Kind.SAME
 
 
-def test_only_times_that_were_flagged_or_unsettled_are_measured_again():
+def test_what_was_flagged_or_not_settled_is_measured_again_and_nothing_else():
     steady, slower = case(seq_len=1), case(seq_len=2)
     base = [*measured(1, 1, of=steady), *measured(1, 2, of=slower)]
     new = [*measured(1, 3, of=steady), *measured(1.5, 4, of=slower)]
-    more = {"peak_bytes": 5}
-    base += blocks("aten", [NS] * BLOCKS, **more)
-    new += blocks("aten", [NS] * BLOCKS, peak_bytes=6)
+    base += blocks("aten", [NS] * BLOCKS, saved_bytes=5)
+    new += blocks("aten", [NS] * BLOCKS, saved_bytes=6)
     found = doubtful(judge(summarise(base), summarise(new), RULES))
-    assert [(v.backend, v.label) for v in found] == [("naive", slower.label())]
+    assert {(v.backend, v.label, v.measure) for v in found} == {
+        ("naive", slower.label(), "time"),
+        ("aten", case().label(), "saved_bytes"),
+    }
 
 
 def test_case_that_was_measured_once_keeps_its_verdict():

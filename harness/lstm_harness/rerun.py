@@ -1,0 +1,46 @@
+"""`check --rerun`: what a baseline makes a run look slower by is measured once more before belief.
+
+The second measurement lies beside the run, in `<run>-again`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from lstm_harness import session, store
+from lstm_harness.analyse import summarise
+from lstm_harness.comparison import Comparison
+from lstm_harness.confirm import confirmed, doubtful, in_doubt, pooled
+from lstm_harness.errors import UserError
+from lstm_harness.session import Watch
+from lstm_harness.verdict import Key, judge
+
+
+def recurring(
+    folder: Path, first: Comparison, noise: Mapping[Key, float], watch: Watch
+) -> Comparison:
+    """The comparison of a run with a baseline after what is in doubt was measured again here.
+
+    Args:
+        folder: the new side, which must be a run of this machine and of these sources.
+        first: what was found without.
+    Raises:
+        UserError: it cannot be measured again.
+    """
+    doubt = doubtful(first.verdicts)
+    if not doubt or first.differences:
+        return first
+    if not (folder / store.MANIFEST).exists():
+        raise UserError(f"--rerun: {folder} is not a run's folder; a baseline cannot be run again")
+    again = folder.with_name(f"{folder.resolve().name}-again")
+    session.run_again(folder, again, partial(in_doubt, doubt=doubt), watch)
+    run, more = store.load(folder), store.load(again)
+    both = pooled(run.records, more.records, run.manifest["plan"]["blocks"])
+    second, together = (
+        judge(first.base.summary, summarise(records), first.rules, noise)
+        for records in (more.records, both)
+    )
+    verdicts = tuple(confirmed(first.verdicts, second, together))
+    note = f"measured again, in {again}: {len(doubt)} figures"
+    return replace(first, verdicts=verdicts, notes=(*first.notes, note))
