@@ -187,6 +187,8 @@ def _write_files(comparison: "Comparison", outputs: Outputs) -> None:
 
             store.write_file(outputs.html, verdicts.render(comparison).encode())
     except ModuleNotFoundError as error:
+        if error.name not in ("junitparser", "jinja2", "markupsafe", "plotly"):
+            raise
         raise NoReportLibraries(
             f"{error.name} is not installed here; pip install junitparser jinja2 plotly, or leave "
             "out --junit and --html"

@@ -1,6 +1,7 @@
 """What a comparison is told as: readable by those it is for, whatever the names in it."""
 
 import re
+import sys
 from xml.etree import ElementTree
 
 import pytest
@@ -235,6 +236,16 @@ def test_files_are_written_beside_the_table(command, here):
     assert "### lstm-bench: Regression" in (here / "out" / "m.md").read_text()
     assert "<h1>Regression</h1>" in (here / "out" / "p.html").read_text()
     assert sorted(p.name for p in (here / "out").iterdir()) == ["j.xml", "m.md", "p.html"]
+
+
+def test_machine_without_a_library_says_what_to_install(refused, here, monkeypatch):
+    save(here / "old", times("naive"))
+    monkeypatch.delitem(sys.modules, "lstm_harness.exporters.junit")
+    monkeypatch.delattr("lstm_harness.exporters.junit")
+    monkeypatch.setitem(sys.modules, "junitparser", None)
+    line = refused("compare", "old", "old", "--junit", "j.xml")
+    assert "pip install junitparser" in line
+    assert not (here / "j.xml").exists()
 
 
 def test_hostile_names_harm_no_terminal(command, here):
