@@ -82,7 +82,7 @@ def run_in(command, monkeypatch):
 
 
 @pytest.fixture
-def ab(run_in):
+def ab(repo, run_in):
     return lambda arguments: run_in(repo, f"ab {arguments}")
 
 
