@@ -2,7 +2,8 @@
 
 The simulator runs a block as one Python thread for each of its own, and its main thread asks them
 all in turn whether they reached the barrier, which took four fifths of the time of the small blocks
-here. Who waits longer than BARRIER_S for another thread is stuck, and that is an error.
+here. Who waits longer than BARRIER_S for another thread is stuck, and that is an error. Shared
+memory starts as NaN, as a GPU's may.
 """
 
 import threading
@@ -26,7 +27,10 @@ def simulate(
 ) -> None:
     """Run a kernel that `cuda.jit` made, over the tensors' own memory."""
     given = [_view(each) if isinstance(each, Tensor) else each for each in arguments]
-    with patch.object(simulator, "BlockManager", _Block):
+    with (
+        patch.object(simulator, "BlockManager", _Block),
+        patch.object(simulator, "FakeCUDAModule", _Module),
+    ):
         kernel[grid, threads, 0, shared_bytes](*given)
 
 
@@ -34,6 +38,15 @@ def _view(tensor: Tensor) -> FakeCUDAArray:
     """The same memory as the simulator's own array, which it does not copy to and fro."""
     assert tensor.is_contiguous()
     return FakeCUDAArray(tensor.detach().view(-1).numpy())
+
+
+class _Module(simulator.FakeCUDAModule):  # type: ignore[misc] # Numba ships no types
+    """What `cuda` is within a kernel."""
+
+    def __init__(self, *configuration: Any) -> None:
+        super().__init__(*configuration)
+        # Four bytes of it are a NaN.
+        self.shared._dynshared.fill(-1)
 
 
 class _Block(simulator.BlockManager):  # type: ignore[misc] # Numba ships no types

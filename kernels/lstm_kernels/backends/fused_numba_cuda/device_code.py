@@ -24,7 +24,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from numba import cuda, float32
+from numba import cuda, float32, int64
 
 from lstm_kernels.backends.fused_numba_cuda.cells import GRADIENTS, NEXT_STATE, ZERO
 from lstm_kernels.backends.fused_numba_cuda.flags import COUNTER_STRIDE, arrive, wait
@@ -32,7 +32,9 @@ from lstm_kernels.backends.fused_numba_cuda.memory import (
     load_four,
     load_four_past_l1,
     load_past_l1,
+    load_shared,
     store_four,
+    store_shared,
 )
 from lstm_kernels.backends.fused_numba_cuda.points import (
     length_of,
@@ -40,6 +42,7 @@ from lstm_kernels.backends.fused_numba_cuda.points import (
     position,
     preactivations,
     store_blocks,
+    with_products,
 )
 from lstm_kernels.numba_launching import device_function
 from lstm_kernels.problem import CELLS
@@ -48,49 +51,64 @@ from lstm_kernels.problem import CELLS
 # one starts four banks on, and four gates' vectors are read without a conflict.
 VECTOR_PADDING = 4
 
-# A base that says that there is nothing to gather.
+# Where a vector lies that there is not: nothing is gathered.
 NOTHING = -1
 
 
 @device_function
-def load_weights(w, used, at, inside):
+def load_weights(w, at, inside):
     """A weight of this thread, zero where its column or its k is beyond the matrix."""
-    if used and inside:
+    if inside:
         return w[at]
     return ZERO
 
 
 @device_function
-def _four_of(source, base, k, H, aligned):
-    """Elements k to k+3 of a vector of H, past L1; zero beyond H, and where there is no vector."""
+def _four_of(source, base, k):
+    """Elements k to k+3 of a vector, past L1; zeros where there is no vector."""
     if base == NOTHING:
         return ZERO, ZERO, ZERO, ZERO
-    if aligned:
-        return load_four_past_l1(source, base + k)
-    a = load_past_l1(source, base + k)
-    b = load_past_l1(source, base + k + 1) if k + 1 < H else ZERO
-    c = load_past_l1(source, base + k + 2) if k + 2 < H else ZERO
-    d = load_past_l1(source, base + k + 3) if k + 3 < H else ZERO
-    return a, b, c, d
+    return load_four_past_l1(source, base + k)
 
 
 @device_function
-def _gather_four(shared, vector, stride, source, base_0, base_1, base_2, base_3, H, aligned):
-    """Four vectors of H, by all threads of the block, four loads of each on their way at once."""
-    for k in range(4 * cuda.threadIdx.x, H, 4 * cuda.blockDim.x):
-        a_0, a_1, a_2, a_3 = _four_of(source, base_0, k, H, aligned)
-        b_0, b_1, b_2, b_3 = _four_of(source, base_1, k, H, aligned)
-        c_0, c_1, c_2, c_3 = _four_of(source, base_2, k, H, aligned)
-        d_0, d_1, d_2, d_3 = _four_of(source, base_3, k, H, aligned)
-        at = vector * stride + k
-        if base_0 != NOTHING:
-            store_four(shared, at, a_0, a_1, a_2, a_3)
-        if base_1 != NOTHING:
-            store_four(shared, at + stride, b_0, b_1, b_2, b_3)
-        if base_2 != NOTHING:
-            store_four(shared, at + 2 * stride, c_0, c_1, c_2, c_3)
-        if base_3 != NOTHING:
-            store_four(shared, at + 3 * stride, d_0, d_1, d_2, d_3)
+def _gather(shared, bases, count, vectors, stride, source, H, aligned):
+    """That many vectors of H, by all threads of the block.
+
+    Where four floats can be loaded at once, four vectors are on their way at once; else one float
+    of each thread is. (Loops are not over `range`: for one with a step Numba divides.)
+    """
+    n = 0
+    while n < count:
+        at = vectors + n * stride
+        base_a = load_shared(bases, n)
+        if aligned:
+            base_b = load_shared(bases, n + 1)
+            base_c = load_shared(bases, n + 2)
+            base_d = load_shared(bases, n + 3)
+            k = 4 * cuda.threadIdx.x
+            while k < H:
+                a_0, a_1, a_2, a_3 = _four_of(source, base_a, k)
+                b_0, b_1, b_2, b_3 = _four_of(source, base_b, k)
+                c_0, c_1, c_2, c_3 = _four_of(source, base_c, k)
+                d_0, d_1, d_2, d_3 = _four_of(source, base_d, k)
+                if base_a != NOTHING:
+                    store_four(shared, at + k, a_0, a_1, a_2, a_3)
+                if base_b != NOTHING:
+                    store_four(shared, at + stride + k, b_0, b_1, b_2, b_3)
+                if base_c != NOTHING:
+                    store_four(shared, at + 2 * stride + k, c_0, c_1, c_2, c_3)
+                if base_d != NOTHING:
+                    store_four(shared, at + 3 * stride + k, d_0, d_1, d_2, d_3)
+                k += 4 * cuda.blockDim.x
+            n += 4
+        else:
+            if base_a != NOTHING:
+                k = cuda.threadIdx.x
+                while k < H:
+                    store_shared(shared, at + k, load_past_l1(source, base_a + k))
+                    k += cuda.blockDim.x
+            n += 1
 
 
 @device_function
@@ -137,7 +155,7 @@ def _gate_base_of(cell: str) -> Any:
 def _sum_of_parts(shared, at, apart, parts):
     total = ZERO
     for part in range(parts):
-        total += shared[at + part * apart]
+        total += load_shared(shared, at + part * apart)
     return total
 
 
@@ -199,8 +217,11 @@ def forward_kernel(cell: str, registers: int, overflows: bool) -> Callable[..., 
         first_unit = cuda.blockIdx.x * units
         k_of_part = registers + (in_shared if overflows else 0)
         stride = parts * k_of_part + VECTOR_PADDING
+        # One memory, as two: where vectors lie, then vectors, the parts' sums, and weights.
+        bases = cuda.shared.array(0, int64)
         shared = cuda.shared.array(0, float32)
-        partials = tile * stride
+        vectors = 8 * ((tile + 3) // 4)
+        partials = vectors + tile * stride
         held = partials + parts * tile * lanes + 4 * thread
         flag = (cuda.blockIdx.z * cuda.gridDim.y + cuda.blockIdx.y) * COUNTER_STRIDE
         if direction == 1:
@@ -209,33 +230,31 @@ def forward_kernel(cell: str, registers: int, overflows: bool) -> Callable[..., 
 
         gate = lane // units
         column = first_unit + lane % units
-        used = gate < gates_of and column < H
         first_k = part * k_of_part
+        inside = H - first_k if gate < gates_of and column < H else 0
         at = (gate * H + column) * H + first_k
         weights = cuda.local.array(registers, float32)
         for i in range(registers):
-            weights[i] = load_weights(w, used, at + i, first_k + i < H)
+            weights[i] = load_weights(w, at + i, i < inside)
         for i in range(in_shared if overflows else 0):
             k = registers + i
-            shared[held + (i // 4) * 4 * cuda.blockDim.x + i % 4] = load_weights(
-                w, used, at + k, first_k + k < H
-            )
+            weight = load_weights(w, at + k, k < inside)
+            store_shared(shared, held + (i // 4) * 4 * cuda.blockDim.x + i % 4, weight)
         # What no step gathers is zero: beyond H, and sequences beyond the batch.
-        for i in range(thread, partials, cuda.blockDim.x):
-            shared[i] = ZERO
+        for i in range(vectors + thread, partials, cuda.blockDim.x):
+            store_shared(shared, i, ZERO)
 
         # From here on a thread is also one unit of one sequence, where there is one.
         row = thread // units
         unit = first_unit + thread % units
+        at_sum = partials + row * lanes + thread % units
         own = row < rows and unit < H
         sequence = first_row + row
         length = length_of(lengths, ragged, sequence, T) if own else 0
         state = (direction * B + sequence) * H + unit
         h = ZERO
         c = ZERO
-        b_0 = b_1 = b_2 = b_3 = ZERO
         if own:
-            b_0, b_1, b_2, b_3 = load_blocks(b, unit, H, gates_of)
             if first > 0:
                 h = carry[state]
                 c = carry[D * B * H + state]
@@ -247,55 +266,50 @@ def forward_kernel(cell: str, registers: int, overflows: bool) -> Callable[..., 
         for r in range(rows):
             longest = max(longest, length_of(lengths, ragged, first_row + r, T))
 
+        whole_fours = 4 * ((rows + 3) // 4)
+
         for step in range(first, min(last, longest)):
             here = step < length
             place = position(step, length, direction) * B + sequence
             place_of_direction = direction * T * B + place
-            x_0 = x_1 = x_2 = x_3 = ZERO
+            p_0 = p_1 = p_2 = p_3 = ZERO
             if here:
                 x_0, x_1, x_2, x_3 = load_blocks(
                     from_x, place_of_direction * gates_of * H + unit, H, gates_of
                 )
+                # Read again each step: four registers more would be too many.
+                b_0, b_1, b_2, b_3 = load_blocks(b, unit, H, gates_of)
+                p_0, p_1, p_2, p_3 = preactivations(
+                    x_0, x_1, x_2, x_3, b_0, b_1, b_2, b_3, gates_of
+                )
+            n = thread
+            while n < whole_fours:
+                base = _state_base(n, rows, first_row, lengths, ragged, step, direction, D, T, B, H)
+                store_shared(bases, n, base)
+                n += cuda.blockDim.x
             if waits:
                 wait(counters, flag, (step - first) * cuda.gridDim.x, poll_limit)
             else:
                 cuda.syncthreads()
-            for r in range(0, rows, 4):
-                base_0 = _state_base(
-                    r, rows, first_row, lengths, ragged, step, direction, D, T, B, H
-                )
-                base_1 = _state_base(
-                    r + 1, rows, first_row, lengths, ragged, step, direction, D, T, B, H
-                )
-                base_2 = _state_base(
-                    r + 2, rows, first_row, lengths, ragged, step, direction, D, T, B, H
-                )
-                base_3 = _state_base(
-                    r + 3, rows, first_row, lengths, ragged, step, direction, D, T, B, H
-                )
-                source = h0 if step == 0 else y
-                _gather_four(shared, r, stride, source, base_0, base_1, base_2, base_3, H, aligned)
+            source = h0 if step == 0 else y
+            _gather(shared, bases, rows, vectors, stride, source, H, aligned)
             cuda.syncthreads()
             for r in range(rows):
-                shared[partials + (part * tile + r) * lanes + lane] = product(
-                    weights, shared, r * stride + first_k, held, in_shared
-                )
+                total = product(weights, shared, vectors + r * stride + first_k, held, in_shared)
+                store_shared(shared, partials + (part * tile + r) * lanes + lane, total)
             cuda.syncthreads()
 
             s_0 = s_1 = s_2 = s_3 = ZERO
             if here:
-                at_sum = partials + row * lanes + thread % units
                 apart = tile * lanes
-                h_0 = b_0 + _sum_of_parts(shared, at_sum, apart, parts)
+                h_0 = _sum_of_parts(shared, at_sum, apart, parts)
                 h_1 = h_2 = h_3 = h_0
                 if gates_of > 1:
-                    h_1 = b_1 + _sum_of_parts(shared, at_sum + units, apart, parts)
-                    h_2 = b_2 + _sum_of_parts(shared, at_sum + 2 * units, apart, parts)
+                    h_1 = _sum_of_parts(shared, at_sum + units, apart, parts)
+                    h_2 = _sum_of_parts(shared, at_sum + 2 * units, apart, parts)
                 if gates_of > 3:
-                    h_3 = b_3 + _sum_of_parts(shared, at_sum + 3 * units, apart, parts)
-                p_0, p_1, p_2, p_3 = preactivations(
-                    x_0, x_1, x_2, x_3, h_0, h_1, h_2, h_3, gates_of
-                )
+                    h_3 = _sum_of_parts(shared, at_sum + 3 * units, apart, parts)
+                p_0, p_1, p_2, p_3 = with_products(p_0, p_1, p_2, p_3, h_0, h_1, h_2, h_3, gates_of)
                 h, c, s_0, s_1, s_2, s_3 = next_state(p_0, p_1, p_2, p_3, h, c)
                 y[(place * D + direction) * H + unit] = h
             if waits:
@@ -363,8 +377,11 @@ def backward_kernel(cell: str, registers: int, overflows: bool) -> Callable[...,
         first_unit = cuda.blockIdx.x * units
         k_of_part = registers + (in_shared if overflows else 0)
         stride = parts * k_of_part + VECTOR_PADDING
+        # One memory, as two: where vectors lie, then vectors, the parts' sums, and weights.
+        bases = cuda.shared.array(0, int64)
         shared = cuda.shared.array(0, float32)
-        partials = tile * gates_of * stride
+        vectors = 8 * ((tile * gates_of + 3) // 4)
+        partials = vectors + tile * gates_of * stride
         held = partials + parts * tile * lanes + 4 * thread
         flag = (cuda.blockIdx.z * cuda.gridDim.y + cuda.blockIdx.y) * COUNTER_STRIDE
         if direction == 1:
@@ -372,26 +389,26 @@ def backward_kernel(cell: str, registers: int, overflows: bool) -> Callable[...,
 
         gate = lane // units
         column = first_unit + lane % units
-        used = gate < gates_of and column < H
         first_k = part * k_of_part
+        inside = H - first_k if gate < gates_of and column < H else 0
         at = (gate * H + first_k) * H + column
         weights = cuda.local.array(registers, float32)
         for i in range(registers):
-            weights[i] = load_weights(w, used, at + i * H, first_k + i < H)
+            weights[i] = load_weights(w, at + i * H, i < inside)
         for i in range(in_shared if overflows else 0):
             k = registers + i
-            shared[held + (i // 4) * 4 * cuda.blockDim.x + i % 4] = load_weights(
-                w, used, at + k * H, first_k + k < H
-            )
+            weight = load_weights(w, at + k * H, k < inside)
+            store_shared(shared, held + (i // 4) * 4 * cuda.blockDim.x + i % 4, weight)
         # What no step gathers is zero: beyond H, and sequences beyond the batch.
-        for i in range(thread, partials, cuda.blockDim.x):
-            shared[i] = ZERO
+        for i in range(vectors + thread, partials, cuda.blockDim.x):
+            store_shared(shared, i, ZERO)
         # An idle lane multiplies some vector with zeros.
-        vector = min(gate, gates_of - 1) * stride + first_k
+        vector = vectors + min(gate, gates_of - 1) * stride + first_k
 
         # From here on a thread is also one unit of one sequence, where there is one.
         row = thread // units
         unit = first_unit + thread % units
+        at_sum = partials + row * lanes + thread % units
         own = row < rows and unit < H
         sequence = first_row + row
         length = length_of(lengths, ragged, sequence, T) if own else 0
@@ -408,6 +425,7 @@ def backward_kernel(cell: str, registers: int, overflows: bool) -> Callable[...,
         for r in range(rows):
             longest = max(longest, length_of(lengths, ragged, first_row + r, T))
         start = min(last, longest)
+        whole_fours = 4 * ((rows * gates_of + 3) // 4)
 
         for done in range(start - first):
             step = start - 1 - done
@@ -434,33 +452,26 @@ def backward_kernel(cell: str, registers: int, overflows: bool) -> Callable[...,
                         h_before = y[(place_before * D + direction) * H + unit]
                     else:
                         h_before = h0[state]
+            n = thread
+            while n < whole_fours:
+                base = gate_base(n, rows, first_row, lengths, ragged, step, direction, T, B, H)
+                store_shared(bases, n, base)
+                n += cuda.blockDim.x
             if waits:
                 wait(counters, flag, done * cuda.gridDim.x, poll_limit)
             else:
                 cuda.syncthreads()
-            for n in range(0, rows * gates_of, 4):
-                base_0 = gate_base(n, rows, first_row, lengths, ragged, step, direction, T, B, H)
-                base_1 = gate_base(
-                    n + 1, rows, first_row, lengths, ragged, step, direction, T, B, H
-                )
-                base_2 = gate_base(
-                    n + 2, rows, first_row, lengths, ragged, step, direction, T, B, H
-                )
-                base_3 = gate_base(
-                    n + 3, rows, first_row, lengths, ragged, step, direction, T, B, H
-                )
-                _gather_four(shared, n, stride, d_gates, base_0, base_1, base_2, base_3, H, aligned)
+            _gather(shared, bases, rows * gates_of, vectors, stride, d_gates, H, aligned)
             cuda.syncthreads()
             for r in range(rows):
-                shared[partials + (part * tile + r) * lanes + lane] = product(
-                    weights, shared, r * gates_of * stride + vector, held, in_shared
-                )
+                at_vector = r * gates_of * stride + vector
+                total = product(weights, shared, at_vector, held, in_shared)
+                store_shared(shared, partials + (part * tile + r) * lanes + lane, total)
             cuda.syncthreads()
 
             if own:
                 if step + 1 < length:
                     dh = d_direct
-                    at_sum = partials + row * lanes + thread % units
                     for g in range(gates_of):
                         dh += _sum_of_parts(shared, at_sum + g * units, tile * lanes, parts)
                 else:

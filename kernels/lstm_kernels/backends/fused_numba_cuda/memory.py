@@ -1,5 +1,6 @@
 """Loads and flags that Numba has no words for, as PTX; under the simulator, as plain Python.
 
+An index here is what it says: Numba's own arrays ask of each whether it counts from the end.
 Every one that touches memory others write says so to the compiler (`side_effect`, a clobber of
 memory): Numba's own `cuda.ldcg` does not, and may be moved across a barrier.
 """
@@ -14,6 +15,16 @@ from numba import types
 from lstm_kernels.numba_launching import SIMULATED
 
 if SIMULATED:
+
+    def load_shared(shared, at):
+        """An element of shared memory."""
+        assert at >= 0
+        return shared[at]
+
+    def store_shared(shared, at, value):
+        """Store an element to shared memory."""
+        assert at >= 0
+        shared[at] = value
 
     def load_four(shared, at):
         """Four floats of shared memory from a multiple of 4 on."""
@@ -60,11 +71,35 @@ else:
     def _element(builder, pointer, at) -> Any:
         return builder.gep(pointer, [at])
 
-    def _four_of(context, builder, signature, arguments) -> Any:
-        """A pointer to four floats of a shared array, the first two arguments say where."""
+    def _shared_element(context, builder, signature, arguments) -> Any:
+        """A pointer to an element of a shared array; the first two arguments say which."""
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        pointer = _element(builder, array.data, arguments[1])
+        return _element(builder, array.data, arguments[1])
+
+    def _four_of(context, builder, signature, arguments) -> Any:
+        pointer = _shared_element(context, builder, signature, arguments)
         return builder.bitcast(pointer, ir.VectorType(_FLOAT, 4).as_pointer())
+
+    @intrinsic
+    def load_shared(typing_context, shared, at):
+        """An element of shared memory."""
+
+        def generate(context, builder, signature, arguments):
+            return builder.load(_shared_element(context, builder, signature, arguments))
+
+        return shared.dtype(shared, at), generate
+
+    @intrinsic
+    def store_shared(typing_context, shared, at, value):
+        """Store an element to shared memory."""
+
+        def generate(context, builder, signature, arguments):
+            kinds = signature.args
+            cast = context.cast(builder, arguments[2], kinds[2], kinds[0].dtype)
+            builder.store(cast, _shared_element(context, builder, signature, arguments))
+            return context.get_dummy_value()
+
+        return types.void(shared, at, value), generate
 
     @intrinsic
     def load_four(typing_context, shared, at):

@@ -97,11 +97,12 @@ class Parameters:
         return self.tile * warps * (self.registers / 4 + self.in_shared * 1.25)
 
     def shared_bytes(self, problem: Problem, pass_name: str) -> int:
-        """Dynamic shared memory of a block: gathered vectors, the parts' sums, weights."""
+        """Dynamic shared memory of a block: where vectors lie, they, the parts' sums, weights."""
         vectors = self.tile * (problem.gates if pass_name == "backward" else 1)
         stride = self.parts * (self.registers + self.in_shared) + VECTOR_PADDING
         sums = self.tile * self.threads
-        return 4 * (vectors * stride + sums + self.in_shared * self.threads)
+        where = 8 * math.ceil(vectors / 4)
+        return 4 * (where + vectors * stride + sums + self.in_shared * self.threads)
 
 
 @lru_cache(maxsize=1024)
@@ -116,7 +117,7 @@ def choose(problem: Problem, pass_name: str, architecture: Architecture) -> Para
 
 def choices_on(architecture: Architecture) -> Choices:
     """The blocks there are to choose from on that device."""
-    return SIMULATED if architecture == SIMULATOR else ON_CUDA
+    return SIMULATED if architecture.name == SIMULATOR.name else ON_CUDA
 
 
 def _held(problem: Problem, pass_name: str, architecture: Architecture) -> Parameters | None:

@@ -52,3 +52,11 @@ def preactivations(x_0, x_1, x_2, x_3, h_0, h_1, h_2, h_3, gates):
     if gates == 3:
         return x_0 + h_0, x_1 + h_1, x_2, h_2
     return x_0 + h_0, x_1 + h_1, x_2 + h_2, x_3 + h_3
+
+
+@device_function
+def with_products(p_0, p_1, p_2, p_3, h_0, h_1, h_2, h_3, gates):
+    """p0 to p3, given without the product of h, with it."""
+    if gates == 3:
+        return p_0 + h_0, p_1 + h_1, p_2, p_3 + h_2
+    return p_0 + h_0, p_1 + h_1, p_2 + h_2, p_3 + h_3

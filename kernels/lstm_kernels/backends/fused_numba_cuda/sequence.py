@@ -4,13 +4,13 @@
 comes from is all that differs.
 """
 
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lstm_kernels.backends.fused_numba_cuda import parameters
 from lstm_kernels.backends.fused_numba_cuda.launches import (
     Backward,
     Forward,
@@ -19,7 +19,7 @@ from lstm_kernels.backends.fused_numba_cuda.launches import (
     held_backward,
     held_forward,
 )
-from lstm_kernels.backends.fused_numba_cuda.parameters import SIMULATOR, choose
+from lstm_kernels.backends.fused_numba_cuda.parameters import choose
 from lstm_kernels.machine_code import Architecture
 from lstm_kernels.problem import Problem
 from lstm_kernels.sequence_products import (
@@ -33,10 +33,9 @@ from lstm_kernels.stack import Weights, unflatten
 from lstm_kernels.unroll import alive_steps
 
 
-@lru_cache
 def architecture_of(device: torch.device) -> Architecture:
     """What kernels are planned for: the device's own facts."""
-    return device_facts(device) if device.type == "cuda" else SIMULATOR
+    return device_facts(device) if device.type == "cuda" else parameters.SIMULATOR
 
 
 def new_forward(
@@ -78,9 +77,9 @@ def run_forward(
     """Fill the results of `to`."""
     parts_from_x(x, weights, to.from_x)
     on = architecture_of(x.device)
-    parameters = choose(problem, "forward", on)
-    if parameters.regime == "held":
-        for launch in held_forward(problem, parameters, to, on, saves=saves):
+    chosen = choose(problem, "forward", on)
+    if chosen.regime == "held":
+        for launch in held_forward(problem, chosen, to, on, saves=saves):
             launch.run()
         return
     to.h_n.copy_(to.h0)
@@ -132,9 +131,9 @@ def new_backward(
 def run_backward(problem: Problem, to: Backward) -> None:
     """Fill the results of `to`."""
     on = architecture_of(to.y.device)
-    parameters = choose(problem, "backward", on)
-    if parameters.regime == "held":
-        for launch in held_backward(problem, parameters, to, on):
+    chosen = choose(problem, "backward", on)
+    if chosen.regime == "held":
+        for launch in held_backward(problem, chosen, to, on):
             launch.run()
         return
     (T, B, _), D, H = to.y.shape, problem.directions, problem.hidden_size
