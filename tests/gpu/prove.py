@@ -2,8 +2,8 @@
 
     python3 tests/gpu/prove.py [--out DIR] [STAGE ...]
 
-Needs no installation beside torch, triton, pytest and what the harness imports, and no network. The
-stages, in this order; without any, all of them:
+Needs no installation beside torch, triton, numba-cuda, pytest and what the harness imports, and no
+network. The stages, in this order; without any, all of them:
 
     verify   the suite `quick`, every backend, against float64
     tests    the kernels' tests on CUDA: every regime, cell, dtype and size, and torch.nn's modules
@@ -69,7 +69,8 @@ def stages_into(out: Path) -> dict[str, list[str]]:
     at_once = []
     if importlib.util.find_spec("xdist"):
         at_once = ["-n", str(min(AT_ONCE, os.cpu_count() or 1)), "--dist", "loadgroup"]
-    modules = [f"{TESTS}/test_{name}.py" for name in ("fused_triton", "pointwise", "fused_gates")]
+    names = ("fused_triton", "fused_numba_cuda", "pointwise", "fused_gates")
+    modules = [f"{TESTS}/test_{name}.py" for name in names]
     on_gpu = f"{TESTS}/test_on_gpu.py"
     harness = ["-m", "lstm_harness"]
     return {
@@ -88,7 +89,8 @@ def run(stage: str, command: list[str], log: TextIO) -> bool:
     paths = ["kernels", "harness", "tests/support", os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": ":".join(filter(None, paths))}
     environment |= {"PYTHONUNBUFFERED": "1"}
-    environment.pop("TRITON_INTERPRET", None)
+    for interpreter in ("TRITON_INTERPRET", "NUMBA_ENABLE_CUDASIM"):
+        environment.pop(interpreter, None)
     with subprocess.Popen(
         [sys.executable, *command],
         cwd=ROOT,

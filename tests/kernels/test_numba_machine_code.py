@@ -121,3 +121,18 @@ def test_a_kernel_that_never_waits_has_no_flags(told: Any) -> None:
     for ptx in told["streamed ptx"].values():
         assert "ld.acquire" not in ptx
         assert "trap" not in ptx
+
+
+def test_a_launch_asks_the_driver_for_what_it_is() -> None:
+    told = run(str(SUPPORT / "numba_driver_calls.py"))
+    # Loaded once, launched twice, PyTorch's context made current where none is.
+    loads = ["cuModuleLoadData", "cuModuleGetFunction", "cuFuncSetAttribute"]
+    assert [name for name in told["calls"] if name in loads] == loads
+    assert told["calls"].count("cuLaunchCooperativeKernel") == 2
+    assert told["calls"][-2:] == ["cuCtxSetCurrent", "cuLaunchCooperativeKernel"]
+    assert told["shape"] == [*told["grid"], told["threads"], 1, 1]
+    assert (told["function"], told["stream"]) == (14, 7)
+    assert told["shared_bytes"] > 0
+    assert told["kinds"] == ["c_int", "c_void_p"]
+    assert told["y is where the tensor is"]
+    assert "forward" in told["entry"][0]

@@ -48,11 +48,12 @@ class Layer:
     """One layer's arguments and its outputs' gradients, the same numbers every time."""
 
     problem: lk.Problem
+    backend: str
     arguments: dict[str, Any]
     d_outputs: list[Tensor]
 
     @classmethod
-    def draw(cls, problem: lk.Problem, device: torch.device) -> "Layer":
+    def draw(cls, problem: lk.Problem, device: torch.device, backend: str) -> "Layer":
         """Gates not saturated; lengths, where ragged, lie on the device."""
         generator = torch.Generator().manual_seed(0)
         dtype = getattr(torch, problem.dtype)
@@ -84,11 +85,11 @@ class Layer:
             "lengths": lengths,
         }
         shapes = [(T, B, D * H), (D, B, H)] + [(D, B, H)] * problem.has_cell_state
-        return cls(problem, arguments, [numbers(*shape).detach() for shape in shapes])
+        return cls(problem, backend, arguments, [numbers(*shape).detach() for shape in shapes])
 
-    def run(self, backend: Any) -> dict[str, Tensor]:
+    def run(self) -> dict[str, Tensor]:
         """Forward and backward: every output and every gradient, by name."""
-        outputs = backend.layer(**self.arguments, problem=self.problem)
+        outputs = registry.load(self.backend).layer(**self.arguments, problem=self.problem)
         found = dict(zip(("y", "h_n", "c_n"), outputs, strict=True))
         found = {name: output for name, output in found.items() if output is not None}
         leaves = {name: self.arguments[name] for name in ("x", "h0", "c0")}
