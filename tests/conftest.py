@@ -12,7 +12,7 @@ def pytest_terminal_summary(terminalreporter, config):
     missing = []
     if not torch.cuda.is_available():
         missing.append("CUDA (no GPU here): cudnn, graphed, the CUDA clock and graph replay")
-        kernels = " and ".join(b.name for b in registry.BUILT_IN if b.interpreter)
+        kernels = ", ".join(b.name for b in registry.BUILT_IN if b.interpreter)
         missing.append(f"{kernels} on a GPU (no GPU here): interpreted instead, over samples")
     if "not browser" in config.getoption("markexpr"):
         chromium = shutil.which("chromium") or shutil.which("chromium-browser")

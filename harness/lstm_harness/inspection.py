@@ -17,7 +17,7 @@ from lstm_kernels import registry
 from lstm_kernels.machine_code import ARCHITECTURES, architecture
 
 if TYPE_CHECKING:
-    from lstm_kernels.launching import Launch
+    from lstm_kernels.launching import Inspectable
     from lstm_kernels.problem import Problem
 
 HOOK = "launches_for"
@@ -30,7 +30,7 @@ DEFAULT_AXES = {
     "axis_seq_len": "64",
 }
 Rows = list[dict[str, Any]]
-Hook = Callable[["Problem", str], list["Launch"]]
+Hook = Callable[["Problem", str], list["Inspectable"]]
 Tell = Callable[[int, int, str], None]
 
 
@@ -46,8 +46,9 @@ def kernel_rows(backend: str, spec: Spec, archs: str, tell: Tell) -> Rows:
     Raises:
         UserError: nothing can be inspected.
     """
-    if os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y", "t"):
-        raise UserError("TRITON_INTERPRET is set, so nothing is compiled; unset TRITON_INTERPRET")
+    for variable in ("TRITON_INTERPRET", "NUMBA_ENABLE_CUDASIM"):
+        if os.environ.get(variable, "").lower() in ("1", "true", "on", "yes", "y", "t"):
+            raise UserError(f"{variable} is set, so nothing is compiled; unset {variable}")
     names = _arch_names(archs)
     hook = _hook(backend, spec.plugins)
     problems = tuple(dict.fromkeys(case.problem for case in spec.cases("cuda")))
@@ -106,13 +107,12 @@ def _add_plugin(path: str) -> None:
 
 
 def _problem(hook: Hook, problem: "Problem", arch: str, known: dict[str, dict[str, Any]]) -> Rows:
-    from lstm_kernels.launching import launch_key
     from lstm_kernels.stack import Unsupported
 
-    launches: dict[str, Launch] = {}
+    launches: dict[str, Inspectable] = {}
     try:
         for launch in hook(problem, arch):
-            launches.setdefault(launch_key(launch, arch), launch)
+            launches.setdefault(launch.key(arch), launch)
     except Unsupported as refusal:
         return [{"status": "unsupported", "reason": str(refusal)}]
     except Exception as error:  # noqa: BLE001 - a stranger's hook may raise anything; it is shown
@@ -120,13 +120,14 @@ def _problem(hook: Hook, problem: "Problem", arch: str, known: dict[str, dict[st
     return [_row(key, launch, arch, known) for key, launch in launches.items()]
 
 
-def _row(key: str, launch: "Launch", arch: str, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _row(
+    key: str, launch: "Inspectable", arch: str, known: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
     """One kernel's row; what another problem compiled already is taken from `known`."""
-    from lstm_kernels.launching import compile_launch
     from lstm_kernels.machine_code import facts
 
     row = {
-        "kernel": launch.kernel.__name__,
+        "kernel": launch.name,
         "regime": launch.regime,
         "parameters": dict(launch.parameters),
         "constants": launch.constants(),
@@ -134,7 +135,7 @@ def _row(key: str, launch: "Launch", arch: str, known: dict[str, dict[str, Any]]
     }
     try:
         if key not in known:
-            image = compile_launch(launch, arch)
+            image = launch.compile(arch)
             timing = {"compile_ms": round(image.compile_ms, 1), "cached": image.cached}
             known[key] = facts(image) | timing
     except Exception as error:  # noqa: BLE001 - compilers raise what they like; it is shown

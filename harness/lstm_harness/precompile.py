@@ -72,18 +72,16 @@ def compile_all(implementation: Any, arch: str, jobs: Sequence[Job]) -> dict[str
         implementation: a backend with the hooks of `lstm_kernels.tuning` and of
             `lstm_kernels.launching`.
     """
-    from lstm_kernels.launching import compile_launch, launch_key
-
     done: set[str] = set()
     counts = {"compiled": 0, "cached": 0, "failed": 0}
     for job in jobs:
         try:
             with implementation.using(job["key"], job["choice"]):
                 launches = implementation.launches_for(Problem.from_dict(job["problem"]), arch)
-            new = {launch_key(launch, arch): launch for launch in launches}
+            new = {launch.key(arch): launch for launch in launches}
             for key in [key for key in new if key not in done]:
                 done.add(key)
-                image = compile_launch(new[key], arch)
+                image = new[key].compile(arch)
                 counts["cached" if image.cached else "compiled"] += 1
         except Exception:  # noqa: BLE001 - it shows where the kernel is measured
             counts["failed"] += 1

@@ -31,18 +31,25 @@ def cuda_limit(problem: Problem, device: str, what: str) -> str | None:
 
 
 def triton_limit(problem: Problem, device: str, what: str) -> str | None:
-    """Why Triton kernels that compute in float32 cannot run here, or None.
+    """Why Triton kernels that compute in float32 cannot run here, or None."""
+    reason = interpreted_limit(problem, device, what, "TRITON_INTERPRET")
+    return reason or float32_limit(problem, what)
 
-    On a CPU they run where TRITON_INTERPRET is set, and nowhere else.
+
+def interpreted_limit(problem: Problem, device: str, what: str, variable: str) -> str | None:
+    """Why kernels cannot run here that a CPU runs where a variable has it interpret them, or None.
+
+    Args:
+        variable: of the environment, `registry.Backend.interpreter`.
     """
-    interpreted = is_interpreted("TRITON_INTERPRET")
+    interpreted = is_interpreted(variable)
     on_cpu = torch.device(device).type == "cpu"
     if on_cpu and not interpreted:
         reason = cuda_limit(problem, device, what)
-        return f"{reason}; TRITON_INTERPRET=1 interprets its kernels there, for checking only"
-    reason = device_limit(problem, device) or float32_limit(problem, what)
+        return f"{reason}; {variable}=1 interprets its kernels there, for checking only"
+    reason = device_limit(problem, device)
     if reason is None and interpreted and not on_cpu:
-        return f"TRITON_INTERPRET has a CPU interpret the kernels; unset it to use {device!r}"
+        return f"{variable} has a CPU interpret the kernels; unset it to use {device!r}"
     return reason
 
 
@@ -55,5 +62,5 @@ def float32_limit(problem: Problem, what: str) -> str | None:
 
 
 def is_interpreted(variable: str) -> bool:
-    """Whether that environment variable is set to what Triton takes for yes."""
+    """Whether that environment variable is set to what Triton takes for yes; 1 is Numba's too."""
     return os.environ.get(variable, "").lower() in ("1", "true", "yes", "on", "y")

@@ -79,9 +79,9 @@ class KernelImage:
     """One kernel, compiled for one architecture.
 
     `shared_bytes` is the dynamic shared memory of a block, `threads` the size of a block,
-    `compile_ms` what compiling took, or reading it from Triton's cache where `cached`.
+    `compile_ms` what compiling took, or reading it from a cache where `cached`.
     `weight_lines` are the lines of `ptx` that `load_weights*` functions became (see
-    `launching.compile_launch`).
+    `weight_lines`).
     """
 
     kernel: str
@@ -107,7 +107,8 @@ def facts(image: KernelImage) -> dict[str, Any]:
         matrix_instructions: HMMA, HGMMA, UTCHMMA and their like, to their number in the code.
         loops: targets of backward branches. weight_loads and weight_loads_in_loop: loads from
         global memory that `load_weights*` functions became, and those of them that some loop
-        repeats. instructions: numbers in the step loop, which is taken to be the loop, with all
+        repeats; weight_loads_in_step_loop: those that the loop repeats that is meant by
+        instructions: numbers in the step loop, which is taken to be the loop, with all
         it holds, of the most instructions; the whole kernel's where it has no loop. threads;
         then blocks_per_sm, occupancy (resident threads as a share of the most an SM holds) and
         occupancy_limit, as `predict_occupancy` has them.
@@ -136,6 +137,7 @@ def facts(image: KernelImage) -> dict[str, Any]:
         "loops": loops.count,
         "weight_loads": len(weights),
         "weight_loads_in_loop": sum(number in loops.repeated for number in weights),
+        "weight_loads_in_step_loop": sum(number in loops.largest for number in weights),
         "instructions": _count(_of(code, loops.largest) or code),
         "threads": image.threads,
         **predict_occupancy(

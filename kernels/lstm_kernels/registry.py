@@ -83,6 +83,14 @@ BUILT_IN = (
         devices=("cpu",),
         requires=("numba",),
     ),
+    Backend(
+        "numba_cuda",
+        _OURS + "fused_numba_cuda",
+        "persistent kernels in Numba CUDA, recurrent weights in registers where they fit",
+        devices=("cuda",),
+        requires=("numba_cuda",),
+        interpreter="NUMBA_ENABLE_CUDASIM",
+    ),
     Backend("aten", _OURS + "torch_aten", "torch.nn with cuDNN off: PyTorch's native path"),
     Backend("cudnn", _OURS + "torch_cudnn", "torch.nn with cuDNN on", ("cuda",)),
 )

@@ -1,54 +1,78 @@
 """Does a flag that is never raised end in a CUDA error, and not in a hang? A process of its own.
 
-    PYTHONPATH=kernels:harness:tests/support python3 tests/gpu/broken_flag.py [POLL_LIMIT]
+    PYTHONPATH=kernels:harness:tests/support python3 tests/gpu/broken_flag.py BACKEND [POLL_LIMIT]
 
-A trap ends every kernel of the process's context, so no test could go on in it. The first program
-of every batch tile never arrives, and the others wait in vain. Exits with 0 where that ended in an
-error within a minute, with 1 where it did not.
+BACKEND is triton or numba_cuda. A trap ends every kernel of the process's context, so no test could
+go on in it. The first program of every batch tile never arrives, and the others wait in vain. Exits
+with 0 where that ended in an error within a minute, with 1 where it did not.
 """
 
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "kernels"), str(ROOT / "tests/support")]
 
 import small_layers
 import torch
-import triton
-import triton.language as tl
 
 import lstm_kernels as lk
-from lstm_kernels.backends import fused_triton
-from lstm_kernels.backends.fused_triton import device_code, launches
 
 SECONDS = 60.0
 # What CUDA calls it; which of the two depends on the driver.
 OF_A_TRAP = ("unspecified launch failure", "illegal instruction")
-PROBLEM = lk.Problem("lstm", 8, 16, 16, 300, dtype="float16", bidirectional=True)
+SIZES = {"seq_len": 8, "batch": 16, "input_size": 16, "hidden_size": 300, "bidirectional": True}
 
 
-@triton.jit
-def arrive_but_the_first(counter_ptr):
-    """`flags.arrive`, broken."""
-    tl.debug_barrier()
-    if tl.program_id(0) > 0:
-        tl.atomic_add(counter_ptr, 1, sem="release", scope="gpu")
+def broken_triton() -> Any:
+    """The Triton backend's `flags.arrive`, broken."""
+    import triton
+    import triton.language as tl
+
+    @triton.jit
+    def arrive_but_the_first(counter_ptr):
+        tl.debug_barrier()
+        if tl.program_id(0) > 0:
+            tl.atomic_add(counter_ptr, 1, sem="release", scope="gpu")
+
+    return arrive_but_the_first
+
+
+def broken_numba_cuda() -> Any:
+    """The Numba CUDA backend's `flags.arrive`, broken."""
+    from numba import cuda
+
+    from lstm_kernels.backends.fused_numba_cuda.memory import add_release
+
+    @cuda.jit(device=True)
+    def arrive_but_the_first(counters, at):
+        cuda.syncthreads()
+        if cuda.threadIdx.x == 0 and cuda.blockIdx.x > 0:
+            add_release(counters, at)
+
+    return arrive_but_the_first
+
+
+BROKEN = {"triton": ("float16", broken_triton), "numba_cuda": ("float32", broken_numba_cuda)}
 
 
 def main() -> int:
     """Run a layer whose flag is broken and return the exit code."""
-    if len(sys.argv) > 1:
-        launches.POLL_LIMIT = int(sys.argv[1])
+    backend, *limit = sys.argv[1:]
+    dtype, broken = BROKEN[backend]
+    if limit:
+        small_layers.module_of(backend, "launches").POLL_LIMIT = int(limit[0])
     # Before the first kernel is compiled, which reads it from here.
-    device_code.arrive = arrive_but_the_first
-    with small_layers.only("held"), torch.no_grad():
-        layer = small_layers.Layer.draw(PROBLEM, torch.device("cuda"))
+    small_layers.module_of(backend, "device_code").arrive = broken()
+    problem = lk.Problem("lstm", dtype=dtype, **SIZES)
+    with small_layers.only(backend, "held"), torch.no_grad():
+        layer = small_layers.Layer.draw(problem, torch.device("cuda"), backend)
         torch.cuda.synchronize()
         started = time.monotonic()
         try:
-            fused_triton.layer(**layer.arguments, problem=PROBLEM)
+            lk.registry.load(backend).layer(**layer.arguments, problem=problem)
             torch.cuda.synchronize()
         except RuntimeError as error:
             seconds = time.monotonic() - started

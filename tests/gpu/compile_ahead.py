@@ -18,7 +18,6 @@ sys.path[:0] = [str(ROOT / "kernels"), str(ROOT / "harness")]
 
 from lstm_harness.spec import build, named_suite
 from lstm_kernels import registry
-from lstm_kernels.launching import compile_launch
 from lstm_kernels.machine_code import ARCHITECTURES
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Unsupported
@@ -64,7 +63,7 @@ def compile_all(backend: str, problem: Problem, arch: str) -> str:
     """Compile what a layer launches; returns what went wrong, or nothing."""
     try:
         for launch in registry.load(backend).launches_for(problem, arch):
-            compile_launch(launch, arch)
+            launch.compile(arch)
     except Unsupported:
         return ""
     except Exception as error:  # noqa: BLE001 - compilers raise what they like; it is printed

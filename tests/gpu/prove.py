@@ -2,9 +2,9 @@
 
     python3 tests/gpu/prove.py [--out DIR] [--budget SECONDS] [STAGE ...]
 
-Needs no network, and no installation beside torch, triton, numba, pytest and what the harness
-imports. The stages, in this order; without any, all of them, each within its share of the budget
-(600 s, or GPU_BUDGET):
+Needs no network, and no installation beside torch, triton, numba-cuda, pytest and what the
+harness imports. The stages, in this order; without any, all of them, each within its share of the
+budget (600 s, or GPU_BUDGET):
 
     compile   the kernels of every suite, ahead, on all CPU cores
     verify    the suite `quick`, every backend, against float64
@@ -118,7 +118,8 @@ def stages_into(out: Path) -> list[Stage]:
     if importlib.util.find_spec("xdist"):
         at_once = ["-n", str(min(AT_ONCE, os.cpu_count() or 1)), "--dist", "loadgroup"]
     pytest = ("-m", "pytest", "-rs", "--durations", "5")
-    modules = [f"{TESTS}/test_{name}.py" for name in ("fused_triton", "pointwise", "fused_gates")]
+    names = ("fused_triton", "fused_numba_cuda", "pointwise", "fused_gates")
+    modules = [f"{TESTS}/test_{name}.py" for name in names]
     on_gpu = f"{TESTS}/test_on_gpu.py"
     harness = ("-m", "lstm_harness")
     shape = ("flashrnn", "--batch", "16", "--seq-len", "1024", "--dtype", "float16")

@@ -19,10 +19,13 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 DRIVER = ROOT / "tests/gpu/small_driver.py"
-NAMES = ("own", "held", "streamed", "pointwise")
+TRITON = ("triton-own", "triton-held", "triton-streamed", "pointwise")
+NUMBA_CUDA = ("numba_cuda-held", "numba_cuda-streamed")
+NAMES = (*TRITON, *NUMBA_CUDA)
 # The tools, each with the mistake that it has to find; none is planted for synccheck.
 TOOLS = {"memcheck": "planted-memory", "racecheck": "planted-race", "synccheck": None}
-# Of all the kernels that torch launches, those of ours: *forward* and *backward*.
+# Of all the kernels that torch launches, those of ours: *forward* and *backward*, in Numba's long
+# names too.
 OURS = ("--kernel-regex", "kns=ward")
 FOUND = 99
 SECONDS = 240.0
@@ -55,7 +58,8 @@ def says(title: str, command: list[str], name: str, expected: int) -> bool:
     """Whether the driver under that command ends as expected; all it printed, where not."""
     # One allocation a tensor, so that a tool sees where each ends.
     environment = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-    environment.pop("TRITON_INTERPRET", None)
+    for interpreter in ("TRITON_INTERPRET", "NUMBA_ENABLE_CUDASIM"):
+        environment.pop(interpreter, None)
     started = time.monotonic()
     process = subprocess.Popen(
         [*command, sys.executable, str(DRIVER), name],

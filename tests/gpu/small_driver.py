@@ -2,11 +2,12 @@
 
     PYTHONPATH=kernels:harness:tests/support python3 tests/gpu/small_driver.py NAME
 
-NAME is own, held or streamed (regimes of the Triton backend), pointwise, or a planted mistake that
-a tool must find: planted-memory, planted-race.
+NAME is a fused backend and a regime (triton-own, numba_cuda-held), pointwise, or a planted mistake
+that a tool must find: planted-memory, planted-race.
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,7 @@ import triton
 import triton.language as tl
 
 import lstm_kernels as lk
-from lstm_kernels import registry
-from lstm_kernels.backends.fused_triton import launches, sequence
+from lstm_kernels.backends.fused_triton import sequence
 
 # Two directions, several programs and chunks, and batch tiles that are not full.
 SIZES = {"seq_len": 4, "batch": 19, "input_size": 5, "bidirectional": True}
@@ -54,7 +54,8 @@ def planted_forward(numbers_ptr, N: tl.constexpr):
 def main() -> None:
     """Run what is named, and fail where results are not finite."""
     name, device = sys.argv[1], torch.device("cuda")
-    launches.POLL_LIMIT = POLLS
+    for backend in small_layers.REGIMES:
+        small_layers.module_of(backend, "launches").POLL_LIMIT = POLLS
     # A sanitizer tells of kernels in a graph as of one thing.
     sequence.replay = launch_by_launch
     if name.startswith("planted"):
@@ -68,15 +69,18 @@ def main() -> None:
 
 
 def run(name: str, problem: lk.Problem, device: torch.device) -> None:
-    """A layer in that regime, or on the backend `pointwise`."""
-    layer = small_layers.Layer.draw(problem, device)
-    if name == "pointwise":
-        found = layer.run(registry.load(name))
+    """A layer on that backend, in that regime; of a backend in what number format it has."""
+    backend, _, regime = name.partition("-")
+    if backend == "numba_cuda":
+        problem = replace(problem, dtype="float32", precision="ieee")
+    layer = small_layers.Layer.draw(problem, device, backend)
+    if not regime:
+        found = layer.run()
     else:
-        with small_layers.only(name):
-            regimes = small_layers.regimes_of(problem, device)
-            assert regimes == [name] * 2, f"{problem.label()} runs {regimes}"
-            found = layer.run(registry.load("triton"))
+        with small_layers.only(backend, regime):
+            regimes = small_layers.regimes_of(backend, problem, device)
+            assert regimes == [regime] * 2, f"{problem.label()} runs {regimes}"
+            found = layer.run()
     assert all(tensor.isfinite().all() for tensor in found.values()), problem.label()
 
 

@@ -18,6 +18,7 @@ BACKENDS = [Backend("refuses", __name__, "nothing", ("cuda",))]
 def launches_for(problem, arch):
     raise Unsupported(f"{problem.label()} is too much for {arch}")
 """
+INTERPRETERS = ("TRITON_INTERPRET", "NUMBA_ENABLE_CUDASIM")
 FACTS = {
     **{"registers": int, "stack_bytes": int, "local_bytes": int, "spill_bytes": int},
     **{"shared_bytes": int, "matrix_instructions": dict, "weight_loads_in_loop": int},
@@ -32,7 +33,8 @@ pytestmark = pytest.mark.xdist_group("inspect")
 
 @pytest.fixture(autouse=True)
 def _own_registry(monkeypatch):
-    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    for variable in INTERPRETERS:
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(registry, "_plugins", {})
     monkeypatch.setattr(registry, "_unavailable", {})
 
@@ -50,7 +52,11 @@ def compiled(tmp_path_factory):
     """Run `inspect` on the small kernels in a process that compiles; one cache for all."""
     pytest.importorskip("triton")
     folder = tmp_path_factory.mktemp("inspect")
-    clean = {name: value for name, value in environment(folder).items() if "TRITON" not in name}
+    clean = {
+        name: value
+        for name, value in environment(folder).items()
+        if "TRITON" not in name and name not in INTERPRETERS
+    }
     clean |= {"TRITON_CACHE_DIR": str(folder / "cache")}
     return lambda arguments: bench(f"inspect small --plugin {SMALL} {arguments}", folder, env=clean)
 
@@ -139,8 +145,10 @@ def test_mistakes_are_one_line(refuses, refused, here, monkeypatch):
     assert "'naive' has no kernels of its own" in refused("inspect", "naive")
     assert "no such file" in refused("inspect", "refuses", "--plugin", "nowhere.py")
     assert "float23" in refused(*asked, "--dtype", "float23")
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    assert "unset TRITON_INTERPRET" in refused(*asked)
+    for variable in INTERPRETERS:
+        monkeypatch.setenv(variable, "1")
+        assert f"unset {variable}" in refused(*asked)
+        monkeypatch.delenv(variable)
 
 
 PLUGINS = {

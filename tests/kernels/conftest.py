@@ -17,13 +17,16 @@ from lstm_kernels import registry
 from lstm_kernels.limits import is_interpreted
 from lstm_kernels.stack import Weights
 
-# Where there is no GPU, kernels are interpreted. Triton asks as it and a kernel's module are
-# imported: set while these tests are collected and run, not for processes that other tests start.
-_SET = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
+# Where there is no GPU, kernels are interpreted. Triton and Numba ask as they and a kernel's module
+# are imported: set while these tests are collected and run, not for processes that others start.
+_SET = {}
+if not torch.cuda.is_available():
+    _SET = {b.interpreter: "1" for b in registry.BUILT_IN if b.interpreter}
 _BEFORE = {name: os.environ.get(name) for name in _SET}
 os.environ.update(_SET)
-with suppress(ImportError):
-    importlib.import_module("triton")
+for _library in ("triton", "numba.cuda"):
+    with suppress(ImportError):
+        importlib.import_module(_library)
 
 _CPU = [b.name for b in registry.registered().values() if "cpu" in b.devices]
 # These live on CUDA; here they are interpreted, milliseconds a launch, and get smaller tests.

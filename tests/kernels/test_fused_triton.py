@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from small_layers import only
+from small_layers import REGIMES, draw, errors, only, results
 from torch import Tensor
 
 import lstm_kernels as lk
-from lstm_kernels import registry
 from lstm_kernels.backends import fused_triton
 from lstm_kernels.backends.fused_triton import parameters, sequence
 from lstm_kernels.stack import Weights
@@ -23,8 +22,6 @@ FACTS = sequence.architecture_of(DEVICE)
 if DEVICE.type == "cuda":
     # A way to make float32 products, which a CPU has not.
     BOUNDS["tf32"] = 2e-3
-REGIMES = ("own", "held", "streamed")
-
 OPTIONS = {
     "cell": tuple(lk.CELLS),
     "bidirectional": (False, True),
@@ -33,7 +30,7 @@ OPTIONS = {
     "seq_len": (1, 2, 9),
     "batch": (1, 3, 17),
     "hidden_size": (1, 16, 30, 64, 130, 257),
-    "regime": REGIMES,
+    "regime": REGIMES["triton"],
 }
 # The interpreter takes 20 to 100 ms a program and step: what a case may cost, in program steps.
 MOST_PROGRAM_STEPS = 120
@@ -114,86 +111,10 @@ def name_of(case: tuple[Any, ...]) -> str:
     return "-".join(parts + ["bidirectional"] * bidirectional + ["ragged"] * ragged)
 
 
-def draw(problem: lk.Problem, *, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
-    """Arguments of `layer`, the problem's own numbers whatever the dtype; gates not saturated."""
-    generator = torch.Generator().manual_seed(0)
-    own = getattr(torch, problem.dtype)
-
-    def numbers(*shape: int, scale: float = 1.0) -> Tensor:
-        drawn = torch.randn(shape, generator=generator) * scale
-        return drawn.to(own).to(device, dtype).requires_grad_()
-
-    T, B, H = problem.seq_len, problem.batch, problem.hidden_size
-    rows, scale = problem.gates * H, 0.6 * H**-0.5
-    weights = tuple(
-        Weights(
-            numbers(rows, problem.input_size, scale=0.4),
-            numbers(rows, H, scale=scale),
-            numbers(rows, scale=0.3),
-            numbers(rows, scale=0.3),
-        )
-        for _ in range(problem.directions)
-    )
-    return {
-        "x": numbers(T, B, problem.input_size),
-        "h0": numbers(problem.directions, B, H, scale=0.5),
-        "c0": numbers(problem.directions, B, H, scale=0.5) if problem.has_cell_state else None,
-        "weights": weights,
-    }
-
-
-def lengths_of(problem: lk.Problem) -> Tensor | None:
-    return None if problem.lengths == "full" else torch.tensor(problem.sequence_lengths())
-
-
-def results(
-    backend: Any,
-    problem: lk.Problem,
-    *,
-    dtype: torch.dtype,
-    device: torch.device,
-    **options: Any,
-) -> dict[str, Tensor]:
-    """Outputs, last states and every gradient, by name, on the CPU."""
-    arguments = draw(problem, dtype=dtype, device=device)
-    lengths = lengths_of(problem)
-    outputs = backend.layer(**arguments, problem=problem, lengths=lengths, **options)
-    found = dict(zip(("y", "h_n", "c_n"), outputs, strict=True))
-    found = {name: tensor for name, tensor in found.items() if tensor is not None}
-    generator = torch.Generator().manual_seed(1)
-    loss = sum(
-        (out.cpu().double() * torch.randn(out.shape, generator=generator)).sum()
-        for out in found.values()
-    )
-    loss.backward()
-    leaves = {name: arguments[name] for name in ("x", "h0", "c0")}
-    for direction, weights in enumerate(arguments["weights"]):
-        leaves |= {f"{name}.{direction}": w for name, w in weights._asdict().items()}
-    for name, leaf in leaves.items():
-        if leaf is not None:
-            # Where no sequence has a step, no weight takes part.
-            found[f"d_{name}"] = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-    return {name: tensor.detach().cpu() for name, tensor in found.items()}
-
-
-def errors(problem: lk.Problem, **options: Any) -> dict[str, float]:
-    """Relative L2 errors against float64, by tensor."""
-    dtype, cpu = getattr(torch, problem.dtype), torch.device("cpu")
-    got = results(fused_triton, problem, dtype=dtype, device=DEVICE, **options)
-    want = results(registry.load("reference"), problem, dtype=torch.float64, device=cpu)
-    assert got.keys() == want.keys()
-    found = {}
-    for name, tensor in want.items():
-        assert got[name].shape == tensor.shape, name
-        # As in conftest: a gradient may nearly cancel.
-        size = max(float(tensor.norm()), 0.1)
-        found[name] = float((got[name].double() - tensor).norm()) / size
-    return found
-
-
 def assert_right(problem: lk.Problem, **options: Any) -> None:
     bound = BOUNDS["tf32" if problem.precision == "tf32" else problem.dtype]
-    wrong = {name: e for name, e in errors(problem, **options).items() if not e <= bound}
+    found = errors(fused_triton, problem, DEVICE, **options)
+    wrong = {name: e for name, e in found.items() if not e <= bound}
     assert not wrong, f"relative errors over {bound}: {wrong}"
 
 
@@ -201,18 +122,18 @@ def assert_right(problem: lk.Problem, **options: Any) -> None:
 def test_equals_float64(case: tuple[Any, ...]) -> None:
     fields = dict(zip(OPTIONS, case, strict=True))
     problem = problem_of(fields)
-    with only(fields["regime"]):
+    with only("triton", fields["regime"]):
         for pass_name in ("forward", "backward"):
             assert parameters.choose(problem, pass_name, FACTS).regime == fields["regime"]
         assert_right(problem)
 
 
-@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("regime", REGIMES["triton"])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
 @pytest.mark.parametrize("lengths", ["full", "uniform:0:4"])
 def test_recompute(cell: str, regime: str, lengths: str) -> None:
     problem = lk.Problem(cell, 4, 3, 5, 16, bidirectional=True, lengths=lengths)
-    with only(regime):
+    with only("triton", regime):
         assert_right(problem, recompute=True)
 
 
@@ -239,7 +160,7 @@ def test_recompute_saves_no_gates(cell: str, gates: int) -> None:
 
 def test_a_repeat_is_bit_identical() -> None:
     problem = lk.Problem("lstm", 3, 17, 5, 30, bidirectional=True, lengths="uniform:0:3")
-    with only("held"):
+    with only("triton", "held"):
         first, second = (
             results(fused_triton, problem, dtype=torch.float32, device=DEVICE) for _ in range(2)
         )

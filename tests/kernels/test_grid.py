@@ -4,12 +4,12 @@ Interpreted backends take seconds for what others do in milliseconds: they run a
 every two values of two options meet.
 """
 
-import random
 from itertools import combinations, product
 from typing import Any
 
 import pytest
 import torch
+from covering import Case, covering_sample, grid
 
 import lstm_kernels as lk
 
@@ -30,33 +30,6 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "ragged": (False, True),
 }
 RAGGED = {1: [4], 3: [3, 7, 2]}
-# Drawn at each turn, of which the one with most new pairs is taken.
-CANDIDATES = 64
-
-Case = tuple[Any, ...]
-
-
-def grid(options: dict[str, tuple[Any, ...]]) -> list[Case]:
-    return list(product(*options.values()))
-
-
-def pairs(case: Case) -> set[Any]:
-    return set(combinations(enumerate(case), 2))
-
-
-def covering_sample(options: dict[str, tuple[Any, ...]]) -> list[Case]:
-    """The same few cases every time, in which every two values of two options meet."""
-    draw = random.Random(0)
-    cases = grid(options)
-    missing = set().union(*map(pairs, cases))
-    sample = []
-    while missing:
-        candidates = draw.sample(cases, min(CANDIDATES, len(cases)))
-        best = max(candidates, key=lambda case: len(pairs(case) & missing))
-        if pairs(best) & missing:
-            sample.append(best)
-            missing -= pairs(best)
-    return sample
 
 
 def name_of(case: Case) -> str:

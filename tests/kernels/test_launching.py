@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lstm_kernels.launching import Launch, compile_launch
+from lstm_kernels.launching import Launch
 
 pytest.importorskip("triton")
 
@@ -50,8 +50,7 @@ def test_compiles_what_the_jit_compiles(script):
 
 KEYS = """
 import small_kernels as small
-from lstm_kernels.launching import launch_key
-key = lambda arch="sm_90", **sizes: launch_key(small.recurrent_launch(**sizes), arch)
+key = lambda arch="sm_90", **sizes: small.recurrent_launch(**sizes).key(arch)
 assert key(T=17) == key(T=18), "T is no constant"
 assert key(T=17) != key(T=16), "a multiple of 16 is specialised"
 assert key(T=17) != key(T=17, H=32)
@@ -76,7 +75,7 @@ def test_run_hands_everything_to_triton():
 
 INTERPRETED = """
 import torch, triton, triton.language as tl
-from lstm_kernels.launching import Launch, compile_launch
+from lstm_kernels.launching import Launch
 import pathlib
 
 @triton.jit
@@ -93,7 +92,7 @@ launch = Launch(add, (2,), {"x": x, "y": torch.ones(8), "N": 4}, options)
 launch.run()
 assert x.tolist() == [1, 2, 3, 4, 5, 6, 7, 8], x
 try:
-    compile_launch(launch, "sm_90")
+    launch.compile("sm_90")
 except ValueError as error:
     print(error)
 """
@@ -107,14 +106,13 @@ def test_interpreted_it_runs_and_does_not_compile(script, tmp_path):
 
 def test_what_is_no_kernel_is_refused():
     with pytest.raises(ValueError, match=r"give a triton\.jit function"):
-        compile_launch(Launch(print, (1,), {}), "sm_90")
+        Launch(print, (1,), {}).compile("sm_90")
 
 
 MOVED = """
 import small_kernels as small
-from lstm_kernels.launching import compile_launch
 from lstm_kernels.machine_code import facts
-image = compile_launch(small.recurrent_launch(), "sm_90")
+image = small.recurrent_launch().compile("sm_90")
 print(small.__file__, image.cached, facts(image)["weight_loads"])
 """
 

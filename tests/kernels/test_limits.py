@@ -32,22 +32,22 @@ def test_what_lives_on_cuda_alone_refuses_a_cpu(name: str, what: str) -> None:
     assert reason == f"{what} a CUDA device, and this is 'cpu'"
 
 
-@pytest.mark.parametrize(
-    "name", [b.name for b in registry.BUILT_IN if b.interpreter == "TRITON_INTERPRET"]
-)
+@pytest.mark.parametrize("name", [b.name for b in registry.BUILT_IN if b.interpreter])
 def test_a_cpu_has_to_be_told_to_interpret(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("triton")
+    record = registry.get(name)
+    for package in record.requires:
+        pytest.importorskip(package)
     unsupported = registry.load(name).unsupported
-    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    monkeypatch.setenv(record.interpreter, "0")
     found = unsupported(SMALL, "cpu")
     assert found.endswith(
-        "a CUDA device, and this is 'cpu'; TRITON_INTERPRET=1 interprets its kernels there, "
+        f"a CUDA device, and this is 'cpu'; {record.interpreter}=1 interprets its kernels there, "
         "for checking only"
     )
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setenv(record.interpreter, "1")
     assert unsupported(SMALL, "cpu") is None
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert unsupported(SMALL, "cuda").startswith("TRITON_INTERPRET has a CPU interpret")
+    assert unsupported(SMALL, "cuda").startswith(f"{record.interpreter} has a CPU interpret")
 
 
 def test_float32_arithmetic_is_said_to_be() -> None:

@@ -15,7 +15,6 @@ from torch import Tensor
 import lstm_kernels as lk
 from lstm_kernels import registry
 
-pytest.importorskip("triton", reason="the Triton backend needs triton")
 small_layers = pytest.importorskip("small_layers")
 
 pytestmark = pytest.mark.skipif(
@@ -28,6 +27,7 @@ REPEATS = 100
 
 # Several programs, batch tiles and chunks of the state; `own` needs all weights in one SM.
 SIZES = {"own": 100, "held": 300, "streamed": 300}
+DTYPES = {"triton": "float16", "numba_cuda": "float32"}
 PROBLEM = lk.Problem(
     "lstm",
     seq_len=40,
@@ -35,9 +35,11 @@ PROBLEM = lk.Problem(
     input_size=24,
     hidden_size=300,
     bidirectional=True,
-    dtype="float16",
     lengths="uniform:0:40",
 )
+FUSED = [
+    (backend, regime) for backend, regimes in small_layers.REGIMES.items() for regime in regimes
+]
 ON_CUDA = [
     backend.name
     for backend in registry.registered().values()
@@ -45,29 +47,31 @@ ON_CUDA = [
 ]
 
 
-@pytest.fixture(params=small_layers.REGIMES)
-def regime(request: pytest.FixtureRequest) -> Iterator[str]:
-    with small_layers.only(request.param):
-        yield request.param
+@pytest.fixture(params=FUSED, ids="-".join)
+def regime(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
+    """A fused backend, and the regime that its layers run in."""
+    backend, regime = request.param
+    for package in registry.get(backend).requires:
+        pytest.importorskip(package, reason=f"{backend} needs {package}")
+    with small_layers.only(backend, regime):
+        yield backend, regime
 
 
-def layer_in(regime: str, **fields: Any) -> Any:
+def layer_in(regime: tuple[str, str], **fields: Any) -> Any:
     """A layer that runs in that regime both ways."""
-    problem = replace(PROBLEM, **{"hidden_size": SIZES[regime]} | fields)
-    assert small_layers.regimes_of(problem, DEVICE) == [regime] * 2
-    return small_layers.Layer.draw(problem, DEVICE)
+    backend, name = regime
+    usual = {"hidden_size": SIZES[name], "dtype": DTYPES[backend]}
+    problem = replace(PROBLEM, **usual | fields)
+    assert small_layers.regimes_of(backend, problem, DEVICE) == [name] * 2
+    return small_layers.Layer.draw(problem, DEVICE, backend)
 
 
 def alone(layer: Any) -> dict[str, Tensor]:
     """Its results with the device to itself."""
     torch.cuda.synchronize()
-    found = {name: tensor.clone() for name, tensor in layer.run(triton_backend()).items()}
+    found = {name: tensor.clone() for name, tensor in layer.run().items()}
     torch.cuda.synchronize()
     return found
-
-
-def triton_backend() -> Any:
-    return registry.load("triton")
 
 
 def differing(got: dict[str, Tensor], want: dict[str, Tensor]) -> set[str]:
@@ -102,7 +106,7 @@ def on_stream(stream: torch.cuda.Stream) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("cell", lk.CELLS)
-def test_repeats_are_bit_identical_on_a_busy_device(regime: str, cell: str) -> None:
+def test_repeats_are_bit_identical_on_a_busy_device(regime: tuple[str, str], cell: str) -> None:
     layer = layer_in(regime, cell=cell)
     want = alone(layer)
     assert all(tensor.isfinite().all() for tensor in want.values())
@@ -110,24 +114,27 @@ def test_repeats_are_bit_identical_on_a_busy_device(regime: str, cell: str) -> N
     wrong: dict[str, int] = {}
     for _ in range(REPEATS):
         load.queue(products=2)
-        for name in differing(layer.run(triton_backend()), want):
+        for name in differing(layer.run(), want):
             wrong[name] = wrong.get(name, 0) + 1
     assert not wrong, f"of {REPEATS} repeats, so many differed: {wrong}"
 
 
 @pytest.mark.parametrize("precision", ["ieee", "tf32"])
 def test_repeats_in_float32_are_bit_identical(precision: str) -> None:
-    with small_layers.only("held"):
-        layer = layer_in("held", dtype="float32", precision=precision)
+    pytest.importorskip("triton")
+    with small_layers.only("triton", "held"):
+        layer = layer_in(("triton", "held"), dtype="float32", precision=precision)
         want = alone(layer)
         for _ in range(REPEATS):
-            assert not differing(layer.run(triton_backend()), want)
+            assert not differing(layer.run(), want)
 
 
 @pytest.mark.parametrize("poll_limit", ["4096", "as it is"])
-def test_a_broken_flag_is_an_error_and_no_hang(poll_limit: str) -> None:
+@pytest.mark.parametrize("backend_name", small_layers.REGIMES)
+def test_a_broken_flag_is_an_error_and_no_hang(backend_name: str, poll_limit: str) -> None:
+    limit = [] if poll_limit == "as it is" else [poll_limit]
     done = subprocess.run(
-        [sys.executable, str(BROKEN_FLAG), *([] if poll_limit == "as it is" else [poll_limit])],
+        [sys.executable, str(BROKEN_FLAG), backend_name, *limit],
         capture_output=True,
         text=True,
         timeout=120,
@@ -137,15 +144,15 @@ def test_a_broken_flag_is_an_error_and_no_hang(poll_limit: str) -> None:
     assert "ended in an error after" in done.stdout
 
 
-def test_a_captured_layer_is_the_same(regime: str) -> None:
+def test_a_captured_layer_is_the_same(regime: tuple[str, str]) -> None:
     layer = layer_in(regime)
     want = alone(layer)
     side = torch.cuda.Stream()
     with on_stream(side):
-        layer.run(triton_backend())
+        layer.run()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        got = layer.run(triton_backend())
+        got = layer.run()
     for _ in range(3):
         for tensor in got.values():
             tensor.fill_(torch.nan)
@@ -153,27 +160,27 @@ def test_a_captured_layer_is_the_same(regime: str) -> None:
         assert not differing(got, want)
 
 
-def test_a_second_stream_gives_the_same(regime: str) -> None:
+def test_a_second_stream_gives_the_same(regime: tuple[str, str]) -> None:
     layer = layer_in(regime)
     want = alone(layer)
     with on_stream(torch.cuda.Stream()):
-        got = layer.run(triton_backend())
+        got = layer.run()
     assert not differing(got, want)
 
 
-def test_a_layer_waits_for_held_sms_and_is_the_same(regime: str) -> None:
+def test_a_layer_waits_for_held_sms_and_is_the_same(regime: tuple[str, str]) -> None:
     layer = layer_in(regime)
     want = alone(layer)
     load = Load()
     for _ in range(3):
         load.queue(products=20, wait_cycles=100_000_000)
         with on_stream(torch.cuda.Stream()):
-            got = layer.run(triton_backend())
+            got = layer.run()
         load.queue(products=20)
         assert not differing(got, want)
 
 
-def test_layers_on_two_streams_at_once_are_the_same(regime: str) -> None:
+def test_layers_on_two_streams_at_once_are_the_same(regime: tuple[str, str]) -> None:
     """Either may need more than half of the SMs: neither may wait for programs that never start."""
     layers = [layer_in(regime), layer_in(regime, cell="gru", lengths="full")]
     wanted = [alone(layer) for layer in layers]
@@ -183,7 +190,7 @@ def test_layers_on_two_streams_at_once_are_the_same(regime: str) -> None:
         found.append([])
         for layer, stream in zip(layers, streams, strict=True):
             with torch.cuda.stream(stream):
-                found[-1].append(layer.run(triton_backend()))
+                found[-1].append(layer.run())
     torch.cuda.synchronize()
     for pair in found:
         assert [differing(*each) for each in zip(pair, wanted, strict=True)] == [set()] * 2

@@ -91,6 +91,7 @@ def test_no_backend_imports_another() -> None:
 def test_what_is_interpreted_on_a_cpu_lives_on_cuda() -> None:
     interpreted = {b.name: b for b in registry.BUILT_IN if b.interpreter}
     assert interpreted["pointwise"].interpreter == "TRITON_INTERPRET"
+    assert interpreted["numba_cuda"].interpreter == "NUMBA_ENABLE_CUDASIM"
     assert all(b.devices == ("cuda",) and b.requires for b in interpreted.values())
 
 

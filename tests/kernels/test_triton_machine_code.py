@@ -3,40 +3,18 @@
 Compiled in processes of their own, since this one interprets kernels.
 """
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from compiling import inspected, run
 
 from lstm_kernels.machine_code import ARCHITECTURES
 
-ROOT = Path(__file__).parents[2]
-SUPPORT = ROOT / "tests" / "support"
+SUPPORT = Path(__file__).parents[1] / "support"
 HIDDEN = (64, 128, 256, 512, 768, 1024, 2048)
 
 pytest.importorskip("triton")
-
-
-def run(*arguments: str) -> Any:
-    """The JSON that a Python process prints, kernels not interpreted in it."""
-    clean = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    clean["PYTHONPATH"] = os.pathsep.join(str(ROOT / part) for part in ("kernels", "harness"))
-    done = subprocess.run(
-        [sys.executable, *arguments], env=clean, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout)
-
-
-def inspected(*axes: str) -> list[dict[str, Any]]:
-    rows = run("-m", "lstm_harness", "inspect", "triton", "--json", *axes)
-    assert isinstance(rows, list)
-    assert all(row["status"] == "ok" for row in rows), rows
-    return rows
 
 
 def assert_clean(row: dict[str, Any]) -> None:
@@ -57,7 +35,7 @@ def assert_clean(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 def test_lstm(arch: str, hidden: int) -> None:
     rows = inspected(
-        *("--arch", arch, "--hidden", str(hidden), "--dtype", "float16,bfloat16,float32")
+        "triton", *("--arch", arch, "--hidden", str(hidden), "--dtype", "float16,bfloat16,float32")
     )
     # Inference, a forward that saves, a backward, and one that recomputes.
     assert len(rows) == 3 * 4
@@ -68,7 +46,7 @@ def test_lstm(arch: str, hidden: int) -> None:
 def test_every_regime_is_compiled() -> None:
     regimes = set()
     for hidden, regime in ((64, "own"), (768, "held"), (2048, "streamed")):
-        rows = inspected("--arch", "sm_90", "--hidden", str(hidden), "--dtype", "float16")
+        rows = inspected("triton", "--arch", "sm_90", "--hidden", str(hidden), "--dtype", "float16")
         assert {row["regime"] for row in rows} == {regime}
         regimes.add(regime)
     assert regimes == {"own", "held", "streamed"}
@@ -77,7 +55,8 @@ def test_every_regime_is_compiled() -> None:
 @pytest.mark.parametrize("cell", ["gru", "rnn_tanh", "rnn_relu"])
 def test_other_cells(cell: str) -> None:
     rows = inspected(
-        *("--arch", "sm_80,sm_90", "--cell", cell, "--hidden", "64,512,2048", "--dtype", "float16")
+        "triton",
+        *("--arch", "sm_80,sm_90", "--cell", cell, "--hidden", "64,512,2048", "--dtype", "float16"),
     )
     for row in rows:
         assert_clean(row)
@@ -85,6 +64,7 @@ def test_other_cells(cell: str) -> None:
 
 def test_both_directions_ragged_and_tf32() -> None:
     rows = inspected(
+        "triton",
         *("--arch", "sm_90", "--hidden", "512", "--dtype", "float32", "--precision", "tf32"),
         *("--bidirectional", "true", "--lengths", "uniform:1:64"),
     )

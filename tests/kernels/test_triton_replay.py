@@ -72,7 +72,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[NotedGraph]]:
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(replay, "_has_graphs", lambda _: True)
     monkeypatch.setattr(replay, "_graphs", type(replay._graphs)())
-    with only("streamed"):
+    with only("triton", "streamed"):
         yield graphs
 
 

@@ -1,4 +1,4 @@
-"""Whether `compile_launch` makes what Triton's JIT makes of the same call, as JSON.
+"""Whether `Launch.compile` makes what Triton's JIT makes of the same call, as JSON.
 
 The JIT runs as on a GPU, but for a driver that says "sm_90" and a launch that is left out.
 """
@@ -12,7 +12,7 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 
-from lstm_kernels.launching import Launch, compile_launch, launch_key
+from lstm_kernels.launching import Launch
 
 
 @triton.jit
@@ -88,10 +88,10 @@ if __name__ == "__main__":
     for name, call in CALLS.items():
         real, planned = call("cpu"), call("meta")
         compiled = real.kernel.run(grid=real.grid, warmup=True, **real.arguments, **real.options)
-        image = compile_launch(planned, "sm_90")
+        image = planned.compile("sm_90")
         found[name] = {
             "cached": image.cached,
             "same": image.cubin == compiled.asm["cubin"],
-            "key": launch_key(planned, "sm_90"),
+            "key": planned.key("sm_90"),
         }
     json.dump(found, sys.stdout)

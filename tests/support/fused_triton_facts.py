@@ -5,7 +5,7 @@ import sys
 
 from lstm_kernels import Problem
 from lstm_kernels.backends import fused_triton
-from lstm_kernels.launching import Launch, compile_launch, launch_key
+from lstm_kernels.launching import Launch
 
 ARCH = "sm_90"
 
@@ -30,13 +30,13 @@ def main() -> None:
     told = {
         "keys": {
             name: {
-                "same tile": [launch_key(found[name], ARCH) for found in of_shapes],
-                "other H": launch_key(other[name], ARCH),
+                "same tile": [found[name].key(ARCH) for found in of_shapes],
+                "other H": other[name].key(ARCH),
             }
             for name in ("forward", "backward")
         },
-        "ptx": {name: compile_launch(launch, ARCH).ptx for name, launch in of_shapes[0].items()},
-        "own ptx": compile_launch(own["forward"], ARCH).ptx,
+        "ptx": {name: launch.compile(ARCH).ptx for name, launch in of_shapes[0].items()},
+        "own ptx": own["forward"].compile(ARCH).ptx,
     }
     json.dump(told, sys.stdout)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lstm_harness.limits import kernels
-from lstm_kernels.launching import Launch, compile_launch
+from lstm_kernels.launching import Launch
 from lstm_kernels.machine_code import facts
 from lstm_kernels.problem import CELLS
 
@@ -42,7 +42,7 @@ def compiled() -> dict[str, dict[str, dict[str, object]]]:
     told: dict[str, dict[str, dict[str, object]]] = {}
     for name, launch in launches().items():
         for arch in ("sm_80", "sm_90") if name in EVERYWHERE else ("sm_90",):
-            image = compile_launch(launch, arch)
+            image = launch.compile(arch)
             told.setdefault(name, {})[arch] = facts(image) | {"ptx": image.ptx}
     return told
 

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from lstm_kernels import Backend
-from lstm_kernels.launching import Launch, compile_launch
+from lstm_kernels.launching import Launch
 from lstm_kernels.machine_code import facts
 from lstm_kernels.stack import Unsupported
 
@@ -144,6 +144,6 @@ if __name__ == "__main__":
     found = {}
     for name, launch in LAUNCHES.items():
         archs = ("sm_80", "sm_90", "sm_100") if name in EVERYWHERE else ("sm_80",)
-        images = {arch: compile_launch(launch, arch) for arch in archs}
+        images = {arch: launch.compile(arch) for arch in archs}
         found[name] = {arch: facts(image) | {"ptx": image.ptx} for arch, image in images.items()}
     json.dump(found, sys.stdout)

@@ -1,5 +1,6 @@
-"""Layers of the Triton backend in a regime of choice, whatever their size, for what needs a GPU."""
+"""Layers of a fused backend in a regime of choice, whatever their size, and how right they are."""
 
+import importlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -10,18 +11,25 @@ import torch
 from torch import Tensor
 
 import lstm_kernels as lk
-from lstm_kernels import tuning
-from lstm_kernels.backends.fused_triton import parameters, sequence
+from lstm_kernels import registry, tuning
 from lstm_kernels.stack import Weights
 
-REGIMES = ("own", "held", "streamed")
+# By backend, the one with the narrowest claim first.
+REGIMES = {"triton": ("own", "held", "streamed"), "numba_cuda": ("held", "streamed")}
+
+
+def module_of(backend: str, name: str) -> Any:
+    """One of the modules of a backend that is a folder."""
+    return importlib.import_module(f"{registry.get(backend).module}.{name}")
 
 
 @contextmanager
-def only(regime: str) -> Iterator[None]:
-    """Have layers run in one regime, whatever their size."""
+def only(backend: str, regime: str) -> Iterator[None]:
+    """Have a backend's layers run in one regime, whatever their size."""
+    parameters = module_of(backend, "parameters")
+    regimes = REGIMES[backend]
     with ExitStack() as patches:
-        for other in REGIMES[: REGIMES.index(regime)]:
+        for other in regimes[: regimes.index(regime)]:
             patches.enter_context(patch.object(parameters, f"_{other}", lambda *_: None))
         # Nor are parameters taken that were tuned on this machine.
         patches.enter_context(patch.object(tuning, "active", lambda *_: tuning.Active()))
@@ -30,10 +38,11 @@ def only(regime: str) -> Iterator[None]:
         yield
 
 
-def regimes_of(problem: lk.Problem, device: torch.device) -> list[str]:
+def regimes_of(backend: str, problem: lk.Problem, device: torch.device) -> list[str]:
     """The regime of the forward and of the backward that would run now."""
-    facts = sequence.architecture_of(device)
-    return [parameters.choose(problem, which, facts).regime for which in ("forward", "backward")]
+    facts = module_of(backend, "sequence").architecture_of(device)
+    choose = module_of(backend, "parameters").choose
+    return [choose(problem, which, facts).regime for which in ("forward", "backward")]
 
 
 @dataclass(frozen=True)
@@ -41,11 +50,12 @@ class Layer:
     """One layer's arguments and its outputs' gradients, the same numbers every time."""
 
     problem: lk.Problem
+    backend: str
     arguments: dict[str, Any]
     d_outputs: list[Tensor]
 
     @classmethod
-    def draw(cls, problem: lk.Problem, device: torch.device) -> "Layer":
+    def draw(cls, problem: lk.Problem, device: torch.device, backend: str) -> "Layer":
         """Gates not saturated; lengths, where ragged, lie on the device."""
         generator = torch.Generator().manual_seed(0)
         dtype = getattr(torch, problem.dtype)
@@ -77,11 +87,11 @@ class Layer:
             "lengths": lengths,
         }
         shapes = [(T, B, D * H), (D, B, H)] + [(D, B, H)] * problem.has_cell_state
-        return cls(problem, arguments, [numbers(*shape).detach() for shape in shapes])
+        return cls(problem, backend, arguments, [numbers(*shape).detach() for shape in shapes])
 
-    def run(self, backend: Any) -> dict[str, Tensor]:
+    def run(self) -> dict[str, Tensor]:
         """Forward and backward: every output and every gradient, by name."""
-        outputs = backend.layer(**self.arguments, problem=self.problem)
+        outputs = registry.load(self.backend).layer(**self.arguments, problem=self.problem)
         found = dict(zip(("y", "h_n", "c_n"), outputs, strict=True))
         found = {name: output for name, output in found.items() if output is not None}
         leaves = {name: self.arguments[name] for name in ("x", "h0", "c0")}
@@ -95,3 +105,83 @@ class Layer:
             if gradient is not None:
                 found[f"d_{name}"] = gradient
         return {name: tensor.detach() for name, tensor in found.items()}
+
+
+def draw(problem: lk.Problem, *, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """Arguments of `layer`, the problem's own numbers whatever the dtype; gates not saturated."""
+    generator = torch.Generator().manual_seed(0)
+    own = getattr(torch, problem.dtype)
+
+    def numbers(*shape: int, scale: float = 1.0) -> Tensor:
+        drawn = torch.randn(shape, generator=generator) * scale
+        return drawn.to(own).to(device, dtype).requires_grad_()
+
+    T, B, H = problem.seq_len, problem.batch, problem.hidden_size
+    rows, scale = problem.gates * H, 0.6 * H**-0.5
+    weights = tuple(
+        Weights(
+            numbers(rows, problem.input_size, scale=0.4),
+            numbers(rows, H, scale=scale),
+            numbers(rows, scale=0.3) if problem.bias else None,
+            numbers(rows, scale=0.3) if problem.bias else None,
+        )
+        for _ in range(problem.directions)
+    )
+    return {
+        "x": numbers(T, B, problem.input_size),
+        "h0": numbers(problem.directions, B, H, scale=0.5),
+        "c0": numbers(problem.directions, B, H, scale=0.5) if problem.has_cell_state else None,
+        "weights": weights,
+    }
+
+
+def lengths_of(problem: lk.Problem) -> Tensor | None:
+    """The problem's lengths, as `layer` takes them."""
+    return None if problem.lengths == "full" else torch.tensor(problem.sequence_lengths())
+
+
+def results(
+    backend: Any,
+    problem: lk.Problem,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    **options: Any,
+) -> dict[str, Tensor]:
+    """Outputs, last states and every gradient, by name, on the CPU."""
+    arguments = draw(problem, dtype=dtype, device=device)
+    lengths = lengths_of(problem)
+    outputs = backend.layer(**arguments, problem=problem, lengths=lengths, **options)
+    found = dict(zip(("y", "h_n", "c_n"), outputs, strict=True))
+    found = {name: tensor for name, tensor in found.items() if tensor is not None}
+    generator = torch.Generator().manual_seed(1)
+    loss = sum(
+        (out.cpu().double() * torch.randn(out.shape, generator=generator)).sum()
+        for out in found.values()
+    )
+    loss.backward()
+    leaves = {name: arguments[name] for name in ("x", "h0", "c0")}
+    for direction, weights in enumerate(arguments["weights"]):
+        leaves |= {f"{name}.{direction}": w for name, w in weights._asdict().items()}
+    for name, leaf in leaves.items():
+        if leaf is not None:
+            # Where no sequence has a step, no weight takes part.
+            found[f"d_{name}"] = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+    return {name: tensor.detach().cpu() for name, tensor in found.items()}
+
+
+def errors(
+    backend: Any, problem: lk.Problem, device: torch.device, **options: Any
+) -> dict[str, float]:
+    """Relative L2 errors against float64, by tensor."""
+    dtype, cpu = getattr(torch, problem.dtype), torch.device("cpu")
+    got = results(backend, problem, dtype=dtype, device=device, **options)
+    want = results(registry.load("reference"), problem, dtype=torch.float64, device=cpu)
+    assert got.keys() == want.keys()
+    found = {}
+    for name, tensor in want.items():
+        assert got[name].shape == tensor.shape, name
+        # As in conftest: a gradient may nearly cancel.
+        size = max(float(tensor.norm()), 0.1)
+        found[name] = float((got[name].double() - tensor).norm()) / size
+    return found

@@ -14,7 +14,7 @@ from typing import Any
 from lstm_kernels import Problem
 from lstm_kernels.backends import fused_triton
 from lstm_kernels.backends.fused_triton.tuning import candidates_on
-from lstm_kernels.launching import Launch, compile_launch
+from lstm_kernels.launching import Launch
 from lstm_kernels.machine_code import architecture, facts
 
 HIDDEN = (64, 512, 1024, 2048)
@@ -41,7 +41,7 @@ def compiled(job: Job) -> dict[str, Any]:
     key = fused_triton.tuning_key(problem, pass_name, "cuda")
     with fused_triton.using(key, choice):
         launches = fused_triton.launches_for(problem, arch)
-    return facts(compile_launch(next(filter(trains, named(launches, pass_name))), arch))
+    return facts(next(filter(trains, named(launches, pass_name))).compile(arch))
 
 
 def named(launches: list[Launch], name: str) -> list[Launch]:

@@ -17,7 +17,6 @@ from lstm_kernels.backends.fused_triton.launches import backward_launches, forwa
 from lstm_kernels.backends.fused_triton.sequence import (
     FusedLayer,
     architecture_of,
-    as_given,
     new_backward,
     new_forward,
     run_forward,
@@ -32,6 +31,7 @@ from lstm_kernels.launching import Launch
 from lstm_kernels.limits import float32_limit, triton_limit
 from lstm_kernels.machine_code import architecture
 from lstm_kernels.problem import Problem
+from lstm_kernels.sequence_products import as_given
 from lstm_kernels.stack import Outputs, Unsupported, Weights
 
 __all__ = [

@@ -17,6 +17,7 @@ from functools import lru_cache
 
 from lstm_kernels.machine_code import Architecture
 from lstm_kernels.problem import Problem
+from lstm_kernels.sequence_products import slots_of
 
 TILES = (16, 32)
 
@@ -122,11 +123,6 @@ STREAMED_UNITS = {
     ("backward", 16): 16,
     ("backward", 32): 32,
 }
-
-
-def slots_of(cell: str) -> int:
-    """Blocks of H that a step's product makes and a backward's takes: a GRU's n counts twice."""
-    return 4 if cell in ("lstm", "gru") else 1
 
 
 def multiplies_exactly(problem: Problem) -> bool:

@@ -1,12 +1,6 @@
-"""A layer over a sequence: the whole-sequence products, the kernels between them, the gradients.
-
-x W_ih^T + b_ih is one product before the loop; dx and every weight's gradient are one product each
-after it. The kernel writes the gates' gradients once and the products read them where they are;
-the state before each step is y, shifted by one, and is not copied either.
-"""
+"""A layer over a sequence: the kernels, the whole-sequence products around them, the gradients."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
@@ -21,12 +15,23 @@ from lstm_kernels.backends.fused_triton.launches import (
     backward_launches,
     forward_launches,
 )
-from lstm_kernels.backends.fused_triton.parameters import Parameters, slots_of
+from lstm_kernels.backends.fused_triton.parameters import Parameters
 from lstm_kernels.backends.fused_triton.replay import replay
 from lstm_kernels.backends.fused_triton.tuning import parameters_for
 from lstm_kernels.launching import Launch
 from lstm_kernels.machine_code import ARCHITECTURES, Architecture
 from lstm_kernels.problem import Problem
+from lstm_kernels.sequence_products import (
+    as_given,
+    blocks,
+    contiguous,
+    device_facts,
+    linear_into,
+    parts_from_x,
+    sequence_gradients,
+    slots_of,
+    states_before,
+)
 from lstm_kernels.stack import Weights, unflatten
 from lstm_kernels.unroll import alive_steps
 
@@ -39,15 +44,7 @@ def architecture_of(device: torch.device) -> Architecture:
     """What kernels are planned for: the device's own facts."""
     if device.type != "cuda":
         return INTERPRETED
-    # torch's types lack shared_memory_per_block_optin.
-    facts: Any = torch.cuda.get_device_properties(device)
-    return Architecture(
-        name=f"sm_{facts.major}{facts.minor}",
-        capability=10 * facts.major + facts.minor,
-        sm_count=facts.multi_processor_count,
-        shared_per_block=facts.shared_memory_per_block_optin,
-        shared_per_sm=facts.shared_memory_per_multiprocessor,
-    )
+    return device_facts(device)
 
 
 def new_forward(
@@ -70,8 +67,8 @@ def new_forward(
         from_x=x.new_empty(D, T, B, problem.gates * H),
         w=weights[0].w_hh.contiguous(),
         w_reverse=weights[-1].w_hh.contiguous(),
-        b=_contiguous(weights[0].b_hh),
-        b_reverse=_contiguous(weights[-1].b_hh),
+        b=contiguous(weights[0].b_hh),
+        b_reverse=contiguous(weights[-1].b_hh),
         h0=h0,
         c0=c0,
         lengths=lengths,
@@ -85,9 +82,7 @@ def new_forward(
 
 def run_forward(problem: Problem, x: Tensor, weights: tuple[Weights, ...], to: Forward) -> None:
     """Fill the results of `to`."""
-    rows = x.view(-1, x.shape[-1])
-    for direction, w in enumerate(weights):
-        _linear(rows, w.w_ih, w.b_ih, to.from_x[direction].view(len(rows), -1))
+    parts_from_x(x, weights, to.from_x)
     architecture = architecture_of(x.device)
     parameters = parameters_for(problem, "forward", architecture, x.device)
     launches = partial(forward_launches, problem, parameters, sm_count=architecture.sm_count)
@@ -152,14 +147,6 @@ def _run(problem: Problem, parameters: Parameters, launches: Any, to: Any, *key:
         launch.run()
 
 
-@contextmanager
-def as_given(device: torch.device) -> Iterator[None]:
-    """Launch on the tensors' own device, and multiply in their own dtype, not autocast's."""
-    current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
-    with current, torch.autocast(device.type, enabled=False):
-        yield
-
-
 class FusedLayer(torch.autograd.Function):
     """One layer, one or both directions, with gradients of x, the states and every weight."""
 
@@ -202,75 +189,9 @@ def _gradients(ctx: Any, d_y: Tensor, d_h_n: Tensor, d_c_n: Tensor | None) -> An
         gates = _preactivations(problem, x, h0, weights, y, lengths)
     to = new_backward(problem, d_y, d_h_n, d_c_n, weights, (gates, cells), y, h0, c0, lengths)
     run_backward(problem, to, preactivated=preactivated)
-    d_x, d_flat = _sequence_gradients(problem, x, to, weights, ctx.needs_input_grad)
+    needed = ctx.needs_input_grad[3:]
+    d_x, d_flat = sequence_gradients(problem, x, y, h0, to.d_gates, lengths, weights, needed)
     return None, None, None, d_x, to.d_h0, to.d_c0, *d_flat
-
-
-def _sequence_gradients(
-    problem: Problem,
-    x: Tensor,
-    of: Backward,
-    weights: tuple[Weights, ...],
-    needed: tuple[bool, ...],
-) -> tuple[Tensor | None, list[Tensor | None]]:
-    """The gradients of x and of every weight, from the gates' gradients of all steps."""
-    H, G = problem.hidden_size, problem.gates
-    rows = x.view(-1, x.shape[-1])
-    d_x = torch.zeros_like(rows) if problem.bidirectional and needed[3] else None
-    d_flat: list[Tensor | None] = []
-    for direction, w in enumerate(weights):
-        needs = Weights._make(needed[6 + len(d_flat) : 6 + len(d_flat) + len(w)])
-        d_gates = of.d_gates[direction].view(len(rows), -1)
-        d_from_x = d_gates[:, : G * H]
-        if needed[3]:
-            d_x = d_from_x @ w.w_ih if d_x is None else d_x.addmm_(d_from_x, w.w_ih)
-        d_bias = d_gates.sum(0) if needs.b_ih or needs.b_hh else None
-        d_flat += [
-            d_from_x.t() @ rows if needs.w_ih else None,
-            _d_w_hh(problem, of, direction) if needs.w_hh else None,
-            None if d_bias is None else d_bias[: G * H],
-            None if d_bias is None else torch.cat([d_bias[part] for part, _ in _blocks(problem)]),
-            None,
-        ]
-    return None if d_x is None else d_x.view_as(x), d_flat
-
-
-def _d_w_hh(problem: Problem, of: Backward, direction: int) -> Tensor:
-    """The gradient of W_hh: the gates' gradients times the state before each step."""
-    found = torch.zeros_like(of.w)
-    d_gates = of.d_gates[direction].view(-1, of.d_gates.shape[-1])
-    for at, states in _states_before(problem, direction, of.y, of.h0, of.lengths):
-        d_rows = d_gates[at]
-        for columns, rows in _blocks(problem):
-            found[rows].addmm_(d_rows[:, columns].t(), states)
-    return found
-
-
-def _states_before(
-    problem: Problem, direction: int, y: Tensor, h0: Tensor, lengths: Tensor | None
-) -> list[tuple[slice | Tensor, Tensor]]:
-    """Which rows of [T*B, *] begin with which states [*, H]: views of y, then h0.
-
-    Beyond a sequence's end the rows mean nothing, and y is zero.
-    """
-    T, B, _ = y.shape
-    H = problem.hidden_size
-    states = y.view(T * B, -1)[:, direction * H : (direction + 1) * H]
-    if direction == 0:
-        return [(slice(B, None), states[:-B]), (slice(0, B), h0[0])]
-    following = slice(0, (T - 1) * B), states[B:]
-    if lengths is None:
-        return [following, (slice((T - 1) * B, None), h0[1])]
-    ends = (lengths - 1).clamp(min=0) * B + torch.arange(B, device=y.device)
-    return [following, (ends, h0[1])]
-
-
-def _blocks(problem: Problem) -> list[tuple[slice, slice]]:
-    """Columns of d_gates beside the rows of W_hh they belong to: a GRU's third is n from x."""
-    H, G = problem.hidden_size, problem.gates
-    if problem.cell == "gru":
-        return [(slice(0, 2 * H), slice(0, 2 * H)), (slice(3 * H, 4 * H), slice(2 * H, 3 * H))]
-    return [(slice(0, G * H), slice(0, G * H))]
 
 
 def _preactivations(
@@ -287,27 +208,15 @@ def _preactivations(
     found = x.new_empty(problem.directions, T, B, 4 * H)
     for direction, w in enumerate(weights):
         flat = found[direction].view(T * B, -1)
-        _linear(rows, w.w_ih, w.b_ih, flat[:, : G * H])
+        linear_into(rows, w.w_ih, w.b_ih, flat[:, : G * H])
         if problem.cell == "gru":
             flat[:, 3 * H :] = 0
-        for columns, gates in _blocks(problem):
+        for columns, gates in blocks(problem):
             if w.b_hh is not None:
                 flat[:, columns] += w.b_hh[gates]
-            for at, states in _states_before(problem, direction, y, h0, lengths):
+            for at, states in states_before(problem, direction, y, h0, lengths):
                 if isinstance(at, slice):
                     flat[at, columns].addmm_(states, w.w_hh[gates].t())
                 else:
                     flat[at, columns] += states @ w.w_hh[gates].t()
     return found
-
-
-def _contiguous(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.contiguous()
-
-
-def _linear(rows: Tensor, w: Tensor, b: Tensor | None, out: Tensor) -> None:
-    """Write rows W^T + b where it belongs."""
-    if b is None:
-        torch.mm(rows, w.t(), out=out)
-    else:
-        torch.addmm(b, rows, w.t(), out=out)

@@ -18,6 +18,7 @@ from lstm_kernels.backends.fused_triton import parameters as table
 from lstm_kernels.backends.fused_triton.parameters import Parameters
 from lstm_kernels.machine_code import Architecture
 from lstm_kernels.problem import Problem
+from lstm_kernels.sequence_products import slots_of
 
 NAME = "triton"
 
@@ -122,7 +123,7 @@ def reason_against(
         size = getattr(given, name)
         if size < 1 or size & (size - 1):
             return f"{name}={size} is no power of two"
-    columns = given.units * (1 if pass_name == "backward" else table.slots_of(problem.cell))
+    columns = given.units * (1 if pass_name == "backward" else slots_of(problem.cell))
     if given.tile < table.TILES[0] or columns < table.SMALLEST_CHUNK:
         return f"a product of {given.tile} by {columns} is too small"
     if given.warps > MOST_WARPS or given.split > given.warps:
@@ -163,7 +164,7 @@ def _against_streamed(
     if given.ahead not in STAGES:
         return f"a pipeline of {given.ahead} stages"
     backward = pass_name == "backward"
-    columns = given.units * (1 if backward else table.slots_of(problem.cell))
+    columns = given.units * (1 if backward else slots_of(problem.cell))
     stage = given.chunk * (given.tile + columns) * problem.element_bytes
     summed = given.split * given.tile * columns * 4
     return _too_large(max(given.ahead * stage, summed), architecture)

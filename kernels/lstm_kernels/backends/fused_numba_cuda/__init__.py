@@ -1,0 +1,132 @@
+"""Persistent kernels in Numba CUDA: the recurrent weights in registers and shared memory.
+
+Idea: a layer is one kernel, and W_hh is read once: `held` spreads it over the registers and shared
+memory of all SMs, which hand each other the state after every step. Where it does not fit,
+`streamed` makes a step's product by cuBLAS and the gates in one kernel; docs/numba-cuda.md tells
+more. Source: Diamos et al. 2016, "Persistent RNNs: Stashing Recurrent Weights On-Chip".
+Limits: CUDA of compute capability 8.0 on, or Numba's simulator for checking; float32 alone, and no
+matrix units, so no TF32; no projection; no second derivatives. Not run on a GPU yet.
+"""
+
+import torch
+from torch import Tensor
+
+from lstm_kernels.backends.fused_numba_cuda.launches import (
+    backward_step,
+    forward_step,
+    held_backward,
+    held_forward,
+)
+from lstm_kernels.backends.fused_numba_cuda.parameters import choose
+from lstm_kernels.backends.fused_numba_cuda.sequence import (
+    FusedLayer,
+    architecture_of,
+    new_backward,
+    new_forward,
+    run_forward,
+)
+from lstm_kernels.limits import interpreted_limit
+from lstm_kernels.machine_code import architecture
+from lstm_kernels.numba_launching import NumbaLaunch
+from lstm_kernels.problem import Problem
+from lstm_kernels.sequence_products import as_given
+from lstm_kernels.stack import Outputs, Unsupported, Weights
+
+WHAT = "the numba_cuda backend"
+
+
+def layer(
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    weights: tuple[Weights, ...],
+    *,
+    problem: Problem,
+    lengths: Tensor | None = None,
+) -> Outputs:
+    """One layer, one or both directions, as `lstm_kernels.stack` says."""
+    x, h0, c0 = x.contiguous(), h0.contiguous(), None if c0 is None else c0.contiguous()
+    on_device = None if lengths is None else lengths.to(x.device).contiguous()
+    flat = [tensor for direction in weights for tensor in direction]
+    tensors = (x, h0, c0, *flat)
+    with as_given(x.device):
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+            # torch does not annotate `apply`.
+            y, h_n, *c_n = FusedLayer.apply(problem, on_device, *tensors)  # type: ignore[no-untyped-call]
+            return y, h_n, c_n[0] if c_n else None
+        to = new_forward(problem, x, h0, c0, weights, on_device, saves=False)
+        run_forward(problem, x, weights, to, saves=False)
+        return to.y, to.h_n, None if c0 is None else to.c_n
+
+
+def unsupported(problem: Problem, device: str) -> str | None:
+    """The reason not to run this, or None."""
+    reason = interpreted_limit(problem, device, WHAT, "NUMBA_ENABLE_CUDASIM") or _never(problem)
+    if reason is None and torch.device(device).type == "cuda":
+        capability = architecture_of(torch.device(device)).capability
+        if capability < 80:
+            return f"{WHAT} needs compute capability 8.0, and this GPU has {capability / 10}"
+    return reason
+
+
+def kernels_used(problem: Problem) -> list[str]:
+    """The regime and launch parameters of both passes of a layer, on the current device."""
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", torch.cuda.current_device())
+    facts = architecture_of(device)
+    return [
+        f"{pass_name}: {choose(problem, pass_name, facts)}" for pass_name in ("forward", "backward")
+    ]
+
+
+def launches_for(problem: Problem, arch: str) -> list[NumbaLaunch]:
+    """What a layer launches: for inference, for a forward that saves and for a backward.
+
+    Raises:
+        Unsupported: with the reason.
+    """
+    reason = _never(problem)
+    if reason:
+        raise Unsupported(reason)
+    on = architecture(arch)
+
+    def meta(*shape: int) -> Tensor:
+        return torch.empty(shape, device="meta")
+
+    T, B, H, D = problem.seq_len, problem.batch, problem.hidden_size, problem.directions
+    rows = problem.gates * H
+    bias = meta(rows) if problem.bias else None
+    weights = (Weights(meta(rows, problem.input_size), meta(rows, H), bias, bias),) * D
+    x, y, state = meta(T, B, problem.input_size), meta(T, B, D * H), meta(D, B, H)
+    c = state if problem.has_cell_state else None
+    lengths = None
+    if problem.lengths != "full":
+        lengths = torch.empty(B, dtype=torch.int64, device="meta")
+    made: list[NumbaLaunch] = []
+    parameters = choose(problem, "forward", on)
+    for saves in (False, True):
+        to = new_forward(problem, x, state, c, weights, lengths, saves=saves)
+        if parameters.regime == "held":
+            made += held_forward(problem, parameters, to, on, saves=saves)
+        else:
+            made.append(forward_step(problem, to, meta(D, B, rows), 0, saves=saves))
+    saved = to.gates, to.cells
+    back = new_backward(problem, y, state, c, weights, saved, y, state, c, lengths)
+    parameters = choose(problem, "backward", on)
+    if parameters.regime == "held":
+        made += held_backward(problem, parameters, back, on)
+    else:
+        d_now, carry = meta(D, B, rows), meta(2, D, B, H)
+        made.append(backward_step(problem, back, meta(D, B, H), d_now, carry, 0))
+    return made
+
+
+def _never(problem: Problem) -> str | None:
+    if problem.dtype != "float32":
+        return f"{WHAT} computes in float32, and this is {problem.dtype}"
+    if problem.precision != "ieee":
+        return f"{WHAT} uses no matrix units, and this is float32 by {problem.precision}"
+    if problem.proj_size:
+        return f"{WHAT} holds W_hh on chip, not a projection's W_hr, and P={problem.proj_size}"
+    return None
