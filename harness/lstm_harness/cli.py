@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lstm_harness import cli_history
 from lstm_harness.errors import Exit, MeasuringFailed, NoReportLibraries, UserError
 from lstm_harness.inspection import DEFAULT_AXES as INSPECTED
 from lstm_harness.options import spec_of, takes_problems, takes_spec
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(cli_history.app)
 
 # The problems whose floors `limits` tells where nobody gives an axis.
 FLOOR_AXES = {

@@ -128,6 +128,24 @@ def writing(folder: Path) -> Iterator[None]:
         ) from None
 
 
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, in a folder that is made where it lacks.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    fresh = path.with_name(path.name + ".new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with fresh.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; give another place") from None
+
+
 def load(folder: Path) -> Run:
     """Read a run; one that was killed before its first record has none.
 

@@ -46,12 +46,15 @@ def series(
     **fields: Any,
 ) -> None:
     """A run a day of one backend and case, each with this median in three blocks."""
+    measured_on = fields.pop("environment", environment())
+    name = fields.pop("id", folder.name)
     for day, time_ns in enumerate(times_ns, start=first_day):
-        environment = {"environment": fields.get("environment", synthetic_runs.environment())}
         git = {"git": {"commit": f"{day:040x}", "dirty": False}}
         put(
             folder / f"run-{day:03}",
             synthetic_runs.blocks(backend, [time_ns] * 3, of=of),
+            id=f"{name}-{day:03}",
             start=start(day),
-            **(fields | {"environment": environment["environment"] | git}),
+            environment=measured_on | git,
+            **fields,
         )
