@@ -9,10 +9,12 @@ nothing was checked here, and the report says so.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from lstm_harness import __version__, digest, session, store
+from lstm_harness.case import CACHES, DEVICES, LAUNCHES
 from lstm_harness.errors import UserError
 from lstm_harness.history import differences
 from lstm_harness.plan import Plan
@@ -96,14 +98,15 @@ def _read(path: Path) -> _File:
     try:
         found = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
         benchmarks = found["benchmarks"]
-        machine = found.get("machine_info") or {}
+        machine = found["machine_info"]
         ours = found.get("lstm_bench") or {}
         facts = machine.get("lstm_bench") or {}
         named = [b for b in benchmarks if {"backend", "problem"} <= set(b.get("extra_info") or {})]
         foreign = [str(b.get("fullname")) for b in benchmarks if b not in named]
         failed = ours.get("failed") or []
         environment = _environment(machine, facts, found.get("commit_info") or {})
-        when, label = str(found.get("datetime") or ""), str(ours.get("label") or "")
+        when, label = found["datetime"], str(ours.get("label") or "")
+        datetime.fromisoformat(when)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
@@ -144,6 +147,8 @@ def _environment(
         }
     if commit.get("id") and not known.get("git"):
         known = {**known, "git": {"commit": commit["id"], "dirty": bool(commit.get("dirty"))}}
+    if not isinstance(known.get("git") or {}, dict):
+        raise TypeError("git is no object")
     return {**dict.fromkeys(_ENVIRONMENT), "settings": {}, **known}
 
 
@@ -184,7 +189,9 @@ def _record(path: Path, name: str, stored: Any) -> Record:
         )
         record = Record.from_dict({"order": 0, "setup_ms": 0.0, **stored, **unchecked})
         check_name("pass", record.case.pass_name, PASSES)
-        check_name("device", record.case.device, ("cpu", "cuda"))
+        check_name("device", record.case.device, DEVICES)
+        check_name("launch", record.case.launch, LAUNCHES)
+        check_name("cache", record.case.cache, CACHES)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: {name} is not as expected: {_told(error)}") from None
     if record.block < 0:

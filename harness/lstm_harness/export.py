@@ -5,6 +5,7 @@ import io
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +55,22 @@ def as_csv(run: Run) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text)
     header: list[str] = []
-    for block in sorted({record.block for record in run.records} or {0}):
-        summary = summarise(r for r in run.records if r.block == block)
+    records = [_readable(record) for record in run.records]
+    for block in sorted({record.block for record in records} or {0}):
+        summary = summarise(r for r in records if r.block == block)
         summary = summary.drop(columns=list(_OF_SEVERAL_BLOCKS))
         summary.insert(0, "block", block)
         if not header:
             header = [str(name) for name in summary.columns]
             writer.writerow(header)
         writer.writerows([harmless(row[name]) for name in header] for row in plain_rows(summary))
-    return text.getvalue().encode("utf-8", "replace")
+    return text.getvalue().encode()
+
+
+def _readable(record: Record) -> Record:
+    """A record whose texts a frame can hold."""
+    texts = {name: encodable(getattr(record, name)) for name in ("backend", "reason", "warnings")}
+    return replace(record, **texts)
 
 
 def harmless(value: Any) -> Any:
@@ -129,15 +137,15 @@ def _parquet_row(record: Record) -> dict[str, Any]:
     stored = record.to_dict()
     flat = {**stored, **stored["problem"], "extra": json.dumps(dict(record.extra))}
     flat["errors"] = list(record.errors.items())
-    return {name: _encodable(flat[name]) for name in PARQUET_COLUMNS}
+    return {name: encodable(flat[name]) for name in PARQUET_COLUMNS}
 
 
-def _encodable(value: Any) -> Any:
+def encodable(value: Any) -> Any:
     """Text without lone surrogates, which have no UTF-8."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, list | tuple):
-        return type(value)(map(_encodable, value))
+        return type(value)(map(encodable, value))
     return value
 
 

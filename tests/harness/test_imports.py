@@ -18,6 +18,9 @@ COMMANDS = [
     "limits",
     "report",
     "view",
+    "history",
+    "export",
+    "import",
 ]
 HEAVY = {"torch", "pandas", "numpy", "scipy", "triton", "numba", "plotly", "jinja2"}
 LISTS_MODULES = """
