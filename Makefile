@@ -7,9 +7,10 @@ GPU_PYTHON ?= $(BIN)/python
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: bench test lint browser-test perf gpu kernel-page clean
+.PHONY: bench test lint browser-test perf gpu kernel-page verdict-study clean
 
 bench: .venv/.installed
+	$(BIN)/lstm-bench limits
 	$(BIN)/lstm-bench run quick
 
 test: .venv/.installed-dev
@@ -28,6 +29,7 @@ perf: .venv/.installed-dev
 	PYTHONPATH=tests/support $(BIN)/python tests/perf/history_scale.py
 	$(BIN)/python tests/perf/change_point_rates.py
 	$(BIN)/python tests/perf/clock_agreement.py
+	$(BIN)/python tests/perf/limits_agreement.py
 	$(BIN)/python tests/perf/harness_overhead.py
 
 # On a GPU image with no network: make gpu GPU_PYTHON=python3
@@ -37,6 +39,10 @@ gpu: $(if $(filter $(BIN)/%,$(GPU_PYTHON)),.venv/.installed-dev)
 # Compiles every kernel for two architectures: some minutes.
 kernel-page: .venv/.installed
 	$(BIN)/python tests/support/machine_code_table.py docs/triton-machine-code.md
+
+# How often a verdict is wrong, and what it can find: ten minutes, or less.
+verdict-study: .venv/.installed-dev
+	PYTHONPATH=tests/support $(BIN)/python tests/perf/verdict_study.py docs/verdicts.md
 
 clean:
 	rm -rf .venv

@@ -10,8 +10,8 @@ answers, are the same for both sides.
     <out>/again/base, .../new      the second measurement, of what was in doubt
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,20 @@ from lstm_harness.analyse import summarise
 from lstm_harness.answers import Answers
 from lstm_harness.budget import Budget
 from lstm_harness.case import Case
+from lstm_harness.comparable import notes as notes_of
+from lstm_harness.comparison import Comparison, Side
 from lstm_harness.confirm import confirmed, doubtful, pooled
 from lstm_harness.errors import Interrupted, MeasuringFailed, NotComparable, UserError
 from lstm_harness.lock import device_lock
 from lstm_harness.measure import Race
-from lstm_harness.noise import Noise
+from lstm_harness.noise import kept
 from lstm_harness.plan import DEFAULT_SHARE_S, Cell, Plan
 from lstm_harness.record import Record
 from lstm_harness.revisions import Revision
 from lstm_harness.session import Watch
 from lstm_harness.spec import Spec
 from lstm_harness.survey import Scout, Survey, make_plan
-from lstm_harness.verdict import Rules, Verdict, judge
+from lstm_harness.verdict import Kind, Rules, Verdict, judge
 from lstm_harness.workers import WorkerSettings
 
 NAMES = ("base", "new")
@@ -42,7 +44,7 @@ MEMORY_BLOCKS = 3
 
 
 @dataclass(frozen=True)
-class Side:
+class Contestant:
     """One of the two: whose kernels, what is registered there, and what it will run."""
 
     name: str
@@ -51,24 +53,24 @@ class Side:
     plan: Plan
 
 
+Pair = tuple[Contestant, Contestant]
+
+
 @dataclass(frozen=True)
 class Result:
-    """What `ab` found. `first` are the verdicts before anything was measured again."""
+    """What was found. `first` are the verdicts before anything was measured again."""
 
     folder: Path
-    sides: tuple[Side, Side]
-    verdicts: list[Verdict]
+    comparison: Comparison
     first: list[Verdict]
-
-
-Margins = Callable[[Mapping[str, Any]], Noise]
+    environment: Mapping[str, Any]
 
 
 def compare(
     spec: Spec,
     revisions: tuple[Revision, Revision],
     rules: Rules,
-    margins: Margins,
+    fail_on: frozenset[Kind],
     out: Path | None,
     watch: Watch,
 ) -> Result:
@@ -76,7 +78,6 @@ def compare(
 
     Args:
         spec: its `time_budget_s` is for the first measurement of both sides together.
-        margins: this machine's own noise, by its environment.
     Raises:
         UserError: nothing can be compared; `Interrupted` where records are left in `out`.
     """
@@ -86,29 +87,44 @@ def compare(
     store.refuse_used(folder)
     with session.scratch_folder() as scratch:
         sides = _sides(spec, revisions, scratch)
-        environment = sides[1].survey.environment
-        noise = margins(environment).margins
-        with device_lock(sides[1].survey.identity):
+        survey = sides[1].survey
+        noise = kept(survey.environment).margins
+        with device_lock(survey.identity):
             store.create(folder)
-            try:
-                first = _measure(spec, sides, folder, scratch, watch)
-                alone = _judged(first, rules, noise)
-                doubt = doubtful(alone)
-                if not doubt:
-                    return Result(folder, sides, alone, alone)
-                again = tuple(replace(side, plan=_part(side.plan, doubt)) for side in sides)
-                second = _measure(spec, (again[0], again[1]), folder / "again", scratch, watch)
-            except KeyboardInterrupt:
-                kept = f"{folder / NAMES[0]} {folder / NAMES[1]}"
-                raise Interrupted(
-                    f"interrupted; what was measured is kept: lstm-bench compare {kept}"
-                ) from None
-    together = tuple(pooled(a, b, spec.blocks) for a, b in zip(first, second, strict=True))
-    verdicts = confirmed(alone, _judged(second, rules, noise), _judged(together, rules, noise))
-    return Result(folder, sides, verdicts, alone)
+            with _interruptible(folder):
+                measured = _measure(spec, sides, folder, scratch, watch)
+                first = verdicts = _judged(measured, rules, noise)
+                doubt = doubtful(first)
+                if doubt:
+                    parts = _in_doubt(sides[0], doubt), _in_doubt(sides[1], doubt)
+                    again = _measure(spec, parts, folder / "again", scratch, watch)
+                    second = _judged(again, rules, noise)
+                    measured = (
+                        pooled(measured[0], again[0], spec.blocks),
+                        pooled(measured[1], again[1], spec.blocks),
+                    )
+                    verdicts = confirmed(first, second, _judged(measured, rules, noise))
+    base, new = (
+        Side(name, store.read_manifest(folder / name), summarise(records))
+        for name, records in zip(NAMES, measured, strict=True)
+    )
+    notes = tuple(notes_of(base.manifest, new.manifest))
+    comparison = Comparison(base, new, rules, tuple(verdicts), notes=notes, fail_on=fail_on)
+    return Result(folder, comparison, first, survey.environment)
 
 
-def _sides(spec: Spec, revisions: tuple[Revision, Revision], scratch: Path) -> tuple[Side, Side]:
+@contextmanager
+def _interruptible(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept_at = f"{folder / NAMES[0]} {folder / NAMES[1]}"
+        raise Interrupted(
+            f"interrupted; what was measured is kept: lstm-bench compare {kept_at}"
+        ) from None
+
+
+def _sides(spec: Spec, revisions: tuple[Revision, Revision], scratch: Path) -> Pair:
     """Survey both, and plan what each can run of what was asked for."""
     made = []
     for name, revision in zip(NAMES, revisions, strict=True):
@@ -128,12 +144,16 @@ def _sides(spec: Spec, revisions: tuple[Revision, Revision], scratch: Path) -> t
                     f"{', '.join(b for b in survey.backends)}"
                 )
             plan = make_plan(replace(spec, backends=known), survey, scout)
-            made.append(Side(name, revision, survey, plan))
+            made.append(Contestant(name, revision, survey, plan))
     return made[0], made[1]
 
 
-def _part(plan: Plan, doubt: Sequence[Verdict]) -> Plan:
-    """A plan of the backends and cases that are in doubt alone."""
+def _in_doubt(side: Contestant, doubt: Sequence[Verdict]) -> Contestant:
+    return replace(side, plan=part(side.plan, doubt))
+
+
+def part(plan: Plan, doubt: Sequence[Verdict]) -> Plan:
+    """The plan of the backends and cases that are in doubt, alone."""
     labels, names = {v.label for v in doubt}, {v.backend for v in doubt}
     backends = tuple(name for name in plan.backends if name in names)
     cases = tuple(case for case in plan.cases if case.label() in labels)
@@ -142,7 +162,7 @@ def _part(plan: Plan, doubt: Sequence[Verdict]) -> Plan:
 
 
 def _measure(
-    spec: Spec, sides: tuple[Side, Side], out: Path, scratch: Path, watch: Watch
+    spec: Spec, sides: Pair, out: Path, scratch: Path, watch: Watch
 ) -> tuple[list[Record], list[Record]]:
     """Measure both in turn, block by block and cell by cell; the records are kept as they come."""
     counts = [_cells(side.plan) for side in sides]
@@ -172,7 +192,7 @@ def _measure(
     return found
 
 
-def _turns(spec: Spec, sides: tuple[Side, Side], block: int) -> list[tuple[int, Cell]]:
+def _turns(spec: Spec, sides: Pair, block: int) -> list[tuple[int, Cell]]:
     """Which side measures which cell, in order: both sides' turns at a cell follow each other."""
     cells: dict[tuple[str, Case], dict[int, Cell]] = {}
     for number, side in enumerate(sides):
@@ -187,7 +207,7 @@ def _cells(plan: Plan) -> int:
     return plan.planned_records - plan.blocks * len(plan.skips)
 
 
-def _race(spec: Spec, side: Side, answers: Answers, scratch: Path, watch: Watch) -> Race:
+def _race(spec: Spec, side: Contestant, answers: Answers, scratch: Path, watch: Watch) -> Race:
     settings = WorkerSettings(
         side.survey.device, scratch / side.name, spec.threads, side.revision.root
     )
@@ -203,7 +223,7 @@ def _race(spec: Spec, side: Side, answers: Answers, scratch: Path, watch: Watch)
     )
 
 
-def _file(spec: Spec, side: Side, out: Path) -> Any:
+def _file(spec: Spec, side: Contestant, out: Path) -> Any:
     folder = out / side.name
     store.create(folder)
     named = replace(spec, label=f"{side.name}: {side.revision.name}")
@@ -213,7 +233,7 @@ def _file(spec: Spec, side: Side, out: Path) -> Any:
     return store.appender(folder)
 
 
-def _close(spec: Spec, sides: tuple[Side, Side], out: Path, state: Any) -> None:
+def _close(spec: Spec, sides: Pair, out: Path, state: Any) -> None:
     for side in sides:
         manifest = store.read_manifest(out / side.name)
         environment = {**manifest["environment"], "end": state}

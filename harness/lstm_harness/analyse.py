@@ -25,7 +25,7 @@ one wild block among many the median may lie outside.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -48,6 +48,10 @@ BLOCKS_FOR_INTERVAL = 3
 CONFIDENCE = 0.95
 
 Floats = NDArray[np.float64]
+
+# Texts stay Python's own. pandas would keep them in Arrow where pyarrow is installed, which has no
+# room for a lone surrogate in a backend's name.
+pd.options.mode.string_storage = "python"
 
 
 @dataclass
@@ -157,9 +161,21 @@ def summarise(records: Iterable[Record]) -> pd.DataFrame:
         if key not in cells:
             cells[key] = _Cell()
         cells[key].add(record)
-    rows = [{"backend": backend, "case": case, **c.row()} for (backend, case), c in cells.items()]
-    columns = ["backend", "case", *_Cell().row()]
-    return _with_derived(pd.DataFrame(rows, columns=columns))
+    return summary_of({key: cell.row() for key, cell in cells.items()})
+
+
+def summary_of(cells: Mapping[tuple[str, Case], Mapping[str, Any]]) -> pd.DataFrame:
+    """The Summary of cells of which some columns are known, as a baseline keeps them.
+
+    Args:
+        cells: by backend and case, any of the columns that follow from neither case nor time.
+    """
+    unknown = _Cell().row()
+    rows = [
+        {"backend": backend, "case": case, **unknown, **known}
+        for (backend, case), known in cells.items()
+    ]
+    return _with_derived(pd.DataFrame(rows, columns=["backend", "case", *unknown]))
 
 
 def ranking(summary: pd.DataFrame) -> pd.DataFrame:

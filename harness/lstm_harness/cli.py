@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lstm_harness import cli_history
+from lstm_harness import cli_ab, cli_history, cli_judge
 from lstm_harness.errors import Exit, MeasuringFailed, NoReportLibraries, UserError
 from lstm_harness.inspection import DEFAULT_AXES as INSPECTED
 from lstm_harness.options import spec_of, takes_problems, takes_spec
 from lstm_harness.spec import Spec, named_suite, suite_names
 from lstm_harness.tuning import DEFAULT_AXES as TUNED
+from lstm_harness.tuning import DEFAULT_BUDGET_S as DEFAULT_TUNING_BUDGET_S
 from lstm_harness.tuning import SETTINGS as TUNING_SETTINGS
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(cli_judge.app)
+app.add_typer(cli_ab.app)
 app.add_typer(cli_history.app)
 
 # The problems whose floors `limits` tells where nobody gives an axis.
@@ -182,7 +185,9 @@ def limits(spec: Spec, as_json: Json = False, quiet: Quiet = False) -> int:
 
 
 @app.command()
-@takes_problems(TUNED, ("plugin", *TUNING_SETTINGS))
+@takes_problems(
+    TUNED, ("plugin", *TUNING_SETTINGS), presets={"time_budget_s": DEFAULT_TUNING_BUDGET_S}
+)
 def tune(
     spec: Spec,
     name: Annotated[str, typer.Argument(metavar="BACKEND", help="one that has the hooks for it")],

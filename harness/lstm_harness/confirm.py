@@ -23,8 +23,8 @@ def cell_of(verdict: Verdict) -> Cell:
 
 
 def doubtful(verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """What is measured once more before it is believed: times that were flagged or not settled."""
-    return [v for v in verdicts if v.measure == "time" and v.kind in DOUBTFUL]
+    """What is measured once more before it is believed: what was flagged, times not settled."""
+    return [v for v in verdicts if v.kind in DOUBTFUL]
 
 
 def pooled(first: Sequence[Record], second: Sequence[Record], blocks: int) -> list[Record]:

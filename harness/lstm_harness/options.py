@@ -113,13 +113,16 @@ _NO_PROBLEMS = ("axis_pass", "axis_launch", "axis_cache")
 
 
 def takes_problems(
-    defaults: Mapping[str, str], settings: tuple[str, ...] = ()
+    defaults: Mapping[str, str],
+    settings: tuple[str, ...] = (),
+    presets: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
     """Give a command, whose first parameter is the spec, the options that make problems.
 
     Args:
         defaults: what axes take that are not given, where there is no suite either.
         settings: further options of `takes_spec` that the command has.
+        presets: what some of these take that are not given, whatever a suite says.
     """
 
     def decorate(command: Callable[..., int | None]) -> Callable[..., int | None]:
@@ -134,6 +137,8 @@ def takes_problems(
             if given["suite"] is None and given["spec_file"] is None:
                 missing = [name for name in defaults if given[name] is None]
                 given |= {name: defaults[name] for name in missing}
+            preset = (presets or {}).items()
+            given |= {name: value for name, value in preset if given[name] is None}
             return full(**given, **dropped)
 
         _take_on(with_options, kept, command)

@@ -81,7 +81,7 @@ def compile_all(implementation: Any, arch: str, jobs: Sequence[Job]) -> dict[str
             with implementation.using(job["key"], job["choice"]):
                 launches = implementation.launches_for(Problem.from_dict(job["problem"]), arch)
             new = {launch_key(launch, arch): launch for launch in launches}
-            for key in new.keys() - done:
+            for key in [key for key in new if key not in done]:
                 done.add(key)
                 image = compile_launch(new[key], arch)
                 counts["cached" if image.cached else "compiled"] += 1

@@ -5,14 +5,15 @@ noise is false.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scipy.special import stdtrit
 
 import lstm_kernels
-from lstm_harness.ab import Result
 from lstm_harness.analyse import CONFIDENCE
 from lstm_harness.confirm import FLAGGED
 from lstm_harness.revisions import Revision
@@ -38,9 +39,9 @@ def same_kernels() -> tuple[Revision, Revision]:
     return installed, installed
 
 
-def false_alarms(result: Result) -> list[Verdict]:
+def false_alarms(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """What was called slower or faster, in time or in memory, and cannot be."""
-    return [verdict for verdict in result.verdicts if verdict.kind in FLAGGED]
+    return [verdict for verdict in verdicts if verdict.kind in FLAGGED]
 
 
 def noise_of(verdicts: Sequence[Verdict], rules: Rules) -> list[Noise]:
@@ -51,6 +52,27 @@ def noise_of(verdicts: Sequence[Verdict], rules: Rules) -> list[Noise]:
         for v in tested
     ]
     return sorted(found, key=lambda noise: -noise.resolvable)
+
+
+def document(verdicts: Sequence[Verdict], cases: Sequence[Noise], file: Path) -> dict[str, Any]:
+    """What `selftest --json` prints."""
+    kinds = Counter(verdict.kind.value for verdict in verdicts)
+    alarms = [(verdict.backend, verdict.label) for verdict in false_alarms(verdicts)]
+    return {
+        "verdicts": dict(kinds),
+        "false_alarms": [{"backend": backend, "case": label} for backend, label in alarms],
+        "noise": [
+            {
+                "backend": noise.verdict.backend,
+                "case": noise.verdict.label,
+                "difference": noise.difference,
+                "resolvable": noise.resolvable,
+                "blocks": noise.verdict.new_blocks,
+            }
+            for noise in cases
+        ],
+        "kept": str(file),
+    }
 
 
 def _resolvable(verdict: Verdict, rules: Rules, cases: int) -> float:

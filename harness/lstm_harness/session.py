@@ -28,7 +28,7 @@ from lstm_harness.workers import Failed, WorkerProcess, WorkerSettings
 # What must be the same when a run is resumed, or its records would not belong together.
 LASTING = ("host", "gpu", "cpu", "torch", "cuda", "cudnn", "triton", "numba", "python")
 # As many rounds as keep a CPU's ceilings within half a minute; one so long hangs.
-CEILING_ROUNDS = 6
+CEILING_ROUNDS = 8
 CEILING_ROUND_TIMEOUT_S = 180.0
 FAILED_MEASURING = ("crashed", "timed_out", "error")
 

@@ -26,6 +26,9 @@ from lstm_kernels.problem import Problem
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lstm_harness.selftest import Noise
+    from lstm_harness.verdict import Verdict
+
 # Wide enough for a line a case where there is no terminal to fit.
 out = Console(width=None if sys.stdout.isatty() else 100)
 err = Console(stderr=True)
@@ -177,6 +180,20 @@ def warning(text: str) -> None:
     err.print(Text(text), soft_wrap=True)
 
 
+def line(text: str) -> None:
+    """One line of a result on stdout, whatever is in it."""
+    out.print(Text(text), soft_wrap=True)
+
+
+def baselines(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Every baseline in a line."""
+    table = _table("baseline", "cells", "records", "of run", "made", "commit")
+    for row in rows:
+        facts = ("name", "cells", "records", "run", "start", "commit")
+        table.add_row(*(Text(str(row[name] if row[name] is not None else "")) for name in facts))
+    out.print(table)
+
+
 def path(place: Path | str) -> None:
     """A path or an address alone on a line, for scripts to take."""
     print(place, flush=True)  # noqa: T201 - the result itself
@@ -193,6 +210,25 @@ def run_document(run: Run, fastest: "pd.DataFrame", report: Path | None) -> dict
         "statuses": dict(Counter(record.status for record in run.records)),
         "fastest": rows,
     }
+
+
+def noise(cases: "Sequence[Noise]", alarms: "Sequence[Verdict]") -> None:
+    """What A differs from A by, case by case, and what could be told from that."""
+    table = _table("backend", "case", "A against A", "blocks", "a slowdown is found from")
+    for case in cases:
+        verdict = case.verdict
+        ratio = f"{verdict.ratio:.3f} ({verdict.low:.3f} to {verdict.high:.3f})"
+        found = f"{case.resolvable:.1%}"
+        table.add_row(
+            Text(verdict.backend), Text(verdict.label), ratio, str(verdict.new_blocks), found
+        )
+    out.print(table)
+    for verdict in alarms:
+        what = f"{verdict.kind} of {verdict.measure}"
+        out.print(
+            Text(f"FALSE ALARM: {verdict.backend} on {verdict.label}: {what}"), soft_wrap=True
+        )
+    out.print(f"{len(alarms)} false alarms in {len(cases)} cases")
 
 
 def backend_rows(survey: Survey) -> list[dict[str, Any]]:
@@ -321,8 +357,8 @@ def ceilings(found: Ceilings) -> None:
     wide.print(table)
     if found.disturbed:
         warning(
-            f"in {found.disturbed} of {found.rounds} rounds others used this machine: the ceilings "
-            "may be too low, and floors too high; measure again when it is quiet"
+            f"in {found.disturbed} of {found.rounds} rounds others used this machine: medians and "
+            "intervals are too slow; measure again when it is quiet"
         )
     for name, reason in found.failures.items():
         out.print(Text(f"no figure for {name}: {reason}"), soft_wrap=True)
@@ -336,8 +372,8 @@ def floors(rows: Sequence[Mapping[str, Any]]) -> None:
         if row["floor_ns"] is None:
             table.add_row(label, row["pass"], "unknown")
             continue
-        step = f"{row['step_us']:.3g} µs"
-        table.add_row(label, row["pass"], duration(row["floor_ns"]), step, row["term"])
+        times = duration(row["floor_ns"]), duration(1e3 * row["step_us"])
+        table.add_row(label, row["pass"], *times, row["term"])
     out.print(table)
 
 

@@ -48,6 +48,8 @@ LEAST_GAIN = 0.02
 TELLING_DTYPES = ("float16", "bfloat16")
 TELLING_HIDDEN = range(256, 1025)
 TELLING_BATCHES = (16, 64)
+# The size whose times are published, and then those near it.
+FIRST_HIDDEN = 768
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class Finding:
 
     `status` is tuned, kept (the backend's own choice is), or what the backend's own choice failed
     with. Times in µs; `ratio` is the time of the best other choice over the own one's, where it
-    came to a duel.
+    came to a duel. `tuning_s` is what the key took in all, `compile_s` what of that was compiling.
     """
 
     key: Key
@@ -116,6 +118,8 @@ class Finding:
     ratio: Interval | None = None
     tried: int = 0
     failures: tuple[Failure, ...] = ()
+    tuning_s: float = 0.0
+    compile_s: float = 0.0
 
     @property
     def is_result(self) -> bool:
@@ -170,7 +174,7 @@ def _rank(key: Key) -> tuple[Any, ...]:
         not is_telling,
         dtypes.index(problem.dtype) if problem.dtype in dtypes else len(dtypes),
         batches.index(problem.batch) if problem.batch in batches else len(batches),
-        abs(math.log2(problem.hidden_size / 512)),
+        abs(math.log2(problem.hidden_size / FIRST_HIDDEN)),
     )
 
 
@@ -199,6 +203,10 @@ class _Search:
     watch: Stopwatch
     tell: Tell
     failures: list[Failure] = field(default_factory=list)
+    before_s: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        self.before_s = self.watch.spent_s, self.watch.compile_s
 
     def finding(self) -> Finding:
         count = len(self.key.candidates)
@@ -276,6 +284,8 @@ class _Search:
             status,
             tried=len(self.key.candidates),
             failures=tuple(self.failures),
+            tuning_s=self.watch.spent_s - self.before_s[0],
+            compile_s=self.watch.compile_s - self.before_s[1],
             **fields,
         )
 

@@ -211,6 +211,7 @@ class _Kept:
             raise UserError("there is no home folder to keep the parameters in; give --out FILE")
         path = out or folder / told["name"]
         kept = cls(path, told["header"])
+        _refuse_unwritable(path)
         try:
             before = files.read(path, kept.header)
         except FileNotFoundError:
@@ -245,6 +246,15 @@ class _Kept:
         }
 
 
+def _refuse_unwritable(path: Path) -> None:
+    """Tell before anything is measured that it could not be kept."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; give another --out") from None
+
+
 def _entry(finding: Finding) -> dict[str, Any]:
     """A key's line in the file; times in µs with the ends of their intervals."""
     problem = finding.key.case.problem
@@ -258,6 +268,8 @@ def _entry(finding: Finding) -> dict[str, Any]:
         "tried": finding.tried,
         "wrong": sum(failure.status == "incorrect" for failure in finding.failures),
         "failed": sum(failure.status != "incorrect" for failure in finding.failures),
+        "tuning_s": round(finding.tuning_s, 1),
+        "compile_s": round(finding.compile_s, 1),
     }
 
 
@@ -300,7 +312,7 @@ def _row(key: Key, finding: Finding | None, entry: dict[str, Any] | None) -> dic
     status = "known" if entry else "not_reached"
     row: dict[str, Any] = {"key": key.name, "status": status, "reason": "", "own": key.own}
     row |= {"choice": None, "own_us": None, "tuned_us": None, "ratio": None}
-    row |= {"tried": 0, "wrong": 0, "failed": 0, "failures": []}
+    row |= {"tried": 0, "wrong": 0, "failed": 0, "failures": [], "tuning_s": 0, "compile_s": 0}
     if entry:
         row |= {field: entry[field] for field in row.keys() & entry.keys()}
     if finding:

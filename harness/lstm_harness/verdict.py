@@ -4,13 +4,13 @@ MEASUREMENT.md, section 4. The unit is the block: d = log(new/base) of a block's
 where both sides were measured in the same blocks, else two independent samples (Welch). A time is
 a `REGRESSION` where H0: d <= log(1 + margin) is rejected, one-sided, after Benjamini and Hochberg
 over the whole grid; an `IMPROVEMENT` is the mirror; it is the `SAME` where d's 95% interval lies
-inside the margin; and `INCONCLUSIVE`, with the reason, where the data do not tell. Memory has no
-noise, and is judged exactly.
+inside the margin; and `INCONCLUSIVE`, with the reason, where the data do not tell. Memory is judged
+exactly, a CPU's peak by the margin.
 """
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -58,9 +58,11 @@ class Verdict:
     """One verdict and the numbers behind it.
 
     `measure` is time, peak_bytes or saved_bytes; `base` and `new` are in ns or bytes. `ratio` is
-    new/base with its 95% interval, `margin` the one that was applied, `p` and `q` the one-sided
-    test's before and after correction. `more_blocks` is how many further blocks would settle it,
-    None where nobody can tell. What is not known is NaN.
+    new/base with its 95% interval, `effort_low` to `effort_high` the interval of the second
+    estimator's. `margin` is the one that was applied, `margin_from` one of `MARGINS`; `p` and `q`
+    the one-sided test's before and after correction. `status` is the new side's, empty where the
+    cell is gone. `more_blocks` is how many further blocks on each side would settle it, None where
+    nobody can tell. What is not known is NaN.
     """
 
     backend: str
@@ -73,18 +75,29 @@ class Verdict:
     ratio: float = math.nan
     low: float = math.nan
     high: float = math.nan
+    effort_low: float = math.nan
+    effort_high: float = math.nan
     margin: float = math.nan
+    margin_from: str = ""
     p: float = math.nan
     q: float = math.nan
     base_blocks: int = 0
     new_blocks: int = 0
     reason: str = ""
+    status: str = ""
     more_blocks: int | None = None
 
 
 Key = tuple[Any, ...]
 # Of the same backend, cases that differ in this alone are the same work at another precision.
 PRECISION = ("dtype", "precision")
+# What a margin may come from, and how that is told.
+MARGINS = {
+    "asked": "as asked for",
+    "noise": "this machine's own noise for the case",
+    "floor": "the absolute floor",
+    "exact": "memory is exact",
+}
 
 
 def judge(
@@ -101,31 +114,44 @@ def judge(
         differences: what differs between the two machines or their settings; with any, no time
             or memory is compared.
     """
-    base_rows, new_rows = _by_key(base), _by_key(new)
-    apart = "; ".join(differences)
+    base_rows, new_rows = rows_by_key(base), rows_by_key(new)
+    apart, precisions = "; ".join(differences), _other_precisions(base_rows, new_rows)
     found: list[Verdict] = []
     pairs: list[_Pair] = []
     for key in dict.fromkeys([*base_rows, *new_rows]):
         old, now = base_rows.get(key), new_rows.get(key)
-        standing = _standing(key, old, now, base_rows, new_rows, apart)
+        standing = _standing(key, old, now, apart or precisions.get(key, ""))
         if standing:
             found.append(standing)
         elif old is not None and now is not None:
             pairs.append(_pair(key, old, now, rules, (noise or {}).get(key, 0.0)))
-            found += _memory(key, old, now)
+            found += _memory(key, old, now, rules)
     found += _judge_times(pairs, rules)
     return sorted(found, key=_badness)
 
 
+def key_of(verdict: Verdict) -> Key:
+    """The (backend, *case) by which `judge` takes noise and finds a row."""
+    return (verdict.backend, *(verdict.case[name] for name in CASE_COLUMNS))
+
+
+def rows_by_key(summary: pd.DataFrame) -> dict[Key, dict[str, Any]]:
+    """What a verdict needs of a Summary's rows, by (backend, *case)."""
+    rows = plain_rows(summary[list(_NEEDED)])
+    return {(row["backend"], *(row[name] for name in CASE_COLUMNS)): row for row in rows}
+
+
+_NEEDED = (
+    *("backend", "label", *CASE_COLUMNS, "status", "reason", "marked_share", "median_ns"),
+    *("block_ids", "block_medians_ns", "block_efforts"),
+    *("peak_bytes", "peak_bytes_low", "saved_bytes", "saved_bytes_low"),
+)
+
+
 def _badness(verdict: Verdict) -> tuple[int, float, str, str]:
-    size = verdict.ratio if math.isfinite(verdict.ratio) else 0.0
+    size = 1.0 if math.isnan(verdict.ratio) else verdict.ratio
     place = list(Kind).index(verdict.kind)
     return place, -size, verdict.backend, verdict.label
-
-
-def _by_key(summary: pd.DataFrame) -> dict[Key, dict[str, Any]]:
-    rows = plain_rows(summary)
-    return {(row["backend"], *(row[name] for name in CASE_COLUMNS)): row for row in rows}
 
 
 def _named(key: Key, row: Mapping[str, Any], kind: Kind, **fields: Any) -> Verdict:
@@ -134,129 +160,189 @@ def _named(key: Key, row: Mapping[str, Any], kind: Kind, **fields: Any) -> Verdi
 
 
 def _standing(
-    key: Key,
-    old: Mapping[str, Any] | None,
-    now: Mapping[str, Any] | None,
-    base_rows: Mapping[Key, Any],
-    new_rows: Mapping[Key, Any],
-    apart: str,
+    key: Key, old: Mapping[str, Any] | None, now: Mapping[str, Any] | None, apart: str
 ) -> Verdict | None:
-    """The verdict of a cell whose times cannot or need not be compared."""
-    row = now or old
-    assert row is not None
-    if now is not None and now["status"] == "incorrect":
-        return _named(key, now, Kind.INCORRECT, reason=now["reason"])
-    if old is None or now is None:
-        elsewhere = _at_another_precision(key, new_rows if now is None else base_rows)
-        if elsewhere:
-            return _named(key, row, Kind.INCOMPARABLE, reason=elsewhere)
-        if now is None:
-            return _named(key, row, Kind.MISSING, reason="in the baseline, and gone now")
-        return _named(key, row, Kind.NEW, reason="not in the baseline")
+    """The verdict of a cell whose times cannot or need not be compared.
+
+    `apart` is why the two sides are not comparable here, empty where they are.
+    """
+    if now is None:
+        assert old is not None
+        if apart:
+            return _named(key, old, Kind.INCOMPARABLE, reason=apart)
+        return _named(key, old, Kind.MISSING, reason="in the baseline, and gone now")
+    status, why = now["status"], f"{now['status']}: {now['reason']}"
+    if status == "incorrect":
+        return _named(key, now, Kind.INCORRECT, reason=now["reason"], status=status)
     if apart:
-        return _named(key, row, Kind.INCOMPARABLE, reason=apart)
-    if now["status"] != "ok":
+        return _named(key, now, Kind.INCOMPARABLE, reason=apart, status=status)
+    if old is None:
+        return _named(key, now, Kind.NEW, reason="not in the baseline", status=status)
+    if status != "ok":
         if old["status"] == "ok":
-            return _named(key, row, Kind.MISSING, reason=f"now {now['status']}: {now['reason']}")
-        return _named(key, row, Kind.SKIPPED, reason=f"{now['status']}: {now['reason']}")
+            return _named(key, now, Kind.MISSING, reason=f"now {why}", status=status)
+        return _named(key, now, Kind.SKIPPED, reason=why, status=status)
     if old["status"] != "ok":
         reason = f"in the baseline {old['status']}: {old['reason']}"
-        return _named(key, row, Kind.NEW, reason=reason)
+        return _named(key, now, Kind.NEW, reason=reason, status=status)
     return None
 
 
-def _at_another_precision(key: Key, others: Mapping[Key, Any]) -> str:
-    """What differs from the same work on the other side, where only the precision does."""
-    fields = dict(zip(CASE_COLUMNS, key[1:], strict=True))
-    rest = {name: value for name, value in fields.items() if name not in PRECISION}
-    for other in others:
-        theirs = dict(zip(CASE_COLUMNS, other[1:], strict=True))
-        if other[0] == key[0] and all(theirs[name] == value for name, value in rest.items()):
-            differ = [name for name in PRECISION if theirs[name] != fields[name]]
-            return ", ".join(f"{name} {theirs[name]} there, {fields[name]} here" for name in differ)
-    return ""
+def _other_precisions(base_keys: Collection[Key], new_keys: Collection[Key]) -> dict[Key, str]:
+    """What differs, for each cell that the other side has at another precision, and only there.
+
+    A precision that was dropped or added beside one that both sides have is no such cell: the
+    first is missing, the second new.
+    """
+    there, here = set(base_keys), set(new_keys)
+    gone = {_work(key): key for key in base_keys if key not in here}
+    came = {_work(key): key for key in new_keys if key not in there}
+    found: dict[Key, str] = {}
+    for work in gone.keys() & came.keys():
+        old, now = (dict(zip(CASE_COLUMNS, side[work][1:], strict=True)) for side in (gone, came))
+        differ = [name for name in PRECISION if old[name] != now[name]]
+        text = ", ".join(f"{name} {old[name]} there, {now[name]} here" for name in differ)
+        found |= {gone[work]: text, came[work]: text}
+    return found
 
 
-def _memory(key: Key, old: Mapping[str, Any], now: Mapping[str, Any]) -> list[Verdict]:
-    """Verdicts of the memory that is known on both sides, exact; none where it is the same."""
+def _work(key: Key) -> Key:
+    fields = zip(CASE_COLUMNS, key[1:], strict=True)
+    return (key[0], *(value for name, value in fields if name not in PRECISION))
+
+
+def _memory(
+    key: Key, old: Mapping[str, Any], now: Mapping[str, Any], rules: Rules
+) -> list[Verdict]:
+    """Verdicts of the memory that is known on both sides; none where it is the same.
+
+    It is exact, but for a CPU's peak, which hangs on when threads free what: that one differs only
+    by more than the margin. Where blocks disagree, all of one side must be beyond all of the other.
+    """
     found = []
     for measure in ("peak_bytes", "saved_bytes"):
-        before, after = old[measure], now[measure]
-        if math.isnan(before) or math.isnan(after) or before == after:
+        before, after = _range(old, measure), _range(now, measure)
+        if math.isnan(before[1]) or math.isnan(after[1]):
             continue
-        kind = Kind.REGRESSION if after > before else Kind.IMPROVEMENT
-        ratio = after / before if before else math.inf
-        figures = {"base": before, "new": after, "ratio": ratio, "low": ratio, "high": ratio}
-        found.append(_named(key, now, kind, measure=measure, margin=0.0, **figures))
+        exact = measure == "saved_bytes" or old["device"] != "cpu"
+        room = 1.0 if exact else 1 + rules.margin
+        if before[0] / room <= after[1] and after[0] <= before[1] * room:
+            continue
+        figures: dict[str, Any] = {"base": before[1], "new": after[1], "measure": measure}
+        figures |= {"ratio": _over(after[1], before[1]), "low": _over(after[0], before[1])}
+        figures |= {"high": _over(after[1], before[0]), "margin": room - 1}
+        figures |= {"margin_from": "exact" if exact else "asked", "status": now["status"]}
+        kind = Kind.REGRESSION if after[0] > before[1] else Kind.IMPROVEMENT
+        found.append(_named(key, now, kind, **figures))
     return found
+
+
+def _range(row: Mapping[str, Any], measure: str) -> tuple[float, float]:
+    """The least and the most over the blocks that measured it."""
+    low, high = row[f"{measure}_low"], row[measure]
+    return (high if math.isnan(low) else low), high
+
+
+def _over(after: float, before: float) -> float:
+    return after / before if before else math.inf
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """One cell's two sides. `d` is the mean log ratio, `se` its error; NaN where unknown."""
+    """One cell's two sides. `compared` is None where there is nothing to test, and `doubt` why."""
 
     key: Key
     old: Mapping[str, Any]
     now: Mapping[str, Any]
     margin: float
-    d: float = math.nan
-    se: float = math.nan
-    df: float = math.nan
+    margin_from: str
+    blocks: tuple[int, int]
+    compared: "_Compared | None" = None
     doubt: str = ""
-    blocks: tuple[int, int] = (0, 0)
-    spread: float = math.nan
-    effort: tuple[float, float] | None = field(default=None)
+    lacks_blocks: int | None = None
+    effort: "_Compared | None" = None
+
+    @property
+    def edge(self) -> float:
+        """The margin as a log ratio."""
+        return math.log1p(self.margin)
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Mean log ratio, its standard error, degrees of freedom, and how many blocks told."""
+
+    d: float
+    se: float
+    df: float
+    blocks: tuple[int, int]
+
+    def interval(self) -> tuple[float, float]:
+        """95% interval of d."""
+        half = float(stdtrit(self.df, (1 + CONFIDENCE) / 2)) * self.se
+        return self.d - half, self.d + half
 
 
 def _pair(
     key: Key, old: Mapping[str, Any], now: Mapping[str, Any], rules: Rules, noise: float
 ) -> _Pair:
-    margin = max(rules.margin, noise, rules.floor_ns / old["median_ns"])
-    before = dict(zip(old["block_ids"], old["block_medians_ns"], strict=True))
-    after = dict(zip(now["block_ids"], now["block_medians_ns"], strict=True))
+    margin = _margin(rules, noise, old["median_ns"])
+    before, after = _by_block(old, "block_medians_ns"), _by_block(now, "block_medians_ns")
+    counts = len(before), len(after)
     for side, times in (("base", before), ("new", after)):
         wrong = [time for time in times.values() if not (math.isfinite(time) and time > 0)]
         if wrong:
             doubt = f"{wrong[0]} ns is not a time ({side})"
-            return _Pair(key, old, now, margin, doubt=doubt)
+            return _Pair(key, old, now, *margin, counts, doubt=doubt)
     compared = _compare(before, after, rules.paired)
     if compared is None:
+        least = len(before.keys() & after.keys()) if rules.paired else min(counts)
         shared = "shared " if rules.paired else ""
-        least = min(len(before), len(after), *_shared(before, after, rules.paired))
         doubt = f"too few blocks: {least} {shared}of at least {BLOCKS_FOR_INTERVAL}"
-        return _Pair(key, old, now, margin, doubt=doubt, blocks=(len(before), len(after)))
-    d, se, df, blocks = compared
-    spread = se * math.sqrt(min(blocks))
-    effort = _effort(old, now, rules)
-    doubt = _disturbed(old, now, rules)
-    return _Pair(key, old, now, margin, d, se, df, doubt, blocks, spread, effort)
+        lacks = BLOCKS_FOR_INTERVAL - least
+        return _Pair(key, old, now, *margin, counts, doubt=doubt, lacks_blocks=lacks)
+    effort, doubt = _effort(old, now, rules), _disturbed(old, now, rules)
+    return _Pair(key, old, now, *margin, compared.blocks, compared, doubt, effort=effort)
 
 
-def _shared(before: Mapping[int, float], after: Mapping[int, float], paired: bool) -> tuple[int]:
-    return (len(before.keys() & after.keys()) if paired else len(before),)
+def _margin(rules: Rules, noise: float, time_ns: float) -> tuple[float, str]:
+    """The largest of the margins, and which it is."""
+    floor = rules.floor_ns / time_ns if time_ns > 0 else 0.0
+    margins = {"asked": rules.margin, "noise": noise, "floor": floor}
+    largest = max(margins, key=lambda name: margins[name])
+    return margins[largest], largest
+
+
+def _by_block(row: Mapping[str, Any], figure: str) -> dict[int, float]:
+    return dict(zip(row["block_ids"], row[figure], strict=True))
 
 
 def _compare(
     before: Mapping[int, float], after: Mapping[int, float], paired: bool
-) -> tuple[float, float, float, tuple[int, int]] | None:
-    """Mean log ratio, its standard error, degrees of freedom, blocks; None with too few blocks."""
+) -> _Compared | None:
+    """Two sides' times by block; None with too few blocks."""
     if paired:
-        both = sorted(before.keys() & after.keys())
-        if len(both) < BLOCKS_FOR_INTERVAL:
+        logs = [math.log(after[block] / before[block]) for block in before if block in after]
+        if len(logs) < BLOCKS_FOR_INTERVAL:
             return None
-        logs = np.log([after[b] / before[b] for b in both])
-        count = len(both)
-        se = float(logs.std(ddof=1)) / math.sqrt(count)
-        return float(logs.mean()), se, count - 1.0, (count, count)
-    sides = [np.log(list(times.values())) for times in (before, after)]
-    if min(map(len, sides)) < BLOCKS_FOR_INTERVAL:
+        mean, of_mean = _mean(logs)
+        return _Compared(mean, math.sqrt(of_mean), len(logs) - 1.0, (len(logs), len(logs)))
+    counts = len(before), len(after)
+    if min(counts) < BLOCKS_FOR_INTERVAL:
         return None
-    of_means = [float(logs.var(ddof=1)) / len(logs) for logs in sides]
-    total = sum(of_means)
-    parts = sum(v**2 / (len(logs) - 1) for v, logs in zip(of_means, sides, strict=True))
-    df = total**2 / parts if parts else float(min(map(len, sides)) - 1)
-    d = float(sides[1].mean() - sides[0].mean())
-    return d, math.sqrt(total), df, (len(sides[0]), len(sides[1]))
+    old, old_error = _mean([math.log(time) for time in before.values()])
+    new, new_error = _mean([math.log(time) for time in after.values()])
+    parts = old_error**2 / (counts[0] - 1) + new_error**2 / (counts[1] - 1)
+    df = (old_error + new_error) ** 2 / parts if parts else min(counts) - 1.0
+    return _Compared(new - old, math.sqrt(old_error + new_error), df, counts)
+
+
+def _mean(values: list[float]) -> tuple[float, float]:
+    """The mean and the square of its standard error."""
+    count = len(values)
+    mean = math.fsum(values) / count
+    squares = math.fsum((value - mean) ** 2 for value in values)
+    return mean, squares / (count - 1) / count
 
 
 def _disturbed(old: Mapping[str, Any], now: Mapping[str, Any], rules: Rules) -> str:
@@ -266,39 +352,30 @@ def _disturbed(old: Mapping[str, Any], now: Mapping[str, Any], rules: Rules) -> 
     return ""
 
 
-def _effort(
-    old: Mapping[str, Any], now: Mapping[str, Any], rules: Rules
-) -> tuple[float, float] | None:
-    """95% interval of the log ratio of the second estimator; None where it is not known."""
-    before = dict(zip(old["block_ids"], old["block_efforts"], strict=True))
-    after = dict(zip(now["block_ids"], now["block_efforts"], strict=True))
-    known = [{b: v for b, v in side.items() if v > 0} for side in (before, after)]
-    compared = _compare(known[0], known[1], rules.paired)
-    if compared is None:
-        return None
-    d, se, df, _ = compared
-    half = float(stdtrit(df, (1 + CONFIDENCE) / 2)) * se
-    return d - half, d + half
+def _effort(old: Mapping[str, Any], now: Mapping[str, Any], rules: Rules) -> _Compared | None:
+    """The second estimator's log ratio; None where it is not known."""
+    sides = (_by_block(old, "block_efforts"), _by_block(now, "block_efforts"))
+    known = [{block: e for block, e in side.items() if 0 < e < math.inf} for side in sides]
+    return _compare(known[0], known[1], rules.paired)
 
 
 def _judge_times(pairs: list[_Pair], rules: Rules) -> list[Verdict]:
-    tested = [pair for pair in pairs if not math.isnan(pair.d)]
-    slower = [_p_above(pair.d - math.log1p(pair.margin), pair) for pair in tested]
-    faster = [_p_above(-pair.d - math.log1p(pair.margin), pair) for pair in tested]
-    judged = {
-        id(pair): (p_slow, q_slow, p_fast, q_fast)
-        for pair, p_slow, q_slow, p_fast, q_fast in zip(
-            tested, slower, _adjusted(slower), faster, _adjusted(faster), strict=True
-        )
-    }
-    return [_time_verdict(pair, judged.get(id(pair)), rules) for pair in pairs]
+    """Both one-sided tests of every pair, each corrected over the whole grid."""
+    tested = [(pair, pair.compared) for pair in pairs if pair.compared]
+    tests: dict[bool, dict[Key, tuple[float, float]]] = {}
+    for slower in (True, False):
+        sign = 1.0 if slower else -1.0
+        p_values = [_p_above(sign * found.d - pair.edge, found) for pair, found in tested]
+        both = zip(tested, p_values, _adjusted(p_values), strict=True)
+        tests[slower] = {pair.key: (p, q) for (pair, _), p, q in both}
+    return [_time_verdict(pair, tests, len(tested), rules) for pair in pairs]
 
 
-def _p_above(distance: float, pair: _Pair) -> float:
+def _p_above(distance: float, compared: _Compared) -> float:
     """One-sided p of H0: the true distance is at most 0."""
-    if pair.se == 0:
+    if compared.se == 0:
         return 0.0 if distance > 0 else 1.0
-    return float(stdtr(pair.df, -distance / pair.se))
+    return float(stdtr(compared.df, -distance / compared.se))
 
 
 def _adjusted(p_values: list[float]) -> list[float]:
@@ -306,64 +383,89 @@ def _adjusted(p_values: list[float]) -> list[float]:
 
 
 def _time_verdict(
-    pair: _Pair, tests: tuple[float, float, float, float] | None, rules: Rules
+    pair: _Pair,
+    tests: Mapping[bool, Mapping[Key, tuple[float, float]]],
+    tested: int,
+    rules: Rules,
 ) -> Verdict:
     figures: dict[str, Any] = {
         "base": pair.old["median_ns"],
         "new": pair.now["median_ns"],
         "margin": pair.margin,
+        "margin_from": pair.margin_from,
         "base_blocks": pair.blocks[0],
         "new_blocks": pair.blocks[1],
+        "status": pair.now["status"],
     }
-    if tests is None:
-        return _named(pair.key, pair.now, Kind.INCONCLUSIVE, reason=pair.doubt, **figures)
-    half = float(stdtrit(pair.df, (1 + CONFIDENCE) / 2)) * pair.se
-    low, high = pair.d - half, pair.d + half
-    slower = pair.d > 0
-    p, q = tests[:2] if slower else tests[2:]
-    edge = math.log1p(pair.margin)
-    figures |= {"ratio": math.exp(pair.d), "low": math.exp(low), "high": math.exp(high)}
+    found, edge = pair.compared, pair.edge
+    if found is None:
+        figures |= {"reason": pair.doubt, "more_blocks": pair.lacks_blocks}
+        return _named(pair.key, pair.now, Kind.INCONCLUSIVE, **figures)
+    low, high = found.interval()
+    slower = found.d > 0
+    p, q = tests[slower][pair.key]
+    figures |= {"ratio": math.exp(found.d), "low": _ratio(low), "high": _ratio(high)}
     figures |= {"p": p, "q": q}
-    flagged = q <= rules.q and abs(pair.d) > edge
     doubt = pair.doubt
-    if flagged and not doubt and pair.effort and _inside(pair.effort, edge):
-        doubt = "estimators disagree: CPU time or clock cycles are the same"
-    if flagged and not doubt:
-        return _named(pair.key, pair.now, _direction(slower), **figures)
-    if _inside((low, high), edge) and not doubt:
+    flagged = q <= rules.q and abs(found.d) > edge
+    if pair.effort:
+        effort = pair.effort.interval()
+        figures |= {"effort_low": _ratio(effort[0]), "effort_high": _ratio(effort[1])}
+        if flagged and not doubt and _inside(effort, edge):
+            doubt = "estimators disagree: CPU time or clock cycles are the same"
+    if doubt:
+        return _named(pair.key, pair.now, Kind.INCONCLUSIVE, reason=doubt, **figures)
+    if flagged:
+        return _named(
+            pair.key, pair.now, Kind.REGRESSION if slower else Kind.IMPROVEMENT, **figures
+        )
+    if _inside((low, high), edge):
         return _named(pair.key, pair.now, Kind.SAME, **figures)
-    more = _more_blocks(pair, edge)
-    reason = doubt or _why_unclear(pair, low, high, more)
-    return _named(pair.key, pair.now, Kind.INCONCLUSIVE, reason=reason, more_blocks=more, **figures)
+    more = _more_blocks(found, edge, p / q if q else 1.0, rules)
+    figures |= {"reason": _why_unclear(figures, edge, tested, more), "more_blocks": more}
+    return _named(pair.key, pair.now, Kind.INCONCLUSIVE, **figures)
 
 
-def _direction(slower: bool) -> Kind:
-    return Kind.REGRESSION if slower else Kind.IMPROVEMENT
+def _ratio(log: float) -> float:
+    """exp(log); an interval of few wild blocks may reach beyond all floats."""
+    return math.exp(log) if log < _LARGEST_LOG else math.inf
+
+
+_LARGEST_LOG = math.log(np.finfo(np.float64).max)
 
 
 def _inside(interval: tuple[float, float], edge: float) -> bool:
     return -edge < interval[0] and interval[1] < edge
 
 
-def _why_unclear(pair: _Pair, low: float, high: float, more: int | None) -> str:
-    noisy = f"too noisy: {math.exp(low):.2f} to {math.exp(high):.2f} with {min(pair.blocks)} blocks"
+def _why_unclear(figures: Mapping[str, Any], edge: float, tested: int, more: int | None) -> str:
+    low, high = figures["low"], figures["high"]
+    blocks = min(figures["base_blocks"], figures["new_blocks"])
+    if low > math.exp(edge) or high < math.exp(-edge):
+        said = f"beyond the margin by itself, not proven among {tested} cases: q {figures['q']:.2g}"
+    else:
+        said = f"too noisy for {blocks} blocks"
     if more is None:
-        return f"{noisy}, at the margin of {pair.margin:.1%}"
-    return f"{noisy}; about {more} more would tell"
+        return f"{said}; {MOST_MORE_BLOCKS} more would not tell either"
+    return f"{said}; about {more} more would tell"
 
 
 # More than this nobody waits for.
 MOST_MORE_BLOCKS = 200
 
 
-def _more_blocks(pair: _Pair, edge: float) -> int | None:
-    """Blocks to add until d's interval would clear the nearest margin, at the spread seen."""
-    gap = min(abs(abs(pair.d) - edge), abs(abs(pair.d) + edge))
-    if not gap or not pair.spread:
+def _more_blocks(found: _Compared, edge: float, of_q: float, rules: Rules) -> int | None:
+    """Blocks to add on each side until this difference and spread would be clear of the margin.
+
+    Args:
+        of_q: the part of q that p is, which the correction over the grid takes.
+    """
+    have = min(found.blocks)
+    gap, spread = abs(abs(found.d) - edge), found.se * math.sqrt(have)
+    if not gap or not spread:
         return None
-    have = min(pair.blocks)
-    for needed in range(max(have, BLOCKS_FOR_INTERVAL), have + MOST_MORE_BLOCKS):
-        t = float(stdtrit(needed - 1, (1 + CONFIDENCE) / 2))
-        if t * pair.spread / math.sqrt(needed) < gap:
-            return max(1, needed - have)
-    return None
+    beyond = abs(found.d) > edge
+    level = (1 - CONFIDENCE) / 2 if not beyond else rules.q * of_q / 2
+    counts = np.arange(have + 1, have + 1 + MOST_MORE_BLOCKS)
+    enough = stdtr(counts - 1, -gap * np.sqrt(counts) / spread) <= level
+    return int(counts[enough.argmax()]) - have if enough.any() else None

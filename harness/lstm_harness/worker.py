@@ -96,7 +96,7 @@ class Worker:
             self._bencher = Bencher(cuda.bench(self._device))
         return self._bencher.facts()
 
-    def _do_round(self) -> dict[str, Any]:
+    def _do_round(self) -> list[Any]:
         assert self._bencher is not None, "ask for ceilings first"
         return self._bencher.round()
 

@@ -218,7 +218,9 @@ def device_facts(device: str) -> Device:
     if torch.device(device).type == "cuda":
         facts = torch.cuda.get_device_properties(device)
         return Device(facts.name, f"{facts.major}.{facts.minor}", facts.multi_processor_count)
-    return Device(_cpu_name(), platform.machine(), len(os.sched_getaffinity(0)))
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return Device(_cpu_name(), platform.machine(), cores)
 
 
 def _cpu_name() -> str:

@@ -3,8 +3,10 @@ import os
 import shutil
 
 import pytest
+from known_limits import cpu_limits
 from synthetic_runs import HOSTILE, blocks, case, grid, record, run
 
+from lstm_harness.limits.floor import with_floor
 from lstm_harness.report import write
 
 pytestmark = pytest.mark.browser
@@ -81,6 +83,22 @@ def test_every_figure_has_its_marks(view, scheme):
         said = page.get_attribute(f"#{plot}", "aria-label")
         assert said == page.inner_text(f"#{plot}-answer")
         assert "steps a second" in said
+
+
+def test_the_distance_to_the_floor_follows_the_map(view):
+    records = [with_floor(one, cpu_limits()) for one in grid()]
+    records += blocks("aten", [9000] * 3, of=case(seq_len=256, batch=1, hidden_size=128))
+    page = view(run(records, limits=cpu_limits().to_dict()))
+    page.locator('#map-table button[data-t="32"][data-b="1"]').click()
+    assert marks_drawn(page, "share") == 5 * 2
+    first = page.inner_text("#distance-answer")
+    assert "of the floor" in first
+    assert first in page.get_attribute("#step", "aria-label")
+    page.locator('#map-table button[data-t="128"][data-b="16"]').click()
+    assert page.inner_text("#distance-answer") != first
+    page.locator('#map-table button[data-t="256"][data-b="1"]').click()
+    assert page.inner_text("#distance-answer") == "No floor is known here."
+    assert not page.locator("#distance").is_visible()
 
 
 def test_a_switch_changes_what_it_says_and_nothing_else(view):

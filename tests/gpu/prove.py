@@ -20,9 +20,10 @@ imports. The stages, in this order; without any, all of them, each within its sh
               the suites, measured
 
 A stage whose time is up is cut and keeps what it has; a second call goes on where this one ended,
-and does not do again what passed. What the stages print goes to DIR/gpu.txt too, and each run to
-a folder of DIR, which is results/<the GPU's name>. Exits with 0 where no stage failed, 1 where one
-did, and 2 where there is no CUDA device, something is missing, or DIR holds other sources' results.
+and does not do again what passed. What the stages print goes to DIR/gpu.txt too, each run to a
+folder of DIR, ceilings and tuned parameters to DIR/cache; DIR is results/<the GPU's name>. Exits
+with 0 where no stage failed, 1 where one did, and 2 where there is no CUDA device, something is
+missing, or DIR holds other sources' results.
 """
 
 import argparse
@@ -82,7 +83,7 @@ def main() -> int:
             log.flush()
 
         budget_s = asked.budget - REPORTS_S
-        campaign = Campaign(asked.out, budget_s, sources(), tell, environment(), cwd=ROOT)
+        campaign = Campaign(asked.out, budget_s, sources(), tell, environment(asked.out), cwd=ROOT)
         if campaign.is_foreign:
             return refuse(f"{asked.out} holds results of other sources; move it, or give --out DIR")
         now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
@@ -92,7 +93,7 @@ def main() -> int:
         results = campaign.run(
             [s for s in stages.values() if not asked.stages or s.name in asked.stages]
         )
-        reports([stage.run for stage in stages.values() if stage.run], tell)
+        reports(asked.out, [stage.run for stage in stages.values() if stage.run], tell)
         tell("")
         for stage, result in results.items():
             tell(f"{stage}: {result.status}, {result.seconds:.0f} s")
@@ -162,7 +163,7 @@ def lacking() -> list[str]:
     return lines if races() else [*lines, "no compute-sanitizer here: races are not checked"]
 
 
-def reports(runs: list[Path], tell: Callable[[str], None]) -> None:
+def reports(out: Path, runs: list[Path], tell: Callable[[str], None]) -> None:
     """Make the report of every run that has none yet or was cut, where its libraries are."""
     if not all(map(importlib.util.find_spec, ("jinja2", "plotly"))):
         return
@@ -170,17 +171,18 @@ def reports(runs: list[Path], tell: Callable[[str], None]) -> None:
         if (run / "records.jsonl").exists():
             command = [sys.executable, "-m", "lstm_harness", "report", str(run)]
             done = subprocess.run(
-                command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+                command, cwd=ROOT, env=environment(out), capture_output=True, text=True, check=False
             )
             tell(done.stdout.strip() or done.stderr.strip())
 
 
-def environment() -> dict[str, str]:
-    """What every stage is started with."""
+def environment(out: Path) -> dict[str, str]:
+    """What every stage is started with; ceilings and tuned parameters are kept in DIR/cache."""
     paths = ["kernels", "harness", "tests/support", os.environ.get("PYTHONPATH", "")]
     made = os.environ | {"PYTHONPATH": ":".join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
     # One cache for all stages, which is Triton's usual place: runs would each have their own.
     made.setdefault("TRITON_CACHE_DIR", str(Path.home() / ".triton" / "cache"))
+    made["XDG_CACHE_HOME"] = str(out / "cache")
     for interpreter in ("TRITON_INTERPRET", "NUMBA_ENABLE_CUDASIM"):
         made.pop(interpreter, None)
     return made

@@ -7,21 +7,8 @@ import sys
 import pytest
 from bench import bench, environment
 
-COMMANDS = [
-    "",
-    "backends",
-    "suites",
-    "plan",
-    "run",
-    "verify",
-    "inspect",
-    "limits",
-    "report",
-    "view",
-    "history",
-    "export",
-    "import",
-]
+COMMANDS = ["", "backends", "suites", "plan", "run", "verify", "inspect", "limits", "tune"]
+COMMANDS += ["report", "view", "history", "export", "import"]
 HEAVY = {"torch", "pandas", "numpy", "scipy", "triton", "numba", "plotly", "jinja2"}
 LISTS_MODULES = """
 import sys

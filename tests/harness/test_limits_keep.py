@@ -126,4 +126,4 @@ def test_unknown_fields_are_ignored():
 @pytest.mark.parametrize("figure", [0.0, -1.0, float("nan"), float("inf"), None, "fast"])
 def test_a_ceiling_is_a_number_above_zero(figure):
     with pytest.raises(ValueError, match="expected a number above 0"):
-        Ceiling("read", "L1", "", "B/s", 1.0, None, None, figure, ((1.0,),), "")
+        Ceiling("read", "L1", "", "B/s", 1.0, None, None, figure, ((1.0,),), (), "")

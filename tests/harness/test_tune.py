@@ -11,11 +11,14 @@ from pathlib import Path
 import jsonschema
 import pytest
 import tunable
-from bench import bench, manifest_of, records_of, start
+from bench import bench, manifest_of, records_of, start, workers_of
 
 from lstm_harness.case import Case
 from lstm_harness.errors import Exit
+from lstm_harness.measure import Race
+from lstm_harness.plan import Plan
 from lstm_harness.precompile import Ahead, arch_of, jobs_of
+from lstm_harness.spec import Spec
 from lstm_harness.tuning import Key
 from lstm_harness.workers import WorkerProcess, WorkerSettings
 from lstm_kernels import Problem
@@ -219,6 +222,30 @@ def test_out_keeps_it_elsewhere_and_overwrites_nothing_else(copy, tuned):
     assert json.loads((copy / "mine.json").read_text()) == {"name": "something else"}
 
 
+@pytest.mark.parametrize(
+    ("candidates", "says"),
+    [
+        ("1 / 0", "asked for 'candidates': ZeroDivisionError"),
+        ("[]", "has no candidates for lstm"),
+        ("[1]", "asked for 'candidates': TypeError"),
+        ("os._exit(5)", "asked for 'candidates': the worker ended with exit code 5"),
+    ],
+)
+def test_hooks_that_fail_end_in_one_line(refused, here, candidates, says):
+    source = Path(tunable.__file__).read_text()
+    source += f"\ndef candidates(problem, pass_name, device):\n    return {candidates}\n"
+    (here / "strange.py").write_text(source)
+    plugin = ("--plugin", "strange.py", "--device", "cpu")
+    assert says in refused("tune", "tunable", *plugin, "--hidden", 8, code=6)
+
+
+def test_a_place_that_cannot_be_written_is_told_at_once(refused, here):
+    (here / "file").touch()
+    plugin = ("--plugin", tunable.__file__, "--hidden", 8, "--device", "cpu")
+    for place in ("file/mine.json", "/proc/mine.json"):
+        assert f"cannot write {place}" in refused("tune", "tunable", *plugin, "--out", place)
+
+
 def test_a_backend_without_the_hooks_is_refused_and_those_with_them_named(refused):
     plugin = tunable.__file__
     line = refused("tune", "naive", "--plugin", plugin, "--hidden", 8, "--device", "cpu")
@@ -253,6 +280,19 @@ def test_kernels_are_compiled_ahead_into_the_cache_of_those_who_measure(tmp_path
     job["jobs"] = jobs_of([replace(key, candidates=({"tile": 1},))])
     assert again.ask("compile", **job) == {"compiled": 0, "cached": 0, "failed": 1}
     again.close()
+
+
+def test_fresh_processes_are_started_ahead_and_none_is_left(tmp_path):
+    plan = Plan(("naive",), (), 1, "cpu", {}, {})
+    race = Race(plan, Spec(()), WorkerSettings("cpu", tmp_path, 1), {})
+    pids = []
+    for _ in range(3):
+        race.renew("naive", ahead=2)
+        pids.append(race._worker("naive").pid)
+        assert len(race._spares) == (1, 0, 1)[len(pids) - 1]
+    assert len(set(pids)) == 3
+    race.close()
+    assert not workers_of(tmp_path)
 
 
 def test_no_more_compilers_than_cores_are_free(tmp_path):

@@ -1,5 +1,6 @@
 """The search for launch parameters, on a device whose times and mishaps a test makes up."""
 
+import inspect
 import math
 import random
 
@@ -7,6 +8,7 @@ import pytest
 
 from lstm_harness import tuning
 from lstm_harness.case import Case
+from lstm_harness.options import takes_problems
 from lstm_harness.tuning import Finding, Key, Measured, Stopwatch, in_order, search
 from lstm_kernels import Problem
 
@@ -163,15 +165,17 @@ def test_the_search_ends_in_time_and_gives_up_what_it_began():
 def test_compiling_is_summed_apart():
     device = FakeDevice()
     watch = device.watch()
-    list(search([key(100, 120, "error")], device, watch))
+    first, second = search([key(100, 120, "error"), key(100, 200)], device, watch)
     assert watch.compile_s == pytest.approx(0.002 * len(device.measured))
+    assert first.compile_s + second.compile_s == pytest.approx(watch.compile_s)
+    assert first.tuning_s + second.tuning_s == pytest.approx(watch.spent_s)
     assert watch.spent_s == device.now_s
 
 
 def test_the_most_telling_keys_come_first():
     sizes = [
         {"dtype": dtype, "hidden_size": H, "batch": B}
-        for H in (128, 256, 512, 1024, 2048)
+        for H in (128, 256, 512, 768, 1024, 2048)
         for dtype in ("float32", "bfloat16", "float16")
         for B in (1, 64, 16)
     ]
@@ -180,9 +184,9 @@ def test_the_most_telling_keys_come_first():
         p.dtype != "float32" and 256 <= p.hidden_size <= 1024 and p.batch > 1 for p in ordered
     ]
     assert telling == sorted(telling, reverse=True)
-    assert sum(telling) == 12
+    assert sum(telling) == 16
     first = ordered[0]
-    assert (first.dtype, first.hidden_size, first.batch) == ("float16", 512, 16)
+    assert (first.dtype, first.hidden_size, first.batch) == ("float16", 768, 16)
 
 
 def test_what_goes_on_is_told():
@@ -190,3 +194,17 @@ def test_what_goes_on_is_told():
     list(search([key(100, 80)], device, device.watch(), lambda k, doing: told.append(doing)))
     assert told[:2] == ["candidate 1 of 2", "candidate 2 of 2"]
     assert told[-1] == "duel, round 4 of 4"
+
+
+def test_a_suites_budget_is_for_its_run():
+    given = []
+    presets = {"time_budget_s": tuning.DEFAULT_BUDGET_S}
+    takes = takes_problems(tuning.DEFAULT_AXES, ("plugin", *tuning.SETTINGS), presets)
+    command = takes(lambda spec: given.append(spec))
+    unset = dict.fromkeys(inspect.signature(command).parameters)
+    command(**unset | {"suite": "sweep"})
+    command(**unset | {"suite": "sweep", "time_budget_s": 7.0})
+    command(**unset)
+    assert [spec.time_budget_s for spec in given] == [300.0, 7.0, 300.0]
+    assert given[0].grids[0]["hidden"] != given[2].grids[0]["hidden"]
+    assert given[2].grids[0]["dtype"] == ("float16", "bfloat16", "float32")

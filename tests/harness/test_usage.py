@@ -139,7 +139,7 @@ def test_view_of_nothing(refused, here):
 def test_no_command_prints_the_help(command):
     code, out, err = command("--help")
     assert code == Exit.DONE
-    for name in ("backends", "suites", "plan", "run", "verify", "report", "view"):
+    for name in ("backends", "suites", "plan", "run", "verify", "tune", "report", "view"):
         assert name in out
     assert err == ""
 

@@ -88,6 +88,8 @@ class TestTimes:
         assert only(base, new, noise={key: 0.2}).kind == Kind.SAME
         assert only(base, new, noise={key: 0.2}).margin == 0.2
         assert only(base, new, noise={key: 0.01}).margin == 0.05
+        assert only(base, new, noise={key: 0.2}).margin_from == "noise"
+        assert only(base, new, noise={key: math.nan}).margin_from == "asked"
 
     def test_disturbed_samples_prove_nothing(self):
         calm = side([1] * 8)
@@ -141,6 +143,7 @@ class TestOddTimes:
         assert found.kind == Kind.INCONCLUSIVE
         assert "too few blocks" in found.reason
         assert math.isnan(found.ratio)
+        assert found.more_blocks == 3 - count
 
     @pytest.mark.parametrize("time", [math.nan, math.inf, 0.0, -5.0])
     def test_what_is_not_a_time_is_said_to_be_none(self, time):
@@ -149,6 +152,35 @@ class TestOddTimes:
         (found,) = judge(base, new, PAIRED)
         assert found.kind == Kind.INCONCLUSIVE
         assert "is not a time (new)" in found.reason
+
+    @pytest.mark.parametrize("rules", [PAIRED, Rules()])
+    @pytest.mark.parametrize("time", [math.nan, 0.0, -5.0])
+    def test_baseline_of_nothing_but_no_times_crashes_nothing(self, rules, time):
+        base, new = summarise(side([1] * 5)), summarise(side([1] * 5))
+        base.at[0, "block_medians_ns"] = (time,) * 5
+        base.at[0, "median_ns"] = time
+        (found,) = judge(base, new, rules)
+        assert found.kind == Kind.INCONCLUSIVE
+        assert "is not a time (base)" in found.reason
+
+    @pytest.mark.parametrize("rules", [PAIRED, Rules()])
+    def test_one_sample_a_block_is_judged_as_any_other(self, rules):
+        def single(factor):
+            return [record("naive", (int(NS * factor),), block=b) for b in range(5)]
+
+        assert only(single(1), single(1), rules).kind == Kind.SAME
+        assert only(single(1), single(1.2), rules).kind == Kind.REGRESSION
+
+    def test_times_that_span_all_floats_give_an_interval_without_end(self):
+        base, new = summarise(side([1] * 3)), summarise(side([1] * 3))
+        new.at[0, "block_medians_ns"] = (1e-300, 1e300, 1.0)
+        (found,) = judge(base, new, PAIRED)
+        assert found.kind == Kind.INCONCLUSIVE
+        assert found.high == math.inf
+
+    def test_other_cases_on_each_side_are_missing_and_new(self):
+        found = verdicts(side([1] * 5, of=case(seq_len=1)), side([1] * 5, of=case(seq_len=2)))
+        assert [v.kind for v in found] == [Kind.MISSING, Kind.NEW]
 
     def test_nothing_against_nothing_is_nothing(self):
         assert verdicts([], []) == []
@@ -182,9 +214,27 @@ class TestStanding:
         base = side([1] * 5, of=case(precision="tf32"))
         kinds = {found.kind for found in verdicts(base, side([1] * 5))}
         assert kinds == {Kind.INCOMPARABLE}
-        assert "precision tf32 there, ieee here" in {
-            found.reason for found in verdicts(base, side([1] * 5))
+        assert {found.reason for found in verdicts(base, side([1] * 5))} == {
+            "precision tf32 there, ieee here"
         }
+
+    def test_precision_dropped_beside_one_that_stayed_is_missing(self):
+        both = [*side([1] * 5), *side([1] * 5, of=case(precision="tf32"))]
+        kinds = {v.case["precision"]: v.kind for v in verdicts(both, side([1] * 5))}
+        assert kinds == {"tf32": Kind.MISSING, "ieee": Kind.SAME}
+        kinds = {v.case["precision"]: v.kind for v in verdicts(side([1] * 5), both)}
+        assert kinds == {"tf32": Kind.NEW, "ieee": Kind.SAME}
+
+    def test_what_another_machine_lacks_is_not_missing(self):
+        (found,) = verdicts(side([1] * 5), [], differences=["gpu A there, none here"])
+        assert found.kind == Kind.INCOMPARABLE
+
+    def test_the_new_sides_status_is_kept(self):
+        crashed = [record("naive", status="crashed", block=b) for b in range(3)]
+        assert only(side([1] * 3), crashed).status == "crashed"
+        assert only(side([1] * 3), side([1] * 3)).status == "ok"
+        (gone,) = verdicts(side([1] * 3), [])
+        assert gone.status == ""
 
     def test_another_machine_compares_nothing_but_answers(self):
         wrong = [record("aten", status="incorrect", block=b) for b in range(5)]
@@ -195,14 +245,44 @@ class TestStanding:
 
 
 class TestMemory:
+    GPU = case(device="cuda")
+
     def test_memory_is_judged_exactly_and_apart(self):
-        base = side([1] * 5, peak_bytes=1000, saved_bytes=500)
-        new = side([1] * 5, seed=1, peak_bytes=1001, saved_bytes=400)
+        base = side([1] * 5, peak_bytes=1000, saved_bytes=500, of=self.GPU)
+        new = side([1] * 5, seed=1, peak_bytes=1001, saved_bytes=499, of=self.GPU)
         found = {v.measure: v for v in verdicts(base, new)}
         assert found["time"].kind == Kind.SAME
         assert found["peak_bytes"].kind == Kind.REGRESSION
         assert (found["peak_bytes"].base, found["peak_bytes"].new) == (1000, 1001)
         assert found["saved_bytes"].kind == Kind.IMPROVEMENT
+
+    @pytest.mark.parametrize(
+        ("peak", "kind"),
+        [(1049, None), (1051, Kind.REGRESSION), (953, None), (951, Kind.IMPROVEMENT)],
+    )
+    def test_a_cpus_peak_is_judged_by_the_margin(self, peak, kind):
+        found = verdicts(side([1] * 5, peak_bytes=1000), side([1] * 5, peak_bytes=peak))
+        assert [v.kind for v in found if v.measure == "peak_bytes"] == ([kind] if kind else [])
+
+    def test_a_cpus_saved_bytes_are_exact(self):
+        found = verdicts(side([1] * 5, saved_bytes=1000), side([1] * 5, saved_bytes=1001))
+        assert (found[0].measure, found[0].kind) == ("saved_bytes", Kind.REGRESSION)
+
+    def test_blocks_that_disagree_must_all_be_beyond_the_other_sides(self):
+        def varying(*peaks):
+            of = self.GPU
+            return [record("naive", block=b, peak_bytes=p, of=of) for b, p in enumerate(peaks)]
+
+        assert len(verdicts(varying(900, 1000, 950), varying(1000, 1100, 1200))) == 1
+        found = verdicts(varying(900, 1000, 950), varying(1001, 1100, 1200))[0]
+        assert (found.kind, found.base, found.new) == (Kind.REGRESSION, 1000, 1200)
+        assert found.low == pytest.approx(1.001)
+
+    def test_memory_out_of_nothing_comes_first(self):
+        base = [*side([1] * 5, saved_bytes=0), *blocks("aten", [NS] * 5)]
+        new = [*side([1] * 5, saved_bytes=8), *blocks("aten", [2 * NS] * 5)]
+        found = verdicts(base, new)
+        assert (found[0].measure, found[0].ratio) == ("saved_bytes", math.inf)
 
     def test_same_or_unknown_memory_is_not_spoken_of(self):
         assert len(verdicts(side([1] * 5, peak_bytes=9), side([1] * 5, peak_bytes=9))) == 1
@@ -238,6 +318,19 @@ class TestGrids:
         new = [base[0] + lucky, *(logs + rng.normal(0, 0.01, 5) for logs in base[1:])]
         found = verdicts(_records(cases, base), _records(cases, new))
         assert Kind.REGRESSION not in {v.kind for v in found}
+        (unproven,) = (v for v in found if v.case["seq_len"] == 1)
+        assert unproven.reason.startswith(("beyond the margin by itself", "too noisy"))
+        assert unproven.more_blocks > 0
+
+    def test_proof_that_the_correction_took_is_said_to_be_lacking(self):
+        """Beyond the margin with all of its interval, and yet one of 100."""
+        cases = [case(seq_len=steps) for steps in range(1, 101)]
+        clear = np.log(1.05) + np.array([0.045, 0.05, 0.03, 0.06, 0.035])
+        still = [np.zeros(5) for _ in cases]
+        found = verdicts(_records(cases, still), _records(cases, [clear, *still[1:]]))
+        assert found[0].kind == Kind.INCONCLUSIVE
+        assert found[0].low > 1.05
+        assert "not proven among 100 cases" in found[0].reason
 
 
 def _records(cases, logs):

@@ -182,7 +182,9 @@ def test_every_choice_gives_the_same_results(cell, pass_name):
         with fused_triton.using(key, choice):
             found = layer.run(fused_triton)
         for name, tensor in expected.items():
-            error = (found[name].double() - tensor.double()).norm() / tensor.double().norm()
+            # As in conftest: a gradient may nearly cancel.
+            size = max(float(tensor.double().norm()), 0.1)
+            error = float((found[name].double() - tensor.double()).norm()) / size
             assert error < 1e-5, f"{choice}: {name}"
 
 

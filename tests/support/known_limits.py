@@ -41,6 +41,7 @@ def ceiling(kind: str, of: str, best: float, by: str = "", **fields: Any) -> Cei
     """One ceiling of one round."""
     unit = UNITS.get(kind, "ns")
     given = {"value": best, "low": None, "high": None, "best": best, "samples": ((best,),)}
+    given |= {"cpu_shares": ()}
     return Ceiling(kind, of, by, unit, **given | fields, detail="made up")
 
 

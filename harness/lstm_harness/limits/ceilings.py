@@ -20,7 +20,9 @@ class Ceiling:
     of (L2, float32 ieee, lstm forward, ...) and `by` with which library, where there are several.
     `value` is the median of the rounds' medians, `low` and `high` its 95% interval (None below 3
     rounds), `best` the fastest sample: what the device was seen to do, whoever else used it the
-    rest of the time. `samples` holds every sample, by round, in order.
+    rest of the time. `samples` holds every sample, by round, in order, and `cpu_shares` beside each
+    the share of its time that this process had of the CPU, empty for another device; `best` counts
+    that share of a sample's time alone, so that a shared machine raises no floor.
     """
 
     kind: str
@@ -32,6 +34,7 @@ class Ceiling:
     high: float | None
     best: float
     samples: tuple[tuple[float, ...], ...]
+    cpu_shares: tuple[tuple[float, ...], ...]
     detail: str
 
     def __post_init__(self) -> None:
@@ -57,7 +60,7 @@ class Ceiling:
         if value is None:
             return "unknown"
         in_unit = value / SHOWN_UNITS[self.unit][1]
-        return f"{in_unit:,.0f}" if in_unit >= 1000 else f"{in_unit:.3g}"
+        return f"{in_unit:,.0f}" if in_unit >= 99.5 else f"{in_unit:.3g}"
 
     def interval(self) -> str:
         """The 95% interval of `value` for a reader."""
@@ -69,7 +72,10 @@ class Ceiling:
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
         """The ceiling that `Ceilings.to_dict` stored; unknown fields are ignored."""
         known = {each.name: stored[each.name] for each in fields(cls)}
-        return cls(**known | {"samples": tuple(tuple(some) for some in stored["samples"])})
+        by_round = {
+            name: tuple(tuple(some) for some in stored[name]) for name in ("samples", "cpu_shares")
+        }
+        return cls(**known | by_round)
 
 
 @dataclass(frozen=True)

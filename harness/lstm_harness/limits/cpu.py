@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from time import perf_counter, perf_counter_ns
+from time import perf_counter, perf_counter_ns, process_time, thread_time_ns
 
 import numba
 import numpy as np
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from lstm_harness.environment import free_bytes
 from lstm_harness.inputs import TORCH_DTYPES
 from lstm_harness.limits.ceilings import Level
-from lstm_harness.limits.probe import Bench, Probe, in_place
+from lstm_harness.limits.probe import Bench, Probe, Sample, Take, in_place
 
 # A sample takes at least this long, a product that cannot be shorter excepted.
 SAMPLE_S = 0.01
@@ -35,12 +35,12 @@ MOST_MEMORY_BYTES = 4 << 30
 LEAST_MEMORY_BYTES = 256 << 20
 # The vector registers of a thread: 32 of 64 bytes with AVX-512, more than others have.
 REGISTER_BYTES = 32 * 64
-# About a tenth of a second each, on two cores; what a CPU has no instructions for takes far longer.
-PRODUCT_SIZES = {"float64": 1024, "float32": 2048, "bfloat16": 2048, "float16": 2048}
+# Large enough for the full rate, short enough to fall between two spells of other people's work.
+PRODUCT_SIZE = 1024
+# What a CPU has no instructions for takes far longer.
 EMULATED_SIZE = 256
 
 Words = NDArray[np.int64]
-Sample = Callable[[], float]
 
 
 def bench(threads: int) -> Bench:
@@ -63,7 +63,7 @@ def bench(threads: int) -> Bench:
         for library, (dtypes, _, _) in LIBRARIES.items()
         for dtype in dtypes
     ]
-    return Bench(levels, threads, REGISTER_BYTES, in_place(probes), busy_threads=threads)
+    return Bench(levels, threads, REGISTER_BYTES, in_place(probes))
 
 
 def cache_levels(threads: int, root: Path = Path("/sys/devices/system/cpu")) -> tuple[Level, ...]:
@@ -127,14 +127,14 @@ def _copy(words: Words, into: Words, repeats: int) -> None:
             into[i] = words[i] + turn
 
 
-def _bandwidth(kind: str, size: int, threads: int) -> Sample:
+def _bandwidth(kind: str, size: int, threads: int) -> Take:
     arrays = [aligned_words(size) for _ in range(threads)]
     runs = [partial(_run, kind, array) for array in arrays]
     runs[0](1)  # compiled once, before threads meet
     team = Team(threads)
-    repeats = repeats_for(lambda count: team.seconds([partial(run, count) for run in runs]))
+    repeats = repeats_for(lambda count: team.times([partial(run, count) for run in runs])[0])
     moved = size * threads * repeats
-    return lambda: moved / team.seconds([partial(run, repeats) for run in runs])
+    return lambda: _sample(moved, *team.times([partial(run, repeats) for run in runs]))
 
 
 def _run(kind: str, words: Words, repeats: int) -> None:
@@ -159,16 +159,22 @@ class Team:
         self._pool = ThreadPoolExecutor(threads)
         self._start = threading.Barrier(threads)
 
-    def seconds(self, runs: list[Callable[[], object]]) -> float:
-        """Run one function a thread, all at once."""
-        spans = list(self._pool.map(self._timed, runs))
-        return (max(end for _, end in spans) - min(start for start, _ in spans)) / 1e9
+    def times(self, runs: list[Callable[[], object]]) -> tuple[float, float]:
+        """Run one function a thread, all at once.
 
-    def _timed(self, run: Callable[[], object]) -> tuple[int, int]:
+        Returns:
+            the time in s, and the longest that a thread ran in it.
+        """
+        spans = list(self._pool.map(self._timed, runs))
+        whole = max(end for _, end, _ in spans) - min(start for start, _, _ in spans)
+        return whole / 1e9, max(ran for _, _, ran in spans) / 1e9
+
+    def _timed(self, run: Callable[[], object]) -> tuple[int, int, int]:
         self._start.wait()
-        start = perf_counter_ns()
+        start, ran = perf_counter_ns(), thread_time_ns()
         run()
-        return start, perf_counter_ns()
+        ran = thread_time_ns() - ran
+        return start, perf_counter_ns(), ran
 
 
 def repeats_for(seconds: Callable[[int], float], least_s: float = SAMPLE_S) -> int:
@@ -199,7 +205,7 @@ def _onednn(dtype: str, size: int) -> Callable[[], object]:
 
 # By name: the dtypes it has, how it is used, what makes a product.
 LIBRARIES: dict[str, tuple[tuple[str, ...], str, Callable[[str, int], Callable[[], object]]]] = {
-    "torch.mm": (tuple(PRODUCT_SIZES), "", torch_mm),
+    "torch.mm": (("float64", "float32", "bfloat16", "float16"), "", torch_mm),
     "numpy": (("float64", "float32"), ", by NumPy's BLAS", _numpy),
     "oneDNN": (
         ("float32", "bfloat16", "float16"),
@@ -223,17 +229,23 @@ def product_size(dtype: str) -> int:
         "float16": torch.ops.mkldnn._is_mkldnn_fp16_supported,
     }
     native = dtype not in supported or supported[dtype]()
-    return PRODUCT_SIZES[dtype] if native else EMULATED_SIZE
+    return PRODUCT_SIZE if native else EMULATED_SIZE
 
 
-def _product(make: Callable[[], Callable[[], object]], flops: int) -> Sample:
-    multiply = make()
-    repeats = repeats_for(lambda count: _seconds(multiply, count))
-    return lambda: flops * repeats / _seconds(multiply, repeats)
+def _product(make: Callable[[], Callable[[], object]], flops: int) -> Take:
+    multiply, threads = make(), torch.get_num_threads()
+    repeats = repeats_for(lambda count: _times(multiply, count, threads)[0])
+    return lambda: _sample(flops * repeats, *_times(multiply, repeats, threads))
 
 
-def _seconds(run: Callable[[], object], repeats: int) -> float:
-    start = perf_counter()
+def _times(run: Callable[[], object], repeats: int, threads: int) -> tuple[float, float]:
+    """The time of so many calls in s, and how long each of so many threads ran in it, about."""
+    start, ran = perf_counter(), process_time()
     for _ in range(repeats):
         run()
-    return perf_counter() - start
+    ran = process_time() - ran
+    return perf_counter() - start, ran / threads
+
+
+def _sample(amount: float, seconds: float, ran: float) -> Sample:
+    return Sample(amount / seconds, min(1.0, ran / seconds))

@@ -18,7 +18,7 @@ from torch import Tensor
 from lstm_harness.clock import Clock, make_clock
 from lstm_harness.inputs import TORCH_DTYPES
 from lstm_harness.limits.ceilings import Level
-from lstm_harness.limits.probe import Bench, Probe, in_place
+from lstm_harness.limits.probe import Bench, Probe, Sample, Take, in_place
 from lstm_kernels.launching import Launch
 from lstm_kernels.problem import CELLS
 
@@ -41,7 +41,6 @@ LAUNCHES = 500
 TURNS = 2000
 GATE_STEPS = 10_000
 
-Sample = Callable[[], float]
 Run = Callable[[Launch], None]
 
 
@@ -134,11 +133,11 @@ class Prober:
         detail = f"one counter, {self.properties.sm_count} programs, {TURNS} times"
         yield Probe("barrier", "of the whole grid", "", "ns", detail, self._barrier)
 
-    def _copy(self, size: int) -> Sample:
+    def _copy(self, size: int) -> Take:
         source, target = (self._words(size) for _ in range(2))
         return self._rate(2 * size, lambda: target.copy_(source))
 
-    def _read(self, size: int, programs: int, rounds: int, warps: int) -> Sample:
+    def _read(self, size: int, programs: int, rounds: int, warps: int) -> Take:
         from lstm_harness.limits import kernels
 
         block = kernels.block_words(warps)
@@ -146,23 +145,23 @@ class Prober:
         launch = kernels.read_launch(x, self._words(4 * programs * block), programs, rounds, warps)
         return self._rate(x.numel() * 4 * rounds, lambda: self.run(launch))
 
-    def _product(self, dtype: str, precision: str, size: int) -> Sample:
+    def _product(self, dtype: str, precision: str, size: int) -> Take:
         numbers = TORCH_DTYPES[dtype]
         a, b, c = (torch.randn(size, size, dtype=numbers, device=self.device) for _ in range(3))
         timed = self._rate(2 * size**3, lambda: torch.mm(a, b, out=c))
 
-        def sample() -> float:
+        def take() -> Sample:
             with _tf32(precision == "tf32"):
                 return timed()
 
-        return sample
+        return take
 
-    def _stream(self) -> Sample:
+    def _stream(self) -> Take:
         one = self._words(4)
         launches = [lambda: one.add_(1)] * LAUNCHES
         return self._time(LAUNCHES, launches)
 
-    def _graph(self) -> Sample:
+    def _graph(self) -> Take:
         one = self._words(4)
         one.add_(1)
         graph = self.cuda.CUDAGraph()
@@ -171,43 +170,44 @@ class Prober:
                 one.add_(1)
         return self._time(LAUNCHES, [graph.replay])
 
-    def _gate_chain(self, cell: str, sweep: str) -> Sample:
+    def _gate_chain(self, cell: str, sweep: str) -> Take:
         from lstm_harness.limits import kernels
 
         p, found = (torch.full((4, kernels.GATE_TILE), 0.5, device=self.device) for _ in range(2))
         launch = kernels.gates_launch(p, found[0], GATE_STEPS, cell, sweep)
         return self._time(GATE_STEPS, [lambda: self.run(launch)])
 
-    def _ping_pong(self) -> Sample:
+    def _ping_pong(self) -> Take:
         from lstm_harness.limits import kernels
 
         counters = self._words(2 * kernels.COUNTER_BYTES)
         launch = kernels.ping_pong_launch(counters, TURNS)
         return self._signalling(counters, launch, 2 * TURNS)
 
-    def _barrier(self) -> Sample:
+    def _barrier(self) -> Take:
         from lstm_harness.limits import kernels
 
         counter = self._words(kernels.COUNTER_BYTES)
         launch = kernels.barriers_launch(counter, self.properties.sm_count, TURNS)
         return self._signalling(counter, launch, TURNS)
 
-    def _signalling(self, counters: Tensor, launch: Launch, signals: int) -> Sample:
+    def _signalling(self, counters: Tensor, launch: Launch, signals: int) -> Take:
         """A sample of a kernel that counts from zero."""
         timed = self._time(signals, [lambda: self.run(launch)])
 
-        def sample() -> float:
+        def take() -> Sample:
             counters.zero_()
             return timed()
 
-        return sample
+        return take
 
-    def _rate(self, amount: int, run: Callable[[], object]) -> Sample:
-        return lambda: amount / self.clock.measure([_silent(run)]).elapsed_ns * 1e9
+    def _rate(self, amount: int, run: Callable[[], object]) -> Take:
+        silent = [_silent(run)]
+        return lambda: Sample(amount / self.clock.measure(silent).elapsed_ns * 1e9)
 
-    def _time(self, count: int, runs: Sequence[Callable[[], object]]) -> Sample:
+    def _time(self, count: int, runs: Sequence[Callable[[], object]]) -> Take:
         silent = [_silent(run) for run in runs]
-        return lambda: self.clock.measure(silent).elapsed_ns / count
+        return lambda: Sample(self.clock.measure(silent).elapsed_ns / count)
 
     def _words(self, size: int) -> Tensor:
         return torch.zeros(size // 4, dtype=torch.int32, device=self.device)

@@ -6,6 +6,7 @@ What was kept counts only where every condition it was measured under still hold
 import json
 import os
 import re
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,11 @@ def path_of(device: str, identity: str, conditions: Conditions) -> Path:
 
 
 def _folder() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "lstm-bench" / "limits"
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # a container's user may have no home
+        home = Path(tempfile.gettempdir())
+    return home / "lstm-bench" / "limits"
 
 
 def keep(ceilings: Ceilings) -> Path:

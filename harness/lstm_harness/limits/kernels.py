@@ -6,7 +6,7 @@ waits are bounded (see `fused_triton.flags`).
 """
 
 # Device code is not Python: Triton reads these functions' source, and types them itself.
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, attr-defined"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 
 from typing import Any
 
@@ -28,7 +28,8 @@ COUNTER_BYTES = 4 * COUNTER_STRIDE.value
 def read(x_ptr, found_ptr, blocks, rounds, BLOCK: tl.constexpr):
     """Read `blocks` blocks so many times, past L1; in each round a program reads other blocks.
 
-    x: int32 [blocks * BLOCK]. found: int32 [programs, BLOCK], what keeps the loads from being idle.
+    x: int32 [blocks * BLOCK], below 2^31 words. found: int32 [programs, BLOCK], which keeps the
+    loads from being idle.
     """
     program = tl.program_id(0)
     programs = tl.num_programs(0)
@@ -36,7 +37,7 @@ def read(x_ptr, found_ptr, blocks, rounds, BLOCK: tl.constexpr):
     found = tl.zeros([BLOCK], dtype=tl.int32)
     for turn in range(rounds):
         for block in range((program + turn) % programs, blocks, programs):
-            found ^= tl.load(x_ptr + block.to(tl.int64) * BLOCK + words, cache_modifier=".cg")
+            found ^= tl.load(x_ptr + block * BLOCK + words, cache_modifier=".cg")
     tl.store(found_ptr + program * BLOCK + words, found)
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from lstm_harness.limits.ceilings import Level
 
@@ -12,18 +12,26 @@ from lstm_harness.limits.ceilings import Level
 WARM_S = 0.02
 MOST_WARM = 2
 # How many samples a round, or as many as that time has begun.
-SAMPLES = 3
+SAMPLES = 4
 SAMPLING_S = 0.5
-# The share of a round's CPU time that is missing before it counts as disturbed.
-MOST_LOST = 0.1
+
+
+class Sample(NamedTuple):
+    """One sample, in its probe's unit; on a CPU, the share of its time that its threads ran."""
+
+    value: float
+    cpu_share: float | None = None
+
+
+Take = Callable[[], Sample]
 
 
 @dataclass(frozen=True)
 class Probe:
     """Measures one ceiling; the first five fields are the ceiling's own.
 
-    `make` allocates and compiles, once, and returns what takes one sample, in `unit`; it may refuse
-    with any exception, which becomes the reason why there is no figure.
+    `make` allocates and compiles, once, and returns what takes one sample; both may refuse with any
+    exception, which becomes the reason why there is no figure.
     """
 
     kind: str
@@ -31,22 +39,17 @@ class Probe:
     by: str
     unit: str
     detail: str
-    make: Callable[[], Callable[[], float]]
+    make: Callable[[], Take]
 
 
 @dataclass(frozen=True)
 class Bench:
-    """The probes of a device, and what `Ceilings` says of the device besides.
-
-    `busy_threads` is how many of the CPU's threads work all the time while it measures, 0 for a
-    device that is not the CPU.
-    """
+    """The probes of a device, and what `Ceilings` says of the device besides."""
 
     levels: tuple[Level, ...]
     units: int
     near_bytes: int
     probes: tuple[Probe, ...]
-    busy_threads: int = 0
 
 
 class Bencher:
@@ -54,7 +57,7 @@ class Bencher:
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self._ready: dict[int, Callable[[], float]] = {}
+        self._ready: dict[int, Take] = {}
         self._failed: dict[int, str] = {}
 
     def facts(self) -> dict[str, Any]:
@@ -71,20 +74,19 @@ class Bencher:
             "probes": [{name: getattr(each, name) for name in shown} for each in bench.probes],
         }
 
-    def round(self) -> dict[str, Any]:
-        """A few samples of every probe, or why there are none; and whether others disturbed it."""
-        wall, cpu = time.monotonic(), time.process_time()
-        samples = [self._sampled(number) for number in range(len(self.bench.probes))]
-        wall, cpu = time.monotonic() - wall, time.process_time() - cpu
-        lost = 1 - cpu / (wall * self.bench.busy_threads) if self.bench.busy_threads else 0.0
-        return {"samples": samples, "disturbed": lost > MOST_LOST}
+    def round(self) -> list[dict[str, list[float]] | str]:
+        """A few samples of every probe, with this process's share of the CPU, or why not."""
+        return [self._sampled(number) for number in range(len(self.bench.probes))]
 
-    def _sampled(self, number: int) -> list[float] | str:
-        found: list[float] = []
+    def _sampled(self, number: int) -> dict[str, list[float]] | str:
+        found: list[Sample] = []
         if number not in self._failed:
             with self._failing(number):
                 found = sampled(self._ready[number])
-        return self._failed.get(number) or found
+        return self._failed.get(number) or {
+            "samples": [sample.value for sample in found],
+            "cpu_shares": [s.cpu_share for s in found if s.cpu_share is not None],
+        }
 
     @contextmanager
     def _failing(self, number: int) -> Iterator[None]:
@@ -96,15 +98,15 @@ class Bencher:
             self._failed[number] = f"{type(error).__name__}: {says}"
 
 
-def sampled(sample: Callable[[], float]) -> list[float]:
+def sampled(take: Take) -> list[Sample]:
     """Warm up, then take the samples."""
     started, warm = time.monotonic(), 0
     while warm < MOST_WARM and time.monotonic() - started < WARM_S:
-        sample()
+        take()
         warm += 1
-    found, started = [sample()], time.monotonic()
+    found, started = [take()], time.monotonic()
     while len(found) < SAMPLES and time.monotonic() - started < SAMPLING_S:
-        found.append(sample())
+        found.append(take())
     return found
 
 

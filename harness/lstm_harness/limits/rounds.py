@@ -16,7 +16,10 @@ from lstm_harness.limits.ceilings import UNITS, Ceiling, Ceilings, Level
 from lstm_harness.limits.keep import conditions_of
 from lstm_harness.survey import Survey
 
-Rounds = Sequence[Mapping[str, Any]]
+# For every round and probe: `samples` and `cpu_shares`, or why there are none.
+Rounds = Sequence[Sequence[Mapping[str, list[float]] | str]]
+# A round in which half the samples had less of the CPU than this was disturbed.
+UNDISTURBED = 0.9
 
 
 def ceilings_of(
@@ -31,11 +34,10 @@ def ceilings_of(
     """
     found: list[Ceiling] = []
     failures: dict[str, str] = {}
-    by_probe = zip(*(each["samples"] for each in rounds), strict=True)
-    for probe, taken in zip(facts["probes"], by_probe, strict=True):
-        samples = tuple(tuple(each) for each in taken if not isinstance(each, str))
-        if samples:
-            found.append(_ceiling(probe, samples))
+    for probe, taken in zip(facts["probes"], zip(*rounds, strict=True), strict=True):
+        good = [each for each in taken if not isinstance(each, str)]
+        if good:
+            found.append(_ceiling(probe, good))
         else:
             name = " ".join(filter(None, (probe["kind"], probe["of"], probe["by"])))
             failures[name] = next(each for each in taken if isinstance(each, str))
@@ -48,23 +50,38 @@ def ceilings_of(
         near_bytes=facts["near_bytes"],
         measured=measured,
         rounds=len(rounds),
-        disturbed=sum(each["disturbed"] for each in rounds),
+        disturbed=sum(map(_was_disturbed, rounds)),
         ceilings=tuple(found),
         failures=failures,
     )
 
 
-def _ceiling(probe: Mapping[str, Any], samples: tuple[tuple[float, ...], ...]) -> Ceiling:
-    medians = [median(some) for some in samples]
+def _was_disturbed(taken: Sequence[Mapping[str, list[float]] | str]) -> bool:
+    shares = [s for each in taken if not isinstance(each, str) for s in each["cpu_shares"]]
+    return bool(shares) and median(shares) < UNDISTURBED
+
+
+def _ceiling(probe: Mapping[str, Any], taken: Sequence[Mapping[str, list[float]]]) -> Ceiling:
+    medians = [median(each["samples"]) for each in taken]
     logs = np.log(np.array(medians, dtype=np.float64))
     low, high = log_mean_interval(np.zeros(len(logs), dtype=np.int64), logs, 1)
     known = math.isfinite(low[0])
-    fastest = max if UNITS[probe["unit"]] else min
     return Ceiling(
         **{name: probe[name] for name in ("kind", "of", "by", "unit", "detail")},
         value=median(medians),
         low=float(low[0]) if known else None,
         high=float(high[0]) if known else None,
-        best=fastest(sample for some in samples for sample in some),
-        samples=samples,
+        best=_best(taken, more_is_faster=UNITS[probe["unit"]]),
+        samples=tuple(tuple(each["samples"]) for each in taken),
+        cpu_shares=tuple(tuple(each["cpu_shares"]) for each in taken),
     )
+
+
+def _best(taken: Sequence[Mapping[str, list[float]]], more_is_faster: bool) -> float:
+    """The fastest sample, time in which others had the CPU not counted."""
+    found = []
+    for each in taken:
+        shares = each["cpu_shares"] or [1.0] * len(each["samples"])
+        for sample, share in zip(each["samples"], shares, strict=True):
+            found.append(sample / share if more_is_faster else sample * share)
+    return max(found) if more_is_faster else min(found)

@@ -3,6 +3,7 @@
     text      numbers and names, as a reader sees them and a parser cannot mistake them
     marks     the fixed colour and symbol of each backend
     figures   a Summary to what is drawn: the map of winners and the curves
+    limits    likewise: the distance to the floor; and the ceilings of each run
     tables    a Summary and a manifest to what is listed
     page      all of it into the template
     history   a store's series over time, on a page of their own

@@ -70,10 +70,10 @@ def slices(summary: pd.DataFrame, backends: Sequence[str]) -> list[dict[str, Any
     switches = axes(summary)
     names = [axis.name for axis in switches]
     # Thousands of small slices: plain rows are cut up many times faster than frames.
-    ranks = _grouped(analyse.plain_rows(_each_run(analyse.ranking, summary)), names)
-    won = _grouped(analyse.plain_rows(_each_run(analyse.fastest, summary)), names)
+    ranks = grouped(analyse.plain_rows(_each_run(analyse.ranking, summary)), names)
+    won = grouped(analyse.plain_rows(_each_run(analyse.fastest, summary)), names)
     made = []
-    for values, part in _grouped(analyse.plain_rows(summary), names).items():
+    for values, part in grouped(analyse.plain_rows(summary), names).items():
         key = [axis.values.index(value) for axis, value in zip(switches, values, strict=True)]
         figures = {
             "map": winner_map(part, ranks.get(values, []), won[values], backends),
@@ -94,9 +94,9 @@ def winner_map(part: Rows, ranks: Rows, won: Rows, backends: Sequence[str]) -> d
         `answer`, a sentence.
     """
     index = {name: i for i, name in enumerate(backends)}
-    steps, batches = _sizes(part, "seq_len"), _sizes(part, "batch")
-    ranked = _grouped(ranks, _PLOTTED)
-    failed = _grouped([row for row in part if row["status"] != "ok"], _PLOTTED)
+    steps, batches = sizes_of(part, "seq_len"), sizes_of(part, "batch")
+    ranked = grouped(ranks, _PLOTTED)
+    failed = grouped([row for row in part if row["status"] != "ok"], _PLOTTED)
     cells: list[list[dict[str, Any] | None]] = [[None] * len(batches) for _ in steps]
     for row in won:
         where = row["seq_len"], row["batch"]
@@ -147,31 +147,25 @@ def curves(part: Rows, backends: Sequence[str], along: str) -> list[dict[str, An
         One dict a figure: `at` (the other's value), `data` and `layout` for plotly, `answer`.
     """
     other = "batch" if along == "seq_len" else "seq_len"
-    groups = sorted(_grouped(part, [other]).items())
+    groups = sorted(grouped(part, [other]).items())
     return [{"at": at, **curve(rows, backends, along)} for (at,), rows in groups]
 
 
 def curve(rows: Rows, backends: Sequence[str], along: str) -> dict[str, Any]:
     """One plotly figure: steps a second of every correct backend, intervals drawn."""
     ok = sorted((row for row in rows if row["status"] == "ok"), key=lambda row: int(row[along]))
-    lines = _grouped(ok, ["backend"])
+    lines = grouped(ok, ["backend"])
     data = [
         _trace(backend, index, lines[(backend,)], along)
         for index, backend in enumerate(backends)
         if (backend,) in lines
     ]
-    sizes = _sizes(rows, along)
-    scale = "log" if _doubles(sizes) else "linear"
+    axis = axis_of(sizes_of(rows, along), _AXIS_TITLE[along])
     layout: dict[str, dict[str, Any]] = {
-        "xaxis": {
-            "type": scale,
-            "title": {"text": _AXIS_TITLE[along]},
-            "tickvals": sizes,
-            "ticktext": [str(size) for size in sizes],
-        },
-        "yaxis": {"type": scale, "title": {"text": "steps a second"}},
+        "xaxis": axis,
+        "yaxis": {"type": axis["type"], "title": {"text": "steps a second"}},
     }
-    if scale == "linear":
+    if axis["type"] == "linear":
         layout["yaxis"]["rangemode"] = "tozero"
     return {"data": data, "layout": layout, "answer": curve_answer(ok, along)}
 
@@ -237,7 +231,7 @@ def _hover(name: str, row: Row) -> str:
     return "<br>".join(lines)
 
 
-def _grouped(rows: Rows, names: Sequence[str]) -> dict[tuple[Any, ...], list[Row]]:
+def grouped(rows: Rows, names: Sequence[str]) -> dict[tuple[Any, ...], list[Row]]:
     """Rows that share their values of these columns, by those values."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
@@ -245,7 +239,18 @@ def _grouped(rows: Rows, names: Sequence[str]) -> dict[tuple[Any, ...], list[Row
     return groups
 
 
-def _sizes(rows: Rows, name: str) -> list[int]:
+def axis_of(sizes: Sequence[int], title: str) -> dict[str, Any]:
+    """An axis of sizes, each with its tick; logarithmic where they double."""
+    return {
+        "type": "log" if _doubles(sizes) else "linear",
+        "title": {"text": title},
+        "tickvals": list(sizes),
+        "ticktext": [str(size) for size in sizes],
+    }
+
+
+def sizes_of(rows: Rows, name: str) -> list[int]:
+    """The sizes that rows have in a column, in order."""
     return sorted({int(row[name]) for row in rows})
 
 

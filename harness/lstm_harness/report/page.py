@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from lstm_harness import analyse
 from lstm_harness.case import PASS_MEANING
-from lstm_harness.report import figures, tables, text
+from lstm_harness.report import figures, limits, tables, text
 from lstm_harness.report.marks import mark, ordered
 from lstm_harness.store import Run
 
@@ -70,12 +70,14 @@ def _content(
     backends = ordered(together["backend"])
     switches = figures.axes(together)
     rows = tables.all_rows(together)
+    distances = limits.distances(together, backends)
     payload = {
         "backends": [
             {"name": name, "short": text.shorten(name, 28), **vars(mark(name))} for name in backends
         ],
         "axes": [{"name": a.name, "values": [_shown(v) for v in a.values]} for a in switches],
-        "slices": figures.slices(together, backends),
+        "slices": _slices(together, backends, distances),
+        "distances": [{name: one[name] for name in _DISTANCE} for one in distances],
         "table": rows,
     }
     return {
@@ -85,6 +87,13 @@ def _content(
         "axes": [(a.name, a.label, [_shown(v) for v in a.values]) for a in switches],
         "payload": text.json_for_script(payload),
         "measured": bool((together["status"] == "ok").any()),
+        "limits": {
+            "answer": limits.answer(together),
+            "drawn": bool(distances),
+            "along": limits.running_along(together),
+            "axis": limits.AXIS_TITLE[limits.running_along(together)],
+            "runs": limits.of_runs(runs, labels),
+        },
         "trust": tables.correctness(together),
         "refusals": tables.refusals(runs, labels, summaries),
         "facts": tables.environments(runs),
@@ -93,6 +102,19 @@ def _content(
         "fixed": rows["fixed"],
         "passes": [(p, m) for p, m in PASS_MEANING.items() if (together["pass"] == p).any()],
     }
+
+
+# What the page's script draws of a distance to the floor.
+_DISTANCE = ("step", "share", "answer")
+
+
+def _slices(
+    together: pd.DataFrame, backends: Sequence[str], distances: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Every slice, and which distance to the floor belongs to each square of its map."""
+    placed = limits.place(together, distances)
+    slices = figures.slices(together, backends)
+    return [one | {"distance": placed[tuple(one["key"])]} for one in slices]
 
 
 def _head(run: Run, label: str, summary: pd.DataFrame) -> dict[str, Any]:
@@ -150,21 +172,25 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
+def style() -> Markup:
+    """The style sheet of every page."""
+    return Markup((files("lstm_harness.report") / "static" / "page.css").read_text("utf-8"))
+
+
 def assets(name: str) -> dict[str, Any]:
     """A page's script and style, and the policy that lets it and plotly run and no other."""
     static = files("lstm_harness.report") / "static"
     script = (static / name).read_text(encoding="utf-8")
-    style = (static / "page.css").read_text(encoding="utf-8")
     plotly = get_plotlyjs()
     allowed = " ".join(_source_hash(code) for code in (plotly, script))
     policy = (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
     )
-    # All four are files of this package and of plotly, never of a run.
+    # These are files of this package and of plotly, never of a run.
     return {
         "plotly": Markup(plotly),
         "script": Markup(script),
-        "style": Markup(style),
+        "style": style(),
         "policy": policy,
     }
 

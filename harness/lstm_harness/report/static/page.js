@@ -2,7 +2,7 @@
 /* Shows the slice that the switches choose. Every text reaches the page as text, never as markup. */
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const { backends, axes, slices, table } = data;
+  const { backends, axes, slices, distances, table } = data;
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const byId = (id) => document.getElementById(id);
   const state = { slice: slices[0], t: null, b: null, hidden: new Set() };
@@ -93,22 +93,38 @@
   function drawCurves() {
     for (const node of document.querySelectorAll(".chosen-t")) node.textContent = state.t;
     for (const node of document.querySelectorAll(".chosen-b")) node.textContent = state.b;
-    drawCurve("over_t", state.slice.over_t.find((one) => one.at === state.b));
-    drawCurve("over_b", state.slice.over_b.find((one) => one.at === state.t));
+    const over_t = state.slice.over_t.find((one) => one.at === state.b);
+    const over_b = state.slice.over_b.find((one) => one.at === state.t);
+    byId("over_t-answer").textContent = over_t.answer;
+    byId("over_b-answer").textContent = over_b.answer;
+    drawCurve("over_t", over_t, over_t.answer);
+    drawCurve("over_b", over_b, over_b.answer);
+    drawDistance();
   }
-  function drawCurve(id, figure) {
-    byId(`${id}-answer`).textContent = figure.answer;
+  /* How far from the floor; a square of the map may have none */
+  function drawDistance() {
+    if (!distances.length) return;
+    const { map, distance } = state.slice;
+    const number = distance[map.t.indexOf(state.t)][map.b.indexOf(state.b)];
+    const found = number === null ? null : distances[number];
+    byId("distance").hidden = found === null;
+    byId("distance-answer").textContent = found ? found.answer : "No floor is known here.";
+    if (!found) return;
+    drawCurve("step", found.step, `Time of a step. ${found.answer}`);
+    drawCurve("share", found.share, `Share of the floor. ${found.answer}`);
+  }
+  function drawCurve(id, figure, says) {
     const plot = byId(id);
-    plot.setAttribute("aria-label", figure.answer);
+    plot.setAttribute("aria-label", says);
     byId(`${id}-table`).replaceChildren(asTable(figure));
     if (!window.Plotly) return; // it is read last, so that the map need not wait for it
     const traces = figure.data
       .filter((trace) => !state.hidden.has(trace.meta))
       .map((trace) => ({
         ...trace,
-        marker: { ...trace.marker, size: 8, color: colour(trace.meta) },
-        line: { ...trace.line, width: 2, color: colour(trace.meta) },
-        error_y: { ...trace.error_y, thickness: 1.2, width: 3, color: colour(trace.meta) },
+        marker: { ...trace.marker, size: 8, color: colourOf(trace) },
+        line: { ...trace.line, width: 2, color: colourOf(trace) },
+        error_y: { ...trace.error_y, thickness: 1.2, width: 3, color: colourOf(trace) },
       }));
     const axis = { gridcolor: style("--faint"), linecolor: style("--line"), zeroline: false, automargin: true };
     const layout = {
@@ -126,13 +142,18 @@
     const config = { displayModeBar: false, responsive: true, scrollZoom: false };
     window.Plotly.react(plot, traces, layout, config);
   }
+  /* The floor is nobody's. */
+  function colourOf(trace) {
+    return trace.meta === null ? style("--ink") : colour(trace.meta);
+  }
   function asTable(figure) {
     const sizes = figure.layout.xaxis.tickvals;
     const head = make("tr", {}, make("th", { scope: "col" }, "Backend"));
     head.append(...sizes.map((size) => make("th", { scope: "col", class: "n" }, String(size))));
     const body = make("tbody");
     for (const trace of figure.data) {
-      const row = make("tr", {}, make("th", { scope: "row" }, named(trace.meta)));
+      const name = trace.meta === null ? trace.name : named(trace.meta);
+      const row = make("tr", {}, make("th", { scope: "row" }, name));
       for (const size of sizes) {
         const value = trace.y[trace.x.indexOf(size)];
         row.append(make("td", { class: "n" }, value === undefined ? "–" : shown(value)));

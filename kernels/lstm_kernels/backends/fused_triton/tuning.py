@@ -24,8 +24,7 @@ NAME = "triton"
 # A key's choices: what a minute or so can measure, compiling included; a guess, not measured.
 MOST_CANDIDATES = 16
 
-# With fewer, kernels spill: 7 of the 8 with two warps did, of those compiled for sm_90 with Triton
-# 3.7.1 (LSTM, H 64 to 2048, B 16 and 64, float16 and float32), and 24 of 337 with more.
+# With fewer, kernels spill: 7 of 12 with two warps did, and 22 of 333 with more (docs/triton.md).
 LEAST_WARPS = 4
 # At 255 registers a thread, eight warps take all of an SM's; `_summed` adds up to 16 parts.
 MOST_WARPS = 8

@@ -1,0 +1,104 @@
+"""The command line of measuring two sides here: `ab` compares revisions, `selftest` A with A.
+
+Imports stay light, as in `cli`.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lstm_harness.cli_judge import Explain, File, Json, Margin, Outputs, tell
+from lstm_harness.errors import Exit, UserError
+from lstm_harness.options import takes_paired_spec
+from lstm_harness.spec import Spec
+
+if TYPE_CHECKING:
+    from lstm_harness.ab import Result
+    from lstm_harness.revisions import Revision
+    from lstm_harness.verdict import Kind
+
+app = typer.Typer()
+
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="new or empty")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="no progress")]
+FailOn = Annotated[
+    str,
+    typer.Option("--fail-on", metavar="LIST", help="also: inconclusive, incomparable, improvement"),
+]
+
+
+@app.command()
+@takes_paired_spec
+def ab(
+    spec: Spec,
+    base_ref: Annotated[str, typer.Argument(help="a commit, branch or tag: whose kernels to beat")],
+    new_ref: Annotated[str | None, typer.Argument(help="default: the working tree")] = None,
+    fail_on: FailOn = "regression,missing",
+    margin: Margin = 0.05,
+    out: Out = None,
+    as_json: Json = False,
+    junit: File = None,
+    markdown: File = None,
+    html: File = None,
+    explain: Explain = None,
+    quiet: Quiet = False,
+) -> int:
+    """Two revisions' kernels on this machine, measured in turn, judged."""
+    from lstm_harness import session, show
+    from lstm_harness.comparison import kinds_named
+    from lstm_harness.revisions import checked_out, repository, working_tree
+
+    fails = kinds_named(fail_on)
+    repo = repository(Path.cwd())
+    with session.scratch_folder() as scratch:
+        base = checked_out(base_ref, repo, scratch / "base")
+        if new_ref:
+            new = checked_out(new_ref, repo, scratch / "new")
+        else:
+            new = working_tree(repo, scratch / "new")
+        found = _measured(spec, (base, new), margin, fails, out, quiet)
+    tell(found.comparison, Outputs(as_json, explain, junit, markdown, html))
+    show.warning(f"records: {found.folder / 'base'} and {found.folder / 'new'}")
+    return found.comparison.exit_code
+
+
+@app.command()
+@takes_paired_spec
+def selftest(
+    spec: Spec, margin: Margin = 0.05, out: Out = None, as_json: Json = False, quiet: Quiet = False
+) -> int:
+    """A against A: this machine's own noise, and what it can resolve."""
+    from lstm_harness import noise, selftest, show
+    from lstm_harness.comparison import FAILS
+
+    found = _measured(spec, selftest.same_kernels(), margin, FAILS, out, quiet)
+    alarms = selftest.false_alarms(found.comparison.verdicts)
+    cases = selftest.noise_of(found.comparison.verdicts, found.comparison.rules)
+    kept = noise.keep(found.environment, found.comparison.verdicts)
+    if as_json:
+        show.as_json(selftest.document(found.comparison.verdicts, cases, kept.file))
+    else:
+        show.noise(cases, alarms)
+        show.path(kept.file)
+    outcome = found.comparison.exit_code
+    return Exit.REGRESSION if alarms else outcome
+
+
+def _measured(
+    spec: Spec,
+    revisions: "tuple[Revision, Revision]",
+    margin: float,
+    fails: "frozenset[Kind]",
+    out: Path | None,
+    quiet: bool,
+) -> "Result":
+    from lstm_harness import show
+    from lstm_harness.ab import compare
+    from lstm_harness.verdict import Rules
+
+    if not 0 <= margin < 1:
+        raise UserError(f"--margin {margin:g}; expected a share from 0 to below 1, like 0.05")
+    rules = Rules(margin=margin, paired=True)
+    with show.LiveProgress(quiet) as watch:
+        return compare(spec, revisions, rules, fails, out, watch)

@@ -1,0 +1,181 @@
+"""The command line of comparing runs: `compare` tells, `check` judges, `baseline` keeps.
+
+Imports stay light, as in `cli`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lstm_harness.errors import Exit, NoReportLibraries, NotComparable, UserError
+
+if TYPE_CHECKING:
+    from lstm_harness.comparison import Comparison
+
+app = typer.Typer()
+baselines = typer.Typer(help="Keep a run's records under a name, to check later runs against.")
+app.add_typer(baselines, name="baseline", no_args_is_help=True)
+
+Place = Annotated[Path, typer.Argument(help="a run's folder, or a baseline's name or file")]
+Margin = Annotated[float, typer.Option("--margin", help="how much slower is no matter: 0.05 is 5%")]
+Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
+Explain = Annotated[
+    str | None,
+    typer.Option("--explain", metavar="CASE", help="the numbers behind a verdict: part of a name"),
+]
+File = Annotated[Path | None, typer.Option(metavar="FILE")]
+Into = Annotated[
+    Path | None, typer.Option("--into", metavar="DIR", help="default: results/baselines")
+]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where a comparison is told, beside the table or instead of it."""
+
+    as_json: bool = False
+    explain: str | None = None
+    junit: Path | None = None
+    markdown: Path | None = None
+    html: Path | None = None
+
+
+@app.command()
+def compare(
+    base: Place,
+    new: Place,
+    margin: Margin = 0.05,
+    as_json: Json = False,
+    junit: File = None,
+    markdown: File = None,
+    html: File = None,
+    explain: Explain = None,
+) -> int:
+    """The difference between two runs, told; exit code 0."""
+    from lstm_harness.comparison import side_of
+
+    outputs = Outputs(as_json, explain, junit, markdown, html)
+    tell(_compared(side_of(base), side_of(new), margin), outputs)
+    return Exit.DONE
+
+
+@app.command()
+def check(
+    new: Place,
+    base: Annotated[
+        str, typer.Option("--baseline", metavar="B", help="its name or file; or a run")
+    ],
+    fail_on: Annotated[
+        str, typer.Option(metavar="LIST", help="also: inconclusive, incomparable, improvement")
+    ] = "regression,missing",
+    margin: Margin = 0.05,
+    as_json: Json = False,
+    junit: File = None,
+    markdown: File = None,
+    html: File = None,
+    explain: Explain = None,
+) -> int:
+    """The difference to a baseline, judged; the exit code says what came of it."""
+    from lstm_harness.comparison import kinds_named, side_of
+
+    fails, outputs = kinds_named(fail_on), Outputs(as_json, explain, junit, markdown, html)
+    judged = side_of(new)
+    try:
+        kept = side_of(Path(base))
+    except UserError as error:
+        raise NotComparable(str(error)) from None
+    comparison = _compared(kept, judged, margin, fail_on=fails)
+    tell(comparison, outputs)
+    return comparison.exit_code
+
+
+@baselines.command("save")
+def save_baseline(
+    run: Annotated[Path, typer.Argument(metavar="RUN")],
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    into: Into = None,
+    force: Annotated[bool, typer.Option("--force", help="replace one of that name")] = False,
+) -> int:
+    """Keep a run's records as a baseline."""
+    from lstm_harness import baseline, show, store
+
+    loaded = store.load(run)
+    show.torn(loaded)
+    planned = loaded.manifest["plan"]["planned_records"]
+    if len(loaded.records) < planned:
+        found = f"{len(loaded.records):,} of {planned:,} records"
+        show.warning(f"{run} is not whole: {found}; what is missing will not be checked")
+    show.path(baseline.save(loaded, name, into or baseline.FOLDER, force))
+    return Exit.DONE
+
+
+@baselines.command("list")
+def list_baselines(into: Into = None, as_json: Json = False) -> int:
+    """The baselines here, and what they are of."""
+    from lstm_harness import baseline, show
+
+    rows = baseline.listed(into or baseline.FOLDER)
+    if as_json:
+        show.as_json(rows)
+    else:
+        show.baselines(rows)
+    return Exit.DONE
+
+
+def _compared(base: Any, new: Any, margin: float, **how: Any) -> "Comparison":
+    from lstm_harness import noise
+    from lstm_harness.comparison import compare_sides
+    from lstm_harness.verdict import Rules
+
+    if not 0 <= margin < 1:
+        raise UserError(f"--margin {margin:g}; expected a share from 0 to below 1, like 0.05")
+    margins = noise.kept(new.manifest["environment"]).margins
+    return compare_sides(base, new, Rules(margin=margin), margins, **how)
+
+
+def tell(comparison: "Comparison", outputs: Outputs) -> None:
+    """Write what was asked for: files first, so that a pipe that breaks loses none.
+
+    Raises:
+        UserError: a file cannot be written, or `--explain` names no case.
+    """
+    from lstm_harness import show
+    from lstm_harness.exporters import document, explain, table
+
+    if outputs.as_json and outputs.explain is not None:
+        raise UserError("--json with --explain: the document holds the numbers; leave one out")
+    explained = (
+        None if outputs.explain is None else list(explain.lines(comparison, outputs.explain))
+    )
+    _write_files(comparison, outputs)
+    if outputs.as_json:
+        show.as_json(document.document(comparison))
+    elif explained is not None:
+        for line in explained:
+            show.line(line)
+    else:
+        table.write(comparison)
+
+
+def _write_files(comparison: "Comparison", outputs: Outputs) -> None:
+    from lstm_harness import store
+    from lstm_harness.exporters import markdown
+
+    try:
+        if outputs.junit:
+            from lstm_harness.exporters import junit
+
+            store.write_file(outputs.junit, junit.xml(comparison))
+        if outputs.html:
+            from lstm_harness.report import verdicts
+
+            store.write_file(outputs.html, verdicts.render(comparison).encode())
+    except ModuleNotFoundError as error:
+        raise NoReportLibraries(
+            f"{error.name} is not installed here; pip install junitparser jinja2 plotly, or leave "
+            "out --junit and --html"
+        ) from None
+    if outputs.markdown:
+        store.write_file(outputs.markdown, markdown.text(comparison).encode())

@@ -1,0 +1,124 @@
+"""What differs between two machines, so that times measured on them cannot be compared.
+
+The hardware, how much of it is used, and every setting that changes numerics: with any of these
+another, a ratio of times says nothing about the code. Versions of the software and the revision of
+the kernels may be what is being compared; they are told as notes.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+Manifest = Mapping[str, Any]
+
+# How a fact is told, and where a manifest has it; of several places the first that tells counts.
+DECISIVE = {
+    "device": ("plan.device",),
+    "cpu": ("environment.cpu.model",),
+    "cpu cores": ("environment.cpu.physical_cores",),
+    "threads": ("environment.cpu.threads",),
+    "cpu instructions": ("environment.cpu.capability",),
+    "gpu": ("environment.gpu.name",),
+    "gpu SMs": ("environment.gpu.sm_count",),
+    "gpu power limit in mW": (
+        "environment.gpu.power_limit_mw",
+        "environment.start.gpu.power_limit_mw",
+    ),
+}
+SETTINGS = "environment.settings"
+# A setting of the checks, not of what is timed.
+WITHOUT_EFFECT = ("poisoned_memory",)
+TOLD = {
+    "host": ("environment.host",),
+    "os": ("environment.os",),
+    "python": ("environment.python",),
+    "torch": ("environment.torch",),
+    "cuda": ("environment.cuda",),
+    "cudnn": ("environment.cudnn",),
+    "triton": ("environment.triton",),
+    "numba": ("environment.numba",),
+    "gpu driver": ("environment.gpu.driver",),
+    "gpu UUID": ("environment.gpu.uuid",),
+    "git commit": ("environment.git.commit",),
+    "lstm-bench": ("lstm_bench",),
+    "kernels' sources": ("kernels_digest",),
+}
+
+
+def differences(base: Manifest, new: Manifest) -> list[str]:
+    """What forbids comparing, like `cpu A there, B here`; empty where nothing does.
+
+    A fact that either side does not know forbids nothing: see `notes`.
+    """
+    there, here = _decisive(base), _decisive(new)
+    return [
+        f"{name} {there[name]} there, {here[name]} here"
+        for name in there
+        if name in here and there[name] != here[name]
+    ]
+
+
+def notes(base: Manifest, new: Manifest) -> list[str]:
+    """What else differs or is not known, which a reader of the comparison wants to hear."""
+    found = []
+    for name, places in TOLD.items():
+        there, here = _fact(base, places), _fact(new, places)
+        if there != here:
+            found.append(f"{name} {_shown(there)} there, {_shown(here)} here")
+    there_only, here_only = _decisive(base), _decisive(new)
+    for side, lacks, knows in (("base", there_only, here_only), ("new", here_only, there_only)):
+        if not lacks:
+            found.append(f"the machine of {side} is not recorded")
+        else:
+            found += [
+                f"{name} not recorded in {side}"
+                for name in knows
+                if name not in lacks and name in DECISIVE
+            ]
+    return found
+
+
+def _decisive(manifest: Manifest) -> dict[str, str]:
+    """The facts that must agree, those alone that are known."""
+    facts = {name: _fact(manifest, places) for name, places in DECISIVE.items()}
+    facts |= _settings(manifest)
+    return {name: _shown(value) for name, value in facts.items() if value is not None}
+
+
+def _settings(manifest: Manifest) -> dict[str, Any]:
+    """Every setting that has an effect; a group of them, like OMP's variables, as one text."""
+    settings = _at(manifest, SETTINGS)
+    if not isinstance(settings, Mapping):
+        return {}
+    return {
+        str(name): _group(value) if isinstance(value, Mapping) else value
+        for name, value in settings.items()
+        if name not in WITHOUT_EFFECT
+    }
+
+
+def _group(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(settings.items())) or "none set"
+
+
+def _fact(manifest: Manifest, places: tuple[str, ...]) -> Any:
+    return next((found for place in places if (found := _at(manifest, place)) is not None), None)
+
+
+def _at(manifest: Manifest, place: str) -> Any:
+    found: Any = manifest
+    for name in place.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    text = " ".join(str(value).split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+# A digest or a model name fits; a hostile one does not fill the page.
+_LONGEST = 80

@@ -1,0 +1,261 @@
+"""How far each backend is from what the device allows: time a step and share of the floor, by size.
+
+The figures run along H where it varies, else along B, else along T; there is one for each choice of
+all the rest. `place` tells which belongs to which square of the page's map.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+import pandas as pd
+
+from lstm_harness import analyse
+from lstm_harness.limits.ceilings import Ceilings
+from lstm_harness.limits.keep import NONE_KEPT, of_manifest
+from lstm_harness.report import text
+from lstm_harness.report.figures import LABELS, Row, Rows, axes, axis_of, grouped, sizes_of
+from lstm_harness.report.marks import mark
+from lstm_harness.store import Run
+
+ALONG = ("hidden_size", "batch", "seq_len")
+FLOOR = "the floor"
+
+
+def distances(summary: pd.DataFrame, backends: Sequence[str]) -> list[dict[str, Any]]:
+    """Every figure: `key` (what its rows share), `step` and `share` for plotly, and `answer`."""
+    along = running_along(summary)
+    shared = _shared(summary, along)
+    groups = grouped(analyse.plain_rows(summary[summary["floor_ns"].notna()]), shared)
+    return [{"key": key, **distance(rows, backends, along)} for key, rows in groups.items()]
+
+
+def place(summary: pd.DataFrame, figures: Sequence[dict[str, Any]]) -> dict[tuple[int, ...], Any]:
+    """For each slice, by its key, which figure belongs to each T and B of its map, or None."""
+    switches = axes(summary)
+    shared = _shared(summary, running_along(summary))
+    numbers = {figure["key"]: number for number, figure in enumerate(figures)}
+    placed = {}
+    slices = grouped(analyse.plain_rows(summary), [axis.name for axis in switches])
+    for values, part in slices.items():
+        key = (axis.values.index(value) for axis, value in zip(switches, values, strict=True))
+        steps, batches = sizes_of(part, "seq_len"), sizes_of(part, "batch")
+        grid: list[list[int | None]] = [[None] * len(batches) for _ in steps]
+        for row in part:
+            number = numbers.get(tuple(row[name] for name in shared))
+            grid[steps.index(row["seq_len"])][batches.index(row["batch"])] = number
+        placed[tuple(key)] = grid
+    return placed
+
+
+def running_along(summary: pd.DataFrame) -> str:
+    """The size that the figures run along: the first that varies."""
+    return next((name for name in ALONG if summary[name].nunique() > 1), ALONG[0])
+
+
+def _shared(summary: pd.DataFrame, along: str) -> list[str]:
+    """The columns whose values all rows of one figure share."""
+    square = bool((summary["input_size"] == summary["hidden_size"]).all())
+    varies = {along} | ({"input_size"} if square and along == "hidden_size" else set())
+    names = ["run"] if "run" in summary else []
+    return names + [name for name in analyse.CASE_COLUMNS if name not in varies]
+
+
+def distance(rows: Rows, backends: Sequence[str], along: str) -> dict[str, Any]:
+    """Two plotly figures of rows with a floor: µs a step above the floor's, and its share."""
+    ok = sorted((row for row in rows if row["status"] == "ok"), key=lambda row: int(row[along]))
+    floors = {row[along]: row for row in rows}
+    lines = grouped(ok, ["backend"])
+    present = [(index, lines[(name,)]) for index, name in enumerate(backends) if (name,) in lines]
+    axis = axis_of(sizes_of(rows, along), AXIS_TITLE[along])
+    steps = [_trace(index, line, along, "step_us") for index, line in present]
+    steps.append(_floor_trace([floors[size] for size in sorted(floors)], along))
+    return {
+        "step": {
+            "data": steps,
+            "layout": {
+                "xaxis": axis,
+                "yaxis": {"type": axis["type"], "title": {"text": "µs a step"}},
+            },
+        },
+        "share": {
+            "data": [_trace(index, line, along, "floor_share") for index, line in present],
+            "layout": {
+                "xaxis": axis,
+                "yaxis": {"title": {"text": "share of the floor, %"}, "rangemode": "tozero"},
+            },
+        },
+        "answer": distance_answer(ok, along),
+    }
+
+
+AXIS_TITLE = {
+    "hidden_size": "H, hidden size",
+    "batch": "B, sequences in a batch",
+    "seq_len": "T, steps in a sequence",
+}
+
+
+def distance_answer(ok: Rows, along: str) -> str:
+    """One sentence about who comes nearest to the floor, and where."""
+    if not ok:
+        return "No backend gave a correct result here."
+    best = max(ok, key=lambda row: float(row["floor_share"]))
+    where = f"at {LABELS[along].rpartition(' ')[2]} = {best[along]}"
+    return (
+        f"{text.shorten(best['backend'])} comes nearest {where}: it reaches "
+        f"{percent(best['floor_share'])} of the floor, which {_binds(best['floor_term'])}."
+    )
+
+
+def answer(summary: pd.DataFrame) -> str:
+    """One sentence over all cells that have a floor; empty where none has."""
+    ok = summary[(summary["status"] == "ok") & summary["floor_share"].notna()]
+    if ok.empty:
+        return ""
+    keys = (["run"] if "run" in ok else []) + list(analyse.CASE_COLUMNS)
+    best = analyse.plain_rows(ok.sort_values("floor_share").groupby(keys, sort=False).tail(1))
+    shares = [row["floor_share"] for row in best]
+    terms = Counter(row["floor_term"] for row in best).most_common(3)
+    bound = ", ".join(f"{text.shorten(str(term))} in {count}" for term, count in terms)
+    reached = f"{percent(median(shares))} of the floor"
+    if len(best) > 1:
+        spread = f"{percent(min(shares))} to {percent(max(shares))}"
+        reached += f" in the median of {text.count(len(best), 'case')} ({spread})"
+    said = f"The nearest backend reaches {reached}; what binds at the floor: {bound}."
+    below = int((ok["floor_share"] > 1).sum())
+    if below:
+        are = "is" if below == 1 else "are"
+        said += (
+            f" {text.count(below, 'cell')} {are} faster than the floor: the ceilings were measured "
+            "too low, or work was left out."
+        )
+    return said
+
+
+def percent(share: float) -> str:
+    """A share for a reader: 4.2%, 71%."""
+    return f"{100 * share:.2g}%" if share < 0.1 else f"{100 * share:.0f}%"
+
+
+def of_runs(runs: Sequence[Run], labels: Sequence[str]) -> list[dict[str, Any]]:
+    """The ceilings that each run had, as a table, or why it had none."""
+    return [_of_run(run, label) for run, label in zip(runs, labels, strict=True)]
+
+
+def _of_run(run: Run, label: str) -> dict[str, Any]:
+    try:
+        ceilings = of_manifest(run.manifest)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return {"label": label, "rows": [], "notes": [f"its ceilings cannot be read: {error}"]}
+    if ceilings is None:
+        reason = str(run.manifest.get("no_limits") or NONE_KEPT)
+        return {"label": label, "rows": [], "notes": [f"{reason}; then run again"]}
+    rows = [
+        {
+            "name": each.name,
+            "value": each.shown(each.value),
+            "interval": each.interval(),
+            "best": each.shown(each.best),
+            "unit": each.shown_unit,
+            "detail": each.detail,
+        }
+        for each in ceilings.ceilings
+    ]
+    return {"label": label, "rows": rows, "notes": _notes(ceilings)}
+
+
+def _notes(ceilings: Ceilings) -> list[str]:
+    notes = [f"Measured {text.moment(ceilings.measured)} in {ceilings.rounds} rounds."]
+    if ceilings.disturbed:
+        notes.append(
+            f"In {ceilings.disturbed} of them others used this machine: medians and intervals are "
+            "too slow; the floors come from the fastest samples."
+        )
+    notes += [f"No figure for {name}: {reason}" for name, reason in ceilings.failures.items()]
+    return notes
+
+
+def _trace(index: int, rows: Rows, along: str, column: str) -> dict[str, Any]:
+    name = text.plot_text(rows[0]["backend"])
+    scale = 100 if column == "floor_share" else 1
+    ends = [(_scaled(row, column, "low_ns"), _scaled(row, column, "high_ns")) for row in rows]
+    reach = [
+        [abs(end - row[column]) * scale for end in both]
+        for row, both in zip(rows, ends, strict=True)
+    ]
+    up, down = (0, 1) if column == "floor_share" else (1, 0)
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": name,
+        "meta": index,
+        "x": [row[along] for row in rows],
+        "y": [text.number(scale * row[column]) for row in rows],
+        "error_y": {
+            "type": "data",
+            "symmetric": False,
+            "array": [text.number(each[up]) or 0 for each in reach],
+            "arrayminus": [text.number(each[down]) or 0 for each in reach],
+        },
+        "marker": {
+            "symbol": mark(rows[0]["backend"]).symbol,
+            "color": mark(rows[0]["backend"]).light,
+        },
+        "line": {"color": mark(rows[0]["backend"]).light},
+        "hoverinfo": "text",
+        "hovertext": [_hover(name, row) for row in rows],
+    }
+
+
+def _scaled(row: Row, column: str, end: str) -> float:
+    """The column's value were the time the interval's end; its own where that is unknown."""
+    if math.isnan(row[end]):
+        return float(row[column])
+    ratio = row[end] / row["median_ns"]
+    return float(row[column] / ratio if column == "floor_share" else row[column] * ratio)
+
+
+def _floor_trace(rows: Rows, along: str) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": FLOOR,
+        "meta": None,
+        "x": [row[along] for row in rows],
+        "y": [text.number(_floor_us(row)) for row in rows],
+        "error_y": {"type": "data", "array": []},
+        "marker": {},
+        "line": {"dash": "dash"},
+        "hoverinfo": "text",
+        "hovertext": [
+            f"<b>{FLOOR}</b><br>{text.significant(_floor_us(row))} µs a step"
+            f"<br>{text.plot_text(_binds(row['floor_term']), 60)}"
+            for row in rows
+        ],
+    }
+
+
+def _hover(name: str, row: Row) -> str:
+    lines = [
+        f"<b>{name}</b>, T {row['seq_len']}, B {row['batch']}, H {row['hidden_size']}",
+        f"{text.significant(row['step_us'])} µs a step",
+        f"{percent(row['floor_share'])} of the floor",
+        f"floor {text.significant(_floor_us(row))} µs a step",
+    ]
+    return "<br>".join(lines)
+
+
+def _floor_us(row: Row) -> float:
+    return float(row["floor_ns"] / row["seq_len"] / 1e3)
+
+
+def _binds(term: Any) -> str:
+    return f"{text.shorten(str(term), 60)} set" + (
+        "" if str(term).partition(" ")[0] in _PLURAL else "s"
+    )
+
+
+_PLURAL = ("products", "weights", "data", "gates")

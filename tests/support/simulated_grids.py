@@ -1,0 +1,104 @@
+"""Two sides of a grid with known truth, as Summaries, made without a record.
+
+A block's time is the case's own, times a between-run factor, times the median of samples whose
+noise is autocorrelated. Where the sides are paired, a drift of the same spread hits both alike.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from synthetic_runs import case
+
+from lstm_harness import analyse
+from lstm_harness.verdict import Kind, Rules, judge
+
+FLAGS = (Kind.REGRESSION, Kind.IMPROVEMENT)
+NS = 1_000_000.0
+SAMPLES = 12
+# Of one sample's noise, how much is left in the next.
+AUTOCORRELATION = 0.6
+# How often a block falls into a noisy spell, and how much noisier it is then.
+SPELL_SHARE, SPELL_FACTOR = 0.2, 10.0
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is simulated. `slow` cases of the new side take `factor` times as long."""
+
+    cases: int = 100
+    blocks: int = 8
+    between: float = 0.01
+    within: float = 0.005
+    paired: bool = True
+    slow: int = 0
+    factor: float = 1.0
+    spells: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Over all grids: kinds of the cases slow in truth, of the others, and grids with a flag there.
+
+    The cases that are slow are those of the first lengths.
+    """
+
+    slow: Counter
+    others: Counter
+    flagged_grids: int
+
+    @property
+    def flagged(self) -> int:
+        """Cases flagged of which nothing is to be told."""
+        return sum(self.others[kind] for kind in FLAGS)
+
+
+def race(grid: Grid, grids: int, seed: int) -> Outcome:
+    """Judge so many simulated grids."""
+    rng, empty = np.random.default_rng(seed), template(grid.cases)
+    slow, others, flagged_grids = Counter(), Counter(), 0
+    for _ in range(grids):
+        before = sum(others[kind] for kind in FLAGS)
+        for verdict in judge(*sides(grid, rng, empty), Rules(paired=grid.paired)):
+            (slow if verdict.case["seq_len"] <= grid.slow else others)[verdict.kind] += 1
+        flagged_grids += sum(others[kind] for kind in FLAGS) > before
+    return Outcome(slow, others, flagged_grids)
+
+
+def template(cases: int):
+    """A Summary of as many cases, its times to be filled in; plain objects, which are fast."""
+    cells = {("naive", case(seq_len=steps)): {} for steps in range(1, cases + 1)}
+    frame = analyse.summary_of(cells).astype(object)
+    return frame.assign(marked_share=0.0)
+
+
+def sides(grid: Grid, rng: np.random.Generator, empty):
+    """Base and new of one simulated grid; `empty` is a template of its size."""
+    drift = rng.normal(0, grid.between, (1, grid.blocks)) if grid.paired else 0.0
+    base, new = (_log_medians(grid, rng) + drift for _ in range(2))
+    new[: grid.slow] += np.log(grid.factor)
+    return _filled(empty, base), _filled(empty, new)
+
+
+def _log_medians(grid: Grid, rng: np.random.Generator):
+    shape = grid.cases, grid.blocks
+    spread = np.full(shape, grid.between)
+    if grid.spells:
+        spread *= np.where(rng.random(shape) < SPELL_SHARE, SPELL_FACTOR, 1.0)
+    noise = rng.normal(0, grid.within, (*shape, SAMPLES))
+    for place in range(1, SAMPLES):
+        fresh = np.sqrt(1 - AUTOCORRELATION**2) * noise[..., place]
+        noise[..., place] = AUTOCORRELATION * noise[..., place - 1] + fresh
+    return rng.normal(0, 1, shape) * spread + np.median(noise, axis=-1)
+
+
+def _filled(empty, logs):
+    times = NS * np.exp(logs)
+    ids = tuple(range(times.shape[1]))
+    unknown = (float("nan"),) * len(ids)
+    return empty.assign(
+        block_ids=[ids] * len(times),
+        block_medians_ns=list(map(tuple, times.tolist())),
+        block_efforts=[unknown] * len(times),
+        median_ns=np.median(times, axis=1),
+    )
