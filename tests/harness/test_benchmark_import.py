@@ -225,3 +225,25 @@ def test_hostile_names_come_in_as_they_are(imported, here):
     entries = [benchmark(backend=name) for name in HOSTILE]
     run, _ = imported(written(here / "x.json", *entries))
     assert {r.backend for r in run.records} == set(HOSTILE)
+
+
+def test_two_imported_runs_are_compared(command, here):
+    for name, slower in (("base", 1.0), ("new", 1.5)):
+        files = [
+            written(here / f"{name}{n}.json", benchmark([1e-3 * slower * (1 + n / 1000)] * 3))
+            for n in range(3)
+        ]
+        assert command("import", *files, "-o", name)[0] == 0
+    code, out, err = command("compare", "base", "new", "--json")
+    assert code == 0, err
+    (verdict,) = json.loads(out)["verdicts"]
+    assert verdict["kind"] == "REGRESSION"
+    assert verdict["ratio"] == pytest.approx(1.5)
+
+
+def test_one_block_each_proves_nothing(command, here):
+    for name in ("base", "new"):
+        written(here / f"{name}.json", benchmark())
+        command("import", f"{name}.json", "-o", name)
+    _, out, _ = command("compare", "base", "new", "--json")
+    assert [verdict["kind"] for verdict in json.loads(out)["verdicts"]] == ["INCONCLUSIVE"]

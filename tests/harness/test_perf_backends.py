@@ -74,6 +74,9 @@ def test_it_comes_in_as_a_run_of_one_block(session, command, here):
     assert run.manifest["environment"]["settings"]
     assert run.manifest["environment"]["git"]["commit"]
     assert len(run.manifest["kernels_digest"]) == 64
+    code, out, err = command("compare", "run", "run", "--json")
+    assert code == 0, err
+    assert [verdict["kind"] for verdict in json.loads(out)["verdicts"]] == ["INCONCLUSIVE"]
 
 
 def test_benchmarks_are_run_by_name_alone():
