@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from lstm_harness.case import Case
+from lstm_harness.record import SEVERITY as SEVERITY
 from lstm_harness.record import Record
 from lstm_kernels import Problem
 
@@ -43,8 +44,6 @@ PROBLEM_COLUMNS = tuple(Problem.__dataclass_fields__)
 CASE_COLUMNS = (*PROBLEM_COLUMNS, "pass", "launch", "cache", "device")
 CORRECTNESS_COLUMNS = ("backend", "cell", "dtype", "precision", "device")
 
-# A wrong answer outranks everything; then what says most about the backend itself.
-SEVERITY = ("ok", "unsupported", "out_of_memory", "timed_out", "error", "crashed", "incorrect")
 BLOCKS_FOR_INTERVAL = 3
 CONFIDENCE = 0.95
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lstm_harness import cli_ab, cli_judge
+from lstm_harness import cli_ab, cli_history, cli_judge
 from lstm_harness.errors import Exit, MeasuringFailed, NoReportLibraries, UserError
 from lstm_harness.inspection import DEFAULT_AXES as INSPECTED
 from lstm_harness.options import spec_of, takes_problems, takes_spec
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_judge.app)
 app.add_typer(cli_ab.app)
+app.add_typer(cli_history.app)
 
 # The problems whose floors `limits` tells where nobody gives an axis.
 FLOOR_AXES = {

@@ -176,7 +176,7 @@ def spec_of(
     axes = {name: given[p] for name, p in _AXIS_PARAMETERS.items() if p in given}
     settings = {name: value for name, value in given.items() if name in _SETTING_OPTIONS}
     if backend is not None:
-        settings["backends"] = _names(backend)
+        settings["backends"] = names_in(backend)
     settings["plugins"] = tuple(str(Path(path).resolve()) for path in plugin or ())
     if spec_file:
         return build(suite_from_file(spec_file), axes, settings)
@@ -184,7 +184,12 @@ def spec_of(
     return build(named_suite(chosen) if chosen else None, axes, settings)
 
 
-def _names(text: str) -> tuple[str, ...]:
+def names_in(text: str) -> tuple[str, ...]:
+    """The names of `--backend`, each once.
+
+    Raises:
+        UserError: there is none.
+    """
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not names:
         raise UserError("--backend is empty; expected names, like naive,aten")

@@ -16,6 +16,8 @@ STATUSES = (
     "timed_out",
     "error",
 )
+# A wrong answer outranks everything; then what says most about the backend itself.
+SEVERITY = ("ok", "unsupported", "out_of_memory", "timed_out", "error", "crashed", "incorrect")
 
 
 @dataclass(frozen=True)

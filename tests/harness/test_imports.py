@@ -8,7 +8,7 @@ import pytest
 from bench import bench, environment
 
 COMMANDS = ["", "backends", "suites", "plan", "run", "verify", "inspect", "limits", "tune"]
-COMMANDS += ["report", "view"]
+COMMANDS += ["report", "view", "history", "export", "import", "ab", "selftest"]
 COMMANDS += ["compare", "check", "baseline save", "baseline list"]
 HEAVY = {"torch", "pandas", "numpy", "scipy", "triton", "numba", "plotly", "jinja2"}
 LISTS_MODULES = """

@@ -6,6 +6,7 @@
     limits    likewise: the distance to the floor; and the ceilings of each run
     tables    a Summary and a manifest to what is listed
     page      all of it into the template
+    history   a store's series over time, on a page of their own
 
 Only this package imports plotly and jinja2.
 """
@@ -17,7 +18,7 @@ from lstm_harness.errors import UserError
 from lstm_harness.report.page import render
 from lstm_harness.store import Run
 
-__all__ = ["render", "write"]
+__all__ = ["render", "write", "write_page"]
 
 
 def write(runs: Sequence[Run], out: Path) -> Path:
@@ -28,9 +29,17 @@ def write(runs: Sequence[Run], out: Path) -> Path:
     """
     if not runs:
         raise UserError("a report needs a run; give the folder that lstm-bench run made")
+    return write_page(render(runs), out)
+
+
+def write_page(page: str, out: Path) -> Path:
+    """Write a page whole or not at all and return its path.
+
+    Raises:
+        UserError: `out` cannot be written.
+    """
     if out.is_dir():
         raise UserError(f"{out} is a folder; give the report's file name with -o")
-    page = render(runs)
     fresh = out.with_name(out.name + ".new")
     try:
         fresh.write_text(page, encoding="utf-8")

@@ -31,7 +31,7 @@ def render(runs: Sequence[Run]) -> str:
         lstrip_blocks=True,
     )
     page = environment.get_template("page.html").render(
-        **_assets(), **_content(runs, labels, summaries, together)
+        **assets("page.js"), **_content(runs, labels, summaries, together)
     )
     # A lone surrogate in a name has no UTF-8.
     return page.encode("utf-8", "replace").decode()
@@ -177,10 +177,10 @@ def style() -> Markup:
     return Markup((files("lstm_harness.report") / "static" / "page.css").read_text("utf-8"))
 
 
-def _assets() -> dict[str, Any]:
-    """Scripts and style, and the policy that lets these scripts run and no other."""
+def assets(name: str) -> dict[str, Any]:
+    """A page's script and style, and the policy that lets it and plotly run and no other."""
     static = files("lstm_harness.report") / "static"
-    script = (static / "page.js").read_text(encoding="utf-8")
+    script = (static / name).read_text(encoding="utf-8")
     plotly = get_plotlyjs()
     allowed = " ".join(_source_hash(code) for code in (plotly, script))
     policy = (

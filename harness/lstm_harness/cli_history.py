@@ -1,0 +1,120 @@
+"""The command line of runs over time, and of runs from and for other tools.
+
+Imports stay light, as in `cli`.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lstm_harness.errors import Exit, NoReportLibraries, UserError
+from lstm_harness.options import names_in
+
+if TYPE_CHECKING:
+    from lstm_harness.history import Found
+
+app = typer.Typer()
+
+Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
+
+
+@app.command()
+def history(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="a folder of runs, at any depth")],
+    case: Annotated[
+        str | None,
+        typer.Option("--case", metavar="TEXT", help="words of a case's name: 'T128 B1 forward'"),
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option("--backend", metavar="LIST", help="names; default: all")
+    ] = None,
+    as_json: Json = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="a page with the series drawn")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
+) -> int:
+    """One series a case over time, change points marked."""
+    from lstm_harness import index, show, show_history
+    from lstm_harness.history import gather, matcher
+
+    chosen = matcher(case, names_in(backend) if backend is not None else ())
+    with show.Counting(quiet) as tell:
+        kept = index.refresh(store, tell)
+    found = gather(kept, chosen)
+    show_history.left_out(found)
+    _refuse_nothing(store, found, case, backend)
+    if as_json:
+        show.as_json(show_history.document(str(store), found))
+    else:
+        show_history.table(found)
+    if html:
+        _write_page(found, html)
+        if not as_json:
+            show.path(html)
+    return Exit.DONE
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN")],
+    form: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="pytest-benchmark, csv, parquet")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE")],
+) -> int:
+    """A run for other tools: pytest-benchmark's JSON, CSV or Parquet."""
+    from lstm_harness import show, store
+    from lstm_harness.export import write
+
+    loaded = store.load(run)
+    show.torn(loaded)
+    for said in write(loaded, form, out):
+        show.warning(said)
+    show.path(out)
+    return Exit.DONE
+
+
+@app.command("import")
+def import_(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="one is one block")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="RUN", help="the run's folder, new")
+    ] = None,
+) -> int:
+    """What pytest-benchmark measured, as a run."""
+    from lstm_harness import show
+    from lstm_harness.benchmark_import import take
+
+    folder, said = take(files, out)
+    for line in said:
+        show.warning(line)
+    show.path(folder)
+    return Exit.DONE
+
+
+def _refuse_nothing(store: Path, found: "Found", case: str | None, backend: str | None) -> None:
+    """Say what is there where nothing is left to show."""
+    if found.series:
+        return
+    if not found.runs:
+        raise UserError(f"{store} holds no run that can be read; give a folder of runs")
+    asked = [f"--case {case!r}"] if case else []
+    asked += [f"--backend {backend}"] if backend else []
+    if not asked or not found.cases:
+        raise UserError(f"no run in {store} has a time yet")
+    known = "; ".join(found.cases[:3])
+    raise UserError(f"no time of {' with '.join(asked)} in {store}; its cases are like: {known}")
+
+
+def _write_page(found: "Found", out: Path) -> None:
+    try:
+        from lstm_harness.report.history import write
+    except ModuleNotFoundError as error:
+        if error.name not in ("jinja2", "markupsafe", "plotly"):
+            raise
+        raise NoReportLibraries(
+            f"no page: {error.name} is not installed here; pip install jinja2 plotly"
+        ) from None
+    write(found, out)

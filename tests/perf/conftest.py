@@ -1,0 +1,15 @@
+"""What `lstm-bench import` needs to know of the machine, beside what pytest-benchmark tells."""
+
+import pytest
+import torch
+
+from lstm_harness import environment
+from lstm_harness.benchmark_json import machine_facts
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(machine_info):
+    torch.set_num_threads(environment.physical_cores())
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    facts = environment.describe(device)
+    machine_info["lstm_bench"] = machine_facts(facts, environment.sources_digest([]))

@@ -1,0 +1,138 @@
+"""Every backend on the quick suite through pytest-benchmark's public interface, in device time.
+
+    pytest tests/perf --benchmark-json=x.json
+    pytest tests/perf --benchmark-compare
+
+The timer is a clock that the measured callable advances by what the device's own clock says
+(MEASUREMENT.md, section 5), so that pytest-benchmark's rounds hold device time and no cost of
+preparing inputs. Each backend is compared with float64 before and after. One session is one
+process for all backends, and so one block: import several files for a verdict.
+"""
+
+import gc
+
+import pytest
+import torch
+
+from lstm_harness import oracle
+from lstm_harness.benchmark_json import extra_info
+from lstm_harness.check import judge, tolerance
+from lstm_harness.clock import make_clock
+from lstm_harness.contest import Contest, Job, set_precision
+from lstm_harness.environment import physical_cores
+from lstm_harness.inputs import make_inputs
+from lstm_harness.passes import make_pass, refuse_malformed
+from lstm_harness.sampling import Limits, choose_repeats
+from lstm_harness.spec import build, named_suite
+from lstm_harness.track import Track
+from lstm_harness.worker import Worker
+from lstm_kernels import registry
+
+SEED = 0
+ROUNDS, WARM_UP_ROUNDS = 20, 3
+# What a benchmark's rounds may take together, about: short passes are repeated inside a round.
+BUDGET_S = 1.0
+
+DEVICES = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+CELLS = [
+    pytest.param(backend.name, case, id=f"{backend.name}-{case.label()}-{device}".replace(" ", "-"))
+    for device in DEVICES
+    for backend in registry.registered().values()
+    if backend.raced and device in backend.devices
+    for case in build(named_suite("quick"), {}, {}).cases(device)
+]
+
+
+class DeviceTime:
+    """A clock that stands still until somebody says how long the device worked."""
+
+    def __init__(self):
+        self._ns = 0.0
+
+    def advance(self, elapsed_ns):
+        self._ns += elapsed_ns
+
+    def seconds(self):
+        return self._ns / 1e9
+
+
+CLOCK = DeviceTime()
+
+pytestmark = pytest.mark.benchmark(timer=CLOCK.seconds, disable_gc=True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def threads():
+    """As many threads as a run takes: all physical cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(physical_cores())
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def answer_of(tmp_path_factory):
+    """The file with the float64 answer of a case's problem, made once."""
+    folder, made = tmp_path_factory.mktemp("answers"), {}
+
+    def file_of(case):
+        key = case.problem, case.device
+        if key not in made:
+            made[key] = folder / f"{len(made)}.pt"
+            oracle.save(oracle.answer(case.problem, SEED, case.device), made[key])
+        return made[key]
+
+    return file_of
+
+
+@pytest.fixture(scope="module")
+def contests():
+    """The backends loaded so far; one that cannot run here is skipped with the reason."""
+    loaded = {}
+
+    def contest_of(backend, case):
+        reason = Worker(case.device).answer({"do": "missing", "with": {"backend": backend}})
+        if reason:
+            pytest.skip(reason)
+        if case.pass_name not in registry.get(backend).passes:
+            pytest.skip(f"{backend} has no {case.pass_name}")
+        key = backend, case.device
+        if key not in loaded:
+            loaded[key] = Contest(registry.load(backend), registry.get(backend).passes, case.device)
+        reason = loaded[key].implementation.unsupported(case.problem, case.device)
+        if reason:
+            pytest.skip(reason)
+        return loaded[key]
+
+    return contest_of
+
+
+@pytest.mark.parametrize(("backend", "case"), CELLS)
+def test_backend(benchmark, backend, case, contests, answer_of):
+    contest = contests(backend, case)
+    path = answer_of(case)
+    limits = Limits(ROUNDS, rel_ci=0.0, budget_s=BUDGET_S)
+    # Right before fast: raises where an output or a gradient is wrong.
+    contest.enter(Job(backend, case, SEED, path, limits, 0.0, with_memory=False, verify_only=True))
+    set_precision(case.problem)
+    inputs = oracle.checked_inputs(case.problem, SEED, oracle.FIRST_SET, case.device)
+    others = [make_inputs(case.problem, SEED, 2, case.device, inputs.weights)]
+    the_pass = make_pass(contest.implementation, case.problem, case.pass_name)
+    track = Track(the_pass, make_clock(case.device, case.cache), [inputs, *others])
+    fastest_ns = min(track.take(1).elapsed_ns for _ in range(WARM_UP_ROUNDS))
+    repeats = choose_repeats(fastest_ns, BUDGET_S)
+
+    def one_round():
+        CLOCK.advance(track.take(repeats).elapsed_ns / repeats)
+
+    benchmark.group = case.label()
+    benchmark.extra_info.update(extra_info(backend, case, inner_repeats=repeats))
+    gc.collect()
+    benchmark.pedantic(one_round, rounds=ROUNDS, warmup_rounds=WARM_UP_ROUNDS)
+
+    # Right after, too, on numbers that it has never seen.
+    unseen = oracle.checked_inputs(case.problem, SEED, oracle.LAST_SET, case.device, inputs.weights)
+    track.take_last(unseen, 1)
+    refuse_malformed(track.last_state.outputs, track.last_state.inputs)
+    verdict = judge(track.last_found, oracle.load(path), oracle.LAST_SET, tolerance(case.problem))
+    assert verdict.failure == ""
