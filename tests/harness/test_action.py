@@ -1,0 +1,84 @@
+"""The GitHub Action's own script, run by bash with a stand-in for lstm-bench."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+ACTION = ROOT / ".github" / "actions" / "ab" / "action.yml"
+WORKFLOW = ROOT / ".github" / "workflows" / "ab.yml"
+STAND_IN = """#!/usr/bin/env bash
+printf '%s\\n' "$@" > "$RUNNER_TEMP/arguments"
+while [ $# -gt 0 ]; do
+    if [ "$1" = --markdown ]; then echo "the verdicts" > "$2"; fi
+    shift
+done
+exit STATUS
+"""
+
+
+@pytest.fixture
+def judge(tmp_path):
+    """Run the action's last step where lstm-bench ends with a status."""
+    script = yaml.safe_load(ACTION.read_text())["runs"]["steps"][-1]["run"]
+    program = tmp_path / "bin" / "lstm-bench"
+    program.parent.mkdir()
+
+    def go(status, **inputs):
+        program.write_text(STAND_IN.replace("STATUS", str(status)))
+        program.chmod(0o755)
+        given = {"BASE": "main", "SUITE": "", "MARGIN": "0.05", "DEVICE": "cpu", "ARGUMENTS": ""}
+        files = {"GITHUB_OUTPUT": "output", "GITHUB_STEP_SUMMARY": "summary", "RUNNER_TEMP": ""}
+        places = {name: str(tmp_path / place) for name, place in files.items()}
+        path = {"PATH": f"{program.parent}:/usr/bin:/bin"}
+        # As GitHub starts a step whose shell is bash.
+        command = ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", script]
+        done = subprocess.run(command, env=given | inputs | places | path, check=False)
+        output = dict(line.split("=") for line in (tmp_path / "output").read_text().splitlines())
+        arguments = (tmp_path / "arguments").read_text().splitlines()
+        return done.returncode, output, arguments, (tmp_path / "summary").read_text()
+
+    return go
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [
+        (0, "same"),
+        (1, "regression"),
+        (3, "inconclusive"),
+        (4, "incorrect"),
+        (5, "not-comparable"),
+        (6, "failed"),
+    ],
+)
+def test_step_ends_as_the_command_did_and_names_the_verdict(judge, status, verdict):
+    code, output, _, summary = judge(status)
+    assert code == status
+    assert output["verdict"] == verdict
+    assert output["report"].endswith("verdicts.html")
+    assert summary == "the verdicts\n"
+
+
+def test_inputs_reach_the_command(judge):
+    more = "--backend naive,aten --blocks 5"
+    _, _, arguments, _ = judge(0, BASE="v1", SUITE="quick", MARGIN="0.1", ARGUMENTS=more)
+    assert arguments[:2] == ["ab", "v1"]
+    assert arguments[-6:] == [*more.split(), "--suite", "quick"]
+    assert arguments[arguments.index("--margin") + 1] == "0.1"
+
+
+def test_input_cannot_run_a_command(judge, tmp_path):
+    judge(0, ARGUMENTS="$(touch hacked); touch hacked", BASE="`touch hacked`")
+    assert not list(tmp_path.rglob("hacked"))
+
+
+def test_our_workflow_gives_the_action_inputs_that_it_has():
+    known = yaml.safe_load(ACTION.read_text())["inputs"]
+    steps = yaml.safe_load(WORKFLOW.read_text())["jobs"]["ab"]["steps"]
+    (step,) = [step for step in steps if step.get("id") == "ab"]
+    assert step["uses"] == "./" + str(ACTION.parent.relative_to(ROOT))
+    assert set(step["with"]) <= set(known)
+    assert {name for name, each in known.items() if each.get("required")} <= set(step["with"])
