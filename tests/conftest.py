@@ -2,9 +2,17 @@
 
 import shutil
 
+import interpreted
 import torch
 
 from lstm_kernels import registry
+
+interpreted.begin()
+
+
+def pytest_collection_finish():
+    """Every test module is imported now."""
+    interpreted.end()
 
 
 def pytest_terminal_summary(terminalreporter, config):

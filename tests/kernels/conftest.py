@@ -1,12 +1,10 @@
 """What the kernel tests share: the registry's CPU backends, and how two results are compared."""
 
-import importlib
-import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
+import interpreted
 import pytest
 import torch
 from torch import Tensor
@@ -14,26 +12,12 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import lstm_kernels as lk
 from lstm_kernels import registry
-from lstm_kernels.limits import is_interpreted
 from lstm_kernels.stack import Weights
-
-# Where there is no GPU, kernels are interpreted. Triton and Numba ask as they and a kernel's module
-# are imported: set while these tests are collected and run, not for processes that others start.
-_SET = {}
-if not torch.cuda.is_available():
-    _SET = {b.interpreter: "1" for b in registry.BUILT_IN if b.interpreter}
-_BEFORE = {name: os.environ.get(name) for name in _SET}
-os.environ.update(_SET)
-for _library in ("triton", "numba.cuda"):
-    with suppress(ImportError):
-        importlib.import_module(_library)
 
 _CPU = [b.name for b in registry.registered().values() if "cpu" in b.devices]
 # These live on CUDA; here they are interpreted, milliseconds a launch, and get smaller tests.
 _INTERPRETED = [
-    b.name
-    for b in registry.registered().values()
-    if b.interpreter and is_interpreted(b.interpreter)
+    b.name for b in registry.registered().values() if b.interpreter in interpreted.VARIABLES
 ]
 # What a test is run for, by the name of the argument it takes.
 BACKENDS = {
@@ -67,20 +51,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(f"compiled-{str(cell).lower()}"))
 
 
-def pytest_collection_finish() -> None:
-    for name, value in _BEFORE.items():
-        if value is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = value
-
-
 @pytest.fixture(autouse=True, scope="module")
 def _interpreted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         # Parameters that were tuned on this machine are not what is tested.
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        for name, value in _SET.items():
+        for name, value in interpreted.VARIABLES.items():
             patch.setenv(name, value)
         yield
 

@@ -173,14 +173,14 @@ def test_a_kept_choice_that_cannot_run_is_warned_of_and_the_table_used(small, tu
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_every_choice_gives_the_same_results(cell, pass_name):
     problem = lk.Problem(cell, 3, 3, 5, 32, bidirectional=True, lengths="uniform:0:3")
-    layer = Layer.draw(problem, DEVICE)
-    expected = layer.run(registry.load("reference"))
+    layer = Layer.draw(problem, DEVICE, "triton")
+    expected = replace(layer, backend="reference").run()
     key = fused_triton.tuning_key(problem, pass_name, str(DEVICE))
     choices = fused_triton.candidates(problem, pass_name, str(DEVICE))
     assert len({choice["regime"] for choice in choices}) == 3
     for choice in choices:
         with fused_triton.using(key, choice):
-            found = layer.run(fused_triton)
+            found = layer.run()
         for name, tensor in expected.items():
             # As in conftest: a gradient may nearly cancel.
             size = max(float(tensor.double().norm()), 0.1)
@@ -200,7 +200,7 @@ def test_graphs_of_a_choice_serve_no_other(monkeypatch, small):
         )
         if choice["regime"] == "streamed"
     ][:2]
-    layer = Layer.draw(small, DEVICE)
+    layer = Layer.draw(small, DEVICE, "triton")
     for choice in streamed:
         with fused_triton.using(key, choice), torch.no_grad():
             fused_triton.layer(**layer.arguments, problem=small)
