@@ -7,7 +7,7 @@ GPU_PYTHON ?= $(BIN)/python
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: bench test lint browser-test perf gpu kernel-page verdict-study clean
+.PHONY: bench test lint browser-test perf gpu kernel-page verdict-study judge-trials clean
 
 bench: .venv/.installed
 	$(BIN)/lstm-bench limits
@@ -43,6 +43,10 @@ kernel-page: .venv/.installed
 # How often a verdict is wrong, and what it can find: ten minutes, or less.
 verdict-study: .venv/.installed-dev
 	PYTHONPATH=tests/support $(BIN)/python tests/perf/verdict_study.py docs/verdicts.md
+
+# Real selftests and real slowdowns on this machine, twenty of each: most of an hour.
+judge-trials: .venv/.installed-dev
+	$(BIN)/python tests/perf/judge_trials.py
 
 clean:
 	rm -rf .venv
