@@ -29,14 +29,14 @@ import os
 import platform
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lstm_kernels import registry
 from lstm_kernels.problem import Problem
@@ -49,6 +49,7 @@ SHIPPED = Path(__file__).with_name("tuned")
 LEAST_BATCH = 16
 
 Choice = dict[str, Any]
+P = TypeVar("P")
 
 
 class Refused(ValueError):  # noqa: N818 - a finding about a file
@@ -156,6 +157,63 @@ def chosen(backend: str, key: str, device: Any) -> Choice | None:
     """The choice being tried, else the file's for this device, else None: the backend's own."""
     choice = on_trial(backend, key)
     return active(backend, str(device)).choices.get(key) if choice is None else choice
+
+
+def in_force(
+    backend: str,
+    key: str,
+    device: Any,
+    *,
+    read: Callable[[Choice], P],
+    against: Callable[[P], str | None],
+) -> P | None:
+    """The parameters that stand in place of a backend's own, or None: it takes its own.
+
+    Args:
+        device: whose file is asked; None asks none.
+        read: a choice's parameters; a ValueError says that it is none.
+        against: why parameters cannot run what is to be run, or None.
+    Raises:
+        ValueError: a choice on trial cannot, with the reason. One from a file gets a warning.
+    """
+    choice = on_trial(backend, key)
+    if choice is not None:
+        found = read(choice)
+        reason = against(found)
+        if reason:
+            raise ValueError(f"{found} cannot run {key}: {reason}")
+        return found
+    kept = None if device is None else chosen(backend, key, device)
+    if kept is None:
+        return None
+    found = read(kept)
+    reason = against(found)
+    if reason is None:
+        return found
+    warnings.warn(f"tuned parameters of {key} cannot run: {reason}", UserWarning, stacklevel=3)
+    return None
+
+
+def read_choice(kind: Callable[..., P], choice: Choice) -> P:
+    """The parameters of a choice: a dataclass of texts and whole numbers.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found: P = _read_choice(kind, tuple(choice.items()))
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _read_choice(kind: Callable[..., Any], items: tuple[tuple[str, Any], ...]) -> Any:
+    choice = dict(items)
+    wanted = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type] # a dataclass
+    if choice.keys() != wanted.keys():
+        raise ValueError(f"{choice} is no choice of parameters; expected {', '.join(wanted)}")
+    for name, expected in wanted.items():
+        if type(choice[name]) is not expected:
+            raise ValueError(f"{name}={choice[name]!r} in a choice of parameters")
+    return kind(**choice)
 
 
 @lru_cache

@@ -34,7 +34,7 @@ def problems(batches=(1, 16, 40, 64, 256)):
 
 
 def read(choice):
-    return triton_tuning.read_choice(tuple(choice.items()))
+    return triton_tuning.read_choice(choice)
 
 
 def in_use(problem, pass_name="forward"):

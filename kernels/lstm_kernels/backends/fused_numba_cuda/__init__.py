@@ -8,6 +8,8 @@ Limits: CUDA of compute capability 8.0 on, or Numba's simulator for checking; fl
 matrix units, so no TF32; no projection; no second derivatives. Not run on a GPU yet.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -17,7 +19,6 @@ from lstm_kernels.backends.fused_numba_cuda.launches import (
     held_backward,
     held_forward,
 )
-from lstm_kernels.backends.fused_numba_cuda.parameters import choose
 from lstm_kernels.backends.fused_numba_cuda.sequence import (
     FusedLayer,
     architecture_of,
@@ -25,12 +26,28 @@ from lstm_kernels.backends.fused_numba_cuda.sequence import (
     new_forward,
     run_forward,
 )
+from lstm_kernels.backends.fused_numba_cuda.tuning import (
+    candidates_on,
+    parameters_for,
+    tuning_key,
+    using,
+)
 from lstm_kernels.limits import interpreted_limit
 from lstm_kernels.machine_code import architecture
 from lstm_kernels.numba_launching import NumbaLaunch
 from lstm_kernels.problem import Problem
 from lstm_kernels.sequence_products import as_given
 from lstm_kernels.stack import Outputs, Unsupported, Weights
+
+__all__ = [
+    "candidates",
+    "kernels_used",
+    "launches_for",
+    "layer",
+    "tuning_key",
+    "unsupported",
+    "using",
+]
 
 WHAT = "the numba_cuda backend"
 
@@ -76,12 +93,20 @@ def kernels_used(problem: Problem) -> list[str]:
         device = torch.device("cuda", torch.cuda.current_device())
     facts = architecture_of(device)
     return [
-        f"{pass_name}: {choose(problem, pass_name, facts)}" for pass_name in ("forward", "backward")
+        f"{pass_name}: {parameters_for(problem, pass_name, facts, device)}"
+        for pass_name in ("forward", "backward")
     ]
+
+
+def candidates(problem: Problem, pass_name: str, device: str) -> list[dict[str, Any]]:
+    """The launch parameters worth measuring; see `lstm_kernels.tuning`, as for the other hooks."""
+    return candidates_on(problem, pass_name, architecture_of(torch.device(device)))
 
 
 def launches_for(problem: Problem, arch: str) -> list[NumbaLaunch]:
     """What a layer launches: for inference, for a forward that saves and for a backward.
+
+    With the rules' parameters, or those of `using`: no device's tuned file is asked.
 
     Raises:
         Unsupported: with the reason.
@@ -104,7 +129,7 @@ def launches_for(problem: Problem, arch: str) -> list[NumbaLaunch]:
     if problem.lengths != "full":
         lengths = torch.empty(B, dtype=torch.int64, device="meta")
     made: list[NumbaLaunch] = []
-    parameters = choose(problem, "forward", on)
+    parameters = parameters_for(problem, "forward", on, None)
     for saves in (False, True):
         to = new_forward(problem, x, state, c, weights, lengths, saves=saves)
         if parameters.regime == "held":
@@ -113,7 +138,7 @@ def launches_for(problem: Problem, arch: str) -> list[NumbaLaunch]:
             made.append(forward_step(problem, to, meta(D, B, rows), 0, saves=saves))
     saved = to.gates, to.cells
     back = new_backward(problem, y, state, c, weights, saved, y, state, c, lengths)
-    parameters = choose(problem, "backward", on)
+    parameters = parameters_for(problem, "backward", on, None)
     if parameters.regime == "held":
         made += held_backward(problem, parameters, back, on)
     else:

@@ -124,14 +124,15 @@ def _held(problem: Problem, pass_name: str, architecture: Architecture) -> Param
     """The fewest turns, then the fewest clocks for products, then the smallest tile."""
     found = [
         (each.turns(problem, architecture.sm_count), each.product_clocks(), each.tile, each)
-        for each in _candidates(problem, architecture)
+        for each in every_block(problem, architecture)
         if each.shared_bytes(problem, pass_name) <= architecture.shared_per_block
     ]
     few = [each for each in found if each[0] <= MOST_TURNS * problem.directions]
     return min(few, key=lambda each: each[:3])[-1] if few else None
 
 
-def _candidates(problem: Problem, architecture: Architecture) -> Iterator[Parameters]:
+def every_block(problem: Problem, architecture: Architecture) -> Iterator[Parameters]:
+    """All blocks whose groups are resident at once, their shared memory not looked at."""
     choices = choices_on(architecture)
     for lanes in choices.lanes:
         units = lanes // problem.gates

@@ -19,7 +19,7 @@ from lstm_kernels.backends.fused_numba_cuda.launches import (
     held_backward,
     held_forward,
 )
-from lstm_kernels.backends.fused_numba_cuda.parameters import choose
+from lstm_kernels.backends.fused_numba_cuda.tuning import parameters_for
 from lstm_kernels.machine_code import Architecture
 from lstm_kernels.problem import Problem
 from lstm_kernels.sequence_products import (
@@ -77,7 +77,7 @@ def run_forward(
     """Fill the results of `to`."""
     parts_from_x(x, weights, to.from_x)
     on = architecture_of(x.device)
-    chosen = choose(problem, "forward", on)
+    chosen = parameters_for(problem, "forward", on, x.device)
     if chosen.regime == "held":
         for launch in held_forward(problem, chosen, to, on, saves=saves):
             launch.run()
@@ -131,7 +131,7 @@ def new_backward(
 def run_backward(problem: Problem, to: Backward) -> None:
     """Fill the results of `to`."""
     on = architecture_of(to.y.device)
-    chosen = choose(problem, "backward", on)
+    chosen = parameters_for(problem, "backward", on, to.y.device)
     if chosen.regime == "held":
         for launch in held_backward(problem, chosen, to, on):
             launch.run()

@@ -5,9 +5,8 @@ differs from the table's in one thing. Every one of them must be able to run: `r
 knows what the kernels need.
 """
 
-import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -58,22 +57,14 @@ def parameters_for(
     Raises:
         ValueError: a choice on trial cannot run this, with the reason.
     """
-    key = _key(problem, pass_name)
-    choice = tuning.on_trial(NAME, key)
-    if choice is not None:
-        found = read_choice(tuple(choice.items()))
-        reason = reason_against(problem, pass_name, found, architecture)
-        if reason:
-            raise ValueError(f"{found} cannot run {problem.label()}: {reason}")
-        return found
-    kept = None if device is None else tuning.chosen(NAME, key, device)
-    if kept is not None:
-        found = read_choice(tuple(kept.items()))
-        reason = reason_against(problem, pass_name, found, architecture)
-        if reason is None:
-            return found
-        warnings.warn(f"tuned parameters of {key} cannot run: {reason}", UserWarning, stacklevel=2)
-    return table.choose(problem, pass_name, architecture)
+    found = tuning.in_force(
+        NAME,
+        _key(problem, pass_name),
+        device,
+        read=read_choice,
+        against=lambda given: reason_against(problem, pass_name, given, architecture),
+    )
+    return found or table.choose(problem, pass_name, architecture)
 
 
 def candidates_on(
@@ -97,21 +88,7 @@ def candidates_on(
     return [asdict(each) for each in dict.fromkeys([first, *able])][:MOST_CANDIDATES]
 
 
-@lru_cache(maxsize=1024)
-def read_choice(items: tuple[tuple[str, Any], ...]) -> Parameters:
-    """The parameters of a choice.
-
-    Raises:
-        ValueError: it is none.
-    """
-    choice = dict(items)
-    wanted = {field.name: field.type for field in fields(Parameters)}
-    if choice.keys() != wanted.keys():
-        raise ValueError(f"{choice} is no choice of parameters; expected {', '.join(wanted)}")
-    for name, kind in wanted.items():
-        if type(choice[name]) is not kind:
-            raise ValueError(f"{name}={choice[name]!r} in a choice of parameters")
-    return Parameters(**choice)
+read_choice = partial(tuning.read_choice, Parameters)
 
 
 @lru_cache(maxsize=4096)
