@@ -13,7 +13,7 @@ budget (600 s, or GPU_BUDGET):
     tests     the kernels' tests on CUDA: every regime, cell, dtype and size, and torch.nn's modules
     alone     repeats, broken flags, graphs and streams, with the device to itself
     races     compute-sanitizer's memcheck, racecheck and synccheck, where it is installed
-    tune      launch parameters for this device, verified before they are kept
+    tune      launch parameters for this device, verified before they are kept; then tune-numba
     clock     the CUDA clock against triton.testing.do_bench
     tuned     the headline again, with what tuning found
     quick, sweep, cudnn5-ladder, cudnn-cliffs
@@ -130,6 +130,10 @@ def stages_into(out: Path) -> list[Stage]:
         command = (*harness, "run", *what, "--device", "cuda", "--out", str(folder))
         return Stage(name, (*command, "--time-budget", "{seconds}"), share, folder)
 
+    def tune(name: str, share: float, *what: str) -> Stage:
+        command = (*harness, "tune", *what, "--device", "cuda", "--time-budget", "{seconds}")
+        return Stage(name, command, share)
+
     return [
         Stage("compile", ("tests/gpu/compile_ahead.py",), 60),
         Stage("verify", (*harness, "verify", "quick", "--device", "cuda"), 45),
@@ -138,7 +142,18 @@ def stages_into(out: Path) -> list[Stage]:
         Stage("tests", (*pytest, *at_once, *modules, f"{on_gpu}::test_equals_torch_nn"), 70),
         Stage("alone", (*pytest, on_gpu, "-k", "not equals_torch_nn"), 40),
         *races(),
-        Stage("tune", (*harness, "tune", "triton", "--time-budget", "{seconds}"), 80),
+        tune("tune", 70, "triton"),
+        tune(
+            "tune-numba",
+            20,
+            "numba_cuda",
+            "--hidden",
+            "512",
+            "--batch",
+            "1,8",
+            "--dtype",
+            "float32",
+        ),
         Stage("clock", ("tests/gpu/clock_agreement.py",), 20),
         run("tuned", 25, *shape, "--backend", "cudnn,triton"),
         run("quick", 40, "quick"),
