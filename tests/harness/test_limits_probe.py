@@ -203,3 +203,14 @@ def test_every_product_of_this_cpu_multiplies_or_says_why_not():
                 continue
             assert made.shape == (64, 64)
     assert cpu.product_size("float32") == 1024
+
+
+@pytest.mark.parametrize("dtype", BYTES)
+def test_multiply_adds_are_done_as_often_as_they_are_counted(dtype):
+    """Of x * 0.5 + 0.5, from 0.5 on, in every sum."""
+    start = np.dtype(dtype).type(0.5)
+    for repeats, each in ((0, 0.5), (1, 0.75), (2, 0.875), (3, 0.9375)):
+        assert _run(start, repeats) == each * SUMS
+    once = multiply_adds(dtype, 1)
+    assert once == 2 * SUMS * VECTOR_BYTES // BYTES[dtype]
+    assert multiply_adds(dtype, 10) == 10 * once

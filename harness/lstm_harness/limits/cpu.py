@@ -1,4 +1,4 @@
-"""The probes of a CPU: bandwidth by cache level, and the product rate of each library at hand.
+"""The probes of a CPU: bandwidth by cache level, product rates of libraries and of registers alone.
 
 Bandwidth: every thread reads, or copies, an array of its own that fits the level and not the one
 nearer, again and again, in a loop that Numba compiles to vector code and that runs without the GIL;
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from lstm_harness.environment import free_bytes
 from lstm_harness.inputs import TORCH_DTYPES
 from lstm_harness.limits.ceilings import Level
+from lstm_harness.limits.multiply_adds import BYTES, multiply_adds
 from lstm_harness.limits.probe import Bench, Probe, Sample, Take, in_place
 
 # A sample takes at least this long, a product that cannot be shorter excepted.
@@ -62,6 +63,17 @@ def bench(threads: int) -> Bench:
         _product_probe(library, dtype)
         for library, (dtypes, _, _) in LIBRARIES.items()
         for dtype in dtypes
+    ]
+    probes += [
+        Probe(
+            "product",
+            f"{dtype} ieee",
+            "registers",
+            "FLOP/s",
+            f"{threads} threads, multiply-adds of vectors in registers",
+            partial(_multiply_adds, dtype, threads),
+        )
+        for dtype in BYTES
     ]
     return Bench(levels, threads, REGISTER_BYTES, in_place(probes))
 
@@ -183,6 +195,15 @@ def repeats_for(seconds: Callable[[int], float], least_s: float = SAMPLE_S) -> i
     while (took := seconds(repeats)) < least_s:
         repeats = max(repeats + 1, int(repeats * min(20.0, 1.2 * least_s / max(took, 1e-9))))
     return repeats
+
+
+def _multiply_adds(dtype: str, threads: int) -> Take:
+    run = partial(multiply_adds, dtype)
+    run(1)  # compiled once, before threads meet
+    team = Team(threads)
+    repeats = repeats_for(lambda count: team.times([partial(run, count)] * threads)[0])
+    flops = threads * multiply_adds(dtype, repeats)
+    return lambda: _sample(flops, *team.times([partial(run, repeats)] * threads))
 
 
 def torch_mm(dtype: str, size: int) -> Callable[[], object]:
