@@ -9,6 +9,7 @@ import pytest
 
 from lstm_harness.limits import cpu, probe
 from lstm_harness.limits.ceilings import Level
+from lstm_harness.limits.multiply_adds import BYTES, SUMS, VECTOR_BYTES, _run, multiply_adds
 from lstm_harness.limits.probe import Bench, Bencher, Probe, Sample
 from lstm_harness.limits.rounds import ceilings_of
 
