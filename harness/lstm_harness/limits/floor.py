@@ -6,8 +6,8 @@ pointwise work. Where that is no true lower bound, it is loosened here; where mo
 tightened:
 
 - *products*: every product of the pass at the highest rate measured for the dtype: of a library, or
-  of a CPU's multiply-adds in registers. Half types may be computed in any wider one, and bfloat16 in
-  float16, so the fastest of these counts.
+  of a CPU's multiply-adds in registers. Half types may be computed in any wider one, and bfloat16
+  in float16, so the fastest of these counts.
 - *weights*: each step reads a layer's recurrent weights, but for what can stay nearer: a device's
   registers and shared memory, then each cache. Beyond a level's capacity, and that of all nearer
   ones, they come from the next. A projection may be multiplied into W_hh, where that is smaller.
