@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
+from lstm_harness import analyse
 from lstm_harness.report.figures import Row
 
 
@@ -66,6 +69,17 @@ class Panel:
     figures: tuple[Figure, ...]
     note: str
     absent: str = ""
+
+
+def chosen_by(summary: pd.DataFrame, free: Sequence[str]) -> tuple[str, ...]:
+    """A panel's `by`: the columns that vary, but for those its figures run along or sum up.
+
+    Where I is H in every case and H is free, so is I.
+    """
+    square = bool((summary["input_size"] == summary["hidden_size"]).all())
+    free = (*free, *(("input_size",) if square else ()))
+    names = (*(("run",) if "run" in summary else ()), *analyse.CASE_COLUMNS)
+    return tuple(n for n in names if n not in free and summary[n].nunique() > 1)
 
 
 def numbered(rows: Sequence[Row]) -> list[Row]:
