@@ -74,7 +74,7 @@ class Panel:
 def chosen_by(summary: pd.DataFrame, free: Sequence[str]) -> tuple[str, ...]:
     """A panel's `by`: the columns that vary, but for those its figures run along or sum up.
 
-    Where I is H in every case and H is free, so is I.
+    Where I is H in every case, H chooses for both.
     """
     square = bool((summary["input_size"] == summary["hidden_size"]).all())
     free = (*free, *(("input_size",) if square else ()))
