@@ -15,11 +15,22 @@ from lstm_harness import analyse
 from lstm_harness.case import PASS_MEANING
 from lstm_harness.report import figures, limits, tables, text
 from lstm_harness.report.marks import mark, ordered
+from lstm_harness.report.panels import Panel
 from lstm_harness.store import Run
 
 
-def render(runs: Sequence[Run]) -> str:
-    """The HTML of one run's report, or of several side by side."""
+SCRIPTS = (
+    *("dom.js", "view.js", "marks.js", "map.js", "plots.js", "panels.js", "samples.js"),
+    *("inspector.js", "rows.js", "start.js"),
+)
+
+
+def render(runs: Sequence[Run], verdicts: Markup | None = None) -> str:
+    """The HTML of one run's report, or of several side by side.
+
+    Args:
+        verdicts: what stands first, above the map: how two runs differ.
+    """
     labels = run_labels(runs)
     summaries = [_for_readers(analyse.summarise(run.records)) for run in runs]
     together = _together(summaries, labels)
@@ -31,7 +42,7 @@ def render(runs: Sequence[Run]) -> str:
         lstrip_blocks=True,
     )
     page = environment.get_template("page.html").render(
-        **assets("page.js"), **_content(runs, labels, summaries, together)
+        **assets(*SCRIPTS), **_content(runs, labels, summaries, together), verdicts=verdicts
     )
     # A lone surrogate in a name has no UTF-8.
     return page.encode("utf-8", "replace").decode()
@@ -70,14 +81,15 @@ def _content(
     backends = ordered(together["backend"])
     switches = figures.axes(together)
     rows = tables.all_rows(together)
-    distances = limits.distances(together, backends)
+    first, further = _panels(together, backends)
     payload = {
         "backends": [
             {"name": name, "short": text.shorten(name, 28), **vars(mark(name))} for name in backends
         ],
-        "axes": [{"name": a.name, "values": [_shown(v) for v in a.values]} for a in switches],
-        "slices": _slices(together, backends, distances),
-        "distances": [{name: one[name] for name in _DISTANCE} for one in distances],
+        "labels": figures.LABELS,
+        "axes": [{"name": axis.name, "values": axis.values} for axis in switches],
+        "slices": figures.slices(together, backends),
+        "panels": [_drawn(panel) for panel in (*first, *further) if panel.figures],
         "table": rows,
     }
     return {
@@ -87,13 +99,9 @@ def _content(
         "axes": [(a.name, a.label, [_shown(v) for v in a.values]) for a in switches],
         "payload": text.json_for_script(payload),
         "measured": bool((together["status"] == "ok").any()),
-        "limits": {
-            "answer": limits.answer(together),
-            "drawn": bool(distances),
-            "along": limits.running_along(together),
-            "axis": limits.AXIS_TITLE[limits.running_along(together)],
-            "runs": limits.of_runs(runs, labels),
-        },
+        "first": first,
+        "further": further,
+        "ceilings": limits.of_runs(runs, labels),
         "trust": tables.correctness(together),
         "refusals": tables.refusals(runs, labels, summaries),
         "facts": tables.environments(runs),
@@ -104,17 +112,23 @@ def _content(
     }
 
 
-# What the page's script draws of a distance to the floor.
-_DISTANCE = ("step", "share", "answer")
+def _panels(together: pd.DataFrame, backends: Sequence[str]) -> tuple[list[Panel], list[Panel]]:
+    """What draws, in the page's order: above the section on trust, and below it."""
+    first: list[Panel] = []
+    further: list[Panel] = []
+    return first, further
 
 
-def _slices(
-    together: pd.DataFrame, backends: Sequence[str], distances: Sequence[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """Every slice, and which distance to the floor belongs to each square of its map."""
-    placed = limits.place(together, distances)
-    slices = figures.slices(together, backends)
-    return [one | {"distance": placed[tuple(one["key"])]} for one in slices]
+def _drawn(panel: Panel) -> dict[str, Any]:
+    """What the page's script needs of a panel."""
+    return {
+        "id": panel.id,
+        "by": panel.by,
+        "figures": [
+            {"key": one.key, "answer": one.answer, "plots": [vars(plot) for plot in one.plots]}
+            for one in panel.figures
+        ],
+    }
 
 
 def _head(run: Run, label: str, summary: pd.DataFrame) -> dict[str, Any]:
@@ -177,10 +191,14 @@ def style() -> Markup:
     return Markup((files("lstm_harness.report") / "static" / "page.css").read_text("utf-8"))
 
 
-def assets(name: str) -> dict[str, Any]:
-    """A page's script and style, and the policy that lets it and plotly run and no other."""
+def assets(*names: str) -> dict[str, Any]:
+    """A page's scripts, as one, and style, and the policy that lets them and plotly run and no other.
+
+    The scripts share one scope: what one declares at its top the others see, and the page does not.
+    """
     static = files("lstm_harness.report") / "static"
-    script = (static / name).read_text(encoding="utf-8")
+    sources = [(static / name).read_text(encoding="utf-8") for name in names]
+    script = "\n".join(['"use strict";', "{", *sources, "}"])
     plotly = get_plotlyjs()
     allowed = " ".join(_source_hash(code) for code in (plotly, script))
     policy = (
