@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from lstm_harness import analyse
 from lstm_harness.case import PASS_MEANING
-from lstm_harness.report import figures, limits, tables, text
+from lstm_harness.report import energy, figures, limits, memory, samples, tables, text
 from lstm_harness.report.marks import mark, ordered
 from lstm_harness.report.panels import Panel
 from lstm_harness.store import Run
@@ -98,6 +98,7 @@ def _content(
         "heads": [_head(*one) for one in zip(runs, labels, summaries, strict=True)],
         "axes": [(a.name, a.label, [_shown(v) for v in a.values]) for a in switches],
         "payload": text.json_for_script(payload),
+        "samples": text.json_for_script(samples.encode(together, runs, labels)),
         "measured": bool((together["status"] == "ok").any()),
         "first": first,
         "further": further,
@@ -115,7 +116,7 @@ def _content(
 def _panels(together: pd.DataFrame, backends: Sequence[str]) -> tuple[list[Panel], list[Panel]]:
     """What draws, in the page's order: above the section on trust, and below it."""
     first: list[Panel] = []
-    further: list[Panel] = []
+    further = [make(together, backends) for make in (limits.panel, memory.panel, energy.panel)]
     return first, further
 
 

@@ -17,6 +17,13 @@ function inspectedRows() {
   return rowsOfCase().filter((number) => value(number, "status") === "ok" && (!view.samples || value(number, "backend") === view.samples));
 }
 
+/* The blocks of a row's samples, [{block, ns, marked}]; none where the page leaves them out. */
+let packed = null;
+async function blocksOf(number) {
+  packed ??= JSON.parse(byId("sample-data").textContent);
+  return (await decodeSamples(packed, number)) || [];
+}
+
 let asked = 0;
 async function inspect() {
   const part = (name) => byId("samples").querySelector(`.${name}`);
@@ -29,16 +36,15 @@ async function inspect() {
     return;
   }
   const rows = inspectedRows();
-  const cells = await Promise.all(rows.map(async (number) => ({
-    number,
+  const read = await Promise.all(rows.map(async (number) => ({
     index: backends.findIndex((one) => one.name === table.rows[number][columnOf("backend")]),
     blocks: await blocksOf(number),
   })));
   if (mine !== asked) return;
-  cells.sort((a, b) => a.index - b.index);
+  const cells = read.filter((cell) => cell.blocks.length).sort((a, b) => a.index - b.index);
   part("drawn").hidden = !cells.length;
-  const where = `T = ${view.t}, B = ${view.b}`;
-  byId("samples-answer").textContent = cells.length ? `${where}: ${spreadAnswer(cells)}` : `${where}: no samples of this choice.`;
+  const none = rows.length ? "too many samples for one page; these are in the run's records.jsonl." : "no samples of this choice.";
+  byId("samples-answer").textContent = `T = ${view.t}, B = ${view.b}: ${cells.length ? spreadAnswer(cells) : none}`;
   if (!cells.length) return;
   const plots = [orderPlot(cells), ecdfPlot(cells)];
   drawLegend(part("legend"), plots[0].data);
@@ -49,7 +55,7 @@ async function inspect() {
 
 const quantile = (sorted, share) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
 function spreadOf(cell) {
-  const sorted = Float64Array.from(cell.blocks.flatMap((block) => block.samples)).sort();
+  const sorted = Float64Array.from(cell.blocks.flatMap((block) => block.ns)).sort();
   const marks = cell.blocks.reduce((sum, block) => sum + block.marked.length, 0);
   return { sorted, marks, low: quantile(sorted, 0.05), middle: quantile(sorted, 0.5), high: quantile(sorted, 0.95) };
 }
@@ -75,9 +81,9 @@ function orderPlot(cells) {
     const bad = { ...kept, x: [], y: [], hovertext: [], marker: { size: 9, symbol: "x-thin", line: { width: 1.6, color: styled("--bad") } } };
     for (const block of cell.blocks) {
       const disturbed = new Set(block.marked);
-      block.samples.forEach((ns, i) => {
+      block.ns.forEach((ns, i) => {
         const trace = disturbed.has(i) ? bad : kept;
-        trace.x.push(numbers.indexOf(block.block) + (i + 1) / (block.samples.length + 1));
+        trace.x.push(numbers.indexOf(block.block) + (i + 1) / (block.ns.length + 1));
         trace.y.push(ns / scale);
         const note = disturbed.has(i) ? "<br>marked: a disturbed spell" : "";
         trace.hovertext.push(`<b>${plain(backends[cell.index].short)}</b>, block ${block.block}, sample ${i}<br>${duration(ns)}${note}`);
