@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from lstm_harness import analyse
 from lstm_harness.case import PASS_MEANING
-from lstm_harness.report import energy, figures, limits, memory, samples, tables, text
+from lstm_harness.report import energy, figures, limits, memory, roofline, samples, tables, text
 from lstm_harness.report.marks import mark, ordered
 from lstm_harness.report.panels import Panel
 from lstm_harness.store import Run
@@ -81,7 +81,7 @@ def _content(
     backends = ordered(together["backend"])
     switches = figures.axes(together)
     rows = tables.all_rows(together)
-    first, further = _panels(together, backends)
+    first, further = _panels(together, backends, runs, labels)
     payload = {
         "backends": [
             {"name": name, "short": text.shorten(name, 28), **vars(mark(name))} for name in backends
@@ -113,10 +113,17 @@ def _content(
     }
 
 
-def _panels(together: pd.DataFrame, backends: Sequence[str]) -> tuple[list[Panel], list[Panel]]:
+def _panels(
+    together: pd.DataFrame, backends: Sequence[str], runs: Sequence[Run], labels: Sequence[str]
+) -> tuple[list[Panel], list[Panel]]:
     """What draws, in the page's order: above the section on trust, and below it."""
     first: list[Panel] = []
-    further = [make(together, backends) for make in (limits.panel, memory.panel, energy.panel)]
+    further = [
+        limits.panel(together, backends),
+        roofline.panel(together, backends, runs, labels),
+        memory.panel(together, backends),
+        energy.panel(together, backends),
+    ]
     return first, further
 
 

@@ -16,7 +16,8 @@ class PanelView {
     const { by } = this.panel;
     const values = chosen();
     this.figure = this.figures.get(JSON.stringify(by.map((name) => values[name])));
-    const where = by.map((name) => `${data.labels[name]} ${shown(values[name])}`).join(", ");
+    const inOrder = [...axes.map((axis) => axis.name), "seq_len", "batch"].filter((name) => by.includes(name));
+    const where = inOrder.map((name) => `${data.labels[name]} ${shown(values[name])}`).join(", ");
     this.part("choice").textContent = where;
     this.part("chosen-answer").textContent = this.figure ? this.figure.answer : "nothing to show was measured here.";
     this.part("drawn").hidden = !this.figure;
@@ -69,10 +70,10 @@ class PanelView {
   }
 }
 
-/* A box for each backend drawn, and the names of what is nobody's. */
+/* A box for each backend drawn, and the names of what is nobody's and no line. */
 function drawLegend(legend, traces) {
   const indices = [...new Set(traces.map((trace) => trace.meta))].filter((meta) => meta !== null);
-  const others = [...new Set(traces.filter((trace) => trace.meta === null).map((trace) => trace.name))];
+  const others = [...new Set(traces.filter((trace) => trace.meta === null && trace.mode !== "lines").map((trace) => trace.name))];
   const wanted = JSON.stringify([indices, others]);
   if (legend.dataset.shows === wanted) return;
   legend.dataset.shows = wanted;
@@ -86,8 +87,8 @@ function drawLegend(legend, traces) {
     });
     return marked(make("label", {}, box, glyph(index), named(index)), index);
   });
-  const dashed = others.map((name) => make("span", { class: "nobody" }, make("i", { "aria-hidden": "true" }), String(name)));
-  legend.replaceChildren(...boxes, ...dashed);
+  const strangers = others.map((name) => make("span", { class: "nobody" }, make("i", { "aria-hidden": "true" }), String(name)));
+  legend.replaceChildren(...boxes, ...strangers);
 }
 
 function startPanels() {

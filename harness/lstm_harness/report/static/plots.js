@@ -14,7 +14,7 @@ function drawPlot(node, plot, says) {
   const traces = plot.data
     .filter((trace) => !view.hidden.has(trace.meta))
     .map((trace) => dressed(trace, plot.layout));
-  const layout = laidOut(plot.layout);
+  const layout = laidOut(plot);
   window.Plotly.react(node, traces, layout, { displayModeBar: false, responsive: true });
 }
 
@@ -59,18 +59,19 @@ function rowTime(number) {
   return `${duration(median)} (${interval})`;
 }
 
-function laidOut(given) {
+function laidOut({ data: traces, layout: given }) {
   const axis = {
     gridcolor: styled("--faint"), linecolor: styled("--line"), tickcolor: styled("--line"),
-    zeroline: false, automargin: true, exponentformat: "SI",
+    zeroline: false, automargin: true, exponentformat: "SI", nticks: 7,
   };
   const soft = { color: styled("--soft") };
+  const names = traces.filter((trace) => trace.meta === null && trace.mode === "lines").map((trace) => nameOnLine(trace, given));
   return {
     ...given,
-    xaxis: { ...axis, ticks: "outside", showgrid: false, ...given.xaxis, ...thinned(given.xaxis) },
-    yaxis: { ...axis, ...oneDigit(given.yaxis), ...given.yaxis },
+    xaxis: { ...axis, ticks: "outside", showgrid: false, ...logTicks(given.xaxis, traces, "x"), ...given.xaxis, ...thinned(given.xaxis) },
+    yaxis: { ...axis, ...logTicks(given.yaxis, traces, "y"), ...given.yaxis },
     shapes: given.shapes?.map((shape) => ({ ...shape, line: { width: 1.2, dash: "dot", ...soft, ...shape.line } })),
-    annotations: given.annotations?.map((note) => ({ showarrow: false, ...note, font: { size: 11.5, ...soft, ...note.font } })),
+    annotations: [...(given.annotations || []), ...names].map((note) => ({ showarrow: false, ...note, font: { size: 11.5, ...soft, ...note.font } })),
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, ...soft },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
@@ -82,9 +83,29 @@ function laidOut(given) {
   };
 }
 
-/* Ticks of a logarithmic axis: 1, 2 and 5, which say more than powers of ten alone. */
-function oneDigit(axis) {
-  return axis?.type === "log" && !axis.tickvals ? { dtick: "D2" } : { nticks: 7 };
+/* A line that is nobody's says what it is where it starts: below where it rises, else above. */
+function nameOnLine(trace, layout) {
+  const at = (axis, value) => (layout[axis]?.type === "log" ? Math.log10(value) : value);
+  const rises = trace.y[trace.y.length - 1] > trace.y[0];
+  return {
+    text: plain(trace.name), x: at("xaxis", trace.x[0]), y: at("yaxis", trace.y[0]),
+    xanchor: "left", yanchor: rises ? "top" : "bottom", xshift: rises ? 8 : 2,
+  };
+}
+
+/* Ticks of a logarithmic axis: 1, 2 and 5 of each decade, or 1 alone of many, written in full. */
+const tickText = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+function logTicks(axis, traces, letter) {
+  if (axis?.type !== "log" || axis.tickvals) return {};
+  const values = traces.flatMap((trace) => trace[letter]).filter((value) => value > 0);
+  const low = Math.floor(Math.log10(values.reduce((a, b) => Math.min(a, b), Infinity)));
+  const high = Math.ceil(Math.log10(values.reduce((a, b) => Math.max(a, b), 0)));
+  if (!values.length || high - low > 12) return {};
+  const digits = high - low > 4 ? [1] : [1, 2, 5];
+  const tickvals = [];
+  for (let power = low; power <= high; power++) tickvals.push(...digits.map((digit) => digit * 10 ** power));
+  const small = (value) => (value < 1e-3 ? value.toExponential(0) : tickText.format(value).replace("K", "k").replace("B", "G"));
+  return { tickvals, ticktext: tickvals.map(small) };
 }
 /* Of many sizes on an axis every other one, or fewer, is written. */
 function thinned(axis) {
