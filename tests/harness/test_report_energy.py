@@ -51,7 +51,7 @@ def test_against_b_where_t_is_fixed():
 def test_figures_within_the_counters_error_are_no_win():
     panel, _ = shown([*of("triton", 8.0), *of("cudnn", 9.0)])
     assert panel.figures[0].answer == (
-        f"At B = 4, triton and cudnn cannot be told apart: 2.00 mJ a sequence, and 1.12{X} that."
+        f"At T = 32, triton and cudnn cannot be told apart: 2.00 mJ a sequence, and 1.12{X} that."
     )
     assert "cannot be told apart in any case (1)" in panel.answer
 

@@ -68,6 +68,20 @@ def test_equals_are_told_as_equals():
     )
 
 
+def test_where_t_is_one_they_run_along_b_and_else_along_h():
+    panel, backends = shown([*of("aten", 2, batch=1), *of("aten", 4, batch=8)])
+    assert lines(panel.figures[0].plots[0], backends)["aten"]["x"] == [1, 8]
+    panel, backends = shown([*of("aten", 2, hidden_size=64), *of("aten", 4, hidden_size=128)])
+    assert lines(panel.figures[0].plots[0], backends)["aten"]["x"] == [64, 128]
+    assert panel.figures[0].answer.startswith("At H = 128, ")
+
+
+def test_sizes_have_their_prefix():
+    panel, _ = shown([*of("aten", 34_400, 0.0035), *of("naive", 40_000, 0.0000005)])
+    assert "34.4 GB at the peak" in panel.figures[0].answer
+    assert "naive needs least, 0 bytes saved" in panel.figures[0].answer
+
+
 def test_one_backend_is_compared_with_nobody():
     panel, _ = shown(of("aten", 2))
     assert panel.figures[0].answer == "At T = 32, aten alone is known: 2.00 MB at the peak."

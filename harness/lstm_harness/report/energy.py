@@ -1,4 +1,7 @@
-"""What each backend costs in energy: joules a sequence against T, or against B where T is fixed."""
+"""What each backend costs in energy: joules a sequence.
+
+The figures run along T where it varies, else along B, else along H.
+"""
 
 import math
 from collections.abc import Sequence
@@ -9,11 +12,11 @@ import pandas as pd
 from lstm_harness import analyse
 from lstm_harness.report import text
 from lstm_harness.report.figures import Row, Rows, axis_of, grouped, sizes_of
+from lstm_harness.report.limits import AXIS_TITLE, running_along, sign_of
+from lstm_harness.report.memory import ALONG
 from lstm_harness.report.panels import Figure, Panel, Plot, chosen_by, numbered
 from lstm_harness.report.traces import Point, trace
 
-AXIS_TITLE = {"seq_len": "T, steps in a sequence", "batch": "B, sequences in a batch"}
-SIGN = {"seq_len": "T", "batch": "B"}
 ABSENT = (
     "Energy was not measured: it needs a GPU whose driver counts energy, and a pass other than "
     "backward; on such a machine `lstm-bench run --device cuda` measures it."
@@ -29,7 +32,7 @@ def panel(summary: pd.DataFrame, backends: Sequence[str]) -> Panel:
     Args:
         backends: the page's list; a trace's `meta` is the place in it.
     """
-    along = "seq_len" if summary["seq_len"].nunique() > 1 else "batch"
+    along = running_along(summary, ALONG)
     by = chosen_by(summary, (along,))
     rows = numbered(analyse.plain_rows(summary))
     known = [row for row in rows if row["status"] == "ok" and _sequence_mj(row) > 0]
@@ -64,7 +67,7 @@ def _figure(key: tuple[Any, ...], rows: Rows, backends: Sequence[str], along: st
     layout = {"xaxis": axis, "yaxis": {"type": axis["type"], "title": {"text": "mJ a sequence"}}}
     last = rows[-1][along]
     at = [row for row in rows if row[along] == last]
-    answer = f"At {SIGN[along]} = {last}, {_least(at)}."
+    answer = f"At {sign_of(along)} = {last}, {_least(at)}."
     return Figure(key, (Plot("Energy a sequence", data, layout),), answer)
 
 

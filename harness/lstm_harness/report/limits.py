@@ -118,9 +118,14 @@ def place(summary: pd.DataFrame, figures: Sequence[dict[str, Any]]) -> dict[tupl
     return placed
 
 
-def running_along(summary: pd.DataFrame) -> str:
-    """The size that the figures run along: the first that varies."""
-    return next((name for name in ALONG if summary[name].nunique() > 1), ALONG[0])
+def running_along(summary: pd.DataFrame, sizes: Sequence[str] = ALONG) -> str:
+    """The size that figures run along: the first of these that varies."""
+    return next((name for name in sizes if summary[name].nunique() > 1), sizes[0])
+
+
+def sign_of(along: str) -> str:
+    """The letter of a size: T, B or H."""
+    return LABELS[along].rpartition(" ")[2]
 
 
 def _shared(summary: pd.DataFrame, along: str) -> list[str]:

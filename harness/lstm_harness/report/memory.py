@@ -1,4 +1,7 @@
-"""What each backend costs in memory: its peak, and what it keeps for the backward, against T."""
+"""What each backend costs in memory: its peak, and what it keeps for the backward.
+
+The figures run along T where it varies, else along B, else along H.
+"""
 
 import math
 from collections import Counter
@@ -10,31 +13,34 @@ import pandas as pd
 from lstm_harness import analyse
 from lstm_harness.report import text
 from lstm_harness.report.figures import Row, Rows, axis_of, grouped, sizes_of
+from lstm_harness.report.limits import AXIS_TITLE, running_along, sign_of
 from lstm_harness.report.panels import Figure, Panel, Plot, chosen_by, numbered
 from lstm_harness.report.traces import Point, trace
 
 QUESTION = "What does it cost in memory?"
 TITLES = {"peak_bytes": "Peak", "saved_bytes": "Saved for backward"}
+ALONG = ("seq_len", "batch", "hidden_size")
 MB = 1e6
 
 
 def panel(summary: pd.DataFrame, backends: Sequence[str]) -> Panel:
-    """Peak and saved bytes against T, for every choice of the rest.
+    """Peak and saved bytes by size, for every choice of the rest.
 
     Args:
         backends: the page's list; a trace's `meta` is the place in it.
     """
-    by = chosen_by(summary, ("seq_len",))
+    along = running_along(summary, ALONG)
+    by = chosen_by(summary, (along,))
     ok = [row for row in numbered(analyse.plain_rows(summary)) if row["status"] == "ok"]
     known = [row for row in ok if not math.isnan(row["peak_bytes"])]
     groups = grouped(known, by)
-    cases = grouped(known, (*by, "seq_len"))
+    cases = grouped(known, (*by, along))
     return Panel(
         id="memory",
         question=QUESTION,
         answer=_overall(list(cases.values())) if known else "",
         by=by,
-        figures=tuple(_figure(key, rows, backends) for key, rows in groups.items()),
+        figures=tuple(_figure(key, rows, backends, along) for key, rows in groups.items()),
         note=_NOTE,
         absent="" if known else _absent(ok),
     )
@@ -53,37 +59,37 @@ def _absent(ok: Rows) -> str:
     return "Memory was not measured in these records; `lstm-bench run` measures it."
 
 
-def _figure(key: tuple[Any, ...], rows: Rows, backends: Sequence[str]) -> Figure:
-    rows = sorted(rows, key=lambda row: int(row["seq_len"]))
+def _figure(key: tuple[Any, ...], rows: Rows, backends: Sequence[str], along: str) -> Figure:
+    rows = sorted(rows, key=lambda row: int(row[along]))
     plots = [
-        _plot([row for row in rows if not math.isnan(row[column])], column, title, backends)
+        _plot([row for row in rows if not math.isnan(row[column])], column, title, backends, along)
         for column, title in TITLES.items()
     ]
-    return Figure(key, tuple(plot for plot in plots if plot.data), _answer(rows))
+    return Figure(key, tuple(plot for plot in plots if plot.data), _answer(rows, along))
 
 
-def _plot(rows: Rows, column: str, title: str, backends: Sequence[str]) -> Plot:
+def _plot(rows: Rows, column: str, title: str, backends: Sequence[str], along: str) -> Plot:
     lines = grouped(rows, ["backend"])
     data = [
-        trace(index, [_point(row, column) for row in lines[(name,)]])
+        trace(index, [_point(row, along, column) for row in lines[(name,)]])
         for index, name in enumerate(backends)
         if (name,) in lines
     ]
-    axis = axis_of(sizes_of(rows, "seq_len"), "T, steps in a sequence")
+    axis = axis_of(sizes_of(rows, along), AXIS_TITLE[along])
     # A logarithmic axis has no place for nothing at all.
     scale = "linear" if any(row[column] == 0 for row in rows) else axis["type"]
     return Plot(title, data, {"xaxis": axis, "yaxis": {"type": scale, "title": {"text": "MB"}}})
 
 
-def _point(row: Row, column: str) -> Point:
-    return Point(row["seq_len"], row[column] / MB, number=row["number"])
+def _point(row: Row, along: str, column: str) -> Point:
+    return Point(row[along], row[column] / MB, number=row["number"])
 
 
-def _answer(rows: Rows) -> str:
-    """Who needs least at the largest T, from rows in order of T."""
-    last = rows[-1]["seq_len"]
-    at = [row for row in rows if row["seq_len"] == last]
-    said = f"At T = {last}, {_least(at, 'peak_bytes', 'at the peak')}"
+def _answer(rows: Rows, along: str) -> str:
+    """Who needs least at the largest size, from rows in order of it."""
+    last = rows[-1][along]
+    at = [row for row in rows if row[along] == last]
+    said = f"At {sign_of(along)} = {last}, {_least(at, 'peak_bytes', 'at the peak')}"
     saved = [row for row in at if not math.isnan(row["saved_bytes"])]
     return said + (f"; {_least(saved, 'saved_bytes', 'saved for backward')}." if saved else ".")
 
@@ -135,4 +141,4 @@ def _overall(cases: Sequence[Rows]) -> str:
 
 
 def _size(value: float) -> str:
-    return f"{text.significant(value / MB)} MB" if value >= MB / 100 else f"{value:,.0f} bytes"
+    return f"{text.large(value)}B" if value >= 1000 else f"{value:.0f} bytes"
