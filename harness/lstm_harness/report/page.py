@@ -13,7 +13,20 @@ from plotly.offline import get_plotlyjs
 
 from lstm_harness import analyse
 from lstm_harness.case import PASS_MEANING
-from lstm_harness.report import energy, figures, limits, memory, roofline, samples, tables, text
+from lstm_harness.report import (
+    costs,
+    energy,
+    figures,
+    heaviness,
+    ladder,
+    limits,
+    memory,
+    roofline,
+    samples,
+    tables,
+    text,
+    throughput,
+)
 from lstm_harness.report.marks import mark, ordered
 from lstm_harness.report.panels import Panel
 from lstm_harness.store import Run
@@ -117,12 +130,15 @@ def _panels(
     together: pd.DataFrame, backends: Sequence[str], runs: Sequence[Run], labels: Sequence[str]
 ) -> tuple[list[Panel], list[Panel]]:
     """What draws, in the page's order: above the section on trust, and below it."""
-    first: list[Panel] = []
+    first = [make(together, backends) for make in (ladder.panel, heaviness.panel)]
     further = [
+        throughput.panel_over_t(together, backends),
+        throughput.panel_over_b(together, backends),
         limits.panel(together, backends),
         roofline.panel(together, backends, runs, labels),
         memory.panel(together, backends),
         energy.panel(together, backends),
+        costs.panel(together, backends),
     ]
     return first, further
 
