@@ -31,7 +31,6 @@ from lstm_harness.report.marks import mark, ordered
 from lstm_harness.report.panels import Panel
 from lstm_harness.store import Run
 
-
 SCRIPTS = (
     *("dom.js", "view.js", "marks.js", "map.js", "plots.js", "panels.js", "samples.js"),
     *("inspector.js", "rows.js", "start.js"),
@@ -216,7 +215,7 @@ def style() -> Markup:
 
 
 def assets(*names: str) -> dict[str, Any]:
-    """A page's scripts, as one, and style, and the policy that lets them and plotly run and no other.
+    """A page's scripts, as one, its style, and the policy that lets these scripts alone run.
 
     The scripts share one scope: what one declares at its top the others see, and the page does not.
     """
