@@ -4,6 +4,7 @@ import math
 import random
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects
 import pytest
 from synthetic_runs import HOSTILE, blocks, case, grid, record
@@ -144,6 +145,15 @@ def test_sizes_that_do_not_double_keep_linear_axes_and_straight_lines():
 def test_without_three_values_of_t_there_is_no_figure(records, absent):
     panel, *_ = drawn(records)
     assert (panel.figures, panel.answer, panel.absent) == ((), "", absent)
+
+
+def test_runs_are_never_mixed():
+    old, new = (analyse.summarise(one) for one in (line("aten", 50, 3), line("aten", 50, 9)))
+    together = pd.concat([old.assign(run="old"), new.assign(run="new")], ignore_index=True)
+    panel = sequence_cost.panel(together, ["aten"])
+    assert [figure.key for figure in panel.figures] == [("old",), ("new",)]
+    assert "old: As fitted: aten 3.00 µs a step after 50.0 µs." in panel.answer
+    assert "new: As fitted: aten 9.00 µs a step after 50.0 µs." in panel.answer
 
 
 def test_every_figure_is_one_that_plotly_accepts():

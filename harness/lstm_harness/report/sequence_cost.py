@@ -6,10 +6,9 @@ fit is comes from fitting each block by itself.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import mean, stdev
 from typing import Any
 
 import pandas as pd
@@ -72,13 +71,14 @@ def panel(summary: pd.DataFrame, backends: Sequence[str]) -> Panel:
     by = chosen_by(summary, ("seq_len",))
     rows = [row for row in numbered(analyse.plain_rows(summary)) if row["status"] == "ok"]
     ordered = sorted(rows, key=lambda row: int(row["seq_len"]))
-    fits = {key: _fits(part) for key, part in grouped(ordered, by).items()}
+    groups = grouped(ordered, by)
+    fits = {key: _fits(part) for key, part in groups.items()}
     fitted = any(fits.values())
-    made = [_figure(key, part, fits[key], backends) for key, part in grouped(ordered, by).items()]
+    made = [_figure(key, part, fits[key], backends) for key, part in groups.items()]
     return Panel(
         id="sequence-cost",
         question="What does a longer sequence cost?",
-        answer=of_each_run(ordered, lambda part: _overall(part, by)) if fitted else "",
+        answer=of_each_run(ordered, lambda part: _overall(part, by, fits)) if fitted else "",
         by=by,
         figures=tuple(made) if fitted else (),
         note=NOTE,
@@ -133,9 +133,10 @@ def _interval(values: Sequence[float]) -> tuple[float, float]:
     count = len(values)
     if count < analyse.BLOCKS_FOR_INTERVAL:
         return math.nan, math.nan
-    quantile = float(stdtrit(count - 1, (1 + analyse.CONFIDENCE) / 2))
-    half = quantile * stdev(values) / math.sqrt(count)
-    return mean(values) - half, mean(values) + half
+    mean = math.fsum(values) / count
+    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
+    half = float(stdtrit(count - 1, (1 + analyse.CONFIDENCE) / 2)) * math.sqrt(variance / count)
+    return mean - half, mean + half
 
 
 def _figure(
@@ -219,9 +220,11 @@ def _how_well(fits: Sequence[Fit]) -> str:
     return said + "."
 
 
-def _overall(rows: Rows, by: Sequence[str]) -> str:
+def _overall(
+    rows: Rows, by: Sequence[str], of_figure: Mapping[tuple[Any, ...], dict[str, Fit]]
+) -> str:
     """The extremes over all figures of one run."""
-    fits = [fit for part in grouped(rows, by).values() for fit in _fits(part).values()]
+    fits = [fit for key in grouped(rows, by) for fit in of_figure[key].values()]
     if not fits:
         return "Fewer than 3 values of T were measured: no line is fitted."
     names = [n for n in by if n != "run" and len({fit.row[n] for fit in fits}) > 1]
@@ -230,7 +233,7 @@ def _overall(rows: Rows, by: Sequence[str]) -> str:
     least, most = (end(fits, key=lambda fit: fit.step_us) for end in (min, max))
     said = (
         f"A step costs from {_us(least.step_us)} ({_where(least, names)}) to "
-        f"{_us(most.step_us)} ({_where(most, names)}) over {len(fits)} fitted lines; "
+        f"{_us(most.step_us)} ({_where(most, names)}) over {len(fits):,} fitted lines; "
     )
     largest = max(fits, key=lambda fit: fit.overhead_us if fit.has_overhead else -math.inf)
     if not largest.has_overhead:
@@ -245,4 +248,5 @@ def _where(fit: Fit, names: Sequence[str]) -> str:
 
 
 def _us(value: float) -> str:
-    return f"{text.significant(value)} µs"
+    """A time for a reader; one below zero stays in µs."""
+    return text.duration(1e3 * value) if value > 0 else f"{text.significant(value)} µs"
