@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import plotly.graph_objects
 import pytest
 from synthetic_runs import HOSTILE, blocks, case, grid, record
@@ -148,6 +149,16 @@ def test_switches_choose_the_figure_but_the_pass_does_not():
 def test_what_was_not_measured_is_not_derived(records, absent):
     panel, *_ = drawn(records)
     assert (panel.figures, panel.answer, panel.absent) == ((), "", absent)
+
+
+def test_runs_are_never_mixed():
+    old, new = (analyse.summarise(one) for one in (both("aten", 10, 2), both("aten", 50, 3)))
+    together = pd.concat([old.assign(run="old"), new.assign(run="new")], ignore_index=True)
+    panel = heaviness.panel(together, ["aten"])
+    assert (panel.by, [figure.key for figure in panel.figures]) == (("run",), [("old",), ("new",)])
+    assert [figure.plots[0].data[0]["y"] for figure in panel.figures] == [[2], [3]]
+    assert panel.answer.startswith(f"old: Yes: aten's backward takes 2.00{TIMES}")
+    assert f"new: Yes: aten's backward takes 3.00{TIMES}" in panel.answer
 
 
 def test_every_figure_is_one_that_plotly_accepts():

@@ -1,5 +1,6 @@
 """The ladder, from races whose outcome is known."""
 
+import pandas as pd
 import plotly.graph_objects
 import pytest
 from synthetic_runs import HOSTILE, blocks, case, grid, record
@@ -168,6 +169,18 @@ def test_nothing_to_compare_is_said_and_not_drawn(records, why):
     assert (panel.figures, panel.answer) == ((), "")
     assert panel.absent.startswith(why)
     assert "\n" not in panel.absent
+
+
+def test_runs_are_never_mixed():
+    old, new = (
+        analyse.summarise(one) for one in (race(aten=10, naive=20), race(aten=10, naive=60))
+    )
+    both = pd.concat([old.assign(run="old"), new.assign(run="new")], ignore_index=True)
+    panel = ladder.panel(both, ["naive", "aten"])
+    assert (panel.by, [figure.key for figure in panel.figures]) == (("run",), [("old",), ("new",)])
+    assert [figure.plots[0].data[1]["x"] for figure in panel.figures] == [[2], [6]]
+    assert f"old: aten is 2.00{TIMES} as fast" in panel.answer
+    assert f"new: aten is 6.00{TIMES} as fast" in panel.answer
 
 
 def test_every_figure_is_one_that_plotly_accepts_with_no_markup_of_a_name():
