@@ -83,13 +83,16 @@ function laidOut({ data: traces, layout: given }) {
   };
 }
 
-/* A line that is nobody's says what it is where it starts: below where it rises, else above. */
+/* A line that is nobody's says what it is near its start: below where it rises, else above. */
 function nameOnLine(trace, layout) {
-  const at = (axis, value) => (layout[axis]?.type === "log" ? Math.log10(value) : value);
+  const near = (axis, values) => {
+    const [first, second] = values.map((value) => (layout[axis]?.type === "log" ? Math.log10(value) : value));
+    return typeof second === "number" ? first + (second - first) / 50 : first;
+  };
   const rises = trace.y[trace.y.length - 1] > trace.y[0];
   return {
-    text: plain(trace.name), x: at("xaxis", trace.x[0]), y: at("yaxis", trace.y[0]),
-    xanchor: "left", yanchor: rises ? "top" : "bottom", xshift: rises ? 8 : 2,
+    text: plain(trace.name), x: near("xaxis", trace.x), y: near("yaxis", trace.y),
+    xanchor: "left", yanchor: rises ? "top" : "bottom", xshift: rises ? 8 : 0,
   };
 }
 
