@@ -13,16 +13,13 @@ from lstm_harness.errors import UserError
 pytestmark = pytest.mark.browser
 
 NOT_A_NUMBER = ("NaN", "Infinity", "-0", "1e999", "null")
-MARKUP = (
-    "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
-)
+MARKUP = "</script><script>document.title = 1</script><img src=x onerror='document.title = 1'>"
 
 
 def harmless(page, title):
     """Nothing that came with the records has run or become an element."""
     page.wait_for_timeout(100)
     assert page.title() == title
-    assert "taken" not in title.replace(MARKUP[:40], "")
     assert page.locator("img, iframe, object, embed").count() == 0
     assert page.locator("script").count() == 4
 
@@ -53,7 +50,7 @@ def test_hostile_names_stand_in_figures_as_text(view):
     drawn(page, "throughput-over-t")
     page.locator("#throughput-over-t .points path").last.hover(force=True)
     page.locator("#throughput-over-t .hoverlayer text").first.wait_for()
-    said = page.locator("#throughput-over-t .hoverlayer").first.inner_text()
+    said = page.locator("#throughput-over-t .hoverlayer").first.text_content()
     assert "<b>bold</b>" in said
     assert page.locator(".hoverlayer a").count() == 0
 
@@ -84,6 +81,15 @@ def write_run(folder, content):
     (folder / store.RECORDS).write_text("".join(lines))
 
 
+def refusal(folder):
+    """What the store says of a run that it will not read; None of one that it reads."""
+    try:
+        store.load(folder)
+    except UserError as error:
+        return str(error)
+    return None
+
+
 def test_a_run_edited_to_carry_markup_in_every_text_is_text_or_one_clear_line(view, tmp_path):
     small = full_run()
     records = [
@@ -101,15 +107,14 @@ def test_a_run_edited_to_carry_markup_in_every_text_is_text_or_one_clear_line(vi
         edited = swapped(content, old, new)
         folder = tmp_path / f"run-{number}"
         write_run(folder, edited)
-        try:
-            store.load(folder)
-        except UserError as error:
-            assert len(str(error).splitlines()) == 1
-            refused.append(old)
-        else:
+        told = refusal(folder)
+        if told is None:
             carried.append(old)
             content = edited
-    assert {"forward", "ok", "float32"} <= set(refused)
+        else:
+            assert len(told.splitlines()) == 1
+            refused.append(old)
+    assert {"ok", "float32", "forward", "eager", "cpu"} <= set(refused)
     assert {"aten", "naive", "bench-host", "a label", "signal", "slow"} <= set(carried)
     write_run(tmp_path / "all", content)
     page = view(store.load(tmp_path / "all"), fragment="#samples=")
@@ -120,6 +125,4 @@ def test_a_run_edited_to_carry_markup_in_every_text_is_text_or_one_clear_line(vi
             drawn(page, panel["id"])
     page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
     page.locator("#all-rows button").last.click()
-    assert page.title() == title
-    assert page.locator("img, iframe, object, embed").count() == 0
-    assert page.locator("script").count() == 4
+    harmless(page, title)

@@ -1,5 +1,9 @@
 /* The map of the fastest backends, and the ranking of the chosen square beside it. */
+let mapped = null;
 function drawMap() {
+  // A new table would lose the focus.
+  if (mapped === view.slice) return;
+  mapped = view.slice;
   const { t, b, cells } = view.slice.map;
   const head = make("tr", {}, make("th", { class: "corner" }, "T \\ B"));
   head.append(...b.map((size) => make("th", { scope: "col" }, String(size))));
