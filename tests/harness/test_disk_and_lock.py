@@ -25,9 +25,9 @@ def one_line(process):
 
 def test_file_that_may_not_grow_ends_the_run_and_resume_finishes_it(tmp_path):
     def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
 
-    wordy = f"--label {'x' * 500} --min-samples 300"
+    wordy = f"--label {'x' * 500} --min-samples 1000"
     done = bench(f"run {GRID} {HOW} {wordy} --out race", tmp_path, limit=limit)
     assert "File too large" in one_line(done)
     kept = records_of(tmp_path / "race")

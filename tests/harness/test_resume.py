@@ -73,7 +73,7 @@ def test_killed_again_and_again_it_ends_with_the_planned_records(tmp_path):
 
 def test_interrupted_it_says_how_to_go_on(tmp_path):
     run = tmp_path / "race"
-    process = start(f"run {GRID} --backend aten {HOW} --out race", tmp_path)
+    process = start(f"run {GRID} {HOW} --out race", tmp_path)
     until(lambda: len(records_of(run)) >= 2, process)
     code, out, err = stop(process, signal.SIGINT)
     assert (code, out) == (130, "")

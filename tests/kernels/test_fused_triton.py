@@ -32,9 +32,8 @@ OPTIONS = {
     "hidden_size": (1, 16, 30, 64, 130, 257),
     "regime": REGIMES["triton"],
 }
-# What a case costs beside its programs' steps, of which the interpreter takes 20 to 100 ms each: of
-# the weights tried (0, 20, 60) the one whose sample has the fewest cases and the fewest steps.
-EACH_CASE = 60
+# The interpreter takes 20 to 100 ms a program and step: what a case may cost, in program steps.
+MOST_PROGRAM_STEPS = 120
 
 
 @pytest.fixture(autouse=True)
@@ -80,25 +79,29 @@ def program_steps(case: tuple[Any, ...]) -> int:
 def covering_cases() -> list[tuple[Any, ...]]:
     """The same few cases every time: in every regime, every two values of two options meet.
 
-    The next case is the one with the most new pairs for what it costs.
+    Values that meet in expensive cases alone meet in the cheapest of those.
     """
     cases = [
         case
         for case in product(*OPTIONS.values())
         if chosen(case) is not None and chosen(case, "backward") is not None
     ]
+    cost = {case: program_steps(case) for case in cases}
     random.Random(0).shuffle(cases)
-    cost = {case: EACH_CASE + program_steps(case) for case in cases}
+    cases.sort(key=lambda case: max(cost[case], MOST_PROGRAM_STEPS))
     pairs = {
         case: {(case[-1], *pair) for pair in combinations(enumerate(case[:-1]), 2)}
         for case in cases
     }
     missing = set().union(*pairs.values())
     sample = []
-    while missing:
-        best = max(cases, key=lambda case: len(pairs[case] & missing) / cost[case])
-        sample.append(best)
-        missing -= pairs[best]
+    affordable = [case for case in cases if cost[case] <= MOST_PROGRAM_STEPS]
+    for pool in (affordable, cases):
+        while best := max(pool, key=lambda case: len(pairs[case] & missing)):
+            if not pairs[best] & missing:
+                break
+            sample.append(best)
+            missing -= pairs[best]
     return sample
 
 
