@@ -18,8 +18,9 @@ exit STATUS
 
 
 @pytest.fixture
-def repo(tmp_path):
+def repo(tmp_path, monkeypatch):
     """A repository of one commit, with the script and a lstm-bench that ends well."""
+    monkeypatch.delenv("LSTM_BENCH_AB_BASE", raising=False)
     (tmp_path / ".ci").mkdir()
     shutil.copy(SCRIPT, tmp_path / ".ci")
     program = tmp_path / ".venv" / "bin" / "lstm-bench"
@@ -112,3 +113,12 @@ def test_elsewhere_it_is_the_first_parent(repo, known):
         git(repo, "update-ref", "refs/remotes/origin/main", head)
     git(repo, "checkout", "--quiet", "--detach")
     assert base_of(repo) == before
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "a branch's first push"])
+def test_the_base_that_the_ci_names_is_taken_where_it_exists(repo, monkeypatch, known):
+    before = git(repo, "rev-parse", "HEAD")
+    parent = commit(repo)
+    commit(repo)
+    monkeypatch.setenv("LSTM_BENCH_AB_BASE", before if known else "0" * 40)
+    assert base_of(repo) == (before if known else parent)
