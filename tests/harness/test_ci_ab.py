@@ -1,5 +1,6 @@
 """Our CI's own judge, `.ci/ab`, in small repositories and with a stand-in for lstm-bench."""
 
+import itertools
 import shutil
 import subprocess
 from pathlib import Path
@@ -45,8 +46,12 @@ def git(repo, *words):
     return done.stdout.strip()
 
 
+COUNT = itertools.count()
+
+
 def commit(repo):
-    git(repo, "commit", "--quiet", "--allow-empty", "-m", "a change")
+    """A commit like no other: two alike, made in one second, are the same commit."""
+    git(repo, "commit", "--quiet", "--allow-empty", "-m", f"change {next(COUNT)}")
     return git(repo, "rev-parse", "HEAD")
 
 
