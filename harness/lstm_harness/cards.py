@@ -252,7 +252,8 @@ def _jobs(
 
 
 def _worth(stale: Sequence[str], entries: Mapping[str, Entry]) -> bool:
-    return sum(entries[path]["stamp"][2] for path in stale) > WORTH_PROCESSES_BYTES
+    sizes = [int(entries[path]["stamp"][2]) for path in stale]
+    return sum(sizes) > WORTH_PROCESSES_BYTES
 
 
 def _read_chunk(job: Job) -> dict[str, Entry]:

@@ -11,6 +11,7 @@
     catalogue the runs of stores, each with its name in a link
     index     the page that lists them
     site      all pages of stores into a folder
+    pages     the same, made in memory for whoever serves them
 
 Only this package imports plotly and jinja2.
 """

@@ -79,7 +79,7 @@ def _card(one: Listed, runs: Mapping[str, Listed], served: bool) -> dict[str, An
         "against": _against(one, runs, served),
         "report": f"{place}/{REPORT}",
         "manifest": f"{place}/{MANIFEST}",
-        "records": f"{place}/{RECORDS}",
+        "records": f"{place}/{RECORDS}" if card.cells else "",
     }
 
 
