@@ -86,7 +86,10 @@ class Pages:
         Raises:
             Refused: nothing of that name, or it cannot be made.
         """
-        parts = urlsplit(target)
+        try:
+            parts = urlsplit(target)
+        except ValueError:
+            raise Refused(400, "that is no address") from None
         try:
             if parts.scheme or parts.netloc:
                 raise Refused(404, "no such page")
@@ -112,7 +115,10 @@ class Pages:
         return self._page(("history",), stamps, lambda: history.render(make(), home="./"))
 
     def _compare(self, query: str) -> Sent:
-        asked = parse_qs(query, max_num_fields=10)
+        try:
+            asked = parse_qs(query, max_num_fields=10)
+        except ValueError:
+            raise Refused(400, "too many words in the address") from None
         names = [asked.get(side, [""])[-1] for side in ("base", "new")]
         if not all(names) or names[0] == names[1]:
             raise Refused(400, "choose two different runs, one as base and one as new")
