@@ -36,7 +36,9 @@ def runs(tmp_path):
     (tmp_path / "secret" / "run.json").write_text('"secret"')
     folder = tmp_path / "store"
     put(folder / "first", blocks("naive", [100_000, 101_000, 102_000]), start=start(0), label="old")
-    put(folder / "second", blocks("naive", [200_000, 201_000, 202_000]), start=start(1), label="new")
+    put(
+        folder / "second", blocks("naive", [200_000, 201_000, 202_000]), start=start(1), label="new"
+    )
     put(folder / "deeper" / HOSTILE, blocks("aten", [50_000] * 3), start=start(2), suite="other")
     return folder
 
