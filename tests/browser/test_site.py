@@ -19,6 +19,8 @@ QUIET = (
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--no-first-run"),
 )
+# A page of figures takes long on a core that others use too.
+PATIENCE_MS = 120_000
 LEVEL = [100_000, 101_000, 99_000, 100_500, 99_500, 100_800, 99_200, 100_300, 99_700, 100_000]
 
 
@@ -102,6 +104,7 @@ def browse(chromium):
             viewport={"width": width, "height": 900}, color_scheme=scheme
         )
         contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
@@ -140,7 +143,7 @@ def test_one_card_a_run_newest_first(browse, index):
     assert page.inner_text("#run-count") == "23 of 23 runs"
     assert "torn" in page.inner_text("#left-out")
     after = page.locator(".card").nth(1)
-    assert "aten is fastest in 18 of 18 cases" in after.inner_text()
+    assert "aten is fastest in 36 of 36 cases" in after.inner_text()
     assert "Regression against before" in after.inner_text()
 
 
@@ -185,7 +188,8 @@ def test_two_runs_are_chosen_and_compared(browse, served):
     cards.nth(2).get_by_label("base").check()
     cards.nth(0).get_by_label("new").press("Space")
     page.get_by_role("button", name="Compare").click()
-    page.wait_for_url("**/compare?base=grid-1&new=bad")
+    page.wait_for_url("**/compare?*")
+    assert {"base=grid-1", "new=bad"} == set(page.url.partition("?")[2].split("&"))
     assert "2 runs side by side" in page.inner_text("h1")
     assert page.is_visible("#verdicts")
 
