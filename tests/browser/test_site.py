@@ -163,7 +163,9 @@ def test_keys_alone_reach_filter_history_and_reports(browse, index):
     reached = []
     for _ in range(8):
         page.keyboard.press("Tab")
-        reached.append(page.evaluate("document.activeElement.id || document.activeElement.href"))
+        reached.append(
+            page.evaluate("document.activeElement.id || document.activeElement.href || ''")
+        )
     assert "filter" in reached
     assert any(one.endswith("/history.html") for one in reached)
     assert any(one.endswith("/report.html") for one in reached)
