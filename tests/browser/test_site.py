@@ -160,12 +160,10 @@ def test_the_filter_shows_what_has_every_word(browse, index):
 
 def test_keys_alone_reach_filter_history_and_reports(browse, index):
     page = browse(index)
-    reached = []
+    reached, where = [], "document.activeElement.id || document.activeElement.href || ''"
     for _ in range(8):
         page.keyboard.press("Tab")
-        reached.append(
-            page.evaluate("document.activeElement.id || document.activeElement.href || ''")
-        )
+        reached.append(page.evaluate(where))
     assert "filter" in reached
     assert any(one.endswith("/history.html") for one in reached)
     assert any(one.endswith("/report.html") for one in reached)
