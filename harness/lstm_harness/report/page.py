@@ -18,8 +18,12 @@ from lstm_harness.report.marks import mark, ordered
 from lstm_harness.store import Run
 
 
-def render(runs: Sequence[Run]) -> str:
-    """The HTML of one run's report, or of several side by side."""
+def render(runs: Sequence[Run], verdicts: Markup | None = None) -> str:
+    """The HTML of one run's report, or of several side by side.
+
+    Args:
+        verdicts: what comparing two runs came to, shown before everything else.
+    """
     labels = run_labels(runs)
     summaries = [_for_readers(analyse.summarise(run.records)) for run in runs]
     together = _together(summaries, labels)
@@ -31,7 +35,7 @@ def render(runs: Sequence[Run]) -> str:
         lstrip_blocks=True,
     )
     page = environment.get_template("page.html").render(
-        **assets("page.js"), **_content(runs, labels, summaries, together)
+        **assets("page.js"), **_content(runs, labels, summaries, together), verdicts=verdicts
     )
     # A lone surrogate in a name has no UTF-8.
     return page.encode("utf-8", "replace").decode()
@@ -158,6 +162,11 @@ def notes(run: Run) -> list[str]:
         share = f"{marked / samples:.1%}"
         said.append(f"{share} of the samples were taken in a disturbed spell; they are kept.")
     return said
+
+
+def headline(summary: pd.DataFrame) -> str:
+    """The first sentence of a run's report."""
+    return _overall(_for_readers(summary))
 
 
 def _overall(summary: pd.DataFrame) -> str:
