@@ -76,7 +76,11 @@ def _figure(found: Found, title: str, where: str, series: Sequence[Series]) -> d
         for change in one.changes
         if change.kind == ENVIRONMENT
     }
-    data = [trace for one in lines for trace in (_points(found, one), _levels(found, one))]
+    data = [
+        trace | {"legendgroup": f"line-{number}"}
+        for number, one in enumerate(lines)
+        for trace in (_points(found, one), _levels(found, one))
+    ]
     layout = {
         "xaxis": {"type": "date"},
         "yaxis": {"type": "log", "title": {"text": "seconds an execution"}},
@@ -139,7 +143,6 @@ def _points(found: Found, one: Series) -> dict[str, Any]:
         "type": "scatter",
         "mode": "markers",
         "name": name,
-        "legendgroup": name,
         "meta": _colours(one.backend),
         "x": [run.start for run in runs],
         "y": [text.number(time / 1e9) for time in one.times_ns],
@@ -167,7 +170,6 @@ def _levels(found: Found, one: Series) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "lines",
-        "legendgroup": text.plot_text(one.backend),
         "showlegend": False,
         "meta": _colours(one.backend),
         "x": x,
