@@ -3,11 +3,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 2
+REPORT ?= results/amd-epyc-2core/quick/report.html
 GPU_PYTHON ?= $(BIN)/python
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: bench test lint browser-test perf gpu kernel-page verdict-study judge-trials clean
+.PHONY: bench test lint browser-test screenshots perf gpu kernel-page verdict-study judge-trials clean
 
 bench: .venv/.installed
 	$(BIN)/lstm-bench limits
@@ -23,6 +24,10 @@ lint: .venv/.installed-dev
 
 browser-test: .venv/.installed-dev
 	$(BIN)/pytest tests/browser
+
+# The pictures in the README; needs Chromium. make screenshots REPORT=another/report.html
+screenshots: .venv/.installed-dev
+	$(BIN)/python tests/browser/screenshot.py $(REPORT) results/screenshots
 
 perf: .venv/.installed-dev
 	PYTHONPATH=tests/support $(BIN)/python tests/perf/summary_scale.py

@@ -4,6 +4,8 @@ Imports stay light, so that `--help` needs neither torch nor pandas: a command i
 needs when it runs.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -219,14 +221,35 @@ def report(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="FILE", help="default: in the first run")
     ] = None,
+    verdicts: Annotated[
+        bool, typer.Option("--verdicts", help="judge two runs, BASE and NEW, at the top")
+    ] = False,
+    site: Annotated[
+        Path | None,
+        typer.Option(
+            "--site", metavar="DIR", help="a site of all runs of STORE..., for any web host"
+        ),
+    ] = None,
+    quiet: Quiet = False,
 ) -> int:
-    """The HTML page again, one run or several side by side."""
+    """The HTML page again, one run or several side by side; or a site of whole stores."""
     from lstm_harness import show, store
 
+    if site and (out or verdicts):
+        raise UserError(f"--site {site} stands alone; leave out {'-o' if out else '--verdicts'}")
+    if verdicts and len(runs) != 2:
+        raise UserError(f"--verdicts judges two runs, BASE and NEW; got {len(runs)}")
+    if site:
+        with _report_libraries(f"--site {site} STORE"):
+            from lstm_harness.report.site import write
+        with show.Counting(quiet) as tell:
+            index = write(runs, site, tell)
+        show.path(index)
+        return Exit.DONE
     loaded = [store.load(folder) for folder in runs]
     for read in loaded:
         show.torn(read)
-    show.path(_write_report(loaded, out or runs[0] / store.REPORT))
+    show.path(_write_report(loaded, out or runs[0] / store.REPORT, verdicts))
     return Exit.DONE
 
 
@@ -235,15 +258,23 @@ def view(
     place: Annotated[Path, typer.Argument(metavar="[RUN|STORE]")] = Path("results/runs"),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 0,
     browser: Annotated[bool, typer.Option(help="open the page in a browser")] = True,
+    quiet: Quiet = False,
 ) -> int:
-    """Open a run's report, or serve a folder of runs on loopback."""
-    from lstm_harness import show, store
-    from lstm_harness.view import open_report, serve
+    """Serve the reports of a run or of a folder of runs, to this machine alone."""
+    from lstm_harness import show
 
-    if (place / store.MANIFEST).exists():
-        show.path(open_report(place, browser))
-    else:
-        serve(place, port, browser, show.path)
+    with _report_libraries(f"{place}"):
+        from lstm_harness.report.pages import Pages
+        from lstm_harness.view import serve
+
+    def announce(address: str, forwarding: str) -> None:
+        if forwarding:
+            show.warning(f"over SSH: on your own machine type {forwarding}, then open the address")
+        show.path(address)
+
+    with show.Counting(quiet) as tell:
+        pages = Pages(place, tell)
+    serve(pages, port, browser, announce)
     return Exit.DONE
 
 
@@ -284,15 +315,26 @@ def _conclude(folder: Path, as_json: bool) -> int:
     return session.exit_code([status for _, status, _ in failed])
 
 
-def _write_report(runs: "list[Run]", out: Path) -> Path:
-    """Make the page, for which a machine that only measures may lack the libraries."""
+def _write_report(runs: "list[Run]", out: Path, judged: bool = False) -> Path:
+    """Make the page; `judged` puts the verdicts of two runs, base and new, at its top."""
+    with _report_libraries("RUN"):
+        from lstm_harness.report import verdicts, write
+    if not judged:
+        return write(runs, out)
+    from lstm_harness.comparison import compare_runs
+
+    return write(runs, out, verdicts.section(compare_runs(*runs)))
+
+
+@contextmanager
+def _report_libraries(what: str) -> Iterator[None]:
+    """Say which library a page lacks: a machine that only measures may have none of them."""
     try:
-        from lstm_harness.report import write
+        yield
     except ModuleNotFoundError as error:
         if error.name not in ("jinja2", "markupsafe", "plotly"):
             raise
         raise NoReportLibraries(
             f"no report: {error.name} is not installed here; pip install jinja2 plotly, or copy "
-            "the run to a machine that has them, then lstm-bench report RUN"
+            f"the run to a machine that has them, then lstm-bench report {what}"
         ) from None
-    return write(runs, out)

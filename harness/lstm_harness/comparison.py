@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from lstm_harness import analyse, baseline, comparable, store
+from lstm_harness import analyse, baseline, comparable, noise, store
 from lstm_harness.errors import Exit, UserError
 from lstm_harness.verdict import Key, Kind, Rules, Verdict, judge
 
@@ -99,6 +99,16 @@ def compare_sides(
     return Comparison(base, new, rules, tuple(verdicts), tuple(differ), told, fail_on)
 
 
+def compare_runs(base: store.Run, new: store.Run) -> Comparison:
+    """Judge one run against another, by the rules that `compare` has where nothing is asked.
+
+    Raises:
+        UserError: the noise that is kept of this machine cannot be read.
+    """
+    margins = noise.kept(new.manifest["environment"]).margins
+    return compare_sides(side_of_run(base), side_of_run(new), Rules(), margins)
+
+
 def side_of(place: Path) -> Side:
     """A run's folder, a baseline's file or a baseline's name, read.
 
@@ -108,7 +118,7 @@ def side_of(place: Path) -> Side:
     named = baseline.FOLDER / f"{place.name}{baseline.SUFFIX}"
     is_name = str(place) == place.name and named.is_file()
     if (place / store.MANIFEST).exists() or (place.is_dir() and not is_name):
-        return _of_run(store.load(place))
+        return side_of_run(store.load(place))
     if not is_name and not place.exists():
         kept = ", ".join(baseline.names()) or "none"
         raise UserError(f"{place} is neither a run's folder nor a baseline; baselines here: {kept}")
@@ -116,7 +126,8 @@ def side_of(place: Path) -> Side:
     return Side(found.name, found.header, found.summary)
 
 
-def _of_run(run: store.Run) -> Side:
+def side_of_run(run: store.Run) -> Side:
+    """A run as one side of a comparison."""
     name = str(run.manifest.get("label") or run.manifest["id"])
     plan = run.manifest["plan"]
     planned, found = plan["planned_records"], len(run.records)

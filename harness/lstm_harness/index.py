@@ -79,16 +79,23 @@ def _place(item: list[str], items: list[list[str]], places: dict[tuple[str, ...]
     return places[key]
 
 
-def refresh(folder: Path, tell: Tell = lambda done, total, label: None) -> Index:
-    """The index of a store, brought up to date and kept there where that can be.
+def refresh(
+    folder: Path, tell: Tell = lambda done, total, label: None, file: Path | None = None
+) -> Index:
+    """The index of a store, brought up to date and kept where that can be.
 
+    Args:
+        file: where it is kept; in the store, unless another place is given.
     Raises:
         UserError: no such folder.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give a folder of runs, like results/runs")
-    kept = _load(folder / INDEX)
-    stamps = {path: _stamp(folder / path) for path in find_runs(folder)}
+    # A run that was given for a store keeps nothing but its own.
+    is_run = (folder / store.MANIFEST).exists()
+    place = file or (None if is_run else folder / INDEX)
+    kept = _load(place) if place and place.exists() else _load(folder / INDEX)
+    stamps = {path: stamp(folder / path) for path in find_runs(folder)}
     gone = [path for path in kept.runs if path not in stamps]
     stale = [path for path, stamp in stamps.items() if _is_stale(kept.runs.get(path), stamp)]
     for path in (*gone, *stale):
@@ -101,8 +108,8 @@ def refresh(folder: Path, tell: Tell = lambda done, total, label: None) -> Index
         kept.merge(part)
         done += len(part.runs)
         tell(done, len(stale), "runs read")
-    if gone or stale:
-        _keep(kept, folder)
+    if place and (gone or stale):
+        _keep(kept, place)
     return kept
 
 
@@ -115,7 +122,7 @@ def find_runs(folder: Path) -> Iterator[str]:
             yield os.path.relpath(place, folder)
 
 
-def _stamp(run: Path) -> Stamp:
+def stamp(run: Path) -> Stamp:
     """What tells that a run's files are the ones that were read."""
     found: Stamp = []
     for name in (store.MANIFEST, store.RECORDS):
@@ -179,23 +186,25 @@ def _check(run: dict[str, Any], index: Index) -> None:
         raise ValueError
 
 
-def _keep(index: Index, folder: Path) -> None:
+def _keep(index: Index, file: Path) -> None:
     """Write the index in one step; where that cannot be, reading takes as long the next time."""
-    # A run that was given for a store keeps nothing but its own.
-    if (folder / store.MANIFEST).exists():
-        return
-    fresh = folder / f"{INDEX}.{os.getpid()}"
     content = {
         "version": VERSION,
         "cells": index.cells,
         "facts": index.facts,
         "runs": index.runs,
     }
+    keep_json(content, file)
+
+
+def keep_json(content: dict[str, Any], file: Path) -> None:
+    """Replace a file of derived facts in one step; where that cannot be, leave it."""
+    fresh = file.with_name(f"{file.name}.{os.getpid()}")
     try:
         # Never through a link that somebody else put there.
-        with fresh.open("x") as file:
-            file.write(json.dumps(content, allow_nan=False, separators=(",", ":")))
-        fresh.replace(folder / INDEX)
+        with fresh.open("x") as to:
+            to.write(json.dumps(content, allow_nan=False, separators=(",", ":")))
+        fresh.replace(file)
     except OSError:
         with suppress(OSError):
             fresh.unlink()

@@ -35,7 +35,7 @@ def kept(environment: Mapping[str, Any]) -> Noise:
     Raises:
         UserError: the file is there and cannot be understood.
     """
-    file = _file(environment)
+    file = file_of(environment)
     cases = _read(file)
     margins = {tuple(entry["cell"]): max(entry["differences"]) for entry in cases}
     return Noise(file, margins)
@@ -43,7 +43,7 @@ def kept(environment: Mapping[str, Any]) -> Noise:
 
 def keep(environment: Mapping[str, Any], verdicts: Iterable[Verdict]) -> Noise:
     """Remember what A against A differed by, beside what was known; return what is known now."""
-    file = _file(environment)
+    file = file_of(environment)
     known = {tuple(entry["cell"]): entry["differences"] for entry in _read(file)}
     for verdict in verdicts:
         if verdict.measure == "time" and math.isfinite(verdict.ratio):
@@ -61,7 +61,7 @@ def keep(environment: Mapping[str, Any], verdicts: Iterable[Verdict]) -> Noise:
     return kept(environment)
 
 
-def _file(environment: Mapping[str, Any]) -> Path:
+def file_of(environment: Mapping[str, Any]) -> Path:
     """Where a machine's noise lies: the same hardware with the same number of threads."""
     cpu, gpu = environment.get("cpu") or {}, environment.get("gpu") or {}
     what = [environment.get("host"), cpu.get("model"), cpu.get("threads"), gpu.get("uuid")]

@@ -1,105 +1,175 @@
-"""Open a report, or serve a folder of runs on the loopback address."""
+"""Serve the reports of a store on the loopback address: read only, and to nobody else.
 
-import html
+A browser that was led here under another host's name (DNS rebinding) is refused, as is any method
+but GET and HEAD. What there is to see is the business of `report.pages`.
+"""
+
+import os
+import re
+import socket
+import sys
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from urllib.parse import quote, unquote
+from typing import Any
 
-from lstm_harness import store
 from lstm_harness.errors import UserError
+from lstm_harness.report.pages import Pages, Refused
 
 LOOPBACK = "127.0.0.1"
+METHODS = ("GET", "HEAD")
+# A connection that says nothing, or takes nothing, for so long is closed.
+SILENCE_S = 10.0
+PART_BYTES = 1 << 16
+
+_HOST = re.compile(r"(127\.0\.0\.1|localhost)(:\d{1,5})?", re.IGNORECASE)
+# Beside each page's own policy: a report that somebody else made may ask nobody for anything.
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+        "img-src data: blob:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
 
 
-def open_report(run: Path, browser: bool) -> Path:
-    """Open a run's report in the browser and return its path.
+def serve(pages: Pages, port: int, browser: bool, announce: Callable[[str, str], None]) -> None:
+    """Serve a run's or a store's pages until interrupted.
 
+    Args:
+        announce: told the address once it answers, and how to reach it over SSH, or "".
     Raises:
-        UserError: the run has none yet.
+        UserError: the port is taken.
     """
-    report = run / store.REPORT
-    if not report.is_file():
-        raise UserError(f"{run} has no report yet; make it with: lstm-bench report {run}")
-    if browser:
-        webbrowser.open(report.resolve().as_uri())
-    return report
-
-
-def runs_in(folder: Path) -> list[Path]:
-    """The runs of a store, newest name first, at any depth."""
-    found = (manifest.parent for manifest in folder.rglob(store.MANIFEST))
-    return sorted(found, key=lambda run: run.name, reverse=True)
-
-
-def serve(folder: Path, port: int, browser: bool, announce: Callable[[str], None]) -> None:
-    """Serve a store until interrupted, its address announced once it answers."""
-    with server(folder, port) as listening:
-        address = f"http://{LOOPBACK}:{listening.server_address[1]}/"
-        announce(address)
-        if browser:
+    with server(pages, port) as listening:
+        taken = listening.server_address[1]
+        assert isinstance(taken, int)
+        address = f"http://{LOOPBACK}:{taken}/{pages.first}"
+        far = forwarding(taken, os.environ)
+        announce(address, far)
+        if browser and not far:
             webbrowser.open(address)
-        listening.serve_forever()
+        try:
+            listening.serve_forever()
+        except KeyboardInterrupt:
+            return
 
 
-def server(folder: Path, port: int) -> ThreadingHTTPServer:
-    """A server of the reports in a store; port 0 takes a free one.
+def forwarding(port: int, environment: Mapping[str, str]) -> str:
+    """What to type on one's own machine to reach a port of this one; empty where no SSH is seen."""
+    ends = environment.get("SSH_CONNECTION", "").split()
+    if not ends:
+        return ""
+    known = len(ends) == 4 and re.fullmatch(r"[0-9A-Fa-f:.]+", ends[2])
+    host = ends[2] if known else socket.gethostname()
+    own_port = f"-p {ends[3]} " if known and ends[3].isdigit() and ends[3] != "22" else ""
+    user = environment.get("USER") or "USER"
+    return f"ssh {own_port}-L {port}:{LOOPBACK}:{port} {user}@{host}"
+
+
+def server(pages: Pages, port: int) -> "Server":
+    """A server of a store's pages; port 0 takes a free one.
 
     Raises:
-        UserError: no run there, or the port is taken.
+        UserError: the port is taken.
     """
-    if not runs_in(folder):
-        raise UserError(f"{folder} holds no run; give a run, or a folder of runs")
     try:
-        return ThreadingHTTPServer((LOOPBACK, port), partial(_Handler, folder))
+        return Server((LOOPBACK, port), partial(_Handler, pages))
     except OSError as error:
         raise UserError(f"cannot listen on port {port}: {error.strerror}; give another") from None
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """Serves the list of runs and their reports; any other path does not exist."""
+class Server(ThreadingHTTPServer):
+    """A thread a connection; one that breaks says nothing, one that fails says a line."""
 
-    def __init__(self, folder: Path, *arguments: object) -> None:
-        self._folder = folder
-        super().__init__(*arguments)  # type: ignore[arg-type]
+    request_queue_size = 512
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Tell of a fault of ours, and never of whoever went away."""
+        error = sys.exception()
+        if not isinstance(error, ConnectionError | TimeoutError):
+            print(f"lstm-bench: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection: refuse what is not meant for a reader on this machine, answer the rest."""
+
+    timeout = SILENCE_S
+
+    def __init__(self, pages: Pages, *arguments: Any) -> None:
+        self._pages = pages
+        super().__init__(*arguments)
+
+    def parse_request(self) -> bool:
+        """Whether a request is one to answer; any other has its answer already."""
+        if not super().parse_request():
+            return False
+        hosts = self.headers.get_all("Host", [])
+        if len(hosts) != 1 or not _HOST.fullmatch(hosts[0].strip()):
+            self.send_error(421, f"this server is {LOOPBACK} and localhost only")
+            return False
+        if self.command not in METHODS:
+            self.send_error(405, f"only {' and '.join(METHODS)}")
+            return False
+        return True
 
     def do_GET(self) -> None:
-        """Answer with the index or with one run's report."""
-        page = self._page(unquote(self.path).strip("/"))
-        if page is None:
-            self.send_error(404, "no such report")
+        """Answer with a page or a run's file."""
+        try:
+            sent = self._pages.answer(self.path)
+        except Refused as refused:
+            self.send_error(refused.status, refused.line)
             return
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.send_header("Content-Length", str(len(page)))
-        self.end_headers()
-        self.wfile.write(page)
+        if sent.file is None:
+            self._head(200, sent.kind, len(sent.content))
+            self._body(sent.content)
+            return
+        with os.fdopen(sent.file, "rb") as file:
+            self._head(200, sent.kind, sent.size, sent.name)
+            left = sent.size if self.command == "GET" else 0
+            # Never more than was said: a run in progress appends to its records.
+            while left and (part := file.read(min(left, PART_BYTES))):
+                self.wfile.write(part)
+                left -= len(part)
+
+    def do_HEAD(self) -> None:
+        """The same without the body."""
+        self.do_GET()
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer that there will be none, and why, as plain text."""
+        del explain
+        said = " ".join((message or self.responses.get(code, ("refused", ""))[0]).split())
+        content = f"{code}: {said}\n".encode("utf-8", "replace")
+        self.close_connection = True
+        self._head(code, "text/plain; charset=utf-8", len(content))
+        self._body(content)
+
+    def version_string(self) -> str:
+        """Who answers."""
+        return "lstm-bench"
 
     def log_message(self, *_: object) -> None:
         """Say nothing; the terminal belongs to the address."""
 
-    def _page(self, path: str) -> bytes | None:
-        host = self.headers.get("Host", "").partition(":")[0]
-        if host not in (LOOPBACK, "localhost"):
-            return None
-        reports = {str(run.relative_to(self._folder)): run for run in runs_in(self._folder)}
-        if not path:
-            return _index(reports).encode()
-        report = reports[path] / store.REPORT if path in reports else None
-        return report.read_bytes() if report and report.is_file() else None
+    def _head(self, status: int, kind: str, size: int, name: str = "") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(size))
+        if name:
+            self.send_header("Content-Disposition", f'attachment; filename="{name}"')
+        if status == 405:
+            self.send_header("Allow", ", ".join(METHODS))
+        for header, value in _HEADERS.items():
+            self.send_header(header, value)
+        self.end_headers()
 
-
-def _index(reports: dict[str, Path]) -> str:
-    items = []
-    for name, run in reports.items():
-        shown = html.escape(name if name != "." else run.resolve().name)
-        link = f'<a href="/{quote(name)}">{shown}</a>' if (run / store.REPORT).is_file() else shown
-        items.append(f"<li>{link}</li>")
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>lstm-bench runs</title>'
-        "<style>body{font:16px/1.6 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem;"
-        "color-scheme:light dark}li{overflow-wrap:anywhere}</style>"
-        f"<h1>Runs</h1><ul>{''.join(items)}</ul></html>"
-    )
+    def _body(self, content: bytes) -> None:
+        if self.command != "HEAD":
+            self.wfile.write(content)

@@ -56,7 +56,7 @@ def view(chromium, tmp_path):
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: said.append(request.url) if outside(request) else None)
         page.goto(out.as_uri() + fragment)
-        page.wait_for_function("document.querySelectorAll('#all-rows tbody').length === 1")
+        page.locator("#all-rows tbody").wait_for(state="attached")
         return page
 
     yield open_page

@@ -2,7 +2,7 @@
 
 Exits with 1 where one is not. Seconds are CPU seconds of the process that makes the page; seconds
 until interactive are by the clock, in Chromium: from the address until the map has answered a click
-and the first plot is drawn.
+and the first plot is drawn; the best of three, for others may use the machine.
 
 PYTHONPATH=kernels:harness:tests/support python tests/perf/report_scale.py
 """
@@ -92,29 +92,38 @@ def interactive_s(page: Path) -> tuple[float, float]:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS, timeout=120_000)
-        tab = browser.new_page(viewport={"width": 1280, "height": 900})
-        tab.add_init_script(WATCH)
-        tab.goto(page.as_uri(), timeout=120_000)
-        tab.wait_for_function("window.drawn !== undefined", timeout=120_000)
-        found = tab.evaluate("[window.answered, window.drawn]")
+        found = [_opened(browser, page) for _ in range(3)]
         browser.close()
-    return found[0] / 1e3, found[1] / 1e3
+    answered, drawn = min(found, key=lambda times: times[1])
+    return answered / 1e3, drawn / 1e3
+
+
+def _opened(browser, page: Path) -> list[float]:
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    tab.add_init_script(WATCH)
+    tab.goto(page.as_uri(), timeout=120_000)
+    times = tab.evaluate("window.found")
+    tab.close()
+    return times
 
 
 # Clicks the map's first square as soon as it stands, and tells when the page had answered it and
 # when a plot's marks were there; both in ms since the page was asked for.
 WATCH = """
-const look = () => {
-  const button = document.querySelector("#map-table button");
-  if (button && window.answered === undefined) {
-    button.click();
-    if (button.getAttribute("aria-pressed") === "true") window.answered = performance.now();
-  }
-  if (document.querySelector(".plot .points path")) {
-    requestAnimationFrame(() => (window.drawn = performance.now()));
-  } else setTimeout(look, 10);
-};
-look();
+window.found = new Promise((found) => {
+  let answered = null;
+  const look = () => {
+    const button = document.querySelector("#map-table button");
+    if (button && answered === null) {
+      button.click();
+      if (button.getAttribute("aria-pressed") === "true") answered = performance.now();
+    }
+    if (answered !== null && document.querySelector(".plot .points path")) {
+      requestAnimationFrame(() => found([answered, performance.now()]));
+    } else setTimeout(look, 10);
+  };
+  look();
+});
 """
 
 

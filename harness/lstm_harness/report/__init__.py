@@ -6,13 +6,20 @@
     limits    likewise: the distance to the floor; and the ceilings of each run
     tables    a Summary and a manifest to what is listed
     page      all of it into the template
+    verdicts  a comparison: a section of the page of two runs, and a page of its own
     history   a store's series over time, on a page of their own
+    catalogue the runs of stores, each with its name in a link
+    index     the page that lists them
+    site      all pages of stores into a folder
+    pages     the same, made in memory for whoever serves them
 
 Only this package imports plotly and jinja2.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+
+from markupsafe import Markup
 
 from lstm_harness.errors import UserError
 from lstm_harness.report.page import render
@@ -21,15 +28,17 @@ from lstm_harness.store import Run
 __all__ = ["render", "write", "write_page"]
 
 
-def write(runs: Sequence[Run], out: Path) -> Path:
+def write(runs: Sequence[Run], out: Path, verdicts: Markup | None = None) -> Path:
     """Write the report of one run, or of several side by side, and return its path.
 
+    Args:
+        verdicts: what comparing two runs came to; see `page.render`.
     Raises:
         UserError: no run given, or `out` cannot be written.
     """
     if not runs:
         raise UserError("a report needs a run; give the folder that lstm-bench run made")
-    return write_page(render(runs), out)
+    return write_page(render(runs, verdicts), out)
 
 
 def write_page(page: str, out: Path) -> Path:

@@ -1,19 +1,21 @@
 """The page of a store's history: one figure a case and machine, a line a backend."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from lstm_harness.history import ENVIRONMENT, Found, Series
 from lstm_harness.report import page, text, write_page
 from lstm_harness.report.marks import mark, ordered
+from lstm_harness.report.templating import fill
 from lstm_harness.show_history import machine_name, percent
 
 # Further figures are counted: a page of hundreds is read by nobody.
 MOST_FIGURES = 12
+# The table beside a figure ends with so many runs, newest last.
+MOST_RUNS = 60
 
 
 def write(found: Found, out: Path) -> Path:
@@ -25,36 +27,35 @@ def write(found: Found, out: Path) -> Path:
     return write_page(render(found), out)
 
 
-def render(found: Found) -> str:
-    """The HTML of a history: its worst cases drawn."""
+def render(found: Found, home: str = "") -> str:
+    """The HTML of a history: its worst cases drawn.
+
+    Args:
+        home: where the list of the runs is, if there is one.
+    """
     groups: dict[tuple[str, str], list[Series]] = {}
     for one in found.series:
         groups.setdefault((one.case.label(), machine_name(one)), []).append(one)
     shown = list(groups.items())[:MOST_FIGURES]
     figures = [_figure(found, *names, series) for names, series in shown]
-    content = {
-        "title": f"{text.count(len(found.runs), 'run')} over time",
-        "answer": _answer(found),
-        "not_drawn": len(groups) - len(shown),
-        "figures": figures,
-        "payload": text.json_for_script([figure["plot"] for figure in figures]),
-    }
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lstm_harness.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return fill(
+        "history.html",
+        **page.assets("history.js"),
+        title=f"{text.count(len(found.runs), 'run')} over time",
+        answer=_answer(found),
+        home=home,
+        not_drawn=len(groups) - len(shown),
+        figures=figures,
+        payload=text.json_for_script([figure["plot"] for figure in figures]),
     )
-    html = environment.get_template("history.html").render(**page.assets("history.js"), **content)
-    # A lone surrogate in a name has no UTF-8.
-    return html.encode("utf-8", "replace").decode()
 
 
 def _answer(found: Found) -> str:
+    if not found.series:
+        return "No time was measured in these runs, so there is nothing to draw."
     steps = [one for one in found.series if one.last_step]
     if not steps:
-        return f"No step in {text.count(len(found.series), 'series')}."
+        return f"No step in {len(found.series):,} series."
     worst = max(steps, key=_step)
     by = percent(_step(worst))
     name = f"{text.shorten(worst.backend)} on {worst.case.label()}"
@@ -75,7 +76,11 @@ def _figure(found: Found, title: str, where: str, series: Sequence[Series]) -> d
         for change in one.changes
         if change.kind == ENVIRONMENT
     }
-    data = [trace for one in lines for trace in (_points(found, one), _levels(found, one))]
+    data = [
+        trace | {"legendgroup": f"line-{number}"}
+        for number, one in enumerate(lines)
+        for trace in (_points(found, one), _levels(found, one))
+    ]
     layout = {
         "xaxis": {"type": "date"},
         "yaxis": {"type": "log", "title": {"text": "seconds an execution"}},
@@ -83,9 +88,52 @@ def _figure(found: Found, title: str, where: str, series: Sequence[Series]) -> d
     return {
         "title": title,
         "where": text.shorten(where, 160),
+        "answer": _figure_answer(found, lines),
+        "columns": [text.shorten(one.backend) for one in lines],
+        **_numbers(found, lines),
         "changes": [row for one in lines for row in _change_rows(found, one)],
         "plot": {"data": data, "layout": layout, "cuts": list(cuts)},
     }
+
+
+def _figure_answer(found: Found, lines: Sequence[Series]) -> str:
+    """Who stepped last and by how much; where nobody did, how much the newest runs differ."""
+    stepped = [one for one in lines if one.last_step]
+    if stepped:
+        worst = max(stepped, key=_step)
+        step = worst.last_step
+        assert step is not None
+        when = text.moment(found.runs[worst.runs[step.at]].start)
+        levels = f"{text.duration(step.before_ns)} to {text.duration(step.after_ns)}"
+        told = (
+            f"{text.shorten(worst.backend)} stepped by {percent(step.ratio)}, {levels}, at {when}"
+        )
+        others = len(lines) - len(stepped)
+        return f"{told}; {others} of {len(lines)} show no step." if others else f"{told}."
+    one = max(lines, key=lambda each: abs(math.log(each.since)))
+    runs = text.count(len(one.times_ns), "run")
+    if len(one.times_ns) == 1:
+        return f"No step: there is one run yet; {_last(one)}."
+    return f"No step over {runs}; {_last(one)}, {percent(one.since)} from its level."
+
+
+def _last(one: Series) -> str:
+    return f"{text.shorten(one.backend)} took {text.duration(one.times_ns[-1])} in the last"
+
+
+def _numbers(found: Found, lines: Sequence[Series]) -> dict[str, Any]:
+    """The points of a figure as rows: a run's start and id, then a time a backend."""
+    times = [dict(zip(one.runs, one.times_ns, strict=True)) for one in lines]
+    places = sorted(set().union(*times))
+    rows = [
+        {
+            "start": text.moment(found.runs[place].start),
+            "run": text.shorten(found.runs[place].id, 80),
+            "times": [text.duration(own[place]) if place in own else "" for own in times],
+        }
+        for place in places[-MOST_RUNS:]
+    ]
+    return {"rows": rows, "older": max(0, len(places) - MOST_RUNS)}
 
 
 def _points(found: Found, one: Series) -> dict[str, Any]:
@@ -95,7 +143,6 @@ def _points(found: Found, one: Series) -> dict[str, Any]:
         "type": "scatter",
         "mode": "markers",
         "name": name,
-        "legendgroup": name,
         "meta": _colours(one.backend),
         "x": [run.start for run in runs],
         "y": [text.number(time / 1e9) for time in one.times_ns],
@@ -123,7 +170,6 @@ def _levels(found: Found, one: Series) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "lines",
-        "legendgroup": text.plot_text(one.backend),
         "showlegend": False,
         "meta": _colours(one.backend),
         "x": x,

@@ -199,6 +199,11 @@ def notes(run: Run) -> list[str]:
     return said
 
 
+def headline(summary: pd.DataFrame) -> str:
+    """The first sentence of a run's report."""
+    return _overall(_for_readers(summary))
+
+
 def _overall(summary: pd.DataFrame) -> str:
     """A run's first sentence, over all of its cases."""
     won = analyse.fastest(summary)

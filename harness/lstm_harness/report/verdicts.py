@@ -1,43 +1,178 @@
-"""The page of a comparison: the verdict table first, worst first; it needs no script."""
+"""What a comparison says: a section of the report of two runs, and a page that needs no script."""
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
+from markupsafe import Markup
 
-from lstm_harness.comparison import Comparison, Side
+from lstm_harness.analyse import CASE_COLUMNS
+from lstm_harness.comparison import COMPARED, Comparison, Side
 from lstm_harness.exporters import words
 from lstm_harness.report import page, text
-from lstm_harness.verdict import MARGINS, Verdict
+from lstm_harness.report.figures import LABELS
+from lstm_harness.report.marks import ordered
+from lstm_harness.report.templating import fill
+from lstm_harness.verdict import MARGINS, Kind, Verdict
+
+# A report shows so many verdicts, worst first; the page of a comparison has them all.
+MOST_ROWS = 200
+# Further maps are counted: a page of hundreds is read by nobody.
+MOST_MAPS = 24
+# A ratio of this or its inverse fills its square.
+FULL_RATIO = 2.0
+SHORT = {
+    Kind.INCORRECT: "wrong",
+    Kind.MISSING: "missing",
+    Kind.REGRESSION: "slower",
+    Kind.INCOMPARABLE: "not comparable",
+    Kind.INCONCLUSIVE: "unclear",
+    Kind.IMPROVEMENT: "faster",
+    Kind.NEW: "new",
+    Kind.SKIPPED: "skipped",
+    Kind.SAME: "same",
+}
+_PLACE = ("seq_len", "batch")
 
 
-def render(comparison: Comparison) -> str:
-    """The HTML of a comparison."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lstm_harness.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    content = environment.get_template("verdicts.html").render(
+def render(comparison: Comparison, links: Sequence[tuple[str, str]] = ()) -> str:
+    """The HTML of a comparison.
+
+    Args:
+        links: pages beside this one, by what they are called and where they are.
+    """
+    return fill(
+        "verdicts.html",
         style=page.style(),
-        headline=words.headline(comparison),
-        counted=words.counted(comparison),
-        rule=words.rule(comparison),
-        sides=[_side("New", comparison.new), _side("Base", comparison.base)],
-        differences=[words.plain(line, 400) for line in comparison.differences],
-        notes=[words.plain(line, 400) for line in comparison.notes],
-        rows=[_row(verdict) for verdict in comparison.verdicts],
+        links=links,
+        **_told(comparison),
+        **_listed(comparison, len(comparison.verdicts)),
     )
-    # A lone surrogate in a name has no UTF-8.
-    return content.encode("utf-8", "replace").decode()
+
+
+def section(comparison: Comparison) -> Markup:
+    """The section of a report of two runs, base and new, that says what changed."""
+    return fill("verdict_section.html", **_told(comparison), **_listed(comparison, MOST_ROWS))
+
+
+def _told(comparison: Comparison) -> dict[str, Any]:
+    """What both forms say beside the verdicts."""
+    return {
+        "headline": words.headline(comparison),
+        "counted": words.counted(comparison),
+        "rule": words.rule(comparison),
+        "sides": [_side("New", comparison.new), _side("Base", comparison.base)],
+        "differences": [words.plain(line, 400) for line in comparison.differences],
+        "nothing_shared": not any(verdict.kind in COMPARED for verdict in comparison.verdicts),
+        "notes": [words.plain(line, 400) for line in comparison.notes],
+    }
+
+
+def _listed(comparison: Comparison, most: int) -> dict[str, Any]:
+    """The table and the maps."""
+    verdicts = comparison.verdicts
+    found = maps(verdicts)
+    return {
+        "rows": [_row(verdict) for verdict in verdicts[:most]],
+        "more_rows": max(0, len(verdicts) - most),
+        "maps": found[:MOST_MAPS],
+        "more_maps": max(0, len(found) - MOST_MAPS),
+    }
+
+
+def maps(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """Where a backend's times changed: a map over T and B, the one with the worst square first.
+
+    Returns:
+        Dicts with `title`, `t` and `b` (the sizes), `rows` [len(t)][len(b)] of squares (None where
+        nothing was asked) and `answer`, a sentence. One a backend and combination of what else
+        varies; none of cases where no two times were compared.
+    """
+    timed = [verdict for verdict in verdicts if verdict.measure == "time"]
+    split = [n for n in CASE_COLUMNS if n not in (*_PLACE, "pass") and _varies(timed, n)]
+    groups: dict[tuple[Any, ...], list[Verdict]] = {}
+    for one in timed:
+        key = one.backend, *(one.case[name] for name in ("pass", *split))
+        groups.setdefault(key, []).append(one)
+    ladder = ordered(one.backend for one in timed)
+    made = [
+        (_worst(group), ladder.index(group[0].backend), _map(group, split))
+        for group in groups.values()
+        if any(one.kind in COMPARED for one in group)
+    ]
+    return [one for _, _, one in sorted(made, key=lambda each: each[:2])]
+
+
+def _varies(verdicts: Sequence[Verdict], name: str) -> bool:
+    square = name == "input_size" and all(
+        one.case["input_size"] == one.case["hidden_size"] for one in verdicts
+    )
+    return not square and len({one.case[name] for one in verdicts}) > 1
+
+
+def _worst(group: Sequence[Verdict]) -> tuple[int, float]:
+    """Where a map stands: by its worst kind, then by the largest ratio of that kind."""
+    kinds = list(Kind)
+    return min((kinds.index(one.kind), -_size(one)) for one in group)
+
+
+def _size(verdict: Verdict) -> float:
+    return 0.0 if math.isnan(verdict.ratio) else verdict.ratio
+
+
+def _map(group: Sequence[Verdict], split: Sequence[str]) -> dict[str, Any]:
+    first = group[0]
+    steps = sorted({one.case["seq_len"] for one in group})
+    batches = sorted({one.case["batch"] for one in group})
+    squares = {(one.case["seq_len"], one.case["batch"]): _square(one) for one in group}
+    apart = [f"{LABELS[n]} {_shown(first.case[n])}" for n in split]
+    return {
+        "title": ", ".join([words.plain(first.backend, 40), first.case["pass"], *apart]),
+        "t": steps,
+        "b": batches,
+        "rows": [[squares.get((t, b)) for b in batches] for t in steps],
+        "answer": _map_answer(group),
+    }
+
+
+def _map_answer(group: Sequence[Verdict]) -> str:
+    """Who changed most, and how many of the squares did."""
+    counts = [(kind, sum(one.kind == kind for one in group)) for kind in Kind]
+    told = ", ".join(f"{count:,} {SHORT[kind]}" for kind, count in counts if count)
+    proven = [one for one in group if one.kind in (Kind.REGRESSION, Kind.IMPROVEMENT)]
+    if not proven:
+        return f"{told}."
+    most = max(proven, key=lambda one: abs(math.log(one.ratio)))
+    where = f"T = {most.case['seq_len']}, B = {most.case['batch']}"
+    return f"{told}; the most at {where}: {words.change(most)}."
+
+
+def _square(verdict: Verdict) -> dict[str, Any]:
+    known = math.isfinite(verdict.ratio) and verdict.ratio > 0
+    log = math.log(verdict.ratio) / math.log(FULL_RATIO) if known else 0.0
+    said = f"{words.change(verdict)}: {SHORT[verdict.kind]}" if known else SHORT[verdict.kind]
+    return {
+        "ratio": text.ratio(verdict.ratio) if known else "",
+        "word": SHORT[verdict.kind],
+        "way": "slower" if log > 0 else "faster",
+        "fill": f"{60 * min(1.0, abs(log)):.0f}%",
+        "proven": verdict.kind in (Kind.REGRESSION, Kind.IMPROVEMENT),
+        "said": said + (f"; {words.plain(verdict.reason, 160)}" if verdict.reason else ""),
+    }
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return words.plain(str(value), 40)
 
 
 def _side(role: str, side: Side) -> dict[str, str]:
+    git: Mapping[str, Any] = side.git or {}
     facts = {
         "host": side.environment("host"),
         "torch": side.environment("torch"),
-        "commit": (side.git or {}).get("commit"),
+        "commit": git.get("commit"),
         "start": text.moment(str(side.manifest.get("start") or "")),
     }
     told = ", ".join(f"{name} {words.plain(str(fact))}" for name, fact in facts.items() if fact)

@@ -4,17 +4,17 @@ Weights are packed at every call: one pass over G H (I + H) elements, where T st
 B=1, and nothing can be stale, whatever changed them in between.
 """
 
+from array import array
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lstm_kernels.backends.numba_cpu import team
-from lstm_kernels.backends.numba_cpu.arguments import BACKWARD, CELL_NUMBERS, FORWARD, record_of
+from lstm_kernels.backends.numba_cpu.arguments import BACKWARD, CELL_NUMBERS, FORWARD
 from lstm_kernels.backends.numba_cpu.compiled import compiled
 from lstm_kernels.backends.numba_cpu.simd import lanes_of
 from lstm_kernels.backends.numba_cpu.team import LINE_BYTES
@@ -252,8 +252,9 @@ def _run(
     values |= {"I": problem.input_size, "H": problem.hidden_size, "D": problem.directions}
     values |= {"chunk_rows": rows.chunk}
     words = (_word(values[name]) for name in fields)
-    record = np.array([(0, *words)], dtype=record_of(fields, problem.dtype))
-    team.run(compiled(pass_name, problem.dtype).address, record.ctypes.data, count)
+    # The record of `arguments.record_of`: eight bytes for `like`, and for each field.
+    record = array("q", (0, *words))
+    team.run(compiled(pass_name, problem.dtype).address, record.buffer_info()[0], count)
 
 
 def _word(value: Any) -> int:

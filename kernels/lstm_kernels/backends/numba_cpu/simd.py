@@ -281,16 +281,21 @@ def store_word(typing: Any, address: Any, word: Any) -> Any:
     return types.void(types.int64, types.int64), generate
 
 
+def prefetch_at(builder: Any, address: Any, into: int) -> None:
+    """Have the line at an address brought into the cache of that level; no address is wrong."""
+    where = builder.inttoptr(address, ir.IntType(8).as_pointer())
+    kind = ir.FunctionType(ir.VoidType(), [where.type, INT32, INT32, INT32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    # A load, of data; LLVM counts locality from none, 0, to the nearest cache, 3.
+    builder.call(function, [where, INT32(0), INT32(4 - into), INT32(1)])
+
+
 @intrinsic
 def prefetch(typing: Any, address: Any) -> Any:
     """Have the cache line at an address brought near, to be read later; no address is wrong."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        where = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [where.type, INT32, INT32, INT32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        # A load, into the second-level cache, of data.
-        builder.call(function, [where, INT32(0), INT32(2), INT32(1)])
+        prefetch_at(builder, args[0], into=2)
         return context.get_dummy_value()
 
     return types.void(types.int64), generate

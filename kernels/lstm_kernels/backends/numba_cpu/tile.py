@@ -18,6 +18,7 @@ from lstm_kernels.backends.numba_cpu.simd import (
     VECTOR_BYTES,
     intrinsic,
     load_at,
+    prefetch_at,
     routine,
     splat,
     store_at,
@@ -28,6 +29,10 @@ ROWS = 6 if REGISTERS == 32 else 3
 VECTORS = 4
 # Chains of dependent sums that keep the multipliers busy: 4 cycles of latency, 2 at a time.
 CHAINS = 8
+# How far ahead of a lone row's product its panel is fetched: such a product is as fast as the
+# second-level cache, and the processor's own prefetching begins anew with every 4 KiB page.
+# docs/numba-cpu.md has what was tried.
+AHEAD_BYTES = 2048
 # What a thread keeps to itself: the addresses of a tile's rows, and their product.
 TABLE_BYTES = 64
 SCRATCH_BYTES = TABLE_BYTES + ROWS * VECTORS * VECTOR_BYTES
@@ -72,6 +77,9 @@ def _multiply(
                 load_at(builder, like.ir, builder.add(at, INT64(j * W * itemsize)), itemsize)
                 for j in range(width)
             ]
+            for j in range(width if count == 1 else 0):
+                ahead = INT64(AHEAD_BYTES + j * VECTOR_BYTES)
+                prefetch_at(builder, builder.add(at, ahead), into=1)
             offset = builder.add(builder.mul(block, block_stride), builder.mul(k, stride))
             for start, totals in zip(starts, into, strict=True):
                 element = load_at(builder, like.ir_scalar, builder.add(start, offset), itemsize)

@@ -1,0 +1,294 @@
+"""The pages around a report, in Chromium: the index from a file and served, verdicts, history."""
+
+import os
+import shutil
+import threading
+
+import pytest
+from synthetic_runs import HOSTILE, blocks, grid, record
+from synthetic_store import environment, put, series, start
+
+from lstm_harness import view
+from lstm_harness.report import site
+from lstm_harness.report.pages import Pages
+
+pytestmark = pytest.mark.browser
+
+REQUIRED = os.environ.get("LSTM_BENCH_REQUIRE_BROWSER") == "1"
+QUIET = (
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--no-first-run"),
+)
+# A page of figures takes long on a core that others use too.
+PATIENCE_MS = 120_000
+LEVEL = [100_000, 101_000, 99_000, 100_500, 99_500, 100_800, 99_200, 100_300, 99_700, 100_000]
+
+
+def absent(why):
+    """Skip for want of a browser, or fail where one was promised."""
+    (pytest.fail if REQUIRED else pytest.skip)(why)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        absent("playwright is not installed")
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        absent("no Chromium found; install it to test the pages")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(QUIET))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def axe():
+    try:
+        from axe_playwright_python.sync_playwright import Axe
+    except ImportError:
+        absent("axe-playwright-python is not installed")
+    return Axe()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A store: a grid, twice, the second slower in one backend; a long series; a broken run."""
+    folder = tmp_path_factory.mktemp("runs")
+    first = list(grid(["aten", "naive"], block_count=5, seed=1))
+    second = [
+        record(r.backend, [2 * s for s in r.samples_ns], block=r.block, of=r.case)
+        if r.backend == "naive" and r.case.problem.batch == 4
+        else r
+        for r in grid(["aten", "naive"], block_count=5, seed=2)
+    ]
+    put(folder / "grid-1", first, start=start(50), label="before", suite="sweep")
+    put(folder / "grid-2", second, start=start(51), label="after", suite="sweep")
+    series(folder / "daily", [*LEVEL, *[round(1.2 * time) for time in LEVEL]], label="nightly")
+    put(folder / "bad", [record(status="incorrect")], start=start(60), label="wrong one")
+    (folder / "torn").mkdir()
+    (folder / "torn" / "run.json").write_text("{")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(runs, tmp_path_factory):
+    place = tmp_path_factory.mktemp("web")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_CACHE_HOME", str(place / "cache"))
+        return site.write([runs], place / "site").parent.as_uri()
+
+
+@pytest.fixture(scope="module")
+def served(runs, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        with view.server(Pages(runs), 0) as server:
+            thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+            thread.start()
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def browse(chromium):
+    """Open an address; its console must stay silent and its requests at home."""
+    said, contexts = [], []
+
+    def go(address, width=1280, scheme="light"):
+        home = address.split("/runs/")[0].rsplit("/", 1)[0]
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme
+        )
+        contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+
+        def seen(request):
+            if not request.url.startswith((home, "data:", "blob:")):
+                said.append(request.url)
+
+        page.on("request", seen)
+        page.goto(address)
+        page.wait_for_load_state("load")
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+@pytest.fixture(params=["file", "served"])
+def index(request):
+    return request.getfixturevalue("written" if request.param == "file" else "served") + (
+        "/index.html"
+    )
+
+
+def shown(page):
+    return [card for card in page.locator(".card").all() if card.is_visible()]
+
+
+def test_one_card_a_run_newest_first(browse, index):
+    page = browse(index)
+    names = page.locator(".card h2").all_inner_texts()
+    assert names[:3] == ["wrong one", "after", "before"]
+    assert names[3:] == ["nightly"] * 20
+    assert page.inner_text("#run-count") == "23 of 23 runs"
+    assert "torn" in page.inner_text("#left-out")
+    after = page.locator(".card").nth(1)
+    assert "aten is fastest in 36 of 36 cases" in after.inner_text()
+    assert "Regression against before" in after.inner_text()
+
+
+def test_the_filter_shows_what_has_every_word(browse, index):
+    page = browse(index)
+    page.get_by_label("Filter").fill("SWEEP aten")
+    assert page.inner_text("#run-count") == "2 of 23 runs"
+    assert len(shown(page)) == 2
+    page.get_by_label("Filter").fill("no such thing")
+    assert shown(page) == []
+    page.get_by_label("Filter").fill("")
+    assert len(shown(page)) == 23
+
+
+def test_keys_alone_reach_filter_history_and_reports(browse, index):
+    page = browse(index)
+    reached, where = [], "document.activeElement.id || document.activeElement.href || ''"
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate(where))
+    assert "filter" in reached
+    assert any(one.endswith("/history.html") for one in reached)
+    assert any(one.endswith("/report.html") for one in reached)
+    page.get_by_role("link", name="wrong one", exact=True).press("Enter")
+    page.wait_for_url("**/runs/bad/report.html")
+    assert page.inner_text("h1") == "wrong one"
+
+
+def test_the_verdict_links_to_the_comparison(browse, index):
+    page = browse(index)
+    page.get_by_role("link", name="Regression", exact=True).first.click()
+    page.wait_for_selector("#verdicts")
+    assert "REGRESSION" in page.inner_text("#verdicts")
+    map_of_naive = page.locator(".ratio-maps figure", has_text="naive, forward").first
+    assert "slower" in map_of_naive.inner_text()
+    assert map_of_naive.locator("td.slower.proven").count() == 3
+
+
+def test_two_runs_are_chosen_and_compared(browse, served):
+    page = browse(f"{served}/")
+    cards = page.locator(".card")
+    cards.nth(2).get_by_label("base").check()
+    cards.nth(0).get_by_label("new").press("Space")
+    page.get_by_role("button", name="Compare").click()
+    page.wait_for_url("**/compare?*")
+    assert {"base=grid-1", "new=bad"} == set(page.url.partition("?")[2].split("&"))
+    assert "2 runs side by side" in page.inner_text("h1")
+    assert page.is_visible("#verdicts")
+
+
+def test_nothing_is_compared_before_two_are_chosen(browse, served):
+    page = browse(f"{served}/")
+    page.get_by_role("button", name="Compare").press("Enter")
+    assert page.url == f"{served}/"
+
+
+def test_the_history_is_drawn_told_and_listed(browse, index):
+    page = browse(index)
+    page.get_by_role("link", name="How did times change").click()
+    page.wait_for_selector("#series-0 .scatterlayer .point")
+    plots = page.locator(".plot").count()
+    for number in range(plots):
+        assert page.locator(f"#series-{number} .scatterlayer .point").count() > 0
+        names = page.get_attribute(f"#series-{number}", "aria-labelledby").split()
+        assert all(page.inner_text(f"#{name}").strip() for name in names)
+    told = page.locator("main section", has_text="naive stepped by +20").first
+    told.locator("summary").press("Enter")
+    assert told.locator("details tbody tr").count() == 20
+    page.get_by_role("link", name="All runs").click()
+    page.wait_for_selector("#run-count")
+
+
+def test_a_history_with_no_time_draws_nothing_and_says_so(browse, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    put(tmp_path / "store" / "one", [record(status="crashed")])
+    out = site.write([tmp_path / "store"], tmp_path / "site")
+    page = browse(out.with_name("history.html").as_uri())
+    assert "nothing to draw" in page.inner_text("header")
+    assert page.locator(".plot").count() == 0
+
+
+@pytest.mark.parametrize("width", [400, 2560])
+@pytest.mark.parametrize("where", ["index.html", "history.html", "runs/grid-2/compare.html"])
+def test_no_page_scrolls_sideways(browse, written, served, where, width):
+    for root in (written, served):
+        page = browse(f"{root}/{where}", width=width)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("where", ["index.html", "history.html", "runs/grid-2/compare.html"])
+def test_no_page_has_a_serious_fault_of_access(browse, written, axe, where, scheme):
+    page = browse(f"{written}/{where}", scheme=scheme)
+    assert serious(axe, page) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_neither_has_a_served_index_or_the_verdicts_of_a_report(browse, served, axe, scheme):
+    page = browse(f"{served}/", scheme=scheme)
+    assert serious(axe, page) == []
+    page = browse(f"{served}/compare?base=grid-1&new=grid-2", scheme=scheme)
+    assert serious(axe, page, "#verdicts") == []
+
+
+def serious(axe, page, part="html"):
+    found = axe.run(page, context=part).response["violations"]
+    return [
+        (one["id"], [node["html"][:120] for node in one["nodes"]][:3])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.mark.parametrize("how", ["file", "served"])
+@pytest.mark.parametrize("width", [400, 1280])
+def test_hostile_names_are_shown_and_do_nothing(browse, tmp_path, monkeypatch, how, width):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for number, name in enumerate(HOSTILE):
+        folder = name.replace("/", "%2f")[:80] + str(number)
+        fields = {"label": name, "id": name, "suite": name, "environment": environment(host=name)}
+        for day in (0, 1):
+            records = blocks(name, [100_000 * (day + 1)] * 3)
+            put(tmp_path / "store" / folder / str(day), records, start=start(day), **fields)
+    if how == "file":
+        addresses = [site.write([tmp_path / "store"], tmp_path / "site").parent.as_uri()]
+        look_at(browse, addresses[0], width)
+        return
+    with view.server(Pages(tmp_path / "store"), 0) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            look_at(browse, f"http://127.0.0.1:{server.server_address[1]}", width)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def look_at(browse, root, width):
+    page = browse(f"{root}/index.html", width=width)
+    assert page.locator(".card").count() == 2 * len(HOSTILE)
+    links = page.locator(".against a").all()
+    assert len(links) == len(HOSTILE)
+    addresses = [link.evaluate("each => each.href") for link in links]
+    for address in (f"{root}/index.html", f"{root}/history.html", *addresses[:3]):
+        page = browse(address, width=width)
+        assert page.title() != "taken"
+        assert page.locator("img").count() == 0
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
