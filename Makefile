@@ -32,6 +32,7 @@ screenshots: .venv/.installed-dev
 perf: .venv/.installed-dev
 	PYTHONPATH=tests/support $(BIN)/python tests/perf/summary_scale.py
 	PYTHONPATH=tests/support $(BIN)/python tests/perf/history_scale.py
+	PYTHONPATH=tests/support $(BIN)/python tests/perf/report_scale.py
 	$(BIN)/python tests/perf/change_point_rates.py
 	$(BIN)/python tests/perf/clock_agreement.py
 	$(BIN)/python tests/perf/limits_agreement.py

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from lstm_kernels import Problem
+from lstm_kernels import PASSES, Problem
 
 LAUNCHES = ("eager", "graph")
 CACHES = ("warm", "cold")
@@ -16,6 +16,8 @@ PASS_MEANING = {
     "backward": "gradients of x, h0, c0 and every parameter, over a fresh graph each time",
     "train": "forward then backward",
 }
+
+_KNOWN = {"pass": PASSES, "launch": LAUNCHES, "cache": CACHES, "device": DEVICES}
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,13 @@ class Case:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Case":
-        """The case a record or a plan stores."""
+        """The case a record or a plan stores.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is none; the message says which field.
+        """
         problem = Problem.from_dict(fields["problem"])
+        for name, known in _KNOWN.items():
+            if fields[name] not in known:
+                raise ValueError(f"{name} {fields[name]!r}; expected one of {', '.join(known)}")
         return cls(problem, fields["pass"], fields["launch"], fields["cache"], fields["device"])

@@ -5,6 +5,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from markupsafe import Markup
 from synthetic_runs import HOSTILE, blocks, case, grid, record, run
 
 from lstm_harness import report
@@ -186,8 +187,8 @@ def test_a_hostile_value_is_only_text_wherever_it_stands(name):
         run(ONE, label=name),
     )
     harmless = page_of(run([record()]), run(ONE))
-    assert page.tags.count("script") == harmless.tags.count("script") == 3
-    assert page.scripts[1:] == harmless.scripts[1:]
+    assert page.tags.count("script") == harmless.tags.count("script") == 4
+    assert page.scripts[2:] == harmless.scripts[2:]
     assert "img" not in page.tags
     assert "b" not in {tag for tag in page.tags if tag not in harmless.tags}
     assert not [a for _, a in page.attributes if any(key.startswith("on") for key in a)]
@@ -197,7 +198,7 @@ def test_a_hostile_value_is_only_text_wherever_it_stands(name):
 def test_only_the_two_scripts_of_the_package_may_run():
     page = page_of(run(ONE))
     policy = next(a["content"] for _, a in page.attributes if "http-equiv" in a)
-    for script in page.scripts[1:]:
+    for script in page.scripts[2:]:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in policy
     assert "default-src 'none'" in policy
@@ -206,4 +207,45 @@ def test_only_the_two_scripts_of_the_package_may_run():
 
 def test_the_page_asks_for_nothing_outside_itself():
     addresses = [a.get("src") or a.get("href") for _, a in page_of(run(ONE)).attributes]
-    assert {one for one in addresses if one} <= {"#map", "data:,"}
+    assert {one for one in addresses if one and not one.startswith("#")} == {"data:,"}
+
+
+def test_the_list_of_questions_names_every_section_in_order():
+    page = page_of(run(grid()))
+    links = [a["href"] for tag, a in page.attributes if tag == "a" and a.get("class") != "skip"]
+    sections = [f"#{a['id']}" for tag, a in page.attributes if tag == "section"]
+    assert links == sections
+    first = ["#map", "#ladder", "#heaviness", "#trust", "#throughput-over-t"]
+    assert sections[:5] == first
+    assert sections[-4:] == ["#samples", "#refusals", "#environment", "#rows"]
+
+
+def test_panels_are_named_apart_and_those_with_figures_reach_the_script():
+    page = page_of(run(grid()))
+    ids = [a["id"] for _, a in page.attributes if "id" in a]
+    assert len(ids) == len(set(ids))
+    drawn = [panel["id"] for panel in page.payload["panels"]]
+    assert {"throughput-over-t", "throughput-over-b", "ladder", "memory"} <= set(drawn)
+    for panel in page.payload["panels"]:
+        assert len({json.dumps(figure["key"]) for figure in panel["figures"]}) == len(
+            panel["figures"]
+        )
+
+
+def test_every_figure_can_be_chosen_by_the_switches_and_the_map():
+    page = page_of(run(grid()), run(grid(seed=1), label="again"))
+    axes = {axis["name"]: axis["values"] for axis in page.payload["axes"]}
+    axes |= {
+        name: sorted({size for one in page.payload["slices"] for size in one["map"][letter]})
+        for name, letter in (("seq_len", "t"), ("batch", "b"))
+    }
+    for panel in page.payload["panels"]:
+        for figure in panel["figures"]:
+            for name, value in zip(panel["by"], figure["key"], strict=True):
+                assert value in axes[name], (panel["id"], name)
+
+
+def test_what_stands_above_the_map_is_the_callers():
+    html = report.page.render([run(ONE)], Markup('<section id="verdicts">told</section>'))
+    assert html.index("told") < html.index('id="map"')
+    assert "verdicts" not in report.page.render([run(ONE)]).partition("<script>")[0]

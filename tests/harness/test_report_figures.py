@@ -1,20 +1,19 @@
 import math
-import re
 
-import plotly.graph_objects
 import pytest
-from synthetic_runs import HOSTILE, blocks, case, grid, record
+from synthetic_runs import blocks, case, grid, record
 
 from lstm_harness import analyse
+from lstm_harness.ratios import Ratio
 from lstm_harness.report import figures, marks
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 
-def slice_of(records, which="map", number=0):
+def slice_of(records, number=0):
     summary = analyse.summarise(records)
     backends = marks.ordered(summary["backend"])
-    return figures.slices(summary, backends)[number][which], backends
+    return figures.slices(summary, backends)[number]["map"], backends
 
 
 def test_the_map_shows_winner_margin_and_certainty():
@@ -80,48 +79,24 @@ def test_input_size_is_a_switch_only_where_it_is_its_own():
     assert [axis.name for axis in figures.axes(analyse.summarise(records))] == ["input_size"]
 
 
-def test_curves_hold_the_rates_and_their_intervals():
-    records = [
-        one
-        for seq_len, times in ((8, [100, 110, 90]), (32, [300, 310, 320]))
-        for one in blocks("aten", times, of=case(seq_len=seq_len, batch=4))
-    ]
-    row = analyse.summarise(records).iloc[0]
-    (figure,), backends = slice_of(records, "over_t")
-    (trace,) = figure["data"]
-    assert (figure["at"], backends[trace["meta"]]) == (4, "aten")
-    assert trace["x"] == [8, 32]
-    assert trace["y"][0] == pytest.approx(8 * 4 / 100e-9, rel=1e-5)
-    up, down = trace["error_y"]["array"][0], trace["error_y"]["arrayminus"][0]
-    assert trace["y"][0] + up == pytest.approx(32 / row["low_ns"] * 1e9, rel=1e-4)
-    assert trace["y"][0] - down == pytest.approx(32 / row["high_ns"] * 1e9, rel=1e-4)
-    assert figure["layout"]["xaxis"]["type"] == "log"
-    assert figure["answer"] == (
-        f"At T = 32, aten makes 413 M steps a second: 1.29{TIMES} its rate at T = 8."
-    )
+def test_ends_of_intervals_become_reaches_and_unknown_ones_are_not_drawn():
+    bars = figures.error_bars("error_x", [(10.0, 9.0, 12.5), (4.0, math.nan, math.nan)])
+    assert (bars["error_x"]["array"], bars["error_x"]["arrayminus"]) == ([2.5, 0], [1, 0])
+    assert figures.error_bars("error_x", [(4.0, math.nan, math.nan)]) == {}
 
 
-def test_sizes_that_do_not_double_keep_a_linear_axis():
-    records = [record(of=case(batch=batch)) for batch in (8, 10, 12)]
-    (figure,), _ = slice_of(records, "over_b")
-    assert figure["layout"]["xaxis"]["type"] == "linear"
+def test_a_ratio_is_told_with_its_interval_where_that_is_known():
+    assert figures.ratio_told(Ratio(2.0)) == f"2.00{TIMES}"
+    told = f"2.00{TIMES} (95%: 1.50{TIMES} to 2.50{TIMES})"
+    assert figures.ratio_told(Ratio(2.0, 1.5, 2.5)) == told
 
 
-def test_an_unknown_interval_is_not_drawn():
-    (figure,), _ = slice_of([record()], "over_t")
-    assert figure["data"][0]["error_y"]["array"] == [0]
+def test_a_place_is_told_by_the_signs_of_the_field():
+    row = {"seq_len": 32, "hidden_size": 64, "bidirectional": True, "pass": "forward"}
+    assert figures.place_told(row, row) == "T = 32, H = 64, bidirectional: yes, forward"
 
 
-def test_every_figure_is_one_that_plotly_accepts():
-    records = [*grid(block_count=3), *(record(name) for name in HOSTILE)]
-    summary = analyse.summarise(records)
-    for one in figures.slices(summary, marks.ordered(summary["backend"])):
-        for figure in one["over_t"] + one["over_b"]:
-            plotly.graph_objects.Figure(data=figure["data"], layout=figure["layout"])
-
-
-def test_no_label_of_a_figure_holds_markup_of_a_name():
-    (figure,), _ = slice_of([record(name) for name in HOSTILE], "over_t")
-    for trace in figure["data"]:
-        labels = [trace["name"], *trace["hovertext"]]
-        assert not re.findall(r"<(?!/?b>|br>)", "".join(labels))
+def test_each_run_has_a_sentence_of_its_own():
+    rows = [{"run": run} for run in ("old", "new", "new")]
+    assert figures.of_each_run(rows, lambda part: f"{len(part)}.") == "old: 1. new: 2."
+    assert figures.of_each_run([{}, {}], lambda part: f"{len(part)}.") == "2."

@@ -3,6 +3,7 @@
 import plotly.graph_objects
 import pytest
 from known_limits import ceiling, cpu_limits
+from panel_checks import check, lines
 from synthetic_runs import HOSTILE, blocks, case, grid, record, run
 
 from lstm_harness import analyse, report
@@ -22,6 +23,68 @@ def drawn(records):
     summary = analyse.summarise(records)
     backends = marks.ordered(summary["backend"])
     return limits.distances(summary, backends), summary, backends
+
+
+def shown(records):
+    summary = analyse.summarise(records)
+    backends = marks.ordered(summary["backend"])
+    return check(limits.panel(summary, backends)), summary, backends
+
+
+def test_a_step_and_its_share_of_the_floor_stand_side_by_side():
+    records = [
+        *of([100, 100, 100], 50, hidden_size=64),
+        *of([400, 400, 400], 100, hidden_size=128, term="weights from L2"),
+        *of([200, 200, 200], 50, backend="naive", hidden_size=64),
+    ]
+    panel, _, backends = shown(records)
+    assert panel.by == ()
+    (figure,) = panel.figures
+    step, share = (lines(plot, backends) for plot in figure.plots)
+    assert (step["aten"]["x"], step["aten"]["y"]) == ([64, 128], [10, 40])
+    assert (step["naive"]["x"], step["naive"]["y"]) == ([64], [20])
+    assert (step["the floor"]["x"], step["the floor"]["y"]) == ([64, 128], [5, 10])
+    assert (share["naive"]["y"], share["aten"]["y"]) == ([25], [50, 25])
+    assert step["aten"]["customdata"] == share["aten"]["customdata"] == [0, 1]
+    assert step["naive"]["customdata"] == [2]
+    assert figure.answer == (
+        "aten comes nearest at H = 64: it reaches 50% of the floor, which products set."
+    )
+
+
+def test_both_bars_are_of_the_same_interval():
+    panel, summary, backends = shown(of([90, 100, 111], 50))
+    row = summary.iloc[0]
+    step, share = (lines(plot, backends)["aten"]["error_y"] for plot in panel.figures[0].plots)
+    assert step["array"][0] == pytest.approx((row["high_ns"] - row["median_ns"]) / 1e4, rel=1e-4)
+    below = (row["median_ns"] - row["low_ns"]) / 1e4
+    assert step["arrayminus"][0] == pytest.approx(below, rel=1e-4)
+    assert share["array"][0] == pytest.approx(100 * 50e3 / row["low_ns"] - 50, rel=1e-4)
+    assert share["arrayminus"][0] == pytest.approx(50 - 100 * 50e3 / row["high_ns"], rel=1e-4)
+    panel, _, backends = shown(of([100, 100], 50))
+    assert "error_y" not in lines(panel.figures[0].plots[0], backends)["aten"]
+
+
+def test_what_they_run_not_along_chooses_a_figure():
+    axes = {"seq_len": (8, 16), "batch": (1, 2), "hidden_size": (8, 16)}
+    records = [with_floor(one, cpu_limits()) for one in grid(**axes, block_count=1)]
+    panel, _, _ = shown(records)
+    assert panel.by == ("seq_len", "batch", "pass")
+    assert len(panel.figures) == 8
+    for figure in panel.figures:
+        assert [trace["x"] for trace in figure.plots[1].data] == [[8, 16]] * 5
+
+
+def test_no_figure_says_why():
+    panel, _, _ = shown(blocks("aten", [100] * 3))
+    assert "`lstm-bench limits`" in panel.absent
+    panel, _, _ = shown([record("aten", status="crashed")])
+    assert panel.absent.startswith("No backend gave a correct result")
+    wrong = [*of([100], 50), *[record("cheat", of=case(seq_len=10), status="incorrect")]]
+    panel, _, backends = shown(wrong)
+    assert set(lines(panel.figures[0].plots[1], backends)) == {"aten"}
+    panel, _, _ = shown([])
+    assert panel.absent
 
 
 def test_time_a_step_stands_above_the_floor_and_the_share_beside_it():

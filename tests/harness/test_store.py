@@ -132,3 +132,10 @@ def test_record_is_strict_json(run):
         to.append(record(errors={"y": float("nan")}))
     append(run, record())
     json.loads((run / store.RECORDS).read_text())
+
+
+@pytest.mark.parametrize("name", ["pass", "launch", "cache", "device"])
+def test_a_record_of_no_known_case_is_one_line(name):
+    stored = record().to_dict() | {name: "sideways"}
+    with pytest.raises(ValueError, match=f"{name} 'sideways'; expected one of"):
+        Record.from_dict(stored)

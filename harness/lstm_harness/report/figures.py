@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 
 from lstm_harness import analyse
+from lstm_harness.ratios import Ratio
 from lstm_harness.report import text
-from lstm_harness.report.marks import mark
 from lstm_kernels import DTYPE_BYTES, PASSES
 
 LABELS = {
@@ -66,7 +66,7 @@ def axes(summary: pd.DataFrame) -> list[Axis]:
 
 
 def slices(summary: pd.DataFrame, backends: Sequence[str]) -> list[dict[str, Any]]:
-    """Every slice: `key` (an index into each axis), `map`, and `over_t`, `over_b` curves."""
+    """Every slice: `key` (an index into each axis) and `map`."""
     switches = axes(summary)
     names = [axis.name for axis in switches]
     # Thousands of small slices: plain rows are cut up many times faster than frames.
@@ -75,12 +75,9 @@ def slices(summary: pd.DataFrame, backends: Sequence[str]) -> list[dict[str, Any
     made = []
     for values, part in grouped(analyse.plain_rows(summary), names).items():
         key = [axis.values.index(value) for axis, value in zip(switches, values, strict=True)]
-        figures = {
-            "map": winner_map(part, ranks.get(values, []), won[values], backends),
-            "over_t": curves(part, backends, along="seq_len"),
-            "over_b": curves(part, backends, along="batch"),
-        }
-        made.append({"key": key, **figures})
+        made.append(
+            {"key": key, "map": winner_map(part, ranks.get(values, []), won[values], backends)}
+        )
     return sorted(made, key=lambda one: one["key"])
 
 
@@ -140,97 +137,6 @@ def _winner_clause(wins: Rows, of: int) -> str:
     return f"{text.shorten(name)} is fastest in {count} of {text.count(of, 'case')}, {by}"
 
 
-def curves(part: Rows, backends: Sequence[str], along: str) -> list[dict[str, Any]]:
-    """Throughput over T or B, one figure for each value of the other.
-
-    Returns:
-        One dict a figure: `at` (the other's value), `data` and `layout` for plotly, `answer`.
-    """
-    other = "batch" if along == "seq_len" else "seq_len"
-    groups = sorted(grouped(part, [other]).items())
-    return [{"at": at, **curve(rows, backends, along)} for (at,), rows in groups]
-
-
-def curve(rows: Rows, backends: Sequence[str], along: str) -> dict[str, Any]:
-    """One plotly figure: steps a second of every correct backend, intervals drawn."""
-    ok = sorted((row for row in rows if row["status"] == "ok"), key=lambda row: int(row[along]))
-    lines = grouped(ok, ["backend"])
-    data = [
-        _trace(backend, index, lines[(backend,)], along)
-        for index, backend in enumerate(backends)
-        if (backend,) in lines
-    ]
-    axis = axis_of(sizes_of(rows, along), _AXIS_TITLE[along])
-    layout: dict[str, dict[str, Any]] = {
-        "xaxis": axis,
-        "yaxis": {"type": axis["type"], "title": {"text": "steps a second"}},
-    }
-    if axis["type"] == "linear":
-        layout["yaxis"]["rangemode"] = "tozero"
-    return {"data": data, "layout": layout, "answer": curve_answer(ok, along)}
-
-
-_AXIS_TITLE = {"seq_len": "T, steps in a sequence", "batch": "B, sequences in a batch"}
-
-
-def curve_answer(ok: Rows, along: str) -> str:
-    """One sentence about how the leader at the largest size grew, from rows in order of size."""
-    if not ok:
-        return "No backend gave a correct result here."
-    sign = LABELS[along]
-    first, last = ok[0][along], ok[-1][along]
-    best = max((row for row in ok if row[along] == last), key=lambda row: float(row["steps_per_s"]))
-    rate = f"{text.shorten(best['backend'])} makes {text.large(best['steps_per_s'])} steps a second"
-    own = next(row for row in ok if row["backend"] == best["backend"])
-    if first == last or own[along] != first:
-        return f"At {sign} = {last}, {rate}."
-    gain = best["steps_per_s"] / own["steps_per_s"]
-    return f"At {sign} = {last}, {rate}: {text.ratio(gain)} its rate at {sign} = {first}."
-
-
-def _trace(backend: str, index: int, rows: Rows, along: str) -> dict[str, Any]:
-    name = text.plot_text(backend)
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "name": name,
-        "meta": index,
-        "x": [row[along] for row in rows],
-        "y": [text.number(row["steps_per_s"]) for row in rows],
-        "error_y": {
-            "type": "data",
-            "symmetric": False,
-            "array": [_reach(row, "low_ns") for row in rows],
-            "arrayminus": [_reach(row, "high_ns") for row in rows],
-        },
-        "marker": {"symbol": mark(backend).symbol, "color": mark(backend).light},
-        "line": {"color": mark(backend).light},
-        "hoverinfo": "text",
-        "hovertext": [_hover(name, row) for row in rows],
-    }
-
-
-def _reach(row: Row, end: str) -> float:
-    """How far the interval reaches from the rate: up where time is lowest, 0 where unknown."""
-    if math.isnan(row[end]):
-        return 0
-    rate = row["steps_per_s"]
-    there = rate * row["median_ns"] / row[end]
-    reach: float = text.number(max(0.0, there - rate if end == "low_ns" else rate - there))
-    return reach
-
-
-def _hover(name: str, row: Row) -> str:
-    lines = [
-        f"<b>{name}</b>, T {row['seq_len']}, B {row['batch']}",
-        f"{text.large(row['steps_per_s'])} steps/s",
-        f"{text.duration(row['median_ns'])} ({_interval(row)})",
-        f"{text.significant(row['step_us'])} µs a step",
-        f"{text.significant(row['tflops'])} TFLOP/s",
-    ]
-    return "<br>".join(lines)
-
-
 def grouped(rows: Rows, names: Sequence[str]) -> dict[tuple[Any, ...], list[Row]]:
     """Rows that share their values of these columns, by those values."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
@@ -252,6 +158,65 @@ def axis_of(sizes: Sequence[int], title: str) -> dict[str, Any]:
 def sizes_of(rows: Rows, name: str) -> list[int]:
     """The sizes that rows have in a column, in order."""
     return sorted({int(row[name]) for row in rows})
+
+
+def error_bars(axis: str, known: Iterable[tuple[float, float, float]]) -> dict[str, Any]:
+    """What a trace holds of intervals, under `error_x` or `error_y`; nothing if all are unknown.
+
+    Args:
+        known: value, low and high of each point; NaN for an end that is unknown, not drawn.
+    """
+    points = list(known)
+    if all(math.isnan(low) for _, low, _ in points):
+        return {}
+    return {
+        axis: {
+            "type": "data",
+            "symmetric": False,
+            "array": [_reach(value, high) for value, _, high in points],
+            "arrayminus": [_reach(low, value) for value, low, _ in points],
+        }
+    }
+
+
+def ratio_told(ratio: Ratio) -> str:
+    """A ratio and its interval, where that is known."""
+    if math.isnan(ratio.low):
+        return text.ratio(ratio.value)
+    interval = f"95%: {text.ratio(ratio.low)} to {text.ratio(ratio.high)}"
+    return f"{text.ratio(ratio.value)} ({interval})"
+
+
+def place_told(row: Row, names: Iterable[str]) -> str:
+    """What a row has in these columns: `T = 32, B = 4, forward`."""
+    return ", ".join(_told(name, row[name]) for name in names)
+
+
+def sign_of(name: str) -> str:
+    """The letter of a size, as in `T = 32`, or the word where it has none."""
+    return LABELS[name].rpartition(" ")[2]
+
+
+def of_each_run(rows: Rows, say: Callable[[Rows], str]) -> str:
+    """A sentence over all rows; where they are of several runs, one for each."""
+    if not rows or "run" not in rows[0]:
+        return say(rows)
+    said = {run: say(part) for (run,), part in grouped(rows, ["run"]).items()}
+    return " ".join(f"{text.shorten(run)}: {sentence}" for run, sentence in said.items())
+
+
+def _told(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"{LABELS[name].lower()}: {'yes' if value else 'no'}"
+    if isinstance(value, int):
+        return f"{sign_of(name)} = {value}"
+    return text.shorten(str(value))
+
+
+def _reach(low: float, high: float) -> float:
+    """How far an interval's end lies from the value; 0 where it is unknown."""
+    reach: float = text.number(max(0.0, high - low)) if math.isfinite(high - low) else 0
+    return reach
 
 
 def _each_run(

@@ -18,10 +18,78 @@ from lstm_harness.limits.keep import NONE_KEPT, of_manifest
 from lstm_harness.report import text
 from lstm_harness.report.figures import LABELS, Row, Rows, axes, axis_of, grouped, sizes_of
 from lstm_harness.report.marks import mark
+from lstm_harness.report.panels import Figure, Panel, Plot, chosen_by, numbered
+from lstm_harness.report.traces import Point, trace
 from lstm_harness.store import Run
 
 ALONG = ("hidden_size", "batch", "seq_len")
 FLOOR = "the floor"
+
+
+def panel(summary: pd.DataFrame, backends: Sequence[str]) -> Panel:
+    """How far each backend is from the floor, for every choice of what the figures run not along.
+
+    Args:
+        backends: the page's list; a trace's `meta` is the place in it.
+    """
+    along = running_along(summary)
+    by = chosen_by(summary, (along,))
+    known = [r for r in numbered(analyse.plain_rows(summary)) if not math.isnan(r["floor_share"])]
+    groups = grouped([row for row in known if row["status"] == "ok"], by)
+    return Panel(
+        id="limits",
+        question="How far from the limit?",
+        answer=answer(summary),
+        by=by,
+        figures=tuple(_figure(key, rows, backends, along) for key, rows in groups.items()),
+        note=_NOTE,
+        absent="" if groups else _absent(summary),
+    )
+
+
+_NOTE = (
+    "Time of a step in µs, with its 95% interval where 3 blocks or more tell it. The floor is the "
+    "least time that this device's measured ceilings allow; the share is the floor over the time."
+)
+
+
+def _absent(summary: pd.DataFrame) -> str:
+    if not (summary["status"] == "ok").any():
+        return "No backend gave a correct result, so there is no time to hold against the floor."
+    return "No floor is known for these times: type `lstm-bench limits`, then run again."
+
+
+def _figure(key: tuple[Any, ...], ok: Rows, backends: Sequence[str], along: str) -> Figure:
+    """Of correct rows with a floor: time a step above the floor's, and share of the floor."""
+    ok = sorted(ok, key=lambda row: int(row[along]))
+    lines = grouped(ok, ["backend"])
+    present = [(index, lines[(name,)]) for index, name in enumerate(backends) if (name,) in lines]
+    floors = {row[along]: Point(row[along], _floor_us(row)) for row in ok}
+    axis = axis_of(sizes_of(ok, along), AXIS_TITLE[along])
+    floor = trace(None, list(floors.values()), name=FLOOR, mode="lines", line={"dash": "dash"})
+    steps = [trace(n, [_step(row, along) for row in line]) for n, line in present]
+    shares = [trace(n, [_share(row, along) for row in line]) for n, line in present]
+    step_axis = {"type": axis["type"], "title": {"text": "µs a step"}}
+    share_axis = {"title": {"text": "share of the floor, %"}, "rangemode": "tozero"}
+    return Figure(
+        key=key,
+        plots=(
+            Plot("Time of a step", [*steps, floor], {"xaxis": axis, "yaxis": step_axis}),
+            Plot("Share of the floor", shares, {"xaxis": axis, "yaxis": share_axis}),
+        ),
+        answer=distance_answer(ok, along),
+    )
+
+
+def _step(row: Row, along: str) -> Point:
+    low, high = (row[end] / row["seq_len"] / 1e3 for end in ("low_ns", "high_ns"))
+    return Point(row[along], row["step_us"], low, high, row["number"])
+
+
+def _share(row: Row, along: str) -> Point:
+    """The share in percent; the shortest time makes the largest."""
+    low, high = (100 * row["floor_ns"] / row[end] for end in ("high_ns", "low_ns"))
+    return Point(row[along], 100 * row["floor_share"], low, high, row["number"])
 
 
 def distances(summary: pd.DataFrame, backends: Sequence[str]) -> list[dict[str, Any]]:
@@ -50,9 +118,14 @@ def place(summary: pd.DataFrame, figures: Sequence[dict[str, Any]]) -> dict[tupl
     return placed
 
 
-def running_along(summary: pd.DataFrame) -> str:
-    """The size that the figures run along: the first that varies."""
-    return next((name for name in ALONG if summary[name].nunique() > 1), ALONG[0])
+def running_along(summary: pd.DataFrame, sizes: Sequence[str] = ALONG) -> str:
+    """The size that figures run along: the first of these that varies."""
+    return next((name for name in sizes if summary[name].nunique() > 1), sizes[0])
+
+
+def sign_of(along: str) -> str:
+    """The letter of a size: T, B or H."""
+    return LABELS[along].rpartition(" ")[2]
 
 
 def _shared(summary: pd.DataFrame, along: str) -> list[str]:

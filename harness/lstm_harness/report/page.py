@@ -13,16 +13,36 @@ from plotly.offline import get_plotlyjs
 
 from lstm_harness import analyse
 from lstm_harness.case import PASS_MEANING
-from lstm_harness.report import figures, limits, tables, text
+from lstm_harness.report import (
+    costs,
+    energy,
+    figures,
+    heaviness,
+    ladder,
+    limits,
+    memory,
+    roofline,
+    samples,
+    sequence_cost,
+    tables,
+    text,
+    throughput,
+)
 from lstm_harness.report.marks import mark, ordered
+from lstm_harness.report.panels import Panel
 from lstm_harness.store import Run
+
+SCRIPTS = (
+    *("dom.js", "view.js", "marks.js", "map.js", "plots.js", "panels.js", "samples.js"),
+    *("inspector.js", "rows.js", "start.js"),
+)
 
 
 def render(runs: Sequence[Run], verdicts: Markup | None = None) -> str:
     """The HTML of one run's report, or of several side by side.
 
     Args:
-        verdicts: what comparing two runs came to, shown before everything else.
+        verdicts: what stands first, above the map: how two runs differ.
     """
     labels = run_labels(runs)
     summaries = [_for_readers(analyse.summarise(run.records)) for run in runs]
@@ -35,7 +55,7 @@ def render(runs: Sequence[Run], verdicts: Markup | None = None) -> str:
         lstrip_blocks=True,
     )
     page = environment.get_template("page.html").render(
-        **assets("page.js"), **_content(runs, labels, summaries, together), verdicts=verdicts
+        **assets(*SCRIPTS), **_content(runs, labels, summaries, together), verdicts=verdicts
     )
     # A lone surrogate in a name has no UTF-8.
     return page.encode("utf-8", "replace").decode()
@@ -74,14 +94,15 @@ def _content(
     backends = ordered(together["backend"])
     switches = figures.axes(together)
     rows = tables.all_rows(together)
-    distances = limits.distances(together, backends)
+    first, further = _panels(together, backends, runs, labels)
     payload = {
         "backends": [
             {"name": name, "short": text.shorten(name, 28), **vars(mark(name))} for name in backends
         ],
-        "axes": [{"name": a.name, "values": [_shown(v) for v in a.values]} for a in switches],
-        "slices": _slices(together, backends, distances),
-        "distances": [{name: one[name] for name in _DISTANCE} for one in distances],
+        "labels": figures.LABELS,
+        "axes": [{"name": axis.name, "values": axis.values} for axis in switches],
+        "slices": figures.slices(together, backends),
+        "panels": [_drawn(panel) for panel in (*first, *further) if panel.figures],
         "table": rows,
     }
     return {
@@ -90,14 +111,11 @@ def _content(
         "heads": [_head(*one) for one in zip(runs, labels, summaries, strict=True)],
         "axes": [(a.name, a.label, [_shown(v) for v in a.values]) for a in switches],
         "payload": text.json_for_script(payload),
+        "samples": text.json_for_script(samples.encode(together, runs, labels)),
         "measured": bool((together["status"] == "ok").any()),
-        "limits": {
-            "answer": limits.answer(together),
-            "drawn": bool(distances),
-            "along": limits.running_along(together),
-            "axis": limits.AXIS_TITLE[limits.running_along(together)],
-            "runs": limits.of_runs(runs, labels),
-        },
+        "first": first,
+        "further": further,
+        "ceilings": limits.of_runs(runs, labels),
         "trust": tables.correctness(together),
         "refusals": tables.refusals(runs, labels, summaries),
         "facts": tables.environments(runs),
@@ -108,17 +126,34 @@ def _content(
     }
 
 
-# What the page's script draws of a distance to the floor.
-_DISTANCE = ("step", "share", "answer")
+def _panels(
+    together: pd.DataFrame, backends: Sequence[str], runs: Sequence[Run], labels: Sequence[str]
+) -> tuple[list[Panel], list[Panel]]:
+    """What draws, in the page's order: above the section on trust, and below it."""
+    first = [make(together, backends) for make in (ladder.panel, heaviness.panel)]
+    further = [
+        throughput.panel_over_t(together, backends),
+        throughput.panel_over_b(together, backends),
+        limits.panel(together, backends),
+        roofline.panel(together, backends, runs, labels),
+        sequence_cost.panel(together, backends),
+        memory.panel(together, backends),
+        energy.panel(together, backends),
+        costs.panel(together, backends),
+    ]
+    return first, further
 
 
-def _slices(
-    together: pd.DataFrame, backends: Sequence[str], distances: Sequence[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """Every slice, and which distance to the floor belongs to each square of its map."""
-    placed = limits.place(together, distances)
-    slices = figures.slices(together, backends)
-    return [one | {"distance": placed[tuple(one["key"])]} for one in slices]
+def _drawn(panel: Panel) -> dict[str, Any]:
+    """What the page's script needs of a panel."""
+    return {
+        "id": panel.id,
+        "by": panel.by,
+        "figures": [
+            {"key": one.key, "answer": one.answer, "plots": [vars(plot) for plot in one.plots]}
+            for one in panel.figures
+        ],
+    }
 
 
 def _head(run: Run, label: str, summary: pd.DataFrame) -> dict[str, Any]:
@@ -186,10 +221,14 @@ def style() -> Markup:
     return Markup((files("lstm_harness.report") / "static" / "page.css").read_text("utf-8"))
 
 
-def assets(name: str) -> dict[str, Any]:
-    """A page's script and style, and the policy that lets it and plotly run and no other."""
+def assets(*names: str) -> dict[str, Any]:
+    """A page's scripts, as one, its style, and the policy that lets these scripts alone run.
+
+    The scripts share one scope: what one declares at its top the others see, and the page does not.
+    """
     static = files("lstm_harness.report") / "static"
-    script = (static / name).read_text(encoding="utf-8")
+    sources = [(static / name).read_text(encoding="utf-8") for name in names]
+    script = "\n".join(['"use strict";', "{", *sources, "}"])
     plotly = get_plotlyjs()
     allowed = " ".join(_source_hash(code) for code in (plotly, script))
     policy = (

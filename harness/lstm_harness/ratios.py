@@ -1,0 +1,66 @@
+"""How many times longer one cell takes than another: the ratio, and how sure it is.
+
+Two cells of a run are paired block by block, so that what slows a whole block hits both alike.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lstm_harness import analyse
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One cell's time over another's.
+
+    Attributes:
+        value: the ratio of their medians.
+        low, high: 95% interval of the geometric mean of the ratios within blocks; NaN below 3
+            shared blocks.
+    """
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    @property
+    def tie(self) -> bool | None:
+        """Whether the two cannot be told apart; None where the interval is unknown."""
+        if math.isnan(self.low):
+            return None
+        above, below = min(self.low, self.value) > 1, max(self.high, self.value) < 1
+        return not (above or below)
+
+    def times(self, factor: float) -> "Ratio":
+        """The ratio of rates, or of times a step, where work differs by this factor."""
+        return Ratio(self.value * factor, self.low * factor, self.high * factor)
+
+
+def of_times(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[Ratio]:
+    """The ratio of each pair: the first's time over the second's.
+
+    Args:
+        pairs: ok rows of one run's Summary, as `analyse.plain_rows` makes them.
+    """
+    groups: list[int] = []
+    logs: list[float] = []
+    for number, (over, under) in enumerate(pairs):
+        known = dict(zip(under["block_ids"], under["block_medians_ns"], strict=True))
+        shared = [
+            math.log(ns / known[block])
+            for block, ns in zip(over["block_ids"], over["block_medians_ns"], strict=True)
+            if block in known
+        ]
+        groups += [number] * len(shared)
+        logs += shared
+    low, high = analyse.log_mean_interval(
+        np.array(groups, dtype=np.int64), np.array(logs, dtype=np.float64), len(pairs)
+    )
+    return [
+        Ratio(over["median_ns"] / under["median_ns"], float(at_least), float(at_most))
+        for (over, under), at_least, at_most in zip(pairs, low, high, strict=True)
+    ]

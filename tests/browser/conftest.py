@@ -1,0 +1,69 @@
+"""A browser, and reports opened in it with the network cut and the console watched."""
+
+import os
+import shutil
+
+import pytest
+
+from lstm_harness.report import write
+
+REQUIRED = os.environ.get("LSTM_BENCH_REQUIRE_BROWSER") == "1"
+QUIET = (
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--no-first-run"),
+)
+
+
+def absent(why):
+    """Skip for want of a browser, or fail where one was promised."""
+    (pytest.fail if REQUIRED else pytest.skip)(why)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        absent("playwright is not installed")
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        absent("no Chromium found; install it to test the page")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=list(QUIET), timeout=120_000
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def view(chromium, tmp_path):
+    """Open the report of runs with the network cut; its console must stay silent."""
+    said, contexts = [], []
+
+    def open_page(*runs, width=1280, scheme="light", fragment=""):
+        out = write(runs, tmp_path / "report.html")
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme=scheme,
+            offline=True,
+            reduced_motion="reduce",
+        )
+        context.set_default_timeout(60_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: said.append(request.url) if outside(request) else None)
+        page.goto(out.as_uri() + fragment)
+        page.locator("#all-rows tbody").wait_for(state="attached")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+def outside(request):
+    return not request.url.startswith(("file:", "data:", "blob:"))
