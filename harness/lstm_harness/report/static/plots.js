@@ -31,6 +31,7 @@ function dressed(trace, layout) {
     line: isBar(trace) ? undefined : { width: 2, color: own, ...trace.line },
     error_y: trace.error_y && { symmetric: false, thickness: 1.2, width: 3, color: isBar(trace) ? styled("--ink") : own, ...trace.error_y },
     textfont: { color: styled("--ink"), size: 12 },
+    insidetextfont: { color: styled("--paper"), size: 12 },
     hoverinfo: trace.hoverinfo || "text",
     hovertext: trace.hovertext || trace.x.map((_, point) => hover(trace, point, layout)),
   };
