@@ -46,6 +46,7 @@ def test_every_ceiling_is_a_line_that_ends_where_the_next_begins():
         line = drawn[f"{level} bandwidth"]
         assert line["y"] == pytest.approx([x * bandwidth for x in line["x"]], rel=1e-4)
         assert line["y"][1] == pytest.approx(200)
+    assert drawn["product rate"]["x"][0] == drawn["L1 bandwidth"]["x"][1]
     assert drawn["product rate"]["x"][1] > max(drawn["memory bandwidth"]["x"])
 
 

@@ -145,7 +145,8 @@ def _lines(rows: Rows, roof: Roof) -> list[dict[str, Any]]:
         _line(name, [left, ridges.get(name, right)], speed) for name, speed in roof.levels.items()
     ]
     if rate:
-        flat = [Point(text.number(x), rate / GIGA) for x in (min([*ridges.values(), left]), right)]
+        start = min(ridges.values(), default=left)
+        flat = [Point(text.number(x), rate / GIGA) for x in (start, right)]
         made.append(trace(None, flat, name="product rate", mode="lines", line={"dash": "dash"}))
     return made
 
