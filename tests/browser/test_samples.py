@@ -1,8 +1,6 @@
 """The page's reader of samples, in a real browser: what Python wrote, exactly."""
 
-import os
 import random
-import shutil
 from pathlib import Path
 
 import pytest
@@ -14,35 +12,19 @@ from lstm_harness.report import samples
 
 pytestmark = pytest.mark.browser
 
-REQUIRED = os.environ.get("LSTM_BENCH_REQUIRE_BROWSER") == "1"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SCRIPT = Path(lstm_harness.report.__file__).with_name("static") / "samples.js"
 TIMES = (1, 127, 128, 2**32 - 1, 2**32 + 1, 5, 2**51 + 1, samples.MOST - 1, 1)
 
 
-def absent(why):
-    """Skip for want of a browser, or fail where one was promised."""
-    (pytest.fail if REQUIRED else pytest.skip)(why)
-
-
 @pytest.fixture(scope="module")
-def decode():
+def decode(chromium):
     """Decode one row of a payload as the page does."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        absent("playwright is not installed")
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        absent("no Chromium found; install it to test the page")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        page = browser.new_page()
-        page.add_script_tag(path=SCRIPT)
-        yield lambda payload, row: page.evaluate(
-            "([payload, row]) => decodeSamples(payload, row)", [payload, row]
-        )
-        browser.close()
+    page = chromium.new_page()
+    page.add_script_tag(path=SCRIPT)
+    yield lambda payload, row: page.evaluate(
+        "([payload, row]) => decodeSamples(payload, row)", [payload, row]
+    )
+    page.close()
 
 
 def encoded(records):

@@ -1,10 +1,9 @@
 """The pages around a report, in Chromium: the index from a file and served, verdicts, history."""
 
-import os
-import shutil
 import threading
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from synthetic_runs import HOSTILE, blocks, grid, record
 from synthetic_store import environment, put, series, start
 
@@ -14,42 +13,13 @@ from lstm_harness.report.pages import Pages
 
 pytestmark = pytest.mark.browser
 
-REQUIRED = os.environ.get("LSTM_BENCH_REQUIRE_BROWSER") == "1"
-QUIET = (
-    *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--no-first-run"),
-)
 # A page of figures takes long on a core that others use too.
 PATIENCE_MS = 120_000
 LEVEL = [100_000, 101_000, 99_000, 100_500, 99_500, 100_800, 99_200, 100_300, 99_700, 100_000]
 
 
-def absent(why):
-    """Skip for want of a browser, or fail where one was promised."""
-    (pytest.fail if REQUIRED else pytest.skip)(why)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        absent("playwright is not installed")
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        absent("no Chromium found; install it to test the pages")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(QUIET))
-        yield browser
-        browser.close()
-
-
 @pytest.fixture(scope="module")
 def axe():
-    try:
-        from axe_playwright_python.sync_playwright import Axe
-    except ImportError:
-        absent("axe-playwright-python is not installed")
     return Axe()
 
 

@@ -2,8 +2,11 @@
 
     text      numbers and names, as a reader sees them and a parser cannot mistake them
     marks     the fixed colour and symbol of each backend
-    figures   a Summary to what is drawn: the map of winners and the curves
-    limits    likewise: the distance to the floor; and the ceilings of each run
+    figures   a Summary to the map of winners, and what all figures share
+    panels    what a section that draws is: one question, figures that follow the switches
+    ladder, heaviness, throughput, limits, roofline, sequence_cost, memory, energy, costs
+              a panel each, throughput two
+    samples   every raw sample, packed
     tables    a Summary and a manifest to what is listed
     page      all of it into the template
     verdicts  a comparison: a section of the page of two runs, and a page of its own

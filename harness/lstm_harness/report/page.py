@@ -33,8 +33,8 @@ from lstm_harness.report.panels import Panel
 from lstm_harness.store import Run
 
 SCRIPTS = (
-    *("dom.js", "view.js", "marks.js", "map.js", "plots.js", "panels.js", "samples.js"),
-    *("inspector.js", "rows.js", "start.js"),
+    *("dom.js", "view.js", "marks.js", "map.js", "plots.js", "panels.js"),
+    *("numbers.js", "samples.js", "inspector.js", "rows.js", "start.js"),
 )
 
 

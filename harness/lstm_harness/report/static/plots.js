@@ -117,38 +117,3 @@ function thinned(axis) {
   const every = Math.ceil(axis.tickvals.length / 10);
   return { ticktext: axis.tickvals.map((size, i) => (i % every ? "" : (axis.ticktext || axis.tickvals)[i])) };
 }
-
-/* The plot's numbers: a line a backend where sizes are shared, else a line a point. */
-function asTable(plot) {
-  const lying = plot.data.some((trace) => trace.orientation === "h");
-  const [along, across] = lying ? ["y", "x"] : ["x", "y"];
-  const [alongAxis, acrossAxis] = [plot.layout[`${along}axis`], plot.layout[`${across}axis`]];
-  const places = [...new Set(plot.data.flatMap((trace) => trace[along]))];
-  const count = plot.data.reduce((sum, trace) => sum + trace[along].length, 0);
-  const shared = places.length <= 24 && 2 * count >= places.length * plot.data.length;
-  const label = (place) => {
-    const tick = alongAxis?.tickvals?.indexOf(place) ?? -1;
-    return tick >= 0 && alongAxis.ticktext ? alongAxis.ticktext[tick] : shown(place);
-  };
-  const caption = make("caption", {}, [plot.title, acrossAxis?.title?.text].filter(Boolean).join(", "));
-  const head = make("tr", {}, make("th", { scope: "col" }, alongAxis?.title?.text ? `Backend \\ ${alongAxis.title.text}` : "Backend"));
-  const body = make("tbody");
-  const named_ = (trace) => make("th", { scope: "row" }, trace.meta === null ? String(trace.name) : named(trace.meta));
-  const number = (value) => make("td", { class: "n" }, shown(value));
-  if (shared) {
-    head.append(...places.map((place) => make("th", { scope: "col", class: "n" }, label(place))));
-    for (const trace of plot.data) {
-      const values = places.map((place) => trace[across][trace[along].indexOf(place)]);
-      body.append(make("tr", {}, named_(trace), ...values.map(number)));
-    }
-  } else {
-    head.firstChild.textContent = "Backend";
-    for (const axis of [alongAxis, acrossAxis]) {
-      head.append(make("th", { scope: "col", class: "n" }, axis?.title?.text || ""));
-    }
-    for (const trace of plot.data) {
-      trace[along].forEach((place, i) => body.append(make("tr", {}, named_(trace), number(place), number(trace[across][i]))));
-    }
-  }
-  return scrolled(plot.title, make("table", { class: "plain" }, caption, make("thead", {}, head), body));
-}
