@@ -1,6 +1,5 @@
 """The distance to the floor, from data whose answer is known."""
 
-import plotly.graph_objects
 import pytest
 from known_limits import ceiling, cpu_limits
 from panel_checks import check, lines
@@ -17,12 +16,6 @@ def of(medians_us, floor_us, backend="aten", term="products", **problem):
     times = [int(each * 1e3) for each in medians_us]
     known = {"floor_ns": floor_us * 1e3, "floor_term": term}
     return blocks(backend, times, of=case(seq_len=10, **problem), **known)
-
-
-def drawn(records):
-    summary = analyse.summarise(records)
-    backends = marks.ordered(summary["backend"])
-    return limits.distances(summary, backends), summary, backends
 
 
 def shown(records):
@@ -87,63 +80,13 @@ def test_no_figure_says_why():
     assert panel.absent
 
 
-def test_time_a_step_stands_above_the_floor_and_the_share_beside_it():
-    records = [
-        *of([100, 100, 100], 50, hidden_size=64),
-        *of([400, 400, 400], 100, hidden_size=128, term="weights from L2"),
-        *of([200, 200, 200], 50, backend="naive", hidden_size=64),
-    ]
-    (figure,), _, backends = drawn(records)
-    naive, aten, floor = figure["step"]["data"]
-    assert [backends[trace["meta"]] for trace in (naive, aten)] == ["naive", "aten"]
-    assert (aten["x"], aten["y"]) == ([64, 128], [10, 40])
-    assert (naive["x"], naive["y"]) == ([64], [20])
-    assert (floor["name"], floor["meta"]) == ("the floor", None)
-    assert (floor["x"], floor["y"]) == ([64, 128], [5, 10])
-    assert "weights from L2 set" in floor["hovertext"][1]
-    shares = {backends[t["meta"]]: t["y"] for t in figure["share"]["data"]}
-    assert shares == {"naive": [25], "aten": [50, 25]}
-    assert figure["answer"] == (
-        "aten comes nearest at H = 64: it reaches 50% of the floor, which products set."
-    )
-
-
-def test_intervals_of_times_and_shares_are_the_same_ones():
-    (figure,), summary, _ = drawn(of([90, 100, 111], 50))
-    row = summary.iloc[0]
-    bar = figure["step"]["data"][0]["error_y"]
-    assert bar["array"][0] == pytest.approx((row["high_ns"] - row["median_ns"]) / 1e4, rel=1e-4)
-    assert bar["arrayminus"][0] == pytest.approx((row["median_ns"] - row["low_ns"]) / 1e4, rel=1e-4)
-    share = figure["share"]["data"][0]["error_y"]
-    assert share["array"][0] == pytest.approx(100 * 50e3 / row["low_ns"] - 50, rel=1e-4)
-    assert share["arrayminus"][0] == pytest.approx(50 - 100 * 50e3 / row["high_ns"], rel=1e-4)
-
-
 def test_they_run_along_what_varies():
     def along(*shapes):
-        return limits.running_along(drawn([r for s in shapes for r in of([9], 1, **s)])[1])
+        return limits.running_along(analyse.summarise([r for s in shapes for r in of([9], 1, **s)]))
 
     assert along({"hidden_size": 8, "batch": 1}, {"hidden_size": 16, "batch": 2}) == "hidden_size"
     assert along({"batch": 1}, {"batch": 2}) == "batch"
     assert along({"batch": 1}) == "hidden_size"
-
-
-def test_every_square_of_the_map_finds_its_figure():
-    records = [
-        with_floor(one, cpu_limits())
-        for one in grid(seq_len=(8, 16), batch=(1, 2), hidden_size=(8, 16), block_count=1)
-    ]
-    figures, summary, _ = drawn(records)
-    # Both sizes of H stand in one figure, for each T, B and pass.
-    assert len(figures) == 8
-    placed = limits.place(summary, figures)
-    assert len(placed) == 4
-    numbers = sorted(number for grid in placed.values() for row in grid for number in row)
-    assert numbers == sorted([*range(8)] * 2)
-    records += blocks("naive", [1000], of=case(seq_len=99, hidden_size=8, batch=1))
-    figures, summary, _ = drawn(records)
-    first = limits.place(summary, figures)[0, 0]
-    assert first[2] == [None, None]
 
 
 def test_the_sentence_tells_how_near_and_what_binds():
@@ -153,33 +96,24 @@ def test_the_sentence_tells_how_near_and_what_binds():
         *of([200], 50, hidden_size=16, backend="naive"),
         *of([100], 90, hidden_size=32, term="weights from L2"),
     ]
-    assert limits.answer(drawn(records)[1]) == (
+    assert limits.answer(shown(records)[1]) == (
         "The nearest backend reaches 50% of the floor in the median of 3 cases (10% to 90%); what "
         "binds at the floor: products in 2, weights from L2 in 1."
     )
-    below = limits.answer(drawn([*records, *of([10], 90, hidden_size=64)])[1])
+    below = limits.answer(shown([*records, *of([10], 90, hidden_size=64)])[1])
     assert "1 cell is faster than the floor" in below
-    assert limits.answer(drawn(of([400], 8))[1]) == (
+    assert limits.answer(shown(of([400], 8))[1]) == (
         "The nearest backend reaches 2% of the floor; what binds at the floor: products in 1."
     )
 
 
 def test_without_a_floor_nothing_is_drawn_and_one_line_says_why():
-    figures, summary, _ = drawn(blocks("aten", [100] * 3))
-    assert figures == []
-    assert limits.answer(summary) == ""
+    assert limits.answer(analyse.summarise(blocks("aten", [100] * 3))) == ""
     page = report.render([run(blocks("aten", [100] * 3))])
     assert NONE_KEPT in page
-    assert 'id="step"' not in page
     stale = "the ceilings kept are of another torch (2.12, now 2.13), so no floor"
     page = report.render([run(blocks("aten", [100] * 3), limits=None, no_limits=stale)])
     assert stale in page
-
-
-def test_a_wrong_backend_has_no_share():
-    records = [*of([100], 50), *[record("cheat", of=case(seq_len=10), status="incorrect")]]
-    (figure,), _, backends = drawn(records)
-    assert [backends[trace["meta"]] for trace in figure["share"]["data"]] == ["aten"]
 
 
 def test_the_page_lists_the_ceilings_that_the_run_had():
@@ -188,7 +122,6 @@ def test_the_page_lists_the_ceilings_that_the_run_had():
     for text in ("read L2", "400", "GB/s", "No figure for product float16 ieee oneDNN: no"):
         assert text in page
     assert "In 3 of them others used this machine" in page
-    assert 'id="step"' in page
 
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=range(len(HOSTILE)))
@@ -208,13 +141,6 @@ def test_what_a_manifest_says_is_never_markup(hostile):
 def test_foreign_ceilings_are_told_and_not_shown():
     page = report.render([run(of([100], 50), limits={"schema": 99})])
     assert "its ceilings cannot be read" in page
-
-
-def test_figures_are_plotly_figures():
-    (figure,), _, _ = drawn([*of([9], 1, hidden_size=8), *of([9], 1, hidden_size=16)])
-    for one in (figure["step"], figure["share"]):
-        data = [{name: v for name, v in trace.items() if name != "meta"} for trace in one["data"]]
-        plotly.graph_objects.Figure(data=data, layout=one["layout"])
 
 
 def test_a_ceiling_is_shown_in_a_readers_unit():

@@ -131,6 +131,6 @@ def test_the_command_puts_the_verdicts_on_top(command, here):
     assert (code, out) == (0, "page.html\n")
     page = (here / "page.html").read_text()
     assert "What changed?" in page
-    assert page.index("REGRESSION") < page.index("Which backend should I use?")
+    assert page.index("REGRESSION") < page.index('id="map-title"')
     assert command("report", "base", "new", "-o", "plain.html")[0] == 0
     assert "What changed?" not in (here / "plain.html").read_text()

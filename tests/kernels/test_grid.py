@@ -1,7 +1,8 @@
 """Every CPU backend against torch.nn, over the whole grid of options: nothing may differ.
 
 Interpreted backends take seconds for what others do in milliseconds: they run a sample in which
-every two values of two options meet.
+every two values of two options meet. So does the compiled one, which compiles for every network;
+it calls each of its sample in every way.
 """
 
 from itertools import combinations, product
@@ -30,6 +31,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "ragged": (False, True),
 }
 RAGGED = {1: [4], 3: [3, 7, 2]}
+COMPILED = covering_sample(OPTIONS)
 
 
 def name_of(case: Case) -> str:
@@ -73,6 +75,8 @@ def check(make_pair: Any, run_module: Any, assert_same: Any, skip_where_refused:
 
 @pytest.mark.parametrize("case", grid(OPTIONS), ids=name_of)
 def test_equals_torch(native_backend: str, case: Case, check: Any) -> None:
+    if native_backend == "compiled" and case not in COMPILED:
+        pytest.skip("compiled: of networks, each a compile, it runs a sample")
     check(native_backend, case, grid(CALLS))
 
 
@@ -81,8 +85,8 @@ def test_a_sample_equals_torch(interpreted_backend: str, case: Case, check: Any)
     check(interpreted_backend, case[:5], [case[5:]])
 
 
-def test_the_sample_has_every_pair_of_values() -> None:
-    options = OPTIONS | CALLS
+@pytest.mark.parametrize("options", [OPTIONS, OPTIONS | CALLS], ids=["networks", "calls too"])
+def test_a_sample_has_every_pair_of_values(options: dict[str, tuple[Any, ...]]) -> None:
     sample = covering_sample(options)
     for one, other in combinations(range(len(options)), 2):
         met = {(case[one], case[other]) for case in sample}

@@ -13,6 +13,10 @@ from lstm_kernels.machine_code import ARCHITECTURES
 
 SUPPORT = Path(__file__).parents[1] / "support"
 HIDDEN = (64, 128, 256, 512, 768, 1024, 2048)
+# Each of the three is compiled for sm_90, in 16 bits: at which H.
+REGIMES = {64: "own", 768: "held", 2048: "streamed"}
+# bfloat16 differs from float16 in conversions and the matrix instruction's type: once a regime.
+BFLOAT16 = (64, 512, 2048)
 
 pytest.importorskip("triton")
 
@@ -34,22 +38,17 @@ def assert_clean(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize("hidden", HIDDEN, ids="H{}".format)
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 def test_lstm(arch: str, hidden: int) -> None:
+    dtypes = ["float16", "float32"] + ["bfloat16"] * (hidden in BFLOAT16)
     rows = inspected(
-        "triton", *("--arch", arch, "--hidden", str(hidden), "--dtype", "float16,bfloat16,float32")
+        "triton", *("--arch", arch, "--hidden", str(hidden), "--dtype", ",".join(dtypes))
     )
     # Inference, a forward that saves, a backward, and one that recomputes.
-    assert len(rows) == 3 * 4
+    assert len(rows) == len(dtypes) * 4
     for row in rows:
         assert_clean(row)
-
-
-def test_every_regime_is_compiled() -> None:
-    regimes = set()
-    for hidden, regime in ((64, "own"), (768, "held"), (2048, "streamed")):
-        rows = inspected("triton", "--arch", "sm_90", "--hidden", str(hidden), "--dtype", "float16")
-        assert {row["regime"] for row in rows} == {regime}
-        regimes.add(regime)
-    assert regimes == {"own", "held", "streamed"}
+    if arch == "sm_90" and hidden in REGIMES:
+        found = {row["regime"] for row in rows if row["problem"]["dtype"] == "float16"}
+        assert found == {REGIMES[hidden]}
 
 
 @pytest.mark.parametrize("cell", ["gru", "rnn_tanh", "rnn_relu"])

@@ -1,7 +1,7 @@
 """How far each backend is from what the device allows: time a step and share of the floor, by size.
 
 The figures run along H where it varies, else along B, else along T; there is one for each choice of
-all the rest. `place` tells which belongs to which square of the page's map.
+all the rest.
 """
 
 import math
@@ -16,8 +16,7 @@ from lstm_harness import analyse
 from lstm_harness.limits.ceilings import Ceilings
 from lstm_harness.limits.keep import NONE_KEPT, of_manifest
 from lstm_harness.report import text
-from lstm_harness.report.figures import LABELS, Row, Rows, axes, axis_of, grouped, sizes_of
-from lstm_harness.report.marks import mark
+from lstm_harness.report.figures import LABELS, Row, Rows, axis_of, grouped, sizes_of
 from lstm_harness.report.panels import Figure, Panel, Plot, chosen_by, numbered
 from lstm_harness.report.traces import Point, trace
 from lstm_harness.store import Run
@@ -92,32 +91,6 @@ def _share(row: Row, along: str) -> Point:
     return Point(row[along], 100 * row["floor_share"], low, high, row["number"])
 
 
-def distances(summary: pd.DataFrame, backends: Sequence[str]) -> list[dict[str, Any]]:
-    """Every figure: `key` (what its rows share), `step` and `share` for plotly, and `answer`."""
-    along = running_along(summary)
-    shared = _shared(summary, along)
-    groups = grouped(analyse.plain_rows(summary[summary["floor_ns"].notna()]), shared)
-    return [{"key": key, **distance(rows, backends, along)} for key, rows in groups.items()]
-
-
-def place(summary: pd.DataFrame, figures: Sequence[dict[str, Any]]) -> dict[tuple[int, ...], Any]:
-    """For each slice, by its key, which figure belongs to each T and B of its map, or None."""
-    switches = axes(summary)
-    shared = _shared(summary, running_along(summary))
-    numbers = {figure["key"]: number for number, figure in enumerate(figures)}
-    placed = {}
-    slices = grouped(analyse.plain_rows(summary), [axis.name for axis in switches])
-    for values, part in slices.items():
-        key = (axis.values.index(value) for axis, value in zip(switches, values, strict=True))
-        steps, batches = sizes_of(part, "seq_len"), sizes_of(part, "batch")
-        grid: list[list[int | None]] = [[None] * len(batches) for _ in steps]
-        for row in part:
-            number = numbers.get(tuple(row[name] for name in shared))
-            grid[steps.index(row["seq_len"])][batches.index(row["batch"])] = number
-        placed[tuple(key)] = grid
-    return placed
-
-
 def running_along(summary: pd.DataFrame, sizes: Sequence[str] = ALONG) -> str:
     """The size that figures run along: the first of these that varies."""
     return next((name for name in sizes if summary[name].nunique() > 1), sizes[0])
@@ -126,42 +99,6 @@ def running_along(summary: pd.DataFrame, sizes: Sequence[str] = ALONG) -> str:
 def sign_of(along: str) -> str:
     """The letter of a size: T, B or H."""
     return LABELS[along].rpartition(" ")[2]
-
-
-def _shared(summary: pd.DataFrame, along: str) -> list[str]:
-    """The columns whose values all rows of one figure share."""
-    square = bool((summary["input_size"] == summary["hidden_size"]).all())
-    varies = {along} | ({"input_size"} if square and along == "hidden_size" else set())
-    names = ["run"] if "run" in summary else []
-    return names + [name for name in analyse.CASE_COLUMNS if name not in varies]
-
-
-def distance(rows: Rows, backends: Sequence[str], along: str) -> dict[str, Any]:
-    """Two plotly figures of rows with a floor: µs a step above the floor's, and its share."""
-    ok = sorted((row for row in rows if row["status"] == "ok"), key=lambda row: int(row[along]))
-    floors = {row[along]: row for row in rows}
-    lines = grouped(ok, ["backend"])
-    present = [(index, lines[(name,)]) for index, name in enumerate(backends) if (name,) in lines]
-    axis = axis_of(sizes_of(rows, along), AXIS_TITLE[along])
-    steps = [_trace(index, line, along, "step_us") for index, line in present]
-    steps.append(_floor_trace([floors[size] for size in sorted(floors)], along))
-    return {
-        "step": {
-            "data": steps,
-            "layout": {
-                "xaxis": axis,
-                "yaxis": {"type": axis["type"], "title": {"text": "µs a step"}},
-            },
-        },
-        "share": {
-            "data": [_trace(index, line, along, "floor_share") for index, line in present],
-            "layout": {
-                "xaxis": axis,
-                "yaxis": {"title": {"text": "share of the floor, %"}, "rangemode": "tozero"},
-            },
-        },
-        "answer": distance_answer(ok, along),
-    }
 
 
 AXIS_TITLE = {
@@ -249,76 +186,6 @@ def _notes(ceilings: Ceilings) -> list[str]:
         )
     notes += [f"No figure for {name}: {reason}" for name, reason in ceilings.failures.items()]
     return notes
-
-
-def _trace(index: int, rows: Rows, along: str, column: str) -> dict[str, Any]:
-    name = text.plot_text(rows[0]["backend"])
-    scale = 100 if column == "floor_share" else 1
-    ends = [(_scaled(row, column, "low_ns"), _scaled(row, column, "high_ns")) for row in rows]
-    reach = [
-        [abs(end - row[column]) * scale for end in both]
-        for row, both in zip(rows, ends, strict=True)
-    ]
-    up, down = (0, 1) if column == "floor_share" else (1, 0)
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "name": name,
-        "meta": index,
-        "x": [row[along] for row in rows],
-        "y": [text.number(scale * row[column]) for row in rows],
-        "error_y": {
-            "type": "data",
-            "symmetric": False,
-            "array": [text.number(each[up]) or 0 for each in reach],
-            "arrayminus": [text.number(each[down]) or 0 for each in reach],
-        },
-        "marker": {
-            "symbol": mark(rows[0]["backend"]).symbol,
-            "color": mark(rows[0]["backend"]).light,
-        },
-        "line": {"color": mark(rows[0]["backend"]).light},
-        "hoverinfo": "text",
-        "hovertext": [_hover(name, row) for row in rows],
-    }
-
-
-def _scaled(row: Row, column: str, end: str) -> float:
-    """The column's value were the time the interval's end; its own where that is unknown."""
-    if math.isnan(row[end]):
-        return float(row[column])
-    ratio = row[end] / row["median_ns"]
-    return float(row[column] / ratio if column == "floor_share" else row[column] * ratio)
-
-
-def _floor_trace(rows: Rows, along: str) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": FLOOR,
-        "meta": None,
-        "x": [row[along] for row in rows],
-        "y": [text.number(_floor_us(row)) for row in rows],
-        "error_y": {"type": "data", "array": []},
-        "marker": {},
-        "line": {"dash": "dash"},
-        "hoverinfo": "text",
-        "hovertext": [
-            f"<b>{FLOOR}</b><br>{text.significant(_floor_us(row))} µs a step"
-            f"<br>{text.plot_text(_binds(row['floor_term']), 60)}"
-            for row in rows
-        ],
-    }
-
-
-def _hover(name: str, row: Row) -> str:
-    lines = [
-        f"<b>{name}</b>, T {row['seq_len']}, B {row['batch']}, H {row['hidden_size']}",
-        f"{text.significant(row['step_us'])} µs a step",
-        f"{percent(row['floor_share'])} of the floor",
-        f"floor {text.significant(_floor_us(row))} µs a step",
-    ]
-    return "<br>".join(lines)
 
 
 def _floor_us(row: Row) -> float:
