@@ -300,3 +300,13 @@ def test_several_runs_stand_side_by_side(view):
     first = shows(page, "throughput-over-t"), page.inner_text("#detail")
     page.locator("#switches label", has_text="after").click()
     assert (shows(page, "throughput-over-t"), page.inner_text("#detail")) != first
+
+
+def test_what_a_bar_says_stands_beside_its_name(view):
+    page = view(full_run(), fragment="#pass=forward&hidden_size=128&T=64&B=4")
+    drawn(page, "ladder")
+    labels = page.locator("#ladder .plot").first.locator(".ytick text").all_text_contents()
+    assert labels[0] == "per_gatebottom"
+    assert all("\N{MULTIPLICATION SIGN}" in label for label in labels[1:])
+    page.locator("#ladder details summary").click()
+    assert "per_gate\tper_gate\t1" in page.inner_text("#ladder .tables tbody >> nth=0")

@@ -39,6 +39,7 @@ def shows(page, section):
         return chosen, ""
     if details.get_attribute("open") is None:
         details.locator("summary").click()
+        details.locator("table").first.wait_for()
     return chosen, details.inner_text()
 
 

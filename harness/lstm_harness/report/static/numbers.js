@@ -27,7 +27,7 @@ function byBackend(lines, places, sides) {
   return [headOf(corner, titles), body];
 }
 function byPoint(lines, sides) {
-  const body = lines.flatMap(({ name, places, values }) => places.map((place, i) => rowOfNumbers(name.cloneNode?.(true) ?? name, [place, values[i]])));
+  const body = lines.flatMap(({ name, places, values }) => places.map((place, i) => rowOfNumbers(name.cloneNode?.(true) ?? name, [tickOf(sides.along, place), values[i]])));
   return [headOf("Backend", [axisTitle(sides.along), axisTitle(sides.across)]), body];
 }
 

@@ -19,23 +19,38 @@ function drawPlot(node, plot, says) {
 }
 
 function dressed(trace, layout) {
-  const own = trace.meta === null ? styled("--ink") : colour(trace.meta);
-  const symbol = trace.meta === null || isBar(trace) ? {} : { symbol: backends[trace.meta].symbol };
-  const size = isBar(trace) ? {} : { size: 8 };
   const { meta, ...rest } = trace;
   return {
-    mode: "lines+markers",
     ...rest,
+    ...(isBar(trace) ? asBars(trace) : asPoints(trace)),
     name: plain(traceName(trace)),
-    marker: { ...size, ...symbol, color: own, ...trace.marker },
-    line: isBar(trace) ? undefined : { width: 2, color: own, ...trace.line },
-    error_y: trace.error_y && { symmetric: false, thickness: 1.2, width: 3, color: isBar(trace) ? styled("--ink") : own, ...trace.error_y },
-    textfont: { color: styled("--ink"), size: 12 },
-    insidetextfont: { color: styled("--paper"), size: 12 },
     hoverinfo: trace.hoverinfo || "text",
     hovertext: trace.hovertext || trace.x.map((_, point) => hover(trace, point, layout)),
   };
 }
+function asPoints(trace) {
+  const own = trace.meta === null ? styled("--ink") : colour(trace.meta);
+  const symbol = trace.meta === null ? {} : { symbol: backends[trace.meta].symbol };
+  return {
+    mode: trace.mode || "lines+markers",
+    marker: { size: 8, ...symbol, color: own, ...trace.marker },
+    line: { width: 2, color: own, ...trace.line },
+    error_y: reach(trace.error_y, own),
+    error_x: reach(trace.error_x, own),
+    textfont: { color: styled("--ink"), size: 12 },
+  };
+}
+/* What a bar says stands beside it on the axis: inside, colours and error bars would hide it. */
+function asBars(trace) {
+  const own = trace.meta === null ? styled("--soft") : colour(trace.meta);
+  return {
+    marker: { color: own, ...trace.marker },
+    error_y: reach(trace.error_y, styled("--ink")),
+    error_x: reach(trace.error_x, styled("--ink")),
+    textposition: "none",
+  };
+}
+const reach = (bars, color) => bars && { symmetric: false, thickness: 1.2, width: 3, color, ...bars };
 
 /* What stands under the pointer, from the number of its row. */
 function hover(trace, point, layout) {
@@ -70,7 +85,7 @@ function laidOut({ data: traces, layout: given }) {
   return {
     ...given,
     xaxis: { ...axis, ticks: "outside", showgrid: false, ...logTicks(given.xaxis, traces, "x"), ...given.xaxis, ...thinned(given.xaxis) },
-    yaxis: { ...axis, ...logTicks(given.yaxis, traces, "y"), ...given.yaxis },
+    yaxis: { ...axis, ...logTicks(given.yaxis, traces, "y"), ...given.yaxis, ...saidOfBars(given.yaxis, traces) },
     shapes: given.shapes?.map((shape) => ({ ...shape, line: { width: 1.2, dash: "dot", ...soft, ...shape.line } })),
     annotations: [...(given.annotations || []), ...names].map((note) => ({ showarrow: false, ...note, font: { size: 11.5, ...soft, ...note.font } })),
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, ...soft },
@@ -82,6 +97,15 @@ function laidOut({ data: traces, layout: given }) {
     hoverlabel: { bgcolor: styled("--raised"), bordercolor: styled("--line"), font: { color: styled("--ink") }, align: "left" },
     dragmode: false,
   };
+}
+
+/* Names of lying bars, each with what the bar says below it. */
+function saidOfBars(axis, traces) {
+  const lying = traces.filter((trace) => isBar(trace) && trace.orientation === "h" && trace.text);
+  if (!lying.length || !axis?.ticktext) return {};
+  const said = new Map(lying.flatMap((trace) => trace.y.map((place, i) => [place, trace.text[i]])));
+  const ticktext = axis.tickvals.map((place, i) => [axis.ticktext[i], said.get(place)].filter(Boolean).join("<br>"));
+  return { ticktext };
 }
 
 /* A line that is nobody's says what it is near its start: below where it rises, else above. */
