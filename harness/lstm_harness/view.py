@@ -94,7 +94,8 @@ class Server(ThreadingHTTPServer):
         """Tell of a fault of ours, and never of whoever went away."""
         error = sys.exception()
         if not isinstance(error, ConnectionError | TimeoutError):
-            print(f"lstm-bench: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+            told = f"lstm-bench: {type(error).__name__}: {error}"
+            print(told, file=sys.stderr)  # noqa: T201 - the only place a server can tell it
 
 
 class _Handler(BaseHTTPRequestHandler):
