@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lstm_harness.history import ENVIRONMENT, Found, Series
-from lstm_harness.report import page, text, write_page
+from lstm_harness.report import text, write_page
 from lstm_harness.report.marks import mark, ordered
-from lstm_harness.report.templating import fill
+from lstm_harness.report.templating import assets, fill
 from lstm_harness.show_history import machine_name, percent
 
 # Further figures are counted: a page of hundreds is read by nobody.
@@ -40,7 +40,7 @@ def render(found: Found, home: str = "") -> str:
     figures = [_figure(found, *names, series) for names, series in shown]
     return fill(
         "history.html",
-        **page.assets("history.js"),
+        **assets("history.js"),
         title=f"{text.count(len(found.runs), 'run')} over time",
         answer=_answer(found),
         home=home,

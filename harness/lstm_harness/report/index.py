@@ -5,9 +5,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from lstm_harness.errors import Exit
-from lstm_harness.report import page, text
+from lstm_harness.report import text
 from lstm_harness.report.catalogue import COMPARED, HISTORY, Catalogue, Listed
-from lstm_harness.report.templating import fill, policy, static
+from lstm_harness.report.templating import fill, policy, static, style
 from lstm_harness.store import MANIFEST, RECORDS, REPORT
 
 # How a comparison's exit code looks; the words beside it say it too.
@@ -28,7 +28,7 @@ def render(catalogue: Catalogue, served: bool) -> str:
     script = static("index.js")
     return fill(
         "index.html",
-        style=page.style() + static("index.css"),
+        style=style() + static("index.css"),
         script=script,
         policy=policy(script),
         title=text.count(len(catalogue.runs), "run"),

@@ -1,15 +1,10 @@
 """A report's page: what the template shows, put together."""
 
-import base64
-import hashlib
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from lstm_harness import analyse
 from lstm_harness.case import PASS_MEANING
@@ -30,6 +25,7 @@ from lstm_harness.report import (
 )
 from lstm_harness.report.marks import mark, ordered
 from lstm_harness.report.panels import Panel
+from lstm_harness.report.templating import assets, fill
 from lstm_harness.store import Run
 
 SCRIPTS = (
@@ -47,18 +43,12 @@ def render(runs: Sequence[Run], verdicts: Markup | None = None) -> str:
     labels = run_labels(runs)
     summaries = [_for_readers(analyse.summarise(run.records)) for run in runs]
     together = _together(summaries, labels)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lstm_harness.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return fill(
+        "page.html",
+        **assets(*SCRIPTS),
+        **_content(runs, labels, summaries, together),
+        verdicts=verdicts,
     )
-    page = environment.get_template("page.html").render(
-        **assets(*SCRIPTS), **_content(runs, labels, summaries, together), verdicts=verdicts
-    )
-    # A lone surrogate in a name has no UTF-8.
-    return page.encode("utf-8", "replace").decode()
 
 
 def run_labels(runs: Sequence[Run]) -> list[str]:
@@ -214,34 +204,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
-
-
-def style() -> Markup:
-    """The style sheet of every page."""
-    return Markup((files("lstm_harness.report") / "static" / "page.css").read_text("utf-8"))
-
-
-def assets(*names: str) -> dict[str, Any]:
-    """A page's scripts, as one, its style, and the policy that lets these scripts alone run.
-
-    The scripts share one scope: what one declares at its top the others see, and the page does not.
-    """
-    static = files("lstm_harness.report") / "static"
-    sources = [(static / name).read_text(encoding="utf-8") for name in names]
-    script = "\n".join(['"use strict";', "{", *sources, "}"])
-    plotly = get_plotlyjs()
-    allowed = " ".join(_source_hash(code) for code in (plotly, script))
-    policy = (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
-    )
-    # These are files of this package and of plotly, never of a run.
-    return {
-        "plotly": Markup(plotly),
-        "script": Markup(script),
-        "style": style(),
-        "policy": policy,
-    }
-
-
-def _source_hash(code: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"

@@ -9,10 +9,10 @@ from markupsafe import Markup
 from lstm_harness.analyse import CASE_COLUMNS
 from lstm_harness.comparison import COMPARED, Comparison, Side
 from lstm_harness.exporters import words
-from lstm_harness.report import page, text
+from lstm_harness.report import text
 from lstm_harness.report.figures import LABELS
 from lstm_harness.report.marks import ordered
-from lstm_harness.report.templating import fill
+from lstm_harness.report.templating import fill, policy, style
 from lstm_harness.verdict import MARGINS, Kind, Verdict
 
 # A report shows so many verdicts, worst first; the page of a comparison has them all.
@@ -43,7 +43,8 @@ def render(comparison: Comparison, links: Sequence[tuple[str, str]] = ()) -> str
     """
     return fill(
         "verdicts.html",
-        style=page.style(),
+        style=style(),
+        policy=policy(),
         links=links,
         **_told(comparison),
         **_listed(comparison, len(comparison.verdicts)),
