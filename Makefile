@@ -23,7 +23,7 @@ lint: .venv/.installed-dev
 	$(BIN)/mypy
 
 browser-test: .venv/.installed-dev
-	$(BIN)/pytest tests/browser
+	$(BIN)/pytest -n $(JOBS) tests/browser
 
 # The pictures in the README; needs Chromium. make screenshots REPORT=another/report.html
 screenshots: .venv/.installed-dev
@@ -33,6 +33,7 @@ perf: .venv/.installed-dev
 	PYTHONPATH=tests/support $(BIN)/python tests/perf/summary_scale.py
 	PYTHONPATH=tests/support $(BIN)/python tests/perf/history_scale.py
 	PYTHONPATH=tests/support $(BIN)/python tests/perf/report_scale.py
+	PYTHONPATH=tests/support $(BIN)/python tests/perf/index_scale.py
 	$(BIN)/python tests/perf/change_point_rates.py
 	$(BIN)/python tests/perf/clock_agreement.py
 	$(BIN)/python tests/perf/limits_agreement.py
