@@ -20,6 +20,7 @@ from pathlib import Path
 
 import synthetic_runs
 import synthetic_store
+from opened_pages import opened
 
 from lstm_harness import store
 from lstm_harness.report import catalogue, index
@@ -31,7 +32,6 @@ FIRST_S, AGAIN_S, INTERACTIVE_S = 120.0, 2.0, 2.0
 BYTES, PAGE_BYTES = 1e9, 4e6
 AXES = {"seq_len": (32, 128), "batch": (1, 16), "hidden_size": (128, 256)}
 WHOM = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 # Types into the filter as soon as it stands; tells when a card was hidden by it.
 WATCH = """
 window.found = new Promise((found) => {
@@ -92,24 +92,6 @@ def collected(folder: Path, out: Path) -> tuple[float, float]:
     return float(seconds), float(peak)
 
 
-def interactive_s(page: Path) -> float:
-    """Seconds until the filter has answered."""
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS, timeout=120_000)
-        times = []
-        for _ in range(3):
-            tab = browser.new_page(viewport={"width": 1280, "height": 900})
-            tab.add_init_script(WATCH)
-            tab.goto(page.as_uri(), timeout=120_000)
-            times.append(tab.evaluate("window.found"))
-            tab.close()
-        browser.close()
-    return min(times) / 1e3
-
-
 def main() -> int:
     """Judge; 1 where a limit is broken."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -130,7 +112,7 @@ def main() -> int:
             ("list again in", again_s, AGAIN_S, "s"),
             ("peak of", peak / 1e9, BYTES / 1e9, "GB"),
             ("page of", page.stat().st_size / 1e6, PAGE_BYTES / 1e6, "MB"),
-            ("filter answers after", interactive_s(page), INTERACTIVE_S, "s"),
+            ("filter answers after", min(opened(page, WATCH)) / 1e3, INTERACTIVE_S, "s"),
         ]
     for what, found, most, unit in limits:
         verdict = "pass" if found < most else "FAIL"

@@ -9,7 +9,6 @@ PYTHONPATH=kernels:harness:tests/support python tests/perf/report_scale.py
 
 import argparse
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,11 +18,10 @@ from pathlib import Path
 
 import synthetic_runs
 from known_limits import cpu_limits
+from opened_pages import opened
 
 from lstm_harness import report
 from lstm_harness.limits.floor import with_floor
-
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 @dataclass(frozen=True)
@@ -87,24 +85,8 @@ def peak_bytes() -> int:
 
 def interactive_s(page: Path) -> tuple[float, float]:
     """Seconds until a click on the map is answered, and until the first plot is drawn as well."""
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS, timeout=120_000)
-        found = [_opened(browser, page) for _ in range(3)]
-        browser.close()
-    answered, drawn = min(found, key=lambda times: times[1])
+    answered, drawn = min(opened(page, WATCH), key=lambda times: times[1])
     return answered / 1e3, drawn / 1e3
-
-
-def _opened(browser, page: Path) -> list[float]:
-    tab = browser.new_page(viewport={"width": 1280, "height": 900})
-    tab.add_init_script(WATCH)
-    tab.goto(page.as_uri(), timeout=120_000)
-    times = tab.evaluate("window.found")
-    tab.close()
-    return times
 
 
 # Clicks the map's first square as soon as it stands, and tells when the page had answered it and
