@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import synthetic_runs
+from kept_limits import kept
 from known_limits import cpu_limits
 from opened_pages import opened
 
@@ -125,10 +126,7 @@ def judge(size: Size, folder: Path) -> bool:
         limits.append(("peak of", float(said[1]) / 1e9, size.peak_bytes / 1e9, "GB"))
     else:
         print(f"{size.cells:,} cells: peak of {float(said[1]) / 1e9:.2f} GB (no limit)")
-    for what, found, most, unit in limits:
-        verdict = "pass" if found < most else "FAIL"
-        print(f"{size.cells:,} cells: {what} {found:.2f} {unit} (limit {most:g}): {verdict}")
-    return all(found < most for _, found, most, _ in limits)
+    return kept(f"{size.cells:,} cells", limits)
 
 
 def main() -> int:
@@ -141,8 +139,8 @@ def main() -> int:
         make(next(size for size in SIZES if size.cells == options.make), options.out)
         return 0
     with tempfile.TemporaryDirectory() as scratch:
-        kept = [judge(size, Path(scratch)) for size in SIZES]
-    return 0 if all(kept) else 1
+        passed = [judge(size, Path(scratch)) for size in SIZES]
+    return 0 if all(passed) else 1
 
 
 if __name__ == "__main__":
