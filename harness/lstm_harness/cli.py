@@ -219,7 +219,13 @@ def tune(
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...")],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="FILE", help="default: in the first run")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FILE",
+            help="default: report.html in the run; of several, comparison.html in the first",
+        ),
     ] = None,
     verdicts: Annotated[
         bool, typer.Option("--verdicts", help="judge two runs, BASE and NEW, at the top")
@@ -249,7 +255,9 @@ def report(
     loaded = [store.load(folder) for folder in runs]
     for read in loaded:
         show.torn(read)
-    show.path(_write_report(loaded, out or runs[0] / store.REPORT, verdicts))
+    # A run's own report stays its own: `view` serves it as such.
+    named = store.REPORT if len(runs) == 1 else store.COMPARISON
+    show.path(_write_report(loaded, out or runs[0] / named, verdicts))
     return Exit.DONE
 
 

@@ -29,6 +29,7 @@ MANIFEST = "run.json"
 FRESH_MANIFEST = MANIFEST + ".new"
 RECORDS = "records.jsonl"
 REPORT = "report.html"
+COMPARISON = "comparison.html"
 SCRATCH = ".scratch"
 
 

@@ -134,3 +134,14 @@ def test_the_command_puts_the_verdicts_on_top(command, here):
     assert page.index("REGRESSION") < page.index('id="map-title"')
     assert command("report", "base", "new", "-o", "plain.html")[0] == 0
     assert "What changed?" not in (here / "plain.html").read_text()
+
+
+def test_a_comparison_leaves_each_run_its_own_report(command, here):
+    save(here / "base", blocks("aten", BASE))
+    save(here / "new", blocks("aten", times(1.5)))
+    command("report", "base")
+    own = (here / "base/report.html").read_text()
+    code, out, _ = command("report", "base", "new", "--verdicts")
+    assert (code, out) == (0, "base/comparison.html\n")
+    assert (here / "base/report.html").read_text() == own
+    assert "What changed?" in (here / "base/comparison.html").read_text()
