@@ -104,13 +104,14 @@ def run(
     spec: Spec, out: Out = None, resume: Resume = None, as_json: Json = False, quiet: Quiet = False
 ) -> int:
     """The main job: verify, measure, store, report."""
-    from lstm_harness import session, show
+    from lstm_harness import session
+    from lstm_harness.progress import LiveProgress
 
     if out and resume:
         raise UserError(f"--out {out} with --resume {resume}: a resumed run keeps its folder")
     if resume and spec != spec_of(None, None, None, None):
         raise UserError(f"--resume {resume} goes on as planned; leave out what to run, and how")
-    with show.LiveProgress(quiet) as watch:
+    with LiveProgress(quiet) as watch:
         folder = session.resume(resume, watch) if resume else session.run(spec, out, watch)
     with session.resumable(folder):
         return _conclude(folder, as_json)
@@ -123,8 +124,9 @@ def verify(spec: Spec, as_json: Json = False, quiet: Quiet = False) -> int:
     from dataclasses import replace
 
     from lstm_harness import session, show
+    from lstm_harness.progress import LiveProgress
 
-    with show.LiveProgress(quiet) as watch:
+    with LiveProgress(quiet) as watch:
         plan, outcomes = session.verify(replace(spec, blocks=1), watch)
     statuses = [outcome.status for outcome in outcomes]
     broken = [source for source in plan.absent if source in spec.plugins]
@@ -154,15 +156,16 @@ def inspect(
     quiet: Quiet = False,
 ) -> int:
     """Registers, memory, spills and matrix instructions of each kernel; no GPU needed."""
-    from lstm_harness import show
+    from lstm_harness import show, show_kernels
     from lstm_harness.inspection import kernel_rows
+    from lstm_harness.progress import Counting
 
-    with show.Counting(quiet) as tell:
+    with Counting(quiet) as tell:
         rows = kernel_rows(name, spec, arch, tell)
     if as_json:
         show.as_json(rows)
     else:
-        show.kernels(rows)
+        show_kernels.kernels(rows)
     failed = any(row["status"] == "error" for row in rows)
     return Exit.MEASURING_FAILED if failed else Exit.DONE
 
@@ -171,17 +174,18 @@ def inspect(
 @takes_problems(FLOOR_AXES, ("device", "threads"))
 def limits(spec: Spec, as_json: Json = False, quiet: Quiet = False) -> int:
     """The measured ceilings of this device, and the floor they imply."""
-    from lstm_harness import session, show
+    from lstm_harness import session, show, show_limits
     from lstm_harness.limits.floor import floor_rows
+    from lstm_harness.progress import Counting
 
-    with show.Counting(quiet) as tell:
+    with Counting(quiet) as tell:
         ceilings, kept = session.limits(spec, tell)
     rows = floor_rows(ceilings, spec)
     if as_json:
         show.as_json(ceilings.to_dict() | {"kept": str(kept), "floors": rows})
     else:
-        show.ceilings(ceilings)
-        show.floors(rows)
+        show_limits.ceilings(ceilings)
+        show_limits.floors(rows)
         show.path(kept)
     return Exit.DONE
 
@@ -201,17 +205,18 @@ def tune(
     quiet: Quiet = False,
 ) -> int:
     """Find launch parameters for this device, prove them, and keep them in a file."""
-    from lstm_harness import show
+    from lstm_harness import show, show_tuning
+    from lstm_harness.progress import Counting
     from lstm_harness.tuning_run import exit_code, tune
 
-    with show.Counting(quiet) as tell:
+    with Counting(quiet) as tell:
         found = tune(name, spec, out, again, tell)
     if found["replaced"]:
         show.warning(f"replaced: {found['replaced']}")
     if as_json:
         show.as_json(found)
     else:
-        show.tuning(found)
+        show_tuning.tuning(found)
     return exit_code(found)
 
 
@@ -240,6 +245,7 @@ def report(
 ) -> int:
     """The HTML page again, one run or several side by side; or a site of whole stores."""
     from lstm_harness import show, store
+    from lstm_harness.progress import Counting
 
     if site and (out or verdicts):
         raise UserError(f"--site {site} stands alone; leave out {'-o' if out else '--verdicts'}")
@@ -248,7 +254,7 @@ def report(
     if site:
         with _report_libraries(f"--site {site} STORE"):
             from lstm_harness.report.site import write
-        with show.Counting(quiet) as tell:
+        with Counting(quiet) as tell:
             index = write(runs, site, tell)
         show.path(index)
         return Exit.DONE
@@ -270,6 +276,7 @@ def view(
 ) -> int:
     """Serve the reports of a run or of a folder of runs, to this machine alone."""
     from lstm_harness import show
+    from lstm_harness.progress import Counting
 
     with _report_libraries(f"{place}"):
         from lstm_harness.report.pages import Pages
@@ -280,7 +287,7 @@ def view(
             show.warning(f"over SSH: on your own machine type {forwarding}, then open the address")
         show.path(address)
 
-    with show.Counting(quiet) as tell:
+    with Counting(quiet) as tell:
         pages = Pages(place, tell)
     serve(pages, port, browser, announce)
     return Exit.DONE
@@ -296,7 +303,7 @@ def _as_planned(run: "Run") -> "list[Record]":
 
 def _conclude(folder: Path, as_json: bool) -> int:
     """Write the report, print the fastest backend a case and, last, the report's path."""
-    from lstm_harness import analyse, session, show, store
+    from lstm_harness import analyse, session, show, show_tuning, store
 
     finished = store.load(folder)
     summary = analyse.summarise(_as_planned(finished))
@@ -309,7 +316,7 @@ def _conclude(folder: Path, as_json: bool) -> int:
         again = f"the records are safe: lstm-bench report {folder} makes the page again"
         raise MeasuringFailed(f"{error}; {again}") from None
     failed = [(r.backend, r.status, r.reason) for r in finished.records if r.status != "ok"]
-    show.untuned(finished)
+    show_tuning.untuned(finished)
     if as_json:
         show.as_json(show.run_document(finished, analyse.fastest(summary), page))
     else:

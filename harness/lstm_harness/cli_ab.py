@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lstm_harness.cli_judge import Explain, File, Json, Margin, Outputs, tell
-from lstm_harness.errors import Exit, UserError
+from lstm_harness.errors import Exit
 from lstm_harness.options import takes_paired_spec
 from lstm_harness.spec import Spec
 
@@ -93,12 +93,10 @@ def _measured(
     out: Path | None,
     quiet: bool,
 ) -> "Result":
-    from lstm_harness import show
     from lstm_harness.ab import compare
+    from lstm_harness.progress import LiveProgress
     from lstm_harness.verdict import Rules
 
-    if not 0 <= margin < 1:
-        raise UserError(f"--margin {margin:g}; expected a share from 0 to below 1, like 0.05")
     rules = Rules(margin=margin, paired=True)
-    with show.LiveProgress(quiet) as watch:
+    with LiveProgress(quiet) as watch:
         return compare(spec, revisions, rules, fails, out, watch)

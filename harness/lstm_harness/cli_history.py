@@ -38,9 +38,10 @@ def history(
     """One series a case over time, change points marked."""
     from lstm_harness import index, show, show_history
     from lstm_harness.history import gather, matcher
+    from lstm_harness.progress import Counting
 
     chosen = matcher(case, names_in(backend) if backend is not None else ())
-    with show.Counting(quiet) as tell:
+    with Counting(quiet) as tell:
         kept = index.refresh(store, tell)
     found = gather(kept, chosen)
     show_history.left_out(found)

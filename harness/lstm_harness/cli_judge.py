@@ -18,8 +18,18 @@ app = typer.Typer()
 baselines = typer.Typer(help="Keep a run's records under a name, to check later runs against.")
 app.add_typer(baselines, name="baseline", no_args_is_help=True)
 
+
+def _share(margin: float) -> float:
+    if not 0 <= margin < 1:
+        raise UserError(f"--margin {margin:g}; expected a share from 0 to below 1, like 0.05")
+    return margin
+
+
 Place = Annotated[Path, typer.Argument(help="a run's folder, or a baseline's name or file")]
-Margin = Annotated[float, typer.Option("--margin", help="how much slower is no matter: 0.05 is 5%")]
+Margin = Annotated[
+    float,
+    typer.Option("--margin", callback=_share, help="how much slower is no matter: 0.05 is 5%"),
+]
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
 Explain = Annotated[
     str | None,
@@ -134,18 +144,17 @@ def _compared(base: Any, new: Any, margin: float, **how: Any) -> "Comparison":
     from lstm_harness.comparison import compare_sides
     from lstm_harness.verdict import Rules
 
-    if not 0 <= margin < 1:
-        raise UserError(f"--margin {margin:g}; expected a share from 0 to below 1, like 0.05")
     margins = noise.kept(new.manifest["environment"]).margins
     return compare_sides(base, new, Rules(margin=margin), margins, **how)
 
 
 def _again(run: Path, first: "Comparison") -> "Comparison":
-    from lstm_harness import noise, show
+    from lstm_harness import noise
+    from lstm_harness.progress import LiveProgress
     from lstm_harness.rerun import recurring
 
     margins = noise.kept(first.new.manifest["environment"]).margins
-    with show.LiveProgress(quiet=False) as watch:
+    with LiveProgress(quiet=False) as watch:
         return recurring(run, first, margins, watch)
 
 

@@ -3,8 +3,6 @@
 from collections import Counter
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from lstm_harness import show
@@ -12,16 +10,13 @@ from lstm_harness.history import ENVIRONMENT, STEP, Found, RunInfo, Series
 
 # More changes than this are counted; `--json` lists them all.
 MOST_CHANGES = 40
-WIDE = 180
 
 
 def table(found: Found) -> None:
     """The series, then the changes."""
     several = len({machine_name(one) for one in found.series}) > 1
     names = ("backend", *(["machine"] if several else []), "runs", "last", "since", "step", "at")
-    rows = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("case", *names):
-        rows.add_column(name, overflow="fold")
+    rows = show.empty_table("case", *names)
     for one in found.series:
         step = one.last_step
         where = [Text(machine_name(one))] if several else []
@@ -35,8 +30,7 @@ def table(found: Found) -> None:
             percent(step.ratio) if step else "",
             Text(place(found.runs[one.runs[step.at]])) if step else "",
         )
-    # A line a series where there is no terminal to fit.
-    (show.out if show.out.is_terminal else Console(width=WIDE)).print(rows)
+    show.print_wide(rows, 180)
     _steps(found)
     _environments(found)
 

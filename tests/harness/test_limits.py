@@ -75,13 +75,14 @@ def test_limits_measures_this_cpu_keeps_what_it_found_and_tells_the_floors(comma
 
 
 def test_limits_prints_a_line_a_ceiling_and_a_floor(capsys):
-    from lstm_harness import show
+    from lstm_harness import show_limits
     from lstm_harness.limits.floor import floor_rows
     from lstm_harness.options import spec_of
 
     spec = spec_of(None, None, None, None, axis_hidden="64", axis_batch="32", axis_seq_len="10")
-    show.ceilings(cpu_limits(failures={"product float16 ieee oneDNN": "no"}, disturbed=1, rounds=6))
-    show.floors(floor_rows(cpu_limits(), spec))
+    found = cpu_limits(failures={"product float16 ieee oneDNN": "no"}, disturbed=1, rounds=6)
+    show_limits.ceilings(found)
+    show_limits.floors(floor_rows(cpu_limits(), spec))
     out, err = capsys.readouterr()
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert "read L2 400 unknown 400 GB/s made up" in lines
