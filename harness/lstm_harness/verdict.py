@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy.special import stdtr, stdtrit
 from scipy.stats import false_discovery_control
 
-from lstm_harness.analyse import BLOCKS_FOR_INTERVAL, CASE_COLUMNS, CONFIDENCE, plain_rows
+from lstm_harness.analyse import BLOCKS_FOR_INTERVAL, CASE_COLUMNS, plain_rows
+from lstm_harness.log_ratio import MOST_MORE_BLOCKS, LogRatio, exp, of_blocks
 
 
 class Kind(StrEnum):
@@ -257,30 +256,15 @@ class _Pair:
     margin: float
     margin_from: str
     blocks: tuple[int, int]
-    compared: "_Compared | None" = None
+    compared: LogRatio | None = None
     doubt: str = ""
     lacks_blocks: int | None = None
-    effort: "_Compared | None" = None
+    effort: LogRatio | None = None
 
     @property
     def edge(self) -> float:
         """The margin as a log ratio."""
         return math.log1p(self.margin)
-
-
-@dataclass(frozen=True)
-class _Compared:
-    """Mean log ratio, its standard error, degrees of freedom, and how many blocks told."""
-
-    d: float
-    se: float
-    df: float
-    blocks: tuple[int, int]
-
-    def interval(self) -> tuple[float, float]:
-        """95% interval of d."""
-        half = float(stdtrit(self.df, (1 + CONFIDENCE) / 2)) * self.se
-        return self.d - half, self.d + half
 
 
 def _pair(
@@ -294,7 +278,7 @@ def _pair(
         if wrong:
             doubt = f"{wrong[0]} ns is not a time ({side})"
             return _Pair(key, old, now, *margin, counts, doubt=doubt)
-    compared = _compare(before, after, rules.paired)
+    compared = of_blocks(before, after, rules.paired)
     if compared is None:
         least = len(before.keys() & after.keys()) if rules.paired else min(counts)
         shared = "shared " if rules.paired else ""
@@ -317,34 +301,6 @@ def _by_block(row: Mapping[str, Any], figure: str) -> dict[int, float]:
     return dict(zip(row["block_ids"], row[figure], strict=True))
 
 
-def _compare(
-    before: Mapping[int, float], after: Mapping[int, float], paired: bool
-) -> _Compared | None:
-    """Two sides' times by block; None with too few blocks."""
-    if paired:
-        logs = [math.log(after[block] / before[block]) for block in before if block in after]
-        if len(logs) < BLOCKS_FOR_INTERVAL:
-            return None
-        mean, of_mean = _mean(logs)
-        return _Compared(mean, math.sqrt(of_mean), len(logs) - 1.0, (len(logs), len(logs)))
-    counts = len(before), len(after)
-    if min(counts) < BLOCKS_FOR_INTERVAL:
-        return None
-    old, old_error = _mean([math.log(time) for time in before.values()])
-    new, new_error = _mean([math.log(time) for time in after.values()])
-    parts = old_error**2 / (counts[0] - 1) + new_error**2 / (counts[1] - 1)
-    df = (old_error + new_error) ** 2 / parts if parts else min(counts) - 1.0
-    return _Compared(new - old, math.sqrt(old_error + new_error), df, counts)
-
-
-def _mean(values: list[float]) -> tuple[float, float]:
-    """The mean and the square of its standard error."""
-    count = len(values)
-    mean = math.fsum(values) / count
-    squares = math.fsum((value - mean) ** 2 for value in values)
-    return mean, squares / (count - 1) / count
-
-
 def _disturbed(old: Mapping[str, Any], now: Mapping[str, Any], rules: Rules) -> str:
     for side, row in (("base", old), ("new", now)):
         if row["marked_share"] > rules.most_marked:
@@ -352,11 +308,11 @@ def _disturbed(old: Mapping[str, Any], now: Mapping[str, Any], rules: Rules) -> 
     return ""
 
 
-def _effort(old: Mapping[str, Any], now: Mapping[str, Any], rules: Rules) -> _Compared | None:
+def _effort(old: Mapping[str, Any], now: Mapping[str, Any], rules: Rules) -> LogRatio | None:
     """The second estimator's log ratio; None where it is not known."""
     sides = (_by_block(old, "block_efforts"), _by_block(now, "block_efforts"))
     known = [{block: e for block, e in side.items() if 0 < e < math.inf} for side in sides]
-    return _compare(known[0], known[1], rules.paired)
+    return of_blocks(known[0], known[1], rules.paired)
 
 
 def _judge_times(pairs: list[_Pair], rules: Rules) -> list[Verdict]:
@@ -364,18 +320,10 @@ def _judge_times(pairs: list[_Pair], rules: Rules) -> list[Verdict]:
     tested = [(pair, pair.compared) for pair in pairs if pair.compared]
     tests: dict[bool, dict[Key, tuple[float, float]]] = {}
     for slower in (True, False):
-        sign = 1.0 if slower else -1.0
-        p_values = [_p_above(sign * found.d - pair.edge, found) for pair, found in tested]
+        p_values = [found.p_beyond(pair.edge, slower) for pair, found in tested]
         both = zip(tested, p_values, _adjusted(p_values), strict=True)
         tests[slower] = {pair.key: (p, q) for (pair, _), p, q in both}
     return [_time_verdict(pair, tests, len(tested), rules) for pair in pairs]
-
-
-def _p_above(distance: float, compared: _Compared) -> float:
-    """One-sided p of H0: the true distance is at most 0."""
-    if compared.se == 0:
-        return 0.0 if distance > 0 else 1.0
-    return float(stdtr(compared.df, -distance / compared.se))
 
 
 def _adjusted(p_values: list[float]) -> list[float]:
@@ -404,14 +352,14 @@ def _time_verdict(
     low, high = found.interval()
     slower = found.d > 0
     p, q = tests[slower][pair.key]
-    figures |= {"ratio": math.exp(found.d), "low": _ratio(low), "high": _ratio(high)}
+    figures |= {"ratio": exp(found.d), "low": exp(low), "high": exp(high)}
     figures |= {"p": p, "q": q}
     doubt = pair.doubt
     flagged = q <= rules.q and abs(found.d) > edge
     if pair.effort:
         effort = pair.effort.interval()
-        figures |= {"effort_low": _ratio(effort[0]), "effort_high": _ratio(effort[1])}
-        if flagged and not doubt and _inside(effort, edge):
+        figures |= {"effort_low": exp(effort[0]), "effort_high": exp(effort[1])}
+        if flagged and not doubt and pair.effort.inside(edge):
             doubt = "estimators disagree: CPU time or clock cycles are the same"
     if doubt:
         return _named(pair.key, pair.now, Kind.INCONCLUSIVE, reason=doubt, **figures)
@@ -419,23 +367,13 @@ def _time_verdict(
         return _named(
             pair.key, pair.now, Kind.REGRESSION if slower else Kind.IMPROVEMENT, **figures
         )
-    if _inside((low, high), edge):
+    if found.inside(edge):
         return _named(pair.key, pair.now, Kind.SAME, **figures)
-    more = _more_blocks(found, edge, p / q if q else 1.0, rules)
+    # The part of q that p is, which the correction over the grid takes.
+    level = rules.q * (p / q if q else 1.0) / 2
+    more = found.more_blocks(edge, level)
     figures |= {"reason": _why_unclear(figures, edge, tested, more), "more_blocks": more}
     return _named(pair.key, pair.now, Kind.INCONCLUSIVE, **figures)
-
-
-def _ratio(log: float) -> float:
-    """exp(log); an interval of few wild blocks may reach beyond all floats."""
-    return math.exp(log) if log < _LARGEST_LOG else math.inf
-
-
-_LARGEST_LOG = math.log(np.finfo(np.float64).max)
-
-
-def _inside(interval: tuple[float, float], edge: float) -> bool:
-    return -edge < interval[0] and interval[1] < edge
 
 
 def _why_unclear(figures: Mapping[str, Any], edge: float, tested: int, more: int | None) -> str:
@@ -448,24 +386,3 @@ def _why_unclear(figures: Mapping[str, Any], edge: float, tested: int, more: int
     if more is None:
         return f"{said}; {MOST_MORE_BLOCKS} more would not tell either"
     return f"{said}; about {more} more would tell"
-
-
-# More than this nobody waits for.
-MOST_MORE_BLOCKS = 200
-
-
-def _more_blocks(found: _Compared, edge: float, of_q: float, rules: Rules) -> int | None:
-    """Blocks to add on each side until this difference and spread would be clear of the margin.
-
-    Args:
-        of_q: the part of q that p is, which the correction over the grid takes.
-    """
-    have = min(found.blocks)
-    gap, spread = abs(abs(found.d) - edge), found.se * math.sqrt(have)
-    if not gap or not spread:
-        return None
-    beyond = abs(found.d) > edge
-    level = (1 - CONFIDENCE) / 2 if not beyond else rules.q * of_q / 2
-    counts = np.arange(have + 1, have + 1 + MOST_MORE_BLOCKS)
-    enough = stdtr(counts - 1, -gap * np.sqrt(counts) / spread) <= level
-    return int(counts[enough.argmax()]) - have if enough.any() else None
