@@ -182,24 +182,25 @@ def ranking(summary: pd.DataFrame) -> pd.DataFrame:
     """Every ranked cell, fastest first within its case, against the fastest of its case.
 
     Returns:
-        The Summary's ok rows with `rank` from 1, `ratio` (its median over the fastest's),
-        `ratio_low` and `ratio_high` (95% interval of the geometric mean of the ratios within
-        blocks; NaN below 3 shared blocks) and `tie`: whether it cannot be told from the fastest,
-        NA where the interval is unknown.
+        The Summary's ok rows with `rank` from 1, by median; `ratio` to the fastest, the geometric
+        mean of the ratios within blocks, with its 95% interval `ratio_low` and `ratio_high` (below
+        3 shared blocks the ratio of the two medians, and NaN); and `tie`: whether it cannot be told
+        from the fastest, NA where the interval is unknown. A tie's ratio may be below 1.
     """
     ok = summary[summary["status"] == "ok"].copy()
     ok["case_id"] = _case_ids(ok)
     ok = ok.sort_values(["case_id", "median_ns", "backend"], ignore_index=True)
     by_case = ok.groupby("case_id", sort=False)
     ok["rank"] = by_case.cumcount() + 1
-    ok["ratio"] = ok["median_ns"] / by_case["median_ns"].transform("first")
+    of_medians = ok["median_ns"] / by_case["median_ns"].transform("first")
     long = ok[["case_id", "rank", "block_ids", "block_medians_ns"]].reset_index(names="row")
     long = long.explode(["block_ids", "block_medians_ns"])
     best = long.loc[long["rank"] == 1, ["case_id", "block_ids", "block_medians_ns"]]
     pairs = long.merge(best, on=["case_id", "block_ids"], suffixes=("", "_best"))
     logs = _log(pairs["block_medians_ns"]) - _log(pairs["block_medians_ns_best"])
-    low, high = log_mean_interval(pairs["row"].to_numpy(dtype=np.int64), logs, len(ok))
+    mean, low, high = geometric_means(pairs["row"].to_numpy(dtype=np.int64), logs, len(ok))
     first = (ok["rank"] == 1).to_numpy()
+    ok["ratio"] = np.where(first, 1.0, np.where(np.isnan(low), of_medians, mean))
     ok["ratio_low"] = np.where(first, 1.0, low)
     ok["ratio_high"] = np.where(first, 1.0, high)
     ok["tie"] = (ok["ratio_low"] <= 1).astype("boolean").mask(ok["ratio_low"].isna())
@@ -212,7 +213,7 @@ def fastest(summary: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per case of the Summary: `label`, the case's fields, `backend` (None where no
         backend is correct), `median_ns`, `runner_up` (None where there is no second),
-        `runner_up_ns`, `margin` (runner-up's median over the fastest's) with `margin_low` and
+        `runner_up_ns`, `margin` (the runner-up's ratio to the fastest) with `margin_low` and
         `margin_high`, `tie` (NA where the interval is unknown or there is no second) and
         `contenders`, the number of correct backends.
     """
@@ -273,24 +274,25 @@ def geometric_mean(ratios: Iterable[float]) -> float:
     return math.exp(math.fsum(logs) / len(logs)) if logs else math.nan
 
 
-def log_mean_interval(groups: NDArray[np.int64], logs: Floats, count: int) -> tuple[Floats, Floats]:
-    """95% interval of exp(mean of logs) in each of `count` groups, t-based.
+def geometric_means(
+    groups: NDArray[np.int64], logs: Floats, count: int
+) -> tuple[Floats, Floats, Floats]:
+    """exp(mean of logs) in each of `count` groups with its 95% interval, t-based.
 
     Args:
         groups: which group each value belongs to, 0 to count - 1.
         logs: the values, logarithms.
     Returns:
-        low and high [count], NaN for a group of fewer than 3 values.
+        mean, low and high [count], all NaN for a group of fewer than 3 values.
     """
     n = np.bincount(groups, minlength=count).astype(np.float64)
     known = n >= BLOCKS_FOR_INTERVAL
     safe = np.where(known, n, BLOCKS_FOR_INTERVAL)
-    mean = np.bincount(groups, weights=logs, minlength=count) / safe
+    sums = np.bincount(groups, weights=logs, minlength=count)
+    mean = np.where(known, sums / safe, np.nan)
     squares = np.bincount(groups, weights=(logs - mean[groups]) ** 2, minlength=count)
     half = stdtrit(safe - 1, (1 + CONFIDENCE) / 2) * np.sqrt(squares / (safe - 1) / safe)
-    low = np.where(known, np.exp(np.where(known, mean - half, 0.0)), np.nan)
-    high = np.where(known, np.exp(np.where(known, mean + half, 0.0)), np.nan)
-    return low, high
+    return np.exp(mean), np.exp(mean - half), np.exp(mean + half)
 
 
 def _with_derived(table: pd.DataFrame) -> pd.DataFrame:
@@ -301,7 +303,7 @@ def _with_derived(table: pd.DataFrame) -> pd.DataFrame:
     counts = np.array([len(blocks) for blocks in table["block_ids"]], dtype=np.int64)
     groups = np.repeat(np.arange(len(table)), counts)
     logs = _log(table["block_medians_ns"].explode().dropna())
-    table["low_ns"], table["high_ns"] = log_mean_interval(groups, logs, len(table))
+    _, table["low_ns"], table["high_ns"] = geometric_means(groups, logs, len(table))
     ns = table["median_ns"].astype(np.float64)
     table["sequences_per_s"] = table["batch"] / ns * 1e9
     table["steps_per_s"] = table["valid_steps"] / ns * 1e9

@@ -18,9 +18,9 @@ class Ratio:
     """One cell's time over another's.
 
     Attributes:
-        value: the ratio of their medians.
-        low, high: 95% interval of the geometric mean of the ratios within blocks; NaN below 3
-            shared blocks.
+        value: the geometric mean of the ratios within blocks; below 3 shared blocks the ratio of
+            the two medians.
+        low, high: its 95% interval; NaN below 3 shared blocks.
     """
 
     value: float
@@ -32,8 +32,7 @@ class Ratio:
         """Whether the two cannot be told apart; None where the interval is unknown."""
         if math.isnan(self.low):
             return None
-        above, below = min(self.low, self.value) > 1, max(self.high, self.value) < 1
-        return not (above or below)
+        return self.low <= 1 <= self.high
 
     def times(self, factor: float) -> "Ratio":
         """The ratio of rates, or of times a step, where work differs by this factor."""
@@ -57,10 +56,12 @@ def of_times(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> li
         ]
         groups += [number] * len(shared)
         logs += shared
-    low, high = analyse.log_mean_interval(
+    means, lows, highs = analyse.geometric_means(
         np.array(groups, dtype=np.int64), np.array(logs, dtype=np.float64), len(pairs)
     )
     return [
-        Ratio(over["median_ns"] / under["median_ns"], float(at_least), float(at_most))
-        for (over, under), at_least, at_most in zip(pairs, low, high, strict=True)
+        Ratio(over["median_ns"] / under["median_ns"])
+        if math.isnan(mean)
+        else Ratio(float(mean), float(low), float(high))
+        for (over, under), mean, low, high in zip(pairs, means, lows, highs, strict=True)
     ]

@@ -35,7 +35,7 @@ def test_each_pair_has_its_own_interval_whatever_the_others():
         [(rows["wild", "forward"], base), (rows["twice", "forward"], base), (base, base)]
     )
     assert wild.tie is True
-    assert (twice.value, twice.tie) == (2, False)
+    assert (twice.value, twice.tie) == (pytest.approx(2), False)
     assert (itself.value, itself.tie) == (1, True)
 
 
@@ -71,7 +71,6 @@ def test_passes_of_one_backend_are_paired_too():
         (Ratio(1.1, 1.05, 1.2), False),
         (Ratio(0.9, 0.8, 0.95), False),
         (Ratio(1.1, 0.9, 1.3), True),
-        (Ratio(1.1, 0.8, 0.9), True),
         (Ratio(5.0), None),
     ],
 )

@@ -75,7 +75,7 @@ def test_intervals_are_of_the_ratio_within_blocks():
     panel, summary, _ = drawn(records)
     bar = panel.figures[0].plots[0].data[1]
     naive = next(r for r in analyse.plain_rows(analyse.ranking(summary)) if r["rank"] == 2)
-    assert bar["x"][0] == pytest.approx(600 / 190, rel=1e-5)
+    assert bar["x"][0] == pytest.approx((3 * 600 / 190 * 900 / 310) ** (1 / 3), rel=1e-5)
     assert bar["x"][0] + bar["error_x"]["array"][0] == pytest.approx(naive["ratio_high"], rel=1e-4)
     low = bar["x"][0] - bar["error_x"]["arrayminus"][0]
     assert low == pytest.approx(naive["ratio_low"], rel=1e-4)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lstm_harness.analyse import log_mean_interval
+from lstm_harness.analyse import geometric_means
 from lstm_harness.limits.ceilings import UNITS, Ceiling, Ceilings, Level
 from lstm_harness.limits.keep import conditions_of
 from lstm_harness.survey import Survey
@@ -64,7 +64,7 @@ def _was_disturbed(taken: Sequence[Mapping[str, list[float]] | str]) -> bool:
 def _ceiling(probe: Mapping[str, Any], taken: Sequence[Mapping[str, list[float]]]) -> Ceiling:
     medians = [median(each["samples"]) for each in taken]
     logs = np.log(np.array(medians, dtype=np.float64))
-    low, high = log_mean_interval(np.zeros(len(logs), dtype=np.int64), logs, 1)
+    _, low, high = geometric_means(np.zeros(len(logs), dtype=np.int64), logs, 1)
     known = math.isfinite(low[0])
     return Ceiling(
         **{name: probe[name] for name in ("kind", "of", "by", "unit", "detail")},

@@ -244,8 +244,9 @@ def _square(row: Row, index: dict[str, int]) -> dict[str, Any]:
     strength = 0.0
     if row["runner_up"] is not None:
         margin = text.ratio(row["margin"])
-        strength = min(1.0, math.log(row["margin"]) / math.log(_FULL_MARGIN))
-        says += f", {margin} ahead of {text.shorten(row['runner_up'])} ({_margin_interval(row)})"
+        strength = min(1.0, math.log(max(1.0, row["margin"])) / math.log(_FULL_MARGIN))
+        says += f"; {text.shorten(row['runner_up'])} takes {margin} its time"
+        says += f" ({_margin_interval(row)})"
     return {
         "state": state,
         "backend": index[row["backend"]],
