@@ -27,10 +27,12 @@ class Evidence:
 
     def memory(self) -> dict[str, int | None]:
         """The record's peak_bytes and saved_bytes; an inference saves nothing."""
-        return {
-            "peak_bytes": self._peak_bytes(),
-            "saved_bytes": None if self.pass_name == "inference" else self._saved_bytes(),
-        }
+        peak, saved = self._peak_and_saved_bytes(self.the_pass)
+        if self.pass_name == "inference":
+            return {"peak_bytes": peak, "saved_bytes": None}
+        if self.pass_name != "forward":
+            _, saved = self._peak_and_saved_bytes(self.forward)
+        return {"peak_bytes": peak, "saved_bytes": saved}
 
     def warnings(self, our_pids: Collection[int]) -> list[str]:
         """What makes a reader doubt the times."""
@@ -38,16 +40,12 @@ class Evidence:
         foreign = gpu.foreign_processes(our_pids) if gpu else []
         return [f"other processes on the GPU: {foreign}"] if foreign else []
 
-    def _peak_bytes(self) -> int:
-        state = self.the_pass.prepare(self.inputs)
-        peak, _ = peak_and_kept_bytes(self.device, lambda: self.the_pass.execute(state))
-        return peak
-
-    def _saved_bytes(self) -> int:
-        state = self.forward.prepare(self.inputs)
-        _, kept = peak_and_kept_bytes(self.device, lambda: self.forward.execute(state))
+    def _peak_and_saved_bytes(self, the_pass: Pass) -> tuple[int, int]:
+        """The highest memory above its inputs, and what it keeps beside its outputs."""
+        state = the_pass.prepare(self.inputs)
+        peak, kept = peak_and_kept_bytes(self.device, lambda: the_pass.execute(state))
         outputs = sum(out.untyped_storage().nbytes() for out in state.outputs)
-        return max(0, kept - outputs)
+        return peak, max(0, kept - outputs)
 
     def energy_mj(self) -> float | None:
         """Energy of one execution, preparing included; None for a backward, which has a forward."""
