@@ -32,11 +32,18 @@ PENALTY = 12.0
 # The search takes time by the square of what it sees: longer series are searched in windows of so
 # many runs, each beginning in the middle of the one before.
 WINDOW = 500
-# Distance of two neighbouring levels, in standard errors from their own spread, below which a
-# step is taken back: it lies where this series is noisier than elsewhere.
-SURE = 4.0
-# How many runs the series' own spread counts for in that.
-PRIOR_RUNS = 4
+# Distance of two neighbouring levels, in standard errors by the noise there, below which a step is
+# taken back. Penalty and distance both have to be passed: the first knows one noise for the whole
+# series, the second that a machine may be noisier for a while and that noise may follow itself.
+SURE = 4.4
+# How many runs the series' own spread counts for in the noise of a level, so that three runs alike
+# by chance are not taken for quiet ones; and so many on each side of a level are asked too.
+PRIOR_RUNS = 2
+RUNS_BESIDE = 10
+# How many runs say that noise does not follow itself, before a series has said anything. And the
+# most that is believed of a series that says it does.
+PRIOR_INDEPENDENT = 20
+MOST_FOLLOWING = 0.9
 
 
 def change_points(times: Floats) -> list[int]:
@@ -95,9 +102,7 @@ def _tamed(logs: Floats, spread: float) -> Floats:
 def _sure(logs: Floats, found: list[int], spread: float) -> list[int]:
     """Take back, the least sure first, steps that are small against the noise beside them."""
     while found:
-        edges = [0, *found, len(logs)]
-        parts = [logs[low:high] for low, high in itertools.pairwise(edges)]
-        sizes = [_distance(a, b, spread) for a, b in itertools.pairwise(parts)]
+        sizes = _distances(logs, found, spread)
         least = int(np.argmin(sizes))
         if sizes[least] >= SURE:
             break
@@ -105,11 +110,34 @@ def _sure(logs: Floats, found: list[int], spread: float) -> list[int]:
     return found
 
 
-def _distance(before: Floats, after: Floats, spread: float) -> float:
-    errors = [_variance(part, spread) / len(part) for part in (before, after)]
-    return abs(float(after.mean() - before.mean())) / math.sqrt(sum(errors))
+def _distances(logs: Floats, found: list[int], spread: float) -> Floats:
+    """[steps], from each level to the next, in standard errors of the difference."""
+    edges = np.array([0, *found, len(logs)])
+    counts = np.diff(edges)
+    levels = np.add.reduceat(logs, edges[:-1]) / counts
+    left = logs - np.repeat(levels, counts)  # [n], noise about the levels
+    squares = np.concatenate(([0.0], np.cumsum(left**2)))
+    # Each level that was fitted has taken one run's worth of noise away.
+    freedom = np.concatenate(([0.0], np.cumsum(np.repeat(1 - 1 / counts, counts))))
+    own = edges[:-1], edges[1:]
+    beside = np.maximum(own[0] - RUNS_BESIDE, 0), np.minimum(own[1] + RUNS_BESIDE, len(logs))
+    variances = [
+        (PRIOR_RUNS * spread**2 + squares[high] - squares[low])
+        / (PRIOR_RUNS + freedom[high] - freedom[low])
+        for low, high in (own, beside)
+    ]
+    errors = np.maximum(*variances) / counts * _following(left, len(levels))
+    return np.asarray(np.abs(np.diff(levels)) / np.sqrt(errors[:-1] + errors[1:]))
 
 
-def _variance(part: Floats, spread: float) -> float:
-    own = float(((part - part.mean()) ** 2).sum())
-    return (PRIOR_RUNS * spread**2 + own) / (PRIOR_RUNS + len(part) - 1)
+def _following(left: Floats, levels: int) -> float:
+    """How much more a mean varies where each run's noise holds some of the one before (AR(1))."""
+    total = float((left**2).sum())
+    if not total:
+        return 1.0
+    count = len(left)
+    # Fitting levels makes noise look as if it turned back; so much, on average.
+    share = float((left[1:] * left[:-1]).sum()) / total + levels / count
+    share *= count / (count + PRIOR_INDEPENDENT)
+    share = min(max(share, 0.0), MOST_FOLLOWING)
+    return (1 + share) / (1 - share)

@@ -37,6 +37,46 @@ def test_two_modes_that_take_turns_by_chance_have_none(count):
     assert share(modes) <= 0.06
 
 
+@pytest.mark.parametrize("count", LENGTHS)
+def test_a_spell_of_noise_is_no_step(count):
+    """Up to a quarter of the runs spread eight times as far as the others."""
+    rng = np.random.default_rng(count)
+
+    def spell():
+        spread = np.full(count, 0.015)
+        first = rng.integers(0, count)
+        spread[first : first + rng.integers(1, max(2, count // 4))] *= 8
+        return rng.normal(0, spread)
+
+    assert share(spell) <= 0.12
+
+
+@pytest.mark.parametrize("count", LENGTHS)
+def test_noise_that_follows_itself_is_no_step(count):
+    """Each run's noise holds 0.3 of that of the run before."""
+    rng = np.random.default_rng(count)
+
+    def following():
+        noise = rng.normal(0, 0.02, count)
+        for place in range(1, count):
+            noise[place] += 0.3 * noise[place - 1]
+        return noise
+
+    assert share(following) <= 0.1
+
+
+def test_a_step_is_found_beside_a_spell_of_noise():
+    rng = np.random.default_rng(7)
+    right = 0
+    for _ in range(100):
+        spread = np.full(80, 0.015)
+        spread[10:25] = 0.12
+        logs = rng.normal(0, spread)
+        logs[50:] += np.log(1.1)
+        right += any(abs(at - 50) <= 2 for at in change_points(np.exp(logs)))
+    assert right >= 95
+
+
 def test_one_wild_run_is_no_step():
     rng = np.random.default_rng(1)
 

@@ -2,10 +2,10 @@
 
     PYTHONPATH=kernels:harness python tests/perf/change_point_rates.py
 
-Exits with 1 where more than 5% of pure noise is accused, or a 10% step at 2% spread with ten runs
-on each side is found less than 95% of the time. `noisy spell` is a machine whose spread is eight
-times as large for up to a quarter of the runs, `follows itself` noise that remembers 0.3 of the run
-before: in both the spread is not what the method supposes, and it is told here how much that costs.
+Exits with 1 where more than 5% of pure noise is accused, 10% of noise of another kind, or a 10%
+step at 2% spread with ten runs on each side is found less than 95% of the time. `noisy spell` is a
+machine whose spread is eight times as large for up to a quarter of the runs, `follows itself` noise
+that remembers 0.3 of the run before.
 """
 
 import sys
@@ -72,10 +72,10 @@ def main() -> int:
     print(f"{SERIES} series each; share of pure noise in which a step is found")
     kinds = (normal, heavy_tails, two_modes, noisy_spell, follows_itself)
     print("runs  " + "  ".join(kind.__name__.replace("_", " ") for kind in kinds))
-    worst = 0.0
+    worst = worst_odd = 0.0
     for count in LENGTHS:
         rates = [accused(kind, count) for kind in kinds]
-        worst = max(worst, rates[0])
+        worst, worst_odd = max(worst, rates[0]), max(worst_odd, *rates)
         cells = (f"{r:{len(k.__name__)}.1%}" for r, k in zip(rates, kinds, strict=True))
         print(f"{count:4}  " + "  ".join(cells))
     print("before  after  step  spread  found")
@@ -87,7 +87,7 @@ def main() -> int:
         rate = found(before, after, size, spread)
         least = min(least, rate) if (before, after) == (10, 10) and abs(size) == 0.10 else least
         print(f"{before:6}  {after:5}  {size:+4.0%}  {spread:6.0%}  {rate:5.1%}")
-    return int(worst > 0.05 or least < 0.95)
+    return int(worst > 0.05 or worst_odd > 0.1 or least < 0.95)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,8 @@ def main() -> int:
                 if v["backend"] == "naive" and v["measure"] == "time" and v["ratio"]
             )
             of = f"naive {slower.count('naive')}, aten {slower.count('aten')} called slower"
-            tell(trial, "ab", took_s, code, of, f"naive's median ratio {ratios[len(ratios) // 2]:.3f}")
+            middle = f"naive's median ratio {ratios[len(ratios) // 2]:.3f}"
+            tell(trial, "ab", took_s, code, of, middle)
     print(f"selftests that did not end with 0: {alarms} of {trials}")
     print(f"ab found naive slower: {found} of {trials}; accused aten: {accused} of {trials}")
     return 0 if not alarms and not accused and found >= FOUND * trials else 1
@@ -96,7 +97,8 @@ def command(clone: Path, cache: Path, *words: str) -> tuple[int, dict[str, Any],
 
 def tell(trial: int, what: str, took_s: float, code: int, *said: object) -> None:
     """A line a command, at once."""
-    print(f"{trial:2} {what:8} {took_s:4.0f} s  exit {code}; {'; '.join(map(str, said))}", flush=True)
+    print(f"{trial:2} {what:8} {took_s:4.0f} s  exit {code}; {'; '.join(map(str, said))}")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
