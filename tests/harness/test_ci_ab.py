@@ -49,9 +49,12 @@ def git(repo, *words):
 COUNT = itertools.count()
 
 
-def commit(repo):
-    """A commit like no other: two alike, made in one second, are the same commit."""
-    git(repo, "commit", "--quiet", "--allow-empty", "-m", f"change {next(COUNT)}")
+def commit(repo, what="kernels"):
+    """A commit that changes the kernels, or something else; no two are alike."""
+    (repo / what).mkdir(exist_ok=True)
+    (repo / what / "file.py").write_text(f"change {next(COUNT)}")
+    git(repo, "add", what)
+    git(repo, "commit", "--quiet", "-m", f"change of {what}")
     return git(repo, "rev-parse", "HEAD")
 
 
@@ -94,8 +97,26 @@ def test_with_one_commit_it_says_so_and_passes(repo):
     done = judge(repo)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
-    assert "no earlier revision here" in done.stdout
+    assert "no earlier kernels here" in done.stdout
     assert not (repo / "arguments").exists()
+
+
+def test_kernels_that_did_not_change_are_not_measured(repo, monkeypatch):
+    before = git(repo, "rev-parse", "HEAD")
+    commit(repo, "docs")
+    monkeypatch.setenv("LSTM_BENCH_AB_BASE", before)
+    done = judge(repo)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"ab: the kernels here are those of {before}; nothing to judge\n"
+    assert not (repo / "arguments").exists()
+
+
+def test_an_edit_that_is_not_committed_is_measured(repo, monkeypatch):
+    before = git(repo, "rev-parse", "HEAD")
+    commit(repo, "docs")
+    (repo / "kernels" / "file.py").write_text("edited")
+    monkeypatch.setenv("LSTM_BENCH_AB_BASE", before)
+    assert base_of(repo) == before
 
 
 def test_a_branch_is_judged_by_where_it_left_main(repo):
@@ -111,9 +132,10 @@ def test_a_branch_is_judged_by_where_it_left_main(repo):
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["main itself", "no main known"])
-def test_elsewhere_it_is_the_first_parent(repo, known):
+def test_elsewhere_it_is_what_the_last_change_of_the_kernels_was_made_upon(repo, known):
     before = git(repo, "rev-parse", "HEAD")
-    head = commit(repo)
+    commit(repo)
+    head = commit(repo, "docs")
     if known:
         git(repo, "update-ref", "refs/remotes/origin/main", head)
     git(repo, "checkout", "--quiet", "--detach")
