@@ -10,6 +10,7 @@ answers, are the same for both sides.
     <out>/again/base, .../new      the second measurement, of what was in doubt
 """
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -21,8 +22,7 @@ from lstm_harness.analyse import summarise
 from lstm_harness.answers import Answers
 from lstm_harness.budget import Budget
 from lstm_harness.case import Case
-from lstm_harness.comparable import notes as notes_of
-from lstm_harness.comparison import Comparison, Side
+from lstm_harness.comparison import Comparison, Side, told
 from lstm_harness.confirm import confirmed, doubtful, in_doubt, pooled
 from lstm_harness.errors import Interrupted, MeasuringFailed, NotComparable, UserError
 from lstm_harness.lock import device_lock
@@ -36,6 +36,7 @@ from lstm_harness.spec import Spec
 from lstm_harness.survey import Scout, Survey, make_plan
 from lstm_harness.verdict import Kind, Rules, Verdict, judge
 from lstm_harness.workers import WorkerSettings
+from lstm_kernels.names import check_name
 
 NAMES = ("base", "new")
 LEAST_BLOCKS = 5
@@ -73,11 +74,13 @@ def compare(
     fail_on: frozenset[Kind],
     out: Path | None,
     watch: Watch,
+    by_noise: bool = True,
 ) -> Result:
     """Measure both sides in turn and judge the second by the first.
 
     Args:
         spec: its `time_budget_s` is for the first measurement of both sides together.
+        by_noise: this machine's own noise, where a selftest kept it, is a margin.
     Raises:
         UserError: nothing can be compared; `Interrupted` where records are left in `out`.
     """
@@ -88,7 +91,7 @@ def compare(
     with session.scratch_folder() as scratch:
         sides = _sides(spec, revisions, scratch)
         survey = sides[1].survey
-        noise = kept(survey.environment).margins
+        noise = kept(survey.environment).margins if by_noise else {}
         with device_lock(survey.identity):
             store.create(folder)
             with _interruptible(folder):
@@ -105,11 +108,16 @@ def compare(
                     )
                     verdicts = confirmed(first, second, _judged(measured, rules, noise))
     base, new = (
-        Side(name, store.read_manifest(folder / name), summarise(records))
-        for name, records in zip(NAMES, measured, strict=True)
+        Side(
+            side.revision.title,
+            store.read_manifest(folder / side.name),
+            summarise(records),
+            absent=side.plan.absent,
+        )
+        for side, records in zip(sides, measured, strict=True)
     )
-    notes = tuple(notes_of(base.manifest, new.manifest))
-    comparison = Comparison(base, new, rules, tuple(verdicts), notes=notes, fail_on=fail_on)
+    also = [f"{file} is the same on both sides" for file in spec.plugins]
+    comparison = told(base, new, rules, verdicts, (), fail_on, also)
     return Result(folder, comparison, first, survey.environment)
 
 
@@ -118,34 +126,72 @@ def _interruptible(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        kept_at = f"{folder / NAMES[0]} {folder / NAMES[1]}"
-        raise Interrupted(
-            f"interrupted; what was measured is kept: lstm-bench compare {kept_at}"
-        ) from None
+        tell = shlex.join(["lstm-bench", "compare", *(str(folder / name) for name in NAMES)])
+        raise Interrupted(f"interrupted; what was measured is kept: {tell}") from None
 
 
 def _sides(spec: Spec, revisions: tuple[Revision, Revision], scratch: Path) -> Pair:
     """Survey both, and plan what each can run of what was asked for."""
-    made = []
-    for name, revision in zip(NAMES, revisions, strict=True):
-        own = scratch / name
-        own.mkdir()
-        with Scout(spec, own, kernels=revision.root) as scout:
-            try:
-                survey = scout.survey()
-            except MeasuringFailed as failure:
-                raise NotComparable(
-                    f"the kernels of {revision.name} do not work with this harness: {failure}"
-                ) from None
-            known = tuple(b for b in spec.backends if b in survey.backends)
-            if spec.backends and not known:
-                raise UserError(
-                    f"{revision.name} has no backend {', '.join(spec.backends)}; it has "
-                    f"{', '.join(b for b in survey.backends)}"
-                )
-            plan = make_plan(replace(spec, backends=known), survey, scout)
-            made.append(Contestant(name, revision, survey, plan))
-    return made[0], made[1]
+    with ExitStack() as stack:
+        scouts = [
+            stack.enter_context(_scout(spec, revision, scratch / name))
+            for name, revision in zip(NAMES, revisions, strict=True)
+        ]
+        surveys = [
+            _survey(scout, revision) for scout, revision in zip(scouts, revisions, strict=True)
+        ]
+        _refuse_unknown(spec, surveys)
+        # What a neighbour took of the memory meanwhile must not tell the two apart.
+        free_bytes = min(survey.free_bytes for survey in surveys)
+        base, new = (
+            _contestant(spec, *each, free_bytes)
+            for each in zip(NAMES, revisions, surveys, scouts, strict=True)
+        )
+    return base, new
+
+
+def _scout(spec: Spec, revision: Revision, scratch: Path) -> Scout:
+    scratch.mkdir()
+    return Scout(spec, scratch, kernels=revision.root)
+
+
+def _survey(scout: Scout, revision: Revision) -> Survey:
+    try:
+        survey = scout.survey()
+    except MeasuringFailed as failure:
+        raise NotComparable(
+            f"the kernels of {revision.name} do not work with this harness: {failure}"
+        ) from None
+    if survey.kernels != revision.root.resolve():
+        raise MeasuringFailed(
+            f"python imports lstm_kernels from {survey.kernels}, not from {revision.root}, where "
+            f"those of {revision.name} are; what puts that folder first on its path?"
+        )
+    return survey
+
+
+def _refuse_unknown(spec: Spec, surveys: Sequence[Survey]) -> None:
+    """A backend that one side alone has is missing or new; one that neither has is a mistake."""
+    known = dict.fromkeys(name for survey in surveys for name in survey.backends)
+    for backend in spec.backends:
+        try:
+            check_name("backend", backend, known)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+
+
+def _contestant(
+    spec: Spec, name: str, revision: Revision, survey: Survey, scout: Scout, free_bytes: int
+) -> Contestant:
+    known = tuple(backend for backend in spec.backends if backend in survey.backends)
+    if spec.backends and not known:
+        raise UserError(
+            f"{revision.name} has no backend {', '.join(spec.backends)}; it has "
+            f"{', '.join(survey.backends)}"
+        )
+    with_room = replace(survey, free_bytes=free_bytes)
+    plan = make_plan(replace(spec, backends=known), with_room, scout)
+    return Contestant(name, revision, survey, plan)
 
 
 def _in_doubt(side: Contestant, doubt: Sequence[Verdict]) -> Contestant:
@@ -217,10 +263,12 @@ def _race(spec: Spec, side: Contestant, answers: Answers, scratch: Path, watch: 
 def _file(spec: Spec, side: Contestant, out: Path) -> Any:
     folder = out / side.name
     store.create(folder)
-    named = replace(spec, label=f"{side.name}: {side.revision.name}")
+    named = replace(spec, label=f"{side.name}: {side.revision.title}")
     manifest = session.manifest_of(folder, named, side.plan, side.survey)
     revision = {"name": side.revision.name, "commit": side.revision.commit}
-    store.write_manifest(folder, manifest | {"revision": revision})
+    environment = {**manifest["environment"], "git": side.revision.git}
+    pair = {"pair": out.resolve().name, "revision": revision, "environment": environment}
+    store.write_manifest(folder, manifest | pair)
     return store.appender(folder)
 
 

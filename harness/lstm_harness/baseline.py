@@ -30,7 +30,7 @@ SUFFIX = ".jsonl"
 # What of the environment a later comparison looks at or tells of.
 KEPT = (
     *("host", "os", "python", "cpu", "gpu", "torch", "cuda", "cudnn", "triton", "numba"),
-    *("git", "settings"),
+    *("git", "settings", "tuned"),
 )
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -153,7 +153,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[bytes]]:
     for name in ("environment", "plan"):
         if not isinstance(header.get(name), dict):
             raise UserError(f"{path} is no baseline: its header has no {name}")
-    for name in ("cpu", "gpu", "git", "settings", "start"):
+    for name in ("cpu", "gpu", "git", "settings", "start", "tuned"):
         if not isinstance(header["environment"].get(name) or {}, dict):
             raise UserError(f"{path} is no baseline: {name} of its environment is not an object")
     return header, lines

@@ -72,7 +72,8 @@ def selftest(
     from lstm_harness import noise, selftest, show
     from lstm_harness.comparison import FAILS
 
-    found = _measured(spec, selftest.same_kernels(), margin, FAILS, out, quiet)
+    kernels = selftest.same_kernels()
+    found = _measured(spec, kernels, margin, FAILS, out, quiet, by_noise=False)
     alarms = selftest.false_alarms(found.comparison.verdicts)
     cases = selftest.noise_of(found.comparison.verdicts, found.comparison.rules)
     kept = noise.keep(found.environment, found.comparison.verdicts)
@@ -82,7 +83,8 @@ def selftest(
         show.noise(cases, alarms)
         show.path(kept.file)
     outcome = found.comparison.exit_code
-    return Exit.REGRESSION if alarms else outcome
+    outranks = (Exit.INCORRECT, Exit.MEASURING_FAILED)
+    return Exit.REGRESSION if alarms and outcome not in outranks else outcome
 
 
 def _measured(
@@ -92,6 +94,7 @@ def _measured(
     fails: "frozenset[Kind]",
     out: Path | None,
     quiet: bool,
+    by_noise: bool = True,
 ) -> "Result":
     from lstm_harness.ab import compare
     from lstm_harness.progress import LiveProgress
@@ -99,4 +102,4 @@ def _measured(
 
     rules = Rules(margin=margin, paired=True)
     with LiveProgress(quiet) as watch:
-        return compare(spec, revisions, rules, fails, out, watch)
+        return compare(spec, revisions, rules, fails, out, watch, by_noise)

@@ -141,11 +141,12 @@ def list_baselines(into: Into = None, as_json: Json = False) -> int:
 
 def _compared(base: Any, new: Any, margin: float, **how: Any) -> "Comparison":
     from lstm_harness import noise
-    from lstm_harness.comparison import compare_sides
+    from lstm_harness.comparison import compare_sides, is_paired
     from lstm_harness.verdict import Rules
 
     margins = noise.kept(new.manifest["environment"]).margins
-    return compare_sides(base, new, Rules(margin=margin), margins, **how)
+    rules = Rules(margin=margin, paired=is_paired(base, new))
+    return compare_sides(base, new, rules, margins, **how)
 
 
 def _again(run: Path, first: "Comparison") -> "Comparison":

@@ -64,7 +64,8 @@ class CpuClock:
     """perf_counter_ns around the region; CPU time, stolen time and switches beside it.
 
     A sample is marked where the hypervisor took time from the machine, or where somebody else ran
-    on this process's cores for more than a twentieth of it.
+    on this process's cores for more than a twentieth of it. CPU time that is missing without the
+    scheduler having switched away is no mark: the backend waited by itself.
     """
 
     def __init__(self, flush: Callable[[], object] | None = None) -> None:
@@ -170,7 +171,9 @@ class CudaClock:
 
 
 def _lost(elapsed_ns: int, cpu_ns: int, switches: int) -> float:
-    """The share of a sample in which others ran: by CPU time missing, or by switches suffered."""
+    """The share of a sample in which others ran: by switches suffered, or CPU time missing then."""
+    if not switches:
+        return 0.0
     switched_ns = max(0, switches - FREE_SWITCHES) * SWITCH_NS
     return max(elapsed_ns - cpu_ns, switched_ns) / max(1, elapsed_ns)
 

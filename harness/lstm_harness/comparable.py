@@ -25,6 +25,7 @@ DECISIVE = {
     ),
 }
 SETTINGS = "environment.settings"
+TUNED = "environment.tuned"
 # A setting of the checks, not of what is timed.
 WITHOUT_EFFECT = ("poisoned_memory",)
 TOLD = {
@@ -51,7 +52,7 @@ def differences(base: Manifest, new: Manifest) -> list[str]:
     """
     there, here = _decisive(base), _decisive(new)
     return [
-        f"{name} {there[name]} there, {here[name]} here"
+        _told(name, there[name], here[name])
         for name in there
         if name in here and there[name] != here[name]
     ]
@@ -63,7 +64,12 @@ def notes(base: Manifest, new: Manifest) -> list[str]:
     for name, places in TOLD.items():
         there, here = _fact(base, places), _fact(new, places)
         if there != here:
-            found.append(f"{name} {_shown(there)} there, {_shown(here)} here")
+            found.append(_told(name, there, here))
+    there, here = _tuned(base), _tuned(new)
+    for backend in sorted({*there, *here}):
+        if there.get(backend) != here.get(backend):
+            name = f"tuned parameters of {backend}"
+            found.append(_told(name, there.get(backend), here.get(backend)))
     there_only, here_only = _decisive(base), _decisive(new)
     for side, lacks, knows in (("base", there_only, here_only), ("new", here_only, there_only)):
         if not lacks:
@@ -77,11 +83,18 @@ def notes(base: Manifest, new: Manifest) -> list[str]:
     return found
 
 
-def _decisive(manifest: Manifest) -> dict[str, str]:
+def _decisive(manifest: Manifest) -> dict[str, Any]:
     """The facts that must agree, those alone that are known."""
     facts = {name: _fact(manifest, places) for name, places in DECISIVE.items()}
     facts |= _settings(manifest)
-    return {name: _shown(value) for name, value in facts.items() if value is not None}
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _tuned(manifest: Manifest) -> dict[str, str]:
+    """The digest of the file of tuned parameters that each backend used."""
+    tuned = _at(manifest, TUNED)
+    digests = {name: _at(tuned, f"{name}.used.digest") for name in tuned or ()}
+    return {str(name): str(digest) for name, digest in digests.items() if digest is not None}
 
 
 def _settings(manifest: Manifest) -> dict[str, Any]:
@@ -111,12 +124,25 @@ def _at(manifest: Manifest, place: str) -> Any:
     return found
 
 
+def _told(name: str, there: Any, here: Any) -> str:
+    """What differs; of two long texts the part from where they do."""
+    old, now = _shown(there), _shown(here)
+    if len(old) > _LONGEST and len(now) > _LONGEST:
+        pairs = enumerate(zip(old, now, strict=False))
+        same = next((place for place, (a, b) in pairs if a != b), min(len(old), len(now)))
+        old, now = (f"…{text[same:]}" if same else text for text in (old, now))
+    return f"{name} {_short(old)} there, {_short(now)} here"
+
+
 def _shown(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, bool):
         return "on" if value else "off"
-    text = " ".join(str(value).split())
+    return " ".join(str(value).split())
+
+
+def _short(text: str) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 

@@ -6,19 +6,22 @@
 from a Summary, and calls `compare_sides` likewise.
 """
 
+import math
 from collections import Counter
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pandas as pd
 
 from lstm_harness import analyse, baseline, comparable, noise, store
+from lstm_harness.case import Case
 from lstm_harness.errors import Exit, UserError
+from lstm_harness.record import FAILED_MEASURING
 from lstm_harness.verdict import Key, Kind, Rules, Verdict, judge
 
-FAILED_MEASURING = ("crashed", "timed_out", "error")
 # Kinds that say that two figures were held against each other.
 COMPARED = frozenset({Kind.REGRESSION, Kind.IMPROVEMENT, Kind.SAME, Kind.INCONCLUSIVE})
 # What `--fail-on` may name, and what fails where it names nothing.
@@ -30,6 +33,9 @@ MAY_FAIL = (
     Kind.IMPROVEMENT,
 )
 FAILS = frozenset({Kind.REGRESSION, Kind.MISSING})
+# From so many backends on, and by so much (a log ratio), a change of all says that the machine did.
+FEWEST_TO_CHANGE_ALIKE = 2
+CHANGED_ALIKE = 0.02
 
 
 @dataclass(frozen=True)
@@ -93,10 +99,34 @@ def compare_sides(
         noise: this machine's own, by (backend, *case); what `noise.kept` gives.
     """
     differ = comparable.differences(base.manifest, new.manifest)
-    told = (*base.notes, *new.notes, *_absent(base, new), *_absent(new, base))
-    told += tuple(comparable.notes(base.manifest, new.manifest))
     verdicts = judge(base.summary, new.summary, rules, noise, differ)
-    return Comparison(base, new, rules, tuple(verdicts), tuple(differ), told, fail_on)
+    return told(base, new, rules, [_as_planned(new, v) for v in verdicts], differ, fail_on)
+
+
+def told(
+    base: Side,
+    new: Side,
+    rules: Rules,
+    verdicts: Sequence[Verdict],
+    differences: Sequence[str],
+    fail_on: frozenset[Kind],
+    also: Sequence[str] = (),
+) -> Comparison:
+    """A comparison of two sides that were judged, with all that a reader must hear of them."""
+    notes = (
+        *(*base.notes, *new.notes, *also),
+        *(*_absent(base, new), *_absent(new, base)),
+        *comparable.notes(base.manifest, new.manifest),
+        *_on_margins(verdicts),
+        *([] if rules.paired else _on_the_machine(verdicts)),
+    )
+    return Comparison(base, new, rules, tuple(verdicts), tuple(differences), notes, fail_on)
+
+
+def is_paired(base: Side, new: Side) -> bool:
+    """Whether both were measured in turn, block by block, as `ab` does."""
+    pair = base.manifest.get("pair")
+    return pair is not None and pair == new.manifest.get("pair")
 
 
 def compare_runs(base: store.Run, new: store.Run) -> Comparison:
@@ -136,6 +166,46 @@ def side_of_run(run: store.Run) -> Side:
         notes.append(f"{name}: the last record is torn and was left out")
     absent = {entry["backend"]: entry["reason"] for entry in plan["absent"]}
     return Side(name, run.manifest, analyse.summarise(run.records), tuple(notes), absent)
+
+
+def _as_planned(new: Side, verdict: Verdict) -> Verdict:
+    """A verdict on a cell that is gone, where the run had planned it and was cut before."""
+    plan = new.manifest.get("plan") or {}
+    if verdict.kind != Kind.MISSING or verdict.status or verdict.backend not in plan["backends"]:
+        return verdict
+    case = {**verdict.case, "problem": verdict.case}
+    if Case.from_dict(case) not in map(Case.from_dict, plan["cases"]):
+        return verdict
+    return replace(verdict, reason="planned, and not measured: the run is not whole")
+
+
+def _on_margins(verdicts: Sequence[Verdict]) -> list[str]:
+    """What this machine's own noise let pass, in one sentence."""
+    wider = [v.margin for v in verdicts if v.margin_from == "noise"]
+    if not wider:
+        return []
+    return [
+        f"{len(wider)} of {len(verdicts)} figures are judged with this machine's own noise as "
+        f"their margin, up to {max(wider):.1%}, as lstm-bench selftest kept it"
+    ]
+
+
+def _on_the_machine(verdicts: Sequence[Verdict]) -> list[str]:
+    """A doubt where every backend changed alike between two runs: that is seldom their doing."""
+    logs: dict[str, list[float]] = {}
+    for v in verdicts:
+        if v.measure == "time" and math.isfinite(v.ratio):
+            logs.setdefault(v.backend, []).append(math.log(v.ratio))
+    middles = [median(found) for found in logs.values()]
+    if len(middles) < FEWEST_TO_CHANGE_ALIKE:
+        return []
+    least = min(middles, key=abs)
+    if abs(least) < CHANGED_ALIKE or any(middle * least < 0 for middle in middles):
+        return []
+    return [
+        f"every backend is {'slower' if least > 0 else 'faster'}, by {abs(math.expm1(least)):.1%} "
+        "or more in the middle: the machine may be; lstm-bench ab measures both sides in turn"
+    ]
 
 
 def _absent(side: Side, other: Side) -> tuple[str, ...]:

@@ -56,15 +56,16 @@ def confirmed(
 def _confirmed(verdict: Verdict, first: Verdict | None, second: Verdict | None) -> Verdict:
     if verdict.measure != "time" or verdict.kind not in FLAGGED or first is None or second is None:
         return verdict
-    if _shows(first, verdict) and _shows(second, verdict):
+    ratios = [part.new / part.base if part.base > 0 else math.nan for part in (first, second)]
+    if all(_shows(ratio, verdict) for ratio in ratios):
         return verdict
-    reason = f"did not recur: {first.ratio:.2f} at first, then {second.ratio:.2f}"
+    reason = f"did not recur: {ratios[0]:.2f} at first, then {ratios[1]:.2f}"
     return replace(verdict, kind=Kind.INCONCLUSIVE, reason=reason)
 
 
-def _shows(part: Verdict, whole: Verdict) -> bool:
-    """Whether one measurement alone is beyond the margin on the side of the whole."""
-    if not math.isfinite(part.ratio):
+def _shows(ratio: float, whole: Verdict) -> bool:
+    """Whether a measurement alone, of however few blocks, is beyond the margin as the whole is."""
+    if not 0 < ratio < math.inf:
         return False
-    d, edge = math.log(part.ratio), math.log1p(whole.margin)
+    d, edge = math.log(ratio), math.log1p(whole.margin)
     return d > edge if whole.kind == Kind.REGRESSION else d < -edge

@@ -22,9 +22,11 @@ _LARGEST_LOG = math.log(np.finfo(np.float64).max)
 class LogRatio:
     """The mean `d`, its standard error, degrees of freedom, and how many blocks of each side told.
 
-    An edge is a margin as a logarithm, positive.
+    `base` is the mean of the base side's logarithms, in those blocks. An edge is a margin as a
+    logarithm, positive.
     """
 
+    base: float
     d: float
     se: float
     df: float
@@ -68,11 +70,13 @@ class LogRatio:
 def of_blocks(base: Mapping[int, float], new: Mapping[int, float], paired: bool) -> LogRatio | None:
     """Two sides' times by block; None with too few blocks."""
     if paired:
-        logs = [math.log(new[block] / base[block]) for block in base if block in new]
-        if len(logs) < BLOCKS_FOR_INTERVAL:
+        shared = [block for block in base if block in new]
+        if len(shared) < BLOCKS_FOR_INTERVAL:
             return None
-        mean, of_mean = _mean(logs)
-        return LogRatio(mean, math.sqrt(of_mean), len(logs) - 1.0, (len(logs), len(logs)))
+        count = len(shared)
+        level, _ = _mean([math.log(base[block]) for block in shared])
+        mean, of_mean = _mean([math.log(new[block] / base[block]) for block in shared])
+        return LogRatio(level, mean, math.sqrt(of_mean), count - 1.0, (count, count))
     counts = len(base), len(new)
     if min(counts) < BLOCKS_FOR_INTERVAL:
         return None
@@ -80,7 +84,7 @@ def of_blocks(base: Mapping[int, float], new: Mapping[int, float], paired: bool)
     after, of_after = _mean([math.log(time) for time in new.values()])
     parts = of_before**2 / (counts[0] - 1) + of_after**2 / (counts[1] - 1)
     df = (of_before + of_after) ** 2 / parts if parts else min(counts) - 1.0
-    return LogRatio(after - before, math.sqrt(of_before + of_after), df, counts)
+    return LogRatio(before, after - before, math.sqrt(of_before + of_after), df, counts)
 
 
 def exp(log: float) -> float:

@@ -1,7 +1,8 @@
 """The machine's own noise, case by case, as `selftest` measured it: a margin for later verdicts.
 
 Kept for a user in one file a machine and thread count, under the cache folder. The noise of a
-(backend, case) is the largest difference between A and A that any of the last selftests saw.
+(backend, case) is the largest difference between A and A that any of the last selftests saw; what
+was measured in a disturbed spell, which no verdict is built on, says nothing of later ones.
 """
 
 import hashlib
@@ -46,7 +47,7 @@ def keep(environment: Mapping[str, Any], verdicts: Iterable[Verdict]) -> Noise:
     file = file_of(environment)
     known = {tuple(entry["cell"]): entry["differences"] for entry in _read(file)}
     for verdict in verdicts:
-        if verdict.measure == "time" and math.isfinite(verdict.ratio):
+        if verdict.measure == "time" and math.isfinite(verdict.q):
             key = (verdict.backend, *verdict.case.values())
             difference = math.expm1(abs(math.log(verdict.ratio)))
             known[key] = [*known.get(key, []), round(difference, 5)][-MOST_REMEMBERED:]

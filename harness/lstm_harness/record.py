@@ -18,6 +18,8 @@ STATUSES = (
 )
 # A wrong answer outranks everything; then what says most about the backend itself.
 SEVERITY = ("ok", "unsupported", "out_of_memory", "timed_out", "error", "crashed", "incorrect")
+# What became of a cell whose measurement went wrong, and tells nothing.
+FAILED_MEASURING = ("crashed", "timed_out", "error")
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,11 @@ def recurring(
     session.run_again(folder, again, partial(in_doubt, doubt=doubt), watch)
     run, more = store.load(folder), store.load(again)
     both = pooled(run.records, more.records, run.manifest["plan"]["blocks"])
+    new = replace(first.new, summary=summarise(both))
     second, together = (
-        judge(first.base.summary, summarise(records), first.rules, noise)
-        for records in (more.records, both)
+        judge(first.base.summary, summary, first.rules, noise)
+        for summary in (summarise(more.records), new.summary)
     )
     verdicts = tuple(confirmed(first.verdicts, second, together))
     note = f"measured again, in {again}: {len(doubt)} figures"
-    return replace(first, verdicts=verdicts, notes=(*first.notes, note))
+    return replace(first, new=new, verdicts=verdicts, notes=(*first.notes, note))

@@ -4,8 +4,10 @@ import io
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lstm_harness.errors import UserError
 
@@ -17,12 +19,21 @@ PACKAGE = KERNELS / "lstm_kernels" / "__init__.py"
 class Revision:
     """Kernels to measure: `root` goes on the import path; `commit` is None for a working tree.
 
-    `name` is what the user called it.
+    `name` is what the user called it. `git` is the commit that it is, or that it was edited upon,
+    and whether it was; None where git does not know.
     """
 
     name: str
     commit: str | None
     root: Path
+    git: Mapping[str, Any] | None = None
+
+    @property
+    def title(self) -> str:
+        """The name, and the commit where the name does not tell it."""
+        if self.commit is None or self.commit.startswith(self.name):
+            return self.name
+        return f"{self.name} ({self.commit[:10]})"
 
 
 def repository(near: Path) -> Path:
@@ -56,13 +67,18 @@ def checked_out(ref: str, repo: Path, into: Path) -> Revision:
         raise UserError(f"revision {ref!r} has no folder {KERNELS}; nothing to compare") from None
     with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
         tar.extractall(into, filter="data")
-    return Revision(ref, commit, into / KERNELS)
+    return Revision(ref, commit, into / KERNELS, {"commit": commit, "dirty": False})
 
 
 def working_tree(repo: Path, into: Path) -> Revision:
     """A copy of the kernels as they are on disk now, so that an edit meanwhile changes nothing."""
     shutil.copytree(repo / KERNELS, into / KERNELS, ignore=shutil.ignore_patterns("__pycache__"))
-    return Revision("working tree", None, into / KERNELS)
+    edited = bool(_git(repo, "status", "--porcelain", "--", KERNELS.as_posix()))
+    try:
+        commit = _git(repo, "rev-parse", "HEAD").decode().strip()
+    except UserError:  # a repository without a commit
+        return Revision("working tree", None, into / KERNELS)
+    return Revision("working tree", None, into / KERNELS, {"commit": commit, "dirty": edited})
 
 
 def _git(folder: Path, *words: str) -> bytes:

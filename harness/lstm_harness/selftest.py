@@ -1,7 +1,7 @@
 """A against A: the false alarms, each case's own noise, and the slowdown that can be told from it.
 
-Both sides are the same kernels, measured and judged exactly as `ab` does. Whatever it says beyond
-noise is false.
+Both sides are the same kernels, measured and judged as `ab` does, but by no noise that an earlier
+selftest kept: what it finds must not hang on what it found. Whatever it flags is false.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scipy.special import stdtrit
+from scipy.special import nctdtrinc, stdtrit
 
 import lstm_kernels
 from lstm_harness.analyse import CONFIDENCE
@@ -46,7 +46,7 @@ def false_alarms(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 def noise_of(verdicts: Sequence[Verdict], rules: Rules) -> list[Noise]:
     """The noise of every case whose times could be compared, noisiest first."""
-    tested = [v for v in verdicts if v.measure == "time" and math.isfinite(v.ratio)]
+    tested = [v for v in verdicts if v.measure == "time" and math.isfinite(v.q)]
     found = [
         Noise(v, math.expm1(abs(math.log(v.ratio))), _resolvable(v, rules, len(tested)))
         for v in tested
@@ -76,12 +76,14 @@ def document(verdicts: Sequence[Verdict], cases: Sequence[Noise], file: Path) ->
 
 
 def _resolvable(verdict: Verdict, rules: Rules, cases: int) -> float:
-    """The slowdown that is found with 95% power at this case's spread and number of blocks.
+    """The slowdown that is found with 95% power at the spread that was seen, in as many blocks.
 
-    For the correction over the whole grid its hardest step is taken: the case is the only one.
+    By the noncentral t distribution. For the correction over the whole grid its hardest step is
+    taken: the case is the only one.
     """
     df = min(verdict.base_blocks, verdict.new_blocks) - 1
     half = math.log(verdict.high / verdict.low) / 2
     se = half / float(stdtrit(df, (1 + CONFIDENCE) / 2))
-    needed = float(stdtrit(df, 1 - rules.q / cases)) + float(stdtrit(df, POWER))
-    return math.expm1(math.log1p(verdict.margin) + needed * se)
+    threshold = float(stdtrit(df, 1 - rules.q / cases))
+    distance = float(nctdtrinc(df, 1 - POWER, threshold))
+    return math.expm1(math.log1p(verdict.margin) + distance * se)

@@ -20,7 +20,7 @@ from lstm_harness.limits.floor import with_floor
 from lstm_harness.lock import device_lock
 from lstm_harness.measure import Outcome, Race
 from lstm_harness.plan import Cell, Plan
-from lstm_harness.record import SCHEMA
+from lstm_harness.record import FAILED_MEASURING, SCHEMA
 from lstm_harness.spec import Spec
 from lstm_harness.survey import Scout, Survey, make_plan
 from lstm_harness.workers import Failed, WorkerProcess, WorkerSettings
@@ -30,7 +30,6 @@ LASTING = ("host", "gpu", "cpu", "torch", "cuda", "cudnn", "triton", "numba", "p
 # As many rounds as keep a CPU's ceilings within half a minute; one so long hangs.
 CEILING_ROUNDS = 8
 CEILING_ROUND_TIMEOUT_S = 180.0
-FAILED_MEASURING = ("crashed", "timed_out", "error")
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from lstm_kernels.names import check_name
 class Survey:
     """What a machine is and who is registered on it.
 
+    `kernels` is the folder that the workers import `lstm_kernels` from;
     `plugin_of` maps a backend to the file it came from; `missing` maps a backend to why it cannot
     run on this device at all; `unavailable` maps a plugin or entry point to its import error.
     """
@@ -31,6 +32,7 @@ class Survey:
     identity: str
     free_bytes: int
     kernels_digest: str
+    kernels: Path
     backends: Mapping[str, Backend]
     plugin_of: Mapping[str, str]
     missing: Mapping[str, str]
@@ -84,6 +86,7 @@ class Scout:
             identity=facts["identity"],
             free_bytes=facts["free_bytes"],
             kernels_digest=facts["kernels_digest"],
+            kernels=Path(facts["kernels"]),
             backends=backends,
             plugin_of=plugin_of,
             missing={name: reason for name, reason in missing.items() if reason},

@@ -19,6 +19,7 @@ from scipy.stats import false_discovery_control
 
 from lstm_harness.analyse import BLOCKS_FOR_INTERVAL, CASE_COLUMNS, plain_rows
 from lstm_harness.log_ratio import MOST_MORE_BLOCKS, LogRatio, exp, of_blocks
+from lstm_harness.record import FAILED_MEASURING
 
 
 class Kind(StrEnum):
@@ -41,8 +42,10 @@ class Rules:
 
     `margin` is how much slower is not worth a word, as a share; `floor_ns` is the least difference
     that is; `q` the false discovery rate; `paired` whether block k of one side belongs to block k
-    of the other. A side of which more than `most_marked` samples were taken while disturbed or
-    throttled proves nothing.
+    of the other, both measured in one go. A side of which more than `most_marked` samples were
+    taken while disturbed or throttled proves nothing. On a CPU, time that no CPU time was spent on
+    is the neighbours' where more than `few_marked` of the slower side's samples show any, and else
+    the backend's own: it waits, or has lost a thread.
     """
 
     margin: float = 0.05
@@ -50,18 +53,21 @@ class Rules:
     q: float = 0.05
     paired: bool = False
     most_marked: float = 0.5
+    few_marked: float = 0.05
 
 
 @dataclass(frozen=True)
 class Verdict:
     """One verdict and the numbers behind it.
 
-    `measure` is time, peak_bytes or saved_bytes; `base` and `new` are in ns or bytes. `ratio` is
-    new/base with its 95% interval, `effort_low` to `effort_high` the interval of the second
-    estimator's. `margin` is the one that was applied, `margin_from` one of `MARGINS`; `p` and `q`
-    the one-sided test's before and after correction. `status` is the new side's, empty where the
-    cell is gone. `more_blocks` is how many further blocks on each side would settle it, None where
-    nobody can tell. What is not known is NaN.
+    `measure` is time, peak_bytes or saved_bytes; `base` and `new` are in ns or bytes: the geometric
+    mean of the compared blocks' medians, where they could be compared. `ratio` is new/base with its
+    95% interval, `effort_low` to `effort_high` the interval of the second estimator's. `margin` is
+    the one that was applied, `margin_from` one of `MARGINS`; `p` and `q` the one-sided test's
+    before and after correction, of those alone that were tested. `status` is the new side's, empty
+    where the cell is gone; of a base that was measured in the same go, its own where that failed.
+    `more_blocks` is how many further blocks on each side would settle it, None where nobody can
+    tell. What is not known is NaN.
     """
 
     backend: str
@@ -119,7 +125,7 @@ def judge(
     pairs: list[_Pair] = []
     for key in dict.fromkeys([*base_rows, *new_rows]):
         old, now = base_rows.get(key), new_rows.get(key)
-        standing = _standing(key, old, now, apart or precisions.get(key, ""))
+        standing = _standing(key, old, now, apart or precisions.get(key, ""), rules)
         if standing:
             found.append(standing)
         elif old is not None and now is not None:
@@ -159,7 +165,11 @@ def _named(key: Key, row: Mapping[str, Any], kind: Kind, **fields: Any) -> Verdi
 
 
 def _standing(
-    key: Key, old: Mapping[str, Any] | None, now: Mapping[str, Any] | None, apart: str
+    key: Key,
+    old: Mapping[str, Any] | None,
+    now: Mapping[str, Any] | None,
+    apart: str,
+    rules: Rules,
 ) -> Verdict | None:
     """The verdict of a cell whose times cannot or need not be compared.
 
@@ -183,25 +193,35 @@ def _standing(
         return _named(key, now, Kind.SKIPPED, reason=why, status=status)
     if old["status"] != "ok":
         reason = f"in the baseline {old['status']}: {old['reason']}"
+        if rules.paired and old["status"] in FAILED_MEASURING:
+            return _named(key, now, Kind.INCONCLUSIVE, reason=reason, status=old["status"])
         return _named(key, now, Kind.NEW, reason=reason, status=status)
     return None
 
 
 def _other_precisions(base_keys: Collection[Key], new_keys: Collection[Key]) -> dict[Key, str]:
-    """What differs, for each cell that the other side has at another precision, and only there.
+    """What differs, for each cell that either side has at one precision, and not at the same one.
 
-    A precision that was dropped or added beside one that both sides have is no such cell: the
-    first is missing, the second new.
+    With more precisions on a side, what was dropped is missing, and what was added is new.
     """
-    there, here = set(base_keys), set(new_keys)
-    gone = {_work(key): key for key in base_keys if key not in here}
-    came = {_work(key): key for key in new_keys if key not in there}
+    there, here = _by_work(base_keys), _by_work(new_keys)
     found: dict[Key, str] = {}
-    for work in gone.keys() & came.keys():
-        old, now = (dict(zip(CASE_COLUMNS, side[work][1:], strict=True)) for side in (gone, came))
+    for work in there.keys() & here.keys():
+        if len(there[work]) != 1 or len(here[work]) != 1 or there[work] == here[work]:
+            continue
+        (gone,), (came,) = there[work], here[work]
+        old, now = (dict(zip(CASE_COLUMNS, key[1:], strict=True)) for key in (gone, came))
         differ = [name for name in PRECISION if old[name] != now[name]]
         text = ", ".join(f"{name} {old[name]} there, {now[name]} here" for name in differ)
-        found |= {gone[work]: text, came[work]: text}
+        found |= {gone: text, came: text}
+    return found
+
+
+def _by_work(keys: Iterable[Key]) -> dict[Key, list[Key]]:
+    """Cells by what they are less their precision."""
+    found: dict[Key, list[Key]] = {}
+    for key in keys:
+        found.setdefault(_work(key), []).append(key)
     return found
 
 
@@ -248,7 +268,7 @@ def _over(after: float, before: float) -> float:
 
 @dataclass(frozen=True)
 class _Pair:
-    """One cell's two sides. `compared` is None where there is nothing to test, and `doubt` why."""
+    """One cell's two sides. With a `doubt` nothing is tested; `compared` is None without blocks."""
 
     key: Key
     old: Mapping[str, Any]
@@ -285,7 +305,10 @@ def _pair(
         doubt = f"too few blocks: {least} {shared}of at least {BLOCKS_FOR_INTERVAL}"
         lacks = BLOCKS_FOR_INTERVAL - least
         return _Pair(key, old, now, *margin, counts, doubt=doubt, lacks_blocks=lacks)
-    effort, doubt = _effort(old, now, rules), _disturbed(old, now, rules)
+    effort = _effort(old, now, rules)
+    doubt = _disturbed(old, now, rules) or _not_its_own(
+        compared, effort, now if compared.d > 0 else old, math.log1p(margin[0]), rules
+    )
     return _Pair(key, old, now, *margin, compared.blocks, compared, doubt, effort=effort)
 
 
@@ -315,9 +338,30 @@ def _effort(old: Mapping[str, Any], now: Mapping[str, Any], rules: Rules) -> Log
     return of_blocks(known[0], known[1], rules.paired)
 
 
+def _not_its_own(
+    compared: LogRatio,
+    effort: LogRatio | None,
+    slower: Mapping[str, Any],
+    edge: float,
+    rules: Rules,
+) -> str:
+    """Why a difference beyond the edge is not the backend's own; empty where it is.
+
+    A clock that fell is never its own. Time without CPU time is, unless there were neighbours.
+    """
+    if effort is None or not effort.inside(edge) or abs(compared.d) <= edge:
+        return ""
+    if slower["device"] != "cpu":
+        return "estimators disagree: in clock cycles they are the same"
+    if slower["marked_share"] > rules.few_marked:
+        share = f"{slower['marked_share']:.0%}"
+        return f"estimators disagree: CPU time is the same, and {share} of the samples disturbed"
+    return ""
+
+
 def _judge_times(pairs: list[_Pair], rules: Rules) -> list[Verdict]:
-    """Both one-sided tests of every pair, each corrected over the whole grid."""
-    tested = [(pair, pair.compared) for pair in pairs if pair.compared]
+    """Both one-sided tests of every pair without a doubt, each corrected over the whole grid."""
+    tested = [(pair, pair.compared) for pair in pairs if pair.compared and not pair.doubt]
     tests: dict[bool, dict[Key, tuple[float, float]]] = {}
     for slower in (True, False):
         p_values = [found.p_beyond(pair.edge, slower) for pair, found in tested]
@@ -350,24 +394,23 @@ def _time_verdict(
         figures |= {"reason": pair.doubt, "more_blocks": pair.lacks_blocks}
         return _named(pair.key, pair.now, Kind.INCONCLUSIVE, **figures)
     low, high = found.interval()
-    slower = found.d > 0
-    p, q = tests[slower][pair.key]
+    figures |= {"base": exp(found.base), "new": exp(found.base + found.d)}
     figures |= {"ratio": exp(found.d), "low": exp(low), "high": exp(high)}
-    figures |= {"p": p, "q": q}
-    doubt = pair.doubt
-    flagged = q <= rules.q and abs(found.d) > edge
     if pair.effort:
         effort = pair.effort.interval()
         figures |= {"effort_low": exp(effort[0]), "effort_high": exp(effort[1])}
-        if flagged and not doubt and pair.effort.inside(edge):
-            doubt = "estimators disagree: CPU time or clock cycles are the same"
-    if doubt:
-        return _named(pair.key, pair.now, Kind.INCONCLUSIVE, reason=doubt, **figures)
-    if flagged:
+    if pair.doubt:
+        return _named(pair.key, pair.now, Kind.INCONCLUSIVE, reason=pair.doubt, **figures)
+    slower = found.d > 0
+    p, q = tests[slower][pair.key]
+    figures |= {"p": p, "q": q}
+    if q <= rules.q and abs(found.d) > edge:
         return _named(
             pair.key, pair.now, Kind.REGRESSION if slower else Kind.IMPROVEMENT, **figures
         )
     if found.inside(edge):
+        if pair.margin_from == "noise" and not found.inside(math.log1p(rules.margin)):
+            figures["reason"] = f"this machine's own noise for the case is {pair.margin:.1%}"
         return _named(pair.key, pair.now, Kind.SAME, **figures)
     # The part of q that p is, which the correction over the grid takes.
     level = rules.q * (p / q if q else 1.0) / 2

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+import lstm_kernels
 from lstm_harness import environment, oracle
 from lstm_harness.case import Case
 from lstm_harness.contest import Contest, Incorrect, Job, set_precision
@@ -27,7 +28,7 @@ from lstm_harness.limits.probe import Bencher
 from lstm_harness.passes import Malformed
 from lstm_harness.precompile import compile_all
 from lstm_harness.sampling import Limits
-from lstm_kernels import registry, tuning
+from lstm_kernels import Backend, registry, tuning
 from lstm_kernels.limits import is_interpreted
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Unsupported
@@ -52,7 +53,7 @@ class Worker:
 
     def _do_plugin(self, path: str) -> dict[str, Any]:
         try:
-            added = registry.add_plugin(path)
+            added = _add_plugin(path)
         except SystemExit as end:
             return {"names": [], "error": f"SystemExit: {end}"}
         return {"names": [b.name for b in added], "error": registry.unavailable().get(path)}
@@ -74,6 +75,7 @@ class Worker:
             "identity": environment.device_identity(self._device),
             "free_bytes": environment.free_bytes(self._device),
             "kernels_digest": environment.sources_digest(plugins),
+            "kernels": str(Path(lstm_kernels.__path__[0]).resolve().parent),
         }
 
     def _tuned(self) -> dict[str, Any]:
@@ -129,7 +131,7 @@ class Worker:
 
     def _do_load(self, backend: str, plugin: str | None) -> None:
         if plugin:
-            registry.add_plugin(plugin)
+            _add_plugin(plugin)
         self._contest = self._load(backend)
 
     def _do_enter(self, **fields: Any) -> dict[str, Any]:
@@ -174,7 +176,7 @@ class Worker:
     ) -> dict[str, int]:
         """Compile the kernels of candidates, for those who measure them."""
         if plugin:
-            registry.add_plugin(plugin)
+            _add_plugin(plugin)
         return compile_all(registry.load(backend), arch, jobs)
 
     def _do_tuned(self, backend: str) -> dict[str, Any]:
@@ -209,6 +211,12 @@ class Worker:
         if key not in self._rates:
             self._rates[key] = environment.product_flops(TORCH_DTYPES[dtype], self._device)
         return self._rates[key]
+
+
+def _add_plugin(path: str) -> tuple[Backend, ...]:
+    """Register a plugin, which may import what lies beside it."""
+    sys.path.append(str(Path(path).resolve().parent))
+    return registry.add_plugin(path)
 
 
 def _is_installed(package: str) -> bool:

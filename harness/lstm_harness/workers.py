@@ -53,7 +53,8 @@ class WorkerProcess:
         self.name = name
         plain = re.sub(r"[^\w.-]", "_", name)
         self._log = settings.scratch / f"worker-{plain}-{time.monotonic_ns()}.log"
-        command = [sys.executable, "-m", "lstm_harness.worker", "--device", settings.device]
+        # -P: a folder named like one of our packages in the current one must not stand in for it.
+        command = [sys.executable, "-P", "-m", "lstm_harness.worker", "--device", settings.device]
         command += ["--parent", str(os.getpid())]
         command += ["--threads", str(settings.threads)] if settings.threads else []
         with self._log.open("wb") as log:

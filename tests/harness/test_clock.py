@@ -150,7 +150,8 @@ class SimulatedHost:
     [
         ({"wall_ns": 10**7, "cpu_ns": 10**7}, False),
         ({"wall_ns": 10**7, "cpu_ns": 2 * 10**7}, False),
-        ({"wall_ns": 10**7, "cpu_ns": 8 * 10**6}, True),
+        ({"wall_ns": 10**7, "cpu_ns": 8 * 10**6, "switches": 1}, True),
+        ({"wall_ns": 10**7, "cpu_ns": 8 * 10**6}, False),
         ({"wall_ns": 10**7, "cpu_ns": 10**7, "stolen_ms": 10.0}, True),
     ],
 )

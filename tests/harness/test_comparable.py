@@ -110,6 +110,24 @@ def test_what_one_side_does_not_know_is_said_and_forbids_nothing():
     assert "the machine of base is not recorded" in notes({}, manifest())
 
 
+def test_a_difference_far_into_a_long_setting_is_one():
+    places = ",".join(f"{{{core}}}" for core in range(60))
+    long = {"omp": {"OMP_PLACES": places, "OMP_PROC_BIND": "false"}}
+    base = changed("environment.settings", long)
+    new = changed("environment.settings", {"omp": long["omp"] | {"OMP_PROC_BIND": "close"}})
+    assert differences(base, new) == ["omp …false there, …close here"]
+
+
+def test_tuned_parameters_of_one_side_alone_are_told():
+    used = {"used": {"digest": "abc", "date": "2026-01-01"}, "refused": []}
+    tuned = changed("environment.tuned", {"triton": used})
+    assert notes(tuned, tuned) == []
+    refused = {"used": None, "refused": ["of other sources"]}
+    for other in (manifest(), changed("environment.tuned", {"triton": refused})):
+        assert notes(tuned, other) == ["tuned parameters of triton abc there, none here"]
+        assert notes(other, tuned) == ["tuned parameters of triton none there, abc here"]
+
+
 def test_hostile_facts_stay_on_one_short_line():
     (said,) = differences(manifest(), changed("environment.cpu.model", "x\n" * 9999))
     assert "\n" not in said

@@ -193,12 +193,16 @@ class TestNoise:
     def test_what_selftest_kept_of_this_machine_widens_the_margin(self, checked, command):
         code, found = checked([*times("naive", 1.2), *times("aten")])
         assert code == 1
-        slow = Verdict("naive", "x", found["verdicts"][0]["case"], Kind.SAME, ratio=1.3)
+        slow = Verdict("naive", "x", found["verdicts"][0]["case"], Kind.SAME, ratio=1.3, q=1.0)
         noise.keep(environment(), [slow])
         code, out, _ = command("check", "new", "--baseline", "main", "--json")
         assert code == 0
         margins = {v["backend"]: v["margin_from"] for v in json.loads(out)["verdicts"]}
         assert margins == {"naive": "noise", "aten": "asked"}
+        told = (
+            "1 of 2 figures are judged with this machine's own noise as their margin, up to 30.0%"
+        )
+        assert any(note.startswith(told) for note in json.loads(out)["notes"])
 
 
 class TestUsage:
@@ -267,6 +271,35 @@ class TestCompare:
         assert "torch 2.13.0 there, 2.12.0 here" in err
         assert "new is incomplete: 10 of 99 records" in err
         assert "torch" not in out
+
+    def test_case_that_the_run_was_cut_before_is_not_said_to_be_gone(self, command, here):
+        save(here / "old", [*times("naive"), *times("aten")])
+        plan = {"backends": ["naive", "aten"], "planned_records": 10}
+        save(here / "new", times("naive"), plan=plan)
+        out = command("compare", "old", "new")[1]
+        assert "planned, and not measured: the run is not whole" in out
+        assert "gone now" not in out
+
+    def test_runs_that_ab_measured_in_turn_are_paired(self, command, here):
+        """Both drift alike, which the pairs cancel."""
+        drift = tuple(1 + 0.3 * block for block in range(5))
+        for name, factor in (("base", 1.0), ("new", 1.3)):
+            save(here / name, times(factor=factor, spread=drift), pair="ab")
+        save(here / "alone", times(factor=1.3, spread=drift))
+        for new, kind in (("new", "REGRESSION"), ("alone", "INCONCLUSIVE")):
+            found = json.loads(command("compare", "base", new, "--json")[1])
+            assert found["rules"]["paired"] is (new == "new")
+            assert found["verdicts"][0]["kind"] == kind
+
+    @pytest.mark.parametrize(
+        ("factor", "said"), [(1.06, "slower, by 6.0%"), (0.9, "faster, by 10.0%")]
+    )
+    def test_machine_that_changed_as_a_whole_is_suspected(self, command, here, factor, said):
+        save(here / "old", BASE)
+        save(here / "new", [*times("naive", factor), *times("aten", factor)])
+        assert f"every backend is {said} or more" in command("compare", "old", "new")[2]
+        save(here / "one", [*times("naive", factor), *times("aten")])
+        assert "every backend" not in command("compare", "old", "one")[2]
 
     def test_backend_that_the_base_had_and_took_no_part_is_named_with_its_reason(
         self, command, here

@@ -44,6 +44,14 @@ def test_what_does_not_recur_is_not_believed():
     assert twice(1.0, 1.3).kind == Kind.INCONCLUSIVE
 
 
+def test_what_recurs_in_too_few_blocks_for_an_interval_is_believed():
+    base, new = blocks("naive", [NS, NS]), blocks("naive", [3 * NS, 3 * NS])
+    alone = judge(summarise(base), summarise(new), RULES)
+    both = [summarise(pooled(side, side, 2)) for side in (base, new)]
+    (found,) = confirmed(alone, alone, judge(*both, RULES))
+    assert found.kind == Kind.REGRESSION
+
+
 def test_what_goes_the_other_way_is_not_believed():
     assert twice(1.4, 0.8).kind == Kind.INCONCLUSIVE
 

@@ -102,7 +102,7 @@ class TestJunit:
 
     def test_messages_say_what_happened(self, every_kind):
         text = junit.xml(every_kind).decode()
-        assert "REGRESSION: 1 ms to 1.5 ms +50.0%" in text
+        assert "REGRESSION: 1 ms to 1.501 ms +50.0%" in text
         assert "MISSING: now crashed: crashed on purpose" in text
         assert "INCONCLUSIVE: " in text
         assert "too noisy" in text

@@ -21,6 +21,13 @@ def differing(ratio):
     return judge(base, new, Rules(paired=True))
 
 
+def test_what_a_disturbed_spell_showed_is_not_kept():
+    base = blocks("naive", [NS] * 5)
+    wild = blocks("naive", [2 * NS] * 5, marked=(0, 1, 2))
+    disturbed = judge(summarise(base), summarise(wild), Rules(paired=True))
+    assert noise.keep(environment(), disturbed).margins == {}
+
+
 def test_nothing_is_known_before_the_first_selftest():
     assert noise.kept(environment()).margins == {}
 

@@ -87,6 +87,10 @@ class TestTimes:
         key = ("naive", *first.case.values())
         assert only(base, new, noise={key: 0.2}).kind == Kind.SAME
         assert only(base, new, noise={key: 0.2}).margin == 0.2
+        assert only(base, new, noise={key: 0.2}).reason == (
+            "this machine's own noise for the case is 20.0%"
+        )
+        assert only(base, base, noise={key: 0.2}).reason == ""
         assert only(base, new, noise={key: 0.01}).margin == 0.05
         assert only(base, new, noise={key: 0.2}).margin_from == "noise"
         assert only(base, new, noise={key: math.nan}).margin_from == "asked"
@@ -100,20 +104,44 @@ class TestTimes:
         same = only(disturbed, side([1.3] * 8, seed=1, marked=(0, 1)))
         assert same.kind == Kind.INCONCLUSIVE
 
-    def test_time_that_no_cpu_was_spent_on_is_not_the_backends(self):
+    @pytest.mark.parametrize("slower_first", [False, True])
+    def test_time_that_no_cpu_was_spent_on_is_the_neighbours_where_there_are_any(
+        self, slower_first
+    ):
         spent = {"cpu_ns": (NS,) * 3}
-        found = only(side([1] * 8, **spent), side([1.3] * 8, seed=1, **spent))
+        quick, slow = side([1] * 8, **spent), side([1.3] * 8, seed=1, **spent, marked=(2,))
+        found = only(slow, quick) if slower_first else only(quick, slow)
         assert found.kind == Kind.INCONCLUSIVE
-        assert "estimators disagree" in found.reason
-        longer = {"cpu_ns": (int(1.3 * NS),) * 3}
-        assert only(side([1] * 8, **spent), side([1.3] * 8, **longer)).kind == Kind.REGRESSION
+        assert (
+            found.reason == "estimators disagree: CPU time is the same, and 33% of the samples "
+            "disturbed"
+        )
+        longer = {"cpu_ns": (int(1.3 * NS),) * 3, "marked": (2,)}
+        assert only(quick, side([1.3] * 8, **longer)).kind == Kind.REGRESSION
+
+    def test_a_backend_that_waits_or_has_lost_a_thread_is_slower(self):
+        """Its CPU time is what it was, and nobody disturbed it."""
+        spent = {"cpu_ns": (NS,) * 3}
+        quick, slow = side([1] * 8, **spent), side([1.3] * 8, seed=1, **spent)
+        assert only(quick, slow).kind == Kind.REGRESSION
+        assert only(slow, quick).kind == Kind.IMPROVEMENT
 
     def test_clock_that_fell_is_not_the_kernels_fault(self):
+        of = case(device="cuda")
         found = only(
-            side([1] * 8, sm_clock_mhz=1800.0), side([1.2] * 8, seed=1, sm_clock_mhz=1500.0)
+            side([1] * 8, sm_clock_mhz=1800.0, of=of),
+            side([1.2] * 8, seed=1, sm_clock_mhz=1500.0, of=of),
         )
         assert found.kind == Kind.INCONCLUSIVE
-        assert "estimators disagree" in found.reason
+        assert "estimators disagree: in clock cycles" in found.reason
+
+    @pytest.mark.parametrize("rules", [PAIRED, Rules()])
+    def test_the_change_told_is_that_of_the_times_told(self, rules):
+        """Of wild blocks the medians would say otherwise."""
+        wild = side([1, 1.01, 0.99, 3, 0.98, 1.02], seed=1)
+        found = only(side([1] * 6), wild, rules)
+        assert found.new / found.base == pytest.approx(found.ratio)
+        assert found.base == pytest.approx(NS, rel=0.01)
 
 
 class TestOddTimes:
@@ -210,6 +238,15 @@ class TestStanding:
         assert only(never, never).kind == Kind.SKIPPED
         assert only(never, side([1] * 3)).kind == Kind.NEW
 
+    def test_base_that_failed_in_a_block_of_the_same_go_hides_nothing(self):
+        """In `ab` it is a measurement that failed, in a stored baseline a fact."""
+        crashed = [*side([1] * 7), record("naive", status="crashed", block=7)]
+        found = only(crashed, side([3] * 8))
+        assert (found.kind, found.status) == (Kind.INCONCLUSIVE, "crashed")
+        assert found.reason == "in the baseline crashed: crashed on purpose"
+        stored = only(crashed, side([3] * 8), Rules())
+        assert (stored.kind, stored.status) == (Kind.NEW, "ok")
+
     def test_another_precision_is_another_problem(self):
         base = side([1] * 5, of=case(precision="tf32"))
         kinds = {found.kind for found in verdicts(base, side([1] * 5))}
@@ -224,6 +261,20 @@ class TestStanding:
         assert kinds == {"tf32": Kind.MISSING, "ieee": Kind.SAME}
         kinds = {v.case["precision"]: v.kind for v in verdicts(side([1] * 5), both)}
         assert kinds == {"tf32": Kind.NEW, "ieee": Kind.SAME}
+
+    def test_precision_that_took_the_place_of_one_of_two_is_new_and_the_other_missing(self):
+        half = case(dtype="bfloat16")
+        base = [*side([1] * 5), *side([1] * 5, of=case(precision="tf32"))]
+        new = [*side([1] * 5), *side([1] * 5, of=half)]
+        kinds = {(v.case["dtype"], v.case["precision"]): v.kind for v in verdicts(base, new)}
+        assert kinds == {
+            ("float32", "ieee"): Kind.SAME,
+            ("float32", "tf32"): Kind.MISSING,
+            ("bfloat16", "ieee"): Kind.NEW,
+        }
+        other = [*side([1] * 5, of=case(precision="tf32")), *side([1] * 5, of=half)]
+        kinds = [v.kind for v in verdicts(other, side([1] * 5))]
+        assert kinds == [Kind.MISSING, Kind.MISSING, Kind.NEW]
 
     def test_what_another_machine_lacks_is_not_missing(self):
         (found,) = verdicts(side([1] * 5), [], differences=["gpu A there, none here"])
@@ -322,6 +373,21 @@ class TestGrids:
         assert unproven.reason.startswith(("beyond the margin by itself", "too noisy"))
         assert unproven.more_blocks > 0
 
+    def test_cases_in_doubt_help_no_other_to_be_flagged(self):
+        """Disturbed and far slower: they are not believed, and so must not pay for others."""
+        cases = [case(seq_len=steps) for steps in range(1, 101)]
+        edge = np.log(1.05) + np.array([0.045, 0.05, 0.01, 0.06, 0.015])
+        still = [np.zeros(5) for _ in cases]
+        new = _records(cases[:50], [edge, *still[:49]])
+        calm = _records(cases[50:], still[:50])
+        wild = _records(
+            cases[50:], [np.full(5, np.log(2)) + 0.01 * np.arange(5)] * 50, marked=(0, 1)
+        )
+        for rest in (calm, wild):
+            found = verdicts(_records(cases, still), [*new, *rest])
+            assert Kind.REGRESSION not in {v.kind for v in found}
+        assert sum(math.isnan(v.q) for v in found) == 50
+
     def test_proof_that_the_correction_took_is_said_to_be_lacking(self):
         """Beyond the margin with all of its interval, and yet one of 100."""
         cases = [case(seq_len=steps) for steps in range(1, 101)]
@@ -333,9 +399,9 @@ class TestGrids:
         assert "not proven among 100 cases" in found[0].reason
 
 
-def _records(cases, logs):
+def _records(cases, logs, **fields):
     return [
         r
         for one, of_case in zip(cases, logs, strict=True)
-        for r in blocks("naive", [int(NS * math.exp(x)) for x in of_case], of=one)
+        for r in blocks("naive", [int(NS * math.exp(x)) for x in of_case], of=one, **fields)
     ]

@@ -9,8 +9,9 @@ from xml.etree import ElementTree
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from lstm_harness.comparison import FAILED_MEASURING, Comparison
+from lstm_harness.comparison import Comparison
 from lstm_harness.exporters import words
+from lstm_harness.record import FAILED_MEASURING
 from lstm_harness.verdict import Kind, Verdict
 
 SUITE = "lstm-bench"

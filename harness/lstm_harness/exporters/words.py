@@ -114,7 +114,7 @@ def gathered(verdicts: Iterable[Verdict]) -> list[tuple[Verdict, str]]:
     """
     groups: dict[tuple[Any, ...], list[Verdict]] = {}
     for place, verdict in enumerate(verdicts):
-        known = not math.isnan(verdict.ratio)
+        known = not all(map(math.isnan, (verdict.ratio, verdict.base, verdict.new)))
         own = place if known else (verdict.kind, verdict.backend, verdict.measure, verdict.reason)
         groups.setdefault((own,), []).append(verdict)
     return [
