@@ -36,6 +36,14 @@ def test_a_tenth_slower_in_one_case_of_100_is_found(paired):
     assert found.flagged_grids <= 1
 
 
+def test_looking_twice_finds_it_with_5_blocks_and_accuses_nobody_else():
+    """As `ab` does, whose second look doubles the blocks of what the first did not settle."""
+    found = race(Grid(blocks=5, slow=1, factor=1.1, twice=True), 40, 7)
+    assert found.slow[Kind.REGRESSION] >= 38
+    assert found.slow[Kind.SAME] == 0
+    assert found.flagged_grids == 0
+
+
 @pytest.mark.parametrize("blocks", [3, 5, 8])
 @pytest.mark.parametrize("paired", [True, False])
 def test_five_percent_beyond_the_margin_is_never_the_same(paired, blocks):

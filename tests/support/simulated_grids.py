@@ -11,7 +11,8 @@ import numpy as np
 from synthetic_runs import case
 
 from lstm_harness import analyse
-from lstm_harness.verdict import Kind, Rules, judge
+from lstm_harness.confirm import confirmed, doubtful
+from lstm_harness.verdict import Kind, Rules, Verdict, judge
 
 FLAGS = (Kind.REGRESSION, Kind.IMPROVEMENT)
 NS = 1_000_000.0
@@ -24,7 +25,12 @@ SPELL_SHARE, SPELL_FACTOR = 0.2, 10.0
 
 @dataclass(frozen=True)
 class Grid:
-    """What is simulated. `slow` cases of the new side take `factor` times as long."""
+    """What is simulated. `slow` cases of the new side take `factor` times as long.
+
+    `session` is the spread (SD) of a factor that all blocks and cases of one side share: what an
+    hour does to a machine, which no number of blocks within it tells. With `twice` a case that the
+    first look flags or does not settle is measured once more, in as many blocks, as `ab` does.
+    """
 
     cases: int = 100
     blocks: int = 8
@@ -34,6 +40,8 @@ class Grid:
     slow: int = 0
     factor: float = 1.0
     spells: bool = False
+    session: float = 0.0
+    twice: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,10 +67,34 @@ def race(grid: Grid, grids: int, seed: int) -> Outcome:
     slow, others, flagged_grids = Counter(), Counter(), 0
     for _ in range(grids):
         before = sum(others[kind] for kind in FLAGS)
-        for verdict in judge(*sides(grid, rng, empty), Rules(paired=grid.paired)):
+        for verdict in _verdicts(grid, rng, empty):
             (slow if verdict.case["seq_len"] <= grid.slow else others)[verdict.kind] += 1
         flagged_grids += sum(others[kind] for kind in FLAGS) > before
     return Outcome(slow, others, flagged_grids)
+
+
+def _verdicts(grid: Grid, rng: np.random.Generator, empty) -> list[Verdict]:
+    """What is said of one grid in the end."""
+    rules = Rules(paired=grid.paired)
+    base, new = sides(grid, rng, empty)
+    first = judge(base, new, rules)
+    if not grid.twice:
+        return first
+    doubt = {verdict.label for verdict in doubtful(first)}
+    more = [side[side["label"].isin(doubt)] for side in sides(grid, rng, empty)]
+    both = [_with_more_blocks(*each) for each in zip((base, new), more, strict=True)]
+    return confirmed(first, judge(*more, rules), judge(*both, rules))
+
+
+def _with_more_blocks(side, more):
+    """A side whose cases have a second measurement's blocks too, those that were in doubt."""
+    side, blocks = side.copy(), len(side["block_ids"].iloc[0])
+    for place, row in more.iterrows():
+        ids = (*side.at[place, "block_ids"], *(blocks + block for block in row["block_ids"]))
+        side.at[place, "block_ids"] = ids
+        for name in ("block_medians_ns", "block_efforts"):
+            side.at[place, name] = (*side.at[place, name], *row[name])
+    return side
 
 
 def template(cases: int):
@@ -75,7 +107,7 @@ def template(cases: int):
 def sides(grid: Grid, rng: np.random.Generator, empty):
     """Base and new of one simulated grid; `empty` is a template of its size."""
     drift = rng.normal(0, grid.between, (1, grid.blocks)) if grid.paired else 0.0
-    base, new = (_log_medians(grid, rng) + drift for _ in range(2))
+    base, new = (_log_medians(grid, rng) + drift + grid.session * rng.normal() for _ in range(2))
     new[: grid.slow] += np.log(grid.factor)
     return _filled(empty, base), _filled(empty, new)
 
