@@ -117,6 +117,8 @@ def compare(
         for side, records in zip(sides, measured, strict=True)
     )
     also = [f"{file} is the same on both sides" for file in spec.plugins]
+    if base.manifest["kernels_digest"] == new.manifest["kernels_digest"]:
+        also.append("the kernels' sources are the same on both sides")
     comparison = told(base, new, rules, verdicts, (), fail_on, also)
     return Result(folder, comparison, first, survey.environment)
 
@@ -127,7 +129,9 @@ def _interruptible(folder: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         tell = shlex.join(["lstm-bench", "compare", *(str(folder / name) for name in NAMES)])
-        raise Interrupted(f"interrupted; what was measured is kept: {tell}") from None
+        raise Interrupted(
+            f"interrupted; to measure, start anew; what there is so far: {tell}"
+        ) from None
 
 
 def _sides(spec: Spec, revisions: tuple[Revision, Revision], scratch: Path) -> Pair:

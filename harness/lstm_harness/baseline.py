@@ -78,7 +78,7 @@ def place_of(name: str, folder: Path = FOLDER) -> Path:
             f"{name[:60]!r} is no name for a baseline; expected letters, digits, dots, dashes and "
             "underscores, a letter or digit first, at most 100"
         )
-    return folder / f"{name}{SUFFIX}"
+    return folder / f"{name.removesuffix(SUFFIX)}{SUFFIX}"
 
 
 def names(folder: Path = FOLDER) -> list[str]:
@@ -109,17 +109,18 @@ def read(path: Path) -> Baseline:
     return Baseline(path, header, analyse.summary_of(cells))
 
 
-def listed(folder: Path = FOLDER) -> list[dict[str, Any]]:
-    """What each baseline is of, by name.
-
-    Raises:
-        UserError: see `read`.
-    """
-    headers = {name: _read(place_of(name, folder))[0] for name in names(folder)}
-    return [
+def listed(folder: Path = FOLDER) -> tuple[list[dict[str, Any]], list[str]]:
+    """What each baseline is of, by name, and what is wrong with those that cannot be read."""
+    headers, broken = {}, []
+    for name in names(folder):
+        try:
+            headers[name] = _read(folder / f"{name}{SUFFIX}")[0]
+        except UserError as error:
+            broken.append(str(error))
+    rows = [
         {
             "name": name,
-            "path": str(place_of(name, folder)),
+            "path": str(folder / f"{name}{SUFFIX}"),
             "run": header.get("id"),
             "start": header.get("start"),
             "saved": header.get("saved"),
@@ -129,6 +130,7 @@ def listed(folder: Path = FOLDER) -> list[dict[str, Any]]:
         }
         for name, header in headers.items()
     ]
+    return rows, broken
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[bytes]]:

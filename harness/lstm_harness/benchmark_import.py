@@ -59,8 +59,10 @@ def take(files: Sequence[Path], out: Path | None) -> tuple[Path, list[str]]:
     if out:
         store.refuse_used(out)
     read = [_read(path) for path in files]
-    for other in read[1:]:
+    for place, other in enumerate(read):
         _refuse_elsewhere(read[0], other)
+        for earlier in read[:place]:
+            _refuse_again(earlier, other)
     records: list[Record] = []
     first_block = 0
     for each in read:
@@ -228,6 +230,16 @@ def _refuse_elsewhere(first: _File, other: _File) -> None:
         raise UserError(
             f"{other.path} is no further block of {first.path}: {', '.join(apart)}; "
             "import them apart"
+        )
+
+
+def _refuse_again(earlier: _File, other: _File) -> None:
+    """The same samples are no second block, under whatever name."""
+    samples = ([(r.identity, r.samples_ns) for r in each.records] for each in (earlier, other))
+    if next(samples) == next(samples):
+        raise UserError(
+            f"{other.path} holds the samples of {earlier.path}; a block is a session of its own: "
+            "leave one out"
         )
 
 

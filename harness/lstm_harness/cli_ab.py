@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lstm_harness.cli_judge import Explain, File, Json, Margin, Outputs, tell
+from lstm_harness.cli_judge import (
+    Explain,
+    FailOn,
+    Html,
+    Json,
+    JUnit,
+    Margin,
+    Markdown,
+    Outputs,
+    tell,
+)
 from lstm_harness.errors import Exit
 from lstm_harness.options import takes_paired_spec
 from lstm_harness.spec import Spec
@@ -22,10 +32,6 @@ app = typer.Typer()
 
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="new or empty")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress")]
-FailOn = Annotated[
-    str,
-    typer.Option("--fail-on", metavar="LIST", help="also: inconclusive, incomparable, improvement"),
-]
 
 
 @app.command()
@@ -38,9 +44,9 @@ def ab(
     margin: Margin = 0.05,
     out: Out = None,
     as_json: Json = False,
-    junit: File = None,
-    markdown: File = None,
-    html: File = None,
+    junit: JUnit = None,
+    markdown: Markdown = None,
+    html: Html = None,
     explain: Explain = None,
     quiet: Quiet = False,
 ) -> int:
@@ -49,7 +55,7 @@ def ab(
     from lstm_harness.comparison import kinds_named
     from lstm_harness.revisions import checked_out, repository, working_tree
 
-    fails = kinds_named(fail_on)
+    fails, outputs = kinds_named(fail_on), Outputs(as_json, explain, junit, markdown, html)
     repo = repository(Path.cwd())
     with session.scratch_folder() as scratch:
         base = checked_out(base_ref, repo, scratch / "base")
@@ -58,7 +64,7 @@ def ab(
         else:
             new = working_tree(repo, scratch / "new")
         found = _measured(spec, (base, new), margin, fails, out, quiet)
-    tell(found.comparison, Outputs(as_json, explain, junit, markdown, html))
+    tell(found.comparison, outputs)
     show.warning(f"records: {found.folder / 'base'} and {found.folder / 'new'}")
     return found.comparison.exit_code
 
@@ -81,6 +87,7 @@ def selftest(
         show.as_json(selftest.document(found.comparison.verdicts, cases, kept.file))
     else:
         show.noise(cases, alarms)
+        show.line("A case's noise is a margin of later verdicts here; to forget it, remove")
         show.path(kept.file)
     outcome = found.comparison.exit_code
     outranks = (Exit.INCORRECT, Exit.MEASURING_FAILED)

@@ -13,6 +13,7 @@ from lstm_harness.options import names_in
 
 if TYPE_CHECKING:
     from lstm_harness.history import Found
+    from lstm_harness.index import Index
 
 app = typer.Typer()
 
@@ -43,6 +44,7 @@ def history(
     chosen = matcher(case, names_in(backend) if backend is not None else ())
     with Counting(quiet) as tell:
         kept = index.refresh(store, tell)
+    _refuse_unknown(names_in(backend) if backend is not None else (), kept)
     found = gather(kept, chosen)
     show_history.left_out(found)
     _refuse_nothing(store, found, case, backend)
@@ -93,6 +95,18 @@ def import_(
         show.warning(line)
     show.path(folder)
     return Exit.DONE
+
+
+def _refuse_unknown(backends: tuple[str, ...], kept: "Index") -> None:
+    """A backend that no run has is a mistake."""
+    from lstm_kernels.names import check_name
+
+    known = {backend for backend, _ in kept.cells}
+    try:
+        for name in backends if known else ():
+            check_name("backend", name, known)
+    except ValueError as error:
+        raise UserError(f"--backend: {error}") from None
 
 
 def _refuse_nothing(store: Path, found: "Found", case: str | None, backend: str | None) -> None:

@@ -3,6 +3,7 @@
 Imports stay light, as in `cli`.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,23 +20,50 @@ baselines = typer.Typer(help="Keep a run's records under a name, to check later 
 app.add_typer(baselines, name="baseline", no_args_is_help=True)
 
 
-def _share(margin: float) -> float:
-    if not 0 <= margin < 1:
-        raise UserError(f"--margin {margin:g}; expected a share from 0 to below 1, like 0.05")
-    return margin
+def _share(margin: str | float) -> float:
+    try:
+        share = float(margin)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 1:
+        raise UserError(
+            f"--margin {str(margin)[:60]}; expected a share from 0 to below 1, like 0.05 for 5%"
+        )
+    return share
 
 
 Place = Annotated[Path, typer.Argument(help="a run's folder, or a baseline's name or file")]
 Margin = Annotated[
     float,
-    typer.Option("--margin", callback=_share, help="how much slower is no matter: 0.05 is 5%"),
+    typer.Option(
+        "--margin", parser=_share, metavar="SHARE", help="how much slower is no matter: 0.05 is 5%"
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
 Explain = Annotated[
     str | None,
-    typer.Option("--explain", metavar="CASE", help="the numbers behind a verdict: part of a name"),
+    typer.Option(
+        "--explain",
+        metavar="CASE",
+        help="the numbers behind verdicts, by words of their names: 'aten T128 forward'",
+    ),
 ]
-File = Annotated[Path | None, typer.Option(metavar="FILE")]
+JUnit = Annotated[
+    Path | None, typer.Option("--junit", metavar="FILE", help="JUnit XML, for a CI to list")
+]
+Markdown = Annotated[
+    Path | None,
+    typer.Option("--markdown", metavar="FILE", help="a pull request's comment, under 60 lines"),
+]
+Html = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="a page")]
+FailOn = Annotated[
+    str,
+    typer.Option(
+        "--fail-on",
+        metavar="LIST",
+        help="all that fails: regression, missing, inconclusive, incomparable, improvement",
+    ),
+]
 Into = Annotated[
     Path | None, typer.Option("--into", metavar="DIR", help="default: results/baselines")
 ]
@@ -43,13 +71,28 @@ Into = Annotated[
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where a comparison is told, beside the table or instead of it."""
+    """Where a comparison is told, beside the table or instead of it.
+
+    Raises:
+        UserError: it cannot be told there; better now than when all is measured.
+    """
 
     as_json: bool = False
     explain: str | None = None
     junit: Path | None = None
     markdown: Path | None = None
     html: Path | None = None
+
+    def __post_init__(self) -> None:
+        from lstm_harness import store
+
+        if self.as_json and self.explain is not None:
+            raise UserError("--json with --explain: the document holds the numbers; leave one out")
+        files = [file for file in (self.junit, self.markdown, self.html) if file is not None]
+        for file in files:
+            store.refuse_unwritable(file)
+            if files.count(file) > 1:
+                raise UserError(f"{file} is given for two outputs; give each a file of its own")
 
 
 @app.command()
@@ -58,9 +101,9 @@ def compare(
     new: Place,
     margin: Margin = 0.05,
     as_json: Json = False,
-    junit: File = None,
-    markdown: File = None,
-    html: File = None,
+    junit: JUnit = None,
+    markdown: Markdown = None,
+    html: Html = None,
     explain: Explain = None,
 ) -> int:
     """The difference between two runs, told; exit code 0."""
@@ -77,17 +120,15 @@ def check(
     base: Annotated[
         str, typer.Option("--baseline", metavar="B", help="its name or file; or a run")
     ],
-    fail_on: Annotated[
-        str, typer.Option(metavar="LIST", help="also: inconclusive, incomparable, improvement")
-    ] = "regression,missing",
+    fail_on: FailOn = "regression,missing",
     margin: Margin = 0.05,
     rerun: Annotated[
         bool, typer.Option("--rerun", help="measure once more what is in doubt, on this machine")
     ] = False,
     as_json: Json = False,
-    junit: File = None,
-    markdown: File = None,
-    html: File = None,
+    junit: JUnit = None,
+    markdown: Markdown = None,
+    html: Html = None,
     explain: Explain = None,
 ) -> int:
     """The difference to a baseline, judged; the exit code says what came of it."""
@@ -122,6 +163,10 @@ def save_baseline(
     if len(loaded.records) < planned:
         found = f"{len(loaded.records):,} of {planned:,} records"
         show.warning(f"{run} is not whole: {found}; what is missing will not be checked")
+    untimed = Counter(record.status for record in loaded.records if record.status != "ok")
+    if untimed:
+        told = ", ".join(f"{count} {status}" for status, count in untimed.items())
+        show.warning(f"{run} has records without a time ({told}); their cases will not be checked")
     show.path(baseline.save(loaded, name, into or baseline.FOLDER, force))
     return Exit.DONE
 
@@ -131,11 +176,16 @@ def list_baselines(into: Into = None, as_json: Json = False) -> int:
     """The baselines here, and what they are of."""
     from lstm_harness import baseline, show
 
-    rows = baseline.listed(into or baseline.FOLDER)
+    folder = into or baseline.FOLDER
+    rows, broken = baseline.listed(folder)
+    for said in broken:
+        show.warning(said)
     if as_json:
         show.as_json(rows)
-    else:
+    elif rows:
         show.baselines(rows)
+    else:
+        show.line(f"no baseline in {folder}; lstm-bench baseline save RUN NAME makes one")
     return Exit.DONE
 
 
@@ -168,8 +218,6 @@ def tell(comparison: "Comparison", outputs: Outputs) -> None:
     from lstm_harness import show
     from lstm_harness.exporters import document, explain, table
 
-    if outputs.as_json and outputs.explain is not None:
-        raise UserError("--json with --explain: the document holds the numbers; leave one out")
     explained = (
         None if outputs.explain is None else list(explain.lines(comparison, outputs.explain))
     )

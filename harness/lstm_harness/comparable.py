@@ -5,6 +5,7 @@ another, a ratio of times says nothing about the code. Versions of the software 
 the kernels may be what is being compared; they are told as notes.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -139,12 +140,16 @@ def _shown(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return "on" if value else "off"
-    return " ".join(str(value).split())
+    text = " ".join(str(value).split())
+    return text[:_DIGITS] if _DIGEST.fullmatch(text) else text
 
 
 def _short(text: str) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
-# A digest or a model name fits; a hostile one does not fill the page.
+# A model name fits; a hostile one does not fill the page.
 _LONGEST = 80
+# A commit or a digest, and how much of one is told.
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_DIGITS = 12

@@ -151,7 +151,9 @@ def side_of(place: Path) -> Side:
         return side_of_run(store.load(place))
     if not is_name and not place.exists():
         kept = ", ".join(baseline.names()) or "none"
-        raise UserError(f"{place} is neither a run's folder nor a baseline; baselines here: {kept}")
+        raise UserError(
+            f"{place} is neither a run's folder nor a baseline; in {baseline.FOLDER}: {kept}"
+        )
     found = baseline.read(named if is_name else place)
     return Side(found.name, found.header, found.summary)
 

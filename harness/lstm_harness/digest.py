@@ -34,7 +34,8 @@ class Digest(NamedTuple):
     """One run in little.
 
     `machine` and `environment` are JSON objects as text, by dotted name. `cells` maps a backend
-    and a case, as JSON text, to its median in ns, or to its status where it is not ok.
+    and a case, as JSON text, to its median in ns, or to its status where it is not ok. `lacks` is
+    how many of the planned records are not there.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Digest(NamedTuple):
     machine: str
     environment: str
     cells: dict[tuple[str, str], float | str]
+    lacks: int
 
 
 def read(folder: Path) -> Digest:
@@ -74,7 +76,7 @@ def thorough(folder: Path) -> Digest:
         for row in rows
     }
     try:
-        return _digest(run.manifest, times)
+        return _digest(run.manifest, times, len(run.records))
     except (TypeError, ValueError):
         start = run.manifest["start"]
         raise UserError(
@@ -114,7 +116,7 @@ def quick(folder: Path) -> Digest:
         else:
             failed[cell] = max(status, failed.get(cell, "ok"), key=SEVERITY.index)
     cells: dict[tuple[str, str], float | str] = {c: _median(t) for c, t in times.items()}
-    return _digest(manifest, cells | failed)
+    return _digest(manifest, cells | failed, len(seen))
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
@@ -148,7 +150,9 @@ def _status(record: Mapping[str, Any]) -> str:
     return status
 
 
-def _digest(manifest: Mapping[str, Any], cells: Mapping[tuple[str, str], float | str]) -> Digest:
+def _digest(
+    manifest: Mapping[str, Any], cells: Mapping[tuple[str, str], float | str], records: int
+) -> Digest:
     environment, device = manifest["environment"], manifest["plan"]["device"]
     return Digest(
         id=str(manifest["id"]),
@@ -157,6 +161,7 @@ def _digest(manifest: Mapping[str, Any], cells: Mapping[tuple[str, str], float |
         machine=json.dumps(machine(environment, device)),
         environment=json.dumps(conditions(environment, device)),
         cells=dict(cells),
+        lacks=max(0, int(manifest["plan"].get("planned_records") or 0) - records),
     )
 
 

@@ -23,12 +23,16 @@ STEP, ENVIRONMENT = "step", "environment"
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a reader needs to find a run: where it lies in the store, its id, start and commit."""
+    """What a reader needs to find a run: where it lies in the store, its id, start and commit.
+
+    `lacks` is how many of its planned records are not there.
+    """
 
     path: str
     id: str
     start: str
     commit: str
+    lacks: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,8 @@ def gather(index: Index, chosen: Chosen = lambda backend, case: True) -> Found:
         for (cell, machine), points in timed.items()
     ]
     infos = [
-        RunInfo(path, *(index.runs[path][n] for n in ("id", "start", "commit"))) for path in paths
+        RunInfo(path, *(index.runs[path][n] for n in ("id", "start", "commit", "lacks")))
+        for path in paths
     ]
     labels = dict.fromkeys(case.label() for _, case in cells)
     return Found(tuple(infos), tuple(sorted(series, key=_badness)), left_out, tuple(labels))

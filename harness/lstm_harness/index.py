@@ -21,7 +21,7 @@ from lstm_harness.errors import UserError
 from lstm_harness.parallel import each
 
 INDEX = ".history-index.json"
-VERSION = 1
+VERSION = 2
 # Runs that a process reads before it reports.
 CHUNK = 25
 # Below this much to read, starting further processes takes longer than they save.
@@ -36,8 +36,9 @@ class Index:
     """Runs by their path in the store. What many runs share is kept once and named by its place.
 
     `cells` are [backend, case], `facts` [machine, environment], all as text. A run is an object of
-    `stamp`, `id`, `start`, `commit`, `facts` (a place), `cells` (places) and `times` beside them: a
-    median in ns, or a status. A run that cannot be read is `stamp` and `error`.
+    `stamp`, `id`, `start`, `commit`, `lacks` (planned records that are not there), `facts` (a
+    place), `cells` (places) and `times` beside them: a median in ns, or a status. A run that cannot
+    be read is `stamp` and `error`.
     """
 
     cells: list[list[str]] = field(default_factory=list)
@@ -55,6 +56,7 @@ class Index:
             "id": found.id,
             "start": found.start,
             "commit": found.commit,
+            "lacks": found.lacks,
             "facts": _place([found.machine, found.environment], self.facts, self._fact_places),
             "cells": [_place([*cell], self.cells, self._cell_places) for cell in found.cells],
             "times": list(found.cells.values()),
@@ -180,7 +182,9 @@ def _check(run: dict[str, Any], index: Index) -> None:
         return
     texts = (run["id"], run["start"], run["commit"])
     ends = (run["facts"], len(index.facts)), (max(run["cells"], default=0), len(index.cells) or 1)
-    if not all(type(text) is str for text in texts) or not all(at < end for at, end in ends):
+    if type(run["lacks"]) is not int or not all(type(text) is str for text in texts):
+        raise ValueError
+    if not all(at < end for at, end in ends):
         raise ValueError
     if len(run["cells"]) != len(run["times"]) or min(run["cells"], default=0) < 0:
         raise ValueError

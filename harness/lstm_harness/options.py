@@ -52,7 +52,9 @@ _AXIS_OPTIONS = {_AXIS_PARAMETERS[name]: _axis(name, _AXIS_HELP[name]) for name 
 _SETTING_OPTIONS = {
     "device": _setting(str, "--device", "auto, cpu, cuda; auto is cuda where there is one"),
     "threads": _setting(int, "--threads", "CPU threads; default: all physical cores"),
-    "blocks": _setting(int, "--blocks", "rounds of fresh worker processes; default 3"),
+    "blocks": _setting(
+        int, "--blocks", "rounds of fresh worker processes; default 3, or a suite's"
+    ),
     "min_samples": _setting(int, "--min-samples", "samples a block, at least; default 10"),
     "rel_ci": _setting(float, "--rel-ci", "enough when the median's interval is this narrow"),
     "cell_timeout_s": _setting(float, "--cell-timeout", "default 120", "SECONDS"),
@@ -77,6 +79,18 @@ _SOURCES = {
 PAIRED_BLOCKS = 8
 
 _OPTIONS = {**_SOURCES, **_AXIS_OPTIONS, **_SETTING_OPTIONS}
+_PAIRED_OPTIONS = {
+    "suite": Annotated[
+        str | None,
+        typer.Option("--suite", metavar="NAME", help="a named workload: see lstm-bench suites"),
+    ],
+    "blocks": _setting(
+        int, "--blocks", f"rounds of fresh workers of both sides; default {PAIRED_BLOCKS}, least 5"
+    ),
+    "time_budget_s": _setting(
+        float, "--time-budget", "for sampling both sides once; starting comes on top", "SECONDS"
+    ),
+}
 
 
 def takes_spec(command: Callable[..., int | None]) -> Callable[..., int | None]:
@@ -86,8 +100,7 @@ def takes_spec(command: Callable[..., int | None]) -> Callable[..., int | None]:
 
 def takes_paired_spec(command: Callable[..., int | None]) -> Callable[..., int | None]:
     """Likewise for a command that judges: blocks enough to tell, and the suite is an option."""
-    suite = {"suite": Annotated[str | None, typer.Option("--suite", metavar="NAME")]}
-    return _with_spec(command, _OPTIONS | suite, {"blocks": PAIRED_BLOCKS})
+    return _with_spec(command, _OPTIONS | _PAIRED_OPTIONS, {"blocks": PAIRED_BLOCKS})
 
 
 def _with_spec(

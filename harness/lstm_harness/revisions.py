@@ -42,7 +42,10 @@ def repository(near: Path) -> Path:
     Raises:
         UserError: there is no git, no repository, or no kernels in it.
     """
-    top = Path(_git(near, "rev-parse", "--show-toplevel").decode().strip())
+    try:
+        top = Path(_git(near, "rev-parse", "--show-toplevel").decode().strip())
+    except UserError as error:
+        raise UserError(f"{error}; run this inside a checkout of lstm-bench") from None
     if not (top / PACKAGE).is_file():
         raise UserError(f"{top} has no {PACKAGE}; run this inside a checkout of lstm-bench")
     return top
@@ -57,8 +60,10 @@ def checked_out(ref: str, repo: Path, into: Path) -> Revision:
     try:
         found = _git(repo, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
     except UserError:
+        shallow = _git(repo, "rev-parse", "--is-shallow-repository").strip() == b"true"
+        fetch = "; this clone is shallow: git fetch --unshallow" if shallow else ""
         raise UserError(
-            f"git knows no revision {ref!r}; expected a commit, branch or tag"
+            f"git knows no revision {ref!r}; expected a commit, branch or tag{fetch}"
         ) from None
     commit = found.decode().strip()
     try:

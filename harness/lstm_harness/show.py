@@ -65,7 +65,7 @@ def margin(row: Mapping[Any, Any]) -> str:
 def duration(time_ns: float) -> str:
     """A time in the unit that suits it."""
     for unit, size in (("s", 1e9), ("ms", 1e6)):
-        if time_ns >= size:
+        if time_ns >= 0.9995 * size:  # which three digits round up to it
             return f"{time_ns / size:.3g} {unit}"
     return f"{time_ns / 1e3:.3g} µs"
 

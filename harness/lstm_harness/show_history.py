@@ -10,6 +10,8 @@ from lstm_harness.history import ENVIRONMENT, STEP, Found, RunInfo, Series
 
 # More changes than this are counted; `--json` lists them all.
 MOST_CHANGES = 40
+# More runs that are not whole than this are counted.
+MOST_PARTS = 5
 
 
 def table(found: Found) -> None:
@@ -36,9 +38,13 @@ def table(found: Found) -> None:
 
 
 def left_out(found: Found) -> None:
-    """What no run could be read from, one line each on stderr."""
+    """What no run could be read from, one line each on stderr, and which runs are not whole."""
     for path, reason in found.left_out:
         show.warning(f"left out: {path}: {reason}")
+    parts = [f"{run.path} ({run.lacks:,})" for run in found.runs if run.lacks]
+    if parts:
+        more = f" and {len(parts) - MOST_PARTS:,} more runs" if len(parts) > MOST_PARTS else ""
+        show.warning(f"planned records are missing in {', '.join(parts[:MOST_PARTS])}{more}")
 
 
 def document(store: str, found: Found) -> dict[str, Any]:

@@ -51,9 +51,9 @@ def refuse_used(folder: Path) -> None:
     """
     try:
         if folder.exists() and (not folder.is_dir() or _holds_something(folder)):
-            raise UserError(
-                f"{folder} is already used; give another --out, or go on with --resume {folder}"
-            )
+            go_on = shlex.join(["lstm-bench", "run", "--resume", str(folder)])
+            more = f"; to go on with that run: {go_on}" if (folder / MANIFEST).exists() else ""
+            raise UserError(f"{folder} is already used; give another --out{more}")
     except OSError as error:
         raise UserError(f"cannot read {folder}: {error.strerror}; give another --out") from None
 
@@ -129,12 +129,28 @@ def writing(folder: Path) -> Iterator[None]:
         ) from None
 
 
+def refuse_unwritable(path: Path) -> None:
+    """Refuse, before any work, a path at which no file can be written.
+
+    Raises:
+        UserError: it names no file, or a folder, or lies where nothing can be made.
+    """
+    if not path.name or path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; give a file's name")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise UserError(f"cannot write {path}: {above} is no folder; give another place")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write {path}: {above} is not yours to write; give another place")
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, in a folder that is made where it lacks.
 
     Raises:
         UserError: it cannot be written.
     """
+    refuse_unwritable(path)
     fresh = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -427,5 +427,5 @@ def _why_unclear(figures: Mapping[str, Any], edge: float, tested: int, more: int
     else:
         said = f"too noisy for {blocks} blocks"
     if more is None:
-        return f"{said}; {MOST_MORE_BLOCKS} more would not tell either"
-    return f"{said}; about {more} more would tell"
+        return f"{said}; {MOST_MORE_BLOCKS} more on each side would not tell either"
+    return f"{said}; about {more} more on each side would tell"

@@ -12,9 +12,13 @@ WORKFLOW = ROOT / ".github" / "workflows" / "ab.yml"
 STAND_IN = """#!/usr/bin/env bash
 printf '%s\\n' "$@" > "$RUNNER_TEMP/arguments"
 while [ $# -gt 0 ]; do
-    if [ "$1" = --markdown ]; then echo "the verdicts" > "$2"; fi
+    case "$1" in
+        --markdown) WRITES && echo "### lstm-bench: HEADLINE" > "$2" ;;
+        --junit | --html) WRITES && touch "$2" ;;
+    esac
     shift
 done
+echo "what went wrong" >&2
 exit STATUS
 """
 
@@ -26,8 +30,12 @@ def judge(tmp_path):
     program = tmp_path / "bin" / "lstm-bench"
     program.parent.mkdir()
 
-    def go(status, **inputs):
-        program.write_text(STAND_IN.replace("STATUS", str(status)))
+    def go(status, headline="Regression", writes=True, **inputs):
+        said = {"STATUS": str(status), "HEADLINE": headline, "WRITES": str(writes).lower()}
+        text = STAND_IN
+        for name, value in said.items():
+            text = text.replace(name, value)
+        program.write_text(text)
         program.chmod(0o755)
         given = {"BASE": "main", "SUITE": "", "MARGIN": "0.05", "DEVICE": "cpu", "ARGUMENTS": ""}
         files = {"GITHUB_OUTPUT": "output", "GITHUB_STEP_SUMMARY": "summary", "RUNNER_TEMP": ""}
@@ -36,9 +44,12 @@ def judge(tmp_path):
         # As GitHub starts a step whose shell is bash.
         command = ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", script]
         done = subprocess.run(command, env=given | inputs | places | path, check=False)
-        output = dict(line.split("=") for line in (tmp_path / "output").read_text().splitlines())
-        arguments = (tmp_path / "arguments").read_text().splitlines()
-        return done.returncode, output, arguments, (tmp_path / "summary").read_text()
+        files = [tmp_path / name for name in ("output", "arguments", "summary")]
+        told, arguments, summary = (file.read_text() for file in files)
+        for file in files:
+            file.unlink()
+        output = dict(line.split("=") for line in told.splitlines())
+        return done.returncode, output, arguments.splitlines(), summary
 
     return go
 
@@ -46,7 +57,7 @@ def judge(tmp_path):
 @pytest.mark.parametrize(
     ("status", "verdict"),
     [
-        (0, "same"),
+        (0, "passed"),
         (1, "regression"),
         (3, "inconclusive"),
         (4, "incorrect"),
@@ -58,8 +69,26 @@ def test_step_ends_as_the_command_did_and_names_the_verdict(judge, status, verdi
     code, output, _, summary = judge(status)
     assert code == status
     assert output["verdict"] == verdict
-    assert output["report"].endswith("verdicts.html")
-    assert summary == "the verdicts\n"
+    assert Path(output["report"]).name == "verdicts.html"
+    assert Path(output["junit"]).is_file()
+    assert summary == "### lstm-bench: Regression\n"
+
+
+def test_nothing_told_is_not_passed(judge):
+    code, output, _, _ = judge(0, headline="Nothing could be told")
+    assert (code, output["verdict"]) == (0, "inconclusive")
+    assert judge(0, headline="No regression proven")[1]["verdict"] == "passed"
+
+
+def test_each_use_has_outputs_of_its_own(judge):
+    first, second = judge(0)[1], judge(0)[1]
+    assert first["report"] != second["report"]
+
+
+def test_what_went_wrong_is_in_the_summary_and_no_path_is_told(judge):
+    code, output, _, summary = judge(6, writes=False)
+    assert (code, output) == (6, {"verdict": "failed"})
+    assert "what went wrong" in summary
 
 
 def test_inputs_reach_the_command(judge):

@@ -154,7 +154,24 @@ class TestCommands:
         assert "no name for" in refused("baseline", "save", "race", "../main")
         assert not (here / "results").exists()
 
+    def test_one_that_is_broken_hides_no_other(self, command, here):
+        save(here / "race", blocks("naive", [NS] * 3))
+        command("baseline", "save", "race", "main.jsonl")
+        (here / "results" / "baselines" / "torn.jsonl").write_text("<<<<<<< HEAD\n")
+        code, out, err = command("baseline", "list", "--json")
+        assert code == 0
+        assert [row["name"] for row in json.loads(out)] == ["main"]
+        assert "torn.jsonl line 1 is not JSON" in err
+
+    def test_cases_that_it_cannot_check_are_told_as_it_is_saved(self, command, here):
+        wrong = [record("aten", status="incorrect", block=block) for block in range(3)]
+        save(here / "race", [*blocks("naive", [NS] * 3), *wrong])
+        code, _, err = command("baseline", "save", "race", "main")
+        assert code == 0
+        assert "without a time (3 incorrect); their cases will not be checked" in err
+
     def test_no_baseline_yet_is_an_empty_list(self, command):
+        assert "no baseline in results/baselines" in command("baseline", "list")[1]
         assert json.loads(command("baseline", "list", "--json")[1]) == []
 
     def test_run_that_is_not_whole_is_kept_and_said_to_be(self, command, here):

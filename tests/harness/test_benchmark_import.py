@@ -247,3 +247,11 @@ def test_one_block_each_proves_nothing(command, here):
         command("import", f"{name}.json", "-o", name)
     _, out, _ = command("compare", "base", "new", "--json")
     assert [verdict["kind"] for verdict in json.loads(out)["verdicts"]] == ["INCONCLUSIVE"]
+
+
+def test_a_file_given_twice_is_no_second_block(refused, here):
+    one = written(here / "one.json", benchmark())
+    copy = written(here / "copy.json", benchmark(), datetime="2026-02-02T10:00:00+00:00")
+    line = refused("import", one, copy, "-o", "run")
+    assert "copy.json holds the samples of" in line
+    assert not (here / "run").exists()

@@ -11,9 +11,10 @@ SCRIPT = Path(__file__).parents[2] / ".ci" / "ab"
 STAND_IN = """#!/usr/bin/env bash
 printf '%s\\n' "$@" > arguments
 while [ $# -gt 0 ]; do
-    if [ "$1" = --markdown ]; then echo "the verdicts" > "$2"; fi
+    if [ "$1" = --markdown ]; then echo "for a reviewer" > "$2"; fi
     shift
 done
+echo "the verdicts"
 exit STATUS
 """
 

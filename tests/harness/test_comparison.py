@@ -3,11 +3,14 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 
 import jsonschema
 import pytest
+from bench import environment as clean
 from saved_runs import save
 from synthetic_runs import blocks, case, environment, record
 
@@ -215,9 +218,18 @@ class TestUsage:
             (("--margin", "-0.1"), "expected a share"),
             (("--margin", "5"), "expected a share"),
             (("--margin", "nan"), "expected a share"),
+            (
+                ("--margin", "5%"),
+                "--margin 5%; expected a share from 0 to below 1, like 0.05 for 5%",
+            ),
+            (("--markdown", ""), "it is a folder; give a file's name"),
+            (("--html", "old"), "cannot write old: it is a folder"),
+            (("--html", "x", "--junit", "x"), "x is given for two outputs"),
+            (("--explain", "naive/T3"), "is in no case's name"),
             (("--explain", "nobody"), "is in no case's name; cases: aten/"),
             (("--json", "--explain", "naive"), "leave one out"),
             (("--junit", "file/x.xml"), "cannot write file/x.xml"),
+            (("--junit", "file/x/y.xml"), "is no folder; give another place"),
         ],
     )
     def test_value_that_cannot_be(self, refused, here, options, says):
@@ -321,6 +333,20 @@ class TestCompare:
         assert out.count("REGRESSION") == 1
 
 
+def test_the_reader_may_leave_and_the_code_is_still_the_commands(here):
+    """`set -o pipefail` could not mend it: the gate itself must not say that all is well."""
+    save(here / "old", BASE)
+    save(here / "new", times("naive", 2.0))
+    for form in ("", "--json", "--explain naive"):
+        check = [sys.executable, "-m", "lstm_harness", "check", "new", "--baseline", "old"]
+        line = f"{shlex.join(check)} {form} | true; exit ${{PIPESTATUS[0]}}"
+        done = subprocess.run(
+            ["bash", "-c", line], env=clean(here), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+
+
 class TestExplain:
     def test_it_prints_the_numbers_behind_a_verdict(self, command, here):
         save(here / "old", times("naive", peak_bytes=1000, cpu_ns=(NS,) * 3))
@@ -343,7 +369,7 @@ class TestExplain:
     def test_it_explains_what_has_no_numbers(self, command, here):
         save(here / "old", [*times("naive"), *times("aten")])
         save(here / "new", failed("naive", "crashed"))
-        out = command("compare", "old", "new", "--explain", "a")[1]
+        out = command("compare", "old", "new", "--explain", "LSTM forward")[1]
         assert "new: crashed: crashed on purpose" in out
         assert "new: not there" in out
         assert "because: in the baseline, and gone now" in out

@@ -123,6 +123,12 @@ class TestJunit:
     def test_nothing_compared_is_a_file_too(self):
         assert faults(junit.xml(compared([], []))) == []
 
+    def test_nothing_comparable_is_not_green(self):
+        base, new = ([*times("naive", of=case(precision=p))] for p in ("ieee", "tf32"))
+        (suite,) = JUnitXml.fromstring(junit.xml(compared(base, new)))
+        assert (suite.tests, suite.skipped, suite.errors) == (3, 2, 1)
+        assert faults(junit.xml(compared(base, new))) == []
+
     def test_the_schema_is_strict(self, every_kind):
         good = junit.xml(every_kind).decode()
         for change in (
@@ -197,6 +203,16 @@ class TestMarkdown:
         assert len(rows) == 2
         assert "| **MISSING** | <code>gone</code> | <code>40 cases</code> |" in rows[0]
         assert "| **REGRESSION** | <code>naive</code> | <code>lstm T8 " in rows[1]
+
+    def test_cases_with_times_of_their_own_have_rows_of_their_own(self):
+        """Of too few blocks, for one reason: they are alike in nothing else."""
+        cases = case(seq_len=1), case(seq_len=2)
+        base = [r for of in cases for r in times("naive", spread=STEADY[:2], of=of)]
+        new = [*times("naive", spread=STEADY[:2], of=cases[0])]
+        new += times("naive", 8.0, spread=STEADY[:2], of=cases[1])
+        rows = [x for x in markdown.text(compared(base, new)).splitlines() if x.startswith("| **")]
+        assert len(rows) == 2
+        assert any("8.016 ms" in row for row in rows)
 
     def test_nothing_to_list_is_a_short_comment(self):
         text = markdown.text(compared(times("naive"), times("naive")))
@@ -283,6 +299,7 @@ def test_figures_have_units_and_digits_enough():
     assert words.figure(time, 12.0) == "12 ns"
     assert words.figure(time, float("nan")) == ""
     assert words.change(time) == "+2.1% (+0.0% to 5x)"
-    memory = Verdict("naive", "x", {}, Kind.SAME, measure="peak_bytes", ratio=float("inf"))
+    assert words.figure(time, 999_999.0) == "1 ms"
+    memory = Verdict("naive", "x", {}, Kind.SAME, "peak_bytes", 0.0, 8.0, ratio=float("inf"))
     assert words.figure(memory, 1048576.0) == "1,048,576 B"
-    assert words.change(memory) == "beyond all bounds"
+    assert words.change(memory) == "beyond all bounds (+8 B)"

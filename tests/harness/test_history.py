@@ -174,7 +174,18 @@ def test_nothing_to_show_is_said_in_one_line(refused, here):
     assert "has a time yet" in refused("history", "runs")
     put(here / "runs" / "one", blocks("naive", [5]))
     assert "its cases are like: lstm T32 B4" in refused("history", "runs", "--case", "T9")
-    assert "--backend atne" in refused("history", "runs", "--backend", "atne")
+    assert "unknown backend 'atne'; known: naive" in refused("history", "runs", "--backend", "atne")
+
+
+def test_runs_that_are_not_whole_are_told(command, here):
+    series(here / "runs", [5, 5, 5])
+    put(here / "runs" / "cut", blocks("naive", [5]), start=start(9), plan={"planned_records": 4})
+    garbage = put(here / "runs" / "torn", blocks("naive", [5]), start=start(10))
+    (garbage / "records.jsonl").write_bytes(b"garbage without an end")
+    code, out, err = command("history", "runs", "--json")
+    assert code == 0
+    assert err == "planned records are missing in cut (3), torn (1)\n"
+    assert [run["lacks"] for run in json.loads(out)["runs"]] == [0, 0, 0, 3, 1]
 
 
 def test_one_run_is_a_history_too(command, here):

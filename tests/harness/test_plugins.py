@@ -94,3 +94,17 @@ def test_name_with_a_slash_is_a_name(plugin, document):
         "verify", "--plugin", path, *SMALL, "--backend", "../mine/2", "--json", "--quiet"
     )
     assert row["status"] == "ok"
+
+
+def test_a_plugin_imports_what_lies_beside_it_and_nothing_from_the_current_folder(
+    plugin, document, here
+):
+    """A `lstm_harness` or `lstm_kernels` in the current folder must stand in for nobody's."""
+    (here / "own").mkdir()
+    plugin("from lstm_kernels.backends.naive import layer, unsupported", "own/gates_of_mine")
+    path = plugin(GOOD.replace("lstm_kernels.backends.naive", "gates_of_mine"), "own/mine")
+    (here / "lstm_kernels").mkdir()
+    plugin("raise ImportError('not ours')", "lstm_kernels/__init__")
+    flags = ("--plugin", path, "--backend", "mine", *SMALL, "--json", "--quiet")
+    found = document("verify", *flags)
+    assert [(row["backend"], row["status"]) for row in found] == [("mine", "ok")]

@@ -70,3 +70,9 @@ def test_what_cannot_be_compared_is_said_in_a_line(repo, tmp_path):
         UserError, match=r"has no kernels/lstm_kernels/__init__.py; run this inside"
     ):
         repository(other)
+
+
+def test_a_shallow_clone_is_said_to_be_one(repo, tmp_path):
+    git(tmp_path, "clone", "--quiet", "--depth", "1", f"file://{repo}", "shallow")
+    with pytest.raises(UserError, match=r"'HEAD~1'.*shallow: git fetch --unshallow"):
+        checked_out("HEAD~1", tmp_path / "shallow", tmp_path / "x")

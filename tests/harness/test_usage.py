@@ -1,11 +1,13 @@
 """A user's mistakes: one useful line, the documented exit code, no traceback, nothing left."""
 
 import shlex
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
-from bench import environment
+from bench import environment, start
 
 from lstm_harness.errors import Exit
 
@@ -143,6 +145,17 @@ def test_no_command_prints_the_help(command):
     for name in named:
         assert name in out
     assert err == ""
+
+
+def test_an_interruption_before_anything_is_kept_is_said(here):
+    process = start("limits --quiet", here)
+    while not list((here / "tmp").glob("lstm-bench-*")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == Exit.INTERRUPTED
+    assert err == "lstm-bench: interrupted; nothing was kept\n"
 
 
 def test_output_that_nobody_reads_and_that_finds_no_room(here):

@@ -13,12 +13,12 @@ Row = Mapping[str, Any]
 
 
 def lines(comparison: Comparison, text: str) -> Iterator[str]:
-    """Every verdict whose `backend/label` holds a text, explained.
+    """Every verdict of whose name each word of a text is one, explained.
 
     Raises:
         UserError: there is none.
     """
-    wanted = [v for v in comparison.verdicts if text.lower() in name_of(v).lower()]
+    wanted = [v for v in comparison.verdicts if _words(text) <= _words(name_of(v))]
     if not wanted:
         names = [words.plain(name) for name in dict.fromkeys(map(name_of, comparison.verdicts))]
         some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
@@ -27,6 +27,11 @@ def lines(comparison: Comparison, text: str) -> Iterator[str]:
     for verdict in wanted:
         key = key_of(verdict)
         yield from _explain(comparison, verdict, old.get(key), now.get(key))
+
+
+def _words(name: str) -> set[str]:
+    """A backend's name, a case's sizes, as in `aten/lstm T128 B1 H64 float32 forward`."""
+    return set(name.lower().replace("/", " ").split())
 
 
 def _explain(

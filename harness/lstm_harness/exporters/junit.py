@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from lstm_harness.comparison import Comparison
+from lstm_harness.errors import Exit
 from lstm_harness.exporters import words
 from lstm_harness.record import FAILED_MEASURING
 from lstm_harness.verdict import Kind, Verdict
@@ -24,6 +25,8 @@ def xml(comparison: Comparison) -> bytes:
     suite = TestSuite(SUITE)
     for verdict in comparison.verdicts:
         suite.add_testcase(_case(verdict, comparison.fail_on))
+    if comparison.exit_code == Exit.NOT_COMPARABLE:
+        suite.add_testcase(_of_nothing(comparison))
     suite.update_statistics()
     report = JUnitXml(SUITE)
     report.add_testsuite(suite)
@@ -31,6 +34,14 @@ def xml(comparison: Comparison) -> bytes:
     ElementTree.indent(report._elem)
     content: bytes = ElementTree.tostring(report._elem, "utf-8", xml_declaration=True)
     return content + b"\n"
+
+
+def _of_nothing(comparison: Comparison) -> TestCase:
+    """What keeps a suite in which nothing could be compared from looking green."""
+    case = TestCase("anything is comparable", SUITE, 0.0)
+    said = "; ".join(comparison.differences) or words.counted(comparison)
+    case.result = [Error(f"nothing could be judged: {words.plain(said, 400)}", "NOT_COMPARABLE")]
+    return case
 
 
 def _case(verdict: Verdict, fail_on: frozenset[Kind]) -> TestCase:

@@ -42,6 +42,7 @@ def write(comparison: Comparison) -> None:
     left = len(comparison.verdicts) - len(listed)
     unlisted = f" ({left:,} of them not listed)" if left else ""
     out.print(Text(f"{new} against {base}: {words.counted(comparison)}{unlisted}"), soft_wrap=True)
+    out.print(Text(words.rule(comparison), style="dim"), soft_wrap=True)
     out.print(Text(words.headline(comparison), style="bold"), soft_wrap=True)
 
 

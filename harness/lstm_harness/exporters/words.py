@@ -64,7 +64,8 @@ def rule(comparison: Comparison) -> str:
     how = "paired blocks" if rules.paired else "blocks of two runs"
     return (
         f"margin {percent(rules.margin)} or this machine's own noise, and {rules.floor_ns:g} ns at "
-        f"least; {how}, one-sided t-test, false discovery rate {percent(rules.q)}"
+        f"least; {how}, one-sided t-test, false discovery rate {percent(rules.q)}; a time is the "
+        "geometric mean over blocks, and its change has a 95% interval"
     )
 
 
@@ -84,7 +85,9 @@ def figure(verdict: Verdict, value: float) -> str:
 
 def duration(time_ns: float) -> str:
     """A time in the unit that suits it, with enough digits to see a percent."""
-    scale, unit = next((each for each in _TIMES if abs(time_ns) >= each[0]), (1.0, "ns"))
+    # What four digits round up to the next unit is told in it.
+    large = (each for each in _TIMES if abs(time_ns) >= 0.99995 * each[0])
+    scale, unit = next(large, (1.0, "ns"))
     return f"{time_ns / scale:.4g} {unit}"
 
 
@@ -93,7 +96,7 @@ def change(verdict: Verdict) -> str:
     if math.isnan(verdict.ratio):
         return ""
     if verdict.measure != "time":
-        return more(verdict.ratio)
+        return f"{more(verdict.ratio)} ({verdict.new - verdict.base:+,.0f} B)"
     return f"{more(verdict.ratio)} ({more(verdict.low)} to {more(verdict.high)})"
 
 

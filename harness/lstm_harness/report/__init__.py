@@ -51,11 +51,11 @@ def write_page(page: str, out: Path) -> Path:
         UserError: `out` cannot be written.
     """
     if out.is_dir():
-        raise UserError(f"{out} is a folder; give the report's file name with -o")
+        raise UserError(f"{out} is a folder; give a file's name")
     fresh = out.with_name(out.name + ".new")
     try:
         fresh.write_text(page, encoding="utf-8")
         fresh.replace(out)
     except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}; give another -o") from None
+        raise UserError(f"cannot write {out}: {error.strerror}; give another place") from None
     return out
