@@ -11,6 +11,7 @@ answers, are the same for both sides.
 """
 
 import shlex
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -216,7 +217,8 @@ def _measure(
         for race, other in zip(races, races[::-1], strict=True):
             race.pids_beside = other.pids
             stack.callback(race.close)
-        files = [stack.enter_context(_file(spec, side, out)) for side in sides]
+        pair = uuid.uuid4().hex
+        files = [stack.enter_context(_file(spec, side, out, pair)) for side in sides]
         budget = Budget(spec.time_budget_s or DEFAULT_SHARE_S * sum(counts), sum(counts))
         for block in range(spec.blocks):
             turns = _turns(spec, sides, block)
@@ -264,15 +266,15 @@ def _race(spec: Spec, side: Contestant, answers: Answers, scratch: Path, watch: 
     )
 
 
-def _file(spec: Spec, side: Contestant, out: Path) -> Any:
+def _file(spec: Spec, side: Contestant, out: Path, pair: str) -> Any:
     folder = out / side.name
     store.create(folder)
     named = replace(spec, label=f"{side.name}: {side.revision.title}")
     manifest = session.manifest_of(folder, named, side.plan, side.survey)
     revision = {"name": side.revision.name, "commit": side.revision.commit}
     environment = {**manifest["environment"], "git": side.revision.git}
-    pair = {"pair": out.resolve().name, "revision": revision, "environment": environment}
-    store.write_manifest(folder, manifest | pair)
+    more = {"pair": pair, "revision": revision, "environment": environment}
+    store.write_manifest(folder, manifest | more)
     return store.appender(folder)
 
 

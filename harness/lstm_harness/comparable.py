@@ -94,8 +94,9 @@ def _decisive(manifest: Manifest) -> dict[str, Any]:
 def _tuned(manifest: Manifest) -> dict[str, str]:
     """The digest of the file of tuned parameters that each backend used."""
     tuned = _at(manifest, TUNED)
-    digests = {name: _at(tuned, f"{name}.used.digest") for name in tuned or ()}
-    return {str(name): str(digest) for name, digest in digests.items() if digest is not None}
+    known = tuned.items() if isinstance(tuned, Mapping) else ()
+    digests = {str(name): _at(facts, "used.digest") for name, facts in known}
+    return {name: str(digest) for name, digest in digests.items() if digest is not None}
 
 
 def _settings(manifest: Manifest) -> dict[str, Any]:

@@ -6,6 +6,7 @@
 from a Summary, and calls `compare_sides` likewise.
 """
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -100,7 +101,9 @@ def compare_sides(
     """
     differ = comparable.differences(base.manifest, new.manifest)
     verdicts = judge(base.summary, new.summary, rules, noise, differ)
-    return told(base, new, rules, [_as_planned(new, v) for v in verdicts], differ, fail_on)
+    planned = _planned(new)
+    verdicts = [_as_planned(verdict, planned) for verdict in verdicts]
+    return told(base, new, rules, verdicts, differ, fail_on)
 
 
 def told(
@@ -170,13 +173,17 @@ def side_of_run(run: store.Run) -> Side:
     return Side(name, run.manifest, analyse.summarise(run.records), tuple(notes), absent)
 
 
-def _as_planned(new: Side, verdict: Verdict) -> Verdict:
+def _planned(side: Side) -> set[tuple[str, str]]:
+    """Every (backend, label) that a run was to measure; a baseline does not know."""
+    plan = side.manifest.get("plan") or {}
+    labels = [Case.from_dict(case).label() for case in plan.get("cases", ())]
+    return set(itertools.product(plan.get("backends", ()), labels))
+
+
+def _as_planned(verdict: Verdict, planned: Collection[tuple[str, str]]) -> Verdict:
     """A verdict on a cell that is gone, where the run had planned it and was cut before."""
-    plan = new.manifest.get("plan") or {}
-    if verdict.kind != Kind.MISSING or verdict.status or verdict.backend not in plan["backends"]:
-        return verdict
-    case = {**verdict.case, "problem": verdict.case}
-    if Case.from_dict(case) not in map(Case.from_dict, plan["cases"]):
+    gone = verdict.kind == Kind.MISSING and not verdict.status
+    if not gone or (verdict.backend, verdict.label) not in planned:
         return verdict
     return replace(verdict, reason="planned, and not measured: the run is not whole")
 

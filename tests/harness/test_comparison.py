@@ -290,6 +290,8 @@ class TestCompare:
         save(here / "new", times("naive"), plan=plan)
         out = command("compare", "old", "new")[1]
         assert "planned, and not measured: the run is not whole" in out
+        command("baseline", "save", "new", "main")
+        assert "in the baseline, and gone now" in command("compare", "old", "main")[1]
         assert "gone now" not in out
 
     def test_runs_that_ab_measured_in_turn_are_paired(self, command, here):
