@@ -195,7 +195,7 @@ def test_interrupted_it_says_where_the_records_are(repo, tmp_path):
     process.send_signal(2)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"interrupted; what was measured is kept: lstm-bench compare {out}/base" in err
+    assert f"start anew; what there is so far: lstm-bench compare {out}/base {out}/new" in err
 
 
 def test_selftest_keeps_the_noise_and_tells_what_it_can_resolve(run_in, tmp_path, monkeypatch):

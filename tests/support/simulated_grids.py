@@ -107,7 +107,9 @@ def template(cases: int):
 def sides(grid: Grid, rng: np.random.Generator, empty):
     """Base and new of one simulated grid; `empty` is a template of its size."""
     drift = rng.normal(0, grid.between, (1, grid.blocks)) if grid.paired else 0.0
-    base, new = (_log_medians(grid, rng) + drift + grid.session * rng.normal() for _ in range(2))
+    base, new = (_log_medians(grid, rng) + drift for _ in range(2))
+    if grid.session:
+        base, new = base + rng.normal(0, grid.session), new + rng.normal(0, grid.session)
     new[: grid.slow] += np.log(grid.factor)
     return _filled(empty, base), _filled(empty, new)
 
