@@ -203,7 +203,7 @@ def _on_the_machine(verdicts: Sequence[Verdict]) -> list[str]:
     """A doubt where every backend changed alike between two runs: that is seldom their doing."""
     logs: dict[str, list[float]] = {}
     for v in verdicts:
-        if v.measure == "time" and math.isfinite(v.ratio):
+        if v.measure == "time" and v.cases == 1 and math.isfinite(v.ratio):
             logs.setdefault(v.backend, []).append(math.log(v.ratio))
     middles = [median(found) for found in logs.values()]
     if len(middles) < FEWEST_TO_CHANGE_ALIKE:

@@ -29,8 +29,11 @@ def doubtful(verdicts: Iterable[Verdict]) -> list[Verdict]:
 
 
 def in_doubt(plan: Plan, doubt: Sequence[Verdict]) -> Plan:
-    """The plan of the backends and cases that are in doubt, alone."""
-    return plan.only({v.backend for v in doubt}, {v.label for v in doubt})
+    """The plan of the backends and cases that are in doubt, alone; together they all are."""
+    labels = {v.label for v in doubt}
+    if any(v.cases > 1 for v in doubt):
+        labels |= {case.label() for case in plan.cases}
+    return plan.only({v.backend for v in doubt}, labels)
 
 
 def pooled(first: Sequence[Record], second: Sequence[Record], blocks: int) -> list[Record]:

@@ -4,21 +4,25 @@ MEASUREMENT.md, section 4. The unit is the block: d = log(new/base) of a block's
 where both sides were measured in the same blocks, else two independent samples (Welch). A time is
 a `REGRESSION` where H0: d <= log(1 + margin) is rejected, one-sided, after Benjamini and Hochberg
 over the whole grid; an `IMPROVEMENT` is the mirror; it is the `SAME` where d's 95% interval lies
-inside the margin; and `INCONCLUSIVE`, with the reason, where the data do not tell. Memory is judged
-exactly, a CPU's peak by the margin.
+inside the margin; and `INCONCLUSIVE`, with the reason, where the data do not tell. Where blocks are
+paired, a backend's cases are judged together too, which noise of single cases leaves alone. Memory
+is judged exactly, a CPU's peak by the margin.
 """
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 import pandas as pd
 from scipy.stats import false_discovery_control
 
-from lstm_harness.analyse import BLOCKS_FOR_INTERVAL, CASE_COLUMNS, plain_rows
-from lstm_harness.log_ratio import MOST_MORE_BLOCKS, LogRatio, exp, of_blocks
+from lstm_harness.analyse import CASE_COLUMNS, plain_rows
+from lstm_harness.log_ratio import MOST_MORE_BLOCKS, exp
+from lstm_harness.pairs import Key as Key  # who calls `judge` needs both
+from lstm_harness.pairs import Pair, all_together, pair_up
+from lstm_harness.pairs import Rules as Rules
 from lstm_harness.record import FAILED_MEASURING
 
 
@@ -37,26 +41,6 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Rules:
-    """How to judge.
-
-    `margin` is how much slower is not worth a word, as a share; `floor_ns` is the least difference
-    that is; `q` the false discovery rate; `paired` whether block k of one side belongs to block k
-    of the other, both measured in one go. A side of which more than `most_marked` samples were
-    taken while disturbed or throttled proves nothing. On a CPU, time that no CPU time was spent on
-    is the neighbours' where more than `few_marked` of the slower side's samples show any, and else
-    the backend's own: it waits, or has lost a thread.
-    """
-
-    margin: float = 0.05
-    floor_ns: float = 1000.0
-    q: float = 0.05
-    paired: bool = False
-    most_marked: float = 0.5
-    few_marked: float = 0.05
-
-
-@dataclass(frozen=True)
 class Verdict:
     """One verdict and the numbers behind it.
 
@@ -67,7 +51,8 @@ class Verdict:
     before and after correction, of those alone that were tested. `status` is the new side's, empty
     where the cell is gone; of a base that was measured in the same go, its own where that failed.
     `more_blocks` is how many further blocks on each side would settle it, None where nobody can
-    tell. What is not known is NaN.
+    tell. `cases` is above 1 where the verdict is of so many cases together: of `case` it then has
+    what they share, and None for what they do not. What is not known is NaN.
     """
 
     backend: str
@@ -91,9 +76,9 @@ class Verdict:
     reason: str = ""
     status: str = ""
     more_blocks: int | None = None
+    cases: int = 1
 
 
-Key = tuple[Any, ...]
 # Of the same backend, cases that differ in this alone are the same work at another precision.
 PRECISION = ("dtype", "precision")
 # What a margin may come from, and how that is told.
@@ -122,16 +107,18 @@ def judge(
     base_rows, new_rows = rows_by_key(base), rows_by_key(new)
     apart, precisions = "; ".join(differences), _other_precisions(base_rows, new_rows)
     found: list[Verdict] = []
-    pairs: list[_Pair] = []
+    pairs: list[Pair] = []
     for key in dict.fromkeys([*base_rows, *new_rows]):
         old, now = base_rows.get(key), new_rows.get(key)
         standing = _standing(key, old, now, apart or precisions.get(key, ""), rules)
         if standing:
             found.append(standing)
         elif old is not None and now is not None:
-            pairs.append(_pair(key, old, now, rules, (noise or {}).get(key, 0.0)))
+            pairs.append(pair_up(key, old, now, rules, (noise or {}).get(key, 0.0)))
             found += _memory(key, old, now, rules)
-    found += _judge_times(pairs, rules)
+    together = all_together(pairs, rules, noise or {}) if rules.paired else []
+    # Few questions, and others than the grid's: each backend's is not paid for by every case.
+    found += _judge_times(pairs, rules) + _judge_times(together, rules)
     return sorted(found, key=_badness)
 
 
@@ -266,100 +253,7 @@ def _over(after: float, before: float) -> float:
     return after / before if before else math.inf
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """One cell's two sides. With a `doubt` nothing is tested; `compared` is None without blocks."""
-
-    key: Key
-    old: Mapping[str, Any]
-    now: Mapping[str, Any]
-    margin: float
-    margin_from: str
-    blocks: tuple[int, int]
-    compared: LogRatio | None = None
-    doubt: str = ""
-    lacks_blocks: int | None = None
-    effort: LogRatio | None = None
-
-    @property
-    def edge(self) -> float:
-        """The margin as a log ratio."""
-        return math.log1p(self.margin)
-
-
-def _pair(
-    key: Key, old: Mapping[str, Any], now: Mapping[str, Any], rules: Rules, noise: float
-) -> _Pair:
-    margin = _margin(rules, noise, old["median_ns"])
-    before, after = _by_block(old, "block_medians_ns"), _by_block(now, "block_medians_ns")
-    counts = len(before), len(after)
-    for side, times in (("base", before), ("new", after)):
-        wrong = [time for time in times.values() if not (math.isfinite(time) and time > 0)]
-        if wrong:
-            doubt = f"{wrong[0]} ns is not a time ({side})"
-            return _Pair(key, old, now, *margin, counts, doubt=doubt)
-    compared = of_blocks(before, after, rules.paired)
-    if compared is None:
-        least = len(before.keys() & after.keys()) if rules.paired else min(counts)
-        shared = "shared " if rules.paired else ""
-        doubt = f"too few blocks: {least} {shared}of at least {BLOCKS_FOR_INTERVAL}"
-        lacks = BLOCKS_FOR_INTERVAL - least
-        return _Pair(key, old, now, *margin, counts, doubt=doubt, lacks_blocks=lacks)
-    effort = _effort(old, now, rules)
-    doubt = _disturbed(old, now, rules) or _not_its_own(
-        compared, effort, now if compared.d > 0 else old, math.log1p(margin[0]), rules
-    )
-    return _Pair(key, old, now, *margin, compared.blocks, compared, doubt, effort=effort)
-
-
-def _margin(rules: Rules, noise: float, time_ns: float) -> tuple[float, str]:
-    """The largest of the margins, and which it is."""
-    floor = rules.floor_ns / time_ns if time_ns > 0 else 0.0
-    margins = {"asked": rules.margin, "noise": noise, "floor": floor}
-    largest = max(margins, key=lambda name: margins[name])
-    return margins[largest], largest
-
-
-def _by_block(row: Mapping[str, Any], figure: str) -> dict[int, float]:
-    return dict(zip(row["block_ids"], row[figure], strict=True))
-
-
-def _disturbed(old: Mapping[str, Any], now: Mapping[str, Any], rules: Rules) -> str:
-    for side, row in (("base", old), ("new", now)):
-        if row["marked_share"] > rules.most_marked:
-            return f"{row['marked_share']:.0%} of the samples disturbed or throttled ({side})"
-    return ""
-
-
-def _effort(old: Mapping[str, Any], now: Mapping[str, Any], rules: Rules) -> LogRatio | None:
-    """The second estimator's log ratio; None where it is not known."""
-    sides = (_by_block(old, "block_efforts"), _by_block(now, "block_efforts"))
-    known = [{block: e for block, e in side.items() if 0 < e < math.inf} for side in sides]
-    return of_blocks(known[0], known[1], rules.paired)
-
-
-def _not_its_own(
-    compared: LogRatio,
-    effort: LogRatio | None,
-    slower: Mapping[str, Any],
-    edge: float,
-    rules: Rules,
-) -> str:
-    """Why a difference beyond the edge is not the backend's own; empty where it is.
-
-    A clock that fell is never its own. Time without CPU time is, unless there were neighbours.
-    """
-    if effort is None or not effort.inside(edge) or abs(compared.d) <= edge:
-        return ""
-    if slower["device"] != "cpu":
-        return "estimators disagree: in clock cycles they are the same"
-    if slower["marked_share"] > rules.few_marked:
-        share = f"{slower['marked_share']:.0%}"
-        return f"estimators disagree: CPU time is the same, and {share} of the samples disturbed"
-    return ""
-
-
-def _judge_times(pairs: list[_Pair], rules: Rules) -> list[Verdict]:
+def _judge_times(pairs: list[Pair], rules: Rules) -> list[Verdict]:
     """Both one-sided tests of every pair without a doubt, each corrected over the whole grid."""
     tested = [(pair, pair.compared) for pair in pairs if pair.compared and not pair.doubt]
     tests: dict[bool, dict[Key, tuple[float, float]]] = {}
@@ -367,7 +261,9 @@ def _judge_times(pairs: list[_Pair], rules: Rules) -> list[Verdict]:
         p_values = [found.p_beyond(pair.edge, slower) for pair, found in tested]
         both = zip(tested, p_values, _adjusted(p_values), strict=True)
         tests[slower] = {pair.key: (p, q) for (pair, _), p, q in both}
-    return [_time_verdict(pair, tests, len(tested), rules) for pair in pairs]
+    return [
+        replace(_time_verdict(pair, tests, len(tested), rules), cases=pair.cases) for pair in pairs
+    ]
 
 
 def _adjusted(p_values: list[float]) -> list[float]:
@@ -375,7 +271,7 @@ def _adjusted(p_values: list[float]) -> list[float]:
 
 
 def _time_verdict(
-    pair: _Pair,
+    pair: Pair,
     tests: Mapping[bool, Mapping[Key, tuple[float, float]]],
     tested: int,
     rules: Rules,

@@ -5,8 +5,10 @@ import random
 from synthetic_runs import blocks, case
 
 from lstm_harness.analyse import summarise
-from lstm_harness.confirm import confirmed, doubtful, pooled
-from lstm_harness.verdict import Kind, Rules, judge
+from lstm_harness.confirm import confirmed, doubtful, in_doubt, pooled
+from lstm_harness.pairs import ALL_CASES
+from lstm_harness.plan import Plan
+from lstm_harness.verdict import Kind, Rules, Verdict, judge
 
 NS = 1_000_000
 RULES = Rules(paired=True)
@@ -71,6 +73,16 @@ def test_what_was_flagged_or_not_settled_is_measured_again_and_nothing_else():
         ("naive", slower.label(), "time"),
         ("aten", case().label(), "saved_bytes"),
     }
+
+
+def test_cases_in_doubt_together_are_all_measured_again():
+    cases = tuple(case(seq_len=steps) for steps in (1, 2, 3))
+    plan = Plan(("naive", "aten"), cases, 8, "cpu", skips={}, absent={})
+    together = Verdict("naive", ALL_CASES, {}, Kind.INCONCLUSIVE, cases=3)
+    assert in_doubt(plan, [together]).cases == cases
+    assert in_doubt(plan, [together]).backends == ("naive",)
+    alone = Verdict("naive", cases[1].label(), {}, Kind.INCONCLUSIVE)
+    assert in_doubt(plan, [alone]).cases == cases[1:2]
 
 
 def test_case_that_was_measured_once_keeps_its_verdict():

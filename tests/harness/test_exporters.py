@@ -1,10 +1,13 @@
 """What a comparison is told as: readable by those it is for, whatever the names in it."""
 
+import json
 import re
 import sys
 from html import unescape
+from importlib.resources import files as files_of
 from xml.etree import ElementTree
 
+import jsonschema
 import pytest
 from junitparser import Error, Failure, JUnitXml, Skipped
 from markdown_it import MarkdownIt
@@ -240,6 +243,23 @@ class TestPage:
         assert "default-src 'none'" in unescape(html)
         assert not re.search(r"(src|href)=\"(?!data:|#)", html)
         assert len(html) < 1_000_000
+
+
+def test_all_cases_together_are_told_as_what_they_are(command, here):
+    cases = [case(seq_len=steps) for steps in (1, 2, 3)]
+    for name, factor in (("base", 1.0), ("new", 1.3)):
+        save(here / name, [r for of in cases for r in times("naive", factor, of=of)], pair="x")
+    files = ("--junit", "j.xml", "--markdown", "m.md", "--html", "p.html")
+    out = command("compare", "base", "new", *files)[1]
+    for told in (out, *((here / name).read_text() for name in ("j.xml", "m.md", "p.html"))):
+        assert told.count("all 3 cases together") == 1
+    explained = command("compare", "base", "new", "--explain", "naive together")[1]
+    assert "the geometric mean of 3 cases in each block" in explained
+    assert "over 1 tested backends q = " in explained
+    found = json.loads(command("compare", "base", "new", "--json")[1])
+    schema = files_of("lstm_harness") / "schemas" / "verdicts.schema.json"
+    jsonschema.validate(found, json.loads(schema.read_text()))
+    assert {v["cases"] for v in found["verdicts"]} == {1, 3}
 
 
 def test_files_are_written_beside_the_table(command, here):

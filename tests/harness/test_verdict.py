@@ -388,6 +388,32 @@ class TestGrids:
             assert Kind.REGRESSION not in {v.kind for v in found}
         assert sum(math.isnan(v.q) for v in found) == 50
 
+    def test_a_backends_cases_are_judged_together_where_blocks_are_paired(self):
+        """Each case is a tenth slower in noise of its own, which their mean does not have."""
+        rng = np.random.default_rng(3)
+        cases = [case(seq_len=steps) for steps in range(1, 31)]
+        still = [rng.normal(0, 0.1, 6) for _ in cases]
+        slow = [rng.normal(np.log(1.12), 0.1, 6) for _ in cases]
+        sides_ = _records(cases, still), _records(cases, slow)
+        (found,) = (v for v in verdicts(*sides_) if v.cases > 1)
+        assert (found.kind, found.cases) == (Kind.REGRESSION, 30)
+        assert found.ratio == pytest.approx(1.12, rel=0.03)
+        assert (found.case["seq_len"], found.case["cell"]) == (None, "lstm")
+        assert all(v.cases == 1 for v in verdicts(*sides_, Rules()))
+        assert all(
+            v.cases == 1 for v in verdicts(*(_records(cases[:2], s[:2]) for s in (still, slow)))
+        )
+
+    def test_cases_in_doubt_are_no_part_of_all_together(self):
+        cases = [case(seq_len=steps) for steps in range(1, 7)]
+        still = [np.zeros(5) + 0.001 * np.arange(5)] * 6
+        wild = _records(cases[4:], [np.full(5, 1.0)] * 2, marked=(0, 1))
+        new = [*_records(cases[:4], still[:4]), *wild]
+        (found,) = (v for v in verdicts(_records(cases, still), new) if v.cases > 1)
+        assert (found.kind, found.cases) == (Kind.SAME, 4)
+        most = [*_records(cases[:2], still[:2]), *_records(cases[2:], still[:4], marked=(0, 1))]
+        assert all(v.cases == 1 for v in verdicts(_records(cases, still), most))
+
     def test_proof_that_the_correction_took_is_said_to_be_lacking(self):
         """Beyond the margin with all of its interval, and yet one of 100."""
         cases = [case(seq_len=steps) for steps in range(1, 101)]

@@ -1,6 +1,7 @@
 """What verdicts promise, on simulated grids with known truth; docs/verdicts.md has the tables."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ def test_400_grids_of_a_against_a_raise_almost_no_alarm(paired, blocks):
     """At most 1% of grids and 0.1% of cases."""
     found = race(Grid(paired=paired, blocks=blocks), 400, 1)
     assert found.others.total() == 40_000
+    assert found.together == ({Kind.SAME: 400} if paired else {})
     assert found.flagged_grids <= 4
     assert found.flagged <= 40
 
@@ -42,6 +44,16 @@ def test_looking_twice_finds_it_with_5_blocks_and_accuses_nobody_else():
     assert found.slow[Kind.REGRESSION] >= 38
     assert found.slow[Kind.SAME] == 0
     assert found.flagged_grids == 0
+
+
+def test_a_slower_backend_is_found_in_noise_that_hides_most_of_its_cases():
+    """20 cases, blocks that spread by 15%, as on a machine that others use."""
+    noisy = Grid(cases=20, blocks=6, between=0.15, within=0.075, slow=20, twice=True)
+    slower = race(replace(noisy, factor=1.15), 40, 8)
+    assert slower.together[Kind.REGRESSION] >= 36
+    assert slower.slow[Kind.REGRESSION] < slower.slow.total() / 4
+    still = race(noisy, 100, 9)
+    assert sum(still.together[kind] for kind in FLAGS) == 0
 
 
 @pytest.mark.parametrize("blocks", [3, 5, 8])

@@ -12,6 +12,7 @@ from synthetic_runs import case
 
 from lstm_harness import analyse
 from lstm_harness.confirm import confirmed, doubtful
+from lstm_harness.pairs import ALL_CASES
 from lstm_harness.verdict import Kind, Rules, Verdict, judge
 
 FLAGS = (Kind.REGRESSION, Kind.IMPROVEMENT)
@@ -48,12 +49,14 @@ class Grid:
 class Outcome:
     """Over all grids: kinds of the cases slow in truth, of the others, and grids with a flag there.
 
-    The cases that are slow are those of the first lengths.
+    The cases that are slow are those of the first lengths. `together` counts the verdicts on all
+    cases as one, where sides are paired.
     """
 
     slow: Counter
     others: Counter
     flagged_grids: int
+    together: Counter
 
     @property
     def flagged(self) -> int:
@@ -64,13 +67,16 @@ class Outcome:
 def race(grid: Grid, grids: int, seed: int) -> Outcome:
     """Judge so many simulated grids."""
     rng, empty = np.random.default_rng(seed), template(grid.cases)
-    slow, others, flagged_grids = Counter(), Counter(), 0
+    slow, others, together, flagged_grids = Counter(), Counter(), Counter(), 0
     for _ in range(grids):
         before = sum(others[kind] for kind in FLAGS)
         for verdict in _verdicts(grid, rng, empty):
-            (slow if verdict.case["seq_len"] <= grid.slow else others)[verdict.kind] += 1
+            if verdict.cases > 1:
+                together[verdict.kind] += 1
+            else:
+                (slow if verdict.case["seq_len"] <= grid.slow else others)[verdict.kind] += 1
         flagged_grids += sum(others[kind] for kind in FLAGS) > before
-    return Outcome(slow, others, flagged_grids)
+    return Outcome(slow, others, flagged_grids, together)
 
 
 def _verdicts(grid: Grid, rng: np.random.Generator, empty) -> list[Verdict]:
@@ -81,7 +87,8 @@ def _verdicts(grid: Grid, rng: np.random.Generator, empty) -> list[Verdict]:
     if not grid.twice:
         return first
     doubt = {verdict.label for verdict in doubtful(first)}
-    more = [side[side["label"].isin(doubt)] for side in sides(grid, rng, empty)]
+    whole = ALL_CASES in doubt
+    more = [side[side["label"].isin(doubt) | whole] for side in sides(grid, rng, empty)]
     both = [_with_more_blocks(*each) for each in zip((base, new), more, strict=True)]
     return confirmed(first, judge(*more, rules), judge(*both, rules))
 

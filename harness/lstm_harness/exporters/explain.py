@@ -41,8 +41,10 @@ def _explain(
     yield f"{words.plain(name_of(verdict), 160)}, {measure}: {verdict.kind}"
     if verdict.reason:
         yield f"  because: {words.plain(verdict.reason, 400)}"
-    for side, row in (("base", old), ("new", now)):
+    for side, row in (("base", old), ("new", now)) if verdict.cases == 1 else ():
         yield from (f"  {side}: {said}" for said in _side(row))
+    if verdict.cases > 1:
+        yield f"  the geometric mean of {verdict.cases:,} cases in each block"
     if math.isnan(verdict.ratio):
         return
     yield f"  {measure}: {words.figure(verdict, verdict.base)} to " + (
@@ -82,9 +84,11 @@ def _test(comparison: Comparison, verdict: Verdict) -> Iterator[str]:
     edge = math.log1p(verdict.margin)
     where = MARGINS[verdict.margin_from]
     yield f"margin {words.percent(verdict.margin)}, {where}: |d| up to {edge:.4f} is no matter"
-    tested = sum(not math.isnan(each.p) for each in comparison.verdicts)
+    alike = [v for v in comparison.verdicts if (v.cases > 1) == (verdict.cases > 1)]
+    tested = sum(not math.isnan(each.p) for each in alike)
+    what = "cases" if verdict.cases == 1 else "backends"
     yield (
-        f"one-sided p = {verdict.p:.2g}; over {tested} tested cases q = {verdict.q:.2g}, "
+        f"one-sided p = {verdict.p:.2g}; over {tested} tested {what} q = {verdict.q:.2g}, "
         f"which at most {rules.q:g} would prove"
     )
     if not math.isnan(verdict.effort_low):

@@ -46,7 +46,7 @@ def _of_nothing(comparison: Comparison) -> TestCase:
 
 def _case(verdict: Verdict, fail_on: frozenset[Kind]) -> TestCase:
     measure = words.MEASURES[verdict.measure]
-    name = f"{verdict.label} on {verdict.case['device']}, {measure}"
+    name = f"{words.case(verdict, 160)} on {verdict.case['device']}, {measure}"
     new_s = verdict.new / 1e9 if verdict.measure == "time" else math.nan
     seconds = new_s if math.isfinite(new_s) else 0.0
     case = TestCase(words.plain(name, 200), words.plain(verdict.backend), seconds)

@@ -110,6 +110,12 @@ def more(ratio: float) -> str:
 _FACTOR = 3.0
 
 
+def case(verdict: Verdict, limit: int = 80) -> str:
+    """What a verdict is of."""
+    together = f"all {verdict.cases:,} cases together"
+    return plain(verdict.label, limit) if verdict.cases == 1 else together
+
+
 def gathered(verdicts: Iterable[Verdict]) -> list[tuple[Verdict, str]]:
     """Verdicts and the case each is of; those of one backend with one reason and no figures as one.
 
@@ -121,7 +127,7 @@ def gathered(verdicts: Iterable[Verdict]) -> list[tuple[Verdict, str]]:
         own = place if known else (verdict.kind, verdict.backend, verdict.measure, verdict.reason)
         groups.setdefault((own,), []).append(verdict)
     return [
-        (group[0], group[0].label if len(group) == 1 else f"{len(group):,} cases")
+        (group[0], case(group[0]) if len(group) == 1 else f"{len(group):,} cases")
         for group in groups.values()
     ]
 

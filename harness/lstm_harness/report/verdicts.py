@@ -89,7 +89,7 @@ def maps(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
         nothing was asked) and `answer`, a sentence. One a backend and combination of what else
         varies; none of cases where no two times were compared.
     """
-    timed = [verdict for verdict in verdicts if verdict.measure == "time"]
+    timed = [one for one in verdicts if one.measure == "time" and one.cases == 1]
     split = [n for n in CASE_COLUMNS if n not in (*_PLACE, "pass") and _varies(timed, n)]
     groups: dict[tuple[Any, ...], list[Verdict]] = {}
     for one in timed:
@@ -186,7 +186,7 @@ def _row(verdict: Verdict) -> dict[str, Any]:
     return {
         "kind": verdict.kind.value,
         "backend": words.plain(verdict.backend),
-        "label": words.plain(verdict.label, 160),
+        "label": words.case(verdict, 160),
         "measure": words.MEASURES[verdict.measure],
         "base": words.figure(verdict, verdict.base),
         "new": words.figure(verdict, verdict.new),
