@@ -12,6 +12,8 @@ from typing import Any
 from lstm_harness.errors import UserError
 
 KERNELS = Path("kernels")
+# How much of a commit is told.
+DIGITS = 10
 PACKAGE = KERNELS / "lstm_kernels" / "__init__.py"
 
 
@@ -30,10 +32,12 @@ class Revision:
 
     @property
     def title(self) -> str:
-        """The name, and the commit where the name does not tell it."""
-        if self.commit is None or self.commit.startswith(self.name):
+        """The name, and the commit where the name does not tell it; a long one is shortened."""
+        if self.commit is None:
             return self.name
-        return f"{self.name} ({self.commit[:10]})"
+        if self.commit.startswith(self.name):
+            return self.commit[: min(len(self.name), DIGITS)]
+        return f"{self.name} ({self.commit[:DIGITS]})"
 
 
 def repository(near: Path) -> Path:

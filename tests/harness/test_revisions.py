@@ -39,7 +39,10 @@ def test_revision_has_its_own_kernels_whatever_the_tree_holds(repo, tmp_path):
     first = checked_out("HEAD~1", repo, tmp_path / "first")
     second = checked_out("HEAD", repo, tmp_path / "second")
     assert (text_of(first), text_of(second)) == ("first", "second")
-    assert (first.name, first.commit) == ("HEAD~1", git(repo, "rev-parse", "HEAD~1"))
+    sha = git(repo, "rev-parse", "HEAD~1")
+    assert (first.name, first.commit) == ("HEAD~1", sha)
+    assert first.title == f"HEAD~1 ({sha[:10]})"
+    assert checked_out(sha, repo, tmp_path / "again").title == sha[:10]
     assert git(repo, "status", "--porcelain") == "M kernels/lstm_kernels/__init__.py"
 
 

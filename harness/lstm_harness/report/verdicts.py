@@ -173,7 +173,7 @@ def _side(role: str, side: Side) -> dict[str, str]:
     facts = {
         "host": side.environment("host"),
         "torch": side.environment("torch"),
-        "commit": git.get("commit"),
+        "commit": str(git.get("commit") or "")[:12],
         "start": text.moment(str(side.manifest.get("start") or "")),
     }
     told = ", ".join(f"{name} {words.plain(str(fact))}" for name, fact in facts.items() if fact)
