@@ -30,8 +30,8 @@ def stop(process, signal_number):
 
 
 def no_worker_left(folder) -> bool:
-    """Whether every worker is gone within a few seconds; it may still be importing torch."""
-    deadline = time.monotonic() + 30
+    """Whether every worker is gone in a while; it may still be importing torch, on slow cores."""
+    deadline = time.monotonic() + 90
     while workers_of(folder) and time.monotonic() < deadline:
         time.sleep(0.1)
     return not workers_of(folder)
