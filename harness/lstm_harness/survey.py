@@ -22,9 +22,9 @@ from lstm_kernels.names import check_name
 class Survey:
     """What a machine is and who is registered on it.
 
-    `kernels` is the folder that the workers import `lstm_kernels` from;
-    `plugin_of` maps a backend to the file it came from; `missing` maps a backend to why it cannot
-    run on this device at all; `unavailable` maps a plugin or entry point to its import error.
+    `kernels` is the folder that the workers import `lstm_kernels` from. `plugin_of` maps a backend
+    to the file it came from; `missing` maps a backend to why it cannot run on this device at all;
+    `unavailable` maps a plugin or entry point to its import error.
     """
 
     device: str
