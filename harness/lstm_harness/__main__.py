@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import Any
 
-from lstm_harness.errors import Exit, UserError
+from lstm_harness.model.errors import Exit, UserError
 
 
 class _Pipe(io.RawIOBase):
@@ -64,7 +64,7 @@ def run(arguments: list[str]) -> int:
 def _run(arguments: list[str]) -> int:
     import typer
 
-    from lstm_harness.cli import app
+    from lstm_harness.cli.app import app
 
     # Click's UsageError, which newer versions of typer carry inside and older ones beside them.
     usage_error: type[Exception] = typer.BadParameter.__mro__[1]

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
-from lstm_kernels.lengths import check_lengths, sequence_lengths
+from lstm_kernels.common.lengths import check_lengths, sequence_lengths
 from lstm_kernels.names import check_name
 
 PASSES = ("inference", "forward", "backward", "train")
@@ -57,7 +57,7 @@ class Problem:
     """One recurrent network over one batch of sequences; layout [T, B, I].
 
     `hidden_size` is H, `proj_size` is P or 0; the state h has P elements where P is set, else H.
-    `lengths` names how many of the T steps each sequence has (see `lstm_kernels.lengths`).
+    `lengths` names how many of the T steps each sequence has (see `lstm_kernels.common.lengths`).
 
     Raises:
         ValueError: one line naming the field, what was found and what is expected.

@@ -7,8 +7,8 @@ import pytest
 from report_pages import drawn, full_run, payload
 from synthetic_runs import HOSTILE, blocks, grid, manifest, record, run
 
-from lstm_harness import store
-from lstm_harness.errors import UserError
+from lstm_harness.model.errors import UserError
+from lstm_harness.store import run_folder
 
 pytestmark = pytest.mark.browser
 
@@ -76,15 +76,15 @@ def swapped(value, old, new):
 
 def write_run(folder, content):
     folder.mkdir()
-    (folder / store.MANIFEST).write_text(json.dumps(content["manifest"]))
+    (folder / run_folder.MANIFEST).write_text(json.dumps(content["manifest"]))
     lines = (json.dumps(one) + "\n" for one in content["records"])
-    (folder / store.RECORDS).write_text("".join(lines))
+    (folder / run_folder.RECORDS).write_text("".join(lines))
 
 
 def refusal(folder):
     """What the store says of a run that it will not read; None of one that it reads."""
     try:
-        store.load(folder)
+        run_folder.load(folder)
     except UserError as error:
         return str(error)
     return None
@@ -117,7 +117,7 @@ def test_a_run_edited_to_carry_markup_in_every_text_is_text_or_one_clear_line(vi
     assert {"ok", "float32", "forward", "eager", "cpu"} <= set(refused)
     assert {"aten", "naive", "bench-host", "a label", "signal", "slow"} <= set(carried)
     write_run(tmp_path / "all", content)
-    page = view(store.load(tmp_path / "all"), fragment="#samples=")
+    page = view(run_folder.load(tmp_path / "all"), fragment="#samples=")
     title = page.title()
     assert page.locator("#map-table tbody button").count() == 9
     for panel in payload(page)["panels"]:

@@ -5,7 +5,7 @@ import pytest
 from report_pages import choices, drawn, full_run, payload, shows
 from synthetic_runs import blocks, case, grid, record, run
 
-from lstm_harness import analyse
+from lstm_harness.analysis.summary import CASE_COLUMNS, plain_rows, summarise
 
 pytestmark = pytest.mark.browser
 
@@ -39,7 +39,7 @@ def test_the_table_of_a_plot_holds_its_numbers(view):
     page = view(full_run(), fragment="#pass=forward&hidden_size=128&T=64&B=4")
     shows(page, "throughput-over-t")
     cells = page.locator("#throughput-over-t .tables tbody tr").nth(3).locator("th, td")
-    summary = analyse.summarise(full_run().records)
+    summary = summarise(full_run().records)
     line = summary[(summary["backend"] == "aten") & (summary["batch"] == 4)]
     line = line[(line["pass"] == "forward") & (line["hidden_size"] == 128)].sort_values("seq_len")
     name, *values = cells.all_inner_texts()
@@ -187,13 +187,13 @@ def test_the_file_equals_the_summary_of_the_records(view):
         page.click("#csv")
     with open(download.value.path(), newline="", encoding="utf-8") as file:  # noqa: PTH123 - newline
         rows = list(csv.DictReader(file))
-    summary = analyse.plain_rows(analyse.summarise(records))
+    summary = plain_rows(summarise(records))
     known = {(row["backend"], row["label"]): row for row in summary}
-    cells = {(row["backend"], *(row[name] for name in analyse.CASE_COLUMNS)): row for row in rows}
+    cells = {(row["backend"], *(row[name] for name in CASE_COLUMNS)): row for row in rows}
     assert len(rows) == len(cells) == len(known) == 182
     for row in known.values():
         name = "'=1+1" if row["backend"] == "=1+1" else row["backend"]
-        place = (csv_text(row[column]) for column in analyse.CASE_COLUMNS)
+        place = (csv_text(row[column]) for column in CASE_COLUMNS)
         stored = cells[(name, *place)]
         for column, text in stored.items():
             if column != "backend":

@@ -7,7 +7,7 @@ import pytest
 from synthetic_runs import case, record, run
 
 import lstm_harness.report
-from lstm_harness import analyse
+from lstm_harness.analysis.summary import summarise
 from lstm_harness.report import samples
 
 pytestmark = pytest.mark.browser
@@ -28,7 +28,7 @@ def decode(chromium):
 
 
 def encoded(records):
-    return samples.encode(analyse.summarise(records), [run(records)], ["run"])
+    return samples.encode(summarise(records), [run(records)], ["run"])
 
 
 def test_every_row_comes_back_exact(decode):

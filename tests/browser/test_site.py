@@ -7,9 +7,9 @@ from axe_playwright_python.sync_playwright import Axe
 from synthetic_runs import HOSTILE, blocks, grid, record
 from synthetic_store import environment, put, series, start
 
-from lstm_harness import view
-from lstm_harness.report import site
-from lstm_harness.report.pages import Pages
+from lstm_harness.site import server as view
+from lstm_harness.site import static_site
+from lstm_harness.site.pages import Pages
 
 pytestmark = pytest.mark.browser
 
@@ -48,7 +48,7 @@ def written(runs, tmp_path_factory):
     place = tmp_path_factory.mktemp("web")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_CACHE_HOME", str(place / "cache"))
-        return site.write([runs], place / "site").parent.as_uri()
+        return static_site.write([runs], place / "site").parent.as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,7 @@ def test_the_history_is_drawn_told_and_listed(browse, index):
 def test_a_history_with_no_time_draws_nothing_and_says_so(browse, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     put(tmp_path / "store" / "one", [record(status="crashed")])
-    out = site.write([tmp_path / "store"], tmp_path / "site")
+    out = static_site.write([tmp_path / "store"], tmp_path / "site")
     page = browse(out.with_name("history.html").as_uri())
     assert "nothing to draw" in page.inner_text("header")
     assert page.locator(".plot").count() == 0
@@ -238,7 +238,7 @@ def test_hostile_names_are_shown_and_do_nothing(browse, tmp_path, monkeypatch, h
             records = blocks(name, [100_000 * (day + 1)] * 3)
             put(tmp_path / "store" / folder / str(day), records, start=start(day), **fields)
     if how == "file":
-        addresses = [site.write([tmp_path / "store"], tmp_path / "site").parent.as_uri()]
+        addresses = [static_site.write([tmp_path / "store"], tmp_path / "site").parent.as_uri()]
         look_at(browse, addresses[0], width)
         return
     with view.server(Pages(tmp_path / "store"), 0) as server:

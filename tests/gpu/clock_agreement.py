@@ -23,9 +23,9 @@ sys.path[:0] = [str(ROOT / "kernels"), str(ROOT / "harness")]
 import torch
 import triton
 
-from lstm_harness.clock import make_clock
-from lstm_harness.inputs import make_inputs
-from lstm_harness.sampling import Limits, collect
+from lstm_harness.worker.clock import make_clock
+from lstm_harness.worker.inputs import make_inputs
+from lstm_harness.worker.sampling import Limits, collect
 from lstm_kernels import Problem, registry
 from lstm_kernels.stack import run
 

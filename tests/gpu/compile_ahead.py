@@ -16,9 +16,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "kernels"), str(ROOT / "harness")]
 
-from lstm_harness.spec import build, named_suite
+from lstm_harness.model.spec import build, named_suite
 from lstm_kernels import registry
-from lstm_kernels.machine_code import ARCHITECTURES
+from lstm_kernels.gpu.machine_code import ARCHITECTURES
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Unsupported
 

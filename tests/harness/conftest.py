@@ -6,7 +6,7 @@ import tempfile
 import pytest
 
 from lstm_harness.__main__ import run
-from lstm_harness.case import Case
+from lstm_harness.model.case import Case
 from lstm_kernels import Problem
 
 

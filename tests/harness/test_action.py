@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from places import ROOT
 
-ROOT = Path(__file__).parents[2]
 ACTION = ROOT / ".github" / "actions" / "ab" / "action.yml"
 WORKFLOW = ROOT / ".github" / "workflows" / "ab.yml"
 STAND_IN = """#!/usr/bin/env bash

@@ -3,11 +3,11 @@
 import itertools
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
-SCRIPT = Path(__file__).parents[2] / ".ci" / "ab"
+SCRIPT = ROOT / ".ci" / "ab"
 STAND_IN = """#!/usr/bin/env bash
 printf '%s\\n' "$@" > arguments
 while [ $# -gt 0 ]; do

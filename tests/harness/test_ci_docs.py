@@ -2,15 +2,14 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 import typer
 import yaml
+from places import ROOT
 
-from lstm_harness.cli import app
+from lstm_harness.cli.app import app
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "ci.md").read_text()
 ACTION = yaml.safe_load((ROOT / ".github" / "actions" / "ab" / "action.yml").read_text())
 

@@ -4,13 +4,13 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 from campaign import STATE, Campaign, Stage
+from places import ROOT
 
-PROVE = Path(__file__).parents[1] / "gpu" / "prove.py"
+PROVE = ROOT / "tests" / "gpu" / "prove.py"
 
 # Writes its name to a file, sleeps, and tells of the interrupt it gets.
 WORK = """

@@ -4,14 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from bench import environment
+from places import ROOT
 
-from lstm_harness import analyse, store
+from lstm_harness.analysis.summary import plain_rows, summarise
+from lstm_harness.store import run_folder
 
-ROOT = Path(__file__).parents[2]
 BREAKS_NAIVE = """
 from lstm_kernels.backends import naive
 
@@ -66,8 +66,8 @@ def test_it_comes_in_as_a_run_of_one_block(session, command, here):
     code, _, err = command("import", session[1], "-o", "run")
     assert code == 0
     assert "1 of the 3 blocks that a verdict needs" in err
-    run = store.load(here / "run")
-    (row,) = analyse.plain_rows(analyse.summarise(run.records))
+    run = run_folder.load(here / "run")
+    (row,) = plain_rows(summarise(run.records))
     assert (row["backend"], row["label"]) == ("aten", "lstm T32 B1 H128 float32 forward")
     (one,) = json.loads(session[1].read_text())["benchmarks"]
     assert row["median_ns"] == pytest.approx(1e9 * one["stats"]["median"], abs=1)

@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 import lstm_harness
 import lstm_kernels
 
-README = Path(__file__).parents[2] / "README.md"
+README = ROOT / "README.md"
 
 
 def code_blocks(language: str) -> list[str]:

@@ -5,11 +5,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from places import ROOT
 from torch import Tensor
 
 import lstm_kernels as lk
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 DEVICE = torch.device("cuda")
-BROKEN_FLAG = Path(__file__).parents[1] / "gpu" / "broken_flag.py"
+BROKEN_FLAG = ROOT / "tests" / "gpu" / "broken_flag.py"
 REPEATS = 100
 
 # Several programs, batch tiles and chunks of the state; `own` needs all weights in one SM.

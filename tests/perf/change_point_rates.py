@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 
-from lstm_harness.changepoints import change_points
+from lstm_harness.history.change_points import change_points
 
 SERIES = 2000
 LENGTHS = (10, 12, 15, 20, 30, 50, 100, 200)

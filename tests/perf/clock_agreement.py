@@ -14,9 +14,9 @@ from statistics import mean, median, stdev
 import torch
 from torch.utils.benchmark import Timer
 
-from lstm_harness.clock import CpuClock
-from lstm_harness.inputs import make_inputs
-from lstm_harness.sampling import Limits, collect
+from lstm_harness.worker.clock import CpuClock
+from lstm_harness.worker.inputs import make_inputs
+from lstm_harness.worker.sampling import Limits, collect
 from lstm_kernels import Problem, registry
 from lstm_kernels.stack import run
 

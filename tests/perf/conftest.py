@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lstm_harness import environment
-from lstm_harness.benchmark_json import machine_facts
+from lstm_harness.interop.benchmark_json import machine_facts
+from lstm_harness.worker import environment
 
 
 @pytest.hookimpl(optionalhook=True)

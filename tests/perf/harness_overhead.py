@@ -13,7 +13,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from lstm_harness import store
+from lstm_harness.store import run_folder
 
 AT_LEAST = 0.40
 
@@ -21,7 +21,7 @@ AT_LEAST = 0.40
 def main() -> int:
     """Print the share of time inside samples and return the exit code."""
     if len(sys.argv) > 1:
-        run = store.load(Path(sys.argv[1]))
+        run = run_folder.load(Path(sys.argv[1]))
         wall_s = between(run.manifest["start"], run.manifest["end"])
         return judge(run, wall_s, "from its manifest's start to its end")
     with tempfile.TemporaryDirectory() as folder:
@@ -29,10 +29,10 @@ def main() -> int:
         command = [sys.executable, "-m", "lstm_harness", "run", "quick", "--out", str(out)]
         started = time.monotonic()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        return judge(store.load(out), time.monotonic() - started, "whole command")
+        return judge(run_folder.load(out), time.monotonic() - started, "whole command")
 
 
-def judge(run: store.Run, wall_s: float, what: str) -> int:
+def judge(run: run_folder.Run, wall_s: float, what: str) -> int:
     """Print one run's figures."""
     inside_s = sum(sum(r.samples_ns) * r.inner_repeats for r in run.records) / 1e9
     share = inside_s / wall_s

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import synthetic_runs
 
-from lstm_harness import store
+from lstm_harness.store import run_folder
 
 FULL_RUNS = 5_000
 ONE_CASE_SECONDS = 5.0
@@ -58,9 +58,9 @@ def make(folder: Path, runs: int, cases: int) -> None:
         times = (level * noise).astype(np.int64).T.tolist()
         lines = [str(own).join(parts) for own, parts in zip(times, shapes, strict=True)]
         place = folder / f"{began + timedelta(hours=run):%Y%m}" / f"run-{run:05}"
-        store.create(place)
+        run_folder.create(place)
         _write_manifest(place, template, (began + timedelta(hours=run)).isoformat())
-        (place / store.RECORDS).write_text("".join(lines))
+        (place / run_folder.RECORDS).write_text("".join(lines))
 
 
 def _parts(record, block: int) -> list[str]:
@@ -75,7 +75,7 @@ def _write_manifest(place: Path, template, start: str) -> None:
     plan = {"blocks": BLOCKS, "planned_records": BLOCKS * len(template)}
     manifest = synthetic_runs.manifest(template, plan=plan, id=place.name, start=start)
     # Without the store's wait for the disk, which thousands of runs are not worth here.
-    (place / store.MANIFEST).write_text(json.dumps(manifest, indent=1))
+    (place / run_folder.MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
 def tell(folder: Path, what: str, *options: str) -> tuple[float, float, dict]:

@@ -23,8 +23,8 @@ import synthetic_store
 from kept_limits import kept
 from opened_pages import opened
 
-from lstm_harness import store
-from lstm_harness.report import catalogue, index
+from lstm_harness.site import catalogue, index
+from lstm_harness.store import run_folder
 
 RUNS, BLOCKS, SAMPLES = 1_000, 5, 30
 # So many runs differ in their times; then they come again.
@@ -64,10 +64,10 @@ def make(folder: Path) -> None:
             synthetic_store.put(place, records, start=began)
             continue
         known = folder / f"run-{number % DIFFERENT:04}"
-        manifest = store.read_manifest(known) | {"id": place.name, "start": began}
+        manifest = run_folder.read_manifest(known) | {"id": place.name, "start": began}
         place.mkdir()
-        (place / store.MANIFEST).write_text(json.dumps(manifest))
-        shutil.copyfile(known / store.RECORDS, place / store.RECORDS)
+        (place / run_folder.MANIFEST).write_text(json.dumps(manifest))
+        shutil.copyfile(known / run_folder.RECORDS, place / run_folder.RECORDS)
 
 
 def collect(folder: Path, out: Path) -> None:

@@ -17,8 +17,8 @@ from time import perf_counter
 import torch
 from torch.utils.benchmark import Timer
 
-from lstm_harness.limits import cpu
-from lstm_harness.limits.probe import sampled
+from lstm_harness.worker.probes import cpu
+from lstm_harness.worker.probes.probe import sampled
 
 DTYPE = "float32"
 ROUNDS = 31

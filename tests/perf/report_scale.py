@@ -22,7 +22,7 @@ from known_limits import cpu_limits
 from opened_pages import opened
 
 from lstm_harness import report
-from lstm_harness.limits.floor import with_floor
+from lstm_harness.analysis.floors.floor import with_floor
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import synthetic_runs
 
-from lstm_harness import analyse, store
+from lstm_harness.analysis.summary import summarise
+from lstm_harness.store import run_folder
 
 SECONDS = 10.0
 BYTES = 1_000_000_000
@@ -32,22 +33,22 @@ def make(folder: Path, count: int, samples: int) -> None:
     """Write a run of `count` records."""
     records = synthetic_runs.grid(block_count=BLOCKS, sample_count=samples, **AXES)
     first = []
-    store.create(folder)
-    with (folder / store.RECORDS).open("w") as file:
+    run_folder.create(folder)
+    with (folder / run_folder.RECORDS).open("w") as file:
         for record in itertools.islice(records, count):
             file.write(json.dumps(record.to_dict()) + "\n")
             if record.block == 0:
                 first.append(record)
     plan = {"blocks": BLOCKS, "planned_records": count}
-    store.write_manifest(folder, synthetic_runs.manifest(first, plan=plan))
+    run_folder.write_manifest(folder, synthetic_runs.manifest(first, plan=plan))
 
 
 def measure(folder: Path) -> int:
     """Load and summarise in this process, print what it took; the exit code."""
     before = time.perf_counter()
-    run = store.load(folder)
+    run = run_folder.load(folder)
     loaded = time.perf_counter()
-    summary = analyse.summarise(run.records)
+    summary = summarise(run.records)
     done = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"{len(run.records)} records, {len(summary)} rows")

@@ -14,18 +14,18 @@ import gc
 import pytest
 import torch
 
-from lstm_harness import oracle
-from lstm_harness.benchmark_json import extra_info
-from lstm_harness.check import judge, tolerance
-from lstm_harness.clock import make_clock
-from lstm_harness.contest import Contest, Job, set_precision
-from lstm_harness.environment import physical_cores
-from lstm_harness.inputs import make_inputs
-from lstm_harness.passes import make_pass, refuse_malformed
-from lstm_harness.sampling import Limits, choose_repeats
-from lstm_harness.spec import build, named_suite
-from lstm_harness.track import Track
-from lstm_harness.worker import Worker
+from lstm_harness.interop.benchmark_json import extra_info
+from lstm_harness.model.spec import build, named_suite
+from lstm_harness.worker import oracle
+from lstm_harness.worker.__main__ import Worker
+from lstm_harness.worker.clock import make_clock
+from lstm_harness.worker.environment import physical_cores
+from lstm_harness.worker.executor import Contest, Job, set_precision
+from lstm_harness.worker.inputs import make_inputs
+from lstm_harness.worker.passes import make_pass, refuse_malformed
+from lstm_harness.worker.sampler import Track
+from lstm_harness.worker.sampling import Limits, choose_repeats
+from lstm_harness.worker.verify import judge, tolerance
 from lstm_kernels import registry
 
 SEED = 0

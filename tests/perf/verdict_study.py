@@ -13,7 +13,7 @@ from pathlib import Path
 
 from simulated_grids import FLAGS, Grid, Outcome, race
 
-from lstm_harness.verdict import Kind
+from lstm_harness.judge.verdict import Kind
 
 BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
 EFFECTS = (1.02, 1.05, 1.075, 1.10, 1.15, 1.20)

@@ -12,7 +12,7 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 
-from lstm_kernels.launching import Launch
+from lstm_kernels.gpu.launching import Launch
 
 
 @triton.jit

@@ -5,7 +5,7 @@ import sys
 
 from lstm_kernels import Problem
 from lstm_kernels.backends import fused_numba_cuda
-from lstm_kernels.numba_launching import NumbaLaunch
+from lstm_kernels.gpu.numba_launching import NumbaLaunch
 
 ARCH = "sm_90"
 

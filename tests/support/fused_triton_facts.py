@@ -5,7 +5,7 @@ import sys
 
 from lstm_kernels import Problem
 from lstm_kernels.backends import fused_triton
-from lstm_kernels.launching import Launch
+from lstm_kernels.gpu.launching import Launch
 
 ARCH = "sm_90"
 

@@ -4,9 +4,9 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
-from lstm_harness import environment
-from lstm_harness.limits.ceilings import Ceiling, Ceilings, Level
-from lstm_harness.limits.keep import conditions_of
+from lstm_harness.model.ceilings import Ceiling, Ceilings, Level
+from lstm_harness.store.kept_limits import conditions_of
+from lstm_harness.worker import environment
 
 CPU_FIGURES = {
     ("read", "L1"): 800e9,

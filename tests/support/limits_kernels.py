@@ -6,9 +6,9 @@ import sys
 import torch
 from torch import Tensor
 
-from lstm_harness.limits import kernels
-from lstm_kernels.launching import Launch
-from lstm_kernels.machine_code import facts
+from lstm_harness.worker.probes import kernels
+from lstm_kernels.gpu.launching import Launch
+from lstm_kernels.gpu.machine_code import facts
 from lstm_kernels.problem import CELLS
 
 EVERYWHERE = ("read L2", "ping-pong", "barriers", "lstm forward")

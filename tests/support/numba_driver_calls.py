@@ -14,7 +14,7 @@ from cuda.bindings import driver
 
 from lstm_kernels import Problem
 from lstm_kernels.backends.fused_numba_cuda import launches, parameters, sequence
-from lstm_kernels.machine_code import ARCHITECTURES
+from lstm_kernels.gpu.machine_code import ARCHITECTURES
 from lstm_kernels.stack import Weights
 
 FACTS = SimpleNamespace(major=9, minor=0, shared_memory_per_block_optin=227 * 1024)

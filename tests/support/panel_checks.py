@@ -5,7 +5,7 @@ from typing import Any
 
 import plotly.graph_objects
 
-from lstm_harness.report.panels import Panel, Plot
+from lstm_harness.report.panel import Panel, Plot
 
 
 def check(panel: Panel) -> Panel:

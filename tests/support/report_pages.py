@@ -5,7 +5,7 @@ import json
 from known_limits import cpu_limits
 from synthetic_runs import case, grid, record, run
 
-from lstm_harness.limits.floor import with_floor
+from lstm_harness.analysis.floors.floor import with_floor
 
 
 def full_run(**fields):

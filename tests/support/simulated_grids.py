@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from synthetic_runs import case
 
-from lstm_harness import analyse
-from lstm_harness.confirm import confirmed, doubtful
-from lstm_harness.pairs import ALL_CASES
-from lstm_harness.verdict import Kind, Rules, Verdict, judge
+from lstm_harness.analysis.summary import summary_of
+from lstm_harness.judge.confirm import confirmed, doubtful
+from lstm_harness.judge.pairing import ALL_CASES
+from lstm_harness.judge.verdict import Kind, Rules, Verdict, judge
 
 FLAGS = (Kind.REGRESSION, Kind.IMPROVEMENT)
 NS = 1_000_000.0
@@ -107,7 +107,7 @@ def _with_more_blocks(side, more):
 def template(cases: int):
     """A Summary of as many cases, its times to be filled in; plain objects, which are fast."""
     cells = {("naive", case(seq_len=steps)): {} for steps in range(1, cases + 1)}
-    frame = analyse.summary_of(cells).astype(object)
+    frame = summary_of(cells).astype(object)
     return frame.assign(marked_share=0.0)
 
 

@@ -11,8 +11,8 @@ import triton
 import triton.language as tl
 
 from lstm_kernels import Backend
-from lstm_kernels.launching import Launch
-from lstm_kernels.machine_code import facts
+from lstm_kernels.gpu.launching import Launch
+from lstm_kernels.gpu.machine_code import facts
 from lstm_kernels.stack import Unsupported
 
 BACKENDS = [Backend("small", __name__, "kernels for tests", ("cuda",), ("triton",))]

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lstm_harness.case import Case
-from lstm_harness.record import Record
-from lstm_harness.spec import Spec
-from lstm_harness.store import Run
+from lstm_harness.model.case import Case
+from lstm_harness.model.record import Record
+from lstm_harness.model.spec import Spec
+from lstm_harness.store.run_folder import Run
 from lstm_kernels import Problem
 
 # How many times slower than the best each backend is in a synthetic race.

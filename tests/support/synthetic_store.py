@@ -8,8 +8,8 @@ from typing import Any
 
 import synthetic_runs
 
-from lstm_harness import store
-from lstm_harness.record import Record
+from lstm_harness.model.record import Record
+from lstm_harness.store import run_folder
 
 BEGAN = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -17,12 +17,12 @@ BEGAN = datetime(2026, 1, 1, 12, tzinfo=UTC)
 def put(folder: Path, records: Iterable[Record], **fields: Any) -> Path:
     """Write a run; `fields` replace those of its manifest."""
     kept = list(records)
-    store.create(folder)
+    run_folder.create(folder)
     manifest = synthetic_runs.manifest(kept, **({"id": folder.name} | fields))
     # Without waiting for the disk, of which thousands of runs would make minutes.
-    (folder / store.MANIFEST).write_text(json.dumps(manifest))
+    (folder / run_folder.MANIFEST).write_text(json.dumps(manifest))
     lines = [json.dumps(record.to_dict()) + "\n" for record in kept]
-    (folder / store.RECORDS).write_text("".join(lines))
+    (folder / run_folder.RECORDS).write_text("".join(lines))
     return folder
 
 

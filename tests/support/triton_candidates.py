@@ -14,8 +14,8 @@ from typing import Any
 from lstm_kernels import Problem
 from lstm_kernels.backends import fused_triton
 from lstm_kernels.backends.fused_triton.tuning import candidates_on
-from lstm_kernels.launching import Launch
-from lstm_kernels.machine_code import architecture, facts
+from lstm_kernels.gpu.launching import Launch
+from lstm_kernels.gpu.machine_code import architecture, facts
 
 HIDDEN = (64, 512, 1024, 2048)
 DTYPES = ("float16", "float32")

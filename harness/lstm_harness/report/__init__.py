@@ -24,9 +24,9 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from lstm_harness.errors import UserError
+from lstm_harness.model.errors import UserError
 from lstm_harness.report.page import render
-from lstm_harness.store import Run
+from lstm_harness.store.run_folder import Run
 
 __all__ = ["render", "write", "write_page"]
 

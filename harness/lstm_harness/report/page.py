@@ -6,27 +6,25 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from lstm_harness import analyse
-from lstm_harness.case import PASS_MEANING
-from lstm_harness.report import (
+from lstm_harness.analysis.ranking import fastest_by_case
+from lstm_harness.analysis.summary import CASE_COLUMNS, plain_rows, summarise
+from lstm_harness.model.case import PASS_MEANING
+from lstm_harness.report import samples, tables, text, winner_map
+from lstm_harness.report.marks import mark, ordered
+from lstm_harness.report.panel import Panel
+from lstm_harness.report.panels import (
+    backward_ratio,
     costs,
     energy,
-    figures,
-    heaviness,
     ladder,
     limits,
     memory,
     roofline,
-    samples,
     sequence_cost,
-    tables,
-    text,
     throughput,
 )
-from lstm_harness.report.marks import mark, ordered
-from lstm_harness.report.panels import Panel
 from lstm_harness.report.templating import assets, fill
-from lstm_harness.store import Run
+from lstm_harness.store.run_folder import Run
 
 SCRIPTS = (
     *("dom.js", "view.js", "marks.js", "map.js", "plots.js", "panels.js"),
@@ -41,7 +39,7 @@ def render(runs: Sequence[Run], verdicts: Markup | None = None) -> str:
         verdicts: what stands first, above the map: how two runs differ.
     """
     labels = run_labels(runs)
-    summaries = [_for_readers(analyse.summarise(run.records)) for run in runs]
+    summaries = [_for_readers(summarise(run.records)) for run in runs]
     together = _together(summaries, labels)
     return fill(
         "page.html",
@@ -64,7 +62,7 @@ def _for_readers(summary: pd.DataFrame) -> pd.DataFrame:
     """A Summary by shape and then by ladder, whatever random order it was measured in."""
     ladder = {name: place for place, name in enumerate(ordered(summary["backend"]))}
     places = summary.assign(backend=summary["backend"].map(ladder))
-    return summary.loc[places.sort_values([*analyse.CASE_COLUMNS, "backend"]).index]
+    return summary.loc[places.sort_values([*CASE_COLUMNS, "backend"]).index]
 
 
 def _together(summaries: Sequence[pd.DataFrame], labels: Sequence[str]) -> pd.DataFrame:
@@ -82,16 +80,16 @@ def _content(
     together: pd.DataFrame,
 ) -> dict[str, Any]:
     backends = ordered(together["backend"])
-    switches = figures.axes(together)
+    switches = winner_map.axes(together)
     rows = tables.all_rows(together)
     first, further = _panels(together, backends, runs, labels)
     payload = {
         "backends": [
             {"name": name, "short": text.shorten(name, 28), **vars(mark(name))} for name in backends
         ],
-        "labels": figures.LABELS,
+        "labels": winner_map.LABELS,
         "axes": [{"name": axis.name, "values": axis.values} for axis in switches],
-        "slices": figures.slices(together, backends),
+        "slices": winner_map.slices(together, backends),
         "panels": [_drawn(panel) for panel in (*first, *further) if panel.figures],
         "table": rows,
     }
@@ -120,7 +118,7 @@ def _panels(
     together: pd.DataFrame, backends: Sequence[str], runs: Sequence[Run], labels: Sequence[str]
 ) -> tuple[list[Panel], list[Panel]]:
     """What draws, in the page's order: above the section on trust, and below it."""
-    first = [make(together, backends) for make in (ladder.panel, heaviness.panel)]
+    first = [make(together, backends) for make in (ladder.panel, backward_ratio.panel)]
     further = [
         throughput.panel_over_t(together, backends),
         throughput.panel_over_b(together, backends),
@@ -196,8 +194,8 @@ def headline(summary: pd.DataFrame) -> str:
 
 def _overall(summary: pd.DataFrame) -> str:
     """A run's first sentence, over all of its cases."""
-    won = analyse.fastest(summary)
-    return figures.map_answer(analyse.plain_rows(won)) if len(won) else "Nothing was measured."
+    won = fastest_by_case(summary)
+    return winner_map.map_answer(plain_rows(won)) if len(won) else "Nothing was measured."
 
 
 def _shown(value: Any) -> str:

@@ -28,10 +28,10 @@ from typing import Any
 
 import pandas as pd
 
-from lstm_harness import analyse
-from lstm_harness.case import Case
-from lstm_harness.record import Record
-from lstm_harness.store import Run
+from lstm_harness.analysis.summary import CASE_COLUMNS, PROBLEM_COLUMNS
+from lstm_harness.model.case import Case
+from lstm_harness.model.record import Record
+from lstm_harness.store.run_folder import Run
 
 MOST_SAMPLES = 1_000_000
 ROWS_A_CHUNK = 64
@@ -69,14 +69,14 @@ _LEFT_OUT = b"\0"
 
 
 def _keys(summary: pd.DataFrame) -> list[tuple[Any, ...]]:
-    names = ["backend", *analyse.CASE_COLUMNS]
+    names = ["backend", *CASE_COLUMNS]
     labels = summary["run"].tolist() if "run" in summary else [None] * len(summary)
     return list(zip(labels, *(summary[name].tolist() for name in names), strict=True))
 
 
 def _fields(case: Case) -> tuple[Any, ...]:
     """A case's fields in the order of `analyse.CASE_COLUMNS`."""
-    problem = [getattr(case.problem, name) for name in analyse.PROBLEM_COLUMNS]
+    problem = [getattr(case.problem, name) for name in PROBLEM_COLUMNS]
     return (*problem, case.pass_name, case.launch, case.cache, case.device)
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from lstm_harness import analyse
-from lstm_harness.case import Case
-from lstm_harness.record import SCHEMA
+from lstm_harness.analysis.correctness import CORRECTNESS_COLUMNS, correctness_by_backend
+from lstm_harness.analysis.summary import CASE_COLUMNS, SEVERITY, plain_rows
+from lstm_harness.model.case import Case
+from lstm_harness.model.record import SCHEMA
 from lstm_harness.report import text
-from lstm_harness.report.figures import LABELS
-from lstm_harness.store import Run
+from lstm_harness.report.winner_map import LABELS
+from lstm_harness.store.run_folder import Run
 
 ORACLE = "float64 reference"
 
@@ -58,12 +59,12 @@ def correctness(summary: pd.DataFrame) -> dict[str, Any]:
     rows = [
         _trust_row(row, str(run))
         for run, part in parts
-        for row in analyse.plain_rows(analyse.correctness(part))
+        for row in plain_rows(correctness_by_backend(part))
     ]
     rows.sort(key=lambda row: ("fail", "not checked", "pass").index(row["verdict"]))
     found = dict.fromkeys(tensor for row in rows for tensor in row["errors"])
     tensors = sorted(found, key=lambda t: TENSORS.index(t) if t in TENSORS else len(TENSORS))
-    shown = [name for name in ("run", *analyse.CORRECTNESS_COLUMNS) if _tells(rows, name)]
+    shown = [name for name in ("run", *CORRECTNESS_COLUMNS) if _tells(rows, name)]
     return {
         "rows": rows,
         "tensors": tensors,
@@ -81,7 +82,7 @@ def _trust_row(row: dict[str, Any], run: str) -> dict[str, Any]:
     rows_checked = row["oracle_rows"]
     every = math.isnan(rows_checked)
     return {
-        **{name: row[name] for name in analyse.CORRECTNESS_COLUMNS},
+        **{name: row[name] for name in CORRECTNESS_COLUMNS},
         "run": run,
         "errors": errors,
         "bound": bound,
@@ -134,14 +135,14 @@ def refusals(runs: Sequence[Run], labels: Sequence[str], summaries: Sequence[pd.
         {"run": run, "backend": backend, "status": status, "reason": reason, "cases": list(cases)}
         for (run, backend, status, reason), cases in groups.items()
     ]
-    severity = {status: -rank for rank, status in enumerate(analyse.SEVERITY)}
+    severity = {status: -rank for rank, status in enumerate(SEVERITY)}
     return sorted(rows, key=lambda row: severity.get(row["status"], 0))
 
 
 def _failed(summary: pd.DataFrame) -> list[tuple[str, str, str, str]]:
     bad = summary[summary["status"] != "ok"]
     found = []
-    for row in analyse.plain_rows(bad):
+    for row in plain_rows(bad):
         some = row["failed_blocks"] < row["blocks"]
         blocks = f" ({row['failed_blocks']} of {row['blocks']} blocks)" if some else ""
         found.append((row["backend"], row["status"], row["reason"], row["label"] + blocks))
@@ -242,7 +243,7 @@ def all_rows(summary: pd.DataFrame) -> dict[str, Any]:
     """The Summary as the page's own table: columns with a `shown` flag, rows of plain values."""
     lead = [("run", "Run", "")] if "run" in summary else []
     lead += [("backend", "Backend", "")]
-    lead += [(name, LABELS[name], "") for name in analyse.CASE_COLUMNS]
+    lead += [(name, LABELS[name], "") for name in CASE_COLUMNS]
     columns = [*lead, *MEASURED]
     constant = {name for name, _, _ in columns if summary[name].nunique(dropna=False) <= 1}
     kept = {"run", "backend", "seq_len", "batch", "hidden_size", "pass", "status", "median_ns"}
@@ -251,7 +252,7 @@ def all_rows(summary: pd.DataFrame) -> dict[str, Any]:
     data = [[_plain(value) for value in summary[name]] for name, _, _ in columns]
     fixed = [
         (LABELS[name], "H" if name == "input_size" and square else str(summary[name].iloc[0]))
-        for name in analyse.CASE_COLUMNS
+        for name in CASE_COLUMNS
         if len(summary) and name in constant - kept
     ]
     return {

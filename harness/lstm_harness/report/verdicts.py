@@ -6,14 +6,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from lstm_harness.analyse import CASE_COLUMNS
-from lstm_harness.comparison import COMPARED, Comparison, Side
-from lstm_harness.exporters import words
+from lstm_harness.analysis.summary import CASE_COLUMNS
+from lstm_harness.judge.comparison import COMPARED, Comparison, Side
+from lstm_harness.judge.exporters import words
+from lstm_harness.judge.verdict import MARGINS, Kind, Verdict
 from lstm_harness.report import text
-from lstm_harness.report.figures import LABELS
 from lstm_harness.report.marks import ordered
 from lstm_harness.report.templating import fill, policy, style
-from lstm_harness.verdict import MARGINS, Kind, Verdict
+from lstm_harness.report.winner_map import LABELS
 
 # A report shows so many verdicts, worst first; the page of a comparison has them all.
 MOST_ROWS = 200

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from lstm_kernels.gates import State, next_state
-from lstm_kernels.limits import device_limit
+from lstm_kernels.common.gates import State, next_state
+from lstm_kernels.common.refusals import device_limit
+from lstm_kernels.common.unroll import run_directions, unroll
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights
-from lstm_kernels.unroll import run_directions, unroll
 
 # Step shapes one process may compile; past it, dynamo raises (fullgraph), it does not run eager.
 MAX_SHAPES = 4096
@@ -30,7 +30,7 @@ MAX_SHAPES = 4096
 def one_direction(
     x: Tensor, h: Tensor, c: Tensor | None, weights: Weights, *, cell: str, alive: Tensor | None
 ) -> Outputs:
-    """A layer run forward in time (see `lstm_kernels.unroll.OneDirection`)."""
+    """A layer run forward in time (see `lstm_kernels.common.unroll.OneDirection`)."""
     compiled = _compiled_step()
     # With B = 1 its stride may be anything, and every stride would be compiled for.
     x = x.flatten(0, 1).unflatten(0, x.shape[:2])

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lstm_kernels.limits import cuda_limit
+from lstm_kernels.common.refusals import cuda_limit
+from lstm_kernels.common.unroll import run_directions, unroll_hoisted
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights, unflatten
-from lstm_kernels.unroll import run_directions, unroll_hoisted
 
 # Graphs kept: eight layers for training and for inference, twice. Each holds its own memory.
 MAX_GRAPHS = 32

@@ -7,10 +7,10 @@ Limits: holds [T, B, G*H] at once.
 
 from torch import Tensor
 
-from lstm_kernels.limits import device_limit
+from lstm_kernels.common.refusals import device_limit
+from lstm_kernels.common.unroll import run_directions, unroll_hoisted
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights
-from lstm_kernels.unroll import run_directions, unroll_hoisted
 
 
 def layer(

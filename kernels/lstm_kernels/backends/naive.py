@@ -8,17 +8,17 @@ sizes the host is the bottleneck.
 from torch import Tensor
 from torch.nn.functional import linear
 
-from lstm_kernels.gates import State, next_state
-from lstm_kernels.limits import device_limit
+from lstm_kernels.common.gates import State, next_state
+from lstm_kernels.common.refusals import device_limit
+from lstm_kernels.common.unroll import run_directions, unroll
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights
-from lstm_kernels.unroll import run_directions, unroll
 
 
 def one_direction(
     x: Tensor, h: Tensor, c: Tensor | None, weights: Weights, *, cell: str, alive: Tensor | None
 ) -> Outputs:
-    """A layer run forward in time (see `lstm_kernels.unroll.OneDirection`)."""
+    """A layer run forward in time (see `lstm_kernels.common.unroll.OneDirection`)."""
     w_ih, w_hh, b_ih, b_hh, w_hr = weights
 
     def step(x_t: Tensor, h: Tensor, c: Tensor | None) -> State:

@@ -7,17 +7,17 @@ Recurrent Neural Networks in cuDNN 5". Limits: speed.
 from torch import Tensor
 from torch.nn.functional import linear
 
-from lstm_kernels.gates import State, activate, add_gates
-from lstm_kernels.limits import device_limit
+from lstm_kernels.common.gates import State, activate, add_gates
+from lstm_kernels.common.refusals import device_limit
+from lstm_kernels.common.unroll import run_directions, unroll
 from lstm_kernels.problem import CELLS, Problem
 from lstm_kernels.stack import Outputs, Weights
-from lstm_kernels.unroll import run_directions, unroll
 
 
 def one_direction(
     x: Tensor, h: Tensor, c: Tensor | None, weights: Weights, *, cell: str, alive: Tensor | None
 ) -> Outputs:
-    """A layer run forward in time (see `lstm_kernels.unroll.OneDirection`)."""
+    """A layer run forward in time (see `lstm_kernels.common.unroll.OneDirection`)."""
     ih = _by_gate(weights.w_ih, weights.b_ih, CELLS[cell].gates)
     hh = _by_gate(weights.w_hh, weights.b_hh, CELLS[cell].gates)
 

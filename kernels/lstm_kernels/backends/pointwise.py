@@ -21,13 +21,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from lstm_kernels.fused_gates import gradients, next_state
-from lstm_kernels.gates import State
-from lstm_kernels.launching import Launch
-from lstm_kernels.limits import float32_limit, triton_limit
+from lstm_kernels.common.gates import State
+from lstm_kernels.common.refusals import float32_limit, triton_limit
+from lstm_kernels.common.unroll import run_directions, unroll
+from lstm_kernels.gpu.fused_gates import gradients, next_state
+from lstm_kernels.gpu.launching import Launch
 from lstm_kernels.problem import CELLS, Problem
 from lstm_kernels.stack import Outputs, Unsupported, Weights
-from lstm_kernels.unroll import run_directions, unroll
 
 # Elements of the state a program owns: B=64, H=512 then fills the 132 SMs of an H100. A guess.
 TILE = 256

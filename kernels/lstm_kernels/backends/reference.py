@@ -9,7 +9,7 @@ at a time, each at its own length. Limits: speed.
 import torch
 from torch import Tensor
 
-from lstm_kernels.limits import device_limit
+from lstm_kernels.common.refusals import device_limit
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights
 

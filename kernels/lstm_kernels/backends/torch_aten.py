@@ -7,10 +7,10 @@ Limits: a sequence without steps cannot be packed.
 
 from torch import Tensor
 
-from lstm_kernels.limits import device_limit
+from lstm_kernels.common.refusals import device_limit
+from lstm_kernels.common.torch_native import cudnn_enabled, packing_limit, run_native
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights
-from lstm_kernels.torch_native import cudnn_enabled, packing_limit, run_native
 
 
 def stack(

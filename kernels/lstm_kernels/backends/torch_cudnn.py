@@ -10,10 +10,10 @@ this backend refuses instead. Not run on a GPU yet.
 import torch
 from torch import Tensor
 
-from lstm_kernels.limits import cuda_limit
+from lstm_kernels.common.refusals import cuda_limit
+from lstm_kernels.common.torch_native import cudnn_enabled, flat_weights, packing_limit, run_native
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights
-from lstm_kernels.torch_native import cudnn_enabled, flat_weights, packing_limit, run_native
 
 STANDARD = "STANDARD"
 PERSIST_STATIC = "PERSIST_STATIC"

@@ -32,11 +32,11 @@ from lstm_kernels.backends.fused_numba_cuda.tuning import (
     tuning_key,
     using,
 )
-from lstm_kernels.limits import interpreted_limit
-from lstm_kernels.machine_code import architecture
-from lstm_kernels.numba_launching import NumbaLaunch
+from lstm_kernels.common.refusals import interpreted_limit
+from lstm_kernels.common.sequence_products import as_given
+from lstm_kernels.gpu.machine_code import architecture
+from lstm_kernels.gpu.numba_launching import NumbaLaunch
 from lstm_kernels.problem import Problem
-from lstm_kernels.sequence_products import as_given
 from lstm_kernels.stack import Outputs, Unsupported, Weights
 
 __all__ = [

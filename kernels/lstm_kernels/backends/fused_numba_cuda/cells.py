@@ -1,7 +1,7 @@
 """One step's arithmetic, past the products, as Numba device functions: `gates` and its gradients.
 
-The meaning is `lstm_kernels.gates.activate`'s; what is saved, and in which order, is that of
-`lstm_kernels.fused_gates`, where the Triton kernels have the same arithmetic. Every number is a
+The meaning is `lstm_kernels.common.gates.activate`'s; what is saved, and in which order, is that of
+`lstm_kernels.gpu.fused_gates`, where the Triton kernels have the same arithmetic. Every number is a
 float32: a bare 1.0 would be a float64, and so would all that it touches.
 
 Source: the derivatives of `gates.activate`, by hand.
@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from lstm_kernels.numba_launching import device_function
+from lstm_kernels.gpu.numba_launching import device_function
 from lstm_kernels.problem import CELLS
 
 ZERO = np.float32(0.0)

@@ -44,7 +44,7 @@ from lstm_kernels.backends.fused_numba_cuda.points import (
     store_blocks,
     with_products,
 )
-from lstm_kernels.numba_launching import device_function
+from lstm_kernels.gpu.numba_launching import device_function
 from lstm_kernels.problem import CELLS
 
 # Floats between the vectors that lanes of one warp read at once, beside their own length: the next

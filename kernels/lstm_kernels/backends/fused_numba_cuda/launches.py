@@ -11,8 +11,8 @@ from torch import Tensor
 from lstm_kernels.backends.fused_numba_cuda import device_code, step_code
 from lstm_kernels.backends.fused_numba_cuda.flags import COUNTER_STRIDE, POLL_LIMIT
 from lstm_kernels.backends.fused_numba_cuda.parameters import Parameters, choices_on
-from lstm_kernels.machine_code import Architecture
-from lstm_kernels.numba_launching import SIMULATED, NumbaLaunch
+from lstm_kernels.gpu.machine_code import Architecture
+from lstm_kernels.gpu.numba_launching import SIMULATED, NumbaLaunch
 from lstm_kernels.problem import Problem
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from numba import types
 
-from lstm_kernels.numba_launching import SIMULATED
+from lstm_kernels.gpu.numba_launching import SIMULATED
 
 if SIMULATED:
 

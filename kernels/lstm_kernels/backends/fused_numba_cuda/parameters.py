@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from lstm_kernels.backends.fused_numba_cuda.device_code import VECTOR_PADDING
-from lstm_kernels.machine_code import ARCHITECTURES, Architecture
+from lstm_kernels.gpu.machine_code import ARCHITECTURES, Architecture
 from lstm_kernels.problem import Problem
 
 

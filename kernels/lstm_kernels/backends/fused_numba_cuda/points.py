@@ -7,7 +7,7 @@ constant wherever these are called.
 # Device code is not Python: Numba types these functions itself.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 
-from lstm_kernels.numba_launching import device_function
+from lstm_kernels.gpu.numba_launching import device_function
 
 
 @device_function
@@ -48,7 +48,7 @@ def store_blocks(array, at, H, blocks, a, b, c, d):
 
 @device_function
 def preactivations(x_0, x_1, x_2, x_3, h_0, h_1, h_2, h_3, gates):
-    """p0 to p3 of `lstm_kernels.fused_gates`, from the parts that come from x and from h."""
+    """p0 to p3 of `lstm_kernels.gpu.fused_gates`, from the parts that come from x and from h."""
     if gates == 3:
         return x_0 + h_0, x_1 + h_1, x_2, h_2
     return x_0 + h_0, x_1 + h_1, x_2 + h_2, x_3 + h_3

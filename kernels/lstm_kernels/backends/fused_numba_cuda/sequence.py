@@ -20,17 +20,17 @@ from lstm_kernels.backends.fused_numba_cuda.launches import (
     held_forward,
 )
 from lstm_kernels.backends.fused_numba_cuda.tuning import parameters_for
-from lstm_kernels.machine_code import Architecture
-from lstm_kernels.problem import Problem
-from lstm_kernels.sequence_products import (
+from lstm_kernels.common.sequence_products import (
     as_given,
     device_facts,
     parts_from_x,
     sequence_gradients,
     slots_of,
 )
+from lstm_kernels.common.unroll import alive_steps
+from lstm_kernels.gpu.machine_code import Architecture
+from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Weights, unflatten
-from lstm_kernels.unroll import alive_steps
 
 
 def architecture_of(device: torch.device) -> Architecture:

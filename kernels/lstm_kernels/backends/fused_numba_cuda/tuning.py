@@ -15,7 +15,7 @@ import torch
 from lstm_kernels import tuning
 from lstm_kernels.backends.fused_numba_cuda import parameters as rules
 from lstm_kernels.backends.fused_numba_cuda.parameters import Parameters
-from lstm_kernels.machine_code import Architecture
+from lstm_kernels.gpu.machine_code import Architecture
 from lstm_kernels.problem import Problem
 
 NAME = "numba_cuda"

@@ -27,11 +27,11 @@ from lstm_kernels.backends.fused_triton.tuning import (
     tuning_key,
     using,
 )
-from lstm_kernels.launching import Launch
-from lstm_kernels.limits import float32_limit, triton_limit
-from lstm_kernels.machine_code import architecture
+from lstm_kernels.common.refusals import float32_limit, triton_limit
+from lstm_kernels.common.sequence_products import as_given
+from lstm_kernels.gpu.launching import Launch
+from lstm_kernels.gpu.machine_code import architecture
 from lstm_kernels.problem import Problem
-from lstm_kernels.sequence_products import as_given
 from lstm_kernels.stack import Outputs, Unsupported, Weights
 
 __all__ = [

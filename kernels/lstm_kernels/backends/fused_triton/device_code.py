@@ -26,7 +26,7 @@ import triton.language as tl
 from triton import knobs
 
 from lstm_kernels.backends.fused_triton.flags import COUNTER_STRIDE, arrive, wait
-from lstm_kernels.fused_gates import gradients, next_state
+from lstm_kernels.gpu.fused_gates import gradients, next_state
 
 # The interpreter of Triton 3.6 to 3.9 multiplies the bits of bfloat16 as integers.
 WIDENS_BFLOAT16 = tl.constexpr(knobs.runtime.interpret)
@@ -390,7 +390,7 @@ def backward(
 
     Each step first takes h's gradient through the step after it, and so the last one, step -1,
     makes nothing but the gradients of the initial states. With PREACTIVATED `gates_ptr` holds
-    p0..p3 of `lstm_kernels.fused_gates`, not activated yet.
+    p0..p3 of `lstm_kernels.gpu.fused_gates`, not activated yet.
     """
     CHUNKS: tl.constexpr = (H + CHUNK - 1) // CHUNK
     GATES: tl.constexpr = 4 if CELL == "lstm" else (3 if CELL == "gru" else 1)

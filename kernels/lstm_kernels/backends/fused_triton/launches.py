@@ -10,9 +10,9 @@ from torch import Tensor
 from lstm_kernels.backends.fused_triton import device_code
 from lstm_kernels.backends.fused_triton.flags import COUNTER_STRIDE, POLL_LIMIT
 from lstm_kernels.backends.fused_triton.parameters import Parameters
-from lstm_kernels.launching import Launch
+from lstm_kernels.common.sequence_products import slots_of
+from lstm_kernels.gpu.launching import Launch
 from lstm_kernels.problem import Problem
-from lstm_kernels.sequence_products import slots_of
 
 
 class Forward(NamedTuple):

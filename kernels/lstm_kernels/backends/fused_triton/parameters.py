@@ -15,9 +15,9 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-from lstm_kernels.machine_code import Architecture
+from lstm_kernels.common.sequence_products import slots_of
+from lstm_kernels.gpu.machine_code import Architecture
 from lstm_kernels.problem import Problem
-from lstm_kernels.sequence_products import slots_of
 
 TILES = (16, 32)
 

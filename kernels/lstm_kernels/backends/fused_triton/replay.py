@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lstm_kernels.backends.fused_triton.launches import RESULTS, WEIGHTS, Backward, Forward
-from lstm_kernels.launching import Launch
+from lstm_kernels.gpu.launching import Launch
 
 Tensors = Forward | Backward
 Launches = Callable[[Tensors], Iterator[Launch]]

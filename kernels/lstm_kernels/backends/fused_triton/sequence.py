@@ -18,10 +18,7 @@ from lstm_kernels.backends.fused_triton.launches import (
 from lstm_kernels.backends.fused_triton.parameters import Parameters
 from lstm_kernels.backends.fused_triton.replay import replay
 from lstm_kernels.backends.fused_triton.tuning import parameters_for
-from lstm_kernels.launching import Launch
-from lstm_kernels.machine_code import ARCHITECTURES, Architecture
-from lstm_kernels.problem import Problem
-from lstm_kernels.sequence_products import (
+from lstm_kernels.common.sequence_products import (
     as_given,
     blocks,
     contiguous,
@@ -32,8 +29,11 @@ from lstm_kernels.sequence_products import (
     slots_of,
     states_before,
 )
+from lstm_kernels.common.unroll import alive_steps
+from lstm_kernels.gpu.launching import Launch
+from lstm_kernels.gpu.machine_code import ARCHITECTURES, Architecture
+from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Weights, unflatten
-from lstm_kernels.unroll import alive_steps
 
 # What the interpreter plans for: an H100 of few SMs, since it runs one program after another.
 INTERPRETED = replace(ARCHITECTURES["sm_90"], name="interpreted", sm_count=8)

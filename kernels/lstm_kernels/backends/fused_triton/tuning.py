@@ -15,9 +15,9 @@ import torch
 from lstm_kernels import tuning
 from lstm_kernels.backends.fused_triton import parameters as table
 from lstm_kernels.backends.fused_triton.parameters import Parameters
-from lstm_kernels.machine_code import Architecture
+from lstm_kernels.common.sequence_products import slots_of
+from lstm_kernels.gpu.machine_code import Architecture
 from lstm_kernels.problem import Problem
-from lstm_kernels.sequence_products import slots_of
 
 NAME = "triton"
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from lstm_kernels.backends.numba_cpu import team
 from lstm_kernels.backends.numba_cpu.sequence import NumbaLayer, packable, run_forward, sizes_of
 from lstm_kernels.backends.numba_cpu.tile import ROWS, VECTORS
-from lstm_kernels.limits import device_limit
+from lstm_kernels.common.refusals import device_limit
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights
 

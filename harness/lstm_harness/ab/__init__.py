@@ -1,0 +1,1 @@
+"""Two sides measured here in turn, and judged."""

@@ -1,0 +1,1 @@
+"""Records to what they say: summary, ranking, ratios, statistics."""

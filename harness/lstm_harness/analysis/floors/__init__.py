@@ -1,0 +1,1 @@
+"""The least time that a device's measured ceilings allow."""

@@ -1,0 +1,115 @@
+"""The command line of measuring two sides here: `ab` compares revisions, `selftest` A with A.
+
+Imports stay light, as in `cli`.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lstm_harness.cli.judge import (
+    Explain,
+    FailOn,
+    Html,
+    Json,
+    JUnit,
+    Margin,
+    Markdown,
+    Outputs,
+    tell,
+)
+from lstm_harness.cli.options import takes_paired_spec
+from lstm_harness.model.errors import Exit
+from lstm_harness.model.spec import Spec
+
+if TYPE_CHECKING:
+    from lstm_harness.ab.revisions import Revision
+    from lstm_harness.ab.two_sides import Result
+    from lstm_harness.judge.verdict import Kind
+
+app = typer.Typer()
+
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="new or empty")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="no progress")]
+
+
+@app.command()
+@takes_paired_spec
+def ab(
+    spec: Spec,
+    base_ref: Annotated[str, typer.Argument(help="a commit, branch or tag: whose kernels to beat")],
+    new_ref: Annotated[str | None, typer.Argument(help="default: the working tree")] = None,
+    fail_on: FailOn = "regression,missing",
+    margin: Margin = 0.05,
+    out: Out = None,
+    as_json: Json = False,
+    junit: JUnit = None,
+    markdown: Markdown = None,
+    html: Html = None,
+    explain: Explain = None,
+    quiet: Quiet = False,
+) -> int:
+    """Two revisions' kernels on this machine, measured in turn, judged."""
+    from lstm_harness.ab.revisions import checked_out, repository, working_tree
+    from lstm_harness.console import output
+    from lstm_harness.judge.comparison import kinds_named
+    from lstm_harness.race import runs
+
+    fails, outputs = kinds_named(fail_on), Outputs(as_json, explain, junit, markdown, html)
+    repo = repository(Path.cwd())
+    with runs.scratch_folder() as scratch:
+        base = checked_out(base_ref, repo, scratch / "base")
+        if new_ref:
+            new = checked_out(new_ref, repo, scratch / "new")
+        else:
+            new = working_tree(repo, scratch / "new")
+        found = _measured(spec, (base, new), margin, fails, out, quiet)
+    tell(found.comparison, outputs)
+    output.warning(f"records: {found.folder / 'base'} and {found.folder / 'new'}")
+    return found.comparison.exit_code
+
+
+@app.command()
+@takes_paired_spec
+def selftest(
+    spec: Spec, margin: Margin = 0.05, out: Out = None, as_json: Json = False, quiet: Quiet = False
+) -> int:
+    """A against A: this machine's own noise, and what it can resolve."""
+    from lstm_harness.ab import selftest
+    from lstm_harness.console import output
+    from lstm_harness.judge import noise
+    from lstm_harness.judge.comparison import FAILS
+
+    kernels = selftest.same_kernels()
+    found = _measured(spec, kernels, margin, FAILS, out, quiet, by_noise=False)
+    alarms = selftest.false_alarms(found.comparison.verdicts)
+    cases = selftest.noise_of(found.comparison.verdicts, found.comparison.rules)
+    kept = noise.keep(found.environment, found.comparison.verdicts)
+    if as_json:
+        output.as_json(selftest.document(found.comparison.verdicts, cases, kept.file))
+    else:
+        output.noise(cases, alarms)
+        output.line("A case's noise is a margin of later verdicts here; to forget it, remove")
+        output.path(kept.file)
+    outcome = found.comparison.exit_code
+    outranks = (Exit.INCORRECT, Exit.MEASURING_FAILED)
+    return Exit.REGRESSION if alarms and outcome not in outranks else outcome
+
+
+def _measured(
+    spec: Spec,
+    revisions: "tuple[Revision, Revision]",
+    margin: float,
+    fails: "frozenset[Kind]",
+    out: Path | None,
+    quiet: bool,
+    by_noise: bool = True,
+) -> "Result":
+    from lstm_harness.ab.two_sides import compare
+    from lstm_harness.console.progress import LiveProgress
+    from lstm_harness.judge.verdict import Rules
+
+    rules = Rules(margin=margin, paired=True)
+    with LiveProgress(quiet) as watch:
+        return compare(spec, revisions, rules, fails, out, watch, by_noise)

@@ -1,0 +1,209 @@
+"""The options that plan, run and verify share: the axes, and how to measure.
+
+`takes_spec` gives a command all of them and hands it the `Spec` they make; `takes_problems` gives
+one those that make problems, and few others.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lstm_harness.model.axes import AXES
+from lstm_harness.model.errors import UserError
+from lstm_harness.model.spec import Spec, build, named_suite, suite_from_file
+
+_SIZES = "64, or 16,32, or 16:64:x2, or 8:64:+8"
+
+
+def _axis(name: str, text: str) -> Any:
+    option = typer.Option(f"--{name}", help=text, metavar="LIST", rich_help_panel="Axes")
+    return Annotated[str | None, option]
+
+
+def _setting(kind: Any, flag: str, text: str, metavar: str | None = None) -> Any:
+    option = typer.Option(flag, help=text, metavar=metavar, rich_help_panel="Measuring")
+    return Annotated[kind | None, option]
+
+
+_AXIS_HELP = {
+    "cell": "lstm, gru, rnn_tanh, rnn_relu",
+    "seq-len": f"T: {_SIZES}",
+    "batch": "B, likewise",
+    "input": "I, likewise, or hidden, which is the default",
+    "hidden": "H, likewise",
+    "layers": "L, likewise",
+    "bidirectional": "true, false",
+    "dtype": "float32, float64, float16, bfloat16",
+    "precision": "ieee, tf32: how float32 products are made",
+    "lengths": "full, uniform:LOW:HIGH, or a named distribution of lengths",
+    "pass": "inference, forward, backward, train",
+    "launch": "eager, graph (replayed from a CUDA graph)",
+    "cache": "warm, cold (last-level cache flushed before each sample)",
+}
+
+# `pass` is no name for a parameter, so every axis's parameter has a prefix.
+_AXIS_PARAMETERS = {name: "axis_" + name.replace("-", "_") for name in AXES}
+_AXIS_OPTIONS = {_AXIS_PARAMETERS[name]: _axis(name, _AXIS_HELP[name]) for name in AXES}
+
+# Options that are a field of `Spec` under the same name.
+_SETTING_OPTIONS = {
+    "device": _setting(str, "--device", "auto, cpu, cuda; auto is cuda where there is one"),
+    "threads": _setting(int, "--threads", "CPU threads; default: all physical cores"),
+    "blocks": _setting(
+        int, "--blocks", "rounds of fresh worker processes; default 3, or a suite's"
+    ),
+    "min_samples": _setting(int, "--min-samples", "samples a block, at least; default 10"),
+    "rel_ci": _setting(float, "--rel-ci", "enough when the median's interval is this narrow"),
+    "cell_timeout_s": _setting(float, "--cell-timeout", "default 120", "SECONDS"),
+    "time_budget_s": _setting(float, "--time-budget", "for the whole run", "SECONDS"),
+    "seed": _setting(int, "--seed", "of the order and the inputs; default 0"),
+    "label": _setting(str, "--label", "a name to tell the run by"),
+}
+
+_SOURCES = {
+    "suite": Annotated[str | None, typer.Argument(help="a named workload: see lstm-bench suites")],
+    "spec_file": Annotated[
+        Path | None, typer.Option("--spec", metavar="FILE", help="a suite of your own, in TOML")
+    ],
+    "backend": _axis("backend", "names; default: every one that runs here"),
+    "plugin": Annotated[
+        list[str] | None,
+        typer.Option("--plugin", metavar="FILE.py", help="a file with BACKENDS; repeatable"),
+    ],
+}
+
+# As many as MEASUREMENT.md, section 4, was simulated with.
+PAIRED_BLOCKS = 8
+
+_OPTIONS = {**_SOURCES, **_AXIS_OPTIONS, **_SETTING_OPTIONS}
+_PAIRED_OPTIONS = {
+    "suite": Annotated[
+        str | None,
+        typer.Option("--suite", metavar="NAME", help="a named workload: see lstm-bench suites"),
+    ],
+    "blocks": _setting(
+        int, "--blocks", f"rounds of fresh workers of both sides; default {PAIRED_BLOCKS}, least 5"
+    ),
+    "time_budget_s": _setting(
+        float, "--time-budget", "for sampling both sides once; starting comes on top", "SECONDS"
+    ),
+}
+
+
+def takes_spec(command: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Give a command, whose first parameter is the spec, every option that makes one."""
+    return _with_spec(command, _OPTIONS, {})
+
+
+def takes_paired_spec(command: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Likewise for a command that judges: blocks enough to tell, and the suite is an option."""
+    return _with_spec(command, _OPTIONS | _PAIRED_OPTIONS, {"blocks": PAIRED_BLOCKS})
+
+
+def _with_spec(
+    command: Callable[..., int | None], options: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> Callable[..., int | None]:
+    def with_options(**given: Any) -> int | None:
+        shared = {name: given.pop(name) for name in options}
+        shared |= {name: value for name, value in defaults.items() if shared[name] is None}
+        return command(spec_of(**shared), **given)
+
+    own = list(inspect.signature(command).parameters.values())[1:]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    shared = [
+        inspect.Parameter(name, keyword, default=None, annotation=annotation)
+        for name, annotation in options.items()
+    ]
+    _take_on(with_options, shared + [parameter.replace(kind=keyword) for parameter in own], command)
+    return with_options
+
+
+# Axes of a measurement; a problem has none of them.
+_NO_PROBLEMS = ("axis_pass", "axis_launch", "axis_cache")
+
+
+def takes_problems(
+    defaults: Mapping[str, str],
+    settings: tuple[str, ...] = (),
+    presets: Mapping[str, Any] | None = None,
+) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
+    """Give a command, whose first parameter is the spec, the options that make problems.
+
+    Args:
+        defaults: what axes take that are not given, where there is no suite either.
+        settings: further options of `takes_spec` that the command has.
+        presets: what some of these take that are not given, whatever a suite says.
+    """
+
+    def decorate(command: Callable[..., int | None]) -> Callable[..., int | None]:
+        full = takes_spec(command)
+        every = inspect.signature(full).parameters
+        own = list(inspect.signature(command).parameters)[1:]
+        axes = [name for name in every if name.startswith("axis_") and name not in _NO_PROBLEMS]
+        kept = [every[name] for name in (*own, "suite", "spec_file", *settings, *axes)]
+        dropped = dict.fromkeys(every.keys() - {parameter.name for parameter in kept})
+
+        def with_options(**given: Any) -> int | None:
+            if given["suite"] is None and given["spec_file"] is None:
+                missing = [name for name in defaults if given[name] is None]
+                given |= {name: defaults[name] for name in missing}
+            preset = (presets or {}).items()
+            given |= {name: value for name, value in preset if given[name] is None}
+            return full(**given, **dropped)
+
+        _take_on(with_options, kept, command)
+        return with_options
+
+    return decorate
+
+
+def _take_on(
+    function: Callable[..., Any], parameters: list[inspect.Parameter], command: Callable[..., Any]
+) -> None:
+    """Make a function look, to typer, like a command with these parameters."""
+    signature = inspect.Signature(parameters, return_annotation=int | None)
+    function.__signature__ = signature  # type: ignore[attr-defined] # typer asks a function for it
+    function.__annotations__ = {p.name: p.annotation for p in parameters}
+    function.__name__ = command.__name__
+    function.__doc__ = command.__doc__
+
+
+def spec_of(
+    suite: str | None,
+    spec_file: Path | None,
+    backend: str | None,
+    plugin: list[str] | None,
+    **options: Any,
+) -> Spec:
+    """The spec that options make; with no suite and no axis at all it is `quick`.
+
+    Raises:
+        UserError: a value that cannot be, or two sources of shapes at once.
+    """
+    if suite and spec_file:
+        raise UserError(f"suite {suite!r} and --spec {spec_file} both give shapes; leave one out")
+    given = {name: value for name, value in options.items() if value is not None}
+    axes = {name: given[p] for name, p in _AXIS_PARAMETERS.items() if p in given}
+    settings = {name: value for name, value in given.items() if name in _SETTING_OPTIONS}
+    if backend is not None:
+        settings["backends"] = names_in(backend)
+    settings["plugins"] = tuple(str(Path(path).resolve()) for path in plugin or ())
+    if spec_file:
+        return build(suite_from_file(spec_file), axes, settings)
+    chosen = suite or (None if axes else "quick")
+    return build(named_suite(chosen) if chosen else None, axes, settings)
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """The names of `--backend`, each once.
+
+    Raises:
+        UserError: there is none.
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise UserError("--backend is empty; expected names, like naive,aten")
+    return names

@@ -1,0 +1,1 @@
+"""Many runs of one machine to series, with their changes marked."""

@@ -1,0 +1,215 @@
+"""The runs of a store in little, kept in one file so that thousands need not be read each time.
+
+    <store>/.history-index.json
+
+It is derived, never a source of truth: a run whose files changed in size or time is read again, a
+file that is torn, foreign or of another version counts for nothing, and a store that cannot be
+written is read whole each time. It may be deleted at any time.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lstm_harness.history import run_digest
+from lstm_harness.model.errors import UserError
+from lstm_harness.store import run_folder
+from lstm_harness.store.parallel import each
+
+INDEX = ".history-index.json"
+VERSION = 2
+# Runs that a process reads before it reports.
+CHUNK = 25
+# Below this much to read, starting further processes takes longer than they save.
+WORTH_PROCESSES_BYTES = 50_000_000
+
+Stamp = list[int]
+Tell = Callable[[int, int, str], None]
+
+
+@dataclass
+class Index:
+    """Runs by their path in the store. What many runs share is kept once and named by its place.
+
+    `cells` are [backend, case], `facts` [machine, environment], all as text. A run is an object of
+    `stamp`, `id`, `start`, `commit`, `lacks` (planned records that are not there), `facts` (a
+    place), `cells` (places) and `times` beside them: a median in ns, or a status. A run that cannot
+    be read is `stamp` and `error`.
+    """
+
+    cells: list[list[str]] = field(default_factory=list)
+    facts: list[list[str]] = field(default_factory=list)
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._cell_places = {tuple(cell): place for place, cell in enumerate(self.cells)}
+        self._fact_places = {tuple(fact): place for place, fact in enumerate(self.facts)}
+
+    def add(self, path: str, stamp: Stamp, found: run_digest.Digest) -> None:
+        """Take in one run."""
+        self.runs[path] = {
+            "stamp": stamp,
+            "id": found.id,
+            "start": found.start,
+            "commit": found.commit,
+            "lacks": found.lacks,
+            "facts": _place([found.machine, found.environment], self.facts, self._fact_places),
+            "cells": [_place([*cell], self.cells, self._cell_places) for cell in found.cells],
+            "times": list(found.cells.values()),
+        }
+
+    def merge(self, other: "Index") -> None:
+        """Take in what another process read."""
+        cells = [_place(cell, self.cells, self._cell_places) for cell in other.cells]
+        facts = [_place(fact, self.facts, self._fact_places) for fact in other.facts]
+        for path, run in other.runs.items():
+            if "error" not in run:
+                run["facts"] = facts[run["facts"]]
+                run["cells"] = [cells[place] for place in run["cells"]]
+            self.runs[path] = run
+
+
+def _place(item: list[str], items: list[list[str]], places: dict[tuple[str, ...], int]) -> int:
+    key = tuple(item)
+    if key not in places:
+        places[key] = len(items)
+        items.append(item)
+    return places[key]
+
+
+def refresh(
+    folder: Path, tell: Tell = lambda done, total, label: None, file: Path | None = None
+) -> Index:
+    """The index of a store, brought up to date and kept where that can be.
+
+    Args:
+        file: where it is kept; in the store, unless another place is given.
+    Raises:
+        UserError: no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; give a folder of runs, like results/runs")
+    # A run that was given for a store keeps nothing but its own.
+    is_run = (folder / run_folder.MANIFEST).exists()
+    place = file or (None if is_run else folder / INDEX)
+    kept = _load(place) if place and place.exists() else _load(folder / INDEX)
+    stamps = {path: stamp(folder / path) for path in find_runs(folder)}
+    gone = [path for path in kept.runs if path not in stamps]
+    stale = [path for path, stamp in stamps.items() if _is_stale(kept.runs.get(path), stamp)]
+    for path in (*gone, *stale):
+        kept.runs.pop(path, None)
+    total_bytes = sum(stamps[path][2] for path in stale)
+    chunks = [stale[at : at + CHUNK] for at in range(0, len(stale), CHUNK)]
+    jobs = [(str(folder), [(path, stamps[path]) for path in chunk]) for chunk in chunks]
+    done = 0
+    for part in each(_read_chunk, jobs, worth=total_bytes > WORTH_PROCESSES_BYTES):
+        kept.merge(part)
+        done += len(part.runs)
+        tell(done, len(stale), "runs read")
+    if place and (gone or stale):
+        _keep(kept, place)
+    return kept
+
+
+def find_runs(folder: Path) -> Iterator[str]:
+    """Every folder below that holds a run.json, as a path in the store; no link is followed."""
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        if run_folder.MANIFEST in files:
+            folders.clear()
+            yield os.path.relpath(place, folder)
+
+
+def stamp(run: Path) -> Stamp:
+    """What tells that a run's files are the ones that were read."""
+    found: Stamp = []
+    for name in (run_folder.MANIFEST, run_folder.RECORDS):
+        try:
+            seen = (run / name).lstat()
+        except OSError:
+            found += [-1, -1]
+            continue
+        # Of a link or a pipe, which is not read, nothing is known.
+        found += [seen.st_size, seen.st_mtime_ns] if stat.S_ISREG(seen.st_mode) else [-2, -2]
+    return [found[0], found[1], found[2], found[3]]
+
+
+def _is_stale(kept: dict[str, Any] | None, stamp: Stamp) -> bool:
+    return kept is None or kept["stamp"] != stamp
+
+
+def _read_chunk(job: tuple[str, Sequence[tuple[str, Stamp]]]) -> Index:
+    """Read some runs of a store, in whichever process."""
+    folder, runs = job
+    found = Index()
+    for path, stamp in runs:
+        try:
+            if -2 in stamp:
+                raise UserError("run.json or records.jsonl is not a plain file")
+            found.add(path, stamp, run_digest.read(Path(folder, path)))
+        except UserError as error:
+            found.runs[path] = {"stamp": stamp, "error": " ".join(str(error).split())}
+        except RecursionError:
+            found.runs[path] = {"stamp": stamp, "error": "its JSON is nested without end"}
+    return found
+
+
+def _load(path: Path) -> Index:
+    """The index as it was kept; an empty one where it cannot be trusted."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return Index()
+        kept = json.loads(path.read_bytes())
+        if kept["version"] != VERSION:
+            return Index()
+        index = Index(kept["cells"], kept["facts"], kept["runs"])
+        for run in index.runs.values():
+            _check(run, index)
+    except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError):
+        return Index()
+    return index
+
+
+def _check(run: dict[str, Any], index: Index) -> None:
+    """Refuse an entry that would mislead whoever reads it."""
+    if type(run["stamp"]) is not list:
+        raise ValueError
+    if "error" in run:
+        return
+    texts = (run["id"], run["start"], run["commit"])
+    ends = (run["facts"], len(index.facts)), (max(run["cells"], default=0), len(index.cells) or 1)
+    if type(run["lacks"]) is not int or not all(type(text) is str for text in texts):
+        raise ValueError
+    if not all(at < end for at, end in ends):
+        raise ValueError
+    if len(run["cells"]) != len(run["times"]) or min(run["cells"], default=0) < 0:
+        raise ValueError
+
+
+def _keep(index: Index, file: Path) -> None:
+    """Write the index in one step; where that cannot be, reading takes as long the next time."""
+    content = {
+        "version": VERSION,
+        "cells": index.cells,
+        "facts": index.facts,
+        "runs": index.runs,
+    }
+    keep_json(content, file)
+
+
+def keep_json(content: dict[str, Any], file: Path) -> None:
+    """Replace a file of derived facts in one step; where that cannot be, leave it."""
+    fresh = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        # Never through a link that somebody else put there.
+        with fresh.open("x") as to:
+            to.write(json.dumps(content, allow_nan=False, separators=(",", ":")))
+        fresh.replace(file)
+    except OSError:
+        with suppress(OSError):
+            fresh.unlink()

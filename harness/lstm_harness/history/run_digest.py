@@ -1,0 +1,228 @@
+"""What `history` keeps of one run: a time or a status a (backend, case), and where it was measured.
+
+A store may hold thousands of runs, so that a whole run is not loaded here: `quick` reads only what
+is needed and takes nothing on trust. Whatever it cannot make sense of goes to `store.load` and
+`analyse.summarise`, which tell what is wrong with it or find that it is right.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lstm_harness.model.case import Case
+from lstm_harness.model.errors import UserError
+from lstm_harness.model.record import SCHEMA, SEVERITY
+from lstm_harness.store import run_folder
+from lstm_kernels import Problem
+
+# A machine's own name; another one starts another series.
+_CPU_MACHINE = ("host", "cpu.model")
+_GPU_MACHINE = ("host", "gpu.name", "gpu.uuid")
+# What a series' times are not compared across, beside every setting.
+_CPU_FACTS = (
+    *("os", "python", "torch", "numba"),
+    *("cpu.physical_cores", "cpu.threads", "cpu.capability"),
+)
+_GPU_FACTS = ("cuda", "cudnn", "triton", "gpu.driver", "start.gpu.power_limit_mw")
+
+
+class Digest(NamedTuple):
+    """One run in little.
+
+    `machine` and `environment` are JSON objects as text, by dotted name. `cells` maps a backend
+    and a case, as JSON text, to its median in ns, or to its status where it is not ok. `lacks` is
+    how many of the planned records are not there.
+    """
+
+    id: str
+    start: str
+    commit: str
+    machine: str
+    environment: str
+    cells: dict[tuple[str, str], float | str]
+    lacks: int
+
+
+def read(folder: Path) -> Digest:
+    """The digest of a run.
+
+    Raises:
+        UserError: what is wrong with the run, in one line.
+    """
+    try:
+        return quick(folder)
+    except (AttributeError, IndexError, KeyError, OSError, RecursionError, TypeError, ValueError):
+        return thorough(folder)
+
+
+def thorough(folder: Path) -> Digest:
+    """The digest of a run by way of its Summary.
+
+    Raises:
+        UserError: what is wrong with the run, in one line.
+    """
+    from lstm_harness.analysis.summary import plain_rows, summarise
+
+    run = run_folder.load(folder)
+    rows = plain_rows(summarise(run.records))
+    times = {
+        (row["backend"], _case_of(row)): row["median_ns"]
+        if row["status"] == "ok"
+        else row["status"]
+        for row in rows
+    }
+    try:
+        return _digest(run.manifest, times, len(run.records))
+    except (TypeError, ValueError):
+        start = run.manifest["start"]
+        raise UserError(
+            f"{folder / run_folder.MANIFEST} says it started {start!r}; that is no time"
+        ) from None
+
+
+def _case_of(row: Mapping[str, Any]) -> str:
+    """The case of a Summary's row, as JSON text."""
+    problem = Problem.from_dict(dict(row))
+    return _text(Case(problem, row["pass"], row["launch"], row["cache"], row["device"]))
+
+
+def quick(folder: Path) -> Digest:
+    """The digest of a run that is as it should be.
+
+    Raises:
+        AttributeError, IndexError, KeyError, OSError, RecursionError, TypeError, ValueError: it
+            is not, or only `thorough` can tell.
+    """
+    manifest = json.loads((folder / run_folder.MANIFEST).read_bytes())
+    plan = manifest["plan"]
+    _need(type(manifest["schema"]) is int and manifest["schema"] <= SCHEMA)
+    _need(all(name in manifest for name in ("spec", "seed", "kernels_digest")))
+    planned = {(backend, _key(case)) for case in plan["cases"] for backend in plan["backends"]}
+    times: dict[tuple[str, str], list[float]] = {}
+    failed: dict[tuple[str, str], str] = {}
+    seen = set()
+    for record in _records(folder / run_folder.RECORDS):
+        cell, block = (record["backend"], _key(record)), record["block"]
+        _need(type(block) is int and 0 <= block < plan["blocks"] and cell in planned)
+        _need((cell, block) not in seen)
+        seen.add((cell, block))
+        status = _status(record)
+        if status == "ok":
+            times.setdefault(cell, []).append(_median(record["samples_ns"]))
+        else:
+            failed[cell] = max(status, failed.get(cell, "ok"), key=SEVERITY.index)
+    cells: dict[tuple[str, str], float | str] = {c: _median(t) for c, t in times.items()}
+    return _digest(manifest, cells | failed, len(seen))
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    # Without the torn last line, as `store.load` reads it; in one go, which is twice as fast.
+    lines = content[: content.rfind(b"\n") + 1].splitlines()
+    found: list[dict[str, Any]] = json.loads(b"[" + b",".join(lines) + b"]")
+    _need(len(found) == len(lines))
+    return found
+
+
+def _status(record: Mapping[str, Any]) -> str:
+    """A record's status, its own evidence believed before its word (see `analyse`)."""
+    status: str = record["status"]
+    samples, reason = record.get("samples_ns", ()), record.get("reason", "")
+    _need(type(record["schema"]) is int and record["schema"] <= SCHEMA)
+    _need(type(record["order"]) is int and type(record.get("inner_repeats", 1)) is int)
+    _need(type(record["backend"]) is str and type(reason) is str and status in SEVERITY)
+    if status != "ok":
+        _need(bool(reason) and not samples)
+        return status
+    _need(not reason and set(map(type, samples)) == {int} and min(samples) > 0)
+    tolerance, errors = record.get("tolerance"), record.get("errors", {})
+    if tolerance is not None and errors:
+        known = [math.inf if error is None else error for error in errors.values()]
+        if not all(error <= tolerance for error in known):
+            return "incorrect"
+    return status
+
+
+def _digest(
+    manifest: Mapping[str, Any], cells: Mapping[tuple[str, str], float | str], records: int
+) -> Digest:
+    environment, device = manifest["environment"], manifest["plan"]["device"]
+    return Digest(
+        id=str(manifest["id"]),
+        start=_utc(manifest["start"]),
+        commit=str(_flat(environment).get("git.commit") or ""),
+        machine=json.dumps(machine(environment, device)),
+        environment=json.dumps(conditions(environment, device)),
+        cells=dict(cells),
+        lacks=max(0, int(manifest["plan"].get("planned_records") or 0) - records),
+    )
+
+
+def machine(environment: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """Which machine a run's times are of, by dotted names of its environment."""
+    flat = _flat(environment)
+    return {name: flat.get(name) for name in (_CPU_MACHINE if device == "cpu" else _GPU_MACHINE)}
+
+
+def conditions(environment: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """What must be the same for two times of one machine to be compared, likewise."""
+    flat = _flat(environment)
+    facts = [*_CPU_FACTS, *(_GPU_FACTS if device != "cpu" else ())]
+    facts += sorted(name for name in flat if name.startswith(("settings.", "tuned.")))
+    return {name: flat.get(name) for name in facts}
+
+
+def _utc(start: str) -> str:
+    """A stored time in UTC, so that times sort as texts; one that names no zone is taken for it."""
+    then = datetime.fromisoformat(start)
+    return then.replace(tzinfo=then.tzinfo or UTC).astimezone(UTC).isoformat()
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested objects as one, names joined by dots; lists as text."""
+    flat: dict[str, Any] = {}
+    for name, inner in value.items():
+        if isinstance(inner, dict):
+            flat |= _flat(inner, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = str(inner) if isinstance(inner, list) else inner
+    return flat
+
+
+def _key(stored: Mapping[str, Any]) -> str:
+    """The case that a record or a plan stores, as JSON text."""
+    problem = tuple(stored["problem"].items())
+    return _case_text(problem, stored["pass"], stored["launch"], stored["cache"], stored["device"])
+
+
+@lru_cache(maxsize=100_000)
+def _case_text(
+    problem: tuple[tuple[str, Any], ...], pass_name: str, launch: str, cache: str, device: str
+) -> str:
+    place = {"pass": pass_name, "launch": launch, "cache": cache, "device": device}
+    return _text(Case.from_dict({"problem": dict(problem), **place}))
+
+
+def _text(case: Case) -> str:
+    return json.dumps(case.to_dict())
+
+
+def _median(values: list[Any]) -> float:
+    """As `statistics.median`, several times faster on what is a list of numbers already."""
+    ordered: list[float] = sorted(values)
+    middle = len(ordered) // 2
+    if len(ordered) % 2:
+        return ordered[middle]
+    return (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def _need(condition: bool) -> None:
+    if not condition:
+        raise ValueError

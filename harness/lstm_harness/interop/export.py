@@ -1,0 +1,157 @@
+"""A run for other tools: pytest-benchmark's JSON, CSV for a spreadsheet, Parquet for a frame."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lstm_harness.interop import benchmark_json
+from lstm_harness.model.errors import UserError
+from lstm_harness.model.record import Record
+from lstm_harness.store import run_folder
+from lstm_harness.store.run_folder import Run
+from lstm_kernels.names import check_name
+from lstm_kernels.problem import Problem
+
+# Summaries of one block have no interval over blocks, and no list of blocks.
+_OF_SEVERAL_BLOCKS = (
+    *("low_ns", "high_ns", "block_ids", "block_medians_ns", "block_efforts"),
+    *("blocks", "failed_blocks", "errors"),
+)
+# What a spreadsheet may take for the beginning of a formula, its full-width forms among them
+# (OWASP, "CSV Injection").
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+
+
+def write(run: Run, form: str, out: Path) -> list[str]:
+    """Write a run in a form and return what must be said of it.
+
+    Raises:
+        UserError: an unknown form, a library that is not there, or `out` cannot be written.
+    """
+    try:
+        check_name("--format", form, FORMS)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if out.is_dir():
+        raise UserError(f"{out} is a folder; give the file's name with -o")
+    run_folder.write_file(out, FORMS[form](run))
+    failed = sum(record.status != "ok" for record in run.records)
+    if failed and form == "pytest-benchmark":
+        return [
+            f"{failed} of {len(run.records)} records have no time; pytest-benchmark shows none of "
+            "them, nor other blocks of their cells: they are kept under lstm_bench in the file"
+        ]
+    return []
+
+
+def as_csv(run: Run) -> bytes:
+    """One row a (backend, case, block): the columns of a Summary that one block has."""
+    from lstm_harness.analysis.summary import plain_rows, summarise
+
+    text = io.StringIO()
+    writer = csv.writer(text)
+    header: list[str] = []
+    records = [_readable(record) for record in run.records]
+    for block in sorted({record.block for record in records} or {0}):
+        summary = summarise(r for r in records if r.block == block)
+        summary = summary.drop(columns=list(_OF_SEVERAL_BLOCKS))
+        summary.insert(0, "block", block)
+        if not header:
+            header = [str(name) for name in summary.columns]
+            writer.writerow(header)
+        writer.writerows([harmless(row[name]) for name in header] for row in plain_rows(summary))
+    return text.getvalue().encode()
+
+
+def _readable(record: Record) -> Record:
+    """A record whose texts a frame can hold."""
+    texts = {name: encodable(getattr(record, name)) for name in ("backend", "reason", "warnings")}
+    return replace(record, **texts)
+
+
+def harmless(value: Any) -> Any:
+    """A value as a spreadsheet shows it: an unknown number empty, a text never a formula."""
+    if isinstance(value, float) and math.isnan(value):
+        return ""
+    if isinstance(value, tuple | list):
+        value = "; ".join(str(item) for item in value)
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return value
+
+
+def as_parquet(run: Run) -> bytes:
+    """One row a record, samples as lists; the manifest is the file's metadata.
+
+    Raises:
+        UserError: pyarrow is not there.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ModuleNotFoundError:
+        raise UserError(
+            "Parquet needs pyarrow, which is not installed here: pip install 'lstm-bench[store]'"
+        ) from None
+    text, whole, number = pa.string(), pa.int64(), pa.float64()
+    kinds = {"text": text, "whole": whole, "number": number, "flag": pa.bool_()}
+    kinds |= {f"{name}s": pa.list_(kind) for name, kind in kinds.items()}
+    kinds["errors"] = pa.map_(text, number)
+    schema = pa.schema([(name, kinds[kind]) for name, kind in PARQUET_COLUMNS.items()])
+    schema = schema.with_metadata({"lstm_bench.manifest": json.dumps(run.manifest)})
+    table = pa.Table.from_pylist([_parquet_row(record) for record in run.records], schema=schema)
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()
+
+
+_KIND_OF: dict[Any, str] = {int: "whole", float: "number", bool: "flag", str: "text"}
+PARQUET_COLUMNS = {
+    **dict.fromkeys(("block", "order"), "whole"),
+    "backend": "text",
+    **{name: _KIND_OF[f.type] for name, f in Problem.__dataclass_fields__.items()},
+    **dict.fromkeys(("pass", "launch", "cache", "device", "status", "reason"), "text"),
+    "samples_ns": "wholes",
+    "inner_repeats": "whole",
+    "errors": "errors",
+    **dict.fromkeys(("tolerance", "setup_ms", "compile_ms"), "number"),
+    **dict.fromkeys(("peak_bytes", "saved_bytes"), "whole"),
+    **dict.fromkeys(("energy_mj", "sm_clock_mhz"), "number"),
+    **dict.fromkeys(("kernels", "warnings"), "texts"),
+    "stopped_by": "text",
+    **dict.fromkeys(("cpu_ns", "wall_ns"), "wholes"),
+    "steal_ms": "numbers",
+    **dict.fromkeys(("involuntary_switches", "marked"), "wholes"),
+    "oracle_rows": "whole",
+    "floor_ns": "number",
+    "floor_term": "text",
+    "extra": "text",
+}
+
+
+def _parquet_row(record: Record) -> dict[str, Any]:
+    stored = record.to_dict()
+    flat = {**stored, **stored["problem"], "extra": json.dumps(dict(record.extra))}
+    flat["errors"] = list(record.errors.items())
+    return {name: encodable(flat[name]) for name in PARQUET_COLUMNS}
+
+
+def encodable(value: Any) -> Any:
+    """Text without lone surrogates, which have no UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list | tuple):
+        return type(value)(map(encodable, value))
+    return value
+
+
+FORMS: dict[str, Callable[[Run], bytes]] = {
+    "pytest-benchmark": benchmark_json.as_bytes,
+    "csv": as_csv,
+    "parquet": as_parquet,
+}

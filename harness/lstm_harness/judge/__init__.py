@@ -1,0 +1,1 @@
+"""Two summaries to verdicts, and what a verdict hangs on."""

@@ -1,0 +1,279 @@
+"""A baseline: a run's records under a name, reduced to what a verdict needs.
+
+    results/baselines/NAME.jsonl    a header, then one (backend, case) a line, sorted
+
+Small enough to review in a diff, and as precise as the run: a verdict against a baseline is the
+verdict against the run that it was made from. Only this module and the store write results.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pandas as pd
+
+from lstm_harness.analysis.summary import (
+    CASE_COLUMNS,
+    PROBLEM_COLUMNS,
+    SEVERITY,
+    plain_rows,
+    summarise,
+    summary_of,
+)
+from lstm_harness.model.case import Case
+from lstm_harness.model.errors import UserError
+from lstm_harness.store.run_folder import Run, write_file
+
+SCHEMA = 1
+FOLDER = Path("results") / "baselines"
+SUFFIX = ".jsonl"
+# What of the environment a later comparison looks at or tells of.
+KEPT = (
+    *("host", "os", "python", "cpu", "gpu", "torch", "cuda", "cudnn", "triton", "numba"),
+    *("git", "settings", "tuned"),
+)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One as read: the header, which answers where a manifest would, and the Summary."""
+
+    path: Path
+    header: dict[str, Any]
+    summary: pd.DataFrame
+
+    @property
+    def name(self) -> str:
+        """The name it goes by."""
+        return self.path.name.removesuffix(SUFFIX)
+
+
+def save(run: Run, name: str, folder: Path = FOLDER, replace: bool = False) -> Path:
+    """Keep a run as a baseline and return the file's path.
+
+    Raises:
+        UserError: the name is taken or no plain file name, or the run has no records.
+    """
+    path = place_of(name, folder)
+    if path.exists() and not replace:
+        raise UserError(f"baseline {name!r} is taken: {path}; give another name, or --force")
+    if not run.records:
+        raise UserError(f"{run.folder} has no records; a baseline needs a run that measured")
+    rows = plain_rows(summarise(run.records))
+    lines = [_header(run, len(rows)), *map(_line, sorted(rows, key=_place))]
+    content = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
+    write_file(path, content.encode())
+    return path
+
+
+def place_of(name: str, folder: Path = FOLDER) -> Path:
+    """Where the baseline of a name lies.
+
+    Raises:
+        UserError: the name is no plain file name.
+    """
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"{name[:60]!r} is no name for a baseline; expected letters, digits, dots, dashes and "
+            "underscores, a letter or digit first, at most 100"
+        )
+    return folder / f"{name.removesuffix(SUFFIX)}{SUFFIX}"
+
+
+def names(folder: Path = FOLDER) -> list[str]:
+    """The baselines there, by name."""
+    return sorted(path.name.removesuffix(SUFFIX) for path in folder.glob(f"*{SUFFIX}"))
+
+
+def read(path: Path) -> Baseline:
+    """Read a baseline.
+
+    Raises:
+        UserError: not there, torn, of a newer schema, or no baseline.
+    """
+    header, lines = _read(path)
+    cells: dict[tuple[str, Case], dict[str, Any]] = {}
+    for number, line in enumerate(lines, start=2):
+        where = f"{path} line {number}"
+        stored = _object(line, where)
+        try:
+            key, cell = _cell(stored)
+        except KeyError as error:
+            raise UserError(f"{where} is no cell of a baseline: {error} is missing") from None
+        except (AttributeError, OverflowError, TypeError, ValueError) as error:
+            raise UserError(f"{where} is no cell of a baseline: {error}") from None
+        if key in cells:
+            raise UserError(f"{where}: {key[0]} on {key[1].label()} stands there twice")
+        cells[key] = cell
+    return Baseline(path, header, summary_of(cells))
+
+
+def listed(folder: Path = FOLDER) -> tuple[list[dict[str, Any]], list[str]]:
+    """What each baseline is of, by name, and what is wrong with those that cannot be read."""
+    headers, broken = {}, []
+    for name in names(folder):
+        try:
+            headers[name] = _read(folder / f"{name}{SUFFIX}")[0]
+        except UserError as error:
+            broken.append(str(error))
+    rows = [
+        {
+            "name": name,
+            "path": str(folder / f"{name}{SUFFIX}"),
+            "run": header.get("id"),
+            "start": header.get("start"),
+            "saved": header.get("saved"),
+            "cells": header["cells"],
+            "records": header.get("records"),
+            "commit": ((header["environment"].get("git") or {}).get("commit") or "")[:12] or None,
+        }
+        for name, header in headers.items()
+    ]
+    return rows, broken
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[bytes]]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read baseline {path}: {error.strerror}") from None
+    again = "restore the file, or save it again with lstm-bench baseline save RUN NAME --force"
+    first, *lines = content.splitlines() or [b""]
+    header = _object(first, f"{path} line 1")
+    schema = header.get("baseline_schema")
+    if not isinstance(schema, int):
+        raise UserError(f"{path} is no baseline: its first line has no baseline_schema")
+    if schema > SCHEMA:
+        raise UserError(
+            f"{path} has schema {schema}; this lstm-bench reads up to {SCHEMA}: upgrade it"
+        )
+    if not content.endswith(b"\n") or len(lines) != header.get("cells"):
+        raise UserError(
+            f"{path} is torn: {len(lines)} lines of {header.get('cells')} after the first; {again}"
+        )
+    for name in ("environment", "plan"):
+        if not isinstance(header.get(name), dict):
+            raise UserError(f"{path} is no baseline: its header has no {name}")
+    for name in ("cpu", "gpu", "git", "settings", "start", "tuned"):
+        if not isinstance(header["environment"].get(name) or {}, dict):
+            raise UserError(f"{path} is no baseline: {name} of its environment is not an object")
+    return header, lines
+
+
+def _object(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        raise UserError(f"{where} is not JSON; expected a baseline, a line a cell") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{where} is not an object; expected a baseline, a line a cell")
+    return found
+
+
+def _header(run: Run, cells: int) -> dict[str, Any]:
+    manifest = run.manifest
+    environment = manifest["environment"]
+    kept = {name: environment[name] for name in KEPT if name in environment}
+    limit = ((environment.get("start") or {}).get("gpu") or {}).get("power_limit_mw")
+    if limit is not None:
+        kept["start"] = {"gpu": {"power_limit_mw": limit}}
+    copied = ("id", "label", "suite", "start", "command", "lstm_bench", "kernels_digest")
+    return {
+        "baseline_schema": SCHEMA,
+        "cells": cells,
+        "records": len(run.records),
+        "saved": datetime.now(UTC).isoformat(timespec="seconds"),
+        **{name: manifest[name] for name in copied if name in manifest},
+        "plan": {name: manifest["plan"].get(name) for name in ("device", "planned_records")},
+        "environment": kept,
+    }
+
+
+def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (row["backend"], *(row[name] for name in CASE_COLUMNS))
+
+
+def _line(row: Mapping[str, Any]) -> dict[str, Any]:
+    """One cell; times with a tenth of a ns, which is what the median of whole ones can have."""
+    problem = {name: row[name] for name in PROBLEM_COLUMNS}
+    place = {name: row[name] for name in CASE_COLUMNS if name not in problem}
+    line = {"backend": row["backend"], "problem": problem, **place, "status": row["status"]}
+    if row["status"] != "ok":
+        return line | {"reason": row["reason"], "checked": _checked(row)}
+    return line | {
+        "blocks": list(row["block_ids"]),
+        "medians_ns": [_short(time) for time in row["block_medians_ns"]],
+        "efforts": [_short(effort) for effort in row["block_efforts"]],
+        "samples": row["samples"],
+        "marked_share": _short(row["marked_share"], 4),
+        "checked": _checked(row),
+        "peak_bytes": _range(row, "peak_bytes"),
+        "saved_bytes": _range(row, "saved_bytes"),
+    }
+
+
+def _range(row: Mapping[str, Any], measure: str) -> list[float | int | None] | None:
+    """The least and the most over blocks; None where nobody measured."""
+    if math.isnan(row[measure]):
+        return None
+    return [_short(row[f"{measure}_low"]), _short(row[measure])]
+
+
+def _checked(row: Mapping[str, Any]) -> str:
+    if not row["errors"]:
+        return "not checked"
+    return "pass" if row["worst_error"] <= row["tolerance"] else "fail"
+
+
+def _short(value: float, digits: int = 1) -> float | int | None:
+    if not math.isfinite(value):
+        return None
+    rounded = round(float(value), digits)
+    return int(rounded) if rounded.is_integer() else rounded
+
+
+def _cell(stored: Mapping[str, Any]) -> tuple[tuple[str, Case], dict[str, Any]]:
+    """One line as the key and the columns of a Summary's cell."""
+    backend, status = stored["backend"], stored["status"]
+    if not isinstance(backend, str):
+        raise TypeError(f"its backend is {backend!r}; expected a name")
+    if status not in SEVERITY:
+        raise ValueError(f"status {status!r}; expected one of {', '.join(SEVERITY)}")
+    key = backend, Case.from_dict(dict(stored))
+    if status != "ok":
+        return key, {"status": status, "reason": str(stored["reason"])}
+    medians = tuple(float(time) for time in stored["medians_ns"])
+    if not medians or not all(0 < time < math.inf for time in medians):
+        raise ValueError(f"medians_ns is {stored['medians_ns']}; expected times above 0")
+    ids, efforts = tuple(map(int, stored["blocks"])), tuple(map(_number, stored["efforts"]))
+    if not len(set(ids)) == len(ids) == len(medians) == len(efforts):
+        raise ValueError("blocks, medians_ns and efforts are not in step")
+    return key, {
+        "blocks": len(ids),
+        "samples": int(stored["samples"]),
+        "marked_share": _number(stored["marked_share"]),
+        "block_ids": ids,
+        "block_medians_ns": medians,
+        "block_efforts": efforts,
+        "median_ns": median(medians),
+        **_memory(stored, "peak_bytes"),
+        **_memory(stored, "saved_bytes"),
+    }
+
+
+def _memory(stored: Mapping[str, Any], measure: str) -> dict[str, float]:
+    if stored[measure] is None:
+        return {}
+    low, high = stored[measure]
+    return {f"{measure}_low": float(low), measure: float(high)}
+
+
+def _number(stored: float | None) -> float:
+    return math.nan if stored is None else float(stored)

@@ -1,0 +1,270 @@
+"""Two sides compared: what is read, how they differ, the verdicts, and the code that follows.
+
+    sides -> differences, notes -> verdicts -> exit code
+
+`compare` and `check` read their sides from disk; whoever measures both itself makes each `Side`
+from a Summary, and calls `compare_sides` likewise.
+"""
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pandas as pd
+
+from lstm_harness.analysis.summary import summarise
+from lstm_harness.judge import baseline, comparability, noise
+from lstm_harness.judge.verdict import Key, Kind, Rules, Verdict, judge
+from lstm_harness.model.case import Case
+from lstm_harness.model.errors import Exit, UserError
+from lstm_harness.model.record import FAILED_MEASURING
+from lstm_harness.store import run_folder
+
+# Kinds that say that two figures were held against each other.
+COMPARED = frozenset({Kind.REGRESSION, Kind.IMPROVEMENT, Kind.SAME, Kind.INCONCLUSIVE})
+# What `--fail-on` may name, and what fails where it names nothing.
+MAY_FAIL = (
+    Kind.REGRESSION,
+    Kind.MISSING,
+    Kind.INCONCLUSIVE,
+    Kind.INCOMPARABLE,
+    Kind.IMPROVEMENT,
+)
+FAILS = frozenset({Kind.REGRESSION, Kind.MISSING})
+# From so many backends on, and by so much (a log ratio), a change of all says that the machine did.
+FEWEST_TO_CHANGE_ALIKE = 2
+CHANGED_ALIKE = 0.02
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison: its name, the manifest or baseline header, its Summary.
+
+    `notes` is what a reader must know of it, `absent` why which backend took no part.
+    """
+
+    name: str
+    manifest: Mapping[str, Any]
+    summary: pd.DataFrame
+    notes: tuple[str, ...] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+    def environment(self, fact: str) -> Any:
+        """What the manifest knows of the machine and its software; None where it does not."""
+        known = self.manifest.get("environment")
+        return known.get(fact) if isinstance(known, Mapping) else None
+
+    @property
+    def git(self) -> Mapping[str, Any] | None:
+        """The revision of the kernels: `commit` and `dirty`."""
+        found = self.environment("git")
+        return found if isinstance(found, Mapping) else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that is told of two sides. `fail_on` is what the exit code follows from."""
+
+    base: Side
+    new: Side
+    rules: Rules
+    verdicts: tuple[Verdict, ...]
+    differences: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    fail_on: frozenset[Kind] = field(default=FAILS)
+
+    @property
+    def exit_code(self) -> Exit:
+        """What `check` ends with."""
+        return exit_code(self.verdicts, self.fail_on)
+
+    def counts(self) -> dict[Kind, int]:
+        """How many verdicts of each kind there are, worst kind first, none left out."""
+        found = Counter(verdict.kind for verdict in self.verdicts)
+        return {kind: found[kind] for kind in Kind}
+
+
+def compare_sides(
+    base: Side,
+    new: Side,
+    rules: Rules,
+    noise: Mapping[Key, float] | None = None,
+    fail_on: frozenset[Kind] = FAILS,
+) -> Comparison:
+    """Judge one side against the other.
+
+    Args:
+        noise: this machine's own, by (backend, *case); what `noise.kept` gives.
+    """
+    differ = comparability.differences(base.manifest, new.manifest)
+    verdicts = judge(base.summary, new.summary, rules, noise, differ)
+    planned = _planned(new)
+    verdicts = [_as_planned(verdict, planned) for verdict in verdicts]
+    return told(base, new, rules, verdicts, differ, fail_on)
+
+
+def told(
+    base: Side,
+    new: Side,
+    rules: Rules,
+    verdicts: Sequence[Verdict],
+    differences: Sequence[str],
+    fail_on: frozenset[Kind],
+    also: Sequence[str] = (),
+) -> Comparison:
+    """A comparison of two sides that were judged, with all that a reader must hear of them."""
+    notes = (
+        *(*base.notes, *new.notes, *also),
+        *(*_absent(base, new), *_absent(new, base)),
+        *comparability.notes(base.manifest, new.manifest),
+        *_on_margins(verdicts),
+        *([] if rules.paired else _on_the_machine(verdicts)),
+    )
+    return Comparison(base, new, rules, tuple(verdicts), tuple(differences), notes, fail_on)
+
+
+def is_paired(base: Side, new: Side) -> bool:
+    """Whether both were measured in turn, block by block, as `ab` does."""
+    pair = base.manifest.get("pair")
+    return pair is not None and pair == new.manifest.get("pair")
+
+
+def compare_runs(base: run_folder.Run, new: run_folder.Run) -> Comparison:
+    """Judge one run against another, by the rules that `compare` has where nothing is asked.
+
+    Raises:
+        UserError: the noise that is kept of this machine cannot be read.
+    """
+    margins = noise.kept(new.manifest["environment"]).margins
+    return compare_sides(side_of_run(base), side_of_run(new), Rules(), margins)
+
+
+def side_of(place: Path) -> Side:
+    """A run's folder, a baseline's file or a baseline's name, read.
+
+    Raises:
+        UserError: it is none of these, or cannot be read.
+    """
+    named = baseline.FOLDER / f"{place.name}{baseline.SUFFIX}"
+    is_name = str(place) == place.name and named.is_file()
+    if (place / run_folder.MANIFEST).exists() or (place.is_dir() and not is_name):
+        return side_of_run(run_folder.load(place))
+    if not is_name and not place.exists():
+        kept = ", ".join(baseline.names()) or "none"
+        raise UserError(
+            f"{place} is neither a run's folder nor a baseline; in {baseline.FOLDER}: {kept}"
+        )
+    found = baseline.read(named if is_name else place)
+    return Side(found.name, found.header, found.summary)
+
+
+def side_of_run(run: run_folder.Run) -> Side:
+    """A run as one side of a comparison."""
+    name = str(run.manifest.get("label") or run.manifest["id"])
+    plan = run.manifest["plan"]
+    planned, found = plan["planned_records"], len(run.records)
+    notes = [f"{name} is incomplete: {found:,} of {planned:,} records"] if found < planned else []
+    if run.torn:
+        notes.append(f"{name}: the last record is torn and was left out")
+    absent = {entry["backend"]: entry["reason"] for entry in plan["absent"]}
+    return Side(name, run.manifest, summarise(run.records), tuple(notes), absent)
+
+
+def _planned(side: Side) -> set[tuple[str, str]]:
+    """Every (backend, label) that a run was to measure; a baseline does not know."""
+    plan = side.manifest.get("plan") or {}
+    labels = [Case.from_dict(case).label() for case in plan.get("cases", ())]
+    return set(itertools.product(plan.get("backends", ()), labels))
+
+
+def _as_planned(verdict: Verdict, planned: Collection[tuple[str, str]]) -> Verdict:
+    """A verdict on a cell that is gone, where the run had planned it and was cut before."""
+    gone = verdict.kind == Kind.MISSING and not verdict.status
+    if not gone or (verdict.backend, verdict.label) not in planned:
+        return verdict
+    return replace(verdict, reason="planned, and not measured: the run is not whole")
+
+
+def _on_margins(verdicts: Sequence[Verdict]) -> list[str]:
+    """What this machine's own noise let pass, in one sentence."""
+    wider = [v.margin for v in verdicts if v.margin_from == "noise"]
+    if not wider:
+        return []
+    return [
+        f"{len(wider)} of {len(verdicts)} figures are judged with this machine's own noise as "
+        f"their margin, up to {max(wider):.1%}, as lstm-bench selftest kept it"
+    ]
+
+
+def _on_the_machine(verdicts: Sequence[Verdict]) -> list[str]:
+    """A doubt where every backend changed alike between two runs: that is seldom their doing."""
+    logs: dict[str, list[float]] = {}
+    for v in verdicts:
+        if v.measure == "time" and v.cases == 1 and math.isfinite(v.ratio):
+            logs.setdefault(v.backend, []).append(math.log(v.ratio))
+    middles = [median(found) for found in logs.values()]
+    if len(middles) < FEWEST_TO_CHANGE_ALIKE:
+        return []
+    least = min(middles, key=abs)
+    if abs(least) < CHANGED_ALIKE or any(middle * least < 0 for middle in middles):
+        return []
+    return [
+        f"every backend is {'slower' if least > 0 else 'faster'}, by {abs(math.expm1(least)):.1%} "
+        "or more in the middle: the machine may be; lstm-bench ab measures both sides in turn"
+    ]
+
+
+def _absent(side: Side, other: Side) -> tuple[str, ...]:
+    """Why a backend that the other side has took no part in this one."""
+    theirs = set(other.summary["backend"])
+    return tuple(
+        f"{side.name}: {backend} takes no part: {reason}"
+        for backend, reason in side.absent.items()
+        if backend in theirs
+    )
+
+
+def kinds_named(text: str) -> frozenset[Kind]:
+    """The kinds that a `--fail-on` lists.
+
+    Raises:
+        UserError: a name that is none of `MAY_FAIL`.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    known = {kind.lower(): kind for kind in MAY_FAIL}
+    for name in names:
+        if name.lower() not in known:
+            raise UserError(f"--fail-on {name[:60]!r}; expected a comma list of {', '.join(known)}")
+    if not names:
+        raise UserError(f"--fail-on is empty; expected a comma list of {', '.join(known)}")
+    return frozenset(known[name.lower()] for name in names)
+
+
+def exit_code(verdicts: Collection[Verdict], fail_on: Collection[Kind] = FAILS) -> Exit:
+    """What verdicts come to: 4, then 6, 5, 1, 3, 0, the first that applies.
+
+    A wrong answer outranks all: it is a fact, whatever was timed. A measurement that failed says
+    that the run is not whole, and comparing nothing that there is no judgement; either would make
+    the absence of a regression an accident. Only then speaks speed, what is proven first.
+    """
+    kinds = {verdict.kind for verdict in verdicts}
+    failing = kinds & set(fail_on)
+    if Kind.INCORRECT in kinds:
+        return Exit.INCORRECT
+    if any(verdict.status in FAILED_MEASURING for verdict in verdicts):
+        return Exit.MEASURING_FAILED
+    if Kind.INCOMPARABLE in failing or not (kinds & COMPARED or failing):
+        return Exit.NOT_COMPARABLE
+    if failing - {Kind.INCONCLUSIVE}:
+        return Exit.REGRESSION
+    return Exit.INCONCLUSIVE if failing else Exit.DONE
+
+
+def name_of(verdict: Verdict) -> str:
+    """What a case is found by: `backend/label`."""
+    return f"{verdict.backend}/{verdict.label}"

@@ -1,0 +1,87 @@
+"""The machine's own noise, case by case, as `selftest` measured it: a margin for later verdicts.
+
+Kept for a user in one file a machine and thread count, under the cache folder. The noise of a
+(backend, case) is the largest difference between A and A that any of the last selftests saw; what
+was measured in a disturbed spell, which no verdict is built on, says nothing of later ones.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lstm_harness.judge.verdict import Key, Verdict
+from lstm_harness.model.errors import UserError
+
+SCHEMA = 1
+# Selftests whose differences are remembered; an older one was another machine, in effect.
+MOST_REMEMBERED = 20
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The margins of a machine, as ratios less one, and the file they are kept in."""
+
+    file: Path
+    margins: Mapping[Key, float]
+
+
+def kept(environment: Mapping[str, Any]) -> Noise:
+    """What earlier selftests on this machine found; nothing where there was none.
+
+    Raises:
+        UserError: the file is there and cannot be understood.
+    """
+    file = file_of(environment)
+    cases = _read(file)
+    margins = {tuple(entry["cell"]): max(entry["differences"]) for entry in cases}
+    return Noise(file, margins)
+
+
+def keep(environment: Mapping[str, Any], verdicts: Iterable[Verdict]) -> Noise:
+    """Remember what A against A differed by, beside what was known; return what is known now."""
+    file = file_of(environment)
+    known = {tuple(entry["cell"]): entry["differences"] for entry in _read(file)}
+    for verdict in verdicts:
+        if verdict.measure == "time" and math.isfinite(verdict.q):
+            key = (verdict.backend, *verdict.case.values())
+            difference = math.expm1(abs(math.log(verdict.ratio)))
+            known[key] = [*known.get(key, []), round(difference, 5)][-MOST_REMEMBERED:]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lines = [
+        json.dumps({"cell": list(cell), "differences": values})
+        for cell, values in sorted(known.items(), key=lambda item: str(item[0]))
+    ]
+    fresh = file.with_suffix(f".{os.getpid()}")
+    fresh.write_text("\n".join([json.dumps({"schema": SCHEMA}), *lines]) + "\n")
+    fresh.replace(file)
+    return kept(environment)
+
+
+def file_of(environment: Mapping[str, Any]) -> Path:
+    """Where a machine's noise lies: the same hardware with the same number of threads."""
+    cpu, gpu = environment.get("cpu") or {}, environment.get("gpu") or {}
+    what = [environment.get("host"), cpu.get("model"), cpu.get("threads"), gpu.get("uuid")]
+    digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "lstm-bench" / "noise" / f"{digest}.jsonl"
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    if not file.exists():
+        return []
+    try:
+        head, *entries = map(json.loads, file.read_text().splitlines())
+        if head["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {head['schema']}, this lstm-bench reads {SCHEMA}")
+        for entry in entries:
+            _ = max(entry["differences"]), tuple(entry["cell"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{file} is not the noise of a machine ({error}); remove it, then lstm-bench selftest"
+        ) from None
+    return entries

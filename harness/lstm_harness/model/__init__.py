@@ -1,0 +1,1 @@
+"""Values: cases, records, plans, ceilings, and every message between processes."""

@@ -1,0 +1,194 @@
+"""Who will run what: every (backend, case) in a fixed order, each skip with its reason."""
+
+import random
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lstm_harness.model.case import Case
+from lstm_harness.model.errors import UserError
+from lstm_harness.model.oracle_cost import rows_to_answer
+from lstm_harness.model.spec import Spec
+from lstm_kernels.problem import Problem
+
+# A grid of so many cases is measured in one wave, whole whatever its time budget says.
+ONE_WAVE = 32
+# A cell's share of a block where no time budget is given.
+DEFAULT_SHARE_S = 0.5
+# What a plan's time is estimated from, on any machine: a rate that small products reach, the cost
+# of one step of an eager Python loop, and of starting a block's workers. A guess, shown as one.
+GUESSED_FLOPS = {"cpu": 2e10, "cuda": 5e12}
+GUESSED_STEP_S = 50e-6
+GUESSED_START_S = 2.0
+# Elements of [T, B, H] that an eager loop keeps for its backward, about.
+SAVED_PER_STEP = 20
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A cell of the grid that will not be measured, and why; it still gets its records."""
+
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the grid in one block; `order` is its place in the run."""
+
+    order: int
+    block: int
+    backend: str
+    case: Case
+    skip: Skip | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run will do.
+
+    `skips` maps (backend, case) to the reason; `absent` maps a backend that nobody asked for by
+    name, or a plugin, to why it takes no part.
+    """
+
+    backends: tuple[str, ...]
+    cases: tuple[Case, ...]
+    blocks: int
+    device: str
+    skips: dict[tuple[str, Case], Skip]
+    absent: dict[str, str]
+    estimated_s: float = 0.0
+    estimated_bytes: int = 0
+
+    @property
+    def planned_records(self) -> int:
+        """Records the finished run has: one a backend, case and block."""
+        return len(self.backends) * len(self.cases) * self.blocks
+
+    def block_order(
+        self, seed: int, block: int, cases: Sequence[Case] | None = None
+    ) -> Iterator[Cell]:
+        """The cells of a block: cases in seeded random order, and within a case the backends.
+
+        Args:
+            cases: some of the plan's, all where None.
+        """
+        cases = self.cases if cases is None else cases
+        shuffle = random.Random(f"{seed}/{block}")
+        first = block * len(self.backends) * len(cases)
+        pairs = [
+            (backend, case)
+            for case in shuffle.sample(cases, len(cases))
+            for backend in shuffle.sample(self.backends, len(self.backends))
+        ]
+        for place, (backend, case) in enumerate(pairs):
+            yield Cell(first + place, block, backend, case, self.skips.get((backend, case)))
+
+    def only(self, backends: Collection[str], labels: Collection[str]) -> "Plan":
+        """The plan of these backends and of the cases with these labels, alone."""
+        cases = tuple(case for case in self.cases if case.label() in labels)
+        kept = {(b, c): s for (b, c), s in self.skips.items() if b in backends and c in cases}
+        names = tuple(name for name in self.backends if name in backends)
+        return replace(self, backends=names, cases=cases, skips=kept)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as run.json stores it; a skip names its case by its index."""
+        index = {case: number for number, case in enumerate(self.cases)}
+        skips = [
+            {"backend": backend, "case": index[case], "status": skip.status, "reason": skip.reason}
+            for (backend, case), skip in self.skips.items()
+        ]
+        return {
+            "backends": list(self.backends),
+            "cases": [case.to_dict() for case in self.cases],
+            "blocks": self.blocks,
+            "device": self.device,
+            "skips": skips,
+            "absent": [{"backend": b, "reason": reason} for b, reason in self.absent.items()],
+            "planned_records": self.planned_records,
+            "estimated_s": self.estimated_s,
+            "estimated_bytes": self.estimated_bytes,
+        }
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> "Plan":
+        """The plan of a run.json."""
+        cases = tuple(Case.from_dict(case) for case in stored["cases"])
+        skips = {
+            (skip["backend"], cases[skip["case"]]): Skip(skip["status"], skip["reason"])
+            for skip in stored["skips"]
+        }
+        return cls(
+            backends=tuple(stored["backends"]),
+            cases=cases,
+            blocks=stored["blocks"],
+            device=stored["device"],
+            skips=skips,
+            absent={entry["backend"]: entry["reason"] for entry in stored["absent"]},
+            estimated_s=stored["estimated_s"],
+            estimated_bytes=stored["estimated_bytes"],
+        )
+
+
+def estimate_s(spec: Spec, backends: int, cases: tuple[Case, ...]) -> float:
+    """Roughly how long a run takes: its budget, where it has one.
+
+    A grid small enough for one wave is measured whole, and takes what the fewest samples need.
+    """
+    fewest = sum(spec.min_samples * _guess_pass_s(case) for case in cases) * backends * spec.blocks
+    starts = spec.blocks * backends * GUESSED_START_S
+    if spec.time_budget_s is not None:
+        overruns = starts + fewest if len(cases) <= ONE_WAVE else 0.0
+        return max(spec.time_budget_s, overruns)
+    shares = DEFAULT_SHARE_S * len(cases) * backends * spec.blocks
+    return starts + max(shares, fewest)
+
+
+def estimate_bytes(problem: Problem, device: str) -> int:
+    """Memory one cell needs at most: its own, and beside it the float64 answer being made."""
+    rows = rows_to_answer(problem, device)
+    answered = problem.batch if rows is None else len(rows)
+    return _own_bytes(problem) + _bytes_of_training(problem, answered, sets=2) * 8
+
+
+def too_large(cases: tuple[Case, ...], device: str, free_bytes: int) -> dict[Problem, Skip]:
+    """The problems that this machine has no room for, each with the estimate.
+
+    Raises:
+        UserError: there is room for none of them.
+    """
+    skips = {}
+    problems = tuple(dict.fromkeys(case.problem for case in cases))
+    for problem in problems:
+        # The first figure needs no list of lengths, which a huge batch has no room for.
+        for needs in (_own_bytes, lambda p: estimate_bytes(p, device)):
+            if needs(problem) > free_bytes:
+                room = f"needs about {_gib(needs(problem))}; {device} has {_gib(free_bytes)} free"
+                skips[problem] = Skip("out_of_memory", f"not tried: {problem.label()} {room}")
+                break
+    if problems and len(skips) == len(problems):
+        reason = next(iter(skips.values())).reason.removeprefix("not tried: ")
+        raise UserError(f"{reason}: take a smaller --seq-len, --batch or --hidden")
+    return skips
+
+
+def _own_bytes(problem: Problem) -> int:
+    """Three input sets and what a loop saves for its backward."""
+    return _bytes_of_training(problem, problem.batch, sets=3) * problem.element_bytes
+
+
+def _bytes_of_training(problem: Problem, batch: int, sets: int) -> int:
+    steps = problem.seq_len * batch
+    edges = problem.input_size + problem.directions * problem.state_size
+    saved = SAVED_PER_STEP * problem.num_layers * problem.directions * problem.hidden_size
+    return steps * (sets * edges + saved) + 3 * problem.parameter_count()
+
+
+def _guess_pass_s(case: Case) -> float:
+    problem = case.problem
+    loop = problem.seq_len * problem.num_layers * problem.directions * GUESSED_STEP_S
+    return problem.flops(case.pass_name) / GUESSED_FLOPS[case.device] + loop
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:,.1f} GiB"

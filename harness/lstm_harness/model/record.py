@@ -1,0 +1,123 @@
+"""What one block measured for one (backend, case): status, raw samples in order, evidence."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+from lstm_harness.model.case import Case
+
+SCHEMA = 1
+STATUSES = (
+    "ok",
+    "unsupported",
+    "incorrect",
+    "out_of_memory",
+    "crashed",
+    "timed_out",
+    "error",
+)
+# A wrong answer outranks everything; then what says most about the backend itself.
+SEVERITY = ("ok", "unsupported", "out_of_memory", "timed_out", "error", "crashed", "incorrect")
+# What became of a cell whose measurement went wrong, and tells nothing.
+FAILED_MEASURING = ("crashed", "timed_out", "error")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of records.jsonl. Timings exist only where `status` is `ok`.
+
+    Per-sample lists run beside `samples_ns`: `cpu_ns` is CPU time of the process, `wall_ns` the
+    second, synchronised wall time of a CUDA sample, `steal_ms` time the hypervisor took away,
+    `involuntary_switches` times the scheduler did. `marked` holds indices of samples taken in a
+    disturbed spell or under throttling; they are kept. `stopped_by` is `rel_ci` or `budget`.
+    `oracle_rows` is how many batch rows were compared, None for all. `floor_ns` is the least time
+    that the run's ceilings allow one execution, `floor_term` what binds there (see `limits.floor`).
+    """
+
+    block: int
+    order: int
+    backend: str
+    case: Case
+    status: str
+    reason: str = ""
+    samples_ns: tuple[int, ...] = ()
+    inner_repeats: int = 1
+    errors: Mapping[str, float | None] = field(default_factory=dict)
+    tolerance: float | None = None
+    setup_ms: float = 0.0
+    compile_ms: float = 0.0
+    peak_bytes: int | None = None
+    saved_bytes: int | None = None
+    energy_mj: float | None = None
+    sm_clock_mhz: float | None = None
+    kernels: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    stopped_by: str | None = None
+    cpu_ns: tuple[int, ...] = ()
+    wall_ns: tuple[int, ...] = ()
+    steal_ms: tuple[float, ...] = ()
+    involuntary_switches: tuple[int, ...] = ()
+    marked: tuple[int, ...] = ()
+    oracle_rows: int | None = None
+    floor_ns: float | None = None
+    floor_term: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("block", "order", "inner_repeats"):
+            _refuse_unlike(name, getattr(self, name), int)
+        for name in ("backend", "status", "reason"):
+            _refuse_unlike(name, getattr(self, name), str)
+        _refuse_unlike("errors", self.errors, Mapping)
+        for sample in self.samples_ns:
+            _refuse_unlike("samples_ns", sample, int)
+        if self.status not in STATUSES:
+            raise ValueError(f"status {self.status!r}; expected one of {', '.join(STATUSES)}")
+        if self.status == "ok":
+            if not self.samples_ns or min(self.samples_ns) <= 0:
+                raise ValueError("an ok record needs samples, each above 0 ns")
+            if self.reason:
+                raise ValueError("an ok record has no reason")
+        else:
+            if self.samples_ns:
+                raise ValueError(f"a record that is {self.status} has no samples")
+            if not self.reason:
+                raise ValueError(f"a record that is {self.status} needs a reason")
+
+    @property
+    def identity(self) -> tuple[int, str, Case]:
+        """What may stand only once in a run: block, backend, case."""
+        return self.block, self.backend, self.case
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of this record, unknown fields it was read with included."""
+        named = {name: getattr(self, name) for name in _PLAIN}
+        as_lists = {k: list(v) if isinstance(v, tuple) else v for k, v in named.items()}
+        return {"schema": SCHEMA, **dict(self.extra), **as_lists, **self.case.to_dict()}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Self:
+        """The record of a JSON object; unknown fields are kept in `extra`.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not a record; the message says which field.
+        """
+        known = {name: _as_tuple(stored[name]) for name in _PLAIN if name in stored}
+        extra = {name: value for name, value in stored.items() if name not in _STORED}
+        return cls(case=Case.from_dict(stored), extra=extra, **known)
+
+
+_PLAIN = tuple(f.name for f in fields(Record) if f.name not in ("case", "extra"))
+_STORED = {*_PLAIN, "schema", "problem", "pass", "launch", "cache", "device"}
+
+
+def _refuse_unlike(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; expected {_KIND_NAMES[kind]}")
+
+
+_KIND_NAMES = {int: "a whole number", str: "a text", Mapping: "an object"}
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,236 @@
+"""What the user asked for: flags, a suite or a TOML file become one `Spec`."""
+
+import itertools
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from importlib import resources
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from lstm_harness.model.axes import AXES
+from lstm_harness.model.case import DEVICES, Case
+from lstm_harness.model.errors import UserError
+from lstm_kernels import Problem
+from lstm_kernels.names import check_name
+
+Grid = Mapping[str, tuple[Any, ...]]
+Settings = Mapping[str, Any]
+
+MOST_CASES = 100_000
+
+# What a suite may set, and of which kind.
+_WHOLE, _NUMBER = (int, "a whole number"), (int | float, "a number")
+_SETTINGS = {
+    "blocks": _WHOLE,
+    "min_samples": _WHOLE,
+    "rel_ci": _NUMBER,
+    "cell_timeout_s": _NUMBER,
+    "time_budget_s": _NUMBER,
+}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named workload: its grids, the source of its shapes, and settings that flags override."""
+
+    name: str
+    title: str
+    source: str
+    grids: tuple[Grid, ...]
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Everything a run was asked for.
+
+    `backends` empty means every one that can run here. `grids` are united; each is the product of
+    its axes. `time_budget_s` bounds the whole run; None gives each cell half a second a block.
+    """
+
+    grids: tuple[Grid, ...]
+    suite: str | None = None
+    backends: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+    device: str = "auto"
+    blocks: int = 3
+    min_samples: int = 10
+    rel_ci: float = 0.02
+    cell_timeout_s: float = 120.0
+    time_budget_s: float | None = None
+    threads: int | None = None
+    seed: int = 0
+    label: str = ""
+
+    def cases(self, device: str) -> tuple[Case, ...]:
+        """Every case once, in the order the grids give.
+
+        Raises:
+            UserError: an impossible combination, tf32 with float16 say, or too many cases.
+        """
+        count = sum(prod(len(values) for values in grid.values()) for grid in self.grids)
+        if count > MOST_CASES:
+            raise UserError(f"{count} cases; expected at most {MOST_CASES}: take fewer values")
+        try:
+            cases = [_case(point, device) for grid in self.grids for point in _points(grid)]
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        return tuple(dict.fromkeys(cases))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The spec as run.json stores it."""
+        stored = {field.name: getattr(self, field.name) for field in fields(self)}
+        grids = [{name: list(values) for name, values in grid.items()} for grid in self.grids]
+        return stored | {
+            "grids": grids,
+            "backends": list(self.backends),
+            "plugins": list(self.plugins),
+        }
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> "Spec":
+        """The spec of a run.json."""
+        known = {field.name: stored[field.name] for field in fields(cls) if field.name in stored}
+        grids = tuple({n: tuple(v) for n, v in grid.items()} for grid in stored["grids"])
+        lists = {"backends": tuple(stored["backends"]), "plugins": tuple(stored["plugins"])}
+        return cls(**{**known, **lists, "grids": grids})
+
+
+def build(suite: Suite | None, axes: Mapping[str, str], settings: Settings) -> Spec:
+    """Join a suite with the flags that override it; without a suite the flags and defaults stand.
+
+    Args:
+        axes: axis name to the text given; axes that were not given are absent.
+        settings: fields of `Spec` that were given.
+    Raises:
+        UserError: a value that cannot be.
+    """
+    defaults = {axis.name: axis.default for axis in AXES.values()}
+    given = {name: AXES[name].values(text) for name, text in axes.items()}
+    grids = suite.grids if suite else ({},)
+    merged = {**(suite.settings if suite else {}), **settings}
+    name = suite.name if suite else None
+    spec = Spec(tuple({**defaults, **grid, **given} for grid in grids), suite=name)
+    return _checked(replace(spec, **merged))
+
+
+def suite_names() -> tuple[str, ...]:
+    """The suites this package ships, in alphabetical order."""
+    folder = resources.files("lstm_harness.model") / "suites"
+    return tuple(
+        sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name[-5:] == ".toml")
+    )
+
+
+def named_suite(name: str) -> Suite:
+    """A suite this package ships.
+
+    Raises:
+        UserError: unknown, with the nearest known name.
+    """
+    try:
+        check_name("suite", name, suite_names())
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    text = (resources.files("lstm_harness.model") / "suites" / f"{name}.toml").read_text()
+    return _parse(name, text, where=f"{name}.toml")
+
+
+def suite_from_file(path: Path) -> Suite:
+    """A TOML file of the form the shipped suites have.
+
+    Raises:
+        UserError: unreadable, not TOML, or with a key that is not known.
+    """
+    try:
+        return _parse(path.stem, path.read_text(), where=str(path))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; give a TOML file") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not text; give a TOML file") from None
+
+
+def _parse(name: str, text: str, where: str) -> Suite:
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{where} is not TOML: {error}") from None
+    _refuse_unknown(content, ("title", "source", "grid", "run"), where)
+    grids = content.get("grid", [])
+    if not isinstance(grids, list) or not grids or not all(isinstance(g, dict) for g in grids):
+        raise UserError(f"{where} has no [[grid]]; expected one or more, each with axes")
+    return Suite(
+        name,
+        str(content.get("title", name)),
+        str(content.get("source", "")),
+        tuple(_parse_grid(grid, where) for grid in grids),
+        _parse_settings(content.get("run", {}), f"{where} [run]"),
+    )
+
+
+def _parse_grid(grid: dict[str, Any], where: str) -> Grid:
+    _refuse_unknown(grid, AXES, f"{where} [[grid]]")
+    return {name: AXES[name].values(given) for name, given in grid.items()}
+
+
+def _parse_settings(table: Any, where: str) -> Settings:
+    if not isinstance(table, dict):
+        raise UserError(f"{where} is {table!r}; expected a table of settings")
+    _refuse_unknown(table, _SETTINGS, where)
+    for name, value in table.items():
+        kinds, expected = _SETTINGS[name]
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise UserError(f"{where}: {name} = {value!r}: expected {expected}")
+    return table
+
+
+def _refuse_unknown(table: dict[str, Any], known: Any, where: str) -> None:
+    for key in table:
+        try:
+            check_name("key", key, known)
+        except ValueError as error:
+            raise UserError(f"{where}: {error}") from None
+
+
+def _points(grid: Grid) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*(grid[name] for name in AXES)):
+        yield dict(zip(AXES, values, strict=True))
+
+
+def _case(point: dict[str, Any], device: str) -> Case:
+    problem = Problem(
+        cell=point["cell"],
+        seq_len=point["seq-len"],
+        batch=point["batch"],
+        input_size=point["input"] or point["hidden"],
+        hidden_size=point["hidden"],
+        num_layers=point["layers"],
+        bidirectional=point["bidirectional"],
+        dtype=point["dtype"],
+        precision=point["precision"],
+        lengths=point["lengths"],
+    )
+    return Case(problem, point["pass"], point["launch"], point["cache"], device)
+
+
+def _checked(spec: Spec) -> Spec:
+    _refuse_outside("blocks", spec.blocks, 1, 1000)
+    _refuse_outside("min-samples", spec.min_samples, 1, 100_000)
+    _refuse_outside("rel-ci", spec.rel_ci, 1e-6, 1.0)
+    _refuse_outside("cell-timeout", spec.cell_timeout_s, 0.1, 1e6)
+    _refuse_outside("seed", spec.seed, 0, 2**63 - 1)
+    if spec.time_budget_s is not None:
+        _refuse_outside("time-budget", spec.time_budget_s, 0.1, 1e7)
+    if spec.threads is not None:
+        _refuse_outside("threads", spec.threads, 1, 4096)
+    if spec.device not in ("auto", *DEVICES):
+        raise UserError(f"unknown device {spec.device!r}; known: auto, cpu, cuda")
+    return spec
+
+
+def _refuse_outside(flag: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        shown = str(value)[:40]
+        raise UserError(f"--{flag} {shown}: expected a number from {low:g} to {high:g}")

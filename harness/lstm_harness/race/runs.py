@@ -1,0 +1,302 @@
+"""The main job: survey, plan, race, store. `run` starts one, `resume` goes on with one."""
+
+import shlex
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lstm_harness import __version__
+from lstm_harness.analysis.floors.floor import with_floor
+from lstm_harness.model.ceilings import Ceilings
+from lstm_harness.model.errors import Exit, Interrupted, MeasuringFailed, UserError
+from lstm_harness.model.plan import Cell, Plan
+from lstm_harness.model.record import FAILED_MEASURING, SCHEMA
+from lstm_harness.model.spec import Spec
+from lstm_harness.race.lock import device_lock
+from lstm_harness.race.process import Failed, WorkerProcess, WorkerSettings
+from lstm_harness.race.scheduler import Outcome, Race
+from lstm_harness.race.survey import Scout, Survey, make_plan
+from lstm_harness.store import kept_limits, run_folder
+
+# What must be the same when a run is resumed, or its records would not belong together.
+LASTING = ("host", "gpu", "cpu", "torch", "cuda", "cudnn", "triton", "numba", "python")
+# As many rounds as keep a CPU's ceilings within half a minute; one so long hangs.
+CEILING_ROUNDS = 8
+CEILING_ROUND_TIMEOUT_S = 180.0
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told what goes on: how many cells there are, then before and after each.
+
+    `planned` takes how many there are in all and how many of them are done already.
+    """
+
+    planned: Callable[[int, int], None] = lambda total, done: None
+    started: Callable[[Cell], None] = lambda cell: None
+    finished: Callable[[Outcome], None] = lambda outcome: None
+
+
+def make(spec: Spec, checking: bool = False) -> tuple[Survey, Plan]:
+    """Survey this machine and plan on it; nothing is measured and nothing is kept.
+
+    With `checking` the plan is to be verified alone: nothing in it is timed.
+
+    Raises:
+        UserError: see `survey.make_plan`.
+    """
+    with scratch_folder() as scratch, Scout(spec, scratch, checking) as scout:
+        survey = scout.survey()
+        return survey, make_plan(spec, survey, scout)
+
+
+def look_around(spec: Spec) -> Survey:
+    """Survey this machine alone."""
+    with scratch_folder() as scratch, Scout(spec, scratch) as scout:
+        return scout.survey()
+
+
+def run(spec: Spec, out: Path | None, watch: Watch) -> Path:
+    """Measure everything a spec asks for and return the run's folder.
+
+    Raises:
+        UserError: before anything ran; `Interrupted` or `MeasuringFailed` with what to type after.
+    """
+    if out:
+        run_folder.refuse_used(out)
+    survey, plan = make(spec)
+    with device_lock(survey.identity):
+        folder = out or default_folder(spec)
+        run_folder.create(folder)
+        manifest = manifest_of(folder, spec, plan, survey)
+        _race(folder, manifest, plan, spec, survey, watch)
+    return folder
+
+
+def resume(folder: Path, watch: Watch) -> Path:
+    """Finish a run that was interrupted, with the plan it had.
+
+    Raises:
+        UserError: no run there, or this machine or its software is not what it began on.
+    """
+    manifest = run_folder.read_manifest(folder)
+    spec, plan = Spec.from_dict(manifest["spec"]), Plan.from_dict(manifest["plan"])
+    survey = look_around(spec)
+    _refuse_changed(folder, manifest, survey)
+    with device_lock(survey.identity):
+        _race(folder, manifest, plan, spec, survey, watch)
+    return folder
+
+
+def run_again(folder: Path, out: Path, part: Callable[[Plan], Plan], watch: Watch) -> None:
+    """Measure a part of a run's plan once more, with fresh processes, as a run of its own.
+
+    Raises:
+        UserError: no run there, this machine or its software is not what it ran on, or `out` is in
+            use.
+    """
+    manifest = run_folder.read_manifest(folder)
+    spec, plan = Spec.from_dict(manifest["spec"]), part(Plan.from_dict(manifest["plan"]))
+    survey = look_around(spec)
+    _refuse_changed(folder, manifest, survey)
+    with device_lock(survey.identity):
+        run_folder.create(out)
+        _race(out, manifest_of(out, spec, plan, survey), plan, spec, survey, watch)
+
+
+def verify(spec: Spec, watch: Watch) -> tuple[Plan, list[Outcome]]:
+    """Check every cell against float64, once, and keep nothing."""
+    survey, plan = make(spec, checking=True)
+    outcomes = []
+    with device_lock(survey.identity), scratch_folder() as scratch:
+        settings = WorkerSettings(survey.device, scratch, spec.threads)
+        race = Race(plan, spec, settings, survey.plugin_of, verify_only=True, started=watch.started)
+        watch.planned(plan.planned_records, 0)
+        try:
+            for outcome in race.outcomes():
+                watch.finished(outcome)
+                outcomes.append(outcome)
+        finally:
+            race.close()
+    return plan, outcomes
+
+
+def limits(spec: Spec, tell: Callable[[int, int, str], None]) -> tuple[Ceilings, Path]:
+    """Measure this device's ceilings, keep them, and return them and where they lie.
+
+    Args:
+        tell: called before each round with how many are done, how many there are, and a label.
+    Raises:
+        MeasuringFailed: the worker did not answer, or nothing could be measured.
+    """
+    from lstm_harness.analysis.floors.rounds import (
+        ceilings_of,  # it needs pandas, which no other command does
+    )
+
+    survey = look_around(spec)
+    with device_lock(survey.identity), scratch_folder() as scratch:
+        settings = WorkerSettings(survey.device, scratch, survey.environment["cpu"]["threads"])
+        worker = WorkerProcess(settings, "limits")
+        try:
+            facts, rounds = _ceiling_rounds(worker, tell)
+        except Failed as failure:
+            raise MeasuringFailed(f"cannot measure the ceilings: {failure.reason}") from None
+        finally:
+            worker.close()
+    found = ceilings_of(survey, facts, rounds, now())
+    if not found.ceilings:
+        reasons = "; ".join(dict.fromkeys(found.failures.values()))
+        raise MeasuringFailed(f"no ceiling could be measured: {reasons}")
+    return found, kept_limits.keep(found)
+
+
+def _ceiling_rounds(
+    worker: WorkerProcess, tell: Callable[[int, int, str], None]
+) -> tuple[dict[str, Any], list[Any]]:
+    """What a worker measures of its device, and its samples by round."""
+    facts = worker.ask("ceilings")
+    rounds = []
+    for number in range(CEILING_ROUNDS):
+        tell(number, CEILING_ROUNDS, f"{len(facts['probes'])} ceilings")
+        rounds.append(worker.ask("round", CEILING_ROUND_TIMEOUT_S))
+    return facts, rounds
+
+
+def exit_code(statuses: list[str]) -> Exit:
+    """How a command ends that met these statuses: a wrong answer outranks a failed measurement."""
+    if "incorrect" in statuses:
+        return Exit.INCORRECT
+    return Exit.MEASURING_FAILED if set(statuses) & set(FAILED_MEASURING) else Exit.DONE
+
+
+def default_folder(spec: Spec) -> Path:
+    """Where a run goes without --out; git ignores the place."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    name = f"{stamp}-{socket.gethostname()}-{spec.suite or 'custom'}"
+    return Path("results") / "runs" / name
+
+
+def _race(
+    folder: Path,
+    manifest: dict[str, Any],
+    plan: Plan,
+    spec: Spec,
+    survey: Survey,
+    watch: Watch,
+) -> None:
+    """Append a record for every cell that lacks one, then close the manifest."""
+    run_folder.write_manifest(folder, manifest)
+    finished = run_folder.load(folder).records
+    watch.planned(plan.planned_records, len(finished))
+    with (
+        resumable(folder),
+        _run_scratch(folder) as scratch,
+        run_folder.appender(folder) as records,
+    ):
+        settings = WorkerSettings(survey.device, scratch, spec.threads)
+        race = Race(
+            plan, spec, settings, survey.plugin_of, finished=finished, started=watch.started
+        )
+        ceilings = kept_limits.of_manifest(manifest)
+        try:
+            with run_folder.writing(folder):
+                for outcome in race.outcomes():
+                    records.append(with_floor(outcome.record(), ceilings))
+                    watch.finished(outcome)
+            environment = {**manifest["environment"], "end": race.state()}
+        finally:
+            race.close()
+    run_folder.write_manifest(folder, manifest | {"environment": environment, "end": now()})
+
+
+@contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+    """Tell who interrupts a run, or the making of its report, how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        go_on = shlex.join(["lstm-bench", "run", "--resume", str(folder)])
+        raise Interrupted(f"interrupted; go on with: {go_on}") from None
+
+
+def manifest_of(folder: Path, spec: Spec, plan: Plan, survey: Survey) -> dict[str, Any]:
+    """What run.json says of a run that begins now."""
+    return {
+        "schema": SCHEMA,
+        "id": folder.resolve().name,
+        "label": spec.label,
+        "suite": spec.suite,
+        "command": ["lstm-bench", *sys.argv[1:]],
+        "lstm_bench": __version__,
+        "seed": spec.seed,
+        "start": now(),
+        "end": None,
+        "spec": spec.to_dict(),
+        "plan": plan.to_dict(),
+        "environment": survey.environment,
+        "kernels_digest": survey.kernels_digest,
+        **_kept_limits(survey),
+    }
+
+
+def _kept_limits(survey: Survey) -> dict[str, Any]:
+    """The ceilings kept of this device, as run.json stores them, or why there are none."""
+    conditions = kept_limits.conditions_of(survey.device, survey.environment)
+    found, reason = kept_limits.kept(survey.device, survey.identity, conditions)
+    return {"limits": found.to_dict()} if found else {"limits": None, "no_limits": reason}
+
+
+def _refuse_changed(folder: Path, manifest: Mapping[str, Any], survey: Survey) -> None:
+    began, here = manifest["environment"], survey.environment
+    changed = [name for name in LASTING if began.get(name) != here.get(name)]
+    backends = manifest["plan"]["backends"]
+    if _tuned(began, backends) != _tuned(here, backends):
+        changed.append("tuned parameters")
+    if manifest["plan"]["device"] != survey.device:
+        changed.append("device")
+    if manifest["kernels_digest"] != survey.kernels_digest:
+        changed.append("the kernels' sources")
+    if changed:
+        raise UserError(
+            f"{folder} began with another {', '.join(changed)}; its records would not compare: "
+            "restore what changed, or start a new run"
+        )
+
+
+def _tuned(environment: Mapping[str, Any], backends: list[str]) -> dict[str, str]:
+    """The digest of the file of tuned parameters that each of these backends uses, if any."""
+    facts = environment.get("tuned", {})
+    used = {name: facts[name]["used"] for name in backends if name in facts}
+    return {name: file["digest"] for name, file in used.items() if file}
+
+
+def now() -> str:
+    """The time in UTC, as a manifest tells it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for what nobody keeps."""
+    with tempfile.TemporaryDirectory(prefix="lstm-bench-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+@contextmanager
+def _run_scratch(folder: Path) -> Iterator[Path]:
+    """A run's own scratch space, which a killed run may have left full."""
+    scratch = folder / run_folder.SCRATCH
+    shutil.rmtree(scratch, ignore_errors=True)
+    with run_folder.writing(folder):
+        scratch.mkdir()
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,244 @@
+"""Ask a worker what this machine is and who can run here; from the answers, make the plan.
+
+The main process imports no backend, no plugin and no torch: a stranger's file that hangs, crashes
+or exits costs that file its place and nothing else.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from lstm_harness.model.case import Case
+from lstm_harness.model.errors import MeasuringFailed, UserError
+from lstm_harness.model.plan import Plan, Skip, estimate_bytes, estimate_s, too_large
+from lstm_harness.model.spec import Spec
+from lstm_harness.race.process import Failed, WorkerProcess, WorkerSettings
+from lstm_kernels import Backend
+from lstm_kernels.names import check_name
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a machine is and who is registered on it.
+
+    `kernels` is the folder that the workers import `lstm_kernels` from. `plugin_of` maps a backend
+    to the file it came from; `missing` maps a backend to why it cannot run on this device at all;
+    `unavailable` maps a plugin or entry point to its import error.
+    """
+
+    device: str
+    environment: dict[str, Any]
+    identity: str
+    free_bytes: int
+    kernels_digest: str
+    kernels: Path
+    backends: Mapping[str, Backend]
+    plugin_of: Mapping[str, str]
+    missing: Mapping[str, str]
+    unavailable: Mapping[str, str]
+
+
+class Scout:
+    """A worker that is asked and never raced; started again when a backend ends it.
+
+    Where nothing is timed (`checking`), backends that are interpreted here can run here.
+    """
+
+    def __init__(
+        self, spec: Spec, scratch: Path, checking: bool = False, kernels: Path | None = None
+    ) -> None:
+        self._spec = spec
+        self._checking = checking
+        self._settings = WorkerSettings("auto", scratch, spec.threads, kernels)
+        self._worker = WorkerProcess(self._settings, "scout")
+
+    def __enter__(self) -> "Scout":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.close()
+
+    def survey(self) -> Survey:
+        """Everything planning needs to know.
+
+        Raises:
+            UserError: the device that was asked for is not there.
+            MeasuringFailed: the worker, or a plugin in it, ends when it should answer.
+        """
+        try:
+            return self._survey()
+        except Failed as failure:
+            raise MeasuringFailed(f"cannot survey this machine: {failure.reason}") from None
+
+    def _survey(self) -> Survey:
+        device = self._device()
+        plugin_of, failed = self._load_plugins()
+        registered = self._ask("registered")
+        backends = {fields["name"]: _backend(fields) for fields in registered["backends"]}
+        missing = {
+            name: self._ask("missing", backend=name, checking=self._checking) for name in backends
+        }
+        facts = self._ask("facts", plugins=sorted(set(plugin_of.values())))
+        return Survey(
+            device=device,
+            environment={**facts["environment"], "start": self._ask("state")},
+            identity=facts["identity"],
+            free_bytes=facts["free_bytes"],
+            kernels_digest=facts["kernels_digest"],
+            kernels=Path(facts["kernels"]),
+            backends=backends,
+            plugin_of=plugin_of,
+            missing={name: reason for name, reason in missing.items() if reason},
+            unavailable={**registered["unavailable"], **failed},
+        )
+
+    def skips(self, backend: str, cases: tuple[Case, ...], survey: Survey) -> dict[Case, Skip]:
+        """The cases a backend will not run, each with its reason."""
+        missing = survey.missing.get(backend)
+        if missing:
+            return dict.fromkeys(cases, Skip("unsupported", missing))
+        skips = {case: _general_skip(case, survey.backends[backend]) for case in cases}
+        asked = tuple(case for case in cases if skips[case] is None)
+        skips |= dict(zip(asked, self._unsupported(backend, asked, survey), strict=True))
+        return {case: skip for case, skip in skips.items() if skip}
+
+    def ask(self, do: str, **arguments: Any) -> Any:
+        """Ask the worker something else of a backend.
+
+        Raises:
+            Failed: as `WorkerProcess.ask`.
+        """
+        return self._ask(do, **arguments)
+
+    def _unsupported(
+        self, backend: str, cases: tuple[Case, ...], survey: Survey
+    ) -> list[Skip | None]:
+        problems = [case.problem.to_dict() for case in cases]
+        try:
+            reasons = self._ask("unsupported", backend=backend, problems=problems)
+        except Failed as failed:
+            self._restart(survey)
+            skip = Skip(failed.status, f"unsupported() failed: {failed.reason}")
+            return [skip] * len(cases)
+        return [Skip("unsupported", str(reason)) if reason else None for reason in reasons]
+
+    def _device(self) -> str:
+        found = self._ask("device")
+        if self._spec.device == "cuda" and not found["cuda"]:
+            raise UserError(
+                f"--device cuda: torch {found['torch']} finds no CUDA device here; use --device cpu"
+            )
+        if self._spec.device not in ("auto", found["device"]):
+            self._worker.close()
+            self._settings = replace(self._settings, device=self._spec.device)
+            self._worker = WorkerProcess(self._settings, "scout")
+            return self._spec.device
+        return str(found["device"])
+
+    def _load_plugins(self) -> tuple[dict[str, str], dict[str, str]]:
+        plugin_of: dict[str, str] = {}
+        failed: dict[str, str] = {}
+        for path in self._spec.plugins:
+            if not Path(path).is_file():
+                raise UserError(f"--plugin {path}: no such file; give the path of a Python file")
+            try:
+                loaded = self._ask("plugin", path=path)
+            except Failed as failure:
+                if failure.status == "error":
+                    raise UserError(f"--plugin {path}: {failure.reason}") from None
+                failed[path] = failure.reason
+                self._worker = WorkerProcess(self._settings, "scout")
+                for earlier in dict.fromkeys(plugin_of.values()):
+                    self._ask("plugin", path=earlier)
+                continue
+            if loaded["error"]:
+                failed[path] = loaded["error"]
+            plugin_of |= dict.fromkeys(loaded["names"], path)
+        return plugin_of, failed
+
+    def _restart(self, survey: Survey) -> None:
+        if self._worker.alive:
+            return
+        self._worker = WorkerProcess(self._settings, "scout")
+        for path in dict.fromkeys(survey.plugin_of.values()):
+            self._ask("plugin", path=path)
+
+    def _ask(self, do: str, **arguments: Any) -> Any:
+        return self._worker.ask(do, self._spec.cell_timeout_s, **arguments)
+
+
+def make_plan(spec: Spec, survey: Survey, scout: Scout) -> Plan:
+    """Every (backend, case), each skip with its reason, an estimate of time and memory.
+
+    Raises:
+        UserError: an unknown backend, nobody to run, or room for no case at all.
+    """
+    cases = spec.cases(survey.device)
+    large = too_large(cases, survey.device, survey.free_bytes)
+    fitting = tuple(case for case in cases if case.problem not in large)
+    backends, absent = _contestants(spec, survey)
+    skips = {(b, c): large[c.problem] for b in backends for c in cases if c.problem in large}
+    skips |= {
+        (backend, case): skip
+        for backend in backends
+        for case, skip in scout.skips(backend, fitting, survey).items()
+    }
+    return Plan(
+        backends=backends,
+        cases=cases,
+        blocks=spec.blocks,
+        device=survey.device,
+        skips=skips,
+        absent=absent,
+        estimated_s=estimate_s(spec, len(backends), fitting),
+        estimated_bytes=max(
+            estimate_bytes(problem, survey.device)
+            for problem in dict.fromkeys(case.problem for case in fitting)
+        ),
+    )
+
+
+def _contestants(spec: Spec, survey: Survey) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Who races, and who takes no part: asked for by name, or everyone who can run here."""
+    absent = {source: f"cannot be imported: {e}" for source, e in survey.unavailable.items()}
+    for name in spec.backends:
+        _refuse_unknown(name, survey)
+    if spec.backends:
+        return spec.backends, absent
+    raced = [name for name, backend in survey.backends.items() if backend.raced]
+    here = tuple(name for name in raced if name not in survey.missing)
+    return here, {name: survey.missing[name] for name in raced if name not in here} | absent
+
+
+def _refuse_unknown(name: str, survey: Survey) -> None:
+    try:
+        check_name("backend", name, survey.backends)
+    except ValueError as error:
+        broken = "; ".join(f"{source} failed: {why}" for source, why in survey.unavailable.items())
+        raise UserError(f"{error}{'; ' + broken if broken else ''}") from None
+    if not survey.backends[name].raced:
+        raise UserError(f"backend {name!r} is the oracle and is never raced; leave it out")
+
+
+def _general_skip(case: Case, backend: Backend) -> Skip | None:
+    """What no backend of this kind can do, asked of none of them."""
+    if case.pass_name not in backend.passes:
+        passes = ", ".join(backend.passes)
+        return Skip("unsupported", f"{backend.name} does {passes} only, not {case.pass_name}")
+    if case.launch == "eager":
+        return None
+    if case.device == "cpu":
+        return Skip("unsupported", "CUDA graphs need a CUDA device, and this is a CPU")
+    if case.launch not in backend.launches:
+        return Skip("unsupported", f"{backend.name} cannot be captured in a CUDA graph")
+    if case.problem.lengths != "full":
+        return Skip("unsupported", "ragged lengths are read on the host, outside any CUDA graph")
+    return None
+
+
+def _backend(told: dict[str, Any]) -> Backend:
+    """A worker's record of a backend, whose kernels may be of another revision than ours."""
+    known = {field.name: told[field.name] for field in fields(Backend) if field.name in told}
+    lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+    return Backend(**{**known, **lists})

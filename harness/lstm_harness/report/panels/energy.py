@@ -1,0 +1,122 @@
+"""What each backend costs in energy: joules a sequence.
+
+The figures run along T where it varies, else along B, else along H.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from lstm_harness.analysis.statistics import geometric_mean
+from lstm_harness.analysis.summary import plain_rows
+from lstm_harness.report import text
+from lstm_harness.report.panel import Figure, Panel, Plot, chosen_by, numbered
+from lstm_harness.report.panels.limits import AXIS_TITLE, running_along, sign_of
+from lstm_harness.report.panels.memory import ALONG
+from lstm_harness.report.traces import Point, trace
+from lstm_harness.report.winner_map import Row, Rows, axis_of, grouped, sizes_of
+
+ABSENT = (
+    "Energy was not measured: it needs a GPU whose driver counts energy, and a pass other than "
+    "backward; on such a machine `lstm-bench run --device cuda` measures it."
+)
+# How wrong one figure may be: the counter moves every 20 to 100 ms, and is read over a second.
+WITHIN = 0.1
+APART = (1 + WITHIN) / (1 - WITHIN)
+
+
+def panel(summary: pd.DataFrame, backends: Sequence[str]) -> Panel:
+    """Energy a sequence, for every choice of the rest.
+
+    Args:
+        backends: the page's list; a trace's `meta` is the place in it.
+    """
+    along = running_along(summary, ALONG)
+    by = chosen_by(summary, (along,))
+    rows = numbered(plain_rows(summary))
+    known = [row for row in rows if row["status"] == "ok" and _sequence_mj(row) > 0]
+    groups = grouped(known, by)
+    cases = list(grouped(known, (*by, along)).values())
+    return Panel(
+        id="energy",
+        question="What does a sequence cost in energy?",
+        answer=_overall(cases) if known else "",
+        by=by,
+        figures=tuple(_figure(key, rows, backends, along) for key, rows in groups.items()),
+        note=_NOTE,
+        absent="" if known else ABSENT,
+    )
+
+
+_NOTE = (
+    "Millijoules of the whole GPU a sequence, preparing included, in one block: right within a "
+    "tenth, so two figures closer than that each way are not told apart. A backward alone has none."
+)
+
+
+def _figure(key: tuple[Any, ...], rows: Rows, backends: Sequence[str], along: str) -> Figure:
+    rows = sorted(rows, key=lambda row: int(row[along]))
+    lines = grouped(rows, ["backend"])
+    data = [
+        trace(index, [_point(row, along) for row in lines[(name,)]])
+        for index, name in enumerate(backends)
+        if (name,) in lines
+    ]
+    axis = axis_of(sizes_of(rows, along), AXIS_TITLE[along])
+    layout = {"xaxis": axis, "yaxis": {"type": axis["type"], "title": {"text": "mJ a sequence"}}}
+    last = rows[-1][along]
+    at = [row for row in rows if row[along] == last]
+    answer = f"At {sign_of(along)} = {last}, {_least(at)}."
+    return Figure(key, (Plot("Energy a sequence", data, layout),), answer)
+
+
+def _point(row: Row, along: str) -> Point:
+    return Point(row[along], _sequence_mj(row), number=row["number"])
+
+
+def _least(rows: Rows) -> str:
+    """Who takes least of a case, and whether the next can be told from it."""
+    first, *others = sorted(rows, key=_sequence_mj)
+    name, least = text.shorten(first["backend"]), _sequence_mj(first)
+    figure = f"{text.significant(least)} mJ a sequence"
+    if not others:
+        return f"{name} alone is known: {figure}"
+    second = text.shorten(others[0]["backend"])
+    times = text.ratio(_sequence_mj(others[0]) / least)
+    if not _told_apart(first, others[0]):
+        return f"{name} and {second} cannot be told apart: {figure}, and {times} that"
+    return f"{name} takes least, {figure}; {second}, next, {times} that"
+
+
+def _overall(cases: Sequence[Rows]) -> str:
+    raced = [sorted(rows, key=_sequence_mj) for rows in cases if len(rows) > 1]
+    if not raced:
+        return "No case has a second backend's energy beside it: nothing to compare with."
+    won = [(rows[0], rows[1]) for rows in raced if _told_apart(rows[0], rows[1])]
+    of = text.count(len(raced), "case")
+    if not won:
+        return f"The two that take least cannot be told apart in any case ({len(raced):,})."
+    names = [first["backend"] for first, _ in won]
+    name = max(dict.fromkeys(names), key=names.count)
+    ratios = [
+        _sequence_mj(second) / _sequence_mj(first)
+        for first, second in won
+        if first["backend"] == name
+    ]
+    mean = text.ratio(geometric_mean(ratios))
+    return (
+        f"{text.shorten(name)} takes least energy in {len(ratios)} of {of}; the next takes {mean} "
+        f"that (geometric mean of {len(ratios)})."
+    )
+
+
+def _sequence_mj(row: Row) -> float:
+    """Energy a sequence in mJ; NaN where it was not measured."""
+    energy_mj = float(row["energy_mj"])
+    return energy_mj / row["batch"] if math.isfinite(energy_mj) else math.nan
+
+
+def _told_apart(first: Row, second: Row) -> bool:
+    return _sequence_mj(second) > APART * _sequence_mj(first)

@@ -1,0 +1,169 @@
+"""How throughput grows with T and with B: steps a second of every correct backend."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from lstm_harness.analysis import ratios
+from lstm_harness.analysis.statistics import geometric_mean
+from lstm_harness.analysis.summary import plain_rows
+from lstm_harness.report import text
+from lstm_harness.report.panel import Figure, Panel, Plot, chosen_by, numbered
+from lstm_harness.report.winner_map import (
+    Row,
+    Rows,
+    axis_of,
+    error_bars,
+    grouped,
+    of_each_run,
+    place_told,
+    sign_of,
+    sizes_of,
+)
+
+NOTE = (
+    "B·T over the time of one pass, padding not counted. Bars are 95% intervals, from 3 blocks on."
+    " Axes are logarithmic where sizes double."
+)
+
+
+def panel_over_t(summary: pd.DataFrame, backends: Sequence[str]) -> Panel:
+    """Steps a second over T, a figure for each B and choice of the switches."""
+    return _panel(summary, backends, "seq_len")
+
+
+def panel_over_b(summary: pd.DataFrame, backends: Sequence[str]) -> Panel:
+    """Steps a second over B, a figure for each T and choice of the switches."""
+    return _panel(summary, backends, "batch")
+
+
+_ID = {"seq_len": "throughput-over-t", "batch": "throughput-over-b"}
+_QUESTION = {
+    "seq_len": "How does throughput grow with the sequence?",
+    "batch": "How does throughput grow with the batch?",
+}
+_AXIS_TITLE = {"seq_len": "T, steps in a sequence", "batch": "B, sequences in a batch"}
+_ASK = {"seq_len": "--seq-len 32,64,128", "batch": "--batch 1,16,64"}
+
+
+def _panel(summary: pd.DataFrame, backends: Sequence[str], along: str) -> Panel:
+    by = chosen_by(summary, (along,))
+    rows = [row for row in numbered(plain_rows(summary)) if row["status"] == "ok"]
+    groups = grouped(sorted(rows, key=lambda row: int(row[along])), by)
+    absent = _absent(rows, [sizes_of(part, along) for part in groups.values()], along)
+    made = [] if absent else [_figure(key, part, backends, along) for key, part in groups.items()]
+    return Panel(
+        id=_ID[along],
+        question=_QUESTION[along],
+        answer="" if absent else of_each_run(rows, lambda part: _overall(part, by, along)),
+        by=by,
+        figures=tuple(made),
+        note=NOTE,
+        absent=absent,
+    )
+
+
+def _absent(rows: Rows, sizes: Sequence[Sequence[int]], along: str) -> str:
+    """Why there is no curve; empty where there is one."""
+    if not rows:
+        return "No backend gave a correct result: there is no throughput to show."
+    if any(len(of_one) > 1 for of_one in sizes):
+        return ""
+    sign = sign_of(along)
+    if len(sizes_of(rows, along)) == 1:
+        measured = f"only {sign} = {rows[0][along]} was measured"
+    else:
+        measured = f"no two cells differ in {sign} alone"
+    return f"Growth with {sign} was not measured: {measured}; type lstm-bench run {_ASK[along]}"
+
+
+def _figure(key: tuple[Any, ...], rows: Rows, backends: Sequence[str], along: str) -> Figure:
+    lines = grouped(rows, ["backend"])
+    axis = axis_of(sizes_of(rows, along), _AXIS_TITLE[along])
+    rate = {"type": axis["type"], "title": {"text": "steps a second"}}
+    if axis["type"] == "linear":
+        rate["rangemode"] = "tozero"
+    data = [
+        _trace(index, lines[(backend,)], along)
+        for index, backend in enumerate(backends)
+        if (backend,) in lines
+    ]
+    plot = Plot(f"Steps a second over {sign_of(along)}", data, {"xaxis": axis, "yaxis": rate})
+    return Figure(key, (plot,), answer(rows, along))
+
+
+def _trace(index: int, rows: Rows, along: str) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "meta": index,
+        "x": [row[along] for row in rows],
+        "y": [text.number(row["steps_per_s"]) for row in rows],
+        "customdata": [row["number"] for row in rows],
+        **error_bars("error_y", (_rates(row) for row in rows)),
+    }
+
+
+def _rates(row: Row) -> tuple[float, float, float]:
+    """The rate, and its interval's ends: the low where time is high."""
+    work = row["steps_per_s"] * row["median_ns"]
+    return row["steps_per_s"], work / row["high_ns"], work / row["low_ns"]
+
+
+def answer(rows: Rows, along: str) -> str:
+    """One sentence about how the leader at the largest size grew, from ok rows of one figure."""
+    sign, last = sign_of(along), max(row[along] for row in rows)
+    best, *others = sorted((r for r in rows if r[along] == last), key=lambda r: -r["steps_per_s"])
+    ties = [
+        text.shorten(row["backend"])
+        for row, ratio in zip(others, ratios.of_times([(r, best) for r in others]), strict=True)
+        if ratio.tie
+    ]
+    said = (
+        f"At {sign} = {last}, {text.shorten(best['backend'])} makes "
+        f"{text.large(best['steps_per_s'])} steps a second"
+    )
+    said += f" (tied with {', '.join(ties)})" if ties else ""
+    own = _smallest(rows, best, along)
+    if own is best:
+        return f"{said}."
+    (time,) = ratios.of_times([(own, best)])
+    gain = best["steps_per_s"] / own["steps_per_s"]
+    noise = ", a difference within noise" if time.times(gain / time.value).tie else ""
+    return f"{said}: {text.ratio(gain)} its rate at {sign} = {own[along]}{noise}."
+
+
+def _overall(rows: Rows, by: Sequence[str], along: str) -> str:
+    """How much the leaders of all figures grew, from the smallest size to the largest."""
+    grown = []
+    for part in grouped(rows, by).values():
+        best = max(part, key=lambda row: (row[along], row["steps_per_s"]))
+        own = _smallest(part, best, along)
+        if own is not best:
+            grown.append((best["steps_per_s"] / own["steps_per_s"], own, best))
+    if not grown:
+        return f"No leader was measured at two values of {sign_of(along)}."
+    mean = text.ratio(geometric_mean(gain for gain, _, _ in grown))
+    if len(grown) == 1:
+        _, own, best = grown[0]
+        sizes = f"From {sign_of(along)} = {own[along]} to {best[along]}"
+        return f"{sizes} the leader, {text.shorten(best['backend'])}, gains {mean}."
+    least, most = (end(grown, key=lambda one: float(one[0])) for end in (min, max))
+    return (
+        f"From the smallest {sign_of(along)} to the largest the leader gains {mean} "
+        f"(geometric mean of {len(grown)} choices of the rest), "
+        f"from {_extreme(least, by)} to {_extreme(most, by)}."
+    )
+
+
+def _extreme(one: tuple[float, Row, Row], by: Sequence[str]) -> str:
+    gain, _, best = one
+    place = [text.shorten(best["backend"]), place_told(best, [n for n in by if n != "run"])]
+    return f"{text.ratio(gain)} ({', '.join(part for part in place if part)})"
+
+
+def _smallest(rows: Rows, like: Row, along: str) -> Row:
+    """The same backend's row at the smallest size."""
+    own = (row for row in rows if row["backend"] == like["backend"])
+    return min(own, key=lambda row: int(row[along]))

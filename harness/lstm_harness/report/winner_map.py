@@ -1,0 +1,325 @@
+"""A Summary to what is drawn. Nothing here knows HTML; every text is plain and short.
+
+A *slice* holds the cells that share everything but T and B: what the page's switches choose.
+`backends` is the page's list of names; figures name one by its index there.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from lstm_harness.analysis.ranking import fastest_by_case, ranked
+from lstm_harness.analysis.ratios import Ratio
+from lstm_harness.analysis.statistics import geometric_mean
+from lstm_harness.analysis.summary import CASE_COLUMNS, plain_rows
+from lstm_harness.report import text
+from lstm_kernels import DTYPE_BYTES, PASSES
+
+LABELS = {
+    "run": "Run",
+    "cell": "Cell",
+    "seq_len": "T",
+    "batch": "B",
+    "input_size": "Input I",
+    "hidden_size": "Hidden H",
+    "num_layers": "Layers",
+    "bidirectional": "Bidirectional",
+    "bias": "Bias",
+    "proj_size": "Projection",
+    "dtype": "Dtype",
+    "precision": "Precision",
+    "lengths": "Lengths",
+    "pass": "Pass",
+    "launch": "Launch",
+    "cache": "Cache",
+    "device": "Device",
+}
+_SWITCHED = ("run", "device", "pass", "cell", "dtype", "precision", "hidden_size", "input_size")
+_PLOTTED = ("seq_len", "batch")
+# A margin of four or more fills the square; a margin of 1 leaves it pale.
+_FULL_MARGIN = 4.0
+
+
+Row = dict[str, Any]
+Rows = Sequence[Row]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One switch: a column of the Summary that varies, and its values in order."""
+
+    name: str
+    label: str
+    values: tuple[Any, ...]
+
+
+def axes(summary: pd.DataFrame) -> list[Axis]:
+    """The switches a Summary needs: every varying column but T and B."""
+    first = [name for name in _SWITCHED if name in summary]
+    names = first + [n for n in CASE_COLUMNS if n not in (*_SWITCHED, *_PLOTTED)]
+    if (summary["input_size"] == summary["hidden_size"]).all():
+        names.remove("input_size")
+    values = {name: _in_order(name, summary[name]) for name in names}
+    return [Axis(name, LABELS[name], v) for name, v in values.items() if len(v) > 1]
+
+
+def slices(summary: pd.DataFrame, backends: Sequence[str]) -> list[dict[str, Any]]:
+    """Every slice: `key` (an index into each axis) and `map`."""
+    switches = axes(summary)
+    names = [axis.name for axis in switches]
+    # Thousands of small slices: plain rows are cut up many times faster than frames.
+    ranks = grouped(plain_rows(_each_run(ranked, summary)), names)
+    won = grouped(plain_rows(_each_run(fastest_by_case, summary)), names)
+    made = []
+    for values, part in grouped(plain_rows(summary), names).items():
+        key = [axis.values.index(value) for axis, value in zip(switches, values, strict=True)]
+        made.append(
+            {"key": key, "map": winner_map(part, ranks.get(values, []), won[values], backends)}
+        )
+    return sorted(made, key=lambda one: one["key"])
+
+
+def winner_map(part: Rows, ranks: Rows, won: Rows, backends: Sequence[str]) -> dict[str, Any]:
+    """The fastest correct backend of each T and B of one slice.
+
+    Args:
+        part, ranks, won: the slice's rows of a Summary, of its `ranking` and of its `fastest`.
+    Returns:
+        `t` and `b` (the sizes), `cells` [len(t)][len(b)] (None where nothing was asked) and
+        `answer`, a sentence.
+    """
+    index = {name: i for i, name in enumerate(backends)}
+    steps, batches = sizes_of(part, "seq_len"), sizes_of(part, "batch")
+    ranked = grouped(ranks, _PLOTTED)
+    failed = grouped([row for row in part if row["status"] != "ok"], _PLOTTED)
+    cells: list[list[dict[str, Any] | None]] = [[None] * len(batches) for _ in steps]
+    for row in won:
+        where = row["seq_len"], row["batch"]
+        cells[steps.index(where[0])][batches.index(where[1])] = {
+            **_square(row, index),
+            "ranks": _ranks(ranked.get(where, []), index),
+            "failed": _failures(failed.get(where, []), index),
+        }
+    return {"t": steps, "b": batches, "cells": cells, "answer": map_answer(won)}
+
+
+def map_answer(won: Rows) -> str:
+    """One sentence about who wins, from rows of `analyse.fastest`."""
+    solved = [row for row in won if row["contenders"] > 0]
+    if not solved:
+        return "No backend gave a correct result here; the reasons are listed below."
+    raced = [row for row in solved if row["contenders"] > 1]
+    if not raced:
+        names = ", ".join(text.shorten(n) for n in sorted({row["backend"] for row in solved})[:3])
+        return f"No case has a second correct backend beside {names}: nothing to compare with."
+    states = [_state(row) for row in raced]
+    ties, unknown = states.count("tie"), states.count("unknown")
+    wins = [row for row, state in zip(raced, states, strict=True) if state != "tie"]
+    parts = [_winner_clause(wins, len(raced))] if wins else []
+    if ties == len(raced):
+        parts.append("The two fastest cannot be told apart in any case")
+    elif ties:
+        are = "is a tie" if ties == 1 else "are ties"
+        parts.append(f"{ties} of {len(raced)} {are} within noise")
+    if unknown:
+        parts.append("with fewer than 3 blocks a lead cannot be told from noise")
+    return "; ".join(parts) + "."
+
+
+def _winner_clause(wins: Rows, of: int) -> str:
+    name, count = Counter(row["backend"] for row in wins).most_common(1)[0]
+    mean = geometric_mean(row["margin"] for row in wins if row["backend"] == name)
+    by = f"{text.ratio(mean)} ahead of the runner-up"
+    if count > 1:
+        by += f" (geometric mean of {count})"
+    return f"{text.shorten(name)} is fastest in {count} of {text.count(of, 'case')}, {by}"
+
+
+def grouped(rows: Rows, names: Sequence[str]) -> dict[tuple[Any, ...], list[Row]]:
+    """Rows that share their values of these columns, by those values."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    return groups
+
+
+def axis_of(sizes: Sequence[int], title: str) -> dict[str, Any]:
+    """An axis of sizes, each with its tick; logarithmic where they double."""
+    return {
+        "type": "log" if _doubles(sizes) else "linear",
+        "title": {"text": title},
+        "tickvals": list(sizes),
+        "ticktext": [str(size) for size in sizes],
+    }
+
+
+def sizes_of(rows: Rows, name: str) -> list[int]:
+    """The sizes that rows have in a column, in order."""
+    return sorted({int(row[name]) for row in rows})
+
+
+def error_bars(axis: str, known: Iterable[tuple[float, float, float]]) -> dict[str, Any]:
+    """What a trace holds of intervals, under `error_x` or `error_y`; nothing if all are unknown.
+
+    Args:
+        known: value, low and high of each point; NaN for an end that is unknown, not drawn.
+    """
+    points = list(known)
+    if all(math.isnan(low) for _, low, _ in points):
+        return {}
+    return {
+        axis: {
+            "type": "data",
+            "symmetric": False,
+            "array": [_reach(value, high) for value, _, high in points],
+            "arrayminus": [_reach(low, value) for value, low, _ in points],
+        }
+    }
+
+
+def ratio_told(ratio: Ratio) -> str:
+    """A ratio and its interval, where that is known."""
+    if math.isnan(ratio.low):
+        return text.ratio(ratio.value)
+    interval = f"95%: {text.ratio(ratio.low)} to {text.ratio(ratio.high)}"
+    return f"{text.ratio(ratio.value)} ({interval})"
+
+
+def place_told(row: Row, names: Iterable[str]) -> str:
+    """What a row has in these columns: `T = 32, B = 4, forward`."""
+    return ", ".join(_told(name, row[name]) for name in names)
+
+
+def sign_of(name: str) -> str:
+    """The letter of a size, as in `T = 32`, or the word where it has none."""
+    return LABELS[name].rpartition(" ")[2]
+
+
+def of_each_run(rows: Rows, say: Callable[[Rows], str]) -> str:
+    """A sentence over all rows; where they are of several runs, one for each."""
+    if not rows or "run" not in rows[0]:
+        return say(rows)
+    said = {run: say(part) for (run,), part in grouped(rows, ["run"]).items()}
+    return " ".join(f"{text.shorten(run)}: {sentence}" for run, sentence in said.items())
+
+
+def _told(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"{LABELS[name].lower()}: {'yes' if value else 'no'}"
+    if isinstance(value, int):
+        return f"{sign_of(name)} = {value}"
+    return text.shorten(str(value))
+
+
+def _reach(low: float, high: float) -> float:
+    """How far an interval's end lies from the value; 0 where it is unknown."""
+    reach: float = text.number(max(0.0, high - low)) if math.isfinite(high - low) else 0
+    return reach
+
+
+def _each_run(
+    function: Callable[[pd.DataFrame], pd.DataFrame], summary: pd.DataFrame
+) -> pd.DataFrame:
+    """Apply a function to each run's part, so that no run is ranked against another."""
+    if "run" not in summary:
+        return function(summary)
+    parts = summary.groupby("run", sort=False)
+    return pd.concat([function(part).assign(run=run) for run, part in parts], ignore_index=True)
+
+
+def _square(row: Row, index: dict[str, int]) -> dict[str, Any]:
+    if row["backend"] is None:
+        return {
+            "state": "none",
+            "backend": None,
+            "margin": "",
+            "strength": 0,
+            "says": "none correct",
+        }
+    state = _state(row)
+    says = f"{text.shorten(row['backend'])} fastest, {text.duration(row['median_ns'])}"
+    margin = ""
+    strength = 0.0
+    if row["runner_up"] is not None:
+        margin = text.ratio(row["margin"])
+        strength = min(1.0, math.log(max(1.0, row["margin"])) / math.log(_FULL_MARGIN))
+        says += f"; {text.shorten(row['runner_up'])} takes {margin} its time"
+        says += f" ({_margin_interval(row)})"
+    return {
+        "state": state,
+        "backend": index[row["backend"]],
+        "second": index[row["runner_up"]] if row["runner_up"] is not None else None,
+        "margin": margin,
+        "strength": round(strength, 3),
+        "says": says + (", a tie within noise" if state == "tie" else ""),
+    }
+
+
+def _state(row: Row) -> str:
+    if row["runner_up"] is None:
+        return "alone"
+    if pd.isna(row["tie"]):
+        return "unknown"
+    return "tie" if row["tie"] else "win"
+
+
+def _margin_interval(row: Row) -> str:
+    if pd.isna(row["margin_low"]):
+        return "interval unknown below 3 blocks"
+    return f"95%: {text.ratio(row['margin_low'])} to {text.ratio(row['margin_high'])}"
+
+
+def _interval(row: Row) -> str:
+    if pd.isna(row["low_ns"]):
+        return "interval unknown"
+    return f"{text.duration(row['low_ns'])} to {text.duration(row['high_ns'])}"
+
+
+def _ranks(rows: Rows, index: dict[str, int]) -> list[dict[str, Any]]:
+    slowest = max((row["median_ns"] for row in rows), default=1.0)
+    return [
+        {
+            "backend": index[row["backend"]],
+            "time": text.duration(row["median_ns"]),
+            "interval": _interval(row),
+            "ratio": text.ratio(row["ratio"]) if row["rank"] > 1 else "",
+            "tie": bool(row["rank"] > 1 and not pd.isna(row["tie"]) and row["tie"]),
+            "share": round(row["median_ns"] / slowest, 3),
+        }
+        for row in rows
+    ]
+
+
+def _failures(rows: Rows, index: dict[str, int]) -> list[dict[str, Any]]:
+    return [
+        {
+            "backend": index[row["backend"]],
+            "status": row["status"].replace("_", " "),
+            "reason": text.shorten(row["reason"], 160),
+        }
+        for row in rows
+    ]
+
+
+def _doubles(sizes: Sequence[int]) -> bool:
+    """Whether sizes grow by a factor more than by a step."""
+    return len(sizes) > 1 and sizes[0] > 0 and sizes[-1] >= 2 * sizes[0]
+
+
+def _in_order(name: str, column: Iterable[Any]) -> tuple[Any, ...]:
+    """A column's values as a reader expects them: runs as given, passes as the library has them."""
+    if name == "run":
+        return tuple(dict.fromkeys(column))
+    known = {"pass": PASSES, "dtype": tuple(DTYPE_BYTES)}.get(name, ())
+    values = _values(column)
+    return tuple(sorted(values, key=lambda v: known.index(v) if v in known else len(known)))
+
+
+def _values(column: Iterable[Any]) -> tuple[Any, ...]:
+    """Distinct values in order, as Python's own types."""
+    values = {v.item() if hasattr(v, "item") else v for v in column}
+    return tuple(sorted(values))

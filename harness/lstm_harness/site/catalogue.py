@@ -1,0 +1,107 @@
+"""The runs of one store or of several, as pages list and link them.
+
+Links are the same whether a site is served or written into a folder:
+
+    ./                              the list of runs
+    history.html                    every series over time
+    runs/NAME/report.html           a run's report; beside it run.json and records.jsonl
+    runs/NAME/compare.html          it against the run before
+    compare?base=NAME&new=NAME      any two; served alone
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lstm_harness.history import index
+from lstm_harness.history.index import Index, Tell
+from lstm_harness.history.series import Found, gather
+from lstm_harness.judge.comparison import Comparison, compare_runs
+from lstm_harness.site import cards
+from lstm_harness.site.cards import Against, Card
+from lstm_harness.store.run_folder import Run, load
+
+HISTORY = "history.html"
+COMPARED = "compare.html"
+# A name longer than this is cut, and told from others by a digest.
+_LONGEST_NAME = 80
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One run of a catalogue: `name` stands in links, `before` is that of the run before it."""
+
+    name: str
+    folder: Path
+    card: Card
+    against: Against | None = None
+    before: str = ""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The runs by name, newest first, and what could not be read, each with the reason."""
+
+    stores: tuple[Path, ...]
+    runs: Mapping[str, Listed]
+    left_out: tuple[tuple[str, str], ...]
+
+
+def collect(stores: Sequence[Path], tell: Tell = lambda done, total, label: None) -> Catalogue:
+    """Every run of these stores.
+
+    Raises:
+        UserError: one is no folder.
+    """
+    shelves = [cards.read(store, tell) for store in stores]
+    places = [(number, path) for number, shelf in enumerate(shelves) for path in shelf.cards]
+    names = _names(places, stores)
+    found = []
+    for (number, path), name in names.items():
+        shelf = shelves[number]
+        against = shelf.against.get(path)
+        before = names[number, against.base] if against else ""
+        found.append(Listed(name, shelf.folder / path, shelf.cards[path], against, before))
+    found.sort(key=lambda one: (one.card.start, one.card.id, one.name), reverse=True)
+    left_out = [pair for shelf in shelves for pair in sorted(shelf.left_out.items())]
+    return Catalogue(tuple(stores), {one.name: one for one in found}, tuple(left_out))
+
+
+def _names(places: Sequence[tuple[int, str]], stores: Sequence[Path]) -> dict[tuple[int, str], str]:
+    """A name for each run that every host, file system and parser takes for the same plain text."""
+    names: dict[tuple[int, str], str] = {}
+    taken: set[str] = set()
+    for number, path in sorted(places):
+        own = stores[number].resolve().name if path == "." else path
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", own)[:_LONGEST_NAME].strip("-._") or "run"
+        digest = hashlib.sha256(os.fsencode(f"{number}/{path}")).hexdigest()
+        tries = (f"{plain}-{digest[:length]}" for length in range(8, 65))
+        name = plain if plain == own else next(tries)
+        while name.casefold() in taken:
+            name = next(tries)
+        taken.add(name.casefold())
+        names[number, path] = name
+    return names
+
+
+def compared(base: Listed, new: Listed) -> tuple[list[Run], Comparison]:
+    """Two runs, read, and what comparing them comes to.
+
+    Raises:
+        UserError: a run, or this machine's noise, cannot be read.
+    """
+    runs = [load(base.folder), load(new.folder)]
+    return runs, compare_runs(*runs)
+
+
+def history(stores: Sequence[Path], tell: Tell = lambda done, total, label: None) -> Found:
+    """The history of all runs of these stores; what is derived is kept outside them."""
+    found = Index()
+    for number, folder in enumerate(stores):
+        one = index.refresh(folder, tell, cards.cache_file(folder, "history"))
+        apart = {f"{number}/{path}": run for path, run in one.runs.items()}
+        found.merge(Index(one.cells, one.facts, apart if len(stores) > 1 else one.runs))
+    return gather(found)

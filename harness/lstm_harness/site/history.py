@@ -1,0 +1,203 @@
+"""The page of a store's history: one figure a case and machine, a line a backend."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lstm_harness.console.history import machine_name, percent
+from lstm_harness.history.series import ENVIRONMENT, Found, Series
+from lstm_harness.report import text, write_page
+from lstm_harness.report.marks import mark, ordered
+from lstm_harness.report.templating import assets, fill
+
+# Further figures are counted: a page of hundreds is read by nobody.
+MOST_FIGURES = 12
+# The table beside a figure ends with so many runs, newest last.
+MOST_RUNS = 60
+
+
+def write(found: Found, out: Path) -> Path:
+    """Write the page of a history and return its path.
+
+    Raises:
+        UserError: `out` cannot be written.
+    """
+    return write_page(render(found), out)
+
+
+def render(found: Found, home: str = "") -> str:
+    """The HTML of a history: its worst cases drawn.
+
+    Args:
+        home: where the list of the runs is, if there is one.
+    """
+    groups: dict[tuple[str, str], list[Series]] = {}
+    for one in found.series:
+        groups.setdefault((one.case.label(), machine_name(one)), []).append(one)
+    shown = list(groups.items())[:MOST_FIGURES]
+    figures = [_figure(found, *names, series) for names, series in shown]
+    return fill(
+        "history.html",
+        **assets("history.js"),
+        title=f"{text.count(len(found.runs), 'run')} over time",
+        answer=_answer(found),
+        home=home,
+        not_drawn=len(groups) - len(shown),
+        figures=figures,
+        payload=text.json_for_script([figure["plot"] for figure in figures]),
+    )
+
+
+def _answer(found: Found) -> str:
+    if not found.series:
+        return "No time was measured in these runs, so there is nothing to draw."
+    steps = [one for one in found.series if one.last_step]
+    if not steps:
+        return f"No step in {len(found.series):,} series."
+    worst = max(steps, key=_step)
+    by = percent(_step(worst))
+    name = f"{text.shorten(worst.backend)} on {worst.case.label()}"
+    return f"{len(steps)} of {len(found.series)} series stepped; {name} by {by} most recently."
+
+
+def _step(series: Series) -> float:
+    step = series.last_step
+    return step.ratio if step else 1.0
+
+
+def _figure(found: Found, title: str, where: str, series: Sequence[Series]) -> dict[str, Any]:
+    by_name = {one.backend: one for one in series}
+    lines = [by_name[name] for name in ordered(by_name)]
+    cuts = {
+        found.runs[one.runs[change.at]].start: None
+        for one in lines
+        for change in one.changes
+        if change.kind == ENVIRONMENT
+    }
+    data = [
+        trace | {"legendgroup": f"line-{number}"}
+        for number, one in enumerate(lines)
+        for trace in (_points(found, one), _levels(found, one))
+    ]
+    layout = {
+        "xaxis": {"type": "date"},
+        "yaxis": {"type": "log", "title": {"text": "seconds an execution"}},
+    }
+    return {
+        "title": title,
+        "where": text.shorten(where, 160),
+        "answer": _figure_answer(found, lines),
+        "columns": [text.shorten(one.backend) for one in lines],
+        **_numbers(found, lines),
+        "changes": [row for one in lines for row in _change_rows(found, one)],
+        "plot": {"data": data, "layout": layout, "cuts": list(cuts)},
+    }
+
+
+def _figure_answer(found: Found, lines: Sequence[Series]) -> str:
+    """Who stepped last and by how much; where nobody did, how much the newest runs differ."""
+    stepped = [one for one in lines if one.last_step]
+    if stepped:
+        worst = max(stepped, key=_step)
+        step = worst.last_step
+        assert step is not None
+        when = text.moment(found.runs[worst.runs[step.at]].start)
+        levels = f"{text.duration(step.before_ns)} to {text.duration(step.after_ns)}"
+        told = (
+            f"{text.shorten(worst.backend)} stepped by {percent(step.ratio)}, {levels}, at {when}"
+        )
+        others = len(lines) - len(stepped)
+        return f"{told}; {others} of {len(lines)} show no step." if others else f"{told}."
+    one = max(lines, key=lambda each: abs(math.log(each.since)))
+    runs = text.count(len(one.times_ns), "run")
+    if len(one.times_ns) == 1:
+        return f"No step: there is one run yet; {_last(one)}."
+    return f"No step over {runs}; {_last(one)}, {percent(one.since)} from its level."
+
+
+def _last(one: Series) -> str:
+    return f"{text.shorten(one.backend)} took {text.duration(one.times_ns[-1])} in the last"
+
+
+def _numbers(found: Found, lines: Sequence[Series]) -> dict[str, Any]:
+    """The points of a figure as rows: a run's start and id, then a time a backend."""
+    times = [dict(zip(one.runs, one.times_ns, strict=True)) for one in lines]
+    places = sorted(set().union(*times))
+    rows = [
+        {
+            "start": text.moment(found.runs[place].start),
+            "run": text.shorten(found.runs[place].id, 80),
+            "times": [text.duration(own[place]) if place in own else "" for own in times],
+        }
+        for place in places[-MOST_RUNS:]
+    ]
+    return {"rows": rows, "older": max(0, len(places) - MOST_RUNS)}
+
+
+def _points(found: Found, one: Series) -> dict[str, Any]:
+    name = text.plot_text(one.backend)
+    runs = [found.runs[place] for place in one.runs]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "meta": _colours(one.backend),
+        "x": [run.start for run in runs],
+        "y": [text.number(time / 1e9) for time in one.times_ns],
+        "marker": {"symbol": mark(one.backend).symbol, "size": 6, "opacity": 0.7},
+        "line": {},
+        "hoverinfo": "text",
+        "hovertext": [
+            f"<b>{name}</b> {text.duration(time)}<br>{text.plot_text(run.id, 60)}<br>"
+            f"{text.plot_text(run.commit or 'no commit', 40)}"
+            for time, run in zip(one.times_ns, runs, strict=True)
+        ],
+    }
+
+
+def _levels(found: Found, one: Series) -> dict[str, Any]:
+    """A line at each level, from its first run to its last."""
+    places = [0, *(change.at for change in one.changes), len(one.runs)]
+    levels = [*(change.before_ns for change in one.changes), one.level_ns]
+    x: list[str | None] = []
+    y: list[float | None] = []
+    for (low, high), level in zip(itertools.pairwise(places), levels, strict=True):
+        ends = (found.runs[one.runs[low]].start, found.runs[one.runs[high - 1]].start)
+        x += [*ends, None]
+        y += [level / 1e9, level / 1e9, None]
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "showlegend": False,
+        "meta": _colours(one.backend),
+        "x": x,
+        "y": y,
+        "line": {"width": 2},
+        "marker": {},
+        "hoverinfo": "skip",
+    }
+
+
+def _colours(backend: str) -> dict[str, str]:
+    return {"light": mark(backend).light, "dark": mark(backend).dark}
+
+
+def _change_rows(found: Found, one: Series) -> list[dict[str, str]]:
+    rows = []
+    for change in one.changes:
+        run = found.runs[one.runs[change.at]]
+        rows.append(
+            {
+                "backend": text.shorten(one.backend),
+                "what": ", ".join(change.what) or "a step",
+                "before": text.duration(change.before_ns),
+                "after": text.duration(change.after_ns),
+                "step": percent(change.ratio),
+                "start": text.moment(run.start),
+                "run": text.shorten(run.id, 80),
+                "commit": text.shorten(run.commit[:12]) if run.commit else "",
+            }
+        )
+    return rows

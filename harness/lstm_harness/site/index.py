@@ -1,0 +1,107 @@
+"""The index page: one card a run, newest first, and how each compares to the run before."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from lstm_harness.model.errors import Exit
+from lstm_harness.report import text
+from lstm_harness.report.templating import fill, policy, static, style
+from lstm_harness.site.catalogue import COMPARED, HISTORY, Catalogue, Listed
+from lstm_harness.store.run_folder import MANIFEST, RECORDS, REPORT
+
+# How a comparison's exit code looks; the words beside it say it too.
+_TONES = {
+    Exit.INCORRECT: "bad",
+    Exit.MEASURING_FAILED: "bad",
+    Exit.REGRESSION: "bad",
+    Exit.DONE: "good",
+}
+
+
+def render(catalogue: Catalogue, served: bool) -> str:
+    """The HTML of the index.
+
+    Args:
+        served: whether a server answers, which compares any two runs.
+    """
+    script = static("index.js")
+    return fill(
+        "index.html",
+        style=style() + static("index.css"),
+        script=script,
+        policy=policy(script),
+        title=text.count(len(catalogue.runs), "run"),
+        answer=_answer(catalogue),
+        runs=[_card(one, catalogue.runs, served) for one in catalogue.runs.values()],
+        served=served,
+        history=HISTORY,
+        left_out=[
+            (text.shorten(path, 200), text.shorten(reason, 400))
+            for path, reason in catalogue.left_out
+        ],
+    )
+
+
+def _answer(catalogue: Catalogue) -> str:
+    """What a reader with ten seconds should know of the store."""
+    if not catalogue.runs:
+        return "No run could be read."
+    machines = {(one.card.host, one.card.machine) for one in catalogue.runs.values()}
+    newest = next(iter(catalogue.runs.values())).card
+    said = f"Measured on {text.count(len(machines), 'machine')}"
+    said += f", most recently {text.moment(newest.start)}." if newest.start else "."
+    judged = [one.against for one in catalogue.runs.values() if one.against]
+    if not judged:
+        return f"{said} No run has one before it to be compared with."
+    worse = sum(_TONES.get(Exit(one.exit_code)) == "bad" for one in judged)
+    pairs = text.count(len(judged), "comparison")
+    return (
+        f"{said} In {worse} of {pairs} with the run before, something is wrong, missing or worse."
+    )
+
+
+def _card(one: Listed, runs: Mapping[str, Listed], served: bool) -> dict[str, Any]:
+    card, place = one.card, f"runs/{one.name}"
+    return {
+        "name": one.name,
+        "label": text.shorten(card.label, 80),
+        "folder": text.shorten(card.path if card.path != "." else one.name, 160),
+        "facts": [
+            text.shorten(fact, 120)
+            for fact in (card.machine, card.host, f"suite {card.suite}" if card.suite else "")
+            if fact
+        ],
+        "start": text.moment(card.start) if card.start else "start not known",
+        "counted": _counted(one),
+        "failed": card.failed,
+        "headline": card.headline,
+        "against": _against(one, runs, served),
+        "report": f"{place}/{REPORT}",
+        "manifest": f"{place}/{MANIFEST}",
+        "records": f"{place}/{RECORDS}" if card.cells else "",
+    }
+
+
+def _counted(one: Listed) -> str:
+    """How many cells there are, and how many of them failed."""
+    card = one.card
+    if not card.failed:
+        return f"{text.count(card.cells, 'cell')}, none failed"
+    wrong = f", {card.incorrect:,} of them incorrect" if card.incorrect else ""
+    return f"{text.count(card.cells, 'cell')}, {card.failed:,} failed{wrong}"
+
+
+def _against(one: Listed, runs: Mapping[str, Listed], served: bool) -> dict[str, str] | None:
+    if one.against is None:
+        return None
+    base = runs[one.before].card
+    link = "compare?" + urlencode({"base": one.before, "new": one.name})
+    return {
+        "tone": _TONES.get(Exit(one.against.exit_code), "open"),
+        "headline": text.shorten(one.against.headline, 80),
+        "counted": text.shorten(one.against.counted, 200),
+        "base": text.shorten(base.label, 60),
+        "start": text.moment(base.start),
+        "link": link if served else f"runs/{one.name}/{COMPARED}",
+    }

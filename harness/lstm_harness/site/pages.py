@@ -1,0 +1,217 @@
+"""The pages of a store, made in memory when they are asked for; nothing is written.
+
+A run's own report is sent where it is newer than its records. Of a run's other files only run.json
+and records.jsonl are. What is asked for is looked up among the runs that were found and never
+joined to a path, and no link is followed, so that nothing leads out of the store.
+"""
+
+import os
+import re
+import stat
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from lstm_harness.history import index as store_index
+from lstm_harness.history.index import Tell
+from lstm_harness.model.errors import UserError
+from lstm_harness.report import page, verdicts
+from lstm_harness.site import catalogue, history, index
+from lstm_harness.site.catalogue import COMPARED, HISTORY, Catalogue, Listed
+from lstm_harness.store import run_folder
+
+# Two requests within this long see the same list of runs.
+FRESH_S = 1.0
+# A report may have 25 MB.
+MOST_PAGES = 6
+
+_RUN = re.compile(r"/runs/([A-Za-z0-9._-]+)/([a-z]+\.[a-z]+)")
+_HTML = "text/html; charset=utf-8"
+_KINDS = {
+    run_folder.MANIFEST: "application/json",
+    run_folder.RECORDS: "application/x-ndjson; charset=utf-8",
+}
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What answers a request: its type, and either its bytes or a file of so many."""
+
+    kind: str
+    content: bytes = b""
+    file: int | None = None
+    size: int = 0
+    name: str = ""
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not a fault
+    """A request that is answered with a status and a line."""
+
+    def __init__(self, status: int, line: str) -> None:
+        super().__init__(line)
+        self.status, self.line = status, line
+
+
+class Pages:
+    """A store's pages, made when they are asked for and kept in memory while they are true.
+
+    Raises:
+        UserError: no run there.
+    """
+
+    def __init__(self, place: Path, tell: Tell = lambda done, total, label: None) -> None:
+        self._folder = place.resolve()
+        self._listing, self._making = threading.RLock(), threading.RLock()
+        self._kept: OrderedDict[tuple[str, ...], tuple[Any, bytes]] = OrderedDict()
+        if not place.is_dir() or next(store_index.find_runs(self._folder), None) is None:
+            raise UserError(f"{place} holds no run; give a run, or a folder of runs")
+        self._catalogue = catalogue.collect([self._folder], tell)
+        self._read_at = time.monotonic()
+
+    @property
+    def first(self) -> str:
+        """Where a reader begins: at the list of runs, or at the report of the only one."""
+        if (self._folder / run_folder.MANIFEST).exists() and self._catalogue.runs:
+            return f"runs/{next(iter(self._catalogue.runs))}/{run_folder.REPORT}"
+        return ""
+
+    def answer(self, target: str) -> Sent:
+        """What a request's target names.
+
+        Raises:
+            Refused: nothing of that name, or it cannot be made.
+        """
+        try:
+            parts = urlsplit(target)
+        except ValueError:
+            raise Refused(400, "that is no address") from None
+        try:
+            if parts.scheme or parts.netloc:
+                raise Refused(404, "no such page")
+            if parts.path in ("/", "/index.html"):
+                return self._index()
+            if parts.path == f"/{HISTORY}":
+                return self._history()
+            if parts.path == "/compare":
+                return self._compare(parts.query)
+            return self._of_run(parts.path)
+        except (UserError, RecursionError) as error:
+            raise Refused(500, str(error) or "its JSON is nested without end") from None
+
+    def _index(self) -> Sent:
+        with self._listing:
+            found, read_at = self._current(), self._read_at
+        return self._page(("index",), read_at, lambda: index.render(found, served=True))
+
+    def _history(self) -> Sent:
+        with self._listing:
+            stamps = [_stamp(one) for one in self._current().runs.values()]
+        make = partial(catalogue.history, [self._folder])
+        return self._page(("history",), stamps, lambda: history.render(make(), home="./"))
+
+    def _compare(self, query: str) -> Sent:
+        try:
+            asked = parse_qs(query, max_num_fields=10)
+        except ValueError:
+            raise Refused(400, "too many words in the address") from None
+        names = [asked.get(side, [""])[-1] for side in ("base", "new")]
+        if not all(names) or names[0] == names[1]:
+            raise Refused(400, "choose two different runs, one as base and one as new")
+        base, new = (self._run(name) for name in names)
+        return self._side_by_side(base, new)
+
+    def _of_run(self, path: str) -> Sent:
+        asked = _RUN.fullmatch(path)
+        if asked is None:
+            raise Refused(404, "no such page")
+        one, what = self._run(asked[1]), asked[2]
+        if what == run_folder.REPORT:
+            return self._report(one)
+        if what == COMPARED and one.before:
+            return self._side_by_side(self._run(one.before), one)
+        if what in _KINDS:
+            return self._file(one, what)
+        raise Refused(404, "no such page")
+
+    def _run(self, name: str) -> Listed:
+        with self._listing:
+            one = self._catalogue.runs.get(name) or self._current().runs.get(name)
+        if one is None:
+            raise Refused(404, "no such run")
+        return one
+
+    def _current(self) -> Catalogue:
+        """The runs, read again where the last look is a while ago."""
+        if time.monotonic() - self._read_at > FRESH_S:
+            self._catalogue = catalogue.collect([self._folder])
+            self._read_at = time.monotonic()
+        return self._catalogue
+
+    def _report(self, one: Listed) -> Sent:
+        """The run's own report where it is newer than the records, else one made now."""
+        own = _newer_report(one.folder)
+        if own is not None:
+            return Sent(_HTML, file=own, size=os.fstat(own).st_size)
+        stamp = _stamp(one)
+        return self._page(
+            ("run", one.name), stamp, lambda: page.render([run_folder.load(one.folder)])
+        )
+
+    def _side_by_side(self, base: Listed, new: Listed) -> Sent:
+        def make() -> str:
+            runs, comparison = catalogue.compared(base, new)
+            return page.render(runs, verdicts=verdicts.section(comparison))
+
+        return self._page(("compare", base.name, new.name), [_stamp(base), _stamp(new)], make)
+
+    def _file(self, one: Listed, name: str) -> Sent:
+        opened = _opened(one.folder / name)
+        if opened is None:
+            raise Refused(404, "no such file")
+        return Sent(_KINDS[name], file=opened, size=os.fstat(opened).st_size, name=name)
+
+    def _page(self, name: tuple[str, ...], stamp: object, make: Callable[[], str]) -> Sent:
+        """A page while what it was made from is the same; who asks meanwhile waits for it."""
+        with self._making:
+            if name not in self._kept or self._kept[name][0] != stamp:
+                self._kept[name] = (stamp, make().encode())
+            self._kept.move_to_end(name)
+            while len(self._kept) > MOST_PAGES:
+                self._kept.popitem(last=False)
+            return Sent(_HTML, self._kept[name][1])
+
+
+def _stamp(one: Listed) -> list[int]:
+    return store_index.stamp(one.folder)
+
+
+def _newer_report(run: Path) -> int | None:
+    """A run's report, opened, where nothing that it was made from is newer."""
+    opened = _opened(run / run_folder.REPORT)
+    if opened is None:
+        return None
+    _, manifest_at, _, records_at = store_index.stamp(run)
+    if os.fstat(opened).st_mtime_ns >= max(manifest_at, records_at):
+        return opened
+    os.close(opened)
+    return None
+
+
+def _opened(file: Path) -> int | None:
+    """A plain file, opened to be read; None where there is none, or a link in its place."""
+    if file.resolve() != file:
+        return None
+    try:
+        opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    if stat.S_ISREG(os.fstat(opened).st_mode):
+        return opened
+    os.close(opened)
+    return None

@@ -1,0 +1,274 @@
+"""A run on disk: a manifest and its records, appended and flushed one by one.
+
+    <run>/run.json         the manifest
+    <run>/records.jsonl    one record a line, in the order measured
+    <run>/report.html      made at the end, and by `lstm-bench report` at any time
+
+Only this module writes results. A killed run loses at most the record in flight: a torn last line
+is dropped when the run is read, and cut off when it is resumed.
+"""
+
+import itertools
+import json
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from lstm_harness.model.case import Case
+from lstm_harness.model.errors import MeasuringFailed, UserError
+from lstm_harness.model.plan import Plan
+from lstm_harness.model.record import SCHEMA, Record
+from lstm_harness.model.spec import Spec
+from lstm_harness.store.kept_limits import of_manifest
+
+MANIFEST = "run.json"
+FRESH_MANIFEST = MANIFEST + ".new"
+RECORDS = "records.jsonl"
+REPORT = "report.html"
+COMPARISON = "comparison.html"
+SCRATCH = ".scratch"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as read from disk. `torn` tells that a half-written last line was dropped."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    records: tuple[Record, ...]
+    torn: bool = False
+
+
+def refuse_used(folder: Path) -> None:
+    """Refuse a path that a new run must not take.
+
+    Raises:
+        UserError: it holds something already, or cannot be read.
+    """
+    try:
+        if folder.exists() and (not folder.is_dir() or _holds_something(folder)):
+            go_on = shlex.join(["lstm-bench", "run", "--resume", str(folder)])
+            more = f"; to go on with that run: {go_on}" if (folder / MANIFEST).exists() else ""
+            raise UserError(f"{folder} is already used; give another --out{more}")
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {error.strerror}; give another --out") from None
+
+
+def create(folder: Path) -> None:
+    """Make the folder of a new run.
+
+    Raises:
+        UserError: the path is in use, or cannot be written.
+    """
+    refuse_used(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}; give another --out") from None
+
+
+def _holds_something(folder: Path) -> bool:
+    """Whether anything is there but what a run leaves that was killed before its manifest stood."""
+    return any(entry.name != FRESH_MANIFEST for entry in folder.iterdir())
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Replace run.json in one step, so that a kill leaves the old one or the new one."""
+    with writing(folder):
+        fresh = folder / FRESH_MANIFEST
+        with fresh.open("w") as file:
+            json.dump(manifest, file, indent=1, allow_nan=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(folder / MANIFEST)
+
+
+@contextmanager
+def appender(folder: Path) -> Iterator["Appender"]:
+    """Open a run's records for appending, a torn last line cut off first."""
+    path = folder / RECORDS
+    with writing(folder):
+        whole, torn = _split_torn(path.read_bytes() if path.exists() else b"")
+        if torn:
+            with path.open("r+b") as file:
+                file.truncate(len(whole))
+        records = path.open("ab", buffering=0)
+    with records:
+        yield Appender(folder, records)
+
+
+class Appender:
+    """Appends records to one run; each is on its way to the disk before `append` returns."""
+
+    def __init__(self, folder: Path, file: IO[bytes]) -> None:
+        self._folder = folder
+        self._file = file
+
+    def append(self, record: Record) -> None:
+        """Write one record as one line."""
+        line = json.dumps(record.to_dict(), allow_nan=False).encode() + b"\n"
+        with writing(self._folder):
+            while line:
+                line = line[self._file.write(line) :]
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn a failed write, a full disk most of all, into one line; what was written is safe."""
+    try:
+        yield
+    except OSError as error:
+        raise MeasuringFailed(
+            f"cannot write to {folder}: {error.strerror}; records written so far are safe: "
+            f"make room, then {shlex.join(['lstm-bench', 'run', '--resume', str(folder)])}"
+        ) from None
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Refuse, before any work, a path at which no file can be written.
+
+    Raises:
+        UserError: it names no file, or a folder, or lies where nothing can be made.
+    """
+    if not path.name or path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; give a file's name")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise UserError(f"cannot write {path}: {above} is no folder; give another place")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write {path}: {above} is not yours to write; give another place")
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, in a folder that is made where it lacks.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    refuse_unwritable(path)
+    fresh = path.with_name(path.name + ".new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with fresh.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; give another place") from None
+
+
+def load(folder: Path) -> Run:
+    """Read a run; one that was killed before its first record has none.
+
+    Raises:
+        UserError: no run there, records of a newer schema, or a line that is not a record of it.
+    """
+    manifest = read_manifest(folder)
+    try:
+        content = (folder / RECORDS).read_bytes()
+    except FileNotFoundError:
+        content = b""
+    except OSError as error:
+        raise UserError(f"cannot read {folder / RECORDS}: {error.strerror}") from None
+    whole, torn = _split_torn(content)
+    lines = whole.splitlines()
+    records = tuple(_parse(line, folder, number) for number, line in enumerate(lines, start=1))
+    _refuse_foreign(records, Plan.from_dict(manifest["plan"]), folder)
+    _refuse_twice(records, folder)
+    return Run(folder, manifest, records, torn=bool(torn))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read a run's run.json.
+
+    Raises:
+        UserError: it is missing, unreadable, foreign, or of a newer schema.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(
+            f"{folder} is not a run: cannot read {MANIFEST} ({error.strerror}); "
+            "expected a folder that lstm-bench run made"
+        ) from None
+    except ValueError:
+        raise UserError(f"{path} is not JSON; expected the manifest of a run") from None
+    if not isinstance(manifest, dict) or "schema" not in manifest:
+        raise UserError(f"{path} is not the manifest of a run: it has no schema")
+    _refuse_newer(manifest["schema"], str(path))
+    try:
+        _check_manifest(manifest)
+    except KeyError as error:
+        raise UserError(f"{path} is not the manifest of a run: {error} is missing") from None
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not the manifest of a run: {error}") from None
+    return manifest
+
+
+def _check_manifest(manifest: dict[str, Any]) -> None:
+    """Read what the commands read of a manifest; raises whatever a foreign one makes it raise."""
+    Spec.from_dict(manifest["spec"])
+    Plan.from_dict(manifest["plan"])
+    of_manifest(manifest)
+    if not isinstance(manifest["environment"], dict):
+        raise TypeError("its environment is not an object")
+    for name in ("id", "start", "seed", "kernels_digest"):
+        manifest[name]
+
+
+def _split_torn(content: bytes) -> tuple[bytes, bytes]:
+    """Part complete lines from what a kill left of the last one."""
+    end = content.rfind(b"\n") + 1
+    return content[:end], content[end:]
+
+
+def _parse(line: bytes, folder: Path, number: int) -> Record:
+    where = f"{folder / RECORDS} line {number}"
+    try:
+        stored = json.loads(line)
+    except ValueError:
+        raise UserError(f"{where} is not JSON; expected one record a line") from None
+    if not isinstance(stored, dict) or "schema" not in stored:
+        raise UserError(f"{where} is not a record of lstm-bench: it has no schema")
+    _refuse_newer(stored["schema"], where)
+    try:
+        return Record.from_dict(stored)
+    except KeyError as error:
+        raise UserError(f"{where} is not a whole record: {error} is missing") from None
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where} is not a record: {error}") from None
+
+
+def _refuse_newer(schema: object, where: str) -> None:
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise UserError(
+            f"{where} has schema {schema!r}; this lstm-bench reads up to {SCHEMA}: upgrade it"
+        )
+
+
+def _refuse_foreign(records: tuple[Record, ...], plan: Plan, folder: Path) -> None:
+    planned = set(itertools.product(range(plan.blocks), plan.backends, plan.cases))
+    for number, record in enumerate(records, start=1):
+        if (record.block, record.backend, record.case) not in planned:
+            raise UserError(
+                f"{folder / RECORDS} line {number}: {record.backend} on {record.case.label()}, "
+                f"block {record.block}, is not in the run's plan; it is another run's record"
+            )
+
+
+def _refuse_twice(records: tuple[Record, ...], folder: Path) -> None:
+    seen: set[tuple[int, str, Case]] = set()
+    for number, record in enumerate(records, start=1):
+        if record.identity in seen:
+            raise UserError(
+                f"{folder / RECORDS} line {number}: {record.backend} on {record.case.label()}, "
+                f"block {record.block}, stands there twice"
+            )
+        seen.add(record.identity)

@@ -1,0 +1,1 @@
+"""What a backend's kernels are made of, and the launch parameters they run with."""

@@ -1,0 +1,332 @@
+"""`lstm-bench tune`: ask a backend for its candidates, search with workers, keep what is found.
+
+The file is written after every key, in one step; a second call goes on with the keys that lack.
+"""
+
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from lstm_harness.model.case import Case
+from lstm_harness.model.errors import Exit, Interrupted, MeasuringFailed, UserError
+from lstm_harness.model.plan import Cell, Plan
+from lstm_harness.model.spec import Spec
+from lstm_harness.race.lock import device_lock
+from lstm_harness.race.process import Failed, WorkerSettings
+from lstm_harness.race.scheduler import Race
+from lstm_harness.race.survey import Scout, Survey, make_plan
+from lstm_harness.tune.precompile import HOOK, Ahead, arch_of
+from lstm_harness.tune.search import (
+    DEFAULT_BUDGET_S,
+    Choice,
+    Finding,
+    Interval,
+    Key,
+    Measured,
+    Stopwatch,
+    in_order,
+    search,
+)
+from lstm_kernels import tuning as files
+
+PASSES = ("forward", "backward")
+
+Tell = Callable[[int, int, str], None]
+Document = dict[str, Any]
+
+
+def tune(name: str, spec: Spec, out: Path | None, again: bool, tell: Tell) -> Document:
+    """Tune a backend on a device, and tell what was found; see tune.schema.json.
+
+    Args:
+        out: the file, instead of the one where the backend looks.
+        again: tune the keys that the file has already, too.
+        tell: called with how many keys are done, how many there are, and what is going on.
+    Raises:
+        UserError: nothing can be tuned; `Interrupted` with what to type.
+    """
+    spec = _as_passes(spec, name)
+    with (
+        tempfile.TemporaryDirectory(prefix="lstm-bench-", ignore_cleanup_errors=True) as scratch,
+        Scout(spec, Path(scratch)) as scout,
+    ):
+        survey = scout.survey()
+        plan = make_plan(spec, survey, scout)
+        _refuse_untunable(name, survey, scout)
+        keys = _keys(name, plan, scout)
+        kept = _Kept.open(out, _asked(scout, "tuned", backend=name), again)
+        with device_lock(survey.identity):
+            settings = WorkerSettings(survey.device, Path(scratch), spec.threads)
+            race = Race(plan, spec, settings, survey.plugin_of)
+            watch = Stopwatch(spec.time_budget_s or DEFAULT_BUDGET_S)
+            missing = [key for key in keys if key.name not in kept.entries]
+            ahead = _compile_ahead(name, missing, survey, settings, scout, kept)
+            try:
+                with _interruptible(kept):
+                    found = _search(keys, _Workers(race, name), watch, kept, tell)
+            finally:
+                race.close()
+                if ahead:
+                    ahead.close()
+    return _document(name, survey.device, keys, found, kept, watch, _skipped(plan))
+
+
+def exit_code(document: Document) -> Exit:
+    """How the command ends: a wrong own choice outranks having found nothing."""
+    statuses = {row["status"] for row in document["keys"]}
+    if "incorrect" in statuses:
+        return Exit.INCORRECT
+    return Exit.DONE if statuses & {"tuned", "kept", "known"} else Exit.MEASURING_FAILED
+
+
+def _as_passes(spec: Spec, name: str) -> Spec:
+    """The same problems, forward and backward, once each, for one backend."""
+    only = {"pass": PASSES, "launch": ("eager",), "cache": ("warm",)}
+    grids = tuple({**grid, **only} for grid in spec.grids)
+    return replace(spec, grids=grids, backends=(name,), blocks=1)
+
+
+def _refuse_untunable(name: str, survey: Survey, scout: Scout) -> None:
+    if name in survey.missing:
+        raise UserError(f"backend {name!r} cannot be tuned here: {survey.missing[name]}")
+    missing = _asked(scout, "lacks", backend=name, hooks=files.HOOKS)
+    if not missing:
+        return
+    able = []
+    for other in survey.backends:
+        with suppress(Failed):
+            able += [] if scout.ask("lacks", backend=other, hooks=files.HOOKS) else [other]
+    these = f"these have: {', '.join(able)}" if able else "no backend here has them"
+    raise UserError(
+        f"backend {name!r} has no launch parameters to tune: its module lacks "
+        f"{', '.join(missing)} (see lstm_kernels/tuning.py); {these}"
+    )
+
+
+def _asked(scout: Scout, do: str, **arguments: Any) -> Any:
+    try:
+        return scout.ask(do, **arguments)
+    except Failed as failure:
+        what = f"backend {arguments['backend']!r} cannot be tuned: asked for {do!r}"
+        raise MeasuringFailed(f"{what}: {failure.reason}") from None
+
+
+def _keys(name: str, plan: Plan, scout: Scout) -> list[Key]:
+    """Every key once, as the backend forms them, the most telling first."""
+    cases = [case for case in plan.cases if (name, case) not in plan.skips]
+    told = _asked(scout, "candidates", backend=name, cases=[case.to_dict() for case in cases])
+    found: dict[str, Key] = {}
+    for case, each in zip(cases, told, strict=True):
+        if not each["candidates"]:
+            raise MeasuringFailed(f"{name} has no candidates for {case.label()}; expected its own")
+        found.setdefault(each["key"], Key(each["key"], case, tuple(each["candidates"])))
+    return in_order(list(found.values()))
+
+
+def _compile_ahead(
+    name: str,
+    keys: list[Key],
+    survey: Survey,
+    settings: WorkerSettings,
+    scout: Scout,
+    kept: "_Kept",
+) -> Ahead | None:
+    """Workers that compile while a GPU measures; on a CPU they would be in the way."""
+    arch = arch_of(kept.header["device"]["capability"])
+    if survey.device == "cpu" or arch is None:
+        return None
+    if _asked(scout, "lacks", backend=name, hooks=(HOOK,)):
+        return None
+    return Ahead(settings, name, survey.plugin_of.get(name), arch, keys)
+
+
+def _search(
+    keys: list[Key], device: "_Workers", watch: Stopwatch, kept: "_Kept", tell: Tell
+) -> dict[str, Finding]:
+    """What was found for the keys that the file lacks, each kept as it is found."""
+    missing = [key for key in keys if key.name not in kept.entries]
+    done = len(keys) - len(missing)
+    found: dict[str, Finding] = {}
+
+    def say(key: Key, doing: str) -> None:
+        left = f"{max(0.0, watch.left_s):.0f} s left"
+        tell(done + len(found), len(keys), f"{key.name}: {doing}; {left}")
+
+    for finding in search(missing, device, watch, say):
+        found[finding.key.name] = finding
+        kept.add(finding, watch)
+    return found
+
+
+@dataclass
+class _Workers:
+    """Measures choices as a run measures cells: in workers, verified before and after."""
+
+    race: Race
+    backend: str
+
+    def measure(self, key: Key, choice: Choice, share_s: float) -> Measured:
+        """Measure a choice; see `tuning.Device`."""
+        # Memory and energy are measured in block 0 alone.
+        cell = Cell(0, 1, self.backend, key.case, None)
+        outcome = self.race.attempt(cell, share_s, {"key": key.name, "choice": choice})
+        if outcome.status != "ok":
+            return Measured(outcome.status, outcome.reason)
+        found = outcome.found
+        return Measured("ok", "", median(found["samples_ns"]), found["compile_ms"])
+
+    def renew(self, ahead: int) -> None:
+        """Go on in a fresh process; on a GPU several start together, while nothing is timed."""
+        on_cpu = self.race.settings.device == "cpu"
+        self.race.renew(self.backend, ahead=1 if on_cpu else ahead)
+
+
+@dataclass
+class _Kept:
+    """The file being made: what it said before, if it holds here, and what was found since."""
+
+    path: Path
+    header: dict[str, Any]
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tuning_s: float = 0.0
+    compile_s: float = 0.0
+    replaced: str = ""
+
+    @classmethod
+    def open(cls, out: Path | None, told: dict[str, Any], again: bool) -> "_Kept":
+        """Go on with a file that holds here; one that does not is replaced, and it is said.
+
+        Raises:
+            UserError: there is no place for it, or --out is another thing's.
+        """
+        folder = out.parent if out else files.user_folder()
+        if folder is None:
+            raise UserError("there is no home folder to keep the parameters in; give --out FILE")
+        path = out or folder / told["name"]
+        kept = cls(path, told["header"])
+        _refuse_unwritable(path)
+        try:
+            before = files.read(path, kept.header)
+        except FileNotFoundError:
+            return kept
+        except files.Refused as reason:
+            if out and not reason.stale:
+                raise UserError(f"--out {out} {reason}: give another --out") from None
+            kept.replaced = f"{path} {reason}"
+            return kept
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}; give another --out") from None
+        if again:
+            return kept
+        kept.entries = before.entries
+        kept.tuning_s, kept.compile_s = before.header["tuning_s"], before.header["compile_s"]
+        return kept
+
+    def add(self, finding: Finding, watch: Stopwatch) -> None:
+        """Keep what was found for a key, and write the file."""
+        if finding.is_result:
+            self.entries[finding.key.name] = _entry(finding)
+        if self.entries:
+            files.write(self.path, self._document(watch))
+
+    def _document(self, watch: Stopwatch) -> Document:
+        return {
+            **self.header,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "tuning_s": round(self.tuning_s + watch.spent_s, 1),
+            "compile_s": round(self.compile_s + watch.compile_s, 1),
+            "entries": self.entries,
+        }
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """Tell before anything is measured that it could not be kept."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; give another --out") from None
+
+
+def _entry(finding: Finding) -> dict[str, Any]:
+    """A key's line in the file; times in µs with the ends of their intervals."""
+    problem = finding.key.case.problem
+    return {
+        "choice": finding.choice,
+        "own_us": _rounded(finding.own_us),
+        "tuned_us": _rounded(finding.tuned_us),
+        "ratio": _rounded(finding.ratio),
+        "seq_len": problem.seq_len,
+        "batch": problem.batch,
+        "tried": finding.tried,
+        "wrong": sum(failure.status == "incorrect" for failure in finding.failures),
+        "failed": sum(failure.status != "incorrect" for failure in finding.failures),
+        "tuning_s": round(finding.tuning_s, 1),
+        "compile_s": round(finding.compile_s, 1),
+    }
+
+
+def _rounded(interval: Interval | None) -> list[float | None] | None:
+    if interval is None:
+        return None
+    return [None if each is None else float(f"{each:.5g}") for each in interval]
+
+
+def _skipped(plan: Plan) -> dict[Case, str]:
+    return {case: skip.reason for (_, case), skip in plan.skips.items()}
+
+
+def _document(
+    name: str,
+    device: str,
+    keys: list[Key],
+    found: Mapping[str, Finding],
+    kept: _Kept,
+    watch: Stopwatch,
+    skipped: Mapping[Case, str],
+) -> Document:
+    return {
+        "backend": name,
+        "device": device,
+        "file": str(kept.path) if kept.entries else None,
+        "replaced": kept.replaced,
+        "tuning_s": round(watch.spent_s, 1),
+        "compile_s": round(watch.compile_s, 1),
+        "keys": [_row(key, found.get(key.name), kept.entries.get(key.name)) for key in keys],
+        "skipped": [
+            {**case.to_dict(), "label": case.label(), "reason": reason}
+            for case, reason in skipped.items()
+        ],
+    }
+
+
+def _row(key: Key, finding: Finding | None, entry: dict[str, Any] | None) -> dict[str, Any]:
+    """What became of a key: found now, known before, or not reached."""
+    status = "known" if entry else "not_reached"
+    row: dict[str, Any] = {"key": key.name, "status": status, "reason": "", "own": key.own}
+    row |= {"choice": None, "own_us": None, "tuned_us": None, "ratio": None}
+    row |= {"tried": 0, "wrong": 0, "failed": 0, "failures": [], "tuning_s": 0, "compile_s": 0}
+    if entry:
+        row |= {field: entry[field] for field in row.keys() & entry.keys()}
+    if finding:
+        row |= {"status": finding.status, "reason": finding.reason, "tried": finding.tried}
+        row |= {"failures": [asdict(failure) for failure in finding.failures]}
+    return row
+
+
+@contextmanager
+def _interruptible(kept: _Kept) -> Iterator[None]:
+    """Tell who interrupts that what was found is kept, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        go_on = shlex.join(["lstm-bench", *(word for word in sys.argv[1:] if word != "--again")])
+        where = f"{len(kept.entries)} keys are in {kept.path}" if kept.entries else "nothing kept"
+        raise Interrupted(f"interrupted, {where}; go on with: {go_on}") from None

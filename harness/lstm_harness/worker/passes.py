@@ -1,0 +1,145 @@
+"""What stands inside the timed region of each pass, and what is made ready outside it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lstm_harness.worker.inputs import Inputs
+from lstm_kernels.problem import Problem
+from lstm_kernels.stack import Outputs, Weights, run
+
+OUTPUT_NAMES = ("y", "h_n", "c_n")
+PARAMETER_NAMES = Weights._fields
+
+
+class Malformed(Exception):  # noqa: N818 - a finding about a backend, not a failure of ours
+    """A backend returned something that is not what the contract asks for."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass of one problem on one backend.
+
+    `prepare` makes ready, outside the timed region, what `execute` of the returned state needs:
+    fresh leaf tensors, so that no gradient is ever accumulated onto an older one, and for
+    `backward` a fresh graph. `execute` is all that is timed; freeing what it returns is not.
+    """
+
+    prepare: Callable[[Inputs], "State"]
+    execute: Callable[["State"], None]
+
+
+@dataclass
+class State:
+    """One execution: its leaves, the outputs once there are any, whether it makes gradients."""
+
+    inputs: Inputs
+    outputs: tuple[Tensor, ...] = ()
+    makes_gradients: bool = False
+
+    def found(self) -> dict[str, list[Tensor]]:
+        """Every tensor this execution made, by name; a gradient that it owes is an empty list."""
+        named = {name: [out] for name, out in zip(OUTPUT_NAMES, self.outputs, strict=False)}
+        return named | gradients(self.inputs) if self.makes_gradients else named
+
+
+def make_pass(implementation: Any, problem: Problem, pass_name: str) -> Pass:
+    """The pass of that name over a problem, on what `registry.load` returned."""
+
+    def forward(state: State) -> None:
+        inputs = state.inputs
+        returned = run(
+            implementation,
+            inputs.x,
+            inputs.h0,
+            inputs.c0,
+            inputs.weights,
+            problem=problem,
+            lengths=inputs.lengths,
+        )
+        state.outputs = tuple(out for out in returned if out is not None)
+
+    def inference(state: State) -> None:
+        with torch.no_grad():
+            forward(state)
+
+    def backward(state: State) -> None:
+        try:
+            torch.autograd.backward(state.outputs, state.inputs.d_outputs())
+        except Exception:
+            # What a malformed output made autograd raise is told as that.
+            refuse_malformed(state.outputs, state.inputs)
+            raise
+
+    def train(state: State) -> None:
+        forward(state)
+        backward(state)
+
+    def prepare_leaves(inputs: Inputs) -> State:
+        leaves = fresh_leaves(inputs, requires_grad=pass_name != "inference")
+        return State(leaves, makes_gradients=pass_name in ("backward", "train"))
+
+    def prepare_graph(inputs: Inputs) -> State:
+        state = prepare_leaves(inputs)
+        forward(state)
+        return state
+
+    timed = {"inference": inference, "forward": forward, "backward": backward, "train": train}
+    prepare = prepare_graph if pass_name == "backward" else prepare_leaves
+    return Pass(prepare, timed[pass_name])
+
+
+def fresh_leaves(inputs: Inputs, requires_grad: bool) -> Inputs:
+    """Aliases of the same memory that no graph and no gradient hangs on yet."""
+
+    def alias(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.detach().requires_grad_(requires_grad)
+
+    weights = tuple(Weights._make(alias(t) for t in one) for one in inputs.weights)
+    return replace(
+        inputs,
+        x=inputs.x.detach().requires_grad_(requires_grad),
+        h0=inputs.h0.detach().requires_grad_(requires_grad),
+        c0=alias(inputs.c0),
+        weights=weights,
+    )
+
+
+def gradients(inputs: Inputs) -> dict[str, list[Tensor]]:
+    """The gradients that hang on leaves, by name; an entry a layer and direction that has one."""
+    leaves = {name: [getattr(inputs, name)] for name in ("x", "h0", "c0")}
+    for name in PARAMETER_NAMES:
+        leaves[name] = [getattr(weights, name) for weights in inputs.weights]
+    grads = {f"d_{name}": [_grad(leaf) for leaf in group] for name, group in leaves.items()}
+    return {name: [g for g in group if g is not None] for name, group in grads.items()}
+
+
+def _grad(leaf: Tensor | None) -> Tensor | None:
+    return None if leaf is None else leaf.grad
+
+
+def refuse_malformed(outputs: Outputs | tuple[Tensor, ...], inputs: Inputs) -> None:
+    """Check type, shape, dtype and device of what a backend returned.
+
+    A subclass of Tensor could put off its work until somebody looks, after the clock stopped.
+
+    Raises:
+        Malformed: one line saying which output, what was found and what is expected.
+    """
+    for name, out, like in zip(OUTPUT_NAMES, outputs, inputs.d_outputs(), strict=False):
+        if type(out) is not Tensor:
+            raise Malformed(f"{name} is a {type(out).__name__}; expected a plain torch.Tensor")
+        found = (tuple(out.shape), out.dtype, out.device)
+        expected = (tuple(like.shape), like.dtype, like.device)
+        if found != expected:
+            raise Malformed(f"{name} is {_describe(found)}; expected {_describe(expected)}")
+    if len(outputs) != len(inputs.d_outputs()):
+        raise Malformed(f"{len(outputs)} outputs; expected {len(inputs.d_outputs())}")
+
+
+def _describe(facts: tuple[Any, ...]) -> str:
+    shape, dtype, device = facts
+    return f"{list(shape)} {str(dtype).removeprefix('torch.')} on {device}"

@@ -1,0 +1,1 @@
+"""Microbenchmarks, by which a device's ceilings are measured."""

@@ -1,0 +1,119 @@
+"""One microbenchmark, as a worker runs it: made ready once, then sampled round by round."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from lstm_harness.model.ceilings import Level
+
+# Before the samples of a probe: what another probe's threads, cache and clocks left has to go.
+WARM_S = 0.02
+MOST_WARM = 2
+# How many samples a round, or as many as that time has begun.
+SAMPLES = 4
+SAMPLING_S = 0.5
+
+
+class Sample(NamedTuple):
+    """One sample, in its probe's unit; on a CPU, the share of its time that its threads ran."""
+
+    value: float
+    cpu_share: float | None = None
+
+
+Take = Callable[[], Sample]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Measures one ceiling; the first five fields are the ceiling's own.
+
+    `make` allocates and compiles, once, and returns what takes one sample; both may refuse with any
+    exception, which becomes the reason why there is no figure.
+    """
+
+    kind: str
+    of: str
+    by: str
+    unit: str
+    detail: str
+    make: Callable[[], Take]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The probes of a device, and what `Ceilings` says of the device besides."""
+
+    levels: tuple[Level, ...]
+    units: int
+    near_bytes: int
+    probes: tuple[Probe, ...]
+
+
+class Bencher:
+    """A device's probes, made once and sampled by rounds; one that fails is not tried again."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self._ready: dict[int, Take] = {}
+        self._failed: dict[int, str] = {}
+
+    def facts(self) -> dict[str, Any]:
+        """Make every probe, and tell what is measured, and of what."""
+        bench = self.bench
+        for number, probe in enumerate(bench.probes):
+            with self._failing(number):
+                self._ready[number] = probe.make()
+        shown = ("kind", "of", "by", "unit", "detail")
+        return {
+            "levels": [{"name": level.name, "bytes": level.bytes} for level in bench.levels],
+            "units": bench.units,
+            "near_bytes": bench.near_bytes,
+            "probes": [{name: getattr(each, name) for name in shown} for each in bench.probes],
+        }
+
+    def round(self) -> list[dict[str, list[float]] | str]:
+        """A few samples of every probe, with this process's share of the CPU, or why not."""
+        return [self._sampled(number) for number in range(len(self.bench.probes))]
+
+    def _sampled(self, number: int) -> dict[str, list[float]] | str:
+        found: list[Sample] = []
+        if number not in self._failed:
+            with self._failing(number):
+                found = sampled(self._ready[number])
+        return self._failed.get(number) or {
+            "samples": [sample.value for sample in found],
+            "cpu_shares": [s.cpu_share for s in found if s.cpu_share is not None],
+        }
+
+    @contextmanager
+    def _failing(self, number: int) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - a library or a compiler may raise anything; it is shown
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            says = lines[0][:200] if lines else "it says nothing"
+            self._failed[number] = f"{type(error).__name__}: {says}"
+
+
+def sampled(take: Take) -> list[Sample]:
+    """Warm up, then take the samples."""
+    started, warm = time.monotonic(), 0
+    while warm < MOST_WARM and time.monotonic() - started < WARM_S:
+        take()
+        warm += 1
+    found, started = [take()], time.monotonic()
+    while len(found) < SAMPLES and time.monotonic() - started < SAMPLING_S:
+        found.append(take())
+    return found
+
+
+def in_place(probes: Sequence[Probe]) -> tuple[Probe, ...]:
+    """Refuse two probes of one name, which no table could tell apart."""
+    names = [(each.kind, each.of, each.by) for each in probes]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise ValueError(f"probes stand twice: {sorted(twice)}")
+    return tuple(probes)

@@ -1,0 +1,84 @@
+"""Right before fast: every tensor of a backend against the float64 answer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import inf, isfinite, sqrt
+
+import torch
+from torch import Tensor
+
+from lstm_harness.worker.oracle import Answer
+from lstm_kernels.problem import Problem
+
+# Largest relative L2 error a tensor may have at T up to 256 (KERNELS.md, section 5); rounding
+# errors add up like a random walk, so beyond that the bound grows with the square root of T.
+TOLERANCES = {
+    ("float64", "ieee"): 1e-12,
+    ("float32", "ieee"): 1e-5,
+    ("float32", "tf32"): 2e-3,
+    ("float16", "ieee"): 4e-3,
+    ("bfloat16", "ieee"): 3e-2,
+}
+BATCHED = ("y", "h_n", "c_n", "d_x", "d_h0", "d_c0")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Errors by tensor name, relative L2, None where not finite; `failure` says what is wrong."""
+
+    errors: Mapping[str, float | None] = field(default_factory=dict)
+    failure: str = ""
+
+
+def tolerance(problem: Problem) -> float:
+    """The largest relative L2 error that is right for a problem."""
+    bound = TOLERANCES[problem.dtype, problem.precision]
+    return bound * max(1.0, sqrt(problem.seq_len / 256))
+
+
+def judge(
+    found: Mapping[str, list[Tensor]], answer: Answer, set_index: int, bound: float
+) -> Verdict:
+    """Compare what an execution made with the answer for its set.
+
+    Outputs are always compared, gradients where `found` names one, be it an empty list.
+    """
+    expected = answer.sets[set_index]
+    wanted = [n for n in expected if not n.startswith("d_") or any(f[:2] == "d_" for f in found)]
+    errors: dict[str, float | None] = {}
+    missing = [name for name in wanted if len(found.get(name, [])) != len(expected[name])]
+    if missing:
+        return Verdict(failure=f"no {missing[0]}: the backend gave none")
+    for name in wanted:
+        rows = answer.rows if name in BATCHED else None
+        pairs = zip(found[name], expected[name], strict=True)
+        errors[name] = _worst([_relative(out, right, rows) for out, right in pairs])
+    return Verdict(errors, _failure(errors, bound))
+
+
+def _relative(out: Tensor, right: Tensor, rows: tuple[int, ...] | None) -> float:
+    if not torch.isfinite(out).all():
+        return inf
+    if rows is not None:
+        out = out[:, list(rows)]
+    out = out.detach().double().cpu()
+    norm: float = torch.linalg.vector_norm(right).item()
+    difference: float = torch.linalg.vector_norm(out - right).item()
+    return difference / norm if norm else difference
+
+
+def _worst(errors: list[float]) -> float | None:
+    return max(errors) if all(map(isfinite, errors)) else None
+
+
+def _failure(errors: Mapping[str, float | None], bound: float) -> str:
+    for name, error in errors.items():
+        if error is None:
+            return f"{name} is not finite (NaN or infinity)"
+    name, worst = max(errors.items(), key=lambda item: item[1] or 0.0)
+    if worst is not None and worst > bound:
+        wrong = [n for n, e in errors.items() if e is not None and e > bound]
+        return (
+            f"{', '.join(wrong)} wrong: {name} is off by {worst:.2g} relative L2, bound {bound:.2g}"
+        )
+    return ""

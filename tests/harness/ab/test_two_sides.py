@@ -1,0 +1,268 @@
+"""`ab` and `selftest` as a user starts them, in a repository with two revisions of the kernels."""
+
+import json
+import random
+import shutil
+import subprocess
+import time
+from dataclasses import replace
+from math import exp
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from bench import environment, records_of, start
+from synthetic_runs import blocks
+
+import lstm_kernels
+from lstm_harness.ab.revisions import checked_out
+from lstm_harness.ab.selftest import false_alarms, noise_of
+from lstm_harness.ab.two_sides import Contestant, _survey, _turns
+from lstm_harness.analysis.summary import summarise
+from lstm_harness.console import output
+from lstm_harness.judge.verdict import Kind, Rules, Verdict, judge
+from lstm_harness.model.case import Case
+from lstm_harness.model.errors import MeasuringFailed
+from lstm_harness.model.plan import Plan
+from lstm_harness.model.spec import Spec
+from lstm_kernels import Problem
+
+KERNELS = Path(lstm_kernels.__path__[0])
+TINY = "--hidden 8 --seq-len 4 --batch 2 --pass inference --threads 1 --time-budget 3 --quiet"
+# Fewer blocks than anybody may ask for: each starts processes that import torch.
+BLOCKS = 3
+HOW = f"{TINY} --min-samples 3 --blocks {BLOCKS}"
+NAIVE = KERNELS / "backends" / "naive.py"
+STEP = "        from_h = linear(h, w_hh, b_hh)\n"
+
+
+def git(folder, *words):
+    who = ("-c", "user.name=a", "-c", "user.email=a")
+    subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory):
+    """Our kernels, then in the next commits naive much slower, then unable to start."""
+    top = tmp_path_factory.mktemp("ab") / "repo"
+    package = top / "kernels" / "lstm_kernels"
+    shutil.copytree(KERNELS, package, ignore=shutil.ignore_patterns("__pycache__"))
+    git(top.parent, "init", "--quiet", "repo")
+    good = NAIVE.read_text()
+    assert good.count(STEP) == 1
+    steps = {
+        "fast": STEP,
+        "slow": STEP + "        for _ in range(200):\n            from_h = from_h.clone()\n",
+    }
+    for tag, step in steps.items():
+        (package / "backends" / "naive.py").write_text(good.replace(STEP, step))
+        commit(top, tag)
+    (package / "registry.py").write_text("raise ImportError('broken on purpose')\n")
+    commit(top, "broken")
+    git(top, "checkout", "--quiet", "fast")
+    return top
+
+
+def sha(top, tag):
+    words = ["git", "rev-parse", tag]
+    return subprocess.run(words, cwd=top, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def commit(top, tag):
+    git(top, "add", "-A")
+    git(top, "commit", "--quiet", "--allow-empty", "-m", tag)
+    git(top, "tag", tag)
+
+
+@pytest.fixture
+def run_in(command, monkeypatch):
+    """Run a command line in a folder; few blocks will do."""
+    monkeypatch.setattr("lstm_harness.ab.two_sides.LEAST_BLOCKS", BLOCKS)
+
+    def go(folder, arguments):
+        monkeypatch.chdir(folder)
+        code, out, err = command(*arguments.split())
+        assert "Traceback" not in err
+        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
+
+    return go
+
+
+@pytest.fixture
+def ab(repo, run_in):
+    return lambda arguments: run_in(repo, f"ab {arguments}")
+
+
+def test_real_slowdown_is_found_on_its_backend_alone(repo, run_in, tmp_path):
+    """Started from a folder in which python would find the working tree's kernels first."""
+    out = tmp_path / "ab"
+    done = run_in(repo / "kernels", f"ab fast slow --backend naive,aten {HOW} --out {out} --json")
+    assert done.returncode == 1, done.stderr
+    found = json.loads(done.stdout)
+    fast, slow = (sha(repo, tag) for tag in ("fast", "slow"))
+    assert [found[side]["name"] for side in ("base", "new")] == [
+        f"fast ({fast[:10]})",
+        f"slow ({slow[:10]})",
+    ]
+    assert found["new"]["git"] == {"commit": slow, "dirty": False}
+    verdicts = {v["backend"]: v for v in found["verdicts"] if v["measure"] == "time"}
+    assert verdicts["naive"]["kind"] == "REGRESSION"
+    assert verdicts["naive"]["ratio"] > 2
+    assert verdicts["aten"]["kind"] != "REGRESSION"
+    # Flagged, so measured again: twice the blocks.
+    assert verdicts["naive"]["new_blocks"] == 2 * BLOCKS
+    pairs = set()
+    for side, of in (("base", "fast"), ("new", "slow")):
+        manifest = json.loads((out / side / "run.json").read_text())
+        assert manifest["revision"]["name"] == of
+        pairs.add(manifest["pair"])
+        assert manifest["end"]
+        assert len(records_of(out / side)) == manifest["plan"]["planned_records"] == 2 * BLOCKS
+    assert len(pairs) == 1
+    assert {r["backend"] for r in records_of(out / "again" / "new")} >= {"naive"}
+
+
+def test_sides_take_turns_at_being_first():
+    cases = tuple(Case(Problem("lstm", steps, 1, 4, 4), "forward") for steps in (1, 2))
+    plan = Plan(("naive", "aten"), cases, 4, "cpu", skips={}, absent={})
+    less = replace(plan, backends=("naive",))
+    sides = [Contestant(name, None, None, p) for name, p in (("base", less), ("new", plan))]
+    for block in range(4):
+        turns = _turns(Spec(grids=()), sides, block)
+        both = [side for side, cell in turns if cell.backend == "naive"]
+        assert both == ([0, 1] if block % 2 == 0 else [1, 0]) * 2
+        follow = [(cell.backend, cell.case) for _, cell in turns if cell.backend == "naive"]
+        assert follow[0] == follow[1] != follow[2] == follow[3]
+        assert [side for side, cell in turns if cell.backend == "aten"] == [1, 1]
+
+
+def test_kernels_that_this_harness_cannot_run_are_not_comparable(ab, tmp_path):
+    done = ab(f"broken fast --backend naive {HOW} --out {tmp_path / 'ab'}")
+    assert done.returncode == 5
+    assert "the kernels of broken do not work with this harness" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_working_tree_is_the_new_side_and_where_it_is_wrong_it_is_never_timed(ab, repo, tmp_path):
+    out = tmp_path / "ab"
+    naive = repo / "kernels" / "lstm_kernels" / "backends" / "naive.py"
+    good = naive.read_text()
+    naive.write_text(good.replace("b_hh)", "b_hh) * 1.01"))
+    try:
+        done = ab(f"fast --backend naive {HOW} --out {out} --json")
+    finally:
+        naive.write_text(good)
+    assert done.returncode == 4, done.stderr
+    assert {v["kind"] for v in json.loads(done.stdout)["verdicts"]} == {"INCORRECT"}
+    assert not any(record["samples_ns"] for record in records_of(out / "new"))
+    manifest = json.loads((out / "new" / "run.json").read_text())
+    assert manifest["revision"] == {"name": "working tree", "commit": None}
+    assert manifest["environment"]["git"] == {"commit": sha(repo, "fast"), "dirty": True}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("nope", "git knows no revision 'nope'"),
+        ("fast --blocks 2", "--blocks 2: expected at least 3"),
+        ("fast --margin 2", "--margin 2; expected a share"),
+        ("fast --backend naive,atne", "unknown backend 'atne'; did you mean 'aten'?"),
+        ("fast --fail-on speed", "--fail-on 'speed'; expected a comma list"),
+    ],
+)
+def test_wrong_usage_is_one_line(ab, arguments, says):
+    done = ab(f"{arguments} {TINY}")
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_kernels_from_elsewhere_are_never_measured_in_a_revisions_name(repo, tmp_path):
+    elsewhere = checked_out("slow", repo, tmp_path / "elsewhere")
+    revision = checked_out("fast", repo, tmp_path / "fast")
+    scout = SimpleNamespace(survey=lambda: SimpleNamespace(kernels=elsewhere.root.resolve()))
+    with pytest.raises(MeasuringFailed, match=r"python imports lstm_kernels from .*elsewhere"):
+        _survey(scout, revision)
+
+
+def test_interrupted_it_says_where_the_records_are(repo, tmp_path):
+    out = tmp_path / "ab"
+    slow = f"fast slow --backend naive {TINY} --blocks 50 --time-budget 300 --out {out}"
+    process = start(f"ab {slow}", repo, env=environment(tmp_path))
+    while not records_of(out / "new"):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(2)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"start anew; what there is so far: lstm-bench compare {out}/base {out}/new" in err
+
+
+def test_selftest_keeps_the_noise_and_tells_what_it_can_resolve(run_in, tmp_path, monkeypatch):
+    # By what earlier ones kept it is not judged, so it does not ask.
+    monkeypatch.delattr("lstm_harness.ab.two_sides.kept")
+    done = run_in(tmp_path, f"selftest --backend naive {HOW} --out self --json")
+    found = json.loads(done.stdout)
+    assert done.returncode == (1 if found["false_alarms"] else 0), done.stderr
+    (case,) = found["noise"] or [None]
+    if case is None:  # disturbed, which says nothing of this machine's noise
+        assert found["verdicts"] == {"INCONCLUSIVE": 1}
+        return
+    assert case["resolvable"] > 0.05
+    assert case["difference"] >= 0
+    kept = Path(found["kept"]).read_text().splitlines()
+    assert json.loads(kept[1])["differences"] == [round(case["difference"], 5)]
+
+
+def test_selftest_shows_noise_and_false_alarms(capsys):
+    fields = {"cell": "lstm"}
+    calm = Verdict("naive", "T1", fields, Kind.SAME, ratio=1.01, low=0.98, high=1.04)
+    calm = replace(calm, margin=0.05, base_blocks=8, new_blocks=8, q=1.0)
+    alarm = replace(calm, backend="aten", kind=Kind.REGRESSION)
+    output.noise(noise_of([calm, alarm], Rules(paired=True)), false_alarms([calm, alarm]))
+    said = capsys.readouterr().out
+    assert "1.010 (0.980 to 1.040)" in said
+    assert "FALSE ALARM: aten on T1: REGRESSION of time" in said
+    assert "1 false alarms in 2 cases" in said
+
+
+def test_what_is_called_resolvable_is_found_that_often():
+    """From the spread of one selftest; slowdowns of that size in simulated blocks."""
+    spread, count = 0.02, 8
+    half = 2.365 * spread / count**0.5
+    one = Verdict("naive", "T1", {}, Kind.SAME, ratio=1.0, low=exp(-half), high=exp(half))
+    one = replace(one, margin=0.05, base_blocks=count, new_blocks=count, q=1.0)
+    ((noise),) = noise_of([one], Rules(paired=True))
+    rng = random.Random(0)
+    found = 0
+    for _ in range(200):
+        medians = [
+            1e6 * (1 + noise.resolvable) * rng.lognormvariate(0, spread) for _ in range(count)
+        ]
+        sides = blocks("naive", [10**6] * count), blocks("naive", map(int, medians))
+        (verdict,) = judge(*map(summarise, sides), Rules(paired=True))
+        found += verdict.kind == Kind.REGRESSION
+    assert found >= 180
+
+
+def test_check_measures_again_what_is_in_doubt(run_in, tmp_path):
+    """A baseline made fast by hand: the run looks slower, and does so again."""
+    done = run_in(tmp_path, f"run --backend naive {HOW} --out now")
+    assert done.returncode == 0, done.stderr
+    shutil.copytree(tmp_path / "now", tmp_path / "then")
+    lines = (tmp_path / "then" / "records.jsonl").read_text().splitlines()
+    faster = [json.loads(line) for line in lines]
+    for record in faster:
+        record["samples_ns"] = [max(1, ns // 3) for ns in record["samples_ns"]]
+        record["cpu_ns"] = [ns // 3 for ns in record["cpu_ns"]]
+    text = "".join(json.dumps(record) + "\n" for record in faster)
+    (tmp_path / "then" / "records.jsonl").write_text(text)
+    checked = run_in(tmp_path, "check now --baseline then --rerun --json")
+    assert checked.returncode == 1, checked.stderr
+    (verdict,) = [v for v in json.loads(checked.stdout)["verdicts"] if v["measure"] == "time"]
+    assert verdict["kind"] == "REGRESSION"
+    assert verdict["new_blocks"] == 2 * BLOCKS
+    assert (tmp_path / "now-again" / "records.jsonl").exists()
+    twice = run_in(tmp_path, "check now --baseline then --rerun")
+    assert twice.returncode == 2
+    assert "now-again is already used" in twice.stderr

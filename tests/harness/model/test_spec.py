@@ -1,0 +1,117 @@
+from pathlib import Path
+
+import pytest
+
+from lstm_harness.model.errors import UserError
+from lstm_harness.model.spec import Spec, build, suite_from_file
+
+GRID = '[[grid]]\nhidden = [8, "16:32:x2"]\npass = "forward"\n'
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text):
+        path = tmp_path / "mine.toml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+def test_flags_override_every_grid_of_a_suite(written):
+    suite = suite_from_file(written(f"{GRID}\n[[grid]]\nhidden = 64\nbatch = 3\n[run]\nblocks = 5"))
+    spec = build(suite, {"hidden": "4"}, {"rel_ci": 0.5})
+    assert [grid["hidden"] for grid in spec.grids] == [(4,), (4,)]
+    assert [grid["batch"] for grid in spec.grids] == [(16,), (3,)]
+    assert (spec.blocks, spec.rel_ci, spec.suite) == (5, 0.5, "mine")
+
+
+def test_setting_given_as_a_flag_outranks_the_suite(written):
+    suite = suite_from_file(written(f"{GRID}[run]\nblocks = 5"))
+    assert build(suite, {}, {"blocks": 2}).blocks == 2
+
+
+def test_cases_are_the_product_of_the_axes_each_once(written):
+    spec = build(suite_from_file(written(GRID + GRID)), {"batch": "1,2"}, {})
+    sizes = [(case.problem.hidden_size, case.problem.batch) for case in spec.cases("cpu")]
+    assert sorted(sizes) == [(8, 1), (8, 2), (16, 1), (16, 2), (32, 1), (32, 2)]
+
+
+def test_input_size_follows_the_hidden_size_unless_given():
+    followed = build(None, {"hidden": "8,16"}, {}).cases("cpu")
+    assert {(c.problem.input_size, c.problem.hidden_size) for c in followed} == {(8, 8), (16, 16)}
+    fixed = build(None, {"hidden": "8,16", "input": "4"}, {}).cases("cpu")
+    assert {c.problem.input_size for c in fixed} == {4}
+
+
+def test_spec_survives_being_stored(written):
+    settings = {"backends": ("naive",), "plugins": ("/a.py",), "time_budget_s": 3.0, "seed": 7}
+    spec = build(suite_from_file(written(GRID)), {"input": "hidden,8"}, settings)
+    assert Spec.from_dict(spec.to_dict()) == spec
+
+
+def test_impossible_combination_is_the_users_mistake():
+    spec = build(None, {"precision": "tf32", "dtype": "float64"}, {})
+    with pytest.raises(UserError, match="tf32"):
+        spec.cases("cpu")
+
+
+def test_grid_too_large_to_list_is_refused_before_it_is_listed():
+    spec = build(None, {"hidden": "1:1000:+1", "batch": "1:1000:+1"}, {})
+    with pytest.raises(UserError, match="2000000 cases"):
+        spec.cases("cpu")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[[grid", "not TOML"),
+        (b"\xff\xfe", "not text"),
+        ("", "no \\[\\[grid\\]\\]"),
+        ("grid = 3", "no \\[\\[grid\\]\\]"),
+        ("grid = [1]", "no \\[\\[grid\\]\\]"),
+        ("[[grid]]\nhiden = 8", "did you mean 'hidden'"),
+        (f"{GRID}[run]\nblokcs = 3", "did you mean 'blocks'"),
+        (f"titel = 'x'\n{GRID}", "did you mean 'title'"),
+        (f"run = 3\n{GRID}", "expected a table"),
+        (f"{GRID}[run]\nblocks = 'abc'", "whole number"),
+        (f"{GRID}[run]\nblocks = 2.5", "whole number"),
+        (f"{GRID}[run]\nblocks = true", "whole number"),
+        (f"{GRID}[run]\nrel_ci = '2%'", "a number"),
+        ("[[grid]]\nhidden = []", "--hidden is empty"),
+        ("[[grid]]\nhidden = 1.5", "--hidden '1.5'"),
+        ("[[grid]]\ncell = 3", "unknown cell 3"),
+        ("[[grid]]\nlengths = 3", "--lengths 3"),
+    ],
+)
+def test_bad_suite_file_is_refused_in_one_line(written, text, says):
+    with pytest.raises(UserError, match=says) as refusal:
+        suite_from_file(written(text))
+    assert "\n" not in str(refusal.value).strip()
+
+
+def test_suite_file_that_is_not_there():
+    with pytest.raises(UserError, match=r"cannot read nowhere\.toml"):
+        suite_from_file(Path("nowhere.toml"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("blocks", 0),
+        ("blocks", 10**30),
+        ("blocks", 10**400),
+        ("min_samples", -1),
+        ("rel_ci", float("nan")),
+        ("rel_ci", 0.0),
+        ("cell_timeout_s", float("inf")),
+        ("time_budget_s", 0),
+        ("seed", -1),
+        ("seed", 10**400),
+        ("threads", 0),
+        ("device", "tpu"),
+    ],
+)
+def test_setting_out_of_bounds_is_refused(setting, value):
+    with pytest.raises(UserError):
+        build(None, {}, {setting: value})

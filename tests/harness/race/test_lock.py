@@ -1,0 +1,136 @@
+"""A disk that fills up, and a device that is taken: exit 6, one line, and nothing lost."""
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+
+import pytest
+from bench import bench, environment, records_of
+
+from lstm_harness.model.errors import Exit, MeasuringFailed
+from lstm_harness.race.lock import device_lock
+
+GRID = "--backend aten --seq-len 2,3 --batch 1 --hidden 4 --pass inference,forward,backward"
+HOW = "--blocks 1 --threads 1 --time-budget 2 --quiet"
+
+
+def one_line(process):
+    assert process.returncode == Exit.MEASURING_FAILED, process.stderr
+    assert process.stderr.count("\n") == 1
+    assert "Traceback" not in process.stderr
+    return process.stderr
+
+
+def test_file_that_may_not_grow_ends_the_run_and_resume_finishes_it(tmp_path):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
+
+    wordy = f"--label {'x' * 500} --min-samples 1000"
+    done = bench(f"run {GRID} {HOW} {wordy} --out race", tmp_path, limit=limit)
+    assert "File too large" in one_line(done)
+    kept = records_of(tmp_path / "race")
+    assert 0 < len(kept) < 6
+    done = bench("run --resume race --quiet", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert records_of(tmp_path / "race")[: len(kept)] == kept
+    assert len(records_of(tmp_path / "race")) == 6
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of one MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if os.getuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a small file system, and not in every container")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_disk_that_is_full_ends_the_run_and_resume_finishes_it(tmp_path, small_disk):
+    # Room for the manifest and the workers' logs, but for no float64 answer.
+    (small_disk / "filler").write_bytes(bytes(2**20 - 40_000))
+    done = bench(f"run {GRID} {HOW} --out disk/race", tmp_path)
+    line = one_line(done)
+    assert "No space left on device" in line
+    assert "lstm-bench run --resume disk/race" in line
+    kept = records_of(small_disk / "race")
+    assert {record["status"] for record in kept} <= {"ok"}
+    (small_disk / "filler").unlink()
+    shutil.copytree(small_disk / "race", tmp_path / "race")
+    done = bench("run --resume race --quiet", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [record["status"] for record in records_of(tmp_path / "race")] == ["ok"] * 6
+
+
+def test_second_run_on_a_device_is_refused(here):
+    taken = "import socket; from lstm_harness.race.lock import device_lock\n"
+    taken += "with device_lock(socket.gethostname()): print('held', flush=True); input()\n"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", taken],
+        env=environment(here),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with holder:
+        assert holder.stdout.readline() == "held\n"
+        line = one_line(bench(f"run {GRID} {HOW} --out race", here))
+        assert f"(process {holder.pid})" in line
+        assert not (here / "race").exists()
+        holder.kill()
+    with device_lock("free again after its holder was killed"):
+        pass
+
+
+def test_lock_is_free_again_after_use(here):
+    for _ in range(2):
+        with device_lock("a device"):
+            pass
+
+
+def test_two_devices_have_two_locks(here):
+    with device_lock("GPU-1"), device_lock("GPU-2"):
+        pass
+
+
+def test_lock_that_another_user_owns_still_excludes(here, monkeypatch):
+    with device_lock("gpu"):
+        pass
+    opened = os.open
+
+    def as_a_stranger(path, flags, *mode):
+        if flags & os.O_RDWR:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, flags, *mode)
+
+    with monkeypatch.context() as stranger:
+        stranger.setattr(os, "open", as_a_stranger)
+        lock = device_lock("gpu")
+        lock.__enter__()
+    with pytest.raises(MeasuringFailed, match="another run"), device_lock("gpu"):
+        pass
+    lock.__exit__(None, None, None)
+
+
+def test_report_that_finds_no_room_is_no_mistake_of_the_users(tmp_path):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+
+    done = bench(f"run {GRID} {HOW} --min-samples 3 --out race", tmp_path, limit=limit)
+    line = one_line(done)
+    assert "race/report.html: File too large" in line
+    assert "lstm-bench report race" in line
+    assert len(records_of(tmp_path / "race")) == 6
+
+
+def test_lock_never_follows_a_link(here, tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (tmp_path / "tmp" / "lstm-bench-gpu.lock").symlink_to(precious)
+    with pytest.raises(MeasuringFailed, match="cannot lock"), device_lock("gpu"):
+        pass
+    assert precious.read_text() == "mine"

@@ -1,0 +1,126 @@
+"""A race whose workers and time are pretended: what is measured when the time does not suffice."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from lstm_harness.model.plan import ONE_WAVE, Plan
+from lstm_harness.model.spec import build, named_suite
+from lstm_harness.race import scheduler
+from lstm_harness.race.budget import FIRST_WAVE, Budget
+from lstm_harness.race.process import WorkerSettings
+from lstm_harness.race.scheduler import Outcome, Race
+
+BACKENDS = ("cudnn", "triton", "aten")
+BLOCKS = 3
+CELL_S = 0.5
+START_S = 4.0
+SAMPLES_NS = (1000,)
+
+
+class PretendedRace(Race):
+    """Every cell takes its share of the time, half a second at least; starting a block, four."""
+
+    now_s = 0.0
+
+    def begin(self, cells):
+        PretendedRace.now_s += START_S
+
+    def _enter(self, cell, share_s):
+        PretendedRace.now_s += max(CELL_S, share_s)
+        return Outcome(cell, "ok", found={"samples_ns": SAMPLES_NS})
+
+
+@pytest.fixture
+def race(monkeypatch):
+    """Race `sweep` within a budget, going on from records; returns its records and the time."""
+    monkeypatch.setattr(scheduler, "Budget", partial(Budget, now=lambda: PretendedRace.now_s))
+
+    def go(budget_s, finished=(), seed=0, axes=None, suite="sweep"):
+        PretendedRace.now_s = 0.0
+        settings = {"time_budget_s": budget_s, "seed": seed, "blocks": BLOCKS}
+        spec = build(named_suite(suite), axes or {}, settings)
+        spec = replace(spec, time_budget_s=budget_s)
+        plan = Plan(BACKENDS, spec.cases("cuda"), BLOCKS, "cuda", skips={}, absent={})
+        made = PretendedRace(plan, spec, WorkerSettings("cuda", Path()), {}, finished=finished)
+        records = [outcome.record() for outcome in made.outcomes()]
+        return records, PretendedRace.now_s, plan
+
+    return go
+
+
+def measured(records):
+    """The cases that have all their records."""
+    identities = {record.identity for record in records}
+    assert len(identities) == len(records)
+    cases = dict.fromkeys(record.case for record in records)
+    wanted = [(block, name) for block in range(BLOCKS) for name in BACKENDS]
+    return [case for case in cases if all((*pair, case) in identities for pair in wanted)]
+
+
+@pytest.mark.parametrize("budget_s", [200, 600, 1800])
+def test_run_cut_by_its_budget_ends_near_it_with_whole_cases_only(race, budget_s):
+    records, took_s, plan = race(budget_s)
+    cases = measured(records)
+    assert FIRST_WAVE <= len(cases) < len(plan.cases)
+    assert len(records) == len(cases) * BLOCKS * len(BACKENDS)
+    assert 0.5 * budget_s < took_s < 1.15 * budget_s
+
+
+def test_more_time_measures_more_and_less_still_the_first_wave(race):
+    counts = [len(measured(race(budget_s)[0])) for budget_s in (1, 200, 600, 1800)]
+    assert counts[0] == FIRST_WAVE
+    assert counts == sorted(set(counts))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_was_measured_reaches_over_the_grid(race, seed):
+    problems = [case.problem for case in measured(race(300, seed=seed)[0])]
+    assert {128, 2048} <= {p.hidden_size for p in problems}
+    assert {32, 1024} <= {p.seq_len for p in problems}
+    assert {1, 128} <= {p.batch for p in problems}
+    assert {"float16", "float32"} <= {p.dtype for p in problems}
+
+
+def test_resumed_again_and_again_it_measures_every_cell_once(race):
+    axes = {"hidden": "128,512", "dtype": "float16"}
+    finished, rounds = (), 0
+    while True:
+        records, _, plan = race(150, finished=finished, axes=axes)
+        if not records:
+            break
+        finished, rounds = (*finished, *records), rounds + 1
+    assert rounds > 2
+    assert set(measured(finished)) == set(plan.cases)
+    assert [record.order for record in finished] == list(range(plan.planned_records))
+
+
+def test_killed_in_a_wave_the_next_run_fills_what_is_missing_first(race):
+    records, _, _ = race(600)
+    kept = tuple(records[:100])
+    torn = set(dict.fromkeys(r.case for r in kept)) - set(measured(kept))
+    assert torn
+    more, _, _ = race(600, finished=kept)
+    assert torn <= set(measured((*kept, *more)))
+    assert more[0].order == 100
+
+
+def test_small_grid_is_one_wave_whatever_it_takes(race):
+    records, _, plan = race(1, suite="quick")
+    assert len(plan.cases) <= ONE_WAVE
+    assert set(measured(records)) == set(plan.cases)
+    assert [record.block for record in records] == sorted(record.block for record in records)
+
+
+def test_time_that_suffices_is_shared_by_every_cell(race):
+    records, took_s, plan = race(20_000, axes={"dtype": "float16", "pass": "backward"})
+    assert set(measured(records)) == set(plan.cases)
+    assert 0.7 * 20_000 < took_s <= 20_000
+
+
+def test_without_a_budget_every_cell_is_measured_in_one_wave(race):
+    records, _, plan = race(None, axes={"dtype": "float16", "pass": "backward"})
+    assert len(records) == plan.planned_records
+    assert [record.block for record in records] == sorted(record.block for record in records)

@@ -1,0 +1,62 @@
+"""What is skipped before any backend is asked."""
+
+import json
+
+import pytest
+from bench import bench
+
+from lstm_harness.model.case import Case
+from lstm_harness.race.survey import _general_skip
+from lstm_harness.worker.__main__ import Worker
+from lstm_kernels import Problem, registry
+
+FULL = Problem("lstm", 8, 2, 4, 4)
+RAGGED = Problem("lstm", 8, 2, 4, 4, lengths="uniform:1:8")
+
+
+@pytest.mark.parametrize(
+    ("backend", "problem", "launch", "device", "reason"),
+    [
+        ("naive", FULL, "eager", "cpu", None),
+        ("naive", FULL, "graph", "cuda", None),
+        ("graphed", FULL, "eager", "cuda", None),
+        ("graphed", FULL, "graph", "cuda", "cannot be captured"),
+        ("naive", RAGGED, "graph", "cuda", "ragged lengths"),
+        ("naive", FULL, "graph", "cpu", "need a CUDA device"),
+    ],
+)
+def test_a_graph_is_refused_where_it_cannot_be(backend, problem, launch, device, reason):
+    case = Case(problem, "forward", launch, "warm", device)
+    skip = _general_skip(case, registry.get(backend))
+    assert (skip is None) == (reason is None)
+    assert reason is None or reason in skip.reason
+
+
+@pytest.mark.parametrize(
+    ("device", "interpreter", "checking", "runs"),
+    [
+        ("cpu", "1", True, True),
+        ("cpu", "1", False, False),
+        ("cpu", "0", True, False),
+        ("cuda", "0", False, True),
+    ],
+)
+def test_what_is_interpreted_is_checked_and_never_timed(
+    device, interpreter, checking, runs, monkeypatch
+):
+    monkeypatch.setattr("lstm_harness.worker.__main__._is_installed", lambda package: True)
+    monkeypatch.setenv("TRITON_INTERPRET", interpreter)
+    reason = Worker(device)._do_missing("pointwise", checking)
+    assert (reason is None) == runs
+    assert runs or reason.startswith("runs on cuda only; this is cpu; TRITON_INTERPRET=1 lstm-be")
+
+
+def test_verify_checks_interpreted_kernels(tmp_path, monkeypatch):
+    pytest.importorskip("triton")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    what = "--backend pointwise --device cpu --cell gru --seq-len 3 --batch 2 --hidden 4"
+    checked = bench(f"verify {what} --json --quiet", tmp_path)
+    assert {row["status"] for row in json.loads(checked.stdout)} == {"ok"}, checked.stderr
+    planned = json.loads(bench(f"plan {what} --json", tmp_path).stdout)
+    assert len(planned["skips"]) == len(planned["cases"]) > 0
+    assert {skip["status"] for skip in planned["skips"]} == {"unsupported"}

@@ -1,0 +1,102 @@
+import math
+
+import pytest
+from synthetic_runs import blocks, case, grid, record
+
+from lstm_harness.analysis.ratios import Ratio
+from lstm_harness.analysis.summary import summarise
+from lstm_harness.report import marks, winner_map
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+def slice_of(records, number=0):
+    summary = summarise(records)
+    backends = marks.ordered(summary["backend"])
+    return winner_map.slices(summary, backends)[number]["map"], backends
+
+
+def test_the_map_shows_winner_margin_and_certainty():
+    found, backends = slice_of([*blocks("naive", [300] * 3), *blocks("aten", [100] * 3)])
+    assert (found["t"], found["b"]) == ([32], [4])
+    square = found["cells"][0][0]
+    assert backends[square["backend"]] == "aten"
+    assert (square["state"], square["margin"]) == ("win", f"3.00{TIMES}")
+    assert square["strength"] == pytest.approx(math.log(3) / math.log(4), abs=1e-3)
+    assert [backends[one["backend"]] for one in square["ranks"]] == ["aten", "naive"]
+    assert found["answer"] == f"aten is fastest in 1 of 1 case, 3.00{TIMES} ahead of the runner-up."
+
+
+def test_ties_are_shown_as_ties_and_not_counted_as_wins():
+    found, _ = slice_of([*blocks("a", [1000, 1050, 990]), *blocks("b", [1010, 1000, 1040])])
+    assert found["cells"][0][0]["state"] == "tie"
+    assert found["answer"] == "The two fastest cannot be told apart in any case."
+
+
+def test_below_three_blocks_a_lead_is_not_called_a_win():
+    found, _ = slice_of([*blocks("a", [1000]), *blocks("b", [2000])])
+    assert found["cells"][0][0]["state"] == "unknown"
+    assert "fewer than 3 blocks" in found["answer"]
+
+
+def test_a_backend_alone_wins_nothing():
+    found, _ = slice_of(blocks("a", [1000] * 3))
+    assert (found["cells"][0][0]["state"], found["cells"][0][0]["margin"]) == ("alone", "")
+    assert "nothing to compare" in found["answer"]
+
+
+def test_a_wrong_backend_is_listed_under_the_map_and_not_in_it():
+    found, backends = slice_of([*blocks("a", [1000] * 3), record("cheat", status="incorrect")])
+    square = found["cells"][0][0]
+    assert [backends[one["backend"]] for one in square["ranks"]] == ["a"]
+    assert [backends[one["backend"]] for one in square["failed"]] == ["cheat"]
+
+
+def test_a_shape_nobody_was_asked_for_is_a_gap_and_one_nobody_solved_is_not():
+    records = [
+        *blocks("a", [10] * 3, of=case(seq_len=8, batch=1)),
+        record("a", of=case(seq_len=16, batch=2), status="crashed"),
+    ]
+    cells = slice_of(records)[0]["cells"]
+    assert cells[0][1] is None
+    assert cells[1][0] is None
+    assert cells[1][1]["state"] == "none"
+
+
+def test_switches_are_the_axes_that_vary_with_passes_in_order():
+    summary = summarise(grid(block_count=1, dtype=("float16", "float32")))
+    switches = {axis.name: axis.values for axis in winner_map.axes(summary)}
+    assert switches == {
+        "pass": ("forward", "backward"),
+        "dtype": ("float32", "float16"),
+        "hidden_size": (128, 256),
+    }
+    assert len(winner_map.slices(summary, marks.ordered(summary["backend"]))) == 8
+
+
+def test_input_size_is_a_switch_only_where_it_is_its_own():
+    records = [record(of=case(input_size=i, hidden_size=64)) for i in (32, 64)]
+    assert [axis.name for axis in winner_map.axes(summarise(records))] == ["input_size"]
+
+
+def test_ends_of_intervals_become_reaches_and_unknown_ones_are_not_drawn():
+    bars = winner_map.error_bars("error_x", [(10.0, 9.0, 12.5), (4.0, math.nan, math.nan)])
+    assert (bars["error_x"]["array"], bars["error_x"]["arrayminus"]) == ([2.5, 0], [1, 0])
+    assert winner_map.error_bars("error_x", [(4.0, math.nan, math.nan)]) == {}
+
+
+def test_a_ratio_is_told_with_its_interval_where_that_is_known():
+    assert winner_map.ratio_told(Ratio(2.0)) == f"2.00{TIMES}"
+    told = f"2.00{TIMES} (95%: 1.50{TIMES} to 2.50{TIMES})"
+    assert winner_map.ratio_told(Ratio(2.0, 1.5, 2.5)) == told
+
+
+def test_a_place_is_told_by_the_signs_of_the_field():
+    row = {"seq_len": 32, "hidden_size": 64, "bidirectional": True, "pass": "forward"}
+    assert winner_map.place_told(row, row) == "T = 32, H = 64, bidirectional: yes, forward"
+
+
+def test_each_run_has_a_sentence_of_its_own():
+    rows = [{"run": run} for run in ("old", "new", "new")]
+    assert winner_map.of_each_run(rows, lambda part: f"{len(part)}.") == "old: 1. new: 2."
+    assert winner_map.of_each_run([{}, {}], lambda part: f"{len(part)}.") == "2."

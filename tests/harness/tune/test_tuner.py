@@ -1,0 +1,311 @@
+"""`lstm-bench tune` from the command line, on a backend whose choices do more or less work."""
+
+import json
+import shutil
+import signal
+import time
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import jsonschema
+import pytest
+import tunable
+from bench import bench, manifest_of, records_of, start, workers_of
+
+from lstm_harness.model.case import Case
+from lstm_harness.model.errors import Exit
+from lstm_harness.model.plan import Plan
+from lstm_harness.model.spec import Spec
+from lstm_harness.race.process import WorkerProcess, WorkerSettings
+from lstm_harness.race.scheduler import Race
+from lstm_harness.tune.precompile import Ahead, arch_of, jobs_of
+from lstm_harness.tune.search import Key
+from lstm_kernels import Problem
+from lstm_kernels.gpu.machine_code import ARCHITECTURES
+from lstm_kernels.tuning import key_of
+
+SIZES = "--hidden 16 --seq-len 4 --batch 2 --dtype float32 --threads 1"
+TUNE = f"tune tunable --plugin tunable.py {SIZES}"
+KEYS = ("forward lstm float32 H16 D1 B16", "backward lstm float32 H16 D1 B16")
+RUN = "run --plugin tunable.py --backend tunable,naive --pass forward --blocks 1 --min-samples 3"
+FILES = "cache/lstm-bench/tuned"
+
+# One worker tunes for most of the tests here.
+pytestmark = pytest.mark.xdist_group("tune")
+
+
+def entries_of(folder: Path):
+    """The entries of the one file there, whole or not there at all."""
+    found = list((folder / FILES).glob("*.json"))
+    return json.loads(found[0].read_text())["entries"] if found else {}
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """A folder with the plugin and its file, and what the command printed as JSON."""
+    folder = tmp_path_factory.mktemp("tuned")
+    shutil.copy(tunable.__file__, folder / "tunable.py")
+    done = bench(f"{TUNE} --json", folder)
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout)
+
+
+@pytest.fixture
+def copy(tuned, tmp_path):
+    """The same, to be spoiled."""
+    return shutil.copytree(tuned[0], tmp_path / "copy")
+
+
+def test_the_fastest_right_choice_is_kept(tuned):
+    folder, document = tuned
+    rows = {row["key"]: row for row in document["keys"]}
+    assert tuple(rows) == KEYS
+    forward, backward = (rows[key] for key in KEYS)
+    assert forward["status"] == "tuned"
+    assert forward["choice"] == {"waste": 0, "fault": "none"}
+    assert forward["ratio"][2] < 0.9
+    assert forward["tuned_us"][0] < forward["own_us"][0]
+    # Its backward has no parameters.
+    assert (backward["status"], backward["choice"]) == ("kept", None)
+    entries = entries_of(folder)
+    assert {key: entry["choice"] for key, entry in entries.items()} == {
+        KEYS[0]: forward["choice"],
+        KEYS[1]: None,
+    }
+    assert document["file"].startswith(str(folder / FILES))
+
+
+def test_what_is_wrong_or_ends_its_worker_is_told_with_its_reason(tuned):
+    forward = tuned[1]["keys"][0]
+    found = {each["choice"]["fault"]: each for each in forward["failures"]}
+    assert {fault: each["status"] for fault, each in found.items()} == {
+        "wrong": "incorrect",
+        "exits": "crashed",
+        "raises": "error",
+        "wrong_gradient": "incorrect",
+    }
+    assert "y wrong" in found["wrong"]["reason"]
+    assert "exit code 3" in found["exits"]["reason"]
+    assert "d_" in found["wrong_gradient"]["reason"]
+    assert (forward["tried"], forward["wrong"], forward["failed"]) == (8, 2, 2)
+
+
+def test_the_document_is_as_its_schema_says(tuned):
+    schema = json.loads((files("lstm_harness.model") / "schemas" / "tune.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.validate(tuned[1])
+    assert not validator.is_valid(tuned[1] | {"keys": [{"key": "x"}]})
+    assert set(tuned[1]) == set(schema["required"])
+    assert set(tuned[1]["keys"][0]) == set(schema["properties"]["keys"]["items"]["required"])
+
+
+def test_the_file_tells_where_it_holds_and_what_it_cost(tuned):
+    (path,) = (tuned[0] / FILES).iterdir()
+    document = json.loads(path.read_text())
+    assert document["backend"] == "tunable"
+    assert document["device"].keys() == {"name", "capability", "sm_count"}
+    assert document["versions"].keys() == {"torch"}
+    assert len(document["sources"]) == 64
+    assert document["tuning_s"] > document["compile_s"] >= 0
+    assert str(tuned[0]) not in path.read_text()
+
+
+def test_a_second_call_knows_it_already_and_its_table_says_so(copy):
+    started = time.monotonic()
+    before = (next((copy / FILES).iterdir())).read_bytes()
+    done = bench(TUNE, copy)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - started < 60
+    table, path = done.stdout.splitlines()[:-1], done.stdout.splitlines()[-1]
+    assert "waste=0 (known)" in table[1]
+    assert "its own (known)" in table[2]
+    assert Path(path).read_bytes() == before
+
+
+def test_runs_use_it_and_tell_which_and_other_parameters_are_not_resumed(copy):
+    done = bench(f"{RUN} {SIZES} --time-budget 2 --quiet --out race", copy)
+    assert done.returncode == 0, done.stderr
+    (record,) = (r for r in records_of(copy / "race") if r["backend"] == "tunable")
+    assert record["kernels"] == ["forward: {'waste': 0, 'fault': 'none'}"]
+    told = manifest_of(copy / "race")["environment"]["tuned"]
+    assert told.keys() == {"tunable"}
+    assert told["tunable"]["refused"] == []
+    assert told["tunable"]["used"].keys() == {"digest", "date"}
+
+    again = bench("run --resume race --quiet", copy)
+    assert again.returncode == 0, again.stderr
+    (path,) = (copy / FILES).iterdir()
+    path.write_text(path.read_text().replace('"waste": 0', '"waste": 6'))
+    refused = bench("run --resume race --quiet", copy)
+    assert refused.returncode == Exit.USAGE
+    assert "began with another tuned parameters" in refused.stderr
+
+
+def test_a_file_of_other_sources_is_refused_aloud(copy):
+    (copy / "tunable.py").write_text((copy / "tunable.py").read_text() + "# changed\n")
+    done = bench(f"{RUN} {SIZES} --time-budget 2 --quiet --out race", copy)
+    assert done.returncode == 0, done.stderr
+    assert "tunable: tuned parameters not used: " in done.stderr
+    assert "other sources of tunable" in done.stderr
+    (record,) = (r for r in records_of(copy / "race") if r["backend"] == "tunable")
+    assert record["kernels"] == [f"forward: {tunable.CHOICES[0]}"]
+    told = manifest_of(copy / "race")["environment"]["tuned"]["tunable"]
+    assert told["used"] is None
+    assert "other sources" in told["refused"][0]
+
+
+def test_interrupted_or_killed_it_loses_the_key_in_flight_and_goes_on(copy):
+    # Another backend, as far as its file is concerned; one whose keys are quickly done.
+    few = "\nCHOICES = CHOICES[:2]\n"
+    (copy / "tunable.py").write_text((copy / "tunable.py").read_text() + few)
+    command = f"{TUNE} --hidden 16,24,32,40 --quiet"
+    shutil.rmtree(copy / "cache")
+    made = []
+    for signal_number, code in ((signal.SIGINT, Exit.INTERRUPTED), (signal.SIGKILL, -9)):
+        process = start(command, copy)
+        wait_until_it_grows(process, copy, made)
+        process.send_signal(signal_number)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == code
+        before, made = made, list(entries_of(copy))
+        assert 0 < len(made) < 8
+        if code == Exit.INTERRUPTED:
+            assert err.count("\n") == 1
+            assert f"interrupted, {len(made)} keys are in " in err
+            assert err.endswith(f"; go on with: lstm-bench {command}\n")
+        else:
+            assert made[: len(before)] == before
+
+    done = bench(f"{command} --json", copy)
+    assert done.returncode == 0, done.stderr
+    assert list(entries_of(copy))[: len(made)] == made
+    assert len(entries_of(copy)) == 8
+    statuses = [row["status"] for row in json.loads(done.stdout)["keys"]]
+    assert statuses.count("known") == len(made)
+    assert statuses.count("kept") == 8 - len(made)
+
+
+def wait_until_it_grows(process, folder, before):
+    """Until the file holds other keys than before."""
+    deadline = time.monotonic() + 120
+    while set(entries_of(folder)) <= set(before):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_budget_that_is_too_short_ends_6_and_says_so(copy):
+    shutil.rmtree(copy / "cache")
+    done = bench(f"{TUNE} --time-budget 0.1 --quiet", copy)
+    assert done.returncode == Exit.MEASURING_FAILED
+    assert "2 keys not reached in --time-budget" in done.stderr
+    assert not entries_of(copy)
+
+
+def test_an_own_choice_that_is_wrong_ends_4_and_is_not_kept(copy):
+    source = (copy / "tunable.py").read_text()
+    (copy / "tunable.py").write_text(source.replace('24, "fault": "none"', '24, "fault": "wrong"'))
+    done = bench(f"{TUNE} --out mine.json --quiet", copy)
+    assert done.returncode == Exit.INCORRECT
+    assert "incorrect: y wrong" in done.stdout
+    assert not (copy / "mine.json").exists()
+
+
+def test_out_keeps_it_elsewhere_and_overwrites_nothing_else(copy, tuned):
+    (copy / "mine.json").write_text('{"name": "something else"}')
+    done = bench(f"{TUNE} --out mine.json --quiet", copy)
+    assert done.returncode == Exit.USAGE
+    assert done.stderr.count("\n") == 1
+    assert "--out mine.json is no file of tuned parameters: give another --out" in done.stderr
+    assert json.loads((copy / "mine.json").read_text()) == {"name": "something else"}
+
+
+@pytest.mark.parametrize(
+    ("candidates", "says"),
+    [
+        ("1 / 0", "asked for 'candidates': ZeroDivisionError"),
+        ("[]", "has no candidates for lstm"),
+        ("[1]", "asked for 'candidates': TypeError"),
+        ("os._exit(5)", "asked for 'candidates': the worker ended with exit code 5"),
+    ],
+)
+def test_hooks_that_fail_end_in_one_line(refused, here, candidates, says):
+    source = Path(tunable.__file__).read_text()
+    source += f"\ndef candidates(problem, pass_name, device):\n    return {candidates}\n"
+    (here / "strange.py").write_text(source)
+    plugin = ("--plugin", "strange.py", "--device", "cpu")
+    assert says in refused("tune", "tunable", *plugin, "--hidden", 8, code=6)
+
+
+def test_a_place_that_cannot_be_written_is_told_at_once(refused, here):
+    (here / "file").touch()
+    plugin = ("--plugin", tunable.__file__, "--hidden", 8, "--device", "cpu")
+    for place in ("file/mine.json", "/proc/mine.json"):
+        assert f"cannot write {place}" in refused("tune", "tunable", *plugin, "--out", place)
+
+
+def test_a_backend_without_the_hooks_is_refused_and_those_with_them_named(refused):
+    plugin = tunable.__file__
+    line = refused("tune", "naive", "--plugin", plugin, "--hidden", 8, "--device", "cpu")
+    assert "backend 'naive' has no launch parameters to tune" in line
+    assert "lacks tuning_key, candidates, using" in line
+    assert "tunable" in line.partition("these have:")[2]
+
+
+def test_a_backend_that_cannot_run_here_or_is_unknown_is_refused(refused):
+    line = refused("tune", "triton", "--device", "cpu", "--hidden", 8)
+    assert "backend 'triton' cannot be tuned here: runs on cuda only" in line
+    assert "did you mean 'triton'" in refused("tune", "tritn", "--hidden", 8)
+
+
+def test_kernels_are_compiled_ahead_into_the_cache_of_those_who_measure(tmp_path, monkeypatch):
+    pytest.importorskip("triton")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    from lstm_kernels.backends.fused_triton.tuning import candidates_on
+
+    problem = Problem("lstm", 64, 16, 64, 64, dtype="float16")
+    own, other, *_ = candidates_on(problem, "forward", ARCHITECTURES["sm_90"])
+    key = Key(key_of(problem, "forward"), Case(problem, "forward"), (own, other))
+    settings = WorkerSettings("cpu", tmp_path, 1)
+    ahead = Ahead(settings, "triton", None, "sm_90", [key], cores=3)
+    (worker,) = ahead._workers
+    # Inference and a forward that saves, for each choice; a backward, and one that recomputes.
+    assert worker.receive(120) == {"compiled": 6, "cached": 0, "failed": 0}
+    ahead.close()
+    again = WorkerProcess(settings, "again")
+    job = {"backend": "triton", "plugin": None, "arch": "sm_90", "jobs": jobs_of([key])}
+    assert again.ask("compile", **job) == {"compiled": 0, "cached": 6, "failed": 0}
+    job["jobs"] = jobs_of([replace(key, candidates=({"tile": 1},))])
+    assert again.ask("compile", **job) == {"compiled": 0, "cached": 0, "failed": 1}
+    again.close()
+
+
+def test_fresh_processes_are_started_ahead_and_none_is_left(tmp_path):
+    plan = Plan(("naive",), (), 1, "cpu", {}, {})
+    race = Race(plan, Spec(()), WorkerSettings("cpu", tmp_path, 1), {})
+    pids = []
+    for _ in range(3):
+        race.renew("naive", ahead=2)
+        pids.append(race._worker("naive").pid)
+        assert len(race._spares) == (1, 0, 1)[len(pids) - 1]
+    assert len(set(pids)) == 3
+    race.close()
+    assert not workers_of(tmp_path)
+
+
+def test_no_more_compilers_than_cores_are_free(tmp_path):
+    key = Key("a key", Case(Problem("lstm", 2, 2, 2, 2), "forward"), ({"tile": 1},) * 3)
+    settings = WorkerSettings("cpu", tmp_path, 1)
+    for cores, count in ((1, 0), (2, 0), (4, 2), (64, 3)):
+        ahead = Ahead(settings, "naive", None, "sm_90", [key], cores=cores)
+        ahead.close()
+        assert len(ahead._workers) == count
+
+
+@pytest.mark.parametrize(
+    ("capability", "arch"), [("9.0", "sm_90"), ("8.0", "sm_80"), ("8.9", None), ("x86_64", None)]
+)
+def test_architecture_of_a_capability(capability, arch):
+    assert arch_of(capability) == arch

@@ -1,0 +1,253 @@
+"""The Numba CUDA backend on a GPU, else simulated: regimes, blocks, sizes, lengths, gradients."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from covering import covering_sample
+from small_layers import REGIMES, draw, errors, only, regimes_of
+from torch import Tensor
+
+import lstm_kernels as lk
+from lstm_kernels.gpu.machine_code import ARCHITECTURES
+from lstm_kernels.stack import Weights
+
+pytest.importorskip("numba.cuda", reason="the Numba CUDA backend needs numba-cuda")
+backend = pytest.importorskip("lstm_kernels.backends.fused_numba_cuda")
+launches = pytest.importorskip("lstm_kernels.backends.fused_numba_cuda.launches")
+parameters = pytest.importorskip("lstm_kernels.backends.fused_numba_cuda.parameters")
+sequence = pytest.importorskip("lstm_kernels.backends.fused_numba_cuda.sequence")
+
+# KERNELS.md, section 5.
+BOUND = 1e-5
+ON_CUDA = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if ON_CUDA else "cpu")
+
+OPTIONS: dict[str, tuple[Any, ...]] = {
+    "cell": tuple(lk.CELLS),
+    "bidirectional": (False, True),
+    "ragged": (False, True),
+    "bias": (True, False),
+    "seq_len": (1, 2, 9) if ON_CUDA else (1, 2, 4),
+    "batch": (1, 3, 8, 17) if ON_CUDA else (1, 3, 5),
+    "hidden_size": (1, 16, 30, 257, 512, 1030) if ON_CUDA else (1, 5, 16, 22),
+    "regime": REGIMES["numba_cuda"],
+}
+if not ON_CUDA:
+    # Lanes and parts of a simulated block, and SMs: fewer of these make more turns.
+    OPTIONS |= {"block": ((8, 1), (8, 2), (4, 3), (12, 2)), "sm_count": (6, 11, 200)}
+
+
+@pytest.fixture(autouse=True)
+def _poisoned() -> Iterator[None]:
+    """Fill memory that nobody wrote with NaN."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    assert torch.ones(3, device=DEVICE).new_empty(3).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@contextmanager
+def simulated(lanes: int, parts: int, sm_count: int, registers: tuple[int, ...] = (4,)) -> Any:
+    """Have layers run in such blocks, on a simulated GPU of so many SMs."""
+    choices = parameters.Choices(lanes * parts, (lanes,), registers)
+    with ExitStack() as patches:
+        patches.enter_context(patch.object(parameters, "SIMULATED", choices))
+        simulator = replace(parameters.SIMULATOR, sm_count=sm_count)
+        patches.enter_context(patch.object(parameters, "SIMULATOR", simulator))
+        patches.callback(parameters.choose.cache_clear)
+        parameters.choose.cache_clear()
+        yield
+
+
+def problem_of(fields: dict[str, Any]) -> lk.Problem:
+    fields = {name: fields[name] for name in fields if name not in ("regime", "block", "sm_count")}
+    lengths = f"uniform:0:{fields['seq_len']}" if fields.pop("ragged") else "full"
+    return lk.Problem(input_size=5, lengths=lengths, **fields)
+
+
+def name_of(case: tuple[Any, ...]) -> str:
+    cell, bidirectional, ragged, bias, T, B, H, regime, *block = case
+    parts = [regime, cell, f"T{T}", f"B{B}", f"H{H}", *(f"{each}" for each in block)]
+    return "-".join(
+        parts + ["bidirectional"] * bidirectional + ["ragged"] * ragged + ["no-bias"] * (not bias)
+    )
+
+
+def assert_right(problem: lk.Problem) -> None:
+    found = errors(backend, problem, DEVICE)
+    wrong = {name: error for name, error in found.items() if not error <= BOUND}
+    assert not wrong, f"relative errors over {BOUND}: {wrong}"
+
+
+@pytest.mark.parametrize("case", covering_sample(OPTIONS), ids=name_of)
+def test_equals_float64(case: tuple[Any, ...]) -> None:
+    fields = dict(zip(OPTIONS, case, strict=True))
+    problem = problem_of(fields)
+    with ExitStack() as contexts:
+        if not ON_CUDA:
+            contexts.enter_context(simulated(*fields["block"], fields["sm_count"]))
+        contexts.enter_context(only("numba_cuda", fields["regime"]))
+        # Few simulated SMs may not hold a layer.
+        if ON_CUDA or fields["regime"] == "streamed":
+            assert regimes_of("numba_cuda", problem, DEVICE) == [fields["regime"]] * 2
+        assert_right(problem)
+
+
+@pytest.mark.skipif(ON_CUDA, reason="runs as it is on a GPU")
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_blocks_of_a_gpu_are_right(cell: str) -> None:
+    """256 threads, and weights that overflow from registers into shared memory."""
+    problem = lk.Problem(cell, 1, 2, 3, 14, bidirectional=True)
+    with simulated(32, 8, 4, registers=(4,) if cell == "lstm" else (32,)):
+        assert parameters.choose(problem, "forward", parameters.SIMULATOR).regime == "held"
+        assert_right(problem)
+
+
+@pytest.mark.skipif(ON_CUDA, reason="a GPU has the SMs that it has")
+@pytest.mark.parametrize("cell", ["lstm", "rnn_relu"])
+def test_turns_of_tiles_and_directions(cell: str) -> None:
+    """A layer of which neither both directions nor all sequences fit at once."""
+    sizes = {"lstm": ((8, 1, 5), 5), "rnn_relu": ((4, 3, 6), 16)}
+    simulator, hidden = sizes[cell]
+    problem = lk.Problem(cell, 2, 5, 3, hidden, bidirectional=True, lengths="uniform:0:2")
+    with simulated(*simulator):
+        chosen = parameters.choose(problem, "forward", parameters.SIMULATOR)
+        assert chosen.tiles(problem.batch) > chosen.tiles_at_once(problem, simulator[-1])
+        assert chosen.directions == 1
+        assert_right(problem)
+
+
+@pytest.mark.skipif(ON_CUDA, reason="a GPU has blocks of its own")
+def test_the_sample_meets_what_blocks_can_be() -> None:
+    found = set()
+    for case in covering_sample(OPTIONS):
+        fields = dict(zip(OPTIONS, case, strict=True))
+        problem = problem_of(fields)
+        with simulated(*fields["block"], fields["sm_count"]):
+            chosen = parameters.choose(problem, "forward", parameters.SIMULATOR)
+        if fields["regime"] == chosen.regime == "held":
+            found |= {
+                ("rows of a tile", chosen.tile > 1),
+                ("weights in shared memory", chosen.in_shared > 0),
+                ("idle lanes", chosen.lanes > chosen.units * problem.gates),
+            }
+    assert {name for name, met in found if met} == {name for name, _ in found}
+
+
+SIZES = [
+    (cell, H, B, bidirectional)
+    for cell in lk.CELLS
+    for H in (1, 30, 64, 256, 512, 768, 1024, 1100, 1536, 2048)
+    for B in (1, 2, 3, 4, 8, 16, 33, 100)
+    for bidirectional in (False, True)
+]
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("pass_name", ["forward", "backward"])
+def test_what_is_held_fits_and_is_resident(arch: str, pass_name: str) -> None:
+    on = ARCHITECTURES[arch]
+    held = 0
+    for cell, H, B, bidirectional in SIZES:
+        problem = lk.Problem(cell, 8, B, H, H, bidirectional=bidirectional)
+        found = parameters.choose(problem, pass_name, on)
+        if found.regime == "streamed":
+            continue
+        held += 1
+        name = f"{problem.label()}: {found}"
+        at_once = found.tiles_at_once(problem, on.sm_count)
+        assert at_once >= 1, name
+        assert found.groups(problem) * at_once * found.directions <= on.sm_count, name
+        assert found.shared_bytes(problem, pass_name) <= on.shared_per_block, name
+        assert found.threads <= parameters.ON_CUDA.threads, name
+        assert found.units * found.tile <= found.threads, name
+        assert found.units * problem.gates <= found.lanes, name
+        assert found.parts * (found.registers + found.in_shared) >= H, name
+        # Vectors, sums and weights in shared memory each start at 16 bytes.
+        assert found.lanes % 4 == found.registers % 4 == found.in_shared % 4 == 0, name
+    assert held > len(SIZES) / 2
+
+
+@pytest.mark.parametrize("hidden", [256, 512, 768, 1024])
+@pytest.mark.parametrize("batch", [1, 2, 4, 8])
+def test_an_h100_holds_these_in_registers(hidden: int, batch: int) -> None:
+    problem = lk.Problem("lstm", 64, batch, hidden, hidden)
+    for pass_name in ("forward", "backward"):
+        found = parameters.choose(problem, pass_name, ARCHITECTURES["sm_90"])
+        assert (found.regime, found.in_shared) == ("held", 0)
+        assert found.turns(problem, 132) == 1
+
+
+def first_launch(problem: lk.Problem, **changed: Any) -> Any:
+    """The first launch of a simulated inference, some of its arguments changed."""
+    arguments = draw(problem, dtype=torch.float32, device=DEVICE)
+    x, h0, c0 = (arguments[name].detach() for name in ("x", "h0", "c0"))
+    weights = tuple(Weights(*(w.detach() for w in ws[:4])) for ws in arguments["weights"])
+    to = sequence.new_forward(problem, x, h0, c0, weights, None, saves=False)
+    sequence.parts_from_x(x, weights, to.from_x)
+    chosen = parameters.choose(problem, "forward", parameters.SIMULATOR)
+    launch = next(launches.held_forward(problem, chosen, to, parameters.SIMULATOR, saves=False))
+    return replace(launch, arguments=launch.arguments | changed)
+
+
+@pytest.mark.skipif(ON_CUDA, reason="blocks run at once on a GPU")
+def test_every_block_arrives_at_its_own_tiles_counter() -> None:
+    problem = lk.Problem("lstm", 3, 3, 4, 8, bidirectional=True)
+    counters = torch.zeros(2 * 3 * launches.COUNTER_STRIDE, dtype=torch.int32)
+    launch = first_launch(problem, waits=1, counters=counters)
+    groups, tiles, directions = launch.grid
+    launch.run()
+    counted = counters.view(-1, launches.COUNTER_STRIDE)
+    assert counted[: tiles * directions, 0].tolist() == [groups] * tiles * directions
+    assert counted.sum() == groups * tiles * directions
+
+
+@pytest.mark.skipif(ON_CUDA, reason="tests/gpu/broken_flag.py does it")
+def test_a_block_that_waits_in_vain_ends_in_an_error() -> None:
+    problem = lk.Problem("lstm", 3, 1, 4, 8)
+    counters = torch.zeros(launches.COUNTER_STRIDE, dtype=torch.int32)
+    # The first block's second step waits for the others' first, and they have not begun.
+    launch = first_launch(problem, waits=1, counters=counters, last=3, poll_limit=5)
+    with pytest.raises(RuntimeError, match="trap"):
+        launch.run()
+
+
+def test_strided_weights_and_a_state_off_its_boundary() -> None:
+    problem = lk.Problem("gru", 3, 2, 4, 8)
+    arguments = draw(problem, dtype=torch.float32, device=DEVICE)
+    (weights,) = arguments["weights"]
+    plain = backend.layer(**arguments, problem=problem)[0]
+
+    def strided(tensor: Tensor) -> Tensor:
+        wide = torch.stack([tensor.detach(), torch.full_like(tensor, torch.nan)], dim=-1)
+        return wide[..., 0]
+
+    h0 = arguments["h0"].detach()
+    odd = torch.cat([torch.zeros(1, device=DEVICE), h0.flatten()])[1:].view_as(h0)
+    assert odd.data_ptr() % 16
+    arguments |= {"weights": (Weights._make(w if w is None else strided(w) for w in weights),)}
+    y, _, _ = backend.layer(**arguments | {"h0": odd}, problem=problem)
+    assert torch.equal(y, plain)
+    y.sum().backward()
+    assert arguments["x"].grad.isfinite().all()
+    assert weights.w_hh.grad is None
+
+
+def test_what_it_refuses() -> None:
+    def reason(**fields: Any) -> str | None:
+        return backend.unsupported(lk.Problem("lstm", 2, 2, 4, 8, **fields), str(DEVICE))
+
+    assert reason() is None
+    for dtype in ("float64", "float16", "bfloat16"):
+        assert str(reason(dtype=dtype)).endswith(f"computes in float32, and this is {dtype}")
+    assert "P=3" in str(reason(proj_size=3))
+    if ON_CUDA:
+        assert "tf32" in str(reason(precision="tf32"))
+    tf32 = lk.Problem("lstm", 2, 2, 4, 8, precision="tf32")
+    with pytest.raises(lk.stack.Unsupported, match="tf32"):
+        backend.launches_for(tf32, "sm_90")
