@@ -12,11 +12,11 @@ from math import exp, log
 from statistics import mean, median, stdev
 
 import torch
+from lstm_harness.worker.sampling import Limits, collect
 from torch.utils.benchmark import Timer
 
 from lstm_harness.worker.clock import CpuClock
 from lstm_harness.worker.inputs import make_inputs
-from lstm_harness.worker.sampling import Limits, collect
 from lstm_kernels import Problem, registry
 from lstm_kernels.stack import run
 

@@ -13,6 +13,7 @@ import gc
 
 import pytest
 import torch
+from lstm_harness.worker.sampling import Limits, choose_repeats
 
 from lstm_harness.interop.benchmark_json import extra_info
 from lstm_harness.model.spec import build, named_suite
@@ -24,7 +25,6 @@ from lstm_harness.worker.executor import Contest, Job, set_precision
 from lstm_harness.worker.inputs import make_inputs
 from lstm_harness.worker.passes import make_pass, refuse_malformed
 from lstm_harness.worker.sampler import Track
-from lstm_harness.worker.sampling import Limits, choose_repeats
 from lstm_harness.worker.verify import judge, tolerance
 from lstm_kernels import registry
 

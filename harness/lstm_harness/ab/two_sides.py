@@ -24,19 +24,14 @@ from lstm_harness.judge.comparison import Comparison, Side, told
 from lstm_harness.judge.confirm import confirmed, doubtful, in_doubt, pooled
 from lstm_harness.judge.noise import kept
 from lstm_harness.judge.verdict import Kind, Rules, Verdict, judge
-from lstm_harness.model.case import Case
 from lstm_harness.model.errors import Interrupted, MeasuringFailed, NotComparable, UserError
-from lstm_harness.model.plan import DEFAULT_SHARE_S, Cell, Plan
+from lstm_harness.model.plan import Plan
 from lstm_harness.model.record import Record
 from lstm_harness.model.spec import Spec
 from lstm_harness.race import runs
-from lstm_harness.race.answers import Answers
-from lstm_harness.race.budget import Budget
 from lstm_harness.race.lock import device_lock
-from lstm_harness.race.process import WorkerSettings
-from lstm_harness.race.runs import Watch
-from lstm_harness.race.scheduler import Race
-from lstm_harness.race.survey import Scout, Survey, make_plan
+from lstm_harness.race.runs import RunSide, Watch
+from lstm_harness.race.survey import Survey, SurveyWorker, make_plan
 from lstm_harness.store import run_folder
 from lstm_kernels.names import check_name
 
@@ -56,7 +51,7 @@ class Contestant:
     plan: Plan
 
 
-Pair = tuple[Contestant, Contestant]
+Both = tuple[Contestant, Contestant]
 
 
 @dataclass(frozen=True)
@@ -104,10 +99,10 @@ def compare(
                     parts = _in_doubt(sides[0], doubt), _in_doubt(sides[1], doubt)
                     again = _measure(spec, parts, folder / "again", scratch, watch)
                     second = _judged(again, rules, noise)
-                    measured = (
-                        pooled(measured[0], again[0], spec.blocks),
-                        pooled(measured[1], again[1], spec.blocks),
-                    )
+                    measured = [
+                        pooled(side, more, spec.blocks)
+                        for side, more in zip(measured, again, strict=True)
+                    ]
                     verdicts = confirmed(first, second, _judged(measured, rules, noise))
     base, new = (
         Side(
@@ -136,34 +131,34 @@ def _interruptible(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _sides(spec: Spec, revisions: tuple[Revision, Revision], scratch: Path) -> Pair:
+def _sides(spec: Spec, revisions: tuple[Revision, Revision], scratch: Path) -> Both:
     """Survey both, and plan what each can run of what was asked for."""
     with ExitStack() as stack:
-        scouts = [
-            stack.enter_context(_scout(spec, revision, scratch / name))
+        workers = [
+            stack.enter_context(_survey_worker(spec, revision, scratch / name))
             for name, revision in zip(NAMES, revisions, strict=True)
         ]
         surveys = [
-            _survey(scout, revision) for scout, revision in zip(scouts, revisions, strict=True)
+            _survey(worker, revision) for worker, revision in zip(workers, revisions, strict=True)
         ]
         _refuse_unknown(spec, surveys)
         # What a neighbour took of the memory meanwhile must not tell the two apart.
         free_bytes = min(survey.free_bytes for survey in surveys)
         base, new = (
             _contestant(spec, *each, free_bytes)
-            for each in zip(NAMES, revisions, surveys, scouts, strict=True)
+            for each in zip(NAMES, revisions, surveys, workers, strict=True)
         )
     return base, new
 
 
-def _scout(spec: Spec, revision: Revision, scratch: Path) -> Scout:
+def _survey_worker(spec: Spec, revision: Revision, scratch: Path) -> SurveyWorker:
     scratch.mkdir()
-    return Scout(spec, scratch, kernels=revision.root)
+    return SurveyWorker(spec, scratch, kernels=revision.root)
 
 
-def _survey(scout: Scout, revision: Revision) -> Survey:
+def _survey(worker: SurveyWorker, revision: Revision) -> Survey:
     try:
-        survey = scout.survey()
+        survey = worker.survey()
     except MeasuringFailed as failure:
         raise NotComparable(
             f"the kernels of {revision.name} do not work with this harness: {failure}"
@@ -187,7 +182,7 @@ def _refuse_unknown(spec: Spec, surveys: Sequence[Survey]) -> None:
 
 
 def _contestant(
-    spec: Spec, name: str, revision: Revision, survey: Survey, scout: Scout, free_bytes: int
+    spec: Spec, name: str, revision: Revision, survey: Survey, worker: SurveyWorker, free_bytes: int
 ) -> Contestant:
     known = tuple(backend for backend in spec.backends if backend in survey.backends)
     if spec.backends and not known:
@@ -196,7 +191,7 @@ def _contestant(
             f"{', '.join(survey.backends)}"
         )
     with_room = replace(survey, free_bytes=free_bytes)
-    plan = make_plan(replace(spec, backends=known), with_room, scout)
+    plan = make_plan(replace(spec, backends=known), with_room, worker)
     return Contestant(name, revision, survey, plan)
 
 
@@ -204,88 +199,24 @@ def _in_doubt(side: Contestant, doubt: Sequence[Verdict]) -> Contestant:
     return replace(side, plan=in_doubt(side.plan, doubt))
 
 
-def _measure(
-    spec: Spec, sides: Pair, out: Path, scratch: Path, watch: Watch
-) -> tuple[list[Record], list[Record]]:
-    """Measure both in turn, block by block and cell by cell; the records are kept as they come."""
-    counts = [_cells(side.plan) for side in sides]
-    watch.planned(sum(side.plan.planned_records for side in sides), 0)
-    found: tuple[list[Record], list[Record]] = ([], [])
-    with ExitStack() as stack:
-        answers = Answers(WorkerSettings(sides[1].survey.device, scratch, spec.threads), spec.seed)
-        stack.callback(answers.close)
-        races = [_race(spec, side, answers, scratch, watch) for side in sides]
-        for race, other in zip(races, races[::-1], strict=True):
-            race.pids_beside = other.pids
-            stack.callback(race.close)
-        pair = uuid.uuid4().hex
-        files = [stack.enter_context(_file(spec, side, out, pair)) for side in sides]
-        budget = Budget(spec.time_budget_s or DEFAULT_SHARE_S * sum(counts), sum(counts))
-        for block in range(spec.blocks):
-            turns = _turns(spec, sides, block)
-            for race, side in zip(races, (0, 1), strict=True):
-                race.begin(cell for number, cell in turns if number == side)
-            for number, cell in turns:
-                outcome = races[number].take(cell, budget)
-                files[number].append(outcome.record())
-                found[number].append(outcome.record())
-                watch.finished(outcome)
-            for race in races:
-                race.end()
-        _close(spec, sides, out, answers.state())
-    return found
+def _measure(spec: Spec, sides: Both, out: Path, scratch: Path, watch: Watch) -> list[list[Record]]:
+    """Measure both in turn, as `run` measures one; the records are kept as they come."""
+    pair = uuid.uuid4().hex
+    parts = [_run_side(spec, side, out, pair) for side in sides]
+    return runs.measure(parts, spec, scratch, watch, memory_blocks=MEMORY_BLOCKS)
 
 
-def _turns(spec: Spec, sides: Pair, block: int) -> list[tuple[int, Cell]]:
-    """Which side measures which cell, in order: both sides' turns at a cell follow each other."""
-    cells: dict[tuple[str, Case], dict[int, Cell]] = {}
-    for number, side in enumerate(sides):
-        for cell in side.plan.block_order(spec.seed, block):
-            cells.setdefault((cell.backend, cell.case), {})[number] = cell
-    order = (0, 1) if block % 2 == 0 else (1, 0)
-    return [(number, both[number]) for both in cells.values() for number in order if number in both]
-
-
-def _cells(plan: Plan) -> int:
-    """How many cells of a plan will be measured, over all blocks."""
-    return plan.planned_records - plan.blocks * len(plan.skips)
-
-
-def _race(spec: Spec, side: Contestant, answers: Answers, scratch: Path, watch: Watch) -> Race:
-    settings = WorkerSettings(
-        side.survey.device, scratch / side.name, spec.threads, side.revision.root
-    )
-    plugins = side.survey.plugin_of
-    return Race(
-        side.plan,
-        spec,
-        settings,
-        plugins,
-        started=watch.started,
-        answers=answers,
-        memory_blocks=MEMORY_BLOCKS,
-    )
-
-
-def _file(spec: Spec, side: Contestant, out: Path, pair: str) -> Any:
-    folder = out / side.name
+def _run_side(spec: Spec, side: Contestant, out: Path, pair: str) -> RunSide:
+    folder, revision = out / side.name, side.revision
     run_folder.create(folder)
-    named = replace(spec, label=f"{side.name}: {side.revision.title}")
+    named = replace(spec, label=f"{side.name}: {revision.title}")
     manifest = runs.manifest_of(folder, named, side.plan, side.survey)
-    revision = {"name": side.revision.name, "commit": side.revision.commit}
-    environment = {**manifest["environment"], "git": side.revision.git}
-    more = {"pair": pair, "revision": revision, "environment": environment}
-    run_folder.write_manifest(folder, manifest | more)
-    return run_folder.appender(folder)
-
-
-def _close(spec: Spec, sides: Pair, out: Path, state: Any) -> None:
-    for side in sides:
-        manifest = run_folder.read_manifest(out / side.name)
-        environment = {**manifest["environment"], "end": state}
-        run_folder.write_manifest(
-            out / side.name, manifest | {"environment": environment, "end": runs.now()}
-        )
+    told = {
+        "pair": pair,
+        "revision": {"name": revision.name, "commit": revision.commit},
+        "environment": {**manifest["environment"], "git": revision.git},
+    }
+    return RunSide(folder, manifest | told, side.plan, side.survey, revision.root, side.name)
 
 
 def _judged(

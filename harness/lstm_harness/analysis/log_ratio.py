@@ -73,10 +73,8 @@ def of_blocks(base: Mapping[int, float], new: Mapping[int, float], paired: bool)
         shared = [block for block in base if block in new]
         if len(shared) < BLOCKS_FOR_INTERVAL:
             return None
-        count = len(shared)
-        level, _ = _mean([math.log(base[block]) for block in shared])
-        mean, of_mean = _mean([math.log(new[block] / base[block]) for block in shared])
-        return LogRatio(level, mean, math.sqrt(of_mean), count - 1.0, (count, count))
+        logs = {block: math.log(base[block]) for block in shared}
+        return of_pairs(logs, {block: math.log(new[block]) - logs[block] for block in shared})
     counts = len(base), len(new)
     if min(counts) < BLOCKS_FOR_INTERVAL:
         return None
@@ -85,6 +83,16 @@ def of_blocks(base: Mapping[int, float], new: Mapping[int, float], paired: bool)
     parts = of_before**2 / (counts[0] - 1) + of_after**2 / (counts[1] - 1)
     df = (of_before + of_after) ** 2 / parts if parts else min(counts) - 1.0
     return LogRatio(before, after - before, math.sqrt(of_before + of_after), df, counts)
+
+
+def of_pairs(base: Mapping[int, float], ratios: Mapping[int, float]) -> LogRatio | None:
+    """Logarithms of the base side's times and of the ratios, by block; None with too few blocks."""
+    count = len(ratios)
+    if count < BLOCKS_FOR_INTERVAL:
+        return None
+    level, _ = _mean([base[block] for block in ratios])
+    mean, of_mean = _mean(list(ratios.values()))
+    return LogRatio(level, mean, math.sqrt(of_mean), count - 1.0, (count, count))
 
 
 def exp(log: float) -> float:

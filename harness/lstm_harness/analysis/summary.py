@@ -8,6 +8,7 @@ The Summary is a pandas frame, one row per (backend, case), in the order first m
     median_ns, low_ns, high_ns           one execution; NaN where unknown
     block_ids, block_medians_ns          tuples, in step
     block_efforts                        in step: a second estimator, CPU ns or SM cycles, or NaN
+    block_turns_ns                       in step: the medians of the turns it took with another side
     sequences_per_s, steps_per_s, step_us, tflops, gbytes_per_s
     errors, worst_error, tolerance       worst over blocks; a value that is not finite is inf
     oracle_rows                          fewest batch rows compared, NaN for all of them
@@ -24,6 +25,7 @@ Interval: MEASUREMENT.md, section 3. It is that of the geometric mean of the blo
 one wild block among many the median may lie outside.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -55,6 +57,7 @@ class _Cell:
     order: list[int] = field(default_factory=list)
     medians: list[float] = field(default_factory=list)
     efforts: list[float] = field(default_factory=list)
+    turns: list[tuple[float, ...]] = field(default_factory=list)
     status: str = "ok"
     reason: str = ""
     blocks: int = 0
@@ -88,6 +91,7 @@ class _Cell:
             self.order.append(record.block)
             self.medians.append(float(median(record.samples_ns)))
             self.efforts.append(_effort(record))
+            self.turns.append(_turn_medians(record))
         self.samples += len(record.samples_ns)
         self.marked += len(record.marked)
         self._add_evidence(record)
@@ -115,7 +119,7 @@ class _Cell:
     def row(self) -> dict[str, Any]:
         """The columns of the Summary that are the cell's own, timings apart."""
         ranked = self.status == "ok"
-        by_block = sorted(zip(self.order, self.medians, self.efforts, strict=True))
+        by_block = sorted(zip(self.order, self.medians, self.efforts, self.turns, strict=True))
         pairs = by_block if ranked else []
         return {
             "status": self.status,
@@ -124,10 +128,11 @@ class _Cell:
             "blocks": self.blocks,
             "samples": self.samples,
             "marked_share": self.marked / self.samples if self.samples else math.nan,
-            "block_ids": tuple(block for block, _, _ in pairs),
-            "block_medians_ns": tuple(value for _, value, _ in pairs),
-            "block_efforts": tuple(effort for _, _, effort in pairs),
-            "median_ns": median(value for _, value, _ in pairs) if pairs else math.nan,
+            "block_ids": tuple(block for block, *_ in pairs),
+            "block_medians_ns": tuple(value for _, value, *_ in pairs),
+            "block_efforts": tuple(effort for _, _, effort, _ in pairs),
+            "block_turns_ns": tuple(turns for *_, turns in pairs),
+            "median_ns": median(value for _, value, *_ in pairs) if pairs else math.nan,
             "errors": self.errors,
             "worst_error": max(self.errors.values(), default=math.nan),
             "tolerance": self.tolerance,
@@ -210,7 +215,7 @@ _FACTS = [*CASE_COLUMNS, "label", "valid_steps", "flops", "bytes"]
 _ORDER = (
     *("backend", "label", *CASE_COLUMNS, "status", "reason", "failed_blocks"),
     *("blocks", "samples", "marked_share", "median_ns", "low_ns", "high_ns"),
-    *("block_ids", "block_medians_ns", "block_efforts"),
+    *("block_ids", "block_medians_ns", "block_efforts", "block_turns_ns"),
     *("sequences_per_s", "steps_per_s", "step_us", "tflops", "gbytes_per_s"),
     *("floor_ns", "floor_term", "floor_share"),
     *("errors", "worst_error", "tolerance", "oracle_rows", "peak_bytes", "saved_bytes"),
@@ -230,6 +235,13 @@ def _effort(record: Record) -> float:
     if record.sm_clock_mhz:
         return float(median(record.samples_ns)) * record.sm_clock_mhz / 1e3
     return math.nan
+
+
+def _turn_medians(record: Record) -> tuple[float, ...]:
+    """The median of each turn that the samples were taken in; none where there was one alone."""
+    ends = itertools.accumulate(record.turns)
+    pairs = zip(ends, record.turns, strict=True)
+    return tuple(float(median(record.samples_ns[end - count : end])) for end, count in pairs)
 
 
 def _judged(record: Record) -> tuple[str, str]:

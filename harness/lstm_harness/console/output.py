@@ -14,8 +14,8 @@ from rich.text import Text
 
 from lstm_harness.model.plan import Plan
 from lstm_harness.model.spec import Suite, build
-from lstm_harness.race.scheduler import Outcome
 from lstm_harness.race.survey import Survey
+from lstm_harness.race.visit import Outcome
 from lstm_harness.store import kept_limits
 from lstm_harness.store.run_folder import Run
 
@@ -249,8 +249,8 @@ def outcome_row(outcome: Outcome) -> dict[str, Any]:
         **outcome.cell.case.to_dict(),
         "status": outcome.status,
         "reason": outcome.reason,
-        "errors": outcome.found.get("errors", {}),
-        "tolerance": outcome.found.get("tolerance"),
+        "errors": outcome.errors,
+        "tolerance": outcome.tolerance,
     }
 
 
@@ -267,11 +267,11 @@ def verified(outcomes: Sequence[Outcome]) -> None:
 
 
 def _worst(outcome: Outcome) -> tuple[float, float, str]:
-    errors = outcome.found.get("errors", {})
+    errors = outcome.errors
     sizes = {n: float("inf") if error is None else error for n, error in errors.items()}
     name = max(sizes, key=lambda n: sizes[n], default="")
     where = f"{name} of {outcome.cell.case.label()}" if name else ""
-    return sizes.get(name, -1.0), outcome.found.get("tolerance") or 0.0, where
+    return sizes.get(name, -1.0), outcome.tolerance or 0.0, where
 
 
 def _error_cells(worst: tuple[float, float, str]) -> tuple[str, str, Text]:

@@ -1,15 +1,19 @@
 """What of one cell is held against what: its blocks on both sides, its margin, and any doubt.
 
+Where both sides took turns within a block, it says the median of the turns' ratios: a
+neighbour's burst that lasts longer than a turn slows both sides of it alike.
+
 A doubt is whatever forbids believing a difference before it is tested: no time, too few blocks, a
 disturbed machine, a second estimator that disagrees.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from statistics import median
 from typing import Any
 
-from lstm_harness.analysis.log_ratio import LogRatio, of_blocks
+from lstm_harness.analysis.log_ratio import LogRatio, of_blocks, of_pairs
 from lstm_harness.analysis.statistics import BLOCKS_FOR_INTERVAL
 
 Key = tuple[Any, ...]
@@ -40,7 +44,10 @@ class Rules:
 
 @dataclass(frozen=True)
 class Pair:
-    """One cell's two sides. With a `doubt` nothing is tested; `compared` is None without blocks."""
+    """One cell's two sides. With a `doubt` nothing is tested; `compared` is None without blocks.
+
+    `ratios` are the logarithms of new/base by block, where blocks are paired.
+    """
 
     key: Key
     old: Mapping[str, Any]
@@ -52,6 +59,7 @@ class Pair:
     doubt: str = ""
     lacks_blocks: int | None = None
     effort: LogRatio | None = None
+    ratios: Mapping[int, float] = field(default_factory=dict)
     cases: int = 1
 
     @property
@@ -72,7 +80,11 @@ def pair_up(
         if wrong:
             doubt = f"{wrong[0]} ns is not a time ({side})"
             return Pair(key, old, now, *margin, counts, doubt=doubt)
-    compared = of_blocks(before, after, rules.paired)
+    ratios = _ratios(old, now) if rules.paired else {}
+    if rules.paired:
+        compared = of_pairs({block: math.log(before[block]) for block in ratios}, ratios)
+    else:
+        compared = of_blocks(before, after, paired=False)
     if compared is None:
         least = len(before.keys() & after.keys()) if rules.paired else min(counts)
         shared = "shared " if rules.paired else ""
@@ -83,7 +95,9 @@ def pair_up(
     doubt = _disturbed(old, now, rules) or _not_its_own(
         compared, effort, now if compared.d > 0 else old, math.log1p(margin[0]), rules
     )
-    return Pair(key, old, now, *margin, compared.blocks, compared, doubt, effort=effort)
+    return Pair(
+        key, old, now, *margin, compared.blocks, compared, doubt, effort=effort, ratios=ratios
+    )
 
 
 def all_together(pairs: list[Pair], rules: Rules, noise: Mapping[Key, float]) -> list[Pair]:
@@ -100,7 +114,8 @@ def all_together(pairs: list[Pair], rules: Rules, noise: Mapping[Key, float]) ->
             continue
         values = zip(*(pair.key[1:] for pair in sure), strict=True)
         key = (backend, *(each[0] if len(set(each)) == 1 else None for each in values))
-        old, now = _mean([pair.old for pair in sure]), _mean([pair.now for pair in sure])
+        old = _mean([pair.old for pair in sure])
+        now = _as_paired(old, _mean([pair.now for pair in sure]), sure)
         one = pair_up(key, old, now, rules, noise.get(key, 0.0))
         found.append(replace(one, cases=len(sure)))
     return found
@@ -120,8 +135,45 @@ def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "marked_share": sum(row["marked_share"] for row in rows) / len(rows),
         "median_ns": _geometric_mean([row["median_ns"] for row in rows]),
         "block_ids": tuple(ids),
+        "block_turns_ns": (),
         **columns,
     }
+
+
+def _as_paired(
+    old: Mapping[str, Any], now: Mapping[str, Any], pairs: Sequence[Pair]
+) -> dict[str, Any]:
+    """The new side, its blocks the old side's times the geometric mean of the pairs' ratios."""
+    before = _by_block(old, "block_medians_ns")
+    ids = [block for block in before if all(block in pair.ratios for pair in pairs)]
+    means = [math.fsum(pair.ratios[block] for pair in pairs) / len(pairs) for block in ids]
+    times = (before[block] * math.exp(mean) for block, mean in zip(ids, means, strict=True))
+    efforts = _by_block(now, "block_efforts")
+    return {
+        **now,
+        "block_ids": tuple(ids),
+        "block_medians_ns": tuple(times),
+        "block_efforts": tuple(efforts[block] for block in ids),
+    }
+
+
+def _ratios(old: Mapping[str, Any], now: Mapping[str, Any]) -> dict[int, float]:
+    """The logarithm of new/base in every block that both sides were measured in."""
+    before, after = _by_block(old, "block_medians_ns"), _by_block(now, "block_medians_ns")
+    turns = [_turns_by_block(row) for row in (old, now)]
+    ratios = {}
+    for block in [block for block in before if block in after]:
+        base, new = (side.get(block, ()) for side in turns)
+        if base and len(base) == len(new):
+            ratios[block] = median(math.log(b / a) for a, b in zip(base, new, strict=True))
+        else:
+            ratios[block] = math.log(after[block] / before[block])
+    return ratios
+
+
+def _turns_by_block(row: Mapping[str, Any]) -> dict[int, tuple[float, ...]]:
+    turns = row["block_turns_ns"]
+    return dict(zip(row["block_ids"], turns, strict=True)) if turns else {}
 
 
 def _geometric_mean(values: Sequence[float]) -> float:

@@ -135,7 +135,7 @@ def rows_by_key(summary: pd.DataFrame) -> dict[Key, dict[str, Any]]:
 
 _NEEDED = (
     *("backend", "label", *CASE_COLUMNS, "status", "reason", "marked_share", "median_ns"),
-    *("block_ids", "block_medians_ns", "block_efforts"),
+    *("block_ids", "block_medians_ns", "block_efforts", "block_turns_ns"),
     *("peak_bytes", "peak_bytes_low", "saved_bytes", "saved_bytes_low"),
 )
 

@@ -29,7 +29,9 @@ class Record:
     Per-sample lists run beside `samples_ns`: `cpu_ns` is CPU time of the process, `wall_ns` the
     second, synchronised wall time of a CUDA sample, `steal_ms` time the hypervisor took away,
     `involuntary_switches` times the scheduler did. `marked` holds indices of samples taken in a
-    disturbed spell or under throttling; they are kept. `stopped_by` is `rel_ci` or `budget`.
+    disturbed spell or under throttling; they are kept. `turns` holds how many samples each turn
+    took, where the cell took turns with another; the last sample is in none. `stopped_by` is
+    `rel_ci` or `budget`.
     `oracle_rows` is how many batch rows were compared, None for all. `floor_ns` is the least time
     that the run's ceilings allow one execution, `floor_term` what binds there (see `limits.floor`).
     """
@@ -58,6 +60,7 @@ class Record:
     steal_ms: tuple[float, ...] = ()
     involuntary_switches: tuple[int, ...] = ()
     marked: tuple[int, ...] = ()
+    turns: tuple[int, ...] = ()
     oracle_rows: int | None = None
     floor_ns: float | None = None
     floor_term: str | None = None

@@ -4,12 +4,14 @@ That worker runs the harness's own `reference`, whatever kernels are measured.
 """
 
 import hashlib
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lstm_harness.model.case import Case
+from lstm_harness.model.protocol import MakeAnswer, ReadState
 from lstm_harness.race.process import Failed, WorkerProcess, WorkerSettings
 from lstm_kernels.problem import Problem
 
@@ -53,16 +55,15 @@ class Answers:
         if problem not in self._files:
             digest = hashlib.sha256(str(problem).encode()).hexdigest()[:16]
             path = self._settings.scratch / f"answer-{digest}.pt"
-            question = {"problem": problem.to_dict(), "seed": self._seed, "path": str(path)}
-            made = self._live().ask("oracle", TIMEOUT_S, **question)
-            self._files[problem] = AnswerFile(path, made["product_flops"])
+            made = self._live().ask(MakeAnswer(problem, self._seed, str(path)), TIMEOUT_S)
+            self._files[problem] = AnswerFile(path, made.product_flops)
             self._drop_oldest()
         return self._files[problem]
 
-    def state(self) -> Any:
+    def state(self) -> Mapping[str, Any] | None:
         """The machine's load and clocks now; None where the worker cannot tell."""
         with suppress(Failed):
-            return self._live().ask("state")
+            return self._live().ask(ReadState()).state
         return None
 
     def pids(self) -> list[int]:

@@ -1,6 +1,5 @@
 """Worker processes as the harness sees them: start, ask, time out, replace."""
 
-import json
 import os
 import re
 import select
@@ -12,10 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import lstm_harness
 import lstm_kernels
+from lstm_harness.model import wire
+from lstm_harness.model.protocol import Refusal, Request, reply_of
+
+Reply = TypeVar("Reply")
 
 START_TIMEOUT_S = 120.0
 # How long a worker that closed its replies may take to end by itself.
@@ -37,13 +40,14 @@ class WorkerSettings:
     """What every worker of a run is started with. `scratch` takes logs and compiler caches.
 
     `kernels` is the folder that holds the `lstm_kernels` to measure, where it is not our own; such
-    kernels never share a compiler cache.
+    kernels never share a compiler cache. `cores` are those it may run on, all where there are none.
     """
 
     device: str
     scratch: Path
     threads: int | None = None
     kernels: Path | None = None
+    cores: tuple[int, ...] = ()
 
 
 class WorkerProcess:
@@ -57,6 +61,7 @@ class WorkerProcess:
         command = [sys.executable, "-P", "-m", "lstm_harness.worker", "--device", settings.device]
         command += ["--parent", str(os.getpid())]
         command += ["--threads", str(settings.threads)] if settings.threads else []
+        command += ["--cores", ",".join(map(str, settings.cores))] if settings.cores else []
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 command,
@@ -79,32 +84,32 @@ class WorkerProcess:
         """Whether it can still be asked."""
         return self._process.poll() is None
 
-    def ask(self, do: str, timeout_s: float = START_TIMEOUT_S, **arguments: Any) -> Any:
+    def ask(self, request: Request[Reply], timeout_s: float = START_TIMEOUT_S) -> Reply:
         """Send one request and wait for its reply; see `receive` for what it raises."""
-        self.send(do, **arguments)
-        return self.receive(timeout_s)
+        self.send(request)
+        return self.receive(request, timeout_s)
 
-    def send(self, do: str, **arguments: Any) -> None:
+    def send(self, request: Request[Any]) -> None:
         """Send one request; its reply must be received before the next is sent."""
-        request = json.dumps({"do": do, "with": arguments}) + "\n"
         with suppress(BrokenPipeError, ValueError):  # it is gone, and `receive` says how
-            self._stdin.write(request.encode())
+            self._stdin.write(wire.encode(request).encode())
             self._stdin.flush()
 
-    def receive(self, timeout_s: float) -> Any:
-        """Wait for the reply to the request that was sent.
+    def receive(self, request: Request[Reply], timeout_s: float) -> Reply:
+        """Wait for the reply to a request that was sent.
 
         Raises:
-            Failed: it refused, died (`crashed`) or took too long (`timed_out`); after the last two,
-                and where its CUDA context is lost, the worker is gone, and says so if asked again.
+            Failed: it refused, died (`crashed`), babbled (`crashed`) or took too long
+                (`timed_out`); after the last three, and where its CUDA context is lost, the worker
+                is gone, and says so if asked again.
         """
         if self._lost:
             raise self._lost
-        reply = self._parse(self._read_line(timeout_s))
-        if "ok" in reply:
-            return reply["ok"]
-        failure = Failed(reply["failed"], reply["reason"], reply.get("errors"))
-        raise self._lose(failure) if reply["poisoned"] else failure
+        reply = self._parse(self._read_line(timeout_s), reply_of(type(request)))
+        if isinstance(reply, Refusal):
+            failure = Failed(reply.status, reply.reason, dict(reply.errors))
+            raise self._lose(failure) if reply.poisoned else failure
+        return reply
 
     def close(self) -> None:
         """End the process and whatever it started."""
@@ -138,16 +143,15 @@ class WorkerProcess:
         line, _, self._unread = self._unread.partition(b"\n")
         return line
 
-    def _parse(self, line: bytes) -> dict[str, Any]:
+    def _parse(self, line: bytes, expected: type[Reply]) -> Reply | Refusal:
         """A reply, which only the worker's own code can write, unless a backend meddles with it."""
+        known: dict[str, type[Any]] = {each.__name__: each for each in (expected, Refusal)}
         try:
-            reply = json.loads(line)
-        except ValueError:
-            reply = None
-        if not isinstance(reply, dict) or not ("ok" in reply or "failed" in reply):
-            text = line[:80].decode(errors="replace")
-            raise self._lose(Failed("crashed", f"the worker's reply is not one: {text!r}; killed"))
-        return reply
+            return wire.decode(line, known)  # type: ignore[no-any-return] # one of these
+        except wire.BadMessage as error:
+            raise self._lose(
+                Failed("crashed", f"the worker's reply is not one: {error}; killed")
+            ) from None
 
     def _crashed(self) -> Failed:
         """What to say of a worker that closed its replies: how it ended, and its last words."""

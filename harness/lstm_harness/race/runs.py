@@ -5,8 +5,8 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,13 +16,16 @@ from lstm_harness import __version__
 from lstm_harness.analysis.floors.floor import with_floor
 from lstm_harness.model.ceilings import Ceilings
 from lstm_harness.model.errors import Exit, Interrupted, MeasuringFailed, UserError
-from lstm_harness.model.plan import Cell, Plan
-from lstm_harness.model.record import FAILED_MEASURING, SCHEMA
+from lstm_harness.model.plan import Plan, PlannedCell
+from lstm_harness.model.protocol import MakeProbes, ProbesMade, RoundTaken, TakeRound
+from lstm_harness.model.record import FAILED_MEASURING, SCHEMA, Record
 from lstm_harness.model.spec import Spec
+from lstm_harness.race.answers import Answers
 from lstm_harness.race.lock import device_lock
 from lstm_harness.race.process import Failed, WorkerProcess, WorkerSettings
-from lstm_harness.race.scheduler import Outcome, Race
-from lstm_harness.race.survey import Scout, Survey, make_plan
+from lstm_harness.race.scheduler import Scheduler, Side
+from lstm_harness.race.survey import Survey, SurveyWorker, make_plan
+from lstm_harness.race.visit import Outcome
 from lstm_harness.store import kept_limits, run_folder
 
 # What must be the same when a run is resumed, or its records would not belong together.
@@ -40,7 +43,7 @@ class Watch:
     """
 
     planned: Callable[[int, int], None] = lambda total, done: None
-    started: Callable[[Cell], None] = lambda cell: None
+    started: Callable[[PlannedCell], None] = lambda cell: None
     finished: Callable[[Outcome], None] = lambda outcome: None
 
 
@@ -52,15 +55,15 @@ def make(spec: Spec, checking: bool = False) -> tuple[Survey, Plan]:
     Raises:
         UserError: see `survey.make_plan`.
     """
-    with scratch_folder() as scratch, Scout(spec, scratch, checking) as scout:
-        survey = scout.survey()
-        return survey, make_plan(spec, survey, scout)
+    with scratch_folder() as scratch, SurveyWorker(spec, scratch, checking) as worker:
+        survey = worker.survey()
+        return survey, make_plan(spec, survey, worker)
 
 
 def look_around(spec: Spec) -> Survey:
     """Survey this machine alone."""
-    with scratch_folder() as scratch, Scout(spec, scratch) as scout:
-        return scout.survey()
+    with scratch_folder() as scratch, SurveyWorker(spec, scratch) as worker:
+        return worker.survey()
 
 
 def run(spec: Spec, out: Path | None, watch: Watch) -> Path:
@@ -75,8 +78,9 @@ def run(spec: Spec, out: Path | None, watch: Watch) -> Path:
     with device_lock(survey.identity):
         folder = out or default_folder(spec)
         run_folder.create(folder)
-        manifest = manifest_of(folder, spec, plan, survey)
-        _race(folder, manifest, plan, spec, survey, watch)
+        _measure_alone(
+            RunSide(folder, manifest_of(folder, spec, plan, survey), plan, survey), spec, watch
+        )
     return folder
 
 
@@ -91,7 +95,7 @@ def resume(folder: Path, watch: Watch) -> Path:
     survey = look_around(spec)
     _refuse_changed(folder, manifest, survey)
     with device_lock(survey.identity):
-        _race(folder, manifest, plan, spec, survey, watch)
+        _measure_alone(RunSide(folder, manifest, plan, survey), spec, watch)
     return folder
 
 
@@ -108,23 +112,26 @@ def run_again(folder: Path, out: Path, part: Callable[[Plan], Plan], watch: Watc
     _refuse_changed(folder, manifest, survey)
     with device_lock(survey.identity):
         run_folder.create(out)
-        _race(out, manifest_of(out, spec, plan, survey), plan, spec, survey, watch)
+        _measure_alone(
+            RunSide(out, manifest_of(out, spec, plan, survey), plan, survey), spec, watch
+        )
 
 
 def verify(spec: Spec, watch: Watch) -> tuple[Plan, list[Outcome]]:
     """Check every cell against float64, once, and keep nothing."""
     survey, plan = make(spec, checking=True)
     outcomes = []
-    with device_lock(survey.identity), scratch_folder() as scratch:
+    with device_lock(survey.identity), scratch_folder() as scratch, ExitStack() as stack:
         settings = WorkerSettings(survey.device, scratch, spec.threads)
-        race = Race(plan, spec, settings, survey.plugin_of, verify_only=True, started=watch.started)
+        answers = Answers(settings, spec.seed)
+        stack.callback(answers.close)
+        side = Side(plan, settings, survey.plugin_of)
+        scheduler = Scheduler([side], spec, answers, watch.started, proof_only=True)
+        stack.callback(scheduler.close)
         watch.planned(plan.planned_records, 0)
-        try:
-            for outcome in race.outcomes():
-                watch.finished(outcome)
-                outcomes.append(outcome)
-        finally:
-            race.close()
+        for outcome in scheduler.outcomes():
+            watch.finished(outcome)
+            outcomes.append(outcome)
     return plan, outcomes
 
 
@@ -145,12 +152,12 @@ def limits(spec: Spec, tell: Callable[[int, int, str], None]) -> tuple[Ceilings,
         settings = WorkerSettings(survey.device, scratch, survey.environment["cpu"]["threads"])
         worker = WorkerProcess(settings, "limits")
         try:
-            facts, rounds = _ceiling_rounds(worker, tell)
+            made, rounds = _ceiling_rounds(worker, tell)
         except Failed as failure:
             raise MeasuringFailed(f"cannot measure the ceilings: {failure.reason}") from None
         finally:
             worker.close()
-    found = ceilings_of(survey, facts, rounds, now())
+    found = ceilings_of(survey, made.facts, [taken.samples for taken in rounds], now())
     if not found.ceilings:
         reasons = "; ".join(dict.fromkeys(found.failures.values()))
         raise MeasuringFailed(f"no ceiling could be measured: {reasons}")
@@ -159,14 +166,14 @@ def limits(spec: Spec, tell: Callable[[int, int, str], None]) -> tuple[Ceilings,
 
 def _ceiling_rounds(
     worker: WorkerProcess, tell: Callable[[int, int, str], None]
-) -> tuple[dict[str, Any], list[Any]]:
+) -> tuple[ProbesMade, list[RoundTaken]]:
     """What a worker measures of its device, and its samples by round."""
-    facts = worker.ask("ceilings")
+    made = worker.ask(MakeProbes())
     rounds = []
     for number in range(CEILING_ROUNDS):
-        tell(number, CEILING_ROUNDS, f"{len(facts['probes'])} ceilings")
-        rounds.append(worker.ask("round", CEILING_ROUND_TIMEOUT_S))
-    return facts, rounds
+        tell(number, CEILING_ROUNDS, f"{len(made.facts['probes'])} ceilings")
+        rounds.append(worker.ask(TakeRound(), CEILING_ROUND_TIMEOUT_S))
+    return made, rounds
 
 
 def exit_code(statuses: list[str]) -> Exit:
@@ -183,37 +190,77 @@ def default_folder(spec: Spec) -> Path:
     return Path("results") / "runs" / name
 
 
-def _race(
-    folder: Path,
-    manifest: dict[str, Any],
-    plan: Plan,
-    spec: Spec,
-    survey: Survey,
-    watch: Watch,
-) -> None:
-    """Append a record for every cell that lacks one, then close the manifest."""
-    run_folder.write_manifest(folder, manifest)
-    finished = run_folder.load(folder).records
-    watch.planned(plan.planned_records, len(finished))
-    with (
-        resumable(folder),
-        _run_scratch(folder) as scratch,
-        run_folder.appender(folder) as records,
-    ):
-        settings = WorkerSettings(survey.device, scratch, spec.threads)
-        race = Race(
-            plan, spec, settings, survey.plugin_of, finished=finished, started=watch.started
+@dataclass(frozen=True)
+class RunSide:
+    """A run that is measured, alone or in turn with another: its folder, and whose kernels race.
+
+    `kernels` is the folder that holds the `lstm_kernels` to measure, where it is not our own;
+    `name` tells its compiler caches from the other side's.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    plan: Plan
+    survey: Survey
+    kernels: Path | None = None
+    name: str = ""
+
+
+def measure(
+    sides: Sequence[RunSide], spec: Spec, scratch: Path, watch: Watch, memory_blocks: int = 1
+) -> list[list[Record]]:
+    """Append a record for every cell that lacks one, then close the manifests.
+
+    Returns:
+        all records of each side, those that were there before among them.
+    """
+    parts, records = [], []
+    for side in sides:
+        run_folder.write_manifest(side.folder, side.manifest)
+        finished = run_folder.load(side.folder).records
+        own = scratch / side.name
+        own.mkdir(exist_ok=True)
+        settings = WorkerSettings(side.survey.device, own, spec.threads, side.kernels)
+        parts.append(Side(side.plan, settings, side.survey.plugin_of, finished))
+        records.append(list(finished))
+    planned = sum(side.plan.planned_records for side in sides)
+    watch.planned(planned, sum(map(len, records)))
+    survey = sides[-1].survey
+    with ExitStack() as stack:
+        answers = Answers(WorkerSettings(survey.device, scratch, spec.threads), spec.seed)
+        stack.callback(answers.close)
+        scheduler = Scheduler(
+            parts,
+            spec,
+            answers,
+            watch.started,
+            memory_blocks=memory_blocks,
+            cores=survey.environment["cpu"]["threads"] if survey.device == "cpu" else None,
         )
-        ceilings = kept_limits.of_manifest(manifest)
-        try:
-            with run_folder.writing(folder):
-                for outcome in race.outcomes():
-                    records.append(with_floor(outcome.record(), ceilings))
-                    watch.finished(outcome)
-            environment = {**manifest["environment"], "end": race.state()}
-        finally:
-            race.close()
-    run_folder.write_manifest(folder, manifest | {"environment": environment, "end": now()})
+        stack.callback(scheduler.close)
+        files = [stack.enter_context(run_folder.appender(side.folder)) for side in sides]
+        ceilings = [kept_limits.of_manifest(side.manifest) for side in sides]
+        for outcome in scheduler.outcomes():
+            record = with_floor(outcome.record(), ceilings[outcome.side])
+            files[outcome.side].append(record)
+            records[outcome.side].append(record)
+            watch.finished(outcome)
+        state = answers.state()
+    for side in sides:
+        environment = {**side.manifest["environment"], "end": state}
+        closed = side.manifest | {"environment": environment, "end": now()}
+        run_folder.write_manifest(side.folder, closed)
+    return records
+
+
+def _measure_alone(side: RunSide, spec: Spec, watch: Watch) -> None:
+    """Measure a run, in whose own folder the scratch space lies."""
+    with (
+        resumable(side.folder),
+        _run_scratch(side.folder) as scratch,
+        run_folder.writing(side.folder),
+    ):
+        measure([side], spec, scratch, watch)
 
 
 @contextmanager

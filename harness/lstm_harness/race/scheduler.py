@@ -1,82 +1,144 @@
-"""Run a plan: blocks of fresh worker processes, one active at a time, a record for every cell."""
+"""Whose turn it is: blocks of fresh workers, one active at a time, a record for every cell.
+
+One side is a run. Two sides are two sets of kernels that measure the same cells in turn.
+"""
 
 import itertools
 import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from errno import ENOSPC
-from typing import Any
+from functools import cached_property
 
 from lstm_harness.model.case import Case
-from lstm_harness.model.plan import ONE_WAVE, Cell, Plan, Skip
+from lstm_harness.model.plan import ONE_WAVE, Plan, PlannedCell, Skip
+from lstm_harness.model.protocol import OpenCell, StopRule, Trial
 from lstm_harness.model.record import Record
 from lstm_harness.model.spec import Spec
 from lstm_harness.race.answers import AnswerFile, Answers
-from lstm_harness.race.budget import Budget
-from lstm_harness.race.coverage import coarse_first
-from lstm_harness.race.process import START_TIMEOUT_S, Failed, WorkerProcess, WorkerSettings
+from lstm_harness.race.crew import Crew
+from lstm_harness.race.process import Failed, WorkerSettings
+from lstm_harness.race.visit import Outcome, Visit, take_turns
+from lstm_harness.race.waves import Budget, coarse_first
 
 # With less than this free, an answer that could not be made failed for want of disk.
 ROOM_BYTES = 64 << 20
 # A backend that times out on this many cells in a row is not waited for again.
 MOST_TIMEOUTS = 3
 
-Started = Callable[[Cell], None]
+Started = Callable[[PlannedCell], None]
+# Which side, and which of its cells.
+Turn = tuple[int, PlannedCell]
 
 
-@dataclass
-class Race:
-    """Measures (or, with `verify_only`, only verifies) the cells of a plan.
+@dataclass(frozen=True)
+class Side:
+    """Whose kernels run which plan.
 
     `plugin_of` maps a backend to the plugin its workers must load. `finished` are records that an
-    earlier, interrupted session of the same run left. `answers` may be shared with another race
-    and is then not ended by this one; `pids_beside` are that race's processes, which are ours too.
-    Memory is measured in the first `memory_blocks`.
+    earlier, interrupted session of the same run left.
     """
 
     plan: Plan
-    spec: Spec
     settings: WorkerSettings
     plugin_of: Mapping[str, str]
     finished: tuple[Record, ...] = ()
-    verify_only: bool = False
+
+    @cached_property
+    def done(self) -> set[tuple[int, str, Case]]:
+        """The identities of its finished records."""
+        return {record.identity for record in self.finished}
+
+    def cells_to_measure(self) -> int:
+        """How many cells will share the time: what was planned, less what is done or skipped."""
+        planned = self.plan.planned_records - self.plan.blocks * len(self.plan.skips)
+        return planned - sum((name, case) not in self.plan.skips for _, name, case in self.done)
+
+
+@dataclass
+class Scheduler:
+    """Measures (or, with `proof_only`, only verifies) the cells of one or two sides.
+
+    The float64 answers are made by `answers`, whom the caller ends, as it ends this by `close`.
+    Memory is measured in the first `memory_blocks`. Cells that take turns share `cores` cores, the
+    same for both sides and others in each block; None leaves it to the system.
+    """
+
+    sides: Sequence[Side]
+    spec: Spec
+    answers: Answers
     started: Started = lambda cell: None
-    answers: Answers | None = None
-    pids_beside: Callable[[], Iterable[int]] = tuple
+    proof_only: bool = False
     memory_blocks: int = 1
-    _workers: dict[str, WorkerProcess] = field(default_factory=dict)
-    _own_answers: Answers | None = None
-    _hopeless: dict[tuple[str, Case], Skip] = field(default_factory=dict)
-    _timeouts: Counter[str] = field(default_factory=Counter)
-    _spares: list[WorkerProcess] = field(default_factory=list)
+    cores: int | None = None
+    _crews: list[Crew] = field(init=False)
+    _hopeless: dict[tuple[int, str, Case], Skip] = field(default_factory=dict)
+    _timeouts: Counter[tuple[int, str]] = field(default_factory=Counter)
 
-    def outcomes(self) -> Iterator["Outcome"]:
-        """What became of every cell that the plan still lacks a record of, as it happens."""
-        done = {record.identity for record in self.finished}
-        budget = Budget(self.spec.time_budget_s, self._cells_to_measure(done))
-        for record in self.finished:
-            self._remember(record.backend, record.case, record.block, record.status, record.reason)
-        places = itertools.count(1 + max((record.order for record in self.finished), default=-1))
-        for wave in self._waves(budget, done):
-            for block in range(self.plan.blocks):
-                cells = [
-                    replace(cell, order=next(places))
-                    for cell in self.plan.block_order(self.spec.seed, block, wave)
-                    if (block, cell.backend, cell.case) not in done
+    def __post_init__(self) -> None:
+        timeout_s = self.spec.cell_timeout_s
+        self._crews = [Crew(side.settings, side.plugin_of, timeout_s) for side in self.sides]
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """What became of every cell that the plans still lack a record of, as it happens."""
+        budget = Budget(
+            self.spec.time_budget_s, sum(side.cells_to_measure() for side in self.sides)
+        )
+        for number, side in enumerate(self.sides):
+            for record in side.finished:
+                cell = PlannedCell(record.order, record.block, record.backend, record.case, None)
+                self._remember(number, cell, record.status, record.reason)
+        places = [
+            itertools.count(1 + max((record.order for record in side.finished), default=-1))
+            for side in self.sides
+        ]
+        for wave in self._waves(budget):
+            for block in range(self.sides[0].plan.blocks):
+                groups = self.block_groups(block, wave)
+                numbered = [
+                    [(side, replace(cell, order=next(places[side]))) for side, cell in group]
+                    for group in groups
                 ]
-                yield from self._block(cells, budget)
+                yield from self._block(numbered, budget)
 
-    def _waves(self, budget: Budget, done: set[tuple[int, str, Case]]) -> Iterator[list[Case]]:
+    def block_groups(self, block: int, wave: Sequence[Case]) -> list[list[Turn]]:
+        """The cells of a block in order; those of two sides that are the same cell are together.
+
+        Which side begins changes from block to block.
+        """
+        groups: dict[tuple[str, Case], list[Turn]] = {}
+        for number, side in enumerate(self.sides):
+            ours = [case for case in wave if case in side.plan.cases]
+            for cell in side.plan.block_order(self.spec.seed, block, ours):
+                if (block, cell.backend, cell.case) not in side.done:
+                    groups.setdefault((cell.backend, cell.case), []).append((number, cell))
+        return [group if block % 2 == 0 else group[::-1] for group in groups.values()]
+
+    def close(self) -> None:
+        """End every worker."""
+        for crew in self._crews:
+            crew.end()
+
+    def attempt(self, cell: PlannedCell, share_s: float, trial: Trial) -> Outcome:
+        """Measure a cell of the only side under a choice of launch parameters."""
+        (outcome,) = self._group([(0, cell)], [share_s], trial)
+        return outcome
+
+    def renew(self, backend: str, ahead: int = 1) -> None:
+        """Have a backend's next cells run in a fresh process; so many are started at a time."""
+        self._crews[0].renew(backend, ahead)
+
+    def _waves(self, budget: Budget) -> Iterator[Sequence[Case]]:
         """The cases that lack records, in waves; with a time budget, until it is spent."""
-        cases: Sequence[Case] = self.plan.cases
+        cases: Sequence[Case]
+        cases = tuple(dict.fromkeys(case for side in self.sides for case in side.plan.cases))
         if self.spec.time_budget_s is not None and len(cases) > ONE_WAVE:
             cases = coarse_first(cases, self.spec.seed)
-        pairs = list(itertools.product(range(self.plan.blocks), self.plan.backends))
-        waiting = [case for case in cases if any((*pair, case) not in done for pair in pairs)]
-        cells_a_case = self._cells_to_measure(done) / max(1, len(waiting))
+        waiting = [case for case in cases if any(_lacks(side, case) for side in self.sides)]
+        cells = sum(side.cells_to_measure() for side in self.sides)
+        cells_a_case = cells / max(1, len(waiting))
         while waiting:
             size = budget.next_wave(len(waiting), cells_a_case)
             if not size:
@@ -84,171 +146,126 @@ class Race:
             yield waiting[:size]
             waiting = waiting[size:]
 
-    def _block(self, cells: list[Cell], budget: Budget) -> Iterator["Outcome"]:
+    def _block(self, groups: Sequence[Sequence[Turn]], budget: Budget) -> Iterator[Outcome]:
         """What became of the cells of one block, in fresh workers."""
-        self.begin(cells)
-        for cell in cells:
-            yield self.take(cell, budget)
-        self.end()
+        self.begin([turn for group in groups for turn in group])
+        for group in groups:
+            yield from self._in_turn(group, budget)
+        self.close()
 
-    def begin(self, cells: Iterable[Cell]) -> None:
+    def begin(self, turns: Iterable[Turn]) -> None:
         """Start a fresh worker for every backend of a block, and wait until none is importing."""
-        names = dict.fromkeys(cell.backend for cell in cells if self._skip(cell) is None)
-        for name in names:
-            self._start(name)
-        for name in names:
-            self._await(name)
+        due = [(side, cell) for side, cell in turns if self._skip(side, cell) is None]
+        for number, crew in enumerate(self._crews):
+            names = dict.fromkeys(cell.backend for side, cell in due if side == number)
+            crew.start(names, self._shared_cores(due[0][1].block) if due else ())
+        for crew in self._crews:
+            crew.wait()
 
-    def take(self, cell: Cell, budget: Budget) -> "Outcome":
-        """What became of one cell, with its share of the time."""
-        self.started(cell)
-        skip = self._skip(cell)
-        if skip:
-            return Outcome(cell, skip.status, skip.reason)
-        outcome = self._enter(cell, budget.next_share_s())
-        self._remember(cell.backend, cell.case, cell.block, outcome.status, outcome.reason)
-        return outcome
+    def _shared_cores(self, block: int) -> tuple[int, ...]:
+        """The cores on which a block's cells take turns; all where there are none."""
+        allowed = sorted(os.sched_getaffinity(0))
+        if self.cores is None or len(self.sides) == 1 or self.cores >= len(allowed):
+            return ()
+        return tuple(allowed[(block + place) % len(allowed)] for place in range(self.cores))
 
-    def end(self) -> None:
-        """End the workers of a block."""
-        for name in list(self._workers):
-            self._close(name)
+    def _in_turn(self, group: Sequence[Turn], budget: Budget) -> Iterator[Outcome]:
+        """What became of the cells of one group, each with its share of the time."""
+        due = []
+        for side, cell in group:
+            self.started(cell)
+            skip = self._skip(side, cell)
+            if skip:
+                yield Outcome(cell, skip.status, skip.reason, side=side)
+            else:
+                due.append((side, cell))
+        for outcome in self._group(due, [budget.next_share_s() for _ in due]):
+            self._remember(outcome.side, outcome.cell, outcome.status, outcome.reason)
+            yield outcome
 
-    def close(self) -> None:
-        """End every worker."""
-        self.end()
-        if self._own_answers:
-            self._own_answers.close()
-        while self._spares:
-            self._spares.pop().close()
+    def _group(
+        self, group: Sequence[Turn], shares_s: Sequence[float], trial: Trial | None = None
+    ) -> list[Outcome]:
+        """Open the cells one after the other, then sample them in turn."""
+        visits: list[tuple[int, Visit | Outcome]] = []
+        for (side, cell), share_s in zip(group, shares_s, strict=True):
+            visits.append((side, self._opened(side, cell, share_s, trial)))
+        take_turns([visit for _, visit in visits if isinstance(visit, Visit)])
+        outcomes = []
+        for side, visit in visits:
+            outcome = visit.outcome if isinstance(visit, Visit) else visit
+            assert outcome is not None, "a visit that ended has its outcome"
+            outcomes.append(replace(outcome, side=side))
+        return outcomes
 
-    def attempt(self, cell: Cell, share_s: float, trial: Mapping[str, Any]) -> "Outcome":
-        """Measure a cell under a choice of launch parameters: `key` and `choice`."""
-        return self._enter(cell, share_s, trial=dict(trial))
-
-    def renew(self, backend: str, ahead: int = 1) -> None:
-        """Have a backend's next cells run in a fresh process; so many are started at a time."""
-        self._close(backend)
-        if not self._spares:
-            self._spares = [self._launch(backend) for _ in range(ahead)]
-        self._workers[backend] = self._spares.pop()
-        self._await(backend)
-
-    def state(self) -> Any:
-        """The machine's load and clocks now; None where no worker can tell."""
-        return self._all_answers().state()
-
-    def _cells_to_measure(self, done: set[tuple[int, str, Case]]) -> int:
-        """How many cells will share the time: what was planned, less what is done or skipped."""
-        planned = self.plan.planned_records - self.plan.blocks * len(self.plan.skips)
-        return planned - sum((name, case) not in self.plan.skips for _, name, case in done)
-
-    def _close(self, name: str) -> None:
-        if name in self._workers:
-            self._workers.pop(name).close()
-
-    def _worker(self, name: str) -> WorkerProcess:
-        """The live worker of that name, a fresh one where the last one ended."""
-        if name not in self._workers or not self._workers[name].alive:
-            self._start(name)
-            self._await(name)
-        return self._workers[name]
-
-    def _start(self, name: str) -> None:
-        """Start a fresh worker and tell it what to import, which it does while others do."""
-        self._close(name)
-        self._workers[name] = self._launch(name)
-
-    def _launch(self, name: str) -> WorkerProcess:
-        worker = WorkerProcess(self.settings, name)
-        worker.send("load", backend=name, plugin=self.plugin_of.get(name))
-        return worker
-
-    def _await(self, name: str) -> None:
-        """Wait until a worker has imported everything; what failed shows in its first cell."""
-        with suppress(Failed):
-            self._workers[name].receive(START_TIMEOUT_S + self.spec.cell_timeout_s)
-
-    def _skip(self, cell: Cell) -> Skip | None:
-        if cell.skip:
-            return cell.skip
-        if self._timeouts[cell.backend] >= MOST_TIMEOUTS:
-            reason = f"not tried: {MOST_TIMEOUTS} cells of {cell.backend} in a row timed out"
-            return Skip("timed_out", reason)
-        return self._hopeless.get((cell.backend, cell.case))
-
-    def _remember(self, backend: str, case: Case, block: int, status: str, reason: str) -> None:
-        """A cell that hung or took its worker with it is not tried again in later blocks."""
-        self._timeouts[backend] = self._timeouts[backend] + 1 if status == "timed_out" else 0
-        if status in ("timed_out", "crashed"):
-            again = f"{reason} (in block {block}; not tried again)"
-            self._hopeless.setdefault((backend, case), Skip(status, again))
-
-    def _enter(self, cell: Cell, share_s: float, **more: Any) -> "Outcome":
+    def _opened(
+        self, side: int, cell: PlannedCell, share_s: float, trial: Trial | None
+    ) -> Visit | Outcome:
+        """A cell that was proved right, or what became of it instead."""
         try:
-            answer = self._all_answers().to(cell.case.problem)
+            answer = self.answers.to(cell.case.problem)
         except Failed as failure:
-            if shutil.disk_usage(self.settings.scratch).free < ROOM_BYTES:
+            scratch = self.sides[side].settings.scratch
+            if shutil.disk_usage(scratch).free < ROOM_BYTES:
                 raise OSError(ENOSPC, os.strerror(ENOSPC)) from None
             return Outcome(cell, "error", f"no float64 answer to compare with: {failure.reason}")
-        try:
-            found = self._worker(cell.backend).ask(
-                "enter", self.spec.cell_timeout_s, **self._job(cell, share_s, answer), **more
-            )
-        except Failed as failure:
-            late = f"took over {self.spec.cell_timeout_s:g} s; raise --cell-timeout"
-            reason = late if failure.status == "timed_out" else failure.reason
-            return Outcome(cell, failure.status, reason, {"errors": failure.errors})
-        return Outcome(cell, "ok", found=found)
+        visit = Visit(cell, self._crews[side].worker(cell.backend), self.spec.cell_timeout_s)
+        visit.open(self._job(cell, share_s, answer, trial))
+        return visit
 
-    def pids(self) -> list[int]:
-        """The processes of this race."""
-        return [*(worker.pid for worker in self._workers.values()), *self._all_answers().pids()]
+    def _skip(self, side: int, cell: PlannedCell) -> Skip | None:
+        if cell.skip:
+            return cell.skip
+        if self._timeouts[side, cell.backend] >= MOST_TIMEOUTS:
+            reason = f"not tried: {MOST_TIMEOUTS} cells of {cell.backend} in a row timed out"
+            return Skip("timed_out", reason)
+        return self._hopeless.get((side, cell.backend, cell.case))
 
-    def _all_answers(self) -> Answers:
-        if self.answers:
-            return self.answers
-        if self._own_answers is None:
-            self._own_answers = Answers(self.settings, self.spec.seed)
-        return self._own_answers
+    def _remember(self, side: int, cell: PlannedCell, status: str, reason: str) -> None:
+        """A cell that hung or took its worker with it is not tried again in later blocks."""
+        timeouts = self._timeouts[side, cell.backend]
+        self._timeouts[side, cell.backend] = timeouts + 1 if status == "timed_out" else 0
+        if status in ("timed_out", "crashed"):
+            again = f"{reason} (in block {cell.block}; not tried again)"
+            self._hopeless.setdefault((side, cell.backend, cell.case), Skip(status, again))
 
-    def _job(self, cell: Cell, share_s: float, answer: AnswerFile) -> dict[str, Any]:
+    def _job(
+        self, cell: PlannedCell, share_s: float, answer: AnswerFile, trial: Trial | None
+    ) -> OpenCell:
         case = cell.case
         # A flushed cache serves one execution. On a GPU a graph, eager or captured, keeps one
         # forward's values at a time, and events are fine enough for one backward.
         gpu_backward = case.device == "cuda" and case.pass_name == "backward"
         one_a_sample = case.cache == "cold" or gpu_backward
-        return {
-            "backend": cell.backend,
-            "case": case.to_dict(),
-            "seed": self.spec.seed,
-            "answer": str(answer.path),
-            "limits": {
-                "min_samples": self.spec.min_samples,
-                "rel_ci": self.spec.rel_ci,
+        pids = [pid for crew in self._crews for pid in crew.pids()]
+        return OpenCell(
+            block=cell.block,
+            order=cell.order,
+            backend=cell.backend,
+            case=case,
+            seed=self.spec.seed,
+            answer=str(answer.path),
+            stop=StopRule(
+                min_samples=self.spec.min_samples,
+                rel_ci=self.spec.rel_ci,
                 # Verifying and compiling need the rest of the cell's time.
-                "budget_s": min(share_s, self.spec.cell_timeout_s / 2),
-                "fixed_repeats": 1 if one_a_sample else None,
-            },
-            "impossible_ns": answer.impossible_ns(case),
-            "with_memory": cell.block < self.memory_blocks,
-            "with_energy": cell.block == 0,
-            "our_pids": [os.getpid(), *self.pids(), *self.pids_beside()],
-            "verify_only": self.verify_only,
-        }
+                budget_s=min(share_s, self.spec.cell_timeout_s / 2),
+                fixed_repeats=1 if one_a_sample else None,
+            ),
+            impossible_ns=answer.impossible_ns(case),
+            with_memory=cell.block < self.memory_blocks,
+            with_energy=cell.block == 0,
+            our_pids=(os.getpid(), *pids, *self.answers.pids()),
+            proof_only=self.proof_only,
+            trial=trial,
+        )
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one cell; `found` holds fields of its record."""
-
-    cell: Cell
-    status: str
-    reason: str = ""
-    found: Mapping[str, Any] = field(default_factory=dict)
-
-    def record(self) -> Record:
-        """The record of a cell that was measured, or failed to be."""
-        place = {"block": self.cell.block, "order": self.cell.order, "backend": self.cell.backend}
-        outcome = {"status": self.status, "reason": self.reason}
-        return Record.from_dict({**self.cell.case.to_dict(), **place, **outcome, **self.found})
+def _lacks(side: Side, case: Case) -> bool:
+    """Whether a side has still to measure a case."""
+    if case not in side.plan.cases:
+        return False
+    blocks = range(side.plan.blocks)
+    return any(
+        (block, name, case) not in side.done for block in blocks for name in side.plan.backends
+    )

@@ -7,15 +7,27 @@ or exits costs that file its place and nothing else.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lstm_harness.model.case import Case
 from lstm_harness.model.errors import MeasuringFailed, UserError
 from lstm_harness.model.plan import Plan, Skip, estimate_bytes, estimate_s, too_large
+from lstm_harness.model.protocol import (
+    AddPlugin,
+    DescribeMachine,
+    FindMissing,
+    FindUnsupported,
+    ListBackends,
+    NameDevice,
+    ReadState,
+    Request,
+)
 from lstm_harness.model.spec import Spec
 from lstm_harness.race.process import Failed, WorkerProcess, WorkerSettings
 from lstm_kernels import Backend
 from lstm_kernels.names import check_name
+
+Reply = TypeVar("Reply")
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,7 @@ class Survey:
     unavailable: Mapping[str, str]
 
 
-class Scout:
+class SurveyWorker:
     """A worker that is asked and never raced; started again when a backend ends it.
 
     Where nothing is timed (`checking`), backends that are interpreted here can run here.
@@ -51,9 +63,9 @@ class Scout:
         self._spec = spec
         self._checking = checking
         self._settings = WorkerSettings("auto", scratch, spec.threads, kernels)
-        self._worker = WorkerProcess(self._settings, "scout")
+        self._worker = WorkerProcess(self._settings, "survey")
 
-    def __enter__(self) -> "Scout":
+    def __enter__(self) -> "SurveyWorker":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,23 +86,21 @@ class Scout:
     def _survey(self) -> Survey:
         device = self._device()
         plugin_of, failed = self._load_plugins()
-        registered = self._ask("registered")
-        backends = {fields["name"]: _backend(fields) for fields in registered["backends"]}
-        missing = {
-            name: self._ask("missing", backend=name, checking=self._checking) for name in backends
-        }
-        facts = self._ask("facts", plugins=sorted(set(plugin_of.values())))
+        registered = self.ask(ListBackends())
+        backends = {fields["name"]: _backend(fields) for fields in registered.backends}
+        missing = {name: self.ask(FindMissing(name, self._checking)).reason for name in backends}
+        facts = self.ask(DescribeMachine(tuple(sorted(set(plugin_of.values())))))
         return Survey(
             device=device,
-            environment={**facts["environment"], "start": self._ask("state")},
-            identity=facts["identity"],
-            free_bytes=facts["free_bytes"],
-            kernels_digest=facts["kernels_digest"],
-            kernels=Path(facts["kernels"]),
+            environment={**facts.environment, "start": self.ask(ReadState()).state},
+            identity=facts.identity,
+            free_bytes=facts.free_bytes,
+            kernels_digest=facts.kernels_digest,
+            kernels=Path(facts.kernels),
             backends=backends,
             plugin_of=plugin_of,
             missing={name: reason for name, reason in missing.items() if reason},
-            unavailable={**registered["unavailable"], **failed},
+            unavailable={**registered.unavailable, **failed},
         )
 
     def skips(self, backend: str, cases: tuple[Case, ...], survey: Survey) -> dict[Case, Skip]:
@@ -103,38 +113,38 @@ class Scout:
         skips |= dict(zip(asked, self._unsupported(backend, asked, survey), strict=True))
         return {case: skip for case, skip in skips.items() if skip}
 
-    def ask(self, do: str, **arguments: Any) -> Any:
-        """Ask the worker something else of a backend.
+    def ask(self, request: Request[Reply]) -> Reply:
+        """Ask the worker something else.
 
         Raises:
             Failed: as `WorkerProcess.ask`.
         """
-        return self._ask(do, **arguments)
+        return self._worker.ask(request, self._spec.cell_timeout_s)
 
     def _unsupported(
         self, backend: str, cases: tuple[Case, ...], survey: Survey
     ) -> list[Skip | None]:
-        problems = [case.problem.to_dict() for case in cases]
+        problems = tuple(case.problem for case in cases)
         try:
-            reasons = self._ask("unsupported", backend=backend, problems=problems)
+            reasons = self.ask(FindUnsupported(backend, problems)).reasons
         except Failed as failed:
             self._restart(survey)
             skip = Skip(failed.status, f"unsupported() failed: {failed.reason}")
             return [skip] * len(cases)
-        return [Skip("unsupported", str(reason)) if reason else None for reason in reasons]
+        return [Skip("unsupported", reason) if reason else None for reason in reasons]
 
     def _device(self) -> str:
-        found = self._ask("device")
-        if self._spec.device == "cuda" and not found["cuda"]:
+        told = self.ask(NameDevice())
+        if self._spec.device == "cuda" and not told.cuda:
             raise UserError(
-                f"--device cuda: torch {found['torch']} finds no CUDA device here; use --device cpu"
+                f"--device cuda: torch {told.torch} finds no CUDA device here; use --device cpu"
             )
-        if self._spec.device not in ("auto", found["device"]):
+        if self._spec.device not in ("auto", told.device):
             self._worker.close()
             self._settings = replace(self._settings, device=self._spec.device)
-            self._worker = WorkerProcess(self._settings, "scout")
+            self._worker = WorkerProcess(self._settings, "survey")
             return self._spec.device
-        return str(found["device"])
+        return told.device
 
     def _load_plugins(self) -> tuple[dict[str, str], dict[str, str]]:
         plugin_of: dict[str, str] = {}
@@ -143,32 +153,29 @@ class Scout:
             if not Path(path).is_file():
                 raise UserError(f"--plugin {path}: no such file; give the path of a Python file")
             try:
-                loaded = self._ask("plugin", path=path)
+                loaded = self.ask(AddPlugin(path))
             except Failed as failure:
                 if failure.status == "error":
                     raise UserError(f"--plugin {path}: {failure.reason}") from None
                 failed[path] = failure.reason
-                self._worker = WorkerProcess(self._settings, "scout")
+                self._worker = WorkerProcess(self._settings, "survey")
                 for earlier in dict.fromkeys(plugin_of.values()):
-                    self._ask("plugin", path=earlier)
+                    self.ask(AddPlugin(earlier))
                 continue
-            if loaded["error"]:
-                failed[path] = loaded["error"]
-            plugin_of |= dict.fromkeys(loaded["names"], path)
+            if loaded.error:
+                failed[path] = loaded.error
+            plugin_of |= dict.fromkeys(loaded.names, path)
         return plugin_of, failed
 
     def _restart(self, survey: Survey) -> None:
         if self._worker.alive:
             return
-        self._worker = WorkerProcess(self._settings, "scout")
+        self._worker = WorkerProcess(self._settings, "survey")
         for path in dict.fromkeys(survey.plugin_of.values()):
-            self._ask("plugin", path=path)
-
-    def _ask(self, do: str, **arguments: Any) -> Any:
-        return self._worker.ask(do, self._spec.cell_timeout_s, **arguments)
+            self.ask(AddPlugin(path))
 
 
-def make_plan(spec: Spec, survey: Survey, scout: Scout) -> Plan:
+def make_plan(spec: Spec, survey: Survey, asked: SurveyWorker) -> Plan:
     """Every (backend, case), each skip with its reason, an estimate of time and memory.
 
     Raises:
@@ -182,7 +189,7 @@ def make_plan(spec: Spec, survey: Survey, scout: Scout) -> Plan:
     skips |= {
         (backend, case): skip
         for backend in backends
-        for case, skip in scout.skips(backend, fitting, survey).items()
+        for case, skip in asked.skips(backend, fitting, survey).items()
     }
     return Plan(
         backends=backends,
@@ -237,7 +244,7 @@ def _general_skip(case: Case, backend: Backend) -> Skip | None:
     return None
 
 
-def _backend(told: dict[str, Any]) -> Backend:
+def _backend(told: Mapping[str, Any]) -> Backend:
     """A worker's record of a backend, whose kernels may be of another revision than ours."""
     known = {field.name: told[field.name] for field in fields(Backend) if field.name in told}
     lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}

@@ -7,20 +7,17 @@ is needed; one that does not compile shows there, too.
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
+from lstm_harness.model.protocol import CompileJob, CompileKernels
 from lstm_harness.race.process import WorkerProcess, WorkerSettings
 from lstm_harness.tune.search import Key
 from lstm_kernels.gpu.machine_code import ARCHITECTURES
-from lstm_kernels.problem import Problem
 
 HOOK = "launches_for"
 
 # Left for the worker that measures and for this process.
 OTHER_CORES = 2
 MOST_WORKERS = 16
-
-Job = dict[str, Any]
 
 
 class Ahead:
@@ -41,8 +38,7 @@ class Ahead:
         on_cpu = replace(settings, device="cpu", threads=1)
         self._workers = [WorkerProcess(on_cpu, f"compiler-{number}") for number in range(count)]
         for number, worker in enumerate(self._workers):
-            mine = {"backend": backend, "plugin": plugin, "arch": arch, "jobs": jobs[number::count]}
-            worker.send("compile", **mine)
+            worker.send(CompileKernels(backend, plugin, arch, jobs[number::count]))
 
     def close(self) -> None:
         """End them, whatever they have done."""
@@ -50,39 +46,14 @@ class Ahead:
             worker.close()
 
 
-def jobs_of(keys: Iterable[Key]) -> list[Job]:
+def jobs_of(keys: Iterable[Key]) -> tuple[CompileJob, ...]:
     """A job a candidate, in the order in which they are measured."""
-    return [
-        {"key": key.name, "problem": key.case.problem.to_dict(), "choice": choice}
-        for key in keys
-        for choice in key.candidates
-    ]
+    return tuple(
+        CompileJob(key.name, key.case.problem, choice) for key in keys for choice in key.candidates
+    )
 
 
 def arch_of(capability: str) -> str | None:
     """The architecture of a compute capability like "9.0", where it is one that is compiled for."""
     name = "sm_" + capability.replace(".", "")
     return name if name in ARCHITECTURES else None
-
-
-def compile_all(implementation: Any, arch: str, jobs: Sequence[Job]) -> dict[str, int]:
-    """Compile what the jobs' candidates would launch; return how many were, and how it went.
-
-    Args:
-        implementation: a backend with the hooks of `lstm_kernels.tuning` and of
-            `lstm_kernels.gpu.launching`.
-    """
-    done: set[str] = set()
-    counts = {"compiled": 0, "cached": 0, "failed": 0}
-    for job in jobs:
-        try:
-            with implementation.using(job["key"], job["choice"]):
-                launches = implementation.launches_for(Problem.from_dict(job["problem"]), arch)
-            new = {launch.key(arch): launch for launch in launches}
-            for key in [key for key in new if key not in done]:
-                done.add(key)
-                image = new[key].compile(arch)
-                counts["cached" if image.cached else "compiled"] += 1
-        except Exception:  # noqa: BLE001 - it shows where the kernel is measured
-            counts["failed"] += 1
-    return counts

@@ -7,21 +7,30 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from lstm_harness.model.case import Case
 from lstm_harness.model.errors import Exit, Interrupted, MeasuringFailed, UserError
-from lstm_harness.model.plan import Cell, Plan
+from lstm_harness.model.plan import Plan, PlannedCell
+from lstm_harness.model.protocol import (
+    DescribeTuning,
+    FindHooksLacking,
+    ListCandidates,
+    Request,
+    Trial,
+    TuningHeader,
+)
 from lstm_harness.model.spec import Spec
+from lstm_harness.race.answers import Answers
 from lstm_harness.race.lock import device_lock
 from lstm_harness.race.process import Failed, WorkerSettings
-from lstm_harness.race.scheduler import Race
-from lstm_harness.race.survey import Scout, Survey, make_plan
+from lstm_harness.race.scheduler import Scheduler, Side
+from lstm_harness.race.survey import Survey, SurveyWorker, make_plan
 from lstm_harness.tune.precompile import HOOK, Ahead, arch_of
 from lstm_harness.tune.search import (
     DEFAULT_BUDGET_S,
@@ -37,6 +46,8 @@ from lstm_harness.tune.search import (
 from lstm_kernels import tuning as files
 
 PASSES = ("forward", "backward")
+
+Reply = TypeVar("Reply")
 
 Tell = Callable[[int, int, str], None]
 Document = dict[str, Any]
@@ -55,26 +66,26 @@ def tune(name: str, spec: Spec, out: Path | None, again: bool, tell: Tell) -> Do
     spec = _as_passes(spec, name)
     with (
         tempfile.TemporaryDirectory(prefix="lstm-bench-", ignore_cleanup_errors=True) as scratch,
-        Scout(spec, Path(scratch)) as scout,
+        SurveyWorker(spec, Path(scratch)) as worker,
     ):
-        survey = scout.survey()
-        plan = make_plan(spec, survey, scout)
-        _refuse_untunable(name, survey, scout)
-        keys = _keys(name, plan, scout)
-        kept = _Kept.open(out, _asked(scout, "tuned", backend=name), again)
-        with device_lock(survey.identity):
+        survey = worker.survey()
+        plan = make_plan(spec, survey, worker)
+        _refuse_untunable(name, survey, worker)
+        keys = _keys(name, plan, worker)
+        kept = _Kept.open(out, _asked(worker, DescribeTuning(name)), again)
+        with device_lock(survey.identity), ExitStack() as stack:
             settings = WorkerSettings(survey.device, Path(scratch), spec.threads)
-            race = Race(plan, spec, settings, survey.plugin_of)
+            answers = Answers(settings, spec.seed)
+            stack.callback(answers.close)
+            scheduler = Scheduler([Side(plan, settings, survey.plugin_of)], spec, answers)
+            stack.callback(scheduler.close)
             watch = Stopwatch(spec.time_budget_s or DEFAULT_BUDGET_S)
             missing = [key for key in keys if key.name not in kept.entries]
-            ahead = _compile_ahead(name, missing, survey, settings, scout, kept)
-            try:
-                with _interruptible(kept):
-                    found = _search(keys, _Workers(race, name), watch, kept, tell)
-            finally:
-                race.close()
-                if ahead:
-                    ahead.close()
+            ahead = _compile_ahead(name, missing, survey, settings, worker, kept)
+            if ahead:
+                stack.callback(ahead.close)
+            with _interruptible(kept):
+                found = _search(keys, _Workers(scheduler, name), watch, kept, tell)
     return _document(name, survey.device, keys, found, kept, watch, _skipped(plan))
 
 
@@ -93,16 +104,17 @@ def _as_passes(spec: Spec, name: str) -> Spec:
     return replace(spec, grids=grids, backends=(name,), blocks=1)
 
 
-def _refuse_untunable(name: str, survey: Survey, scout: Scout) -> None:
+def _refuse_untunable(name: str, survey: Survey, worker: SurveyWorker) -> None:
     if name in survey.missing:
         raise UserError(f"backend {name!r} cannot be tuned here: {survey.missing[name]}")
-    missing = _asked(scout, "lacks", backend=name, hooks=files.HOOKS)
+    missing = _asked(worker, FindHooksLacking(name, files.HOOKS)).names
     if not missing:
         return
     able = []
     for other in survey.backends:
         with suppress(Failed):
-            able += [] if scout.ask("lacks", backend=other, hooks=files.HOOKS) else [other]
+            lacking = worker.ask(FindHooksLacking(other, files.HOOKS)).names
+            able += [] if lacking else [other]
     these = f"these have: {', '.join(able)}" if able else "no backend here has them"
     raise UserError(
         f"backend {name!r} has no launch parameters to tune: its module lacks "
@@ -110,24 +122,24 @@ def _refuse_untunable(name: str, survey: Survey, scout: Scout) -> None:
     )
 
 
-def _asked(scout: Scout, do: str, **arguments: Any) -> Any:
+def _asked(worker: SurveyWorker, request: Request[Reply]) -> Reply:
     try:
-        return scout.ask(do, **arguments)
+        return worker.ask(request)
     except Failed as failure:
-        what = f"backend {arguments['backend']!r} cannot be tuned: asked for {do!r}"
+        what = f"a backend cannot be tuned: asked {request}"
         raise MeasuringFailed(f"{what}: {failure.reason}") from None
 
 
-def _keys(name: str, plan: Plan, scout: Scout) -> list[Key]:
+def _keys(name: str, plan: Plan, worker: SurveyWorker) -> list[Key]:
     """Every key once, as the backend forms them, the most telling first."""
-    cases = [case for case in plan.cases if (name, case) not in plan.skips]
-    told = _asked(scout, "candidates", backend=name, cases=[case.to_dict() for case in cases])
-    found: dict[str, Key] = {}
-    for case, each in zip(cases, told, strict=True):
-        if not each["candidates"]:
+    cases = tuple(case for case in plan.cases if (name, case) not in plan.skips)
+    listed = _asked(worker, ListCandidates(name, cases)).cases
+    keys: dict[str, Key] = {}
+    for case, each in zip(cases, listed, strict=True):
+        if not each.candidates:
             raise MeasuringFailed(f"{name} has no candidates for {case.label()}; expected its own")
-        found.setdefault(each["key"], Key(each["key"], case, tuple(each["candidates"])))
-    return in_order(list(found.values()))
+        keys.setdefault(each.key, Key(each.key, case, tuple(map(dict, each.candidates))))
+    return in_order(list(keys.values()))
 
 
 def _compile_ahead(
@@ -135,14 +147,14 @@ def _compile_ahead(
     keys: list[Key],
     survey: Survey,
     settings: WorkerSettings,
-    scout: Scout,
+    worker: SurveyWorker,
     kept: "_Kept",
 ) -> Ahead | None:
     """Workers that compile while a GPU measures; on a CPU they would be in the way."""
     arch = arch_of(kept.header["device"]["capability"])
     if survey.device == "cpu" or arch is None:
         return None
-    if _asked(scout, "lacks", backend=name, hooks=(HOOK,)):
+    if _asked(worker, FindHooksLacking(name, (HOOK,))).names:
         return None
     return Ahead(settings, name, survey.plugin_of.get(name), arch, keys)
 
@@ -169,23 +181,23 @@ def _search(
 class _Workers:
     """Measures choices as a run measures cells: in workers, verified before and after."""
 
-    race: Race
+    scheduler: Scheduler
     backend: str
 
     def measure(self, key: Key, choice: Choice, share_s: float) -> Measured:
         """Measure a choice; see `tuning.Device`."""
         # Memory and energy are measured in block 0 alone.
-        cell = Cell(0, 1, self.backend, key.case, None)
-        outcome = self.race.attempt(cell, share_s, {"key": key.name, "choice": choice})
-        if outcome.status != "ok":
+        cell = PlannedCell(0, 1, self.backend, key.case, None)
+        outcome = self.scheduler.attempt(cell, share_s, Trial(key.name, choice))
+        record = outcome.measured
+        if record is None:
             return Measured(outcome.status, outcome.reason)
-        found = outcome.found
-        return Measured("ok", "", median(found["samples_ns"]), found["compile_ms"])
+        return Measured("ok", "", median(record.samples_ns), record.compile_ms)
 
     def renew(self, ahead: int) -> None:
         """Go on in a fresh process; on a GPU several start together, while nothing is timed."""
-        on_cpu = self.race.settings.device == "cpu"
-        self.race.renew(self.backend, ahead=1 if on_cpu else ahead)
+        on_cpu = self.scheduler.sides[0].settings.device == "cpu"
+        self.scheduler.renew(self.backend, ahead=1 if on_cpu else ahead)
 
 
 @dataclass
@@ -200,7 +212,7 @@ class _Kept:
     replaced: str = ""
 
     @classmethod
-    def open(cls, out: Path | None, told: dict[str, Any], again: bool) -> "_Kept":
+    def open(cls, out: Path | None, told: TuningHeader, again: bool) -> "_Kept":
         """Go on with a file that holds here; one that does not is replaced, and it is said.
 
         Raises:
@@ -209,8 +221,8 @@ class _Kept:
         folder = out.parent if out else files.user_folder()
         if folder is None:
             raise UserError("there is no home folder to keep the parameters in; give --out FILE")
-        path = out or folder / told["name"]
-        kept = cls(path, told["header"])
+        path = out or folder / told.name
+        kept = cls(path, dict(told.header))
         _refuse_unwritable(path)
         try:
             before = files.read(path, kept.header)

@@ -4,7 +4,7 @@ import gc
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -13,16 +13,17 @@ from typing import Any
 import torch
 
 from lstm_harness.model.case import Case
+from lstm_harness.model.protocol import CellOpened, OpenCell, TurnTaken
+from lstm_harness.model.record import Record
 from lstm_harness.worker.clock import make_clock
 from lstm_harness.worker.inputs import Inputs, make_inputs
 from lstm_harness.worker.oracle import FIRST_SET, LAST_SET, Answer, checked_inputs, load
 from lstm_harness.worker.passes import Pass, State, make_pass, refuse_malformed
 from lstm_harness.worker.poison import poisoned_memory
 from lstm_harness.worker.replay import replayed
-from lstm_harness.worker.resources import Evidence
-from lstm_harness.worker.sampler import Track
-from lstm_harness.worker.sampling import Limits, Samples, collect
-from lstm_harness.worker.verify import Verdict, judge, tolerance
+from lstm_harness.worker.resources import Resources
+from lstm_harness.worker.sampler import Sampler, Samples, Track
+from lstm_harness.worker.verify import Correctness, judge, tolerance
 from lstm_kernels.problem import Problem
 
 ROTATING_SET = 2
@@ -36,44 +37,53 @@ class Incorrect(Exception):  # noqa: N818 - a finding about a backend, not a fai
         self.errors = errors or {}
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a worker is asked to do with one cell.
+@dataclass
+class _Cell:
+    """A cell that was proved right, with all that timing it needs."""
 
-    `impossible_ns` is a time no device of this kind could beat. `our_pids` are the run's own
-    processes; others on the GPU are foreign. With `verify_only` nothing is timed.
-    """
-
-    backend: str
-    case: Case
-    seed: int
-    answer: Path
-    limits: Limits
-    impossible_ns: float
-    with_memory: bool
-    with_energy: bool = False
-    our_pids: frozenset[int] = frozenset()
-    verify_only: bool = False
+    job: OpenCell
+    the_pass: Pass
+    inputs: Inputs
+    answer: Answer
+    errors: dict[str, float | None]
+    setup_ms: float
+    first_ms: float
+    track: Track
+    sampler: Sampler
 
 
 @dataclass
-class Contest:
-    """The cells of one backend in one worker; gradients are proved once a problem."""
+class Executor:
+    """The cells of one backend in one worker, one open at a time.
+
+    Gradients are proved once a problem. `open` proves a cell right, `take_turn` samples it, as often
+    as wanted, and `close` proves it right again and tells what was measured.
+    """
 
     implementation: Any
     passes: tuple[str, ...]
     device: str
-    _proved: dict[Problem, Verdict] = field(default_factory=dict)
+    _proved: dict[Problem, Correctness] = field(default_factory=dict)
+    _cell: _Cell | None = None
+    _around: ExitStack = field(default_factory=ExitStack)
 
-    def enter(self, job: Job) -> dict[str, Any]:
-        """Verify a cell and, unless told otherwise, time it; return fields of its record.
+    def execute(self, job: OpenCell) -> Record:
+        """Open a cell, sample it in one turn, and close it."""
+        self.open(job)
+        self.take_turn(None)
+        return self.close()
+
+    def open(self, job: OpenCell) -> CellOpened:
+        """Verify a cell and, unless only the proof is wanted, make it ready to be timed.
 
         Raises:
             Incorrect, Malformed: the backend is wrong; whatever else the backend raises.
         """
+        self._forget()
+        self._around.enter_context(self._choice_of(job))
         problem = job.case.problem
         set_precision(problem)
-        answer = load(job.answer)
+        answer = load(Path(job.answer))
         bound = tolerance(problem)
         inputs = checked_inputs(problem, job.seed, FIRST_SET, self.device)
         started = time.perf_counter()
@@ -82,29 +92,103 @@ class Contest:
         untouched = [tensor.clone() for tensor in _all(inputs)]
         the_pass = self._make_pass(job.case, inputs)
         setup_ms = (time.perf_counter() - started) * 1e3
-        first_ms, verdict = self._first(job.case, the_pass, inputs, answer, bound)
-        errors = dict(verdict.errors)
+        first_ms, correctness = self._first(job.case, the_pass, inputs, answer, bound)
+        errors = dict(correctness.errors)
         _refuse_changed(inputs, untouched, errors)
-        found: dict[str, Any] = {
-            "errors": errors,
-            "tolerance": bound,
-            "setup_ms": setup_ms,
-            "oracle_rows": None if answer.rows is None else len(answer.rows),
-            "kernels": self._kernels(problem),
-        }
-        if job.verify_only:
-            return found
-        timed = self._time(job, the_pass, inputs, answer, bound, errors)
-        usual_ms = timed.pop("prepare_ms") + median(timed["samples_ns"]) / 1e6
-        compile_ms = max(0.0, first_ms - usual_ms)
-        evidence = self._evidence(job, the_pass, inputs)
-        evidence["warnings"] = timed["warnings"] + evidence["warnings"]
-        return found | timed | {"compile_ms": compile_ms} | evidence
+        if not job.proof_only:
+            other = make_inputs(problem, job.seed, ROTATING_SET, self.device, inputs.weights)
+            track = Track(the_pass, make_clock(self.device, job.case.cache), [inputs, other])
+            sampler = Sampler(track.take, job.stop)
+            self._cell = _Cell(
+                job, the_pass, inputs, answer, errors, setup_ms, first_ms, track, sampler
+            )
+            with _no_garbage_collection():
+                sampler.warm_up()
+        return CellOpened(errors, bound)
 
-    def attempt(self, job: Job, key: str, choice: dict[str, Any]) -> dict[str, Any]:
-        """Enter a cell under a choice of launch parameters, everything proved anew for it."""
-        with self.implementation.using(key, choice):
-            return replace(self, _proved={}).enter(job)
+    def take_turn(self, at_most_s: float | None) -> TurnTaken:
+        """Sample the open cell: until it has enough, or for about so many seconds."""
+        sampler = self._opened().sampler
+        with _no_garbage_collection():
+            taken = sampler.turn(at_most_s)
+        return TurnTaken(taken, sampler.has_enough)
+
+    def close(self) -> Record:
+        """Prove the open cell right in a last sample, and tell what was measured of it.
+
+        Raises:
+            Incorrect, Malformed: it is wrong by now, or was faster than can be.
+        """
+        cell = self._opened()
+        job, problem = cell.job, cell.job.case.problem
+        samples = self._with_last(cell)
+        times = samples.per_execution_ns()
+        if median(times) < job.impossible_ns:
+            raise Incorrect(
+                f"{median(times) / 1e3:.1f} µs is below the {job.impossible_ns / 1e3:.1f} µs that "
+                "the products alone need at four times this device's measured rate",
+                cell.errors,
+            )
+        usual_ms = cell.track.prepare_ms + median(times) / 1e6
+        taken = _fields(samples, times)
+        beside = self._beside(cell)
+        beside["warnings"] = (*taken.pop("warnings"), *beside["warnings"])
+        rows = cell.answer.rows
+        record = Record(
+            block=job.block,
+            order=job.order,
+            backend=job.backend,
+            case=job.case,
+            status="ok",
+            errors=cell.errors,
+            tolerance=tolerance(problem),
+            setup_ms=cell.setup_ms,
+            compile_ms=max(0.0, cell.first_ms - usual_ms),
+            oracle_rows=None if rows is None else len(rows),
+            kernels=tuple(self._kernels(problem)),
+            wall_ns=cell.track.wall_ns(cell.inputs) if self.device != "cpu" else (),
+            **taken,
+            **beside,
+        )
+        self._forget()
+        return record
+
+    def _opened(self) -> _Cell:
+        if self._cell is None:
+            raise RuntimeError("no cell is open")
+        return self._cell
+
+    def _forget(self) -> None:
+        """Let go of the cell before, and of the launch parameters it was measured under."""
+        self._cell = None
+        self._around.close()
+
+    def _choice_of(self, job: OpenCell) -> AbstractContextManager[Any]:
+        """The launch parameters that a job tries, for which everything is proved anew."""
+        if job.trial is None:
+            return nullcontext()
+        self._proved.clear()
+        self._around.callback(self._proved.clear)
+        chosen: AbstractContextManager[Any]
+        chosen = self.implementation.using(job.trial.key, dict(job.trial.choice))
+        return chosen
+
+    def _with_last(self, cell: _Cell) -> Samples:
+        """The samples, the last of them on numbers never seen, whose outcome is right."""
+        job, inputs, track = cell.job, cell.inputs, cell.track
+        samples = cell.sampler.samples()
+        with _no_garbage_collection():
+            _overwrite(
+                inputs,
+                checked_inputs(job.case.problem, job.seed, LAST_SET, self.device, inputs.weights),
+            )
+            last = track.take_last(inputs, samples.inner_repeats)
+        refuse_malformed(track.last_state.outputs, track.last_state.inputs)
+        correctness = judge(track.last_outputs, cell.answer, LAST_SET, tolerance(job.case.problem))
+        if correctness.failure:
+            failure = f"right at first, wrong in the last sample: {correctness.failure}"
+            raise Incorrect(failure, cell.errors | dict(correctness.errors))
+        return replace(samples, readings=(*samples.readings, last))
 
     def _make_pass(self, case: Case, inputs: Inputs) -> Pass:
         eager = make_pass(self.implementation, case.problem, case.pass_name)
@@ -114,7 +198,7 @@ class Contest:
 
     def _first(
         self, case: Case, the_pass: Pass, inputs: Inputs, answer: Answer, bound: float
-    ) -> tuple[float, Verdict]:
+    ) -> tuple[float, Correctness]:
         """Execute for the first time and judge it; prove the gradients too, once a problem."""
         with poisoned_memory(self.device):
             started = time.perf_counter()
@@ -122,20 +206,20 @@ class Contest:
             the_pass.execute(state)
             _drain(self.device)
             first_ms = (time.perf_counter() - started) * 1e3
-        verdict = _judged(state, answer, FIRST_SET, bound)
+        correctness = _judged(state, answer, FIRST_SET, bound)
         if case.pass_name in ("backward", "train"):
-            self._proved[case.problem] = verdict
+            self._proved[case.problem] = correctness
         elif "backward" in self.passes:
             gradients = self._prove_gradients(case.problem, inputs, answer, bound)
-            merged = {**gradients.errors, **verdict.errors}
-            verdict = Verdict(merged, verdict.failure or gradients.failure)
-        if verdict.failure:
-            raise Incorrect(verdict.failure, dict(verdict.errors))
-        return first_ms, verdict
+            merged = {**gradients.errors, **correctness.errors}
+            correctness = Correctness(merged, correctness.failure or gradients.failure)
+        if correctness.failure:
+            raise Incorrect(correctness.failure, dict(correctness.errors))
+        return first_ms, correctness
 
     def _prove_gradients(
         self, problem: Problem, inputs: Inputs, answer: Answer, bound: float
-    ) -> Verdict:
+    ) -> Correctness:
         if problem not in self._proved:
             train = make_pass(self.implementation, problem, "train")
             with poisoned_memory(self.device):
@@ -144,55 +228,19 @@ class Contest:
             self._proved[problem] = _judged(state, answer, FIRST_SET, bound)
         return self._proved[problem]
 
-    def _time(
-        self,
-        job: Job,
-        the_pass: Pass,
-        inputs: Inputs,
-        answer: Answer,
-        bound: float,
-        errors: dict[str, float | None],
-    ) -> dict[str, Any]:
-        """Sample the pass over rotating inputs; the last sample runs on numbers never seen."""
-        problem = job.case.problem
-        clock = make_clock(self.device, job.case.cache)
-        other = make_inputs(problem, job.seed, ROTATING_SET, self.device, inputs.weights)
-        track = Track(the_pass, clock, [inputs, other])
-        with _no_garbage_collection():
-            samples = collect(track.take, job.limits)
-            _overwrite(
-                inputs,
-                checked_inputs(problem, job.seed, LAST_SET, self.device, inputs.weights),
-            )
-            last = track.take_last(inputs, samples.inner_repeats)
-        refuse_malformed(track.last_state.outputs, track.last_state.inputs)
-        verdict = judge(track.last_found, answer, LAST_SET, bound)
-        if verdict.failure:
-            failure = f"right at first, wrong in the last sample: {verdict.failure}"
-            raise Incorrect(failure, errors | dict(verdict.errors))
-        samples = replace(samples, readings=(*samples.readings, last))
-        times = samples.per_execution_ns()
-        if median(times) < job.impossible_ns:
-            raise Incorrect(
-                f"{median(times) / 1e3:.1f} µs is below the {job.impossible_ns / 1e3:.1f} µs that "
-                "the products alone need at four times this device's measured rate",
-                errors,
-            )
-        wall = track.wall_ns(inputs) if self.device != "cpu" else ()
-        return _fields(samples, times) | {"wall_ns": wall, "prepare_ms": track.prepare_ms}
-
-    def _evidence(self, job: Job, the_pass: Pass, inputs: Inputs) -> dict[str, Any]:
-        """What stands beside the times, from executions of their own."""
+    def _beside(self, cell: _Cell) -> dict[str, Any]:
+        """What stands beside the times, from executions of their own, as fields of the record."""
+        job = cell.job
         forward = make_pass(self.implementation, job.case.problem, "forward")
-        seen = Evidence(self.device, job.case.pass_name, the_pass, forward, inputs)
-        found: dict[str, Any] = {"warnings": seen.warnings(job.our_pids)}
+        used = Resources(self.device, job.case.pass_name, cell.the_pass, forward, cell.inputs)
+        beside: dict[str, Any] = {"warnings": used.warnings(job.our_pids)}
         if job.with_energy:
-            found["energy_mj"] = seen.energy_mj()
-        if job.with_memory:
-            # A captured graph took its memory before, from a pool of its own.
-            captured = job.case.launch == "graph" or hasattr(self.implementation, "HOLDS_MEMORY")
-            found |= {} if captured else seen.memory()
-        return found
+            beside["energy_mj"] = used.energy_mj()
+        # A captured graph took its memory before, from a pool of its own.
+        captured = job.case.launch == "graph" or hasattr(self.implementation, "HOLDS_MEMORY")
+        if job.with_memory and not captured:
+            beside |= used.memory()
+        return beside
 
     def _kernels(self, problem: Problem) -> list[str]:
         used: Callable[[Problem], list[str]] | None
@@ -206,7 +254,7 @@ def set_precision(problem: Problem) -> None:
     torch.backends.cudnn.allow_tf32 = problem.precision == "tf32"
 
 
-def _judged(state: State, answer: Answer, index: int, bound: float) -> Verdict:
+def _judged(state: State, answer: Answer, index: int, bound: float) -> Correctness:
     refuse_malformed(state.outputs, state.inputs)
     return judge(state.found(), answer, index, bound)
 
@@ -238,14 +286,15 @@ def _fields(samples: Samples, times: tuple[int, ...]) -> dict[str, Any]:
         "samples_ns": times,
         "inner_repeats": samples.inner_repeats,
         "stopped_by": samples.stopped_by,
-        "cpu_ns": [r.cpu_ns for r in readings if r.cpu_ns is not None],
-        "steal_ms": [r.steal_ms for r in readings if r.steal_ms is not None],
-        "involuntary_switches": [
+        "turns": samples.turns,
+        "cpu_ns": tuple(r.cpu_ns for r in readings if r.cpu_ns is not None),
+        "steal_ms": tuple(r.steal_ms for r in readings if r.steal_ms is not None),
+        "involuntary_switches": tuple(
             r.involuntary_switches for r in readings if r.involuntary_switches is not None
-        ],
+        ),
         "sm_clock_mhz": median(clocks) if clocks else None,
-        "warnings": [f"throttled: {reason}" for reason in throttling],
-        "marked": [index for index, reading in enumerate(readings) if reading.marked],
+        "warnings": tuple(f"throttled: {reason}" for reason in throttling),
+        "marked": tuple(index for index, reading in enumerate(readings) if reading.marked),
     }
 
 

@@ -16,7 +16,7 @@ ENERGY_S = 1.0
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Resources:
     """Gathers what one pass costs beside time. `forward` is the forward that saves for backward."""
 
     device: str

@@ -23,7 +23,7 @@ BATCHED = ("y", "h_n", "c_n", "d_x", "d_h0", "d_c0")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Correctness:
     """Errors by tensor name, relative L2, None where not finite; `failure` says what is wrong."""
 
     errors: Mapping[str, float | None] = field(default_factory=dict)
@@ -37,23 +37,23 @@ def tolerance(problem: Problem) -> float:
 
 
 def judge(
-    found: Mapping[str, list[Tensor]], answer: Answer, set_index: int, bound: float
-) -> Verdict:
+    outputs: Mapping[str, list[Tensor]], answer: Answer, set_index: int, bound: float
+) -> Correctness:
     """Compare what an execution made with the answer for its set.
 
-    Outputs are always compared, gradients where `found` names one, be it an empty list.
+    Outputs are always compared, gradients where `outputs` names one, be it an empty list.
     """
     expected = answer.sets[set_index]
-    wanted = [n for n in expected if not n.startswith("d_") or any(f[:2] == "d_" for f in found)]
+    wanted = [n for n in expected if not n.startswith("d_") or any(f[:2] == "d_" for f in outputs)]
     errors: dict[str, float | None] = {}
-    missing = [name for name in wanted if len(found.get(name, [])) != len(expected[name])]
+    missing = [name for name in wanted if len(outputs.get(name, [])) != len(expected[name])]
     if missing:
-        return Verdict(failure=f"no {missing[0]}: the backend gave none")
+        return Correctness(failure=f"no {missing[0]}: the backend gave none")
     for name in wanted:
         rows = answer.rows if name in BATCHED else None
-        pairs = zip(found[name], expected[name], strict=True)
+        pairs = zip(outputs[name], expected[name], strict=True)
         errors[name] = _worst([_relative(out, right, rows) for out, right in pairs])
-    return Verdict(errors, _failure(errors, bound))
+    return Correctness(errors, _failure(errors, bound))
 
 
 def _relative(out: Tensor, right: Tensor, rows: tuple[int, ...] | None) -> float:

@@ -1,9 +1,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lstm_harness.race.budget import FOR_SAMPLES, Budget
 
 from lstm_harness.model.plan import DEFAULT_SHARE_S
-from lstm_harness.race.budget import FOR_SAMPLES, Budget
 
 
 class SimulatedTime:

@@ -2,9 +2,9 @@ from itertools import product
 
 from hypothesis import given
 from hypothesis import strategies as st
+from lstm_harness.race.coverage import coarse_first
 
 from lstm_harness.model.case import Case
-from lstm_harness.race.coverage import coarse_first
 from lstm_kernels import Problem
 
 STEPS, BATCHES, SIZES = (8, 16, 32, 64, 128), (1, 2, 4), (16, 32, 64, 128, 256, 512, 1024)

@@ -5,11 +5,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from lstm_harness.race.budget import FIRST_WAVE, Budget
 
 from lstm_harness.model.plan import ONE_WAVE, Plan
 from lstm_harness.model.spec import build, named_suite
 from lstm_harness.race import scheduler
-from lstm_harness.race.budget import FIRST_WAVE, Budget
 from lstm_harness.race.process import WorkerSettings
 from lstm_harness.race.scheduler import Outcome, Race
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import cheats
 import pytest
 import torch
+from lstm_harness.worker.sampling import Limits, Samples
 
 from lstm_harness.worker import oracle
 from lstm_harness.worker.clock import CpuClock, Reading
@@ -12,7 +13,6 @@ from lstm_harness.worker.executor import Contest, Incorrect, Job, _fields
 from lstm_harness.worker.inputs import make_inputs
 from lstm_harness.worker.passes import Malformed, Pass, State
 from lstm_harness.worker.sampler import Track
-from lstm_harness.worker.sampling import Limits, Samples
 
 ALL = ("inference", "forward", "backward", "train")
 SIZES = {"hidden_size": 8, "input_size": 8}

@@ -3,9 +3,6 @@
 from types import SimpleNamespace
 
 import pytest
-
-from lstm_harness.worker import sampling
-from lstm_harness.worker.clock import Reading
 from lstm_harness.worker.sampling import (
     SHORTEST_SAMPLE_NS,
     Limits,
@@ -13,6 +10,9 @@ from lstm_harness.worker.sampling import (
     collect,
     relative_half_width,
 )
+
+from lstm_harness.worker import sampling
+from lstm_harness.worker.clock import Reading
 
 
 class SimulatedPass:

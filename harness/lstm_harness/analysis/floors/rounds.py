@@ -17,7 +17,7 @@ from lstm_harness.race.survey import Survey
 from lstm_harness.store.kept_limits import conditions_of
 
 # For every round and probe: `samples` and `cpu_shares`, or why there are none.
-Rounds = Sequence[Sequence[Mapping[str, list[float]] | str]]
+Rounds = Sequence[Sequence[Mapping[str, Sequence[float]] | str]]
 # A round in which half the samples had less of the CPU than this was disturbed.
 UNDISTURBED = 0.9
 
@@ -56,12 +56,12 @@ def ceilings_of(
     )
 
 
-def _was_disturbed(taken: Sequence[Mapping[str, list[float]] | str]) -> bool:
+def _was_disturbed(taken: Sequence[Mapping[str, Sequence[float]] | str]) -> bool:
     shares = [s for each in taken if not isinstance(each, str) for s in each["cpu_shares"]]
     return bool(shares) and median(shares) < UNDISTURBED
 
 
-def _ceiling(probe: Mapping[str, Any], taken: Sequence[Mapping[str, list[float]]]) -> Ceiling:
+def _ceiling(probe: Mapping[str, Any], taken: Sequence[Mapping[str, Sequence[float]]]) -> Ceiling:
     medians = [median(each["samples"]) for each in taken]
     logs = np.log(np.array(medians, dtype=np.float64))
     _, low, high = geometric_means(np.zeros(len(logs), dtype=np.int64), logs, 1)
@@ -77,7 +77,7 @@ def _ceiling(probe: Mapping[str, Any], taken: Sequence[Mapping[str, list[float]]
     )
 
 
-def _best(taken: Sequence[Mapping[str, list[float]]], more_is_faster: bool) -> float:
+def _best(taken: Sequence[Mapping[str, Sequence[float]]], more_is_faster: bool) -> float:
     """The fastest sample, time in which others had the CPU not counted."""
     found = []
     for each in taken:

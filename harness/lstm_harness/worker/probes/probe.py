@@ -1,7 +1,7 @@
 """One microbenchmark, as a worker runs it: made ready once, then sampled round by round."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -74,18 +74,18 @@ class Bencher:
             "probes": [{name: getattr(each, name) for name in shown} for each in bench.probes],
         }
 
-    def round(self) -> list[dict[str, list[float]] | str]:
+    def round(self) -> list[Mapping[str, tuple[float, ...]] | str]:
         """A few samples of every probe, with this process's share of the CPU, or why not."""
         return [self._sampled(number) for number in range(len(self.bench.probes))]
 
-    def _sampled(self, number: int) -> dict[str, list[float]] | str:
+    def _sampled(self, number: int) -> Mapping[str, tuple[float, ...]] | str:
         found: list[Sample] = []
         if number not in self._failed:
             with self._failing(number):
                 found = sampled(self._ready[number])
         return self._failed.get(number) or {
-            "samples": [sample.value for sample in found],
-            "cpu_shares": [s.cpu_share for s in found if s.cpu_share is not None],
+            "samples": tuple(sample.value for sample in found),
+            "cpu_shares": tuple(s.cpu_share for s in found if s.cpu_share is not None),
         }
 
     @contextmanager

@@ -1,0 +1,379 @@
+"""Every message between the main process and a worker: a request, and what answers it.
+
+A request says which reply it gets: `class ReadState(Request[MachineState])`. Both ends are checked
+by it. A worker that could not do what was asked replies `Refusal`. Lines on the pipe are made and
+read by `wire`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, get_args
+
+from lstm_harness.model.case import Case
+from lstm_harness.model.record import Record
+from lstm_kernels.problem import Problem
+
+Reply = TypeVar("Reply")
+Reply_co = TypeVar("Reply_co", covariant=True)
+
+
+class Request(Generic[Reply_co]):
+    """What a worker is asked; `Reply_co` is the type of its answer."""
+
+
+# Replies.
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What went wrong; `status` is a record's, `poisoned` a device that fails from now on."""
+
+    status: str
+    reason: str
+    errors: Mapping[str, float | None]
+    poisoned: bool
+
+
+@dataclass(frozen=True)
+class Done:
+    """It is done, and there is nothing to tell of it."""
+
+
+@dataclass(frozen=True)
+class PluginAdded:
+    """The backends a plugin registered, or why it could not be imported."""
+
+    names: tuple[str, ...]
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Registered:
+    """Every registered backend, as the fields of its record, and what could not be imported.
+
+    The kernels may be of another revision than the harness, whose record has other fields.
+    """
+
+    backends: tuple[Mapping[str, Any], ...]
+    unavailable: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class DeviceName:
+    """The device this worker uses, whether there is a CUDA device, and the version of torch."""
+
+    device: str
+    cuda: bool
+    torch: str
+
+
+@dataclass(frozen=True)
+class MachineFacts:
+    """What a run's manifest says of a machine, and what planning needs of it.
+
+    `kernels` is the folder that `lstm_kernels` is imported from.
+    """
+
+    environment: Mapping[str, Any]
+    identity: str
+    free_bytes: int
+    kernels_digest: str
+    kernels: str
+
+
+@dataclass(frozen=True)
+class MachineState:
+    """The machine's load, clocks and neighbours at this moment."""
+
+    state: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ProbesMade:
+    """What will be measured of a device by `TakeRound`, and what its ceilings say of it besides."""
+
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RoundTaken:
+    """A few samples of every probe, or why there are none."""
+
+    samples: tuple[Mapping[str, tuple[float, ...]] | str, ...]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why something cannot be; None where it can."""
+
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """Why each of several problems is not run; None where it is."""
+
+    reasons: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class AnswerMade:
+    """The rate that the device's own products reach, FLOP/s, by which a time is impossible."""
+
+    product_flops: float
+
+
+@dataclass(frozen=True)
+class CellOpened:
+    """A cell that was proved right: its errors by tensor, and their bound."""
+
+    errors: Mapping[str, float | None]
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class TurnTaken:
+    """How many samples a turn took, and whether the cell has enough of them."""
+
+    samples: int
+    enough: bool
+
+
+@dataclass(frozen=True)
+class HooksLacking:
+    """The names of the hooks that a backend lacks."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The key of a case's launch parameters, and the choices worth measuring."""
+
+    key: str
+    candidates: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class CandidatesListed:
+    """The candidates of each case, in the order of the cases."""
+
+    cases: tuple[Candidates, ...]
+
+
+@dataclass(frozen=True)
+class CompileCounts:
+    """How many kernels were compiled, were compiled already, and failed."""
+
+    compiled: int
+    cached: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class TuningHeader:
+    """What a file of tuned parameters made now would say of itself, and its name."""
+
+    header: Mapping[str, Any]
+    name: str
+
+
+# Requests about the machine and who is registered on it.
+
+
+@dataclass(frozen=True)
+class AddPlugin(Request[PluginAdded]):
+    """Register the backends of a plugin file."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class ListBackends(Request[Registered]):
+    """Tell who is registered."""
+
+
+@dataclass(frozen=True)
+class NameDevice(Request[DeviceName]):
+    """Tell which device is used."""
+
+
+@dataclass(frozen=True)
+class DescribeMachine(Request[MachineFacts]):
+    """Describe the machine; `plugins` are files whose sources count as kernels."""
+
+    plugins: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ReadState(Request[MachineState]):
+    """Tell the machine's state now."""
+
+
+@dataclass(frozen=True)
+class FindMissing(Request[Reason]):
+    """Tell why a backend cannot run on this machine at all, without importing it.
+
+    One that is interpreted on a CPU can be checked there (`checking`), and is never timed.
+    """
+
+    backend: str
+    checking: bool = False
+
+
+@dataclass(frozen=True)
+class FindUnsupported(Request[Reasons]):
+    """Tell which problems a backend will not run, and why."""
+
+    backend: str
+    problems: tuple[Problem, ...]
+
+
+# Requests about ceilings.
+
+
+@dataclass(frozen=True)
+class MakeProbes(Request[ProbesMade]):
+    """Make ready what measures this device's ceilings."""
+
+
+@dataclass(frozen=True)
+class TakeRound(Request[RoundTaken]):
+    """Sample every probe."""
+
+
+# Requests about cells.
+
+
+@dataclass(frozen=True)
+class MakeAnswer(Request[AnswerMade]):
+    """Write the float64 answer to a problem into a file."""
+
+    problem: Problem
+    seed: int
+    path: str
+
+
+@dataclass(frozen=True)
+class LoadBackend(Request[Done]):
+    """Import a backend, of a plugin file where one is named."""
+
+    backend: str
+    plugin: str | None
+
+
+@dataclass(frozen=True)
+class StopRule:
+    """When a cell has enough samples.
+
+    `budget_s` is its share of the run's time, preparation included. `fixed_repeats` is how many
+    executions a sample holds, where that is not the worker's to choose.
+    """
+
+    min_samples: int
+    rel_ci: float
+    budget_s: float
+    fixed_repeats: int | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A choice of launch parameters that a cell is measured under, and the key it stands for."""
+
+    key: str
+    choice: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class OpenCell(Request[CellOpened]):
+    """Prove a cell right and make it ready to be timed; the cell before it is forgotten.
+
+    Args:
+        answer: the file that `MakeAnswer` wrote.
+        impossible_ns: a time that no device of this kind could beat.
+        our_pids: the run's own processes; others on a GPU are foreign.
+        proof_only: nothing will be timed.
+    """
+
+    block: int
+    order: int
+    backend: str
+    case: Case
+    seed: int
+    answer: str
+    stop: StopRule
+    impossible_ns: float
+    with_memory: bool
+    with_energy: bool
+    our_pids: tuple[int, ...]
+    proof_only: bool = False
+    trial: Trial | None = None
+
+
+@dataclass(frozen=True)
+class TakeTurn(Request[TurnTaken]):
+    """Take samples of the open cell: until it has enough, or for about so many seconds."""
+
+    at_most_s: float | None = None
+
+
+@dataclass(frozen=True)
+class CloseCell(Request[Record]):
+    """Prove the open cell right once more, and tell everything that was measured of it."""
+
+
+# Requests about launch parameters.
+
+
+@dataclass(frozen=True)
+class FindHooksLacking(Request[HooksLacking]):
+    """Tell which of these hooks a backend's module lacks."""
+
+    backend: str
+    hooks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ListCandidates(Request[CandidatesListed]):
+    """Tell the launch parameters worth measuring for each case."""
+
+    backend: str
+    cases: tuple[Case, ...]
+
+
+@dataclass(frozen=True)
+class CompileJob:
+    """One choice whose kernels are to be compiled."""
+
+    key: str
+    problem: Problem
+    choice: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class CompileKernels(Request[CompileCounts]):
+    """Compile the kernels of choices ahead, for those who measure them."""
+
+    backend: str
+    plugin: str | None
+    arch: str
+    jobs: tuple[CompileJob, ...]
+
+
+@dataclass(frozen=True)
+class DescribeTuning(Request[TuningHeader]):
+    """Tell what a file of a backend's tuned parameters would say of itself."""
+
+    backend: str
+
+
+def reply_of(request: type[Request[Reply]]) -> type[Reply]:
+    """The type that answers a request, as its class says."""
+    (base,) = request.__orig_bases__  # type: ignore[attr-defined] # of a subclass of a generic one
+    (reply,) = get_args(base)
+    return reply  # type: ignore[no-any-return] # what the class says
+
+
+REQUESTS: Mapping[str, type[Request[Any]]] = {
+    request.__name__: request for request in Request.__subclasses__()
+}

@@ -1,0 +1,87 @@
+"""The workers of one side of a race: one a backend, fresh in each block."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from lstm_harness.model.protocol import LoadBackend
+from lstm_harness.race.process import START_TIMEOUT_S, Failed, WorkerProcess, WorkerSettings
+
+
+@dataclass
+class Crew:
+    """Starts, replaces and ends worker processes.
+
+    Args:
+        plugin_of: maps a backend to the plugin its worker must load.
+        load_timeout_s: how long importing a backend may take.
+    """
+
+    settings: WorkerSettings
+    plugin_of: Mapping[str, str]
+    load_timeout_s: float
+    _workers: dict[str, WorkerProcess] = field(default_factory=dict)
+    _spares: list[WorkerProcess] = field(default_factory=list)
+
+    def start(self, backends: Iterable[str], cores: tuple[int, ...] = ()) -> None:
+        """Start a fresh worker for each backend; they import while others start.
+
+        Args:
+            cores: the only ones that they may run on; all where there are none.
+        """
+        self.settings = replace(self.settings, cores=cores)
+        for name in backends:
+            self._start(name)
+
+    def wait(self) -> None:
+        """Wait until no worker is importing any more."""
+        for worker in self._workers.values():
+            self._await(worker)
+
+    def worker(self, backend: str) -> WorkerProcess:
+        """The live worker of a backend, a fresh one where the last one ended."""
+        if backend not in self._workers or not self._workers[backend].alive:
+            self._await(self._start(backend))
+        return self._workers[backend]
+
+    def renew(self, backend: str, ahead: int = 1) -> None:
+        """Have a backend's next cells run in a fresh process; so many are started at a time."""
+        self._end(backend)
+        if not self._spares:
+            self._spares = [self._launch(backend) for _ in range(ahead)]
+        self._workers[backend] = self._spares.pop()
+        self._await(self._workers[backend])
+
+    def pids(self) -> list[int]:
+        """The processes of this crew."""
+        return [worker.pid for worker in self._workers.values()]
+
+    def end(self) -> None:
+        """End every worker."""
+        for name in list(self._workers):
+            self._end(name)
+        while self._spares:
+            self._spares.pop().close()
+
+    def _start(self, backend: str) -> WorkerProcess:
+        self._end(backend)
+        self._workers[backend] = self._launch(backend)
+        return self._workers[backend]
+
+    def _launch(self, backend: str) -> WorkerProcess:
+        """A fresh worker, told what to import."""
+        worker = WorkerProcess(self.settings, backend)
+        worker.send(self._load(backend))
+        return worker
+
+    def _await(self, worker: WorkerProcess) -> None:
+        """Wait until a worker has imported everything; what failed shows in its first cell."""
+        with suppress(Failed):
+            worker.receive(self._load(worker.name), START_TIMEOUT_S + self.load_timeout_s)
+
+    def _load(self, backend: str) -> LoadBackend:
+        return LoadBackend(backend, self.plugin_of.get(backend))
+
+    def _end(self, backend: str) -> None:
+        if backend in self._workers:
+            self._workers.pop(backend).close()

@@ -1,0 +1,263 @@
+"""What a worker does with each request: one function a request, found by the request's type."""
+
+import gc
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+import lstm_kernels
+from lstm_harness.model import protocol
+from lstm_harness.model.switches import is_set
+from lstm_harness.worker import environment, oracle
+from lstm_harness.worker.compile_ahead import compile_all
+from lstm_harness.worker.executor import Executor, set_precision
+from lstm_harness.worker.inputs import TORCH_DTYPES
+from lstm_harness.worker.probes.probe import Bencher
+from lstm_kernels import Backend, registry, tuning
+
+Reply = TypeVar("Reply")
+
+_HANDLERS: dict[type[protocol.Request[Any]], Callable[["Worker", Any], Any]] = {}
+
+
+def answers(
+    request: type[protocol.Request[Reply]],
+) -> Callable[[Callable[["Worker", Any], Reply]], Callable[["Worker", Any], Reply]]:
+    """Have a function answer a request; what it returns must be that request's reply."""
+
+    def register(handler: Callable[["Worker", Any], Reply]) -> Callable[["Worker", Any], Reply]:
+        _HANDLERS[request] = handler
+        return handler
+
+    return register
+
+
+class Worker:
+    """What one worker holds between requests: a device, a backend's cells, a device's probes."""
+
+    def __init__(self, device: str) -> None:
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = device
+        self.executor: Executor | None = None
+        self.bencher: Bencher | None = None
+        self._rates: dict[tuple[str, str], float] = {}
+
+    def answer(self, request: protocol.Request[Reply]) -> Reply:
+        """Do what a request asks; what it raises becomes a `Refusal`."""
+        return _HANDLERS[type(request)](self, request)  # type: ignore[no-any-return] # by `answers`
+
+    def load(self, backend: str) -> Executor:
+        """Import a backend, whose cells are executed from here on."""
+        implementation, passes = registry.load(backend), registry.get(backend).passes
+        self.executor = Executor(implementation, passes, self.device)
+        # Collecting garbage before every cell then looks at that cell's objects alone.
+        gc.freeze()
+        return self.executor
+
+    def give_memory_back(self) -> None:
+        """Leave the GPU's memory to the other workers that share it."""
+        if self.device != "cpu":
+            gc.collect()
+            torch.cuda.empty_cache()
+
+    def is_lost(self) -> bool:
+        """Whether the CUDA context is broken, so that every later cell would fail."""
+        if self.device == "cpu":
+            return False
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            return True
+        return False
+
+    def product_flops(self, dtype: str, precision: str) -> float:
+        """The rate of the device's own products, measured once."""
+        key = dtype, precision
+        if key not in self._rates:
+            self._rates[key] = environment.product_flops(TORCH_DTYPES[dtype], self.device)
+        return self._rates[key]
+
+
+@answers(protocol.AddPlugin)
+def _add_plugin(worker: Worker, asked: protocol.AddPlugin) -> protocol.PluginAdded:
+    try:
+        added = add_plugin(asked.path)
+    except SystemExit as end:
+        return protocol.PluginAdded((), f"SystemExit: {end}")
+    error = registry.unavailable().get(asked.path)
+    return protocol.PluginAdded(tuple(backend.name for backend in added), error)
+
+
+@answers(protocol.ListBackends)
+def _list_backends(worker: Worker, asked: protocol.ListBackends) -> protocol.Registered:
+    known = registry.registered().values()
+    return protocol.Registered(tuple(asdict(each) for each in known), registry.unavailable())
+
+
+@answers(protocol.NameDevice)
+def _name_device(worker: Worker, asked: protocol.NameDevice) -> protocol.DeviceName:
+    return protocol.DeviceName(worker.device, torch.cuda.is_available(), str(torch.__version__))
+
+
+@answers(protocol.DescribeMachine)
+def _describe_machine(worker: Worker, asked: protocol.DescribeMachine) -> protocol.MachineFacts:
+    device = worker.device
+    return protocol.MachineFacts(
+        environment={**environment.describe(device), "tuned": _tuned(device)},
+        identity=environment.device_identity(device),
+        free_bytes=environment.free_bytes(device),
+        kernels_digest=environment.sources_digest(list(asked.plugins)),
+        kernels=str(Path(lstm_kernels.__path__[0]).resolve().parent),
+    )
+
+
+def _tuned(device: str) -> Mapping[str, Any]:
+    """Of each backend that has a file of tuned parameters, whether it is used or why not."""
+    active = {name: tuning.active(name, device) for name in registry.backends()}
+    return {name: each.facts() for name, each in active.items() if each.tuned or each.refused}
+
+
+@answers(protocol.ReadState)
+def _read_state(worker: Worker, asked: protocol.ReadState) -> protocol.MachineState:
+    return protocol.MachineState(environment.state(worker.device))
+
+
+@answers(protocol.FindMissing)
+def _find_missing(worker: Worker, asked: protocol.FindMissing) -> protocol.Reason:
+    return protocol.Reason(why_missing(worker.device, asked.backend, asked.checking))
+
+
+@answers(protocol.FindUnsupported)
+def _find_unsupported(worker: Worker, asked: protocol.FindUnsupported) -> protocol.Reasons:
+    unsupported = registry.load(asked.backend).unsupported
+    reasons = [unsupported(problem, worker.device) for problem in asked.problems]
+    # A stranger's reason may be any object.
+    return protocol.Reasons(tuple(str(reason) if reason else None for reason in reasons))
+
+
+@answers(protocol.MakeProbes)
+def _make_probes(worker: Worker, asked: protocol.MakeProbes) -> protocol.ProbesMade:
+    if worker.device == "cpu":
+        from lstm_harness.worker.probes import cpu
+
+        bench = cpu.bench(torch.get_num_threads())
+    else:
+        from lstm_harness.worker.probes import cuda
+
+        bench = cuda.bench(worker.device)
+    worker.bencher = Bencher(bench)
+    return protocol.ProbesMade(worker.bencher.facts())
+
+
+@answers(protocol.TakeRound)
+def _take_round(worker: Worker, asked: protocol.TakeRound) -> protocol.RoundTaken:
+    if worker.bencher is None:
+        raise RuntimeError("no probes are made; MakeProbes comes first")
+    return protocol.RoundTaken(tuple(worker.bencher.round()))
+
+
+@answers(protocol.MakeAnswer)
+def _make_answer(worker: Worker, asked: protocol.MakeAnswer) -> protocol.AnswerMade:
+    problem = asked.problem
+    oracle.save(oracle.answer(problem, asked.seed, worker.device), Path(asked.path))
+    worker.give_memory_back()
+    set_precision(problem)
+    as_float32 = worker.product_flops("float32", problem.precision)
+    return protocol.AnswerMade(max(as_float32, worker.product_flops(problem.dtype, "ieee")))
+
+
+@answers(protocol.LoadBackend)
+def _load_backend(worker: Worker, asked: protocol.LoadBackend) -> protocol.Done:
+    if asked.plugin:
+        add_plugin(asked.plugin)
+    worker.load(asked.backend)
+    return protocol.Done()
+
+
+@answers(protocol.OpenCell)
+def _open_cell(worker: Worker, asked: protocol.OpenCell) -> protocol.CellOpened:
+    executor = worker.executor or worker.load(asked.backend)
+    return executor.open(asked)
+
+
+@answers(protocol.TakeTurn)
+def _take_turn(worker: Worker, asked: protocol.TakeTurn) -> protocol.TurnTaken:
+    return _executor(worker).take_turn(asked.at_most_s)
+
+
+@answers(protocol.CloseCell)
+def _close_cell(worker: Worker, asked: protocol.CloseCell) -> Any:
+    return _executor(worker).close()
+
+
+def _executor(worker: Worker) -> Executor:
+    if worker.executor is None:
+        raise RuntimeError("no cell is open; OpenCell comes first")
+    return worker.executor
+
+
+@answers(protocol.FindHooksLacking)
+def _find_hooks_lacking(worker: Worker, asked: protocol.FindHooksLacking) -> protocol.HooksLacking:
+    implementation = registry.load(asked.backend)
+    return protocol.HooksLacking(
+        tuple(name for name in asked.hooks if not hasattr(implementation, name))
+    )
+
+
+@answers(protocol.ListCandidates)
+def _list_candidates(worker: Worker, asked: protocol.ListCandidates) -> protocol.CandidatesListed:
+    implementation = registry.load(asked.backend)
+    listed = []
+    for case in asked.cases:
+        of_case = case.problem, case.pass_name, worker.device
+        choices = tuple(dict(choice) for choice in implementation.candidates(*of_case))
+        listed.append(protocol.Candidates(implementation.tuning_key(*of_case), choices))
+    return protocol.CandidatesListed(tuple(listed))
+
+
+@answers(protocol.CompileKernels)
+def _compile_kernels(worker: Worker, asked: protocol.CompileKernels) -> protocol.CompileCounts:
+    if asked.plugin:
+        add_plugin(asked.plugin)
+    return compile_all(registry.load(asked.backend), asked.arch, asked.jobs)
+
+
+@answers(protocol.DescribeTuning)
+def _describe_tuning(worker: Worker, asked: protocol.DescribeTuning) -> protocol.TuningHeader:
+    name = tuning.file_name(asked.backend, tuning.device_facts(worker.device))
+    header = tuning.header(registry.get(asked.backend), worker.device)
+    return protocol.TuningHeader(header, name)
+
+
+def add_plugin(path: str) -> tuple[Backend, ...]:
+    """Register a plugin, which may import what lies beside it."""
+    sys.path.append(str(Path(path).resolve().parent))
+    return registry.add_plugin(path)
+
+
+def why_missing(device: str, backend: str, checking: bool) -> str | None:
+    """Why a backend cannot run on this machine at all, told without importing it; else None.
+
+    One that is interpreted on a CPU can be checked there, and is never timed.
+    """
+    record = registry.get(backend)
+    interpreted = checking and device == "cpu" and is_set(record.interpreter)
+    if device.partition(":")[0] not in record.devices and not interpreted:
+        reason = f"runs on {', '.join(record.devices)} only; this is {device}"
+        if record.interpreter and device == "cpu":
+            reason += f"; {record.interpreter}=1 lstm-bench verify checks it here, interpreted"
+        return reason
+    missing = [package for package in record.requires if not _is_installed(package)]
+    return f"needs {', '.join(missing)}: pip install {' '.join(missing)}" if missing else None
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a package can be found, by its top-level name: looking inside would import it."""
+    top = package.partition(".")[0]
+    return bool(top) and find_spec(top) is not None
