@@ -23,9 +23,10 @@ sys.path[:0] = [str(ROOT / "kernels"), str(ROOT / "harness")]
 import torch
 import triton
 
+from lstm_harness.model.protocol import StopRule
 from lstm_harness.worker.clock import make_clock
 from lstm_harness.worker.inputs import make_inputs
-from lstm_harness.worker.sampling import Limits, collect
+from lstm_harness.worker.sampler import collect
 from lstm_kernels import Problem, registry
 from lstm_kernels.stack import run
 
@@ -95,8 +96,8 @@ def compare(name: str, execute: Execute, cache: str) -> bool:
 def our_median_ms(execute: Execute, cache: str) -> float:
     """The median as a record would have it."""
     clock = make_clock("cuda", cache)
-    limits = Limits(min_samples=10, rel_ci=1e-6, budget_s=SECONDS, fixed_repeats=1)
-    samples = collect(lambda repeats: clock.measure([execute] * repeats), limits)
+    rule = StopRule(min_samples=10, rel_ci=1e-6, budget_s=SECONDS, fixed_repeats=1)
+    samples = collect(lambda repeats: clock.measure([execute] * repeats), rule)
     return median(samples.per_execution_ns()) / 1e6
 
 

@@ -12,11 +12,12 @@ from math import exp, log
 from statistics import mean, median, stdev
 
 import torch
-from lstm_harness.worker.sampling import Limits, collect
 from torch.utils.benchmark import Timer
 
+from lstm_harness.model.protocol import StopRule
 from lstm_harness.worker.clock import CpuClock
 from lstm_harness.worker.inputs import make_inputs
+from lstm_harness.worker.sampler import collect
 from lstm_kernels import Problem, registry
 from lstm_kernels.stack import run
 
@@ -69,8 +70,8 @@ def callable_of(backend: str) -> partial[object]:
 def our_median_ns(execute: partial[object]) -> float:
     """The median as a record would have it."""
     clock = CpuClock()
-    limits = Limits(min_samples=10, rel_ci=1e-6, budget_s=SECONDS)
-    samples = collect(lambda repeats: clock.measure([execute] * repeats), limits)
+    rule = StopRule(min_samples=10, rel_ci=1e-6, budget_s=SECONDS)
+    samples = collect(lambda repeats: clock.measure([execute] * repeats), rule)
     return median(samples.per_execution_ns())
 
 

@@ -13,18 +13,18 @@ import gc
 
 import pytest
 import torch
-from lstm_harness.worker.sampling import Limits, choose_repeats
 
 from lstm_harness.interop.benchmark_json import extra_info
+from lstm_harness.model.protocol import OpenCell, StopRule
 from lstm_harness.model.spec import build, named_suite
 from lstm_harness.worker import oracle
-from lstm_harness.worker.__main__ import Worker
 from lstm_harness.worker.clock import make_clock
 from lstm_harness.worker.environment import physical_cores
-from lstm_harness.worker.executor import Contest, Job, set_precision
+from lstm_harness.worker.executor import Executor, set_precision
+from lstm_harness.worker.handlers import why_missing
 from lstm_harness.worker.inputs import make_inputs
 from lstm_harness.worker.passes import make_pass, refuse_malformed
-from lstm_harness.worker.sampler import Track
+from lstm_harness.worker.sampler import Track, choose_repeats
 from lstm_harness.worker.verify import judge, tolerance
 from lstm_kernels import registry
 
@@ -86,38 +86,53 @@ def answer_of(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def contests():
+def executors():
     """The backends loaded so far; one that cannot run here is skipped with the reason."""
     loaded = {}
 
-    def contest_of(backend, case):
-        reason = Worker(case.device).answer({"do": "missing", "with": {"backend": backend}})
+    def executor_of(backend, case):
+        reason = why_missing(case.device, backend, checking=False)
         if reason:
             pytest.skip(reason)
         if case.pass_name not in registry.get(backend).passes:
             pytest.skip(f"{backend} has no {case.pass_name}")
         key = backend, case.device
         if key not in loaded:
-            loaded[key] = Contest(registry.load(backend), registry.get(backend).passes, case.device)
+            passes = registry.get(backend).passes
+            loaded[key] = Executor(registry.load(backend), passes, case.device)
         reason = loaded[key].implementation.unsupported(case.problem, case.device)
         if reason:
             pytest.skip(reason)
         return loaded[key]
 
-    return contest_of
+    return executor_of
 
 
 @pytest.mark.parametrize(("backend", "case"), CELLS)
-def test_backend(benchmark, backend, case, contests, answer_of):
-    contest = contests(backend, case)
+def test_backend(benchmark, backend, case, executors, answer_of):
+    executor = executors(backend, case)
     path = answer_of(case)
-    limits = Limits(ROUNDS, rel_ci=0.0, budget_s=BUDGET_S)
     # Right before fast: raises where an output or a gradient is wrong.
-    contest.enter(Job(backend, case, SEED, path, limits, 0.0, with_memory=False, verify_only=True))
+    executor.open(
+        OpenCell(
+            block=0,
+            order=0,
+            backend=backend,
+            case=case,
+            seed=SEED,
+            answer=str(path),
+            stop=StopRule(ROUNDS, rel_ci=0.0, budget_s=BUDGET_S),
+            impossible_ns=0.0,
+            with_memory=False,
+            with_energy=False,
+            our_pids=(),
+            proof_only=True,
+        )
+    )
     set_precision(case.problem)
     inputs = oracle.checked_inputs(case.problem, SEED, oracle.FIRST_SET, case.device)
     others = [make_inputs(case.problem, SEED, 2, case.device, inputs.weights)]
-    the_pass = make_pass(contest.implementation, case.problem, case.pass_name)
+    the_pass = make_pass(executor.implementation, case.problem, case.pass_name)
     track = Track(the_pass, make_clock(case.device, case.cache), [inputs, *others])
     fastest_ns = min(track.take(1).elapsed_ns for _ in range(WARM_UP_ROUNDS))
     repeats = choose_repeats(fastest_ns, BUDGET_S)
@@ -134,5 +149,6 @@ def test_backend(benchmark, backend, case, contests, answer_of):
     unseen = oracle.checked_inputs(case.problem, SEED, oracle.LAST_SET, case.device, inputs.weights)
     track.take_last(unseen, 1)
     refuse_malformed(track.last_state.outputs, track.last_state.inputs)
-    verdict = judge(track.last_found, oracle.load(path), oracle.LAST_SET, tolerance(case.problem))
-    assert verdict.failure == ""
+    bound = tolerance(case.problem)
+    correctness = judge(track.last_outputs, oracle.load(path), oracle.LAST_SET, bound)
+    assert correctness.failure == ""

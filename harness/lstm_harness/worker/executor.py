@@ -56,8 +56,8 @@ class _Cell:
 class Executor:
     """The cells of one backend in one worker, one open at a time.
 
-    Gradients are proved once a problem. `open` proves a cell right, `take_turn` samples it, as often
-    as wanted, and `close` proves it right again and tells what was measured.
+    Gradients are proved once a problem. `open` proves a cell right, `take_turn` samples it, once or
+    often, and `close` proves it right again and tells what was measured.
     """
 
     implementation: Any

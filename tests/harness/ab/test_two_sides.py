@@ -17,15 +17,11 @@ from synthetic_runs import blocks
 import lstm_kernels
 from lstm_harness.ab.revisions import checked_out
 from lstm_harness.ab.selftest import false_alarms, noise_of
-from lstm_harness.ab.two_sides import Contestant, _survey, _turns
+from lstm_harness.ab.two_sides import _survey
 from lstm_harness.analysis.summary import summarise
 from lstm_harness.console import output
 from lstm_harness.judge.verdict import Kind, Rules, Verdict, judge
-from lstm_harness.model.case import Case
 from lstm_harness.model.errors import MeasuringFailed
-from lstm_harness.model.plan import Plan
-from lstm_harness.model.spec import Spec
-from lstm_kernels import Problem
 
 KERNELS = Path(lstm_kernels.__path__[0])
 TINY = "--hidden 8 --seq-len 4 --batch 2 --pass inference --threads 1 --time-budget 3 --quiet"
@@ -122,20 +118,6 @@ def test_real_slowdown_is_found_on_its_backend_alone(repo, run_in, tmp_path):
     assert {r["backend"] for r in records_of(out / "again" / "new")} >= {"naive"}
 
 
-def test_sides_take_turns_at_being_first():
-    cases = tuple(Case(Problem("lstm", steps, 1, 4, 4), "forward") for steps in (1, 2))
-    plan = Plan(("naive", "aten"), cases, 4, "cpu", skips={}, absent={})
-    less = replace(plan, backends=("naive",))
-    sides = [Contestant(name, None, None, p) for name, p in (("base", less), ("new", plan))]
-    for block in range(4):
-        turns = _turns(Spec(grids=()), sides, block)
-        both = [side for side, cell in turns if cell.backend == "naive"]
-        assert both == ([0, 1] if block % 2 == 0 else [1, 0]) * 2
-        follow = [(cell.backend, cell.case) for _, cell in turns if cell.backend == "naive"]
-        assert follow[0] == follow[1] != follow[2] == follow[3]
-        assert [side for side, cell in turns if cell.backend == "aten"] == [1, 1]
-
-
 def test_kernels_that_this_harness_cannot_run_are_not_comparable(ab, tmp_path):
     done = ab(f"broken fast --backend naive {HOW} --out {tmp_path / 'ab'}")
     assert done.returncode == 5
@@ -180,9 +162,9 @@ def test_wrong_usage_is_one_line(ab, arguments, says):
 def test_kernels_from_elsewhere_are_never_measured_in_a_revisions_name(repo, tmp_path):
     elsewhere = checked_out("slow", repo, tmp_path / "elsewhere")
     revision = checked_out("fast", repo, tmp_path / "fast")
-    scout = SimpleNamespace(survey=lambda: SimpleNamespace(kernels=elsewhere.root.resolve()))
+    worker = SimpleNamespace(survey=lambda: SimpleNamespace(kernels=elsewhere.root.resolve()))
     with pytest.raises(MeasuringFailed, match=r"python imports lstm_kernels from .*elsewhere"):
-        _survey(scout, revision)
+        _survey(worker, revision)
 
 
 def test_interrupted_it_says_where_the_records_are(repo, tmp_path):

@@ -5,13 +5,17 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from lstm_harness.race.budget import FIRST_WAVE, Budget
 
+from lstm_harness.model.case import Case
 from lstm_harness.model.plan import ONE_WAVE, Plan
-from lstm_harness.model.spec import build, named_suite
+from lstm_harness.model.record import Record
+from lstm_harness.model.spec import Spec, build, named_suite
 from lstm_harness.race import scheduler
 from lstm_harness.race.process import WorkerSettings
-from lstm_harness.race.scheduler import Outcome, Race
+from lstm_harness.race.scheduler import Scheduler, Side
+from lstm_harness.race.visit import Outcome
+from lstm_harness.race.waves import FIRST_WAVE, Budget
+from lstm_kernels import Problem
 
 BACKENDS = ("cudnn", "triton", "aten")
 BLOCKS = 3
@@ -20,17 +24,21 @@ START_S = 4.0
 SAMPLES_NS = (1000,)
 
 
-class PretendedRace(Race):
+class PretendedRace(Scheduler):
     """Every cell takes its share of the time, half a second at least; starting a block, four."""
 
     now_s = 0.0
 
-    def begin(self, cells):
+    def begin(self, turns):
         PretendedRace.now_s += START_S
 
-    def _enter(self, cell, share_s):
-        PretendedRace.now_s += max(CELL_S, share_s)
-        return Outcome(cell, "ok", found={"samples_ns": SAMPLES_NS})
+    def _group(self, group, shares_s, trial=None):
+        PretendedRace.now_s += sum(max(CELL_S, share_s) for share_s in shares_s)
+        return [self._measured(side, cell) for side, cell in group]
+
+    def _measured(self, side, cell):
+        place = (cell.block, cell.order, cell.backend, cell.case)
+        return Outcome(cell, "ok", measured=Record(*place, "ok", samples_ns=SAMPLES_NS), side=side)
 
 
 @pytest.fixture
@@ -44,7 +52,8 @@ def race(monkeypatch):
         spec = build(named_suite(suite), axes or {}, settings)
         spec = replace(spec, time_budget_s=budget_s)
         plan = Plan(BACKENDS, spec.cases("cuda"), BLOCKS, "cuda", skips={}, absent={})
-        made = PretendedRace(plan, spec, WorkerSettings("cuda", Path()), {}, finished=finished)
+        side = Side(plan, WorkerSettings("cuda", Path()), {}, finished)
+        made = PretendedRace([side], spec, answers=None)
         records = [outcome.record() for outcome in made.outcomes()]
         return records, PretendedRace.now_s, plan
 
@@ -124,3 +133,31 @@ def test_without_a_budget_every_cell_is_measured_in_one_wave(race):
     records, _, plan = race(None, axes={"dtype": "float16", "pass": "backward"})
     assert len(records) == plan.planned_records
     assert [record.block for record in records] == sorted(record.block for record in records)
+
+
+def test_two_sides_measure_a_cell_in_turn_and_take_turns_at_being_first():
+    cases = tuple(Case(Problem("lstm", steps, 1, 4, 4), "forward") for steps in (1, 2))
+    plan = Plan(("naive", "aten"), cases, 4, "cpu", skips={}, absent={})
+    less = replace(plan, backends=("naive",))
+    settings = WorkerSettings("cpu", Path())
+    sides = [Side(less, settings, {}), Side(plan, settings, {})]
+    race = Scheduler(sides, Spec(grids=()), answers=None)
+    for block in range(4):
+        groups = race.block_groups(block, cases)
+        both = [group for group in groups if len(group) == 2]
+        first = 0 if block % 2 == 0 else 1
+        assert [[side for side, _ in group] for group in both] == [[first, 1 - first]] * 2
+        assert all(one.case == other.case for (_, one), (_, other) in both)
+        alone = [group for group in groups if len(group) == 1]
+        assert [(side, cell.backend) for ((side, cell),) in alone] == [(1, "aten")] * 2
+
+
+def test_two_sides_number_their_records_each_for_itself():
+    cases = tuple(Case(Problem("lstm", steps, 1, 4, 4), "forward") for steps in (1, 2))
+    plan = Plan(("naive", "aten"), cases, 2, "cpu", skips={}, absent={})
+    settings = WorkerSettings("cpu", Path())
+    sides = [Side(plan, settings, {}), Side(plan, settings, {})]
+    outcomes = list(PretendedRace(sides, Spec(grids=()), answers=None).outcomes())
+    for number in (0, 1):
+        orders = [one.record().order for one in outcomes if one.side == number]
+        assert sorted(orders) == list(range(plan.planned_records))

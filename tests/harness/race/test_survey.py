@@ -7,7 +7,7 @@ from bench import bench
 
 from lstm_harness.model.case import Case
 from lstm_harness.race.survey import _general_skip
-from lstm_harness.worker.__main__ import Worker
+from lstm_harness.worker import handlers
 from lstm_kernels import Problem, registry
 
 FULL = Problem("lstm", 8, 2, 4, 4)
@@ -44,9 +44,9 @@ def test_a_graph_is_refused_where_it_cannot_be(backend, problem, launch, device,
 def test_what_is_interpreted_is_checked_and_never_timed(
     device, interpreter, checking, runs, monkeypatch
 ):
-    monkeypatch.setattr("lstm_harness.worker.__main__._is_installed", lambda package: True)
+    monkeypatch.setattr(handlers, "_is_installed", lambda package: True)
     monkeypatch.setenv("TRITON_INTERPRET", interpreter)
-    reason = Worker(device)._do_missing("pointwise", checking)
+    reason = handlers.why_missing(device, "pointwise", checking)
     assert (reason is None) == runs
     assert runs or reason.startswith("runs on cuda only; this is cpu; TRITON_INTERPRET=1 lstm-be")
 

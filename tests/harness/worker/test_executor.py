@@ -1,18 +1,18 @@
-"""A cell inside a worker, run here: the honest get times, and each cheat is found out."""
+"""A cell inside a worker, executed here: the honest get times, and each cheat is found out."""
 
 from dataclasses import replace
 
 import cheats
 import pytest
 import torch
-from lstm_harness.worker.sampling import Limits, Samples
 
+from lstm_harness.model.protocol import OpenCell, StopRule
 from lstm_harness.worker import oracle
 from lstm_harness.worker.clock import CpuClock, Reading
-from lstm_harness.worker.executor import Contest, Incorrect, Job, _fields
+from lstm_harness.worker.executor import Executor, Incorrect, _fields
 from lstm_harness.worker.inputs import make_inputs
 from lstm_harness.worker.passes import Malformed, Pass, State
-from lstm_harness.worker.sampler import Track
+from lstm_harness.worker.sampler import Samples, Track
 
 ALL = ("inference", "forward", "backward", "train")
 SIZES = {"hidden_size": 8, "input_size": 8}
@@ -44,51 +44,55 @@ def job_for(small_case, tmp_path):
     """A job on a small problem, its answer made."""
     torch.set_num_threads(1)
 
-    def make(pass_name="forward", **problem) -> Job:
+    def make(pass_name="forward", **problem) -> OpenCell:
         case = small_case(pass_name, **(SIZES | problem))
         path = tmp_path / "answer.pt"
         oracle.save(oracle.answer(case.problem, 5, "cpu"), path)
-        return Job(
+        return OpenCell(
+            block=0,
+            order=0,
             backend="any",
             case=case,
             seed=5,
-            answer=path,
-            limits=Limits(min_samples=3, rel_ci=0.02, budget_s=0.02),
+            answer=str(path),
+            stop=StopRule(min_samples=3, rel_ci=0.02, budget_s=0.02),
             impossible_ns=0.0,
             with_memory=True,
+            with_energy=False,
+            our_pids=(),
         )
 
     return make
 
 
-def enter(name: str, job: Job):
+def execute(name: str, job: OpenCell):
     backend = next(backend for backend in cheats.BACKENDS if backend.name == name)
     fresh = type(cheats.OBJECTS[name])()
-    return Contest(fresh, backend.passes, "cpu").enter(job)
+    return Executor(fresh, backend.passes, "cpu").execute(job)
 
 
 @pytest.mark.parametrize(("cheat", "pass_name", "words"), CASES)
 def test_cheat_is_found_out(job_for, cheat, pass_name, words):
     with pytest.raises((Incorrect, Malformed), match=words):
-        enter(cheat, job_for(pass_name))
+        execute(cheat, job_for(pass_name))
 
 
 def test_one_wrong_tensor_is_named_alone(job_for):
     for cheat, tensor in (("wrong_d_w_hh", "d_w_hh"), ("wrong_c_n", "c_n")):
         with pytest.raises(Incorrect) as found:
-            enter(cheat, job_for("forward"))
+            execute(cheat, job_for("forward"))
         assert [name for name, error in found.value.errors.items() if error > 1e-5] == [tensor]
 
 
 def test_what_is_not_a_number_has_no_error_figure(job_for):
     with pytest.raises(Incorrect) as found:
-        enter("not_a_number", job_for("inference"))
+        execute("not_a_number", job_for("inference"))
     assert found.value.errors["y"] is None
 
 
 def test_time_below_what_the_products_need_is_refused(job_for):
     with pytest.raises(Incorrect, match="below the"):
-        enter("harmless", replace(job_for(), impossible_ns=1e12))
+        execute("harmless", replace(job_for(), impossible_ns=1e12))
 
 
 @pytest.mark.parametrize("pass_name", ALL)
@@ -97,27 +101,30 @@ def test_time_below_what_the_products_need_is_refused(job_for):
     [{}, {"cell": "gru"}, {"num_layers": 2, "bidirectional": True}, {"lengths": "uniform:0:3"}],
 )
 def test_honest_backend_gets_its_times_and_evidence(job_for, pass_name, problem):
-    found = enter("harmless", job_for(pass_name, **problem))
+    record = execute("harmless", job_for(pass_name, **problem))
     outputs = {"y", "h_n"} | ({"c_n"} if problem.get("cell") != "gru" else set())
     inputs = {"d_x", "d_h0"} | ({"d_c0"} if problem.get("cell") != "gru" else set())
     parameters = {"d_w_ih", "d_w_hh", "d_b_ih", "d_b_hh"}
-    assert set(found["errors"]) == outputs | inputs | parameters
-    assert max(found["errors"].values()) <= found["tolerance"]
-    assert len(found["samples_ns"]) >= 3
-    assert min(found["samples_ns"]) > 0
-    assert found["peak_bytes"] > 0
-    assert (found["saved_bytes"] is None) == (pass_name == "inference")
+    assert set(record.errors) == outputs | inputs | parameters
+    assert max(record.errors.values()) <= record.tolerance
+    assert len(record.samples_ns) >= 3
+    assert min(record.samples_ns) > 0
+    assert record.peak_bytes > 0
+    assert (record.saved_bytes is None) == (pass_name == "inference")
 
 
 def test_backend_without_gradients_is_proved_by_its_outputs_alone(job_for):
-    found = enter("inference_only", job_for("inference"))
-    assert set(found["errors"]) == {"y", "h_n", "c_n"}
+    record = execute("inference_only", job_for("inference"))
+    assert set(record.errors) == {"y", "h_n", "c_n"}
 
 
 def test_verify_only_takes_no_time(job_for):
-    found = enter("harmless", replace(job_for(), verify_only=True))
-    assert "samples_ns" not in found
-    assert found["errors"]
+    backend = next(backend for backend in cheats.BACKENDS if backend.name == "harmless")
+    executor = Executor(type(cheats.OBJECTS["harmless"])(), backend.passes, "cpu")
+    opened = executor.open(replace(job_for(), proof_only=True))
+    assert max(opened.errors.values()) <= opened.tolerance
+    with pytest.raises(RuntimeError, match="no cell is open"):
+        executor.take_turn(None)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -134,14 +141,14 @@ def test_no_two_executions_see_the_same_input(small_case, dtype):
 def test_a_few_rows_find_what_all_rows_find(job_for, monkeypatch):
     monkeypatch.setattr("lstm_harness.model.oracle_cost.MOST_FLOPS", {"cpu": 1.0})
     job = job_for("backward", batch=8)
-    assert enter("harmless", job)["oracle_rows"] == 3
+    assert execute("harmless", job).oracle_rows == 3
     for cheat in ("wrong_d_w_hh", "wrong_c_n", "not_a_number", "no_gradients", "less_precise"):
         with pytest.raises(Incorrect):
-            enter(cheat, job)
+            execute(cheat, job)
 
 
 def test_what_throttled_a_sample_stands_in_the_record():
     readings = (Reading(5), Reading(6, marked=True, throttling=("power cap",)), Reading(5))
     fields = _fields(Samples(readings, 1, "budget"), (5, 6, 5))
-    assert fields["warnings"] == ["throttled: power cap"]
-    assert fields["marked"] == [1]
+    assert fields["warnings"] == ("throttled: power cap",)
+    assert fields["marked"] == (1,)

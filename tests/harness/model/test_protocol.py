@@ -1,0 +1,99 @@
+"""Messages on the pipe: what goes in comes out, and what is none is an error that names it."""
+
+import json
+from dataclasses import asdict, is_dataclass
+
+import pytest
+
+from lstm_harness.model import protocol, wire
+from lstm_harness.model.case import Case
+from lstm_harness.model.record import Record
+from lstm_harness.worker.handlers import _HANDLERS
+from lstm_kernels import Problem
+
+CASE = Case(Problem("lstm", 3, 2, 4, 5, lengths="uniform:1:3"), "train", device="cuda")
+STOP = protocol.StopRule(10, 0.02, 0.5)
+RECORD = Record(0, 3, "naive", CASE, "ok", samples_ns=(5, 6), errors={"y": None}, turns=(1,))
+
+EXAMPLES = [
+    protocol.ReadState(),
+    protocol.FindUnsupported("naive", (CASE.problem, CASE.problem)),
+    protocol.OpenCell(
+        1,
+        2,
+        "naive",
+        CASE,
+        7,
+        "a.pt",
+        STOP,
+        0.5,
+        True,
+        False,
+        (1, 2),
+        trial=protocol.Trial("key", {"warps": 4, "name": "wide"}),
+    ),
+    protocol.TakeTurn(),
+    protocol.TakeTurn(0.0015),
+    protocol.CompileKernels("x", None, "sm_90", (protocol.CompileJob("k", CASE.problem, {}),)),
+]
+REPLIES = [
+    protocol.Refusal("incorrect", "y wrong", {"y": 0.5, "h_n": None}, False),
+    protocol.Reasons((None, "too large")),
+    protocol.RoundTaken(({"samples": (1.0, 2.0), "cpu_shares": ()}, "no compiler")),
+    protocol.CandidatesListed((protocol.Candidates("k", ({"warps": 4},)),)),
+    RECORD,
+]
+
+
+@pytest.mark.parametrize("message", [*EXAMPLES, *REPLIES], ids=lambda m: type(m).__name__)
+def test_a_message_comes_out_as_it_went_in(message):
+    known = {type(message).__name__: type(message)}
+    line = wire.encode(message)
+    assert line.endswith("\n")
+    assert line.count("\n") == 1
+    assert wire.decode(line, known) == message
+    assert wire.decode(line.encode(), known) == message
+
+
+def test_every_request_has_a_handler_and_a_reply_that_the_wire_can_carry():
+    assert set(_HANDLERS) == set(protocol.REQUESTS.values())
+    for request in protocol.REQUESTS.values():
+        reply = protocol.reply_of(request)
+        assert is_dataclass(request)
+        assert is_dataclass(reply)
+        wire._fields_of(request)
+        wire._fields_of(reply)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("", "not a message: ''"),
+        ("hello", "not a message: 'hello'"),
+        ("[1, 2]", "not a message"),
+        ('{"message": "Fly", "fields": {}}', "unknown message 'Fly'; known: AddPlugin, CloseCell"),
+        ('{"message": "AddPlugin", "fields": {}}', "AddPlugin has no field 'path'"),
+        ('{"message": "AddPlugin", "fields": {"path": 3}}', "AddPlugin.path is 3; expected str"),
+        (
+            '{"message": "AddPlugin", "fields": {"path": "a", "b": 1}}',
+            "AddPlugin has unknown field 'b'",
+        ),
+        ('{"message": "TakeTurn", "fields": {"at_most_s": "x"}}', "expected float or NoneType"),
+        ('{"message": "TakeTurn", "fields": {"at_most_s": true}}', "TakeTurn.at_most_s is True"),
+        (
+            '{"message": "FindUnsupported", "fields": {"backend": "a", "problems": [{}]}}',
+            r"FindUnsupported.problems\[0\] is no Problem",
+        ),
+        ('{"message": "ReadState", "fields": 3}', "ReadState is 3; expected the fields of"),
+    ],
+)
+def test_what_is_no_request_is_an_error_that_names_it(line, says):
+    with pytest.raises(wire.BadMessage, match=says):
+        wire.decode(line, protocol.REQUESTS)
+
+
+def test_a_field_with_a_default_may_be_missing():
+    fields = asdict(protocol.FindMissing("naive"))
+    del fields["checking"]
+    line = json.dumps({"message": "FindMissing", "fields": fields})
+    assert wire.decode(line, protocol.REQUESTS) == protocol.FindMissing("naive", False)
