@@ -8,7 +8,7 @@ The Summary is a pandas frame, one row per (backend, case), in the order first m
     median_ns, low_ns, high_ns           one execution; NaN where unknown
     block_ids, block_medians_ns          tuples, in step
     block_efforts                        in step: a second estimator, CPU ns or SM cycles, or NaN
-    block_turns_ns                       in step: the medians of the turns it took with another side
+    block_turns_ns                       in step: the samples of each turn it took with another side
     sequences_per_s, steps_per_s, step_us, tflops, gbytes_per_s
     errors, worst_error, tolerance       worst over blocks; a value that is not finite is inf
     oracle_rows                          fewest batch rows compared, NaN for all of them
@@ -57,7 +57,7 @@ class _Cell:
     order: list[int] = field(default_factory=list)
     medians: list[float] = field(default_factory=list)
     efforts: list[float] = field(default_factory=list)
-    turns: list[tuple[float, ...]] = field(default_factory=list)
+    turns: list[tuple[tuple[int, ...], ...]] = field(default_factory=list)
     status: str = "ok"
     reason: str = ""
     blocks: int = 0
@@ -91,7 +91,7 @@ class _Cell:
             self.order.append(record.block)
             self.medians.append(float(median(record.samples_ns)))
             self.efforts.append(_effort(record))
-            self.turns.append(_turn_medians(record))
+            self.turns.append(_turns_of(record))
         self.samples += len(record.samples_ns)
         self.marked += len(record.marked)
         self._add_evidence(record)
@@ -237,11 +237,11 @@ def _effort(record: Record) -> float:
     return math.nan
 
 
-def _turn_medians(record: Record) -> tuple[float, ...]:
-    """The median of each turn that the samples were taken in; none where there was one alone."""
+def _turns_of(record: Record) -> tuple[tuple[int, ...], ...]:
+    """The samples of each turn that a cell took with another; none where it was alone."""
     ends = itertools.accumulate(record.turns)
     pairs = zip(ends, record.turns, strict=True)
-    return tuple(float(median(record.samples_ns[end - count : end])) for end, count in pairs)
+    return tuple(record.samples_ns[end - count : end] for end, count in pairs)
 
 
 def _judged(record: Record) -> tuple[str, str]:

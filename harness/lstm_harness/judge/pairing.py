@@ -1,7 +1,9 @@
 """What of one cell is held against what: its blocks on both sides, its margin, and any doubt.
 
-Where both sides took turns within a block, it says the median of the turns' ratios: a
-neighbour's burst that lasts longer than a turn slows both sides of it alike.
+Where both sides took turns within a block, it says the median of the ratios of every sample to
+every sample of the other side's same turn (Hodges and Lehmann's estimator, by strata). A burst of a
+neighbour's that lasts longer than a turn slows both sides of it alike; one that is shorter makes a
+few of the ratios wild, in both directions, which a median leaves alone.
 
 A doubt is whatever forbids believing a difference before it is tested: no time, too few blocks, a
 disturbed machine, a second estimator that disagrees.
@@ -10,8 +12,10 @@ disturbed machine, a second estimator that disagrees.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import median
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lstm_harness.analysis.log_ratio import LogRatio, of_blocks, of_pairs
 from lstm_harness.analysis.statistics import BLOCKS_FOR_INTERVAL
@@ -20,6 +24,8 @@ Key = tuple[Any, ...]
 # The label of a verdict on a backend's cases together, and how many that must be.
 ALL_CASES = "all cases together"
 FEWEST_TOGETHER = 3
+# Of a turn with more samples than that, so many quantiles tell as much.
+MOST_A_TURN = 25
 
 
 @dataclass(frozen=True)
@@ -165,13 +171,31 @@ def _ratios(old: Mapping[str, Any], now: Mapping[str, Any]) -> dict[int, float]:
     for block in [block for block in before if block in after]:
         base, new = (side.get(block, ()) for side in turns)
         if base and len(base) == len(new):
-            ratios[block] = median(math.log(b / a) for a, b in zip(base, new, strict=True))
+            ratios[block] = _shift(base, new)
         else:
             ratios[block] = math.log(after[block] / before[block])
     return ratios
 
 
-def _turns_by_block(row: Mapping[str, Any]) -> dict[int, tuple[float, ...]]:
+def _shift(base: Sequence[Sequence[int]], new: Sequence[Sequence[int]]) -> float:
+    """The median over all turns of log(new sample / base sample)."""
+    logs = []
+    for before, after in zip(base, new, strict=True):
+        numerators, denominators = (np.log(_thinned(side)) for side in (after, before))
+        logs.append(np.subtract.outer(numerators, denominators).ravel())
+    return float(np.median(np.concatenate(logs)))
+
+
+def _thinned(samples: Sequence[int]) -> NDArray[np.float64]:
+    """The samples of a turn, or as many of its quantiles as leave their distribution as it is."""
+    if len(samples) <= MOST_A_TURN:
+        return np.array(samples, dtype=np.float64)
+    shares = (np.arange(MOST_A_TURN) + 0.5) / MOST_A_TURN
+    quantiles: NDArray[np.float64] = np.quantile(samples, shares)
+    return quantiles
+
+
+def _turns_by_block(row: Mapping[str, Any]) -> dict[int, tuple[tuple[int, ...], ...]]:
     turns = row["block_turns_ns"]
     return dict(zip(row["block_ids"], turns, strict=True)) if turns else {}
 
