@@ -39,8 +39,6 @@ STILL_IN_RACE = 1.05
 ROUNDS = 4
 ROUNDS_BEFORE_GIVING_UP = 2
 OWN_GOES_FIRST = (True, False, False, True)
-# Below so many there is no interval.
-LEAST_PROCESSES = 3
 # What is not that much faster is not worth a file's difference from the table.
 LEAST_GAIN = 0.02
 
@@ -313,12 +311,9 @@ def _us(*times_ns: float) -> Interval:
 
 
 def _interval(logs: Sequence[float]) -> Interval:
-    from scipy import stats
+    from lstm_harness.analysis.statistics import mean_interval  # scipy, which --help does without
 
-    count = len(logs)
-    mid = sum(logs) / count
-    if count < LEAST_PROCESSES:
-        return math.exp(mid), None, None
-    spread = math.sqrt(sum((each - mid) ** 2 for each in logs) / (count - 1))
-    half = float(stats.t.ppf(0.975, count - 1)) * spread / math.sqrt(count)
-    return math.exp(mid), math.exp(mid - half), math.exp(mid + half)
+    mean, low, high = mean_interval(logs)
+    if math.isnan(low):
+        return math.exp(mean), None, None
+    return math.exp(mean), math.exp(low), math.exp(high)
