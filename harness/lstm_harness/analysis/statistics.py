@@ -5,7 +5,7 @@ A ratio or a time is averaged as a logarithm. The unit is a block, and fewer tha
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,8 @@ def half_width(standard_error: Numbers, df: Numbers) -> Numbers:
         standard_error: of the mean; a number or an array.
         df: degrees of freedom, likewise.
     """
-    half: Numbers = stdtrit(df, (1 + CONFIDENCE) / 2) * standard_error
+    quantile: Any = stdtrit(df, (1 + CONFIDENCE) / 2)
+    half: Numbers = quantile * standard_error
     return half
 
 

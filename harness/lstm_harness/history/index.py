@@ -11,7 +11,6 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 from lstm_harness.history import run_digest
 from lstm_harness.model.errors import UserError
 from lstm_harness.store import run_folder
+from lstm_harness.store.files import keep_derived
 from lstm_harness.store.parallel import each
 
 INDEX = ".history-index.json"
@@ -199,17 +199,4 @@ def _keep(index: Index, file: Path) -> None:
         "facts": index.facts,
         "runs": index.runs,
     }
-    keep_json(content, file)
-
-
-def keep_json(content: dict[str, Any], file: Path) -> None:
-    """Replace a file of derived facts in one step; where that cannot be, leave it."""
-    fresh = file.with_name(f"{file.name}.{os.getpid()}")
-    try:
-        # Never through a link that somebody else put there.
-        with fresh.open("x") as to:
-            to.write(json.dumps(content, allow_nan=False, separators=(",", ":")))
-        fresh.replace(file)
-    except OSError:
-        with suppress(OSError):
-            fresh.unlink()
+    keep_derived(file, content)

@@ -12,7 +12,7 @@ from typing import Any
 from lstm_harness.interop import benchmark_json
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.record import Record
-from lstm_harness.store import run_folder
+from lstm_harness.store.files import write_file
 from lstm_harness.store.run_folder import Run
 from lstm_kernels.names import check_name
 from lstm_kernels.problem import Problem
@@ -39,7 +39,7 @@ def write(run: Run, form: str, out: Path) -> list[str]:
         raise UserError(str(error)) from None
     if out.is_dir():
         raise UserError(f"{out} is a folder; give the file's name with -o")
-    run_folder.write_file(out, FORMS[form](run))
+    write_file(out, FORMS[form](run))
     failed = sum(record.status != "ok" for record in run.records)
     if failed and form == "pytest-benchmark":
         return [

@@ -28,7 +28,8 @@ from lstm_harness.analysis.summary import (
 )
 from lstm_harness.model.case import Case
 from lstm_harness.model.errors import UserError
-from lstm_harness.store.run_folder import Run, write_file
+from lstm_harness.store.files import write_file
+from lstm_harness.store.run_folder import Run
 
 SCHEMA = 1
 FOLDER = Path("results") / "baselines"

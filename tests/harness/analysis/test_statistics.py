@@ -21,7 +21,8 @@ def test_the_interval_is_students(values):
 @pytest.mark.parametrize("values", [(), (2.0,), (2.0, 4.0)])
 def test_below_three_values_there_is_no_interval(values):
     mean, low, high = mean_interval(values)
-    assert math.isnan(low) and math.isnan(high)
+    assert math.isnan(low)
+    assert math.isnan(high)
     assert mean == pytest.approx(np.mean(values)) if values else math.isnan(mean)
 
 
