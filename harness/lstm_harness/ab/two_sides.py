@@ -26,7 +26,7 @@ from lstm_harness.judge.noise import kept
 from lstm_harness.judge.verdict import Kind, Rules, Verdict, judge
 from lstm_harness.model.case import Case
 from lstm_harness.model.errors import Interrupted, MeasuringFailed, NotComparable, UserError
-from lstm_harness.model.plan import DEFAULT_SHARE_S, Cell, Plan
+from lstm_harness.model.plan import DEFAULT_SHARE_S, Plan, PlannedCell
 from lstm_harness.model.record import Record
 from lstm_harness.model.spec import Spec
 from lstm_harness.race import runs
@@ -236,9 +236,9 @@ def _measure(
     return found
 
 
-def _turns(spec: Spec, sides: Pair, block: int) -> list[tuple[int, Cell]]:
+def _turns(spec: Spec, sides: Pair, block: int) -> list[tuple[int, PlannedCell]]:
     """Which side measures which cell, in order: both sides' turns at a cell follow each other."""
-    cells: dict[tuple[str, Case], dict[int, Cell]] = {}
+    cells: dict[tuple[str, Case], dict[int, PlannedCell]] = {}
     for number, side in enumerate(sides):
         for cell in side.plan.block_order(spec.seed, block):
             cells.setdefault((cell.backend, cell.case), {})[number] = cell

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lstm_harness.console.output import err
-from lstm_harness.model.plan import Cell
+from lstm_harness.model.plan import PlannedCell
 from lstm_harness.race.runs import Watch
 from lstm_harness.race.scheduler import Outcome
 
@@ -35,7 +35,7 @@ class LiveProgress:
     def _planned(self, total: int, done: int) -> None:
         self._bar.update(self._task, total=total, completed=done)
 
-    def _started(self, cell: Cell) -> None:
+    def _started(self, cell: PlannedCell) -> None:
         self._bar.update(self._task, description=f"{cell.backend} on {cell.case.label()}")
 
     def _finished(self, outcome: Outcome) -> None:

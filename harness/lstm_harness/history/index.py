@@ -50,17 +50,17 @@ class Index:
         self._cell_places = {tuple(cell): place for place, cell in enumerate(self.cells)}
         self._fact_places = {tuple(fact): place for place, fact in enumerate(self.facts)}
 
-    def add(self, path: str, stamp: Stamp, found: run_digest.Digest) -> None:
+    def add(self, path: str, stamp: Stamp, digest: run_digest.Digest) -> None:
         """Take in one run."""
         self.runs[path] = {
             "stamp": stamp,
-            "id": found.id,
-            "start": found.start,
-            "commit": found.commit,
-            "lacks": found.lacks,
-            "facts": _place([found.machine, found.environment], self.facts, self._fact_places),
-            "cells": [_place([*cell], self.cells, self._cell_places) for cell in found.cells],
-            "times": list(found.cells.values()),
+            "id": digest.id,
+            "start": digest.start,
+            "commit": digest.commit,
+            "lacks": digest.lacks,
+            "facts": _place([digest.machine, digest.environment], self.facts, self._fact_places),
+            "cells": [_place([*cell], self.cells, self._cell_places) for cell in digest.cells],
+            "times": list(digest.cells.values()),
         }
 
     def merge(self, other: "Index") -> None:
@@ -127,16 +127,16 @@ def find_runs(folder: Path) -> Iterator[str]:
 
 def stamp(run: Path) -> Stamp:
     """What tells that a run's files are the ones that were read."""
-    found: Stamp = []
+    marks: Stamp = []
     for name in (run_folder.MANIFEST, run_folder.RECORDS):
         try:
             seen = (run / name).lstat()
         except OSError:
-            found += [-1, -1]
+            marks += [-1, -1]
             continue
         # Of a link or a pipe, which is not read, nothing is known.
-        found += [seen.st_size, seen.st_mtime_ns] if stat.S_ISREG(seen.st_mode) else [-2, -2]
-    return [found[0], found[1], found[2], found[3]]
+        marks += [seen.st_size, seen.st_mtime_ns] if stat.S_ISREG(seen.st_mode) else [-2, -2]
+    return [marks[0], marks[1], marks[2], marks[3]]
 
 
 def _is_stale(kept: dict[str, Any] | None, stamp: Stamp) -> bool:
@@ -146,17 +146,17 @@ def _is_stale(kept: dict[str, Any] | None, stamp: Stamp) -> bool:
 def _read_chunk(job: tuple[str, Sequence[tuple[str, Stamp]]]) -> Index:
     """Read some runs of a store, in whichever process."""
     folder, runs = job
-    found = Index()
+    part = Index()
     for path, stamp in runs:
         try:
             if -2 in stamp:
                 raise UserError("run.json or records.jsonl is not a plain file")
-            found.add(path, stamp, run_digest.read(Path(folder, path)))
+            part.add(path, stamp, run_digest.read(Path(folder, path)))
         except UserError as error:
-            found.runs[path] = {"stamp": stamp, "error": " ".join(str(error).split())}
+            part.runs[path] = {"stamp": stamp, "error": " ".join(str(error).split())}
         except RecursionError:
-            found.runs[path] = {"stamp": stamp, "error": "its JSON is nested without end"}
-    return found
+            part.runs[path] = {"stamp": stamp, "error": "its JSON is nested without end"}
+    return part
 
 
 def _load(path: Path) -> Index:

@@ -126,9 +126,9 @@ def _records(path: Path) -> list[dict[str, Any]]:
         return []
     # Without the torn last line, as `store.load` reads it; in one go, which is twice as fast.
     lines = content[: content.rfind(b"\n") + 1].splitlines()
-    found: list[dict[str, Any]] = json.loads(b"[" + b",".join(lines) + b"]")
-    _need(len(found) == len(lines))
-    return found
+    records: list[dict[str, Any]] = json.loads(b"[" + b",".join(lines) + b"]")
+    _need(len(records) == len(lines))
+    return records
 
 
 def _status(record: Mapping[str, Any]) -> str:

@@ -123,9 +123,9 @@ class Ceilings:
     ceilings: tuple[Ceiling, ...]
     failures: Mapping[str, str] = field(default_factory=dict)
 
-    def best(self, kind: str, of: str) -> float | None:
+    def best(self, kind: str, what: str) -> float | None:
         """The fastest figure of that kind, whoever made it; None where there is none."""
-        alike = [each for each in self.ceilings if (each.kind, each.of) == (kind, of)]
+        alike = [each for each in self.ceilings if (each.kind, each.of) == (kind, what)]
         if not alike:
             return None
         fastest = max if UNITS[alike[0].unit] else min

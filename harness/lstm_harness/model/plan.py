@@ -33,7 +33,7 @@ class Skip:
 
 
 @dataclass(frozen=True)
-class Cell:
+class PlannedCell:
     """One cell of the grid in one block; `order` is its place in the run."""
 
     order: int
@@ -67,7 +67,7 @@ class Plan:
 
     def block_order(
         self, seed: int, block: int, cases: Sequence[Case] | None = None
-    ) -> Iterator[Cell]:
+    ) -> Iterator[PlannedCell]:
         """The cells of a block: cases in seeded random order, and within a case the backends.
 
         Args:
@@ -82,7 +82,7 @@ class Plan:
             for backend in shuffle.sample(self.backends, len(self.backends))
         ]
         for place, (backend, case) in enumerate(pairs):
-            yield Cell(first + place, block, backend, case, self.skips.get((backend, case)))
+            yield PlannedCell(first + place, block, backend, case, self.skips.get((backend, case)))
 
     def only(self, backends: Collection[str], labels: Collection[str]) -> "Plan":
         """The plan of these backends and of the cases with these labels, alone."""

@@ -16,7 +16,7 @@ from lstm_harness import __version__
 from lstm_harness.analysis.floors.floor import with_floor
 from lstm_harness.model.ceilings import Ceilings, conditions_of
 from lstm_harness.model.errors import Exit, Interrupted, MeasuringFailed, UserError
-from lstm_harness.model.plan import Cell, Plan
+from lstm_harness.model.plan import Plan, PlannedCell
 from lstm_harness.model.record import FAILED_MEASURING, SCHEMA
 from lstm_harness.model.spec import Spec
 from lstm_harness.race.lock import device_lock
@@ -40,7 +40,7 @@ class Watch:
     """
 
     planned: Callable[[int, int], None] = lambda total, done: None
-    started: Callable[[Cell], None] = lambda cell: None
+    started: Callable[[PlannedCell], None] = lambda cell: None
     finished: Callable[[Outcome], None] = lambda outcome: None
 
 

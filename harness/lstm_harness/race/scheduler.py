@@ -11,7 +11,7 @@ from errno import ENOSPC
 from typing import Any
 
 from lstm_harness.model.case import Case
-from lstm_harness.model.plan import ONE_WAVE, Cell, Plan, Skip
+from lstm_harness.model.plan import ONE_WAVE, Plan, PlannedCell, Skip
 from lstm_harness.model.record import Record
 from lstm_harness.model.spec import Spec
 from lstm_harness.race.answers import AnswerFile, Answers
@@ -24,7 +24,7 @@ ROOM_BYTES = 64 << 20
 # A backend that times out on this many cells in a row is not waited for again.
 MOST_TIMEOUTS = 3
 
-Started = Callable[[Cell], None]
+Started = Callable[[PlannedCell], None]
 
 
 @dataclass
@@ -84,14 +84,14 @@ class Race:
             yield waiting[:size]
             waiting = waiting[size:]
 
-    def _block(self, cells: list[Cell], budget: Budget) -> Iterator["Outcome"]:
+    def _block(self, cells: list[PlannedCell], budget: Budget) -> Iterator["Outcome"]:
         """What became of the cells of one block, in fresh workers."""
         self.begin(cells)
         for cell in cells:
             yield self.take(cell, budget)
         self.end()
 
-    def begin(self, cells: Iterable[Cell]) -> None:
+    def begin(self, cells: Iterable[PlannedCell]) -> None:
         """Start a fresh worker for every backend of a block, and wait until none is importing."""
         names = dict.fromkeys(cell.backend for cell in cells if self._skip(cell) is None)
         for name in names:
@@ -99,7 +99,7 @@ class Race:
         for name in names:
             self._await(name)
 
-    def take(self, cell: Cell, budget: Budget) -> "Outcome":
+    def take(self, cell: PlannedCell, budget: Budget) -> "Outcome":
         """What became of one cell, with its share of the time."""
         self.started(cell)
         skip = self._skip(cell)
@@ -122,7 +122,7 @@ class Race:
         while self._spares:
             self._spares.pop().close()
 
-    def attempt(self, cell: Cell, share_s: float, trial: Mapping[str, Any]) -> "Outcome":
+    def attempt(self, cell: PlannedCell, share_s: float, trial: Mapping[str, Any]) -> "Outcome":
         """Measure a cell under a choice of launch parameters: `key` and `choice`."""
         return self._enter(cell, share_s, trial=dict(trial))
 
@@ -169,7 +169,7 @@ class Race:
         with suppress(Failed):
             self._workers[name].receive(START_TIMEOUT_S + self.spec.cell_timeout_s)
 
-    def _skip(self, cell: Cell) -> Skip | None:
+    def _skip(self, cell: PlannedCell) -> Skip | None:
         if cell.skip:
             return cell.skip
         if self._timeouts[cell.backend] >= MOST_TIMEOUTS:
@@ -184,7 +184,7 @@ class Race:
             again = f"{reason} (in block {block}; not tried again)"
             self._hopeless.setdefault((backend, case), Skip(status, again))
 
-    def _enter(self, cell: Cell, share_s: float, **more: Any) -> "Outcome":
+    def _enter(self, cell: PlannedCell, share_s: float, **more: Any) -> "Outcome":
         try:
             answer = self._all_answers().to(cell.case.problem)
         except Failed as failure:
@@ -212,7 +212,7 @@ class Race:
             self._own_answers = Answers(self.settings, self.spec.seed)
         return self._own_answers
 
-    def _job(self, cell: Cell, share_s: float, answer: AnswerFile) -> dict[str, Any]:
+    def _job(self, cell: PlannedCell, share_s: float, answer: AnswerFile) -> dict[str, Any]:
         case = cell.case
         # A flushed cache serves one execution. On a GPU a graph, eager or captured, keeps one
         # forward's values at a time, and events are fine enough for one backward.
@@ -242,7 +242,7 @@ class Race:
 class Outcome:
     """What became of one cell; `found` holds fields of its record."""
 
-    cell: Cell
+    cell: PlannedCell
     status: str
     reason: str = ""
     found: Mapping[str, Any] = field(default_factory=dict)

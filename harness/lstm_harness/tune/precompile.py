@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from lstm_harness.race.process import WorkerProcess, WorkerSettings
-from lstm_harness.tune.search import Key
+from lstm_harness.tune.search import TuningKey
 from lstm_kernels.gpu.machine_code import ARCHITECTURES
 from lstm_kernels.problem import Problem
 
@@ -32,7 +32,7 @@ class Ahead:
         backend: str,
         plugin: str | None,
         arch: str,
-        keys: Sequence[Key],
+        keys: Sequence[TuningKey],
         cores: int | None = None,
     ) -> None:
         jobs = jobs_of(keys)
@@ -50,7 +50,7 @@ class Ahead:
             worker.close()
 
 
-def jobs_of(keys: Iterable[Key]) -> list[Job]:
+def jobs_of(keys: Iterable[TuningKey]) -> list[Job]:
     """A job a candidate, in the order in which they are measured."""
     return [
         {"key": key.name, "problem": key.case.problem.to_dict(), "choice": choice}

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lstm_harness.model.case import Case
+from lstm_kernels.tuning import Choice as Choice
 
-Choice = dict[str, Any]
 # A time or a ratio, and the ends of its 95% interval: None where too few processes measured it.
 Interval = tuple[float, float | None, float | None]
 
@@ -51,7 +51,7 @@ FIRST_HIDDEN = 768
 
 
 @dataclass(frozen=True)
-class Key:
+class TuningKey:
     """What a choice is kept under, the case that is measured for it, and what may be chosen.
 
     The first candidate is the backend's own choice.
@@ -80,7 +80,7 @@ class Measured:
 class Device(Protocol):
     """What measures a choice, verified before and after."""
 
-    def measure(self, key: Key, choice: Choice, share_s: float) -> Measured:
+    def measure(self, key: TuningKey, choice: Choice, share_s: float) -> Measured:
         """Measure a choice, with about so many seconds of samples."""
         ...
 
@@ -107,7 +107,7 @@ class Finding:
     came to a duel. `tuning_s` is what the key took in all, `compile_s` what of that was compiling.
     """
 
-    key: Key
+    key: TuningKey
     status: str
     reason: str = ""
     choice: Choice | None = None
@@ -152,15 +152,15 @@ class Stopwatch:
         return self.budget_s - self.spent_s
 
 
-Tell = Callable[[Key, str], None]
+Tell = Callable[[TuningKey, str], None]
 
 
-def in_order(keys: Sequence[Key]) -> list[Key]:
+def in_order(keys: Sequence[TuningKey]) -> list[TuningKey]:
     """The most telling keys first: what a short search should have found."""
     return sorted(keys, key=_rank)
 
 
-def _rank(key: Key) -> tuple[Any, ...]:
+def _rank(key: TuningKey) -> tuple[Any, ...]:
     problem = key.case.problem
     dtypes, batches = TELLING_DTYPES, TELLING_BATCHES
     is_telling = (
@@ -177,7 +177,7 @@ def _rank(key: Key) -> tuple[Any, ...]:
 
 
 def search(
-    keys: Sequence[Key],
+    keys: Sequence[TuningKey],
     device: Device,
     watch: Stopwatch,
     tell: Tell = lambda key, doing: None,
@@ -196,7 +196,7 @@ def search(
 class _Search:
     """The search for one key."""
 
-    key: Key
+    key: TuningKey
     device: Device
     watch: Stopwatch
     tell: Tell

@@ -16,7 +16,7 @@ from typing import Any
 
 from lstm_harness.model.case import Case
 from lstm_harness.model.errors import Exit, Interrupted, MeasuringFailed, UserError
-from lstm_harness.model.plan import Cell, Plan
+from lstm_harness.model.plan import Plan, PlannedCell
 from lstm_harness.model.spec import Spec
 from lstm_harness.race.lock import device_lock
 from lstm_harness.race.process import Failed, WorkerSettings
@@ -28,9 +28,9 @@ from lstm_harness.tune.search import (
     Choice,
     Finding,
     Interval,
-    Key,
     Measured,
     Stopwatch,
+    TuningKey,
     in_order,
     search,
 )
@@ -118,21 +118,21 @@ def _asked(scout: Scout, do: str, **arguments: Any) -> Any:
         raise MeasuringFailed(f"{what}: {failure.reason}") from None
 
 
-def _keys(name: str, plan: Plan, scout: Scout) -> list[Key]:
+def _keys(name: str, plan: Plan, scout: Scout) -> list[TuningKey]:
     """Every key once, as the backend forms them, the most telling first."""
     cases = [case for case in plan.cases if (name, case) not in plan.skips]
     told = _asked(scout, "candidates", backend=name, cases=[case.to_dict() for case in cases])
-    found: dict[str, Key] = {}
+    found: dict[str, TuningKey] = {}
     for case, each in zip(cases, told, strict=True):
         if not each["candidates"]:
             raise MeasuringFailed(f"{name} has no candidates for {case.label()}; expected its own")
-        found.setdefault(each["key"], Key(each["key"], case, tuple(each["candidates"])))
+        found.setdefault(each["key"], TuningKey(each["key"], case, tuple(each["candidates"])))
     return in_order(list(found.values()))
 
 
 def _compile_ahead(
     name: str,
-    keys: list[Key],
+    keys: list[TuningKey],
     survey: Survey,
     settings: WorkerSettings,
     scout: Scout,
@@ -148,14 +148,14 @@ def _compile_ahead(
 
 
 def _search(
-    keys: list[Key], device: "_Workers", watch: Stopwatch, kept: "_Kept", tell: Tell
+    keys: list[TuningKey], device: "_Workers", watch: Stopwatch, kept: "_Kept", tell: Tell
 ) -> dict[str, Finding]:
     """What was found for the keys that the file lacks, each kept as it is found."""
     missing = [key for key in keys if key.name not in kept.entries]
     done = len(keys) - len(missing)
     found: dict[str, Finding] = {}
 
-    def say(key: Key, doing: str) -> None:
+    def say(key: TuningKey, doing: str) -> None:
         left = f"{max(0.0, watch.left_s):.0f} s left"
         tell(done + len(found), len(keys), f"{key.name}: {doing}; {left}")
 
@@ -172,10 +172,10 @@ class _Workers:
     race: Race
     backend: str
 
-    def measure(self, key: Key, choice: Choice, share_s: float) -> Measured:
+    def measure(self, key: TuningKey, choice: Choice, share_s: float) -> Measured:
         """Measure a choice; see `tuning.Device`."""
         # Memory and energy are measured in block 0 alone.
-        cell = Cell(0, 1, self.backend, key.case, None)
+        cell = PlannedCell(0, 1, self.backend, key.case, None)
         outcome = self.race.attempt(cell, share_s, {"key": key.name, "choice": choice})
         if outcome.status != "ok":
             return Measured(outcome.status, outcome.reason)
@@ -286,7 +286,7 @@ def _skipped(plan: Plan) -> dict[Case, str]:
 def _document(
     name: str,
     device: str,
-    keys: list[Key],
+    keys: list[TuningKey],
     found: Mapping[str, Finding],
     kept: _Kept,
     watch: Stopwatch,
@@ -307,7 +307,7 @@ def _document(
     }
 
 
-def _row(key: Key, finding: Finding | None, entry: dict[str, Any] | None) -> dict[str, Any]:
+def _row(key: TuningKey, finding: Finding | None, entry: dict[str, Any] | None) -> dict[str, Any]:
     """What became of a key: found now, known before, or not reached."""
     status = "known" if entry else "not_reached"
     row: dict[str, Any] = {"key": key.name, "status": status, "reason": "", "own": key.own}
