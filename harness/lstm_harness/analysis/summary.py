@@ -20,7 +20,7 @@ Status: a cell is `ok` only if every block is. Otherwise it takes its worst bloc
 order of `SEVERITY`, and that block's reason; it has no timing and no rank. A record that says `ok`
 above its own tolerance counts as `incorrect`.
 
-Interval: MEASUREMENT.md, section 3. It is that of the geometric mean of the block medians, so with
+Interval: docs/method.md, A summary. It is that of the geometric mean of the block medians, so with
 one wild block among many the median may lie outside.
 """
 

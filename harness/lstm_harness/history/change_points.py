@@ -2,8 +2,8 @@
 
 The model is a level that stays, steps, and stays again, with noise between runs. Penalised least
 squares (Killick et al. 2012) finds the best set of steps; what a step must gain is in units of
-the noise, which is estimated from the series itself. `tests/harness/test_changepoints.py` measures
-how often pure noise is accused and how often a step is found.
+the noise, which is estimated from the series itself. How often pure noise is accused, and
+how often a step is found, is measured by `tests/harness/history/test_change_points.py`.
 """
 
 import itertools

@@ -2,7 +2,7 @@
 
 A series' points are the medians of runs, in order of start. It is cut where the environment
 changed, so that no level is compared across torch versions, drivers, threads or settings, and
-searched for steps within each part (`changepoints`). A baseline is never read or moved.
+searched for steps within each part (`change_points`). A baseline is never read or moved.
 """
 
 import itertools

@@ -26,7 +26,7 @@ from lstm_harness.store import run_folder
 from lstm_kernels import PASSES
 from lstm_kernels.names import check_name
 
-# What a block must have to be compared with another, by MEASUREMENT.md.
+# What a block must have to be compared with another, by docs/method.md, A summary.
 BLOCKS_FOR_A_VERDICT = 3
 _ENVIRONMENT = ("host", "os", "cpu", "ram_bytes", "gpu", "torch", "python", "git", "settings")
 

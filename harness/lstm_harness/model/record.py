@@ -31,7 +31,7 @@ class Record:
     `involuntary_switches` times the scheduler did. `marked` holds indices of samples taken in a
     disturbed spell or under throttling; they are kept. `stopped_by` is `rel_ci` or `budget`.
     `oracle_rows` is how many batch rows were compared, None for all. `floor_ns` is the least time
-    that the run's ceilings allow one execution, `floor_term` what binds there (see `limits.floor`).
+    that the run's ceilings allow one execution, `floor_term` what binds there (`analysis.floors`).
     """
 
     block: int

@@ -1,6 +1,6 @@
 """The floor: a time that no implementation beats on this device, if its ceilings are right.
 
-It is the largest of several bounds, each valid alone. The source is KERNELS.md, section 1: a step
+It is the largest of several bounds, each valid alone (in short: docs/method.md, A floor). A step
 takes at least the longest of product, weights and gathered h, and then one synchronisation and the
 pointwise work. Where that is no true lower bound, it is loosened here; where more is certain, it is
 tightened:
