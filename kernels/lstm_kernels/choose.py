@@ -14,7 +14,7 @@ from lstm_kernels.stack import Unsupported
 AUTO = "auto"
 
 
-class Choice(NamedTuple):
+class Chosen(NamedTuple):
     """A backend and what holds its `layer` or `stack`."""
 
     name: str
@@ -34,7 +34,7 @@ def check_backend(name: str, *, recompute: bool = False) -> str:
     return name
 
 
-def choose(name: str, problem: Problem, device: torch.device) -> Choice:
+def choose(name: str, problem: Problem, device: torch.device) -> Chosen:
     """The backend of that name; for `auto` PyTorch's own, as nothing has been measured.
 
     `auto` takes `cudnn` on CUDA where cuDNN would run, else `aten`.
@@ -47,7 +47,7 @@ def choose(name: str, problem: Problem, device: torch.device) -> Choice:
         implementation = registry.load(candidate)
         reason = implementation.unsupported(problem, str(device))
         if reason is None:
-            return Choice(candidate, implementation)
+            return Chosen(candidate, implementation)
     raise Unsupported(f"backend {candidate!r}: {reason}")
 
 

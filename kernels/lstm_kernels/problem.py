@@ -20,7 +20,7 @@ FORWARDS_PER_PASS = {"inference": 1, "forward": 1, "backward": 2, "train": 3}
 
 
 def activations_per_step(gates: int, pass_name: str) -> int:
-    """Elements of [B, H] read or written a step, about, where I = H (KERNELS.md, section 1).
+    """Elements of [B, H] read or written a step, about, where I = H (docs/method.md).
 
     For an LSTM 6 in inference and 11 in a forward that saves: the gates' pre-activations, the
     states, and in a forward the gates once more; a backward reads those and writes as many

@@ -4,7 +4,7 @@
     pytest tests/perf --benchmark-compare
 
 The timer is a clock that the measured callable advances by what the device's own clock says
-(MEASUREMENT.md, section 5), so that pytest-benchmark's rounds hold device time and no cost of
+(docs/method.md, The clocks), so that pytest-benchmark's rounds hold device time and no cost of
 preparing inputs. Each backend is compared with float64 before and after. One session is one
 process for all backends, and so one block: import several files for a verdict.
 """

@@ -3,7 +3,7 @@
 PYTHONPATH=kernels:harness:tests/support python tests/perf/verdict_study.py docs/verdicts.md
 
 Replaces what stands in the page between the two marks of the study; without a page it prints.
-Exits with 1 where a promise of MEASUREMENT.md, section 4, is not kept.
+Exits with 1 where a promise of docs/method.md, A verdict, is not kept.
 """
 
 import argparse

@@ -4,8 +4,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
-from lstm_harness.model.ceilings import Ceiling, Ceilings, Level
-from lstm_harness.store.kept_limits import conditions_of
+from lstm_harness.model.ceilings import Ceiling, Ceilings, Level, conditions_of
 from lstm_harness.worker import environment
 
 CPU_FIGURES = {

@@ -15,7 +15,7 @@ from scipy.special import nctdtrinc, stdtrit
 
 import lstm_kernels
 from lstm_harness.ab.revisions import Revision
-from lstm_harness.analysis.statistics import CONFIDENCE
+from lstm_harness.analysis.statistics import half_width
 from lstm_harness.judge.confirm import FLAGGED
 from lstm_harness.judge.verdict import Rules, Verdict
 
@@ -24,7 +24,7 @@ POWER = 0.95
 
 
 @dataclass(frozen=True)
-class Noise:
+class CaseNoise:
     """One case's: `difference` of A from A, and `resolvable`, both as ratios less one."""
 
     verdict: Verdict
@@ -44,17 +44,17 @@ def false_alarms(verdicts: Sequence[Verdict]) -> list[Verdict]:
     return [verdict for verdict in verdicts if verdict.kind in FLAGGED]
 
 
-def noise_of(verdicts: Sequence[Verdict], rules: Rules) -> list[Noise]:
+def noise_of(verdicts: Sequence[Verdict], rules: Rules) -> list[CaseNoise]:
     """The noise of every case whose times could be compared, noisiest first."""
     tested = [v for v in verdicts if v.measure == "time" and math.isfinite(v.q)]
     found = [
-        Noise(v, math.expm1(abs(math.log(v.ratio))), _resolvable(v, rules, len(tested)))
+        CaseNoise(v, math.expm1(abs(math.log(v.ratio))), _resolvable(v, rules, len(tested)))
         for v in tested
     ]
     return sorted(found, key=lambda noise: -noise.resolvable)
 
 
-def document(verdicts: Sequence[Verdict], cases: Sequence[Noise], file: Path) -> dict[str, Any]:
+def document(verdicts: Sequence[Verdict], cases: Sequence[CaseNoise], file: Path) -> dict[str, Any]:
     """What `selftest --json` prints."""
     kinds = Counter(verdict.kind.value for verdict in verdicts)
     alarms = [(verdict.backend, verdict.label) for verdict in false_alarms(verdicts)]
@@ -82,8 +82,7 @@ def _resolvable(verdict: Verdict, rules: Rules, cases: int) -> float:
     taken: the case is the only one.
     """
     df = min(verdict.base_blocks, verdict.new_blocks) - 1
-    half = math.log(verdict.high / verdict.low) / 2
-    se = half / float(stdtrit(df, (1 + CONFIDENCE) / 2))
+    se = math.log(verdict.high / verdict.low) / 2 / float(half_width(1.0, df))
     threshold = float(stdtrit(df, 1 - rules.q / cases))
     distance = float(nctdtrinc(df, 1 - POWER, threshold))
     return math.expm1(math.log1p(verdict.margin) + distance * se)

@@ -43,7 +43,7 @@ def of_times(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> li
     """The ratio of each pair: the first's time over the second's.
 
     Args:
-        pairs: ok rows of one run's Summary, as `analyse.plain_rows` makes them.
+        pairs: ok rows of one run's Summary, as `summary.plain_rows` makes them.
     """
     groups: list[int] = []
     logs: list[float] = []

@@ -1,10 +1,11 @@
-"""The mean of logarithms and its interval by Student's t: the one place that makes one.
+"""The mean and its interval by Student's t: the one place that makes one.
 
 A ratio or a time is averaged as a logarithm. The unit is a block, and fewer than three say nothing.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,36 @@ BLOCKS_FOR_INTERVAL = 3
 CONFIDENCE = 0.95
 
 Floats = NDArray[np.float64]
+Numbers = TypeVar("Numbers", float, Floats)
+
+
+def half_width(standard_error: Numbers, df: Numbers) -> Numbers:
+    """Half the 95% interval of a mean, t-based.
+
+    Args:
+        standard_error: of the mean; a number or an array.
+        df: degrees of freedom, likewise.
+    """
+    quantile: Any = stdtrit(df, (1 + CONFIDENCE) / 2)
+    half: Numbers = quantile * standard_error
+    return half
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The mean of some values with its 95% interval.
+
+    Returns:
+        mean, low and high; the ends are NaN below 3 values, all three of none.
+    """
+    count = len(values)
+    if not count:
+        return math.nan, math.nan, math.nan
+    mean = math.fsum(values) / count
+    if count < BLOCKS_FOR_INTERVAL:
+        return mean, math.nan, math.nan
+    squares = math.fsum((value - mean) ** 2 for value in values)
+    half = float(half_width(math.sqrt(squares / (count - 1) / count), count - 1))
+    return mean, mean - half, mean + half
 
 
 def geometric_mean(ratios: Iterable[float]) -> float:
@@ -39,5 +70,5 @@ def geometric_means(
     sums = np.bincount(groups, weights=logs, minlength=count)
     mean = np.where(known, sums / safe, np.nan)
     squares = np.bincount(groups, weights=(logs - mean[groups]) ** 2, minlength=count)
-    half = stdtrit(safe - 1, (1 + CONFIDENCE) / 2) * np.sqrt(squares / (safe - 1) / safe)
+    half = half_width(np.sqrt(squares / (safe - 1) / safe), safe - 1)
     return np.exp(mean), np.exp(mean - half), np.exp(mean + half)

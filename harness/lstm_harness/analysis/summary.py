@@ -21,7 +21,7 @@ Status: a cell is `ok` only if every block is. Otherwise it takes its worst bloc
 order of `SEVERITY`, and that block's reason; it has no timing and no rank. A record that says `ok`
 above its own tolerance counts as `incorrect`.
 
-Interval: MEASUREMENT.md, section 3. It is that of the geometric mean of the block medians, so with
+Interval: docs/method.md, A summary. It is that of the geometric mean of the block medians, so with
 one wild block among many the median may lie outside.
 """
 
@@ -51,7 +51,7 @@ pd.options.mode.string_storage = "python"
 
 
 @dataclass
-class _Cell:
+class _Tally:
     """What is kept of one (backend, case) while its records go by."""
 
     order: list[int] = field(default_factory=list)
@@ -154,11 +154,11 @@ class _Cell:
 
 def summarise(records: Iterable[Record]) -> pd.DataFrame:
     """The Summary of records, which may be a stream: none is kept."""
-    cells: dict[tuple[str, Case], _Cell] = {}
+    cells: dict[tuple[str, Case], _Tally] = {}
     for record in records:
         key = record.backend, record.case
         if key not in cells:
-            cells[key] = _Cell()
+            cells[key] = _Tally()
         cells[key].add(record)
     return summary_of({key: cell.row() for key, cell in cells.items()})
 
@@ -169,7 +169,7 @@ def summary_of(cells: Mapping[tuple[str, Case], Mapping[str, Any]]) -> pd.DataFr
     Args:
         cells: by backend and case, any of the columns that follow from neither case nor time.
     """
-    unknown = _Cell().row()
+    unknown = _Tally().row()
     rows = [
         {"backend": backend, "case": case, **unknown, **known}
         for (backend, case), known in cells.items()

@@ -13,7 +13,7 @@ from lstm_harness.model.errors import Exit, NoReportLibraries, UserError
 
 if TYPE_CHECKING:
     from lstm_harness.history.index import Index
-    from lstm_harness.history.series import Found
+    from lstm_harness.history.series import History
 
 app = typer.Typer()
 
@@ -112,7 +112,7 @@ def _refuse_unknown(backends: tuple[str, ...], kept: "Index") -> None:
         raise UserError(f"--backend: {error}") from None
 
 
-def _refuse_nothing(store: Path, found: "Found", case: str | None, backend: str | None) -> None:
+def _refuse_nothing(store: Path, found: "History", case: str | None, backend: str | None) -> None:
     """Say what is there where nothing is left to show."""
     if found.series:
         return
@@ -126,7 +126,7 @@ def _refuse_nothing(store: Path, found: "Found", case: str | None, backend: str 
     raise UserError(f"no time of {' with '.join(asked)} in {store}; its cases are like: {known}")
 
 
-def _write_page(found: "Found", out: Path) -> None:
+def _write_page(found: "History", out: Path) -> None:
     try:
         from lstm_harness.site.history import write
     except ModuleNotFoundError as error:

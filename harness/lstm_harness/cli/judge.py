@@ -84,13 +84,13 @@ class Outputs:
     html: Path | None = None
 
     def __post_init__(self) -> None:
-        from lstm_harness.store import run_folder
+        from lstm_harness.store.files import refuse_unwritable
 
         if self.as_json and self.explain is not None:
             raise UserError("--json with --explain: the document holds the numbers; leave one out")
         files = [file for file in (self.junit, self.markdown, self.html) if file is not None]
         for file in files:
-            run_folder.refuse_unwritable(file)
+            refuse_unwritable(file)
             if files.count(file) > 1:
                 raise UserError(f"{file} is given for two outputs; give each a file of its own")
 
@@ -239,17 +239,17 @@ def tell(comparison: "Comparison", outputs: Outputs) -> None:
 
 def _write_files(comparison: "Comparison", outputs: Outputs) -> None:
     from lstm_harness.judge.exporters import markdown
-    from lstm_harness.store import run_folder
+    from lstm_harness.store.files import write_file
 
     try:
         if outputs.junit:
             from lstm_harness.judge.exporters import junit
 
-            run_folder.write_file(outputs.junit, junit.xml(comparison))
+            write_file(outputs.junit, junit.xml(comparison))
         if outputs.html:
             from lstm_harness.report import verdicts
 
-            run_folder.write_file(outputs.html, verdicts.render(comparison).encode())
+            write_file(outputs.html, verdicts.render(comparison).encode())
     except ModuleNotFoundError as error:
         if error.name not in ("junitparser", "jinja2", "markupsafe", "plotly"):
             raise
@@ -258,4 +258,4 @@ def _write_files(comparison: "Comparison", outputs: Outputs) -> None:
             "out --junit and --html"
         ) from None
     if outputs.markdown:
-        run_folder.write_file(outputs.markdown, markdown.text(comparison).encode())
+        write_file(outputs.markdown, markdown.text(comparison).encode())

@@ -75,7 +75,7 @@ _SOURCES = {
     ],
 }
 
-# As many as MEASUREMENT.md, section 4, was simulated with.
+# With as many, what a verdict promises was simulated (docs/method.md, A verdict).
 PAIRED_BLOCKS = 8
 
 _OPTIONS = {**_SOURCES, **_AXIS_OPTIONS, **_SETTING_OPTIONS}

@@ -6,7 +6,7 @@ from typing import Any
 from rich.text import Text
 
 from lstm_harness.console import output
-from lstm_harness.history.series import ENVIRONMENT, STEP, Found, RunInfo, Series
+from lstm_harness.history.series import ENVIRONMENT, STEP, History, RunInfo, Series
 
 # More changes than this are counted; `--json` lists them all.
 MOST_CHANGES = 40
@@ -14,7 +14,7 @@ MOST_CHANGES = 40
 MOST_PARTS = 5
 
 
-def table(found: Found) -> None:
+def table(found: History) -> None:
     """The series, then the changes."""
     several = len({machine_name(one) for one in found.series}) > 1
     names = ("backend", *(["machine"] if several else []), "runs", "last", "since", "step", "at")
@@ -37,7 +37,7 @@ def table(found: Found) -> None:
     _environments(found)
 
 
-def left_out(found: Found) -> None:
+def left_out(found: History) -> None:
     """What no run could be read from, one line each on stderr, and which runs are not whole."""
     for path, reason in found.left_out:
         output.warning(f"left out: {path}: {reason}")
@@ -47,7 +47,7 @@ def left_out(found: Found) -> None:
         output.warning(f"planned records are missing in {', '.join(parts[:MOST_PARTS])}{more}")
 
 
-def document(store: str, found: Found) -> dict[str, Any]:
+def document(store: str, found: History) -> dict[str, Any]:
     """What `history --json` prints; its schema is history.schema.json."""
     return {
         "schema": 1,
@@ -102,7 +102,7 @@ def _row(one: Series) -> dict[str, Any]:
     }
 
 
-def _steps(found: Found) -> None:
+def _steps(found: History) -> None:
     steps = [(c, one) for one in found.series for c in one.changes if c.kind == STEP]
     steps.sort(key=lambda pair: -pair[0].ratio)
     for change, one in steps[:MOST_CHANGES]:
@@ -115,7 +115,7 @@ def _steps(found: Found) -> None:
         _line("no step in any series" if found.series else "no series")
 
 
-def _environments(found: Found) -> None:
+def _environments(found: History) -> None:
     kept: Counter[tuple[int, str, tuple[str, ...]]] = Counter()
     for one in found.series:
         for change in one.changes:

@@ -22,7 +22,7 @@ from lstm_harness.store.run_folder import Run
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lstm_harness.ab.selftest import Noise
+    from lstm_harness.ab.selftest import CaseNoise
     from lstm_harness.judge.verdict import Verdict
 
 # Wide enough for a line a case where there is no terminal to fit.
@@ -151,7 +151,7 @@ def run_document(run: Run, fastest: "pd.DataFrame", report: Path | None) -> dict
     }
 
 
-def noise(cases: "Sequence[Noise]", alarms: "Sequence[Verdict]") -> None:
+def noise(cases: "Sequence[CaseNoise]", alarms: "Sequence[Verdict]") -> None:
     """What A differs from A by, case by case, and what could be told from that."""
     table = empty_table("backend", "case", "A against A", "blocks", "a slowdown is found from")
     for case in cases:

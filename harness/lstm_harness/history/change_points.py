@@ -2,8 +2,8 @@
 
 The model is a level that stays, steps, and stays again, with noise between runs. Penalised least
 squares (Killick et al. 2012) finds the best set of steps; what a step must gain is in units of
-the noise, which is estimated from the series itself. `tests/harness/test_changepoints.py` measures
-how often pure noise is accused and how often a step is found.
+the noise, which is estimated from the series itself. How often pure noise is accused, and
+how often a step is found, is measured by `tests/harness/history/test_change_points.py`.
 """
 
 import itertools
@@ -61,12 +61,12 @@ def change_points(times: Floats) -> list[int]:
     spread = _spread(logs)
     tame = _tamed(logs, spread) / spread
     penalty = PENALTY + 2 * math.log(count)
-    found: list[int] = []
+    steps: list[int] = []
     for low, own, high in _windows(count):
         for place in _search(tame[low : low + WINDOW], penalty):
-            if own <= low + place < high and low + place - max(found, default=0) >= LEAST_RUNS:
-                found.append(low + place)
-    return _sure(logs, found, spread)
+            if own <= low + place < high and low + place - max(steps, default=0) >= LEAST_RUNS:
+                steps.append(low + place)
+    return _sure(logs, steps, spread)
 
 
 def _windows(count: int) -> list[tuple[int, int, int]]:
@@ -99,20 +99,20 @@ def _tamed(logs: Floats, spread: float) -> Floats:
     return np.clip(logs, middle - WILD * spread, middle + WILD * spread)
 
 
-def _sure(logs: Floats, found: list[int], spread: float) -> list[int]:
+def _sure(logs: Floats, steps: list[int], spread: float) -> list[int]:
     """Take back, the least sure first, steps that are small against the noise beside them."""
-    while found:
-        sizes = _distances(logs, found, spread)
+    while steps:
+        sizes = _distances(logs, steps, spread)
         least = int(np.argmin(sizes))
         if sizes[least] >= SURE:
             break
-        found = found[:least] + found[least + 1 :]
-    return found
+        steps = steps[:least] + steps[least + 1 :]
+    return steps
 
 
-def _distances(logs: Floats, found: list[int], spread: float) -> Floats:
+def _distances(logs: Floats, steps: list[int], spread: float) -> Floats:
     """[steps], from each level to the next, in standard errors of the difference."""
-    edges = np.array([0, *found, len(logs)])
+    edges = np.array([0, *steps, len(logs)])
     counts = np.diff(edges)
     levels = np.add.reduceat(logs, edges[:-1]) / counts
     left = logs - np.repeat(levels, counts)  # [n], noise about the levels

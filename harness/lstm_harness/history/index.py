@@ -11,7 +11,6 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 from lstm_harness.history import run_digest
 from lstm_harness.model.errors import UserError
 from lstm_harness.store import run_folder
+from lstm_harness.store.files import keep_derived
 from lstm_harness.store.parallel import each
 
 INDEX = ".history-index.json"
@@ -50,17 +50,17 @@ class Index:
         self._cell_places = {tuple(cell): place for place, cell in enumerate(self.cells)}
         self._fact_places = {tuple(fact): place for place, fact in enumerate(self.facts)}
 
-    def add(self, path: str, stamp: Stamp, found: run_digest.Digest) -> None:
+    def add(self, path: str, stamp: Stamp, digest: run_digest.Digest) -> None:
         """Take in one run."""
         self.runs[path] = {
             "stamp": stamp,
-            "id": found.id,
-            "start": found.start,
-            "commit": found.commit,
-            "lacks": found.lacks,
-            "facts": _place([found.machine, found.environment], self.facts, self._fact_places),
-            "cells": [_place([*cell], self.cells, self._cell_places) for cell in found.cells],
-            "times": list(found.cells.values()),
+            "id": digest.id,
+            "start": digest.start,
+            "commit": digest.commit,
+            "lacks": digest.lacks,
+            "facts": _place([digest.machine, digest.environment], self.facts, self._fact_places),
+            "cells": [_place([*cell], self.cells, self._cell_places) for cell in digest.cells],
+            "times": list(digest.cells.values()),
         }
 
     def merge(self, other: "Index") -> None:
@@ -127,16 +127,16 @@ def find_runs(folder: Path) -> Iterator[str]:
 
 def stamp(run: Path) -> Stamp:
     """What tells that a run's files are the ones that were read."""
-    found: Stamp = []
+    marks: Stamp = []
     for name in (run_folder.MANIFEST, run_folder.RECORDS):
         try:
             seen = (run / name).lstat()
         except OSError:
-            found += [-1, -1]
+            marks += [-1, -1]
             continue
         # Of a link or a pipe, which is not read, nothing is known.
-        found += [seen.st_size, seen.st_mtime_ns] if stat.S_ISREG(seen.st_mode) else [-2, -2]
-    return [found[0], found[1], found[2], found[3]]
+        marks += [seen.st_size, seen.st_mtime_ns] if stat.S_ISREG(seen.st_mode) else [-2, -2]
+    return [marks[0], marks[1], marks[2], marks[3]]
 
 
 def _is_stale(kept: dict[str, Any] | None, stamp: Stamp) -> bool:
@@ -146,17 +146,17 @@ def _is_stale(kept: dict[str, Any] | None, stamp: Stamp) -> bool:
 def _read_chunk(job: tuple[str, Sequence[tuple[str, Stamp]]]) -> Index:
     """Read some runs of a store, in whichever process."""
     folder, runs = job
-    found = Index()
+    part = Index()
     for path, stamp in runs:
         try:
             if -2 in stamp:
                 raise UserError("run.json or records.jsonl is not a plain file")
-            found.add(path, stamp, run_digest.read(Path(folder, path)))
+            part.add(path, stamp, run_digest.read(Path(folder, path)))
         except UserError as error:
-            found.runs[path] = {"stamp": stamp, "error": " ".join(str(error).split())}
+            part.runs[path] = {"stamp": stamp, "error": " ".join(str(error).split())}
         except RecursionError:
-            found.runs[path] = {"stamp": stamp, "error": "its JSON is nested without end"}
-    return found
+            part.runs[path] = {"stamp": stamp, "error": "its JSON is nested without end"}
+    return part
 
 
 def _load(path: Path) -> Index:
@@ -199,17 +199,4 @@ def _keep(index: Index, file: Path) -> None:
         "facts": index.facts,
         "runs": index.runs,
     }
-    keep_json(content, file)
-
-
-def keep_json(content: dict[str, Any], file: Path) -> None:
-    """Replace a file of derived facts in one step; where that cannot be, leave it."""
-    fresh = file.with_name(f"{file.name}.{os.getpid()}")
-    try:
-        # Never through a link that somebody else put there.
-        with fresh.open("x") as to:
-            to.write(json.dumps(content, allow_nan=False, separators=(",", ":")))
-        fresh.replace(file)
-    except OSError:
-        with suppress(OSError):
-            fresh.unlink()
+    keep_derived(file, content)

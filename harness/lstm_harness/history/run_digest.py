@@ -1,8 +1,8 @@
 """What `history` keeps of one run: a time or a status a (backend, case), and where it was measured.
 
 A store may hold thousands of runs, so that a whole run is not loaded here: `quick` reads only what
-is needed and takes nothing on trust. Whatever it cannot make sense of goes to `store.load` and
-`analyse.summarise`, which tell what is wrong with it or find that it is right.
+is needed and takes nothing on trust. Whatever it cannot make sense of goes to `run_folder.load` and
+`summary.summarise`, which tell what is wrong with it or find that it is right.
 """
 
 import json
@@ -124,15 +124,15 @@ def _records(path: Path) -> list[dict[str, Any]]:
         content = path.read_bytes()
     except FileNotFoundError:
         return []
-    # Without the torn last line, as `store.load` reads it; in one go, which is twice as fast.
+    # Without the torn last line, as `run_folder.load` reads it; in one go, which is twice as fast.
     lines = content[: content.rfind(b"\n") + 1].splitlines()
-    found: list[dict[str, Any]] = json.loads(b"[" + b",".join(lines) + b"]")
-    _need(len(found) == len(lines))
-    return found
+    records: list[dict[str, Any]] = json.loads(b"[" + b",".join(lines) + b"]")
+    _need(len(records) == len(lines))
+    return records
 
 
 def _status(record: Mapping[str, Any]) -> str:
-    """A record's status, its own evidence believed before its word (see `analyse`)."""
+    """A record's status, its own evidence believed before its word (see `analysis.summary`)."""
     status: str = record["status"]
     samples, reason = record.get("samples_ns", ()), record.get("reason", "")
     _need(type(record["schema"]) is int and record["schema"] <= SCHEMA)

@@ -2,7 +2,7 @@
 
 A series' points are the medians of runs, in order of start. It is cut where the environment
 changed, so that no level is compared across torch versions, drivers, threads or settings, and
-searched for steps within each part (`changepoints`). A baseline is never read or moved.
+searched for steps within each part (`change_points`). A baseline is never read or moved.
 """
 
 import itertools
@@ -57,7 +57,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Series:
-    """The medians of one (backend, case) on one machine; `runs` are places in `Found.runs`.
+    """The medians of one (backend, case) on one machine; `runs` are places in `History.runs`.
 
     `failed` are runs in which the cell has no time, and `last_status` is that of its newest run.
     """
@@ -88,7 +88,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Found:
+class History:
     """A store's history: runs in order of start, series worst first, and what was left out."""
 
     runs: tuple[RunInfo, ...]
@@ -108,10 +108,10 @@ class _Points:
     last_status: str = "ok"
 
 
-Chosen = Callable[[str, Case], bool]
+Wanted = Callable[[str, Case], bool]
 
 
-def gather(index: Index, chosen: Chosen = lambda backend, case: True) -> Found:
+def gather(index: Index, chosen: Wanted = lambda backend, case: True) -> History:
     """The history of the chosen cells of a store."""
     paths, left_out = _in_order(index)
     cells = [(backend, Case.from_dict(json.loads(text))) for backend, text in index.cells]
@@ -146,10 +146,10 @@ def gather(index: Index, chosen: Chosen = lambda backend, case: True) -> Found:
         for path in paths
     ]
     labels = dict.fromkeys(case.label() for _, case in cells)
-    return Found(tuple(infos), tuple(sorted(series, key=_badness)), left_out, tuple(labels))
+    return History(tuple(infos), tuple(sorted(series, key=_badness)), left_out, tuple(labels))
 
 
-def matcher(text: str | None, backends: Sequence[str]) -> Chosen:
+def matcher(text: str | None, backends: Sequence[str]) -> Wanted:
     """Which cells `--case` and `--backend` choose: every word of the text is one of the label.
 
     The words of a label are its sizes and names, as in `lstm T32 B1 H128 float32 forward`; `cpu`

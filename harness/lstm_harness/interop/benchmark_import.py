@@ -26,7 +26,7 @@ from lstm_harness.store import run_folder
 from lstm_kernels import PASSES
 from lstm_kernels.names import check_name
 
-# What a block must have to be compared with another, by MEASUREMENT.md.
+# What a block must have to be compared with another, by docs/method.md, A summary.
 BLOCKS_FOR_A_VERDICT = 3
 _ENVIRONMENT = ("host", "os", "cpu", "ram_bytes", "gpu", "torch", "python", "git", "settings")
 
@@ -101,16 +101,16 @@ def _remarks(read: Sequence[_File], blocks: int) -> list[str]:
 
 def _read(path: Path) -> _File:
     try:
-        found = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
-        benchmarks = found["benchmarks"]
-        machine = found["machine_info"]
-        ours = found.get("lstm_bench") or {}
+        document = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+        benchmarks = document["benchmarks"]
+        machine = document["machine_info"]
+        ours = document.get("lstm_bench") or {}
         facts = machine.get("lstm_bench") or {}
         named = [b for b in benchmarks if {"backend", "problem"} <= set(b.get("extra_info") or {})]
         foreign = [str(b.get("fullname")) for b in benchmarks if b not in named]
         failed = ours.get("failed") or []
-        environment = _environment(machine, facts, found.get("commit_info") or {})
-        when, label = found["datetime"], str(ours.get("label") or "")
+        environment = _environment(machine, facts, document.get("commit_info") or {})
+        when, label = document["datetime"], str(ours.get("label") or "")
         datetime.fromisoformat(when)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
@@ -176,14 +176,14 @@ def _records(path: Path, benchmark: Mapping[str, Any]) -> list[Record]:
         blocks = info.get("blocks") or whole
         if sum(block["samples"] for block in blocks) != len(times):
             raise ValueError(f"its blocks do not add up to its {len(times)} samples")
-        found = []
+        by_block = []
         for block in blocks:
             samples, times = times[: block["samples"]], times[block["samples"] :]
             stored = {n: value for n, value in block.items() if n != "samples"}
-            found.append(stored | who | {"status": "ok", "reason": "", "samples_ns": samples})
+            by_block.append(stored | who | {"status": "ok", "reason": "", "samples_ns": samples})
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise UserError(f"{path}: {name} is not as expected: {_told(error)}") from None
-    return [_record(path, name, stored) for stored in found]
+    return [_record(path, name, stored) for stored in by_block]
 
 
 def _record(path: Path, name: str, stored: Any) -> Record:

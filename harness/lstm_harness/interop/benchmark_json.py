@@ -32,12 +32,14 @@ def document(run: Run) -> dict[str, Any]:
     cells: dict[tuple[str, Case], list[Record]] = {}
     for record in run.records:
         cells.setdefault((record.backend, record.case), []).append(record)
-    timed = {key: found for key, found in cells.items() if all(r.status == "ok" for r in found)}
-    failed = [r.to_dict() for key, found in cells.items() if key not in timed for r in found]
+    timed = {
+        key: records for key, records in cells.items() if all(r.status == "ok" for r in records)
+    }
+    failed = [r.to_dict() for key, records in cells.items() if key not in timed for r in records]
     return {
         "machine_info": _machine_info(environment, run.manifest["kernels_digest"]),
         "commit_info": _commit_info(environment.get("git")),
-        "benchmarks": [_benchmark(*key, found) for key, found in timed.items()],
+        "benchmarks": [_benchmark(*key, records) for key, records in timed.items()],
         "datetime": run.manifest["start"],
         "version": FORMAT_VERSION,
         "lstm_bench": {

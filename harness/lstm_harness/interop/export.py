@@ -4,15 +4,16 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import Field, fields, replace
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args
 
 from lstm_harness.interop import benchmark_json
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.record import Record
-from lstm_harness.store import run_folder
+from lstm_harness.store.files import write_file
 from lstm_harness.store.run_folder import Run
 from lstm_kernels.names import check_name
 from lstm_kernels.problem import Problem
@@ -39,7 +40,7 @@ def write(run: Run, form: str, out: Path) -> list[str]:
         raise UserError(str(error)) from None
     if out.is_dir():
         raise UserError(f"{out} is a folder; give the file's name with -o")
-    run_folder.write_file(out, FORMS[form](run))
+    write_file(out, FORMS[form](run))
     failed = sum(record.status != "ok" for record in run.records)
     if failed and form == "pytest-benchmark":
         return [
@@ -101,7 +102,7 @@ def as_parquet(run: Run) -> bytes:
     text, whole, number = pa.string(), pa.int64(), pa.float64()
     kinds = {"text": text, "whole": whole, "number": number, "flag": pa.bool_()}
     kinds |= {f"{name}s": pa.list_(kind) for name, kind in kinds.items()}
-    kinds["errors"] = pa.map_(text, number)
+    kinds["figures"] = pa.map_(text, number)
     schema = pa.schema([(name, kinds[kind]) for name, kind in PARQUET_COLUMNS.items()])
     schema = schema.with_metadata({"lstm_bench.manifest": json.dumps(run.manifest)})
     table = pa.Table.from_pylist([_parquet_row(record) for record in run.records], schema=schema)
@@ -110,34 +111,46 @@ def as_parquet(run: Run) -> bytes:
     return sink.getvalue()
 
 
-_KIND_OF: dict[Any, str] = {int: "whole", float: "number", bool: "flag", str: "text"}
-PARQUET_COLUMNS = {
-    **dict.fromkeys(("block", "order"), "whole"),
-    "backend": "text",
-    **{name: _KIND_OF[f.type] for name, f in Problem.__dataclass_fields__.items()},
-    **dict.fromkeys(("pass", "launch", "cache", "device", "status", "reason"), "text"),
-    "samples_ns": "wholes",
-    "inner_repeats": "whole",
-    "errors": "errors",
-    **dict.fromkeys(("tolerance", "setup_ms", "compile_ms"), "number"),
-    **dict.fromkeys(("peak_bytes", "saved_bytes"), "whole"),
-    **dict.fromkeys(("energy_mj", "sm_clock_mhz"), "number"),
-    **dict.fromkeys(("kernels", "warnings"), "texts"),
-    "stopped_by": "text",
-    **dict.fromkeys(("cpu_ns", "wall_ns"), "wholes"),
-    "steal_ms": "numbers",
-    **dict.fromkeys(("involuntary_switches", "marked"), "wholes"),
-    "oracle_rows": "whole",
-    "floor_ns": "number",
-    "floor_term": "text",
-    "extra": "text",
+# How a column holds a field of that type; what has no type of its own is JSON.
+_KIND_OF: dict[Any, str] = {
+    int: "whole",
+    float: "number",
+    bool: "flag",
+    str: "text",
+    tuple[int, ...]: "wholes",
+    tuple[float, ...]: "numbers",
+    tuple[str, ...]: "texts",
+    Mapping[str, float | None]: "figures",
+    Mapping[str, Any]: "text",
 }
+
+
+def _kind(field: Field[Any]) -> str:
+    """The kind of column that holds a field, whether it may be unknown or not."""
+    if isinstance(field.type, UnionType):
+        (known,) = (each for each in get_args(field.type) if each is not NoneType)
+        return _KIND_OF[known]
+    return _KIND_OF[field.type]
+
+
+def _columns() -> dict[str, str]:
+    """A column for each field of a record, its case's own in the place of the case."""
+    case = {field.name: _kind(field) for field in fields(Problem)}
+    case |= dict.fromkeys(("pass", "launch", "cache", "device"), "text")
+    columns: dict[str, str] = {}
+    for field in fields(Record):
+        columns |= case if field.name == "case" else {field.name: _kind(field)}
+    return columns
+
+
+PARQUET_COLUMNS = _columns()
 
 
 def _parquet_row(record: Record) -> dict[str, Any]:
     stored = record.to_dict()
     flat = {**stored, **stored["problem"], "extra": json.dumps(dict(record.extra))}
-    flat["errors"] = list(record.errors.items())
+    kinds = PARQUET_COLUMNS.items()
+    flat |= {name: list(flat[name].items()) for name, kind in kinds if kind == "figures"}
     return {name: encodable(flat[name]) for name in PARQUET_COLUMNS}
 
 

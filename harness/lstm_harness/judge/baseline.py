@@ -28,7 +28,8 @@ from lstm_harness.analysis.summary import (
 )
 from lstm_harness.model.case import Case
 from lstm_harness.model.errors import UserError
-from lstm_harness.store.run_folder import Run, write_file
+from lstm_harness.store.files import write_file
+from lstm_harness.store.run_folder import Run
 
 SCHEMA = 1
 FOLDER = Path("results") / "baselines"
@@ -169,21 +170,21 @@ def _read(path: Path) -> tuple[dict[str, Any], list[bytes]]:
 
 def _object(line: bytes, where: str) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        stored = json.loads(line)
     except ValueError:
         raise UserError(f"{where} is not JSON; expected a baseline, a line a cell") from None
-    if not isinstance(found, dict):
+    if not isinstance(stored, dict):
         raise UserError(f"{where} is not an object; expected a baseline, a line a cell")
-    return found
+    return stored
 
 
 def _header(run: Run, cells: int) -> dict[str, Any]:
     manifest = run.manifest
     environment = manifest["environment"]
     kept = {name: environment[name] for name in KEPT if name in environment}
-    limit = ((environment.get("start") or {}).get("gpu") or {}).get("power_limit_mw")
-    if limit is not None:
-        kept["start"] = {"gpu": {"power_limit_mw": limit}}
+    power_mw = ((environment.get("start") or {}).get("gpu") or {}).get("power_limit_mw")
+    if power_mw is not None:
+        kept["start"] = {"gpu": {"power_limit_mw": power_mw}}
     copied = ("id", "label", "suite", "start", "command", "lstm_bench", "kernels_digest")
     return {
         "baseline_schema": SCHEMA,

@@ -61,27 +61,27 @@ def differences(base: Manifest, new: Manifest) -> list[str]:
 
 def notes(base: Manifest, new: Manifest) -> list[str]:
     """What else differs or is not known, which a reader of the comparison wants to hear."""
-    found = []
+    said = []
     for name, places in TOLD.items():
         there, here = _fact(base, places), _fact(new, places)
         if there != here:
-            found.append(_told(name, there, here))
+            said.append(_told(name, there, here))
     there, here = _tuned(base), _tuned(new)
     for backend in sorted({*there, *here}):
         if there.get(backend) != here.get(backend):
             name = f"tuned parameters of {backend}"
-            found.append(_told(name, there.get(backend), here.get(backend)))
+            said.append(_told(name, there.get(backend), here.get(backend)))
     there_only, here_only = _decisive(base), _decisive(new)
     for side, lacks, knows in (("base", there_only, here_only), ("new", here_only, there_only)):
         if not lacks:
-            found.append(f"the machine of {side} is not recorded")
+            said.append(f"the machine of {side} is not recorded")
         else:
-            found += [
+            said += [
                 f"{name} not recorded in {side}"
                 for name in knows
                 if name not in lacks and name in DECISIVE
             ]
-    return found
+    return said
 
 
 def _decisive(manifest: Manifest) -> dict[str, Any]:
@@ -116,14 +116,14 @@ def _group(settings: Mapping[str, Any]) -> str:
 
 
 def _fact(manifest: Manifest, places: tuple[str, ...]) -> Any:
-    return next((found for place in places if (found := _at(manifest, place)) is not None), None)
+    return next((fact for place in places if (fact := _at(manifest, place)) is not None), None)
 
 
 def _at(manifest: Manifest, place: str) -> Any:
-    found: Any = manifest
+    value: Any = manifest
     for name in place.split("."):
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return found
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 def _told(name: str, there: Any, here: Any) -> str:

@@ -62,8 +62,8 @@ class Side:
     @property
     def git(self) -> Mapping[str, Any] | None:
         """The revision of the kernels: `commit` and `dirty`."""
-        found = self.environment("git")
-        return found if isinstance(found, Mapping) else None
+        revision = self.environment("git")
+        return revision if isinstance(revision, Mapping) else None
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ class Comparison:
 
     def counts(self) -> dict[Kind, int]:
         """How many verdicts of each kind there are, worst kind first, none left out."""
-        found = Counter(verdict.kind for verdict in self.verdicts)
-        return {kind: found[kind] for kind in Kind}
+        counts = Counter(verdict.kind for verdict in self.verdicts)
+        return {kind: counts[kind] for kind in Kind}
 
 
 def compare_sides(
@@ -159,16 +159,18 @@ def side_of(place: Path) -> Side:
         raise UserError(
             f"{place} is neither a run's folder nor a baseline; in {baseline.FOLDER}: {kept}"
         )
-    found = baseline.read(named if is_name else place)
-    return Side(found.name, found.header, found.summary)
+    saved = baseline.read(named if is_name else place)
+    return Side(saved.name, saved.header, saved.summary)
 
 
 def side_of_run(run: run_folder.Run) -> Side:
     """A run as one side of a comparison."""
     name = str(run.manifest.get("label") or run.manifest["id"])
     plan = run.manifest["plan"]
-    planned, found = plan["planned_records"], len(run.records)
-    notes = [f"{name} is incomplete: {found:,} of {planned:,} records"] if found < planned else []
+    planned, measured = plan["planned_records"], len(run.records)
+    notes = (
+        [f"{name} is incomplete: {measured:,} of {planned:,} records"] if measured < planned else []
+    )
     if run.torn:
         notes.append(f"{name}: the last record is torn and was left out")
     absent = {entry["backend"]: entry["reason"] for entry in plan["absent"]}
@@ -207,7 +209,7 @@ def _on_the_machine(verdicts: Sequence[Verdict]) -> list[str]:
     for v in verdicts:
         if v.measure == "time" and v.cases == 1 and math.isfinite(v.ratio):
             logs.setdefault(v.backend, []).append(math.log(v.ratio))
-    middles = [median(found) for found in logs.values()]
+    middles = [median(ratios) for ratios in logs.values()]
     if len(middles) < FEWEST_TO_CHANGE_ALIKE:
         return []
     least = min(middles, key=abs)

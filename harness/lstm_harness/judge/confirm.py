@@ -15,13 +15,6 @@ from lstm_harness.model.record import Record
 FLAGGED = (Kind.REGRESSION, Kind.IMPROVEMENT)
 DOUBTFUL = (*FLAGGED, Kind.INCONCLUSIVE)
 
-Cell = tuple[str, str]
-
-
-def cell_of(verdict: Verdict) -> Cell:
-    """The backend and the case that a verdict is of."""
-    return verdict.backend, verdict.label
-
 
 def doubtful(verdicts: Iterable[Verdict]) -> list[Verdict]:
     """What is measured once more before it is believed: what was flagged, times not settled."""
@@ -50,10 +43,15 @@ def confirmed(
         first, second: the verdicts on each measurement alone; the second's cells may be fewer.
         together: those on the blocks of both.
     """
-    alone = [{cell_of(v): v for v in part if v.measure == "time"} for part in (first, second)]
+    alone = [{_names(v): v for v in part if v.measure == "time"} for part in (first, second)]
     return [
-        _confirmed(verdict, *(part.get(cell_of(verdict)) for part in alone)) for verdict in together
+        _confirmed(verdict, *(part.get(_names(verdict)) for part in alone)) for verdict in together
     ]
+
+
+def _names(verdict: Verdict) -> tuple[str, str]:
+    """The backend and the case that a verdict is of."""
+    return verdict.backend, verdict.label
 
 
 def _confirmed(verdict: Verdict, first: Verdict | None, second: Verdict | None) -> Verdict:

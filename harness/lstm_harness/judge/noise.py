@@ -8,7 +8,6 @@ was measured in a disturbed spell, which no verdict is built on, says nothing of
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from lstm_harness.judge.verdict import Key, Verdict
 from lstm_harness.model.errors import UserError
+from lstm_harness.store import cache_folder
 
 SCHEMA = 1
 # Selftests whose differences are remembered; an older one was another machine, in effect.
@@ -23,14 +23,14 @@ MOST_REMEMBERED = 20
 
 
 @dataclass(frozen=True)
-class Noise:
+class MachineNoise:
     """The margins of a machine, as ratios less one, and the file they are kept in."""
 
     file: Path
     margins: Mapping[Key, float]
 
 
-def kept(environment: Mapping[str, Any]) -> Noise:
+def kept(environment: Mapping[str, Any]) -> MachineNoise:
     """What earlier selftests on this machine found; nothing where there was none.
 
     Raises:
@@ -39,11 +39,15 @@ def kept(environment: Mapping[str, Any]) -> Noise:
     file = file_of(environment)
     cases = _read(file)
     margins = {tuple(entry["cell"]): max(entry["differences"]) for entry in cases}
-    return Noise(file, margins)
+    return MachineNoise(file, margins)
 
 
-def keep(environment: Mapping[str, Any], verdicts: Iterable[Verdict]) -> Noise:
-    """Remember what A against A differed by, beside what was known; return what is known now."""
+def keep(environment: Mapping[str, Any], verdicts: Iterable[Verdict]) -> MachineNoise:
+    """Remember what A against A differed by, beside what was known; return what is known now.
+
+    Raises:
+        UserError: what was kept cannot be understood, or nothing can be kept.
+    """
     file = file_of(environment)
     known = {tuple(entry["cell"]): entry["differences"] for entry in _read(file)}
     for verdict in verdicts:
@@ -51,14 +55,12 @@ def keep(environment: Mapping[str, Any], verdicts: Iterable[Verdict]) -> Noise:
             key = (verdict.backend, *verdict.case.values())
             difference = math.expm1(abs(math.log(verdict.ratio)))
             known[key] = [*known.get(key, []), round(difference, 5)][-MOST_REMEMBERED:]
-    file.parent.mkdir(parents=True, exist_ok=True)
     lines = [
         json.dumps({"cell": list(cell), "differences": values})
         for cell, values in sorted(known.items(), key=lambda item: str(item[0]))
     ]
-    fresh = file.with_suffix(f".{os.getpid()}")
-    fresh.write_text("\n".join([json.dumps({"schema": SCHEMA}), *lines]) + "\n")
-    fresh.replace(file)
+    content = "\n".join([json.dumps({"schema": SCHEMA}), *lines]) + "\n"
+    cache_folder.keep(file, content.encode(), "this machine's noise")
     return kept(environment)
 
 
@@ -67,8 +69,7 @@ def file_of(environment: Mapping[str, Any]) -> Path:
     cpu, gpu = environment.get("cpu") or {}, environment.get("gpu") or {}
     what = [environment.get("host"), cpu.get("model"), cpu.get("threads"), gpu.get("uuid")]
     digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "lstm-bench" / "noise" / f"{digest}.jsonl"
+    return cache_folder.folder("noise") / f"{digest}.jsonl"
 
 
 def _read(file: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Was it made slower, or wrong? One pure function from two Summaries to verdicts.
 
-MEASUREMENT.md, section 4. The unit is the block: d = log(new/base) of a block's medians, paired
+docs/method.md, A verdict. The unit is the block: d = log(new/base) of a block's medians, paired
 where both sides were measured in the same blocks, else two independent samples (Welch). A time is
 a `REGRESSION` where H0: d <= log(1 + margin) is rejected, one-sided, after Benjamini and Hochberg
 over the whole grid; an `IMPROVEMENT` is the mirror; it is the `SAME` where d's 95% interval lies

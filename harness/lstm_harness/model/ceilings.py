@@ -11,6 +11,20 @@ UNITS = {"B/s": True, "FLOP/s": True, "ns": False}
 # By unit, what a reader sees, and how many of the unit that is.
 SHOWN_UNITS = {"B/s": ("GB/s", 1e9), "FLOP/s": ("GFLOP/s", 1e9), "ns": ("ns", 1.0)}
 
+Conditions = Mapping[str, str | int | None]
+
+
+def conditions_of(device: str, environment: Mapping[str, Any]) -> dict[str, str | int | None]:
+    """What the ceilings of a device depend on, of what a survey tells of it."""
+    software = {name: environment.get(name) for name in ("torch", "cuda", "triton", "numba")}
+    if device == "cpu":
+        cpu = environment["cpu"]
+        used = {name: software[name] for name in ("torch", "numba")}
+        return {"cpu": cpu["model"], "threads": cpu["threads"]} | used
+    gpu = environment["gpu"]
+    used = {name: software[name] for name in ("torch", "cuda", "triton")}
+    return {"gpu": gpu["name"], "driver": gpu["driver"]} | used
+
 
 @dataclass(frozen=True)
 class Ceiling:
@@ -41,9 +55,9 @@ class Ceiling:
         if self.unit not in UNITS:
             raise ValueError(f"unit {self.unit!r}; expected one of {', '.join(UNITS)}")
         for name in ("value", "best"):
-            found = getattr(self, name)
-            if not isinstance(found, int | float) or not math.isfinite(found) or found <= 0:
-                raise ValueError(f"{name} of {self.name} is {found!r}; expected a number above 0")
+            figure = getattr(self, name)
+            if not isinstance(figure, int | float) or not math.isfinite(figure) or figure <= 0:
+                raise ValueError(f"{name} of {self.name} is {figure!r}; expected a number above 0")
 
     @property
     def name(self) -> str:
@@ -99,7 +113,7 @@ class Ceilings:
 
     device: str
     identity: str
-    conditions: Mapping[str, str | int | None]
+    conditions: Conditions
     levels: tuple[Level, ...]
     units: int
     near_bytes: int
@@ -109,13 +123,13 @@ class Ceilings:
     ceilings: tuple[Ceiling, ...]
     failures: Mapping[str, str] = field(default_factory=dict)
 
-    def best(self, kind: str, of: str) -> float | None:
+    def best(self, kind: str, what: str) -> float | None:
         """The fastest figure of that kind, whoever made it; None where there is none."""
-        found = [each for each in self.ceilings if (each.kind, each.of) == (kind, of)]
-        if not found:
+        alike = [each for each in self.ceilings if (each.kind, each.of) == (kind, what)]
+        if not alike:
             return None
-        fastest = max if UNITS[found[0].unit] else min
-        return fastest(each.best for each in found)
+        fastest = max if UNITS[alike[0].unit] else min
+        return fastest(each.best for each in alike)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of these ceilings, names of ceilings beside their parts."""

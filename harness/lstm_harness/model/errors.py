@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """The exit codes of every command (DESIGN.md, section 5)."""
+    """The exit codes of every command (docs/method.md, Exit codes)."""
 
     DONE = 0
     REGRESSION = 1

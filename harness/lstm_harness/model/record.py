@@ -33,7 +33,7 @@ class Record:
     took, where the cell took turns with another; the last sample is in none. `stopped_by` is
     `rel_ci` or `budget`.
     `oracle_rows` is how many batch rows were compared, None for all. `floor_ns` is the least time
-    that the run's ceilings allow one execution, `floor_term` what binds there (see `limits.floor`).
+    that the run's ceilings allow one execution, `floor_term` what binds there (`analysis.floors`).
     """
 
     block: int

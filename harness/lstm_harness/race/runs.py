@@ -14,7 +14,7 @@ from typing import Any
 
 from lstm_harness import __version__
 from lstm_harness.analysis.floors.floor import with_floor
-from lstm_harness.model.ceilings import Ceilings
+from lstm_harness.model.ceilings import Ceilings, conditions_of
 from lstm_harness.model.errors import Exit, Interrupted, MeasuringFailed, UserError
 from lstm_harness.model.plan import Plan, PlannedCell
 from lstm_harness.model.protocol import MakeProbes, ProbesMade, RoundTaken, TakeRound
@@ -143,9 +143,7 @@ def limits(spec: Spec, tell: Callable[[int, int, str], None]) -> tuple[Ceilings,
     Raises:
         MeasuringFailed: the worker did not answer, or nothing could be measured.
     """
-    from lstm_harness.analysis.floors.rounds import (
-        ceilings_of,  # it needs pandas, which no other command does
-    )
+    from lstm_harness.analysis.floors.rounds import ceilings_of  # scipy, for this command alone
 
     survey = look_around(spec)
     with device_lock(survey.identity), scratch_folder() as scratch:
@@ -157,7 +155,14 @@ def limits(spec: Spec, tell: Callable[[int, int, str], None]) -> tuple[Ceilings,
             raise MeasuringFailed(f"cannot measure the ceilings: {failure.reason}") from None
         finally:
             worker.close()
-    found = ceilings_of(survey, made.facts, [taken.samples for taken in rounds], now())
+    found = ceilings_of(
+        survey.device,
+        survey.identity,
+        survey.environment,
+        made.facts,
+        [taken.samples for taken in rounds],
+        now(),
+    )
     if not found.ceilings:
         reasons = "; ".join(dict.fromkeys(found.failures.values()))
         raise MeasuringFailed(f"no ceiling could be measured: {reasons}")
@@ -295,7 +300,7 @@ def manifest_of(folder: Path, spec: Spec, plan: Plan, survey: Survey) -> dict[st
 
 def _kept_limits(survey: Survey) -> dict[str, Any]:
     """The ceilings kept of this device, as run.json stores them, or why there are none."""
-    conditions = kept_limits.conditions_of(survey.device, survey.environment)
+    conditions = conditions_of(survey.device, survey.environment)
     found, reason = kept_limits.kept(survey.device, survey.identity, conditions)
     return {"limits": found.to_dict()} if found else {"limits": None, "no_limits": reason}
 

@@ -26,6 +26,7 @@ from markupsafe import Markup
 
 from lstm_harness.model.errors import UserError
 from lstm_harness.report.page import render
+from lstm_harness.store.files import replace_whole
 from lstm_harness.store.run_folder import Run
 
 __all__ = ["render", "write", "write_page"]
@@ -52,10 +53,8 @@ def write_page(page: str, out: Path) -> Path:
     """
     if out.is_dir():
         raise UserError(f"{out} is a folder; give a file's name")
-    fresh = out.with_name(out.name + ".new")
     try:
-        fresh.write_text(page, encoding="utf-8")
-        fresh.replace(out)
+        replace_whole(out, page.encode())
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}; give another place") from None
     return out

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from lstm_harness.history import index, run_digest
-from lstm_harness.history.index import Tell, keep_json
+from lstm_harness.history.index import Tell
 from lstm_harness.judge import comparability, noise
 from lstm_harness.model.errors import Exit, UserError
-from lstm_harness.store import run_folder
+from lstm_harness.store import cache_folder, run_folder
+from lstm_harness.store.files import keep_derived
 from lstm_harness.store.parallel import each
 
 VERSION = 1
@@ -100,14 +101,13 @@ def read(folder: Path, tell: Tell = lambda done, total, label: None) -> Shelf:
         done += len(part)
         tell(done, len(stale), "runs read")
     if stale or entries.keys() != kept.keys():
-        keep_json({"version": VERSION, "runs": entries}, file)
+        keep_derived(file, {"version": VERSION, "runs": entries})
     return _shelf(folder, entries)
 
 
 def cache_file(folder: Path, kind: str) -> Path:
     """Where what is derived of a store is kept for this user."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    place = root / "lstm-bench" / "stores"
+    place = cache_folder.folder("stores")
     with suppress(OSError):
         place.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]

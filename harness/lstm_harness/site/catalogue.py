@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lstm_harness.history import index
 from lstm_harness.history.index import Index, Tell
-from lstm_harness.history.series import Found, gather
+from lstm_harness.history.series import History, gather
 from lstm_harness.judge.comparison import Comparison, compare_runs
 from lstm_harness.site import cards
 from lstm_harness.site.cards import Against, Card
@@ -97,7 +97,7 @@ def compared(base: Listed, new: Listed) -> tuple[list[Run], Comparison]:
     return runs, compare_runs(*runs)
 
 
-def history(stores: Sequence[Path], tell: Tell = lambda done, total, label: None) -> Found:
+def history(stores: Sequence[Path], tell: Tell = lambda done, total, label: None) -> History:
     """The history of all runs of these stores; what is derived is kept outside them."""
     found = Index()
     for number, folder in enumerate(stores):

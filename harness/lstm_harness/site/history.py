@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lstm_harness.console.history import machine_name, percent
-from lstm_harness.history.series import ENVIRONMENT, Found, Series
+from lstm_harness.history.series import ENVIRONMENT, History, Series
 from lstm_harness.report import text, write_page
 from lstm_harness.report.marks import mark, ordered
 from lstm_harness.report.templating import assets, fill
@@ -18,7 +18,7 @@ MOST_FIGURES = 12
 MOST_RUNS = 60
 
 
-def write(found: Found, out: Path) -> Path:
+def write(found: History, out: Path) -> Path:
     """Write the page of a history and return its path.
 
     Raises:
@@ -27,7 +27,7 @@ def write(found: Found, out: Path) -> Path:
     return write_page(render(found), out)
 
 
-def render(found: Found, home: str = "") -> str:
+def render(found: History, home: str = "") -> str:
     """The HTML of a history: its worst cases drawn.
 
     Args:
@@ -50,7 +50,7 @@ def render(found: Found, home: str = "") -> str:
     )
 
 
-def _answer(found: Found) -> str:
+def _answer(found: History) -> str:
     if not found.series:
         return "No time was measured in these runs, so there is nothing to draw."
     steps = [one for one in found.series if one.last_step]
@@ -67,7 +67,7 @@ def _step(series: Series) -> float:
     return step.ratio if step else 1.0
 
 
-def _figure(found: Found, title: str, where: str, series: Sequence[Series]) -> dict[str, Any]:
+def _figure(found: History, title: str, where: str, series: Sequence[Series]) -> dict[str, Any]:
     by_name = {one.backend: one for one in series}
     lines = [by_name[name] for name in ordered(by_name)]
     cuts = {
@@ -96,7 +96,7 @@ def _figure(found: Found, title: str, where: str, series: Sequence[Series]) -> d
     }
 
 
-def _figure_answer(found: Found, lines: Sequence[Series]) -> str:
+def _figure_answer(found: History, lines: Sequence[Series]) -> str:
     """Who stepped last and by how much; where nobody did, how much the newest runs differ."""
     stepped = [one for one in lines if one.last_step]
     if stepped:
@@ -121,7 +121,7 @@ def _last(one: Series) -> str:
     return f"{text.shorten(one.backend)} took {text.duration(one.times_ns[-1])} in the last"
 
 
-def _numbers(found: Found, lines: Sequence[Series]) -> dict[str, Any]:
+def _numbers(found: History, lines: Sequence[Series]) -> dict[str, Any]:
     """The points of a figure as rows: a run's start and id, then a time a backend."""
     times = [dict(zip(one.runs, one.times_ns, strict=True)) for one in lines]
     places = sorted(set().union(*times))
@@ -136,7 +136,7 @@ def _numbers(found: Found, lines: Sequence[Series]) -> dict[str, Any]:
     return {"rows": rows, "older": max(0, len(places) - MOST_RUNS)}
 
 
-def _points(found: Found, one: Series) -> dict[str, Any]:
+def _points(found: History, one: Series) -> dict[str, Any]:
     name = text.plot_text(one.backend)
     runs = [found.runs[place] for place in one.runs]
     return {
@@ -157,7 +157,7 @@ def _points(found: Found, one: Series) -> dict[str, Any]:
     }
 
 
-def _levels(found: Found, one: Series) -> dict[str, Any]:
+def _levels(found: History, one: Series) -> dict[str, Any]:
     """A line at each level, from its first run to its last."""
     places = [0, *(change.at for change in one.changes), len(one.runs)]
     levels = [*(change.before_ns for change in one.changes), one.level_ns]
@@ -184,7 +184,7 @@ def _colours(backend: str) -> dict[str, str]:
     return {"light": mark(backend).light, "dark": mark(backend).dark}
 
 
-def _change_rows(found: Found, one: Series) -> list[dict[str, str]]:
+def _change_rows(found: History, one: Series) -> list[dict[str, str]]:
     rows = []
     for change in one.changes:
         run = found.runs[one.runs[change.at]]

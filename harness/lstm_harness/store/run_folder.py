@@ -10,7 +10,6 @@ is dropped when the run is read, and cut off when it is resumed.
 
 import itertools
 import json
-import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,10 +22,10 @@ from lstm_harness.model.errors import MeasuringFailed, UserError
 from lstm_harness.model.plan import Plan
 from lstm_harness.model.record import SCHEMA, Record
 from lstm_harness.model.spec import Spec
+from lstm_harness.store.files import is_unfinished, replace_whole
 from lstm_harness.store.kept_limits import of_manifest
 
 MANIFEST = "run.json"
-FRESH_MANIFEST = MANIFEST + ".new"
 RECORDS = "records.jsonl"
 REPORT = "report.html"
 COMPARISON = "comparison.html"
@@ -73,19 +72,14 @@ def create(folder: Path) -> None:
 
 def _holds_something(folder: Path) -> bool:
     """Whether anything is there but what a run leaves that was killed before its manifest stood."""
-    return any(entry.name != FRESH_MANIFEST for entry in folder.iterdir())
+    return any(not is_unfinished(entry, MANIFEST) for entry in folder.iterdir())
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Replace run.json in one step, so that a kill leaves the old one or the new one."""
+    content = json.dumps(manifest, indent=1, allow_nan=False).encode() + b"\n"
     with writing(folder):
-        fresh = folder / FRESH_MANIFEST
-        with fresh.open("w") as file:
-            json.dump(manifest, file, indent=1, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(folder / MANIFEST)
+        replace_whole(folder / MANIFEST, content)
 
 
 @contextmanager
@@ -127,40 +121,6 @@ def writing(folder: Path) -> Iterator[None]:
             f"cannot write to {folder}: {error.strerror}; records written so far are safe: "
             f"make room, then {shlex.join(['lstm-bench', 'run', '--resume', str(folder)])}"
         ) from None
-
-
-def refuse_unwritable(path: Path) -> None:
-    """Refuse, before any work, a path at which no file can be written.
-
-    Raises:
-        UserError: it names no file, or a folder, or lies where nothing can be made.
-    """
-    if not path.name or path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder; give a file's name")
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir():
-        raise UserError(f"cannot write {path}: {above} is no folder; give another place")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise UserError(f"cannot write {path}: {above} is not yours to write; give another place")
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, in a folder that is made where it lacks.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    refuse_unwritable(path)
-    fresh = path.with_name(path.name + ".new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; give another place") from None
 
 
 def load(folder: Path) -> Run:

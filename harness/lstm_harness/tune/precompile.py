@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from lstm_harness.model.protocol import CompileJob, CompileKernels
 from lstm_harness.race.process import WorkerProcess, WorkerSettings
-from lstm_harness.tune.search import Key
+from lstm_harness.tune.search import TuningKey
 from lstm_kernels.gpu.machine_code import ARCHITECTURES
 
 HOOK = "launches_for"
@@ -29,7 +29,7 @@ class Ahead:
         backend: str,
         plugin: str | None,
         arch: str,
-        keys: Sequence[Key],
+        keys: Sequence[TuningKey],
         cores: int | None = None,
     ) -> None:
         jobs = jobs_of(keys)
@@ -46,7 +46,7 @@ class Ahead:
             worker.close()
 
 
-def jobs_of(keys: Iterable[Key]) -> tuple[CompileJob, ...]:
+def jobs_of(keys: Iterable[TuningKey]) -> tuple[CompileJob, ...]:
     """A job a candidate, in the order in which they are measured."""
     return tuple(
         CompileJob(key.name, key.case.problem, choice) for key in keys for choice in key.candidates

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lstm_harness.model.case import Case
+from lstm_kernels.tuning import Choice as Choice
 
-Choice = dict[str, Any]
 # A time or a ratio, and the ends of its 95% interval: None where too few processes measured it.
 Interval = tuple[float, float | None, float | None]
 
@@ -39,8 +39,6 @@ STILL_IN_RACE = 1.05
 ROUNDS = 4
 ROUNDS_BEFORE_GIVING_UP = 2
 OWN_GOES_FIRST = (True, False, False, True)
-# Below so many there is no interval.
-LEAST_PROCESSES = 3
 # What is not that much faster is not worth a file's difference from the table.
 LEAST_GAIN = 0.02
 
@@ -53,7 +51,7 @@ FIRST_HIDDEN = 768
 
 
 @dataclass(frozen=True)
-class Key:
+class TuningKey:
     """What a choice is kept under, the case that is measured for it, and what may be chosen.
 
     The first candidate is the backend's own choice.
@@ -82,7 +80,7 @@ class Measured:
 class Device(Protocol):
     """What measures a choice, verified before and after."""
 
-    def measure(self, key: Key, choice: Choice, share_s: float) -> Measured:
+    def measure(self, key: TuningKey, choice: Choice, share_s: float) -> Measured:
         """Measure a choice, with about so many seconds of samples."""
         ...
 
@@ -109,7 +107,7 @@ class Finding:
     came to a duel. `tuning_s` is what the key took in all, `compile_s` what of that was compiling.
     """
 
-    key: Key
+    key: TuningKey
     status: str
     reason: str = ""
     choice: Choice | None = None
@@ -154,15 +152,15 @@ class Stopwatch:
         return self.budget_s - self.spent_s
 
 
-Tell = Callable[[Key, str], None]
+Tell = Callable[[TuningKey, str], None]
 
 
-def in_order(keys: Sequence[Key]) -> list[Key]:
+def in_order(keys: Sequence[TuningKey]) -> list[TuningKey]:
     """The most telling keys first: what a short search should have found."""
     return sorted(keys, key=_rank)
 
 
-def _rank(key: Key) -> tuple[Any, ...]:
+def _rank(key: TuningKey) -> tuple[Any, ...]:
     problem = key.case.problem
     dtypes, batches = TELLING_DTYPES, TELLING_BATCHES
     is_telling = (
@@ -179,7 +177,7 @@ def _rank(key: Key) -> tuple[Any, ...]:
 
 
 def search(
-    keys: Sequence[Key],
+    keys: Sequence[TuningKey],
     device: Device,
     watch: Stopwatch,
     tell: Tell = lambda key, doing: None,
@@ -198,7 +196,7 @@ def search(
 class _Search:
     """The search for one key."""
 
-    key: Key
+    key: TuningKey
     device: Device
     watch: Stopwatch
     tell: Tell
@@ -313,12 +311,9 @@ def _us(*times_ns: float) -> Interval:
 
 
 def _interval(logs: Sequence[float]) -> Interval:
-    from scipy import stats
+    from lstm_harness.analysis.statistics import mean_interval  # scipy, which --help does without
 
-    count = len(logs)
-    mid = sum(logs) / count
-    if count < LEAST_PROCESSES:
-        return math.exp(mid), None, None
-    spread = math.sqrt(sum((each - mid) ** 2 for each in logs) / (count - 1))
-    half = float(stats.t.ppf(0.975, count - 1)) * spread / math.sqrt(count)
-    return math.exp(mid), math.exp(mid - half), math.exp(mid + half)
+    mean, low, high = mean_interval(logs)
+    if math.isnan(low):
+        return math.exp(mean), None, None
+    return math.exp(mean), math.exp(low), math.exp(high)

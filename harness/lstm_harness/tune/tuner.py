@@ -37,9 +37,9 @@ from lstm_harness.tune.search import (
     Choice,
     Finding,
     Interval,
-    Key,
     Measured,
     Stopwatch,
+    TuningKey,
     in_order,
     search,
 )
@@ -72,7 +72,7 @@ def tune(name: str, spec: Spec, out: Path | None, again: bool, tell: Tell) -> Do
         plan = make_plan(spec, survey, worker)
         _refuse_untunable(name, survey, worker)
         keys = _keys(name, plan, worker)
-        kept = _Kept.open(out, _asked(worker, DescribeTuning(name)), again)
+        kept = _Kept.open(out, _asked(name, worker, DescribeTuning(name)), again)
         with device_lock(survey.identity), ExitStack() as stack:
             settings = WorkerSettings(survey.device, Path(scratch), spec.threads)
             answers = Answers(settings, spec.seed)
@@ -107,7 +107,7 @@ def _as_passes(spec: Spec, name: str) -> Spec:
 def _refuse_untunable(name: str, survey: Survey, worker: SurveyWorker) -> None:
     if name in survey.missing:
         raise UserError(f"backend {name!r} cannot be tuned here: {survey.missing[name]}")
-    missing = _asked(worker, FindHooksLacking(name, files.HOOKS)).names
+    missing = _asked(name, worker, FindHooksLacking(name, files.HOOKS)).names
     if not missing:
         return
     able = []
@@ -122,29 +122,29 @@ def _refuse_untunable(name: str, survey: Survey, worker: SurveyWorker) -> None:
     )
 
 
-def _asked(worker: SurveyWorker, request: Request[Reply]) -> Reply:
+def _asked(name: str, worker: SurveyWorker, request: Request[Reply]) -> Reply:
     try:
         return worker.ask(request)
     except Failed as failure:
-        what = f"a backend cannot be tuned: asked {request}"
+        what = f"backend {name!r} cannot be tuned: asked for {type(request).__name__}"
         raise MeasuringFailed(f"{what}: {failure.reason}") from None
 
 
-def _keys(name: str, plan: Plan, worker: SurveyWorker) -> list[Key]:
+def _keys(name: str, plan: Plan, worker: SurveyWorker) -> list[TuningKey]:
     """Every key once, as the backend forms them, the most telling first."""
     cases = tuple(case for case in plan.cases if (name, case) not in plan.skips)
-    listed = _asked(worker, ListCandidates(name, cases)).cases
-    keys: dict[str, Key] = {}
+    listed = _asked(name, worker, ListCandidates(name, cases)).cases
+    keys: dict[str, TuningKey] = {}
     for case, each in zip(cases, listed, strict=True):
         if not each.candidates:
             raise MeasuringFailed(f"{name} has no candidates for {case.label()}; expected its own")
-        keys.setdefault(each.key, Key(each.key, case, tuple(map(dict, each.candidates))))
+        keys.setdefault(each.key, TuningKey(each.key, case, tuple(map(dict, each.candidates))))
     return in_order(list(keys.values()))
 
 
 def _compile_ahead(
     name: str,
-    keys: list[Key],
+    keys: list[TuningKey],
     survey: Survey,
     settings: WorkerSettings,
     worker: SurveyWorker,
@@ -154,20 +154,20 @@ def _compile_ahead(
     arch = arch_of(kept.header["device"]["capability"])
     if survey.device == "cpu" or arch is None:
         return None
-    if _asked(worker, FindHooksLacking(name, (HOOK,))).names:
+    if _asked(name, worker, FindHooksLacking(name, (HOOK,))).names:
         return None
     return Ahead(settings, name, survey.plugin_of.get(name), arch, keys)
 
 
 def _search(
-    keys: list[Key], device: "_Workers", watch: Stopwatch, kept: "_Kept", tell: Tell
+    keys: list[TuningKey], device: "_Workers", watch: Stopwatch, kept: "_Kept", tell: Tell
 ) -> dict[str, Finding]:
     """What was found for the keys that the file lacks, each kept as it is found."""
     missing = [key for key in keys if key.name not in kept.entries]
     done = len(keys) - len(missing)
     found: dict[str, Finding] = {}
 
-    def say(key: Key, doing: str) -> None:
+    def say(key: TuningKey, doing: str) -> None:
         left = f"{max(0.0, watch.left_s):.0f} s left"
         tell(done + len(found), len(keys), f"{key.name}: {doing}; {left}")
 
@@ -184,7 +184,7 @@ class _Workers:
     scheduler: Scheduler
     backend: str
 
-    def measure(self, key: Key, choice: Choice, share_s: float) -> Measured:
+    def measure(self, key: TuningKey, choice: Choice, share_s: float) -> Measured:
         """Measure a choice; see `tuning.Device`."""
         # Memory and energy are measured in block 0 alone.
         cell = PlannedCell(0, 1, self.backend, key.case, None)
@@ -298,7 +298,7 @@ def _skipped(plan: Plan) -> dict[Case, str]:
 def _document(
     name: str,
     device: str,
-    keys: list[Key],
+    keys: list[TuningKey],
     found: Mapping[str, Finding],
     kept: _Kept,
     watch: Stopwatch,
@@ -319,7 +319,7 @@ def _document(
     }
 
 
-def _row(key: Key, finding: Finding | None, entry: dict[str, Any] | None) -> dict[str, Any]:
+def _row(key: TuningKey, finding: Finding | None, entry: dict[str, Any] | None) -> dict[str, Any]:
     """What became of a key: found now, known before, or not reached."""
     status = "known" if entry else "not_reached"
     row: dict[str, Any] = {"key": key.name, "status": status, "reason": "", "own": key.own}

@@ -10,8 +10,8 @@ from torch import Tensor
 from lstm_harness.worker.oracle import Answer
 from lstm_kernels.problem import Problem
 
-# Largest relative L2 error a tensor may have at T up to 256 (KERNELS.md, section 5); rounding
-# errors add up like a random walk, so beyond that the bound grows with the square root of T.
+# Largest relative L2 error a tensor may have at T up to 256 (docs/method.md, Right before fast).
+# Rounding errors add up like a random walk: beyond that the bound grows with the square root of T.
 TOLERANCES = {
     ("float64", "ieee"): 1e-12,
     ("float32", "ieee"): 1e-5,

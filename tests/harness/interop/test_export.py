@@ -106,6 +106,21 @@ def test_parquet_has_every_field_of_a_record(exported):
     assert json.loads(row["extra"]) == {"later": [1]}
 
 
+def test_the_columns_of_parquet_stay_what_they_were():
+    kinds = {"text": "backend cell dtype precision lengths pass launch cache device status reason"}
+    kinds["text"] += " stopped_by floor_term extra"
+    kinds["whole"] = "block order seq_len batch input_size hidden_size num_layers proj_size"
+    kinds["whole"] += " inner_repeats peak_bytes saved_bytes oracle_rows"
+    kinds["number"] = "tolerance setup_ms compile_ms energy_mj sm_clock_mhz floor_ns"
+    kinds["flag"] = "bidirectional bias"
+    kinds["wholes"] = "samples_ns cpu_ns wall_ns involuntary_switches marked"
+    kinds["numbers"] = "steal_ms"
+    kinds["texts"] = "kernels warnings"
+    kinds["figures"] = "errors"
+    known = {name: kind for kind, names in kinds.items() for name in names.split()}
+    assert {name: PARQUET_COLUMNS[name] for name in known} == known
+
+
 def test_parquet_without_pyarrow_says_what_to_install(refused, here, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     put(here / "run", [record()])

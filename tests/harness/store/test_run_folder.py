@@ -10,7 +10,7 @@ from lstm_harness.model.errors import MeasuringFailed, UserError
 from lstm_harness.model.plan import Plan
 from lstm_harness.model.record import STATUSES, Record
 from lstm_harness.model.spec import build
-from lstm_harness.store import run_folder
+from lstm_harness.store import files, run_folder
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_manifest_is_replaced_whole_or_not_at_all(run, monkeypatch):
 
 def test_folder_left_by_a_kill_before_the_manifest_stood_may_be_used(tmp_path):
     run_folder.create(tmp_path / "race")
-    (tmp_path / "race" / run_folder.FRESH_MANIFEST).write_text('{"schema": 1, "torn')
+    files.unfinished(tmp_path / "race" / run_folder.MANIFEST).write_text('{"schema": 1, "torn')
     run_folder.create(tmp_path / "race")
 
 

@@ -9,7 +9,7 @@ import pytest
 from lstm_harness.cli.options import takes_problems
 from lstm_harness.model.case import Case
 from lstm_harness.tune import search
-from lstm_harness.tune.search import Finding, Key, Measured, Stopwatch, in_order
+from lstm_harness.tune.search import Finding, Measured, Stopwatch, TuningKey, in_order
 from lstm_kernels import Problem
 
 # What spreads the medians of one choice: from process to process, and within one.
@@ -49,7 +49,7 @@ def key(*times, name="a key", **problem):
     """A key whose candidates take these times in µs, or meet these mishaps."""
     sizes = {"seq_len": 64, "batch": 16, "input_size": 256, "hidden_size": 256}
     candidates = tuple({"name": f"choice {n}", "us": us} for n, us in enumerate(times))
-    return Key(name, Case(Problem("lstm", **(sizes | problem)), "forward"), candidates)
+    return TuningKey(name, Case(Problem("lstm", **(sizes | problem)), "forward"), candidates)
 
 
 def found(asked, device=None) -> Finding:

@@ -20,7 +20,7 @@ from lstm_harness.model.spec import Spec
 from lstm_harness.race.process import WorkerProcess, WorkerSettings
 from lstm_harness.race.scheduler import Race
 from lstm_harness.tune.precompile import Ahead, arch_of, jobs_of
-from lstm_harness.tune.search import Key
+from lstm_harness.tune.search import TuningKey
 from lstm_kernels import Problem
 from lstm_kernels.gpu.machine_code import ARCHITECTURES
 from lstm_kernels.tuning import key_of
@@ -267,7 +267,7 @@ def test_kernels_are_compiled_ahead_into_the_cache_of_those_who_measure(tmp_path
 
     problem = Problem("lstm", 64, 16, 64, 64, dtype="float16")
     own, other, *_ = candidates_on(problem, "forward", ARCHITECTURES["sm_90"])
-    key = Key(key_of(problem, "forward"), Case(problem, "forward"), (own, other))
+    key = TuningKey(key_of(problem, "forward"), Case(problem, "forward"), (own, other))
     settings = WorkerSettings("cpu", tmp_path, 1)
     ahead = Ahead(settings, "triton", None, "sm_90", [key], cores=3)
     (worker,) = ahead._workers
@@ -296,7 +296,7 @@ def test_fresh_processes_are_started_ahead_and_none_is_left(tmp_path):
 
 
 def test_no_more_compilers_than_cores_are_free(tmp_path):
-    key = Key("a key", Case(Problem("lstm", 2, 2, 2, 2), "forward"), ({"tile": 1},) * 3)
+    key = TuningKey("a key", Case(Problem("lstm", 2, 2, 2, 2), "forward"), ({"tile": 1},) * 3)
     settings = WorkerSettings("cpu", tmp_path, 1)
     for cores, count in ((1, 0), (2, 0), (4, 2), (64, 3)):
         ahead = Ahead(settings, "naive", None, "sm_90", [key], cores=cores)

@@ -22,7 +22,7 @@ launches = pytest.importorskip("lstm_kernels.backends.fused_numba_cuda.launches"
 parameters = pytest.importorskip("lstm_kernels.backends.fused_numba_cuda.parameters")
 sequence = pytest.importorskip("lstm_kernels.backends.fused_numba_cuda.sequence")
 
-# KERNELS.md, section 5.
+# docs/method.md, Right before fast.
 BOUND = 1e-5
 ON_CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_CUDA else "cpu")

@@ -15,7 +15,7 @@ from lstm_kernels.backends import fused_triton
 from lstm_kernels.backends.fused_triton import parameters, sequence
 from lstm_kernels.stack import Weights
 
-# KERNELS.md, section 5: bounds on the relative L2 error of every tensor.
+# docs/method.md, Right before fast: bounds on the relative L2 error of every tensor.
 BOUNDS = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 FACTS = sequence.architecture_of(DEVICE)

@@ -1,6 +1,6 @@
 """The floor: a time that no implementation beats on this device, if its ceilings are right.
 
-It is the largest of several bounds, each valid alone. The source is KERNELS.md, section 1: a step
+It is the largest of several bounds, each valid alone (in short: docs/method.md, A floor). A step
 takes at least the longest of product, weights and gathered h, and then one synchronisation and the
 pointwise work. Where that is no true lower bound, it is loosened here; where more is certain, it is
 tightened:
@@ -73,13 +73,13 @@ def floor(
     device = _Device(ceilings, problem)
     terms = dict(device.totals(pass_name, cache))
     chain = device.chain(pass_name)
-    found = terms | {"chain of steps": chain.total} if chain.total else terms
-    if not found:
+    bounds = terms | {"chain of steps": chain.total} if chain.total else terms
+    if not bounds:
         return None
-    ns = max(found.values())
-    binding = max(found, key=lambda name: found[name])
+    ns = max(bounds.values())
+    binding = max(bounds, key=lambda name: bounds[name])
     term = chain.longest_part() if binding == "chain of steps" else binding
-    return Floor(ns, term, found)
+    return Floor(ns, term, bounds)
 
 
 def floor_rows(ceilings: Ceilings, spec: Spec) -> list[dict[str, Any]]:
@@ -92,14 +92,14 @@ def floor_rows(ceilings: Ceilings, spec: Spec) -> list[dict[str, Any]]:
     ]
 
 
-def _row(problem: Problem, pass_name: str, found: Floor | None) -> dict[str, Any]:
+def _row(problem: Problem, pass_name: str, least: Floor | None) -> dict[str, Any]:
     return {
         "problem": problem.to_dict(),
         "pass": pass_name,
-        "floor_ns": found.ns if found else None,
-        "step_us": found.ns / problem.seq_len / 1e3 if found else None,
-        "term": found.term if found else None,
-        "terms": found.terms if found else {},
+        "floor_ns": least.ns if least else None,
+        "step_us": least.ns / problem.seq_len / 1e3 if least else None,
+        "term": least.term if least else None,
+        "terms": least.terms if least else {},
     }
 
 
@@ -108,18 +108,18 @@ def with_floor(record: Record, ceilings: Ceilings | None) -> Record:
     if ceilings is None or record.status != "ok" or record.case.device != ceilings.device:
         return record
     case = record.case
-    found = floor(case.problem, case.pass_name, ceilings, case.cache)
-    if found is None:
+    least = floor(case.problem, case.pass_name, ceilings, case.cache)
+    if least is None:
         return record
     time_ns = median(record.samples_ns)
     warnings = record.warnings
-    if time_ns < found.ns:
+    if time_ns < least.ns:
         warnings += (
-            f"its median of {time_ns / 1e3:.4g} µs is below the floor of {found.ns / 1e3:.4g} µs "
-            f"that {found.term} sets: it leaves work out, or the ceilings are too low "
+            f"its median of {time_ns / 1e3:.4g} µs is below the floor of {least.ns / 1e3:.4g} µs "
+            f"that {least.term} sets: it leaves work out, or the ceilings are too low "
             "(lstm-bench limits measures them again; then run again)",
         )
-    return replace(record, floor_ns=found.ns, floor_term=found.term, warnings=warnings)
+    return replace(record, floor_ns=least.ns, floor_term=least.term, warnings=warnings)
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class _Device:
             yield f"data from {level}", ns
         if cache == "cold" and (bandwidth := self._bandwidth("memory")):
             yield "data from memory", read / bandwidth * 1e9
-        launches = [self.ceilings.best("launch", of) for of in ("in a stream", "in a graph")]
+        launches = [self.ceilings.best("launch", how) for how in ("in a stream", "in a graph")]
         if known := [each for each in launches if each]:
             yield "one launch", min(known)
 
@@ -200,16 +200,16 @@ class _Device:
     def _latencies(self, sweep: str) -> dict[str, float]:
         """What each step adds: one synchronisation where SMs must meet, and the pointwise work."""
         ceilings = self.ceilings
-        found = {}
+        latencies = {}
         beyond = self._weight_bytes() - ceilings.near_bytes
         flag = ceilings.best("flag", "from SM to SM")
         streaming = ceilings.best("read", "L2 by one SM") or self._bandwidth("L2")
         if ceilings.device == "cuda" and beyond > 0 and flag and streaming:
-            found["synchronisation"] = min(flag, beyond / streaming * 1e9)
+            latencies["synchronisation"] = min(flag, beyond / streaming * 1e9)
         pointwise = ceilings.best("gates", f"{self.problem.cell} {sweep}")
         if pointwise:
-            found["gates"] = pointwise
-        return found
+            latencies["gates"] = pointwise
+        return latencies
 
     def _from_levels(self, moved: float, nearer: float) -> Iterator[tuple[str, float]]:
         """What each level takes at least to deliver bytes of which some may stay nearer, in ns."""
@@ -221,13 +221,13 @@ class _Device:
             nearer += level.bytes or 0
 
     def _bandwidth(self, level: str) -> float | None:
-        found = [self.ceilings.best(kind, level) for kind in ("read", "copy")]
-        return max((each for each in found if each), default=None)
+        rates = [self.ceilings.best(kind, level) for kind in ("read", "copy")]
+        return max((each for each in rates if each), default=None)
 
     def _rate(self) -> float | None:
         asked = f"{self.problem.dtype} {self.problem.precision}"
-        found = [self.ceilings.best("product", each) for each in COMPUTED_IN[asked]]
-        return max((each for each in found if each), default=None)
+        rates = [self.ceilings.best("product", each) for each in COMPUTED_IN[asked]]
+        return max((each for each in rates if each), default=None)
 
     def _weight_bytes(self) -> float:
         """The recurrent weights of one layer and direction, as few as they can be made."""

@@ -9,12 +9,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-import numpy as np
-
-from lstm_harness.analysis.statistics import geometric_means
-from lstm_harness.model.ceilings import UNITS, Ceiling, Ceilings, Level
-from lstm_harness.race.survey import Survey
-from lstm_harness.store.kept_limits import conditions_of
+from lstm_harness.analysis.statistics import mean_interval
+from lstm_harness.model.ceilings import UNITS, Ceiling, Ceilings, Level, conditions_of
 
 # For every round and probe: `samples` and `cpu_shares`, or why there are none.
 Rounds = Sequence[Sequence[Mapping[str, Sequence[float]] | str]]
@@ -23,35 +19,41 @@ UNDISTURBED = 0.9
 
 
 def ceilings_of(
-    survey: Survey, facts: Mapping[str, Any], rounds: Rounds, measured: str
+    device: str,
+    identity: str,
+    environment: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    rounds: Rounds,
+    measured: str,
 ) -> Ceilings:
     """The ceilings of all probes that have samples, and why the others have none.
 
     Args:
+        device, identity, environment: what a survey tells of the device.
         facts: what `probe.Bencher.facts` tells.
         rounds: what `probe.Bencher.round` told, time after time.
         measured: when that was, UTC, ISO 8601.
     """
-    found: list[Ceiling] = []
+    ceilings: list[Ceiling] = []
     failures: dict[str, str] = {}
     for probe, taken in zip(facts["probes"], zip(*rounds, strict=True), strict=True):
         good = [each for each in taken if not isinstance(each, str)]
         if good:
-            found.append(_ceiling(probe, good))
+            ceilings.append(_ceiling(probe, good))
         else:
             name = " ".join(filter(None, (probe["kind"], probe["of"], probe["by"])))
             failures[name] = next(each for each in taken if isinstance(each, str))
     return Ceilings(
-        device=survey.device,
-        identity=survey.identity,
-        conditions=conditions_of(survey.device, survey.environment),
+        device=device,
+        identity=identity,
+        conditions=conditions_of(device, environment),
         levels=tuple(Level(each["name"], each["bytes"]) for each in facts["levels"]),
         units=facts["units"],
         near_bytes=facts["near_bytes"],
         measured=measured,
         rounds=len(rounds),
         disturbed=sum(map(_was_disturbed, rounds)),
-        ceilings=tuple(found),
+        ceilings=tuple(ceilings),
         failures=failures,
     )
 
@@ -63,14 +65,13 @@ def _was_disturbed(taken: Sequence[Mapping[str, Sequence[float]] | str]) -> bool
 
 def _ceiling(probe: Mapping[str, Any], taken: Sequence[Mapping[str, Sequence[float]]]) -> Ceiling:
     medians = [median(each["samples"]) for each in taken]
-    logs = np.log(np.array(medians, dtype=np.float64))
-    _, low, high = geometric_means(np.zeros(len(logs), dtype=np.int64), logs, 1)
-    known = math.isfinite(low[0])
+    _, low, high = mean_interval([math.log(value) for value in medians])
+    known = math.isfinite(low)
     return Ceiling(
         **{name: probe[name] for name in ("kind", "of", "by", "unit", "detail")},
         value=median(medians),
-        low=float(low[0]) if known else None,
-        high=float(high[0]) if known else None,
+        low=math.exp(low) if known else None,
+        high=math.exp(high) if known else None,
         best=_best(taken, more_is_faster=UNITS[probe["unit"]]),
         samples=tuple(tuple(each["samples"]) for each in taken),
         cpu_shares=tuple(tuple(each["cpu_shares"]) for each in taken),
@@ -79,9 +80,9 @@ def _ceiling(probe: Mapping[str, Any], taken: Sequence[Mapping[str, Sequence[flo
 
 def _best(taken: Sequence[Mapping[str, Sequence[float]]], more_is_faster: bool) -> float:
     """The fastest sample, time in which others had the CPU not counted."""
-    found = []
+    alone = []
     for each in taken:
         shares = each["cpu_shares"] or [1.0] * len(each["samples"])
         for sample, share in zip(each["samples"], shares, strict=True):
-            found.append(sample / share if more_is_faster else sample * share)
-    return max(found) if more_is_faster else min(found)
+            alone.append(sample / share if more_is_faster else sample * share)
+    return max(alone) if more_is_faster else min(alone)

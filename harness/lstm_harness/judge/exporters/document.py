@@ -49,9 +49,9 @@ def _side(side: Side) -> dict[str, Any]:
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:
-    found = {each.name: getattr(verdict, each.name) for each in fields(verdict)}
-    found |= {"kind": verdict.kind.value, "case": dict(verdict.case)}
-    return {name: _known(value) for name, value in found.items()}
+    known = {each.name: getattr(verdict, each.name) for each in fields(verdict)}
+    known |= {"kind": verdict.kind.value, "case": dict(verdict.case)}
+    return {name: _known(value) for name, value in known.items()}
 
 
 def _known(value: Any) -> Any:

@@ -12,9 +12,8 @@ from itertools import pairwise
 from typing import Any
 
 import pandas as pd
-from scipy.special import stdtrit
 
-from lstm_harness.analysis.statistics import BLOCKS_FOR_INTERVAL, CONFIDENCE
+from lstm_harness.analysis.statistics import mean_interval
 from lstm_harness.analysis.summary import plain_rows
 from lstm_harness.report import text
 from lstm_harness.report.panel import Figure, Panel, Plot, chosen_by, numbered
@@ -110,7 +109,7 @@ def _fit(rows: Rows) -> Fit:
     blocks = [dict(zip(row["block_ids"], row["block_medians_ns"], strict=True)) for row in rows]
     shared = set(blocks[0]).intersection(*blocks)
     alone = [_line(sizes, [one[block] / 1e3 for one in blocks])[0] for block in sorted(shared)]
-    low, high = _interval(alone)
+    _, low, high = mean_interval(alone)
     miss = max(
         abs((overhead + step * size) / time - 1) for size, time in zip(sizes, medians, strict=True)
     )
@@ -127,17 +126,6 @@ def _line(sizes: Sequence[int], times: Sequence[float]) -> tuple[float, float]:
     slope = math.fsum(w * (size - x) * (time - y) for w, size, time in points)
     slope /= math.fsum(w * (size - x) ** 2 for w, size, _ in points)
     return y - slope * x, slope
-
-
-def _interval(values: Sequence[float]) -> tuple[float, float]:
-    """95% interval of the mean, t-based; NaN below 3 values."""
-    count = len(values)
-    if count < BLOCKS_FOR_INTERVAL:
-        return math.nan, math.nan
-    mean = math.fsum(values) / count
-    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
-    half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(variance / count)
-    return mean - half, mean + half
 
 
 def _figure(

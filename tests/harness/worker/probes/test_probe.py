@@ -2,7 +2,6 @@
 
 import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,11 +13,7 @@ from lstm_harness.worker.probes.multiply_adds import BYTES, SUMS, VECTOR_BYTES, 
 from lstm_harness.worker.probes.probe import Bench, Bencher, Probe, Sample
 
 LEVELS = (Level("L1", 1000), Level("memory", None))
-SURVEY = SimpleNamespace(
-    device="cpu",
-    identity="a host",
-    environment={"cpu": {"model": "a CPU", "threads": 2}, "torch": "2.13.0", "numba": "0.68.1"},
-)
+ENVIRONMENT = {"cpu": {"model": "a CPU", "threads": 2}, "torch": "2.13.0", "numba": "0.68.1"}
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +41,8 @@ def of_values(name, values, unit="B/s", log=None):
 def measured(*probes, rounds=3):
     bencher = Bencher(Bench(LEVELS, 2, 100, probes))
     facts = bencher.facts()
-    return ceilings_of(SURVEY, facts, [bencher.round() for _ in range(rounds)], "now")
+    taken = [bencher.round() for _ in range(rounds)]
+    return ceilings_of("cpu", "a host", ENVIRONMENT, facts, taken, "now")
 
 
 def test_probes_take_turns_within_each_round():

@@ -1,0 +1,35 @@
+"""What is kept for this user between commands: ceilings, noise, what was read of stores."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from lstm_harness.model.errors import MeasuringFailed
+from lstm_harness.store.files import replace_whole
+
+
+def folder(kind: str) -> Path:
+    """Where files of one kind are kept; it need not be there yet."""
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # a container's user may have no home
+        home = Path(tempfile.gettempdir())
+    return home / "lstm-bench" / kind
+
+
+def keep(path: Path, content: bytes, what: str) -> None:
+    """Write a file of the cache, in a folder that is made where it lacks.
+
+    Args:
+        what: what a user calls the content.
+    Raises:
+        MeasuringFailed: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_whole(path, content)
+    except OSError as error:
+        raise MeasuringFailed(
+            f"cannot keep {what} in {path}: {error.strerror}; set XDG_CACHE_HOME to a folder "
+            "that can be written"
+        ) from None

@@ -1,0 +1,78 @@
+"""A file written whole or not at all: a kill leaves the old one or the new one."""
+
+import json
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from lstm_harness.model.errors import UserError
+
+_UNFINISHED = ".new"
+
+
+def replace_whole(path: Path, content: bytes) -> None:
+    """Put a file in the place of what is there, once all of it is on the disk.
+
+    Raises:
+        OSError: it cannot be written, or its folder is not there; what was there stays.
+    """
+    fresh = unfinished(path)
+    try:
+        # Never through a link that somebody else put there.
+        with fresh.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            fresh.unlink()
+        raise
+
+
+def unfinished(path: Path) -> Path:
+    """A new place beside a file, where it is until it is whole."""
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
+
+
+def is_unfinished(path: Path, name: str) -> bool:
+    """Whether this is what a kill left of writing a file of that name."""
+    return path.name.startswith(f"{name}.") and path.name.endswith(_UNFINISHED)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Refuse, before any work, a path at which no file can be written.
+
+    Raises:
+        UserError: it names no file, or a folder, or lies where nothing can be made.
+    """
+    if not path.name or path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; give a file's name")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise UserError(f"cannot write {path}: {above} is no folder; give another place")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write {path}: {above} is not yours to write; give another place")
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file that the user named, in a folder that is made where it lacks.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    refuse_unwritable(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_whole(path, content)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; give another place") from None
+
+
+def keep_derived(path: Path, content: dict[str, Any]) -> None:
+    """Keep what can be found again, as JSON; where that cannot be, finding it takes as long."""
+    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
+    with suppress(OSError):
+        replace_whole(path, text.encode())
