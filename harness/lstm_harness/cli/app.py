@@ -345,12 +345,13 @@ def _conclude(folder: Path, as_json: bool) -> int:
 def _write_report(runs: "list[Run]", out: Path, judged: bool = False) -> Path:
     """Make the page; `judged` puts the verdicts of two runs, base and new, at its top."""
     with _report_libraries("RUN"):
-        from lstm_harness.report import verdicts, write
+        from lstm_harness.report import verdicts
+        from lstm_harness.report.write import write_report
     if not judged:
-        return write(runs, out)
+        return write_report(runs, out)
     from lstm_harness.judge.comparison import compare_runs
 
-    return write(runs, out, verdicts.section(compare_runs(*runs)))
+    return write_report(runs, out, verdicts.section(compare_runs(*runs)))
 
 
 @contextmanager

@@ -8,9 +8,11 @@ from typing import Any
 
 from lstm_harness.console.history import machine_name, percent
 from lstm_harness.history.series import ENVIRONMENT, Found, Series
-from lstm_harness.report import text, write_page
+from lstm_harness.model import text
 from lstm_harness.report.marks import mark, ordered
+from lstm_harness.report.payload import json_for_script, number, plot_text
 from lstm_harness.report.templating import assets, fill
+from lstm_harness.report.write import write_page
 
 # Further figures are counted: a page of hundreds is read by nobody.
 MOST_FIGURES = 12
@@ -46,7 +48,7 @@ def render(found: Found, home: str = "") -> str:
         home=home,
         not_drawn=len(groups) - len(shown),
         figures=figures,
-        payload=text.json_for_script([figure["plot"] for figure in figures]),
+        payload=json_for_script([figure["plot"] for figure in figures]),
     )
 
 
@@ -137,7 +139,7 @@ def _numbers(found: Found, lines: Sequence[Series]) -> dict[str, Any]:
 
 
 def _points(found: Found, one: Series) -> dict[str, Any]:
-    name = text.plot_text(one.backend)
+    name = plot_text(one.backend)
     runs = [found.runs[place] for place in one.runs]
     return {
         "type": "scatter",
@@ -145,13 +147,13 @@ def _points(found: Found, one: Series) -> dict[str, Any]:
         "name": name,
         "meta": _colours(one.backend),
         "x": [run.start for run in runs],
-        "y": [text.number(time / 1e9) for time in one.times_ns],
+        "y": [number(time / 1e9) for time in one.times_ns],
         "marker": {"symbol": mark(one.backend).symbol, "size": 6, "opacity": 0.7},
         "line": {},
         "hoverinfo": "text",
         "hovertext": [
-            f"<b>{name}</b> {text.duration(time)}<br>{text.plot_text(run.id, 60)}<br>"
-            f"{text.plot_text(run.commit or 'no commit', 40)}"
+            f"<b>{name}</b> {text.duration(time)}<br>{plot_text(run.id, 60)}<br>"
+            f"{plot_text(run.commit or 'no commit', 40)}"
             for time, run in zip(one.times_ns, runs, strict=True)
         ],
     }

@@ -14,18 +14,20 @@ from lstm_harness.analysis import ratios
 from lstm_harness.analysis.ratios import Ratio
 from lstm_harness.analysis.statistics import geometric_mean
 from lstm_harness.analysis.summary import CASE_COLUMNS, plain_rows
-from lstm_harness.report import text
-from lstm_harness.report.panel import Figure, Panel, Plot, chosen_by, numbered
-from lstm_harness.report.winner_map import (
+from lstm_harness.model import text
+from lstm_harness.report.chart import (
+    Point,
     Row,
     Rows,
     axis_of,
-    error_bars,
     of_each_run,
     place_told,
     ratio_told,
+    running_along,
     sign_of,
+    trace,
 )
+from lstm_harness.report.panel import Figure, Panel, Plot, Subject, chosen_by, numbered
 from lstm_kernels.problem import FORWARDS_PER_PASS
 
 ALONG = ("seq_len", "batch", "hidden_size")
@@ -35,11 +37,6 @@ NOTE = (
     "are 95% intervals, from 3 blocks on that timed both. The line is what counting the products "
     f"gives: {BY_PRODUCTS:.1f}."
 )
-_AXIS_TITLE = {
-    "seq_len": "T, steps in a sequence",
-    "batch": "B, sequences in a batch",
-    "hidden_size": "H, hidden size",
-}
 
 
 @dataclass(frozen=True)
@@ -50,9 +47,10 @@ class Weight:
     ratio: Ratio
 
 
-def panel(summary: pd.DataFrame, backends: Sequence[str]) -> Panel:
+def panel(subject: Subject) -> Panel:
     """A figure for each choice of all but the pass and the size that the lines run along."""
-    along = next((name for name in ALONG if summary[name].nunique() > 1), ALONG[0])
+    summary, backends = subject.summary, subject.backends
+    along = running_along(summary, ALONG)
     by = chosen_by(summary, ("pass", along))
     rows = [row for row in numbered(plain_rows(summary)) if row["status"] == "ok"]
     weights = _weights(rows)
@@ -92,8 +90,8 @@ def _weights(rows: Rows) -> list[Weight]:
         for row in backward
         if (key := tuple(row[name] for name in keys)) in forward
     ]
-    found = ratios.of_times(pairs)
-    return [Weight(row, ratio) for (row, _), ratio in zip(pairs, found, strict=True)]
+    known = ratios.of_times(pairs)
+    return [Weight(row, ratio) for (row, _), ratio in zip(pairs, known, strict=True)]
 
 
 def _grouped(weights: Sequence[Weight], by: Sequence[str]) -> dict[tuple[Any, ...], list[Weight]]:
@@ -110,43 +108,29 @@ def _figure(
     lines = _grouped(ordered, ["backend"])
     sizes = sorted({int(weight.row[along]) for weight in weights})
     data = [
-        _trace(index, lines[(backend,)], along)
+        trace(index, [_point(weight, along) for weight in lines[(backend,)]])
         for index, backend in enumerate(backends)
         if (backend,) in lines
     ]
     layout = {
-        "xaxis": axis_of(sizes, _AXIS_TITLE[along]),
+        "xaxis": axis_of(sizes, along),
         "yaxis": {"title": {"text": "backward's time over forward's"}, "rangemode": "tozero"},
     }
     plot = Plot(f"Backward over forward, by {sign_of(along)}", [*data, _products(sizes)], layout)
     return Figure(key, (plot,), answer(ordered, [along]))
 
 
-def _trace(index: int, weights: Sequence[Weight], along: str) -> dict[str, Any]:
-    known = [weight.ratio for weight in weights]
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "meta": index,
-        "x": [weight.row[along] for weight in weights],
-        "y": [text.number(ratio.value) for ratio in known],
-        "customdata": [weight.row["number"] for weight in weights],
-        **error_bars("error_y", ((ratio.value, ratio.low, ratio.high) for ratio in known)),
-    }
+def _point(weight: Weight, along: str) -> Point:
+    row, ratio = weight.row, weight.ratio
+    return Point(row[along], ratio.value, ratio.low, ratio.high, row["number"])
 
 
 def _products(sizes: Sequence[int]) -> dict[str, Any]:
     """The line that counting products gives, long enough to be seen beside a single size."""
     ends = [sizes[0], sizes[-1]] if len(sizes) > 1 else [sizes[0] - 1, sizes[0] + 1]
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "meta": None,
-        "name": f"{BY_PRODUCTS:.1f}: counting products",
-        "x": ends,
-        "y": [BY_PRODUCTS, BY_PRODUCTS],
-        "line": {"dash": "dash"},
-    }
+    points = [Point(end, BY_PRODUCTS) for end in ends]
+    name = f"{BY_PRODUCTS:.1f}: counting products"
+    return trace(None, points, name=name, mode="lines", line={"dash": "dash"})
 
 
 def answer(weights: Sequence[Weight], places: Sequence[str]) -> str:
