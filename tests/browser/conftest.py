@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from lstm_harness.report import write
+from lstm_harness.report.write import write_report
 
 REQUIRED = os.environ.get("LSTM_BENCH_REQUIRE_BROWSER") == "1"
 QUIET = (
@@ -42,7 +42,7 @@ def view(chromium, tmp_path):
     said, contexts = [], []
 
     def open_page(*runs, width=1280, scheme="light", fragment=""):
-        out = write(runs, tmp_path / "report.html")
+        out = write_report(runs, tmp_path / "report.html")
         context = chromium.new_context(
             viewport={"width": width, "height": 900},
             color_scheme=scheme,

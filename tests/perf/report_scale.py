@@ -21,8 +21,8 @@ from kept_limits import kept
 from known_limits import cpu_limits
 from opened_pages import opened
 
-from lstm_harness import report
 from lstm_harness.analysis.floors.floor import with_floor
+from lstm_harness.report.write import write_report
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def make(size: Size, out: Path) -> None:
     )
     assert len(run.records) == size.cells * size.blocks
     before = time.process_time()
-    report.write([run], out)
+    write_report([run], out)
     print(time.process_time() - before, peak_bytes())
 
 

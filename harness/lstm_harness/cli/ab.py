@@ -1,6 +1,6 @@
 """The command line of measuring two sides here: `ab` compares revisions, `selftest` A with A.
 
-Imports stay light, as in `cli`.
+Imports stay light, as in `app`.
 """
 
 from pathlib import Path
@@ -8,18 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lstm_harness.cli.judge import (
-    Explain,
-    FailOn,
-    Html,
-    Json,
-    JUnit,
-    Margin,
-    Markdown,
-    Outputs,
-    tell,
-)
+from lstm_harness.cli.flags import Explain, FailOn, Html, Json, JUnit, Margin, Markdown, Quiet
 from lstm_harness.cli.options import takes_paired_spec
+from lstm_harness.cli.outputs import Outputs, tell
 from lstm_harness.model.errors import Exit
 from lstm_harness.model.spec import Spec
 
@@ -31,7 +22,6 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="new or empty")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="no progress")]
 
 
 @app.command()
@@ -64,10 +54,10 @@ def ab(
             new = checked_out(new_ref, repo, scratch / "new")
         else:
             new = working_tree(repo, scratch / "new")
-        found = _measured(spec, (base, new), margin, fails, out, quiet)
-    tell(found.comparison, outputs)
-    output.warning(f"records: {found.folder / 'base'} and {found.folder / 'new'}")
-    return found.comparison.exit_code
+        measured = _measured(spec, (base, new), margin, fails, out, quiet)
+    tell(measured.comparison, outputs)
+    output.warning(f"records: {measured.folder / 'base'} and {measured.folder / 'new'}")
+    return measured.comparison.exit_code
 
 
 @app.command()
@@ -78,21 +68,22 @@ def selftest(
     """A against A: this machine's own noise, and what it can resolve."""
     from lstm_harness.ab import selftest
     from lstm_harness.console import output
+    from lstm_harness.console import selftest as shown
     from lstm_harness.judge import noise
     from lstm_harness.judge.comparison import FAILS
 
     kernels = selftest.same_kernels()
-    found = _measured(spec, kernels, margin, FAILS, out, quiet, by_noise=False)
-    alarms = selftest.false_alarms(found.comparison.verdicts)
-    cases = selftest.noise_of(found.comparison.verdicts, found.comparison.rules)
-    kept = noise.keep(found.environment, found.comparison.verdicts)
+    measured = _measured(spec, kernels, margin, FAILS, out, quiet, by_noise=False)
+    alarms = selftest.false_alarms(measured.comparison.verdicts)
+    cases = selftest.noise_of(measured.comparison.verdicts, measured.comparison.rules)
+    kept = noise.keep(measured.environment, measured.comparison.verdicts)
     if as_json:
-        output.as_json(selftest.document(found.comparison.verdicts, cases, kept.file))
+        output.as_json(selftest.document(measured.comparison.verdicts, cases, kept.file))
     else:
-        output.noise(cases, alarms)
+        shown.noise(cases, alarms)
         output.line("A case's noise is a margin of later verdicts here; to forget it, remove")
         output.path(kept.file)
-    outcome = found.comparison.exit_code
+    outcome = measured.comparison.exit_code
     outranks = (Exit.INCORRECT, Exit.MEASURING_FAILED)
     return Exit.REGRESSION if alarms and outcome not in outranks else outcome
 

@@ -14,12 +14,12 @@ MOST_CHANGES = 40
 MOST_PARTS = 5
 
 
-def table(found: History) -> None:
+def table(history: History) -> None:
     """The series, then the changes."""
-    several = len({machine_name(one) for one in found.series}) > 1
+    several = len({machine_name(one) for one in history.series}) > 1
     names = ("backend", *(["machine"] if several else []), "runs", "last", "since", "step", "at")
     rows = output.empty_table("case", *names)
-    for one in found.series:
+    for one in history.series:
         step = one.last_step
         where = [Text(machine_name(one))] if several else []
         rows.add_row(
@@ -30,31 +30,31 @@ def table(found: History) -> None:
             output.duration(one.times_ns[-1]) if one.last_status == "ok" else one.last_status,
             percent(one.since),
             percent(step.ratio) if step else "",
-            Text(place(found.runs[one.runs[step.at]])) if step else "",
+            Text(place(history.runs[one.runs[step.at]])) if step else "",
         )
     output.print_wide(rows, 180)
-    _steps(found)
-    _environments(found)
+    _steps(history)
+    _environments(history)
 
 
-def left_out(found: History) -> None:
+def left_out(history: History) -> None:
     """What no run could be read from, one line each on stderr, and which runs are not whole."""
-    for path, reason in found.left_out:
+    for path, reason in history.left_out:
         output.warning(f"left out: {path}: {reason}")
-    parts = [f"{run.path} ({run.lacks:,})" for run in found.runs if run.lacks]
+    parts = [f"{run.path} ({run.lacks:,})" for run in history.runs if run.lacks]
     if parts:
         more = f" and {len(parts) - MOST_PARTS:,} more runs" if len(parts) > MOST_PARTS else ""
         output.warning(f"planned records are missing in {', '.join(parts[:MOST_PARTS])}{more}")
 
 
-def document(store: str, found: History) -> dict[str, Any]:
+def document(store: str, history: History) -> dict[str, Any]:
     """What `history --json` prints; its schema is history.schema.json."""
     return {
         "schema": 1,
         "store": store,
-        "runs": [vars(run) for run in found.runs],
-        "left_out": [{"path": path, "reason": reason} for path, reason in found.left_out],
-        "series": [_row(one) for one in found.series],
+        "runs": [vars(run) for run in history.runs],
+        "left_out": [{"path": path, "reason": reason} for path, reason in history.left_out],
+        "series": [_row(one) for one in history.series],
     }
 
 
@@ -102,28 +102,28 @@ def _row(one: Series) -> dict[str, Any]:
     }
 
 
-def _steps(found: History) -> None:
-    steps = [(c, one) for one in found.series for c in one.changes if c.kind == STEP]
+def _steps(history: History) -> None:
+    steps = [(c, one) for one in history.series for c in one.changes if c.kind == STEP]
     steps.sort(key=lambda pair: -pair[0].ratio)
     for change, one in steps[:MOST_CHANGES]:
-        where = place(found.runs[one.runs[change.at]])
+        where = place(history.runs[one.runs[change.at]])
         told = f"{output.duration(change.before_ns)} to {output.duration(change.after_ns)}"
         _line(f"{percent(change.ratio)} {one.backend} {one.case.label()}: {told} at {where}")
     if len(steps) > MOST_CHANGES:
         _line(f"and {len(steps) - MOST_CHANGES:,} smaller steps; --json has them all")
     if not steps:
-        _line("no step in any series" if found.series else "no series")
+        _line("no step in any series" if history.series else "no series")
 
 
-def _environments(found: History) -> None:
+def _environments(history: History) -> None:
     kept: Counter[tuple[int, str, tuple[str, ...]]] = Counter()
-    for one in found.series:
+    for one in history.series:
         for change in one.changes:
             if change.kind == ENVIRONMENT:
                 kept[one.runs[change.at], machine_name(one), change.what] += 1
     for (run, machine, what), count in sorted(kept.items())[-MOST_CHANGES:]:
         series = "1 series begins" if count == 1 else f"{count:,} series begin"
-        _line(f"{series} anew on {machine} at {place(found.runs[run])}: {', '.join(what)}")
+        _line(f"{series} anew on {machine} at {place(history.runs[run])}: {', '.join(what)}")
 
 
 def _line(text: str) -> None:

@@ -10,21 +10,21 @@ from lstm_harness.model.ceilings import Ceilings
 from lstm_kernels.problem import Problem
 
 
-def ceilings(found: Ceilings) -> None:
+def ceilings(measured: Ceilings) -> None:
     """What was measured of a device, a line a ceiling; then what has no figure, and why."""
     table = output.empty_table(
         "ceiling", "median", "95% interval", "fastest", "unit", "what was done"
     )
-    for each in found.ceilings:
+    for each in measured.ceilings:
         figures = each.shown(each.value), each.interval(), each.shown(each.best)
         table.add_row(Text(each.name), *figures, each.shown_unit, Text(each.detail))
     output.print_wide(table, 140)
-    if found.disturbed:
+    if measured.disturbed:
         output.warning(
-            f"in {found.disturbed} of {found.rounds} rounds others used this machine: medians and "
-            "intervals are too slow; measure again when it is quiet"
+            f"in {measured.disturbed} of {measured.rounds} rounds others used this machine: "
+            "medians and intervals are too slow; measure again when it is quiet"
         )
-    for name, reason in found.failures.items():
+    for name, reason in measured.failures.items():
         output.out.print(Text(f"no figure for {name}: {reason}"), soft_wrap=True)
 
 

@@ -17,30 +17,30 @@ def untuned(run: Run) -> None:
             output.warning(f"{name}: tuned parameters not used: {reason}")
 
 
-def tuning(found: Mapping[str, Any]) -> None:
+def tuning(result: Mapping[str, Any]) -> None:
     """What became of each key, what failed and why, the time it took and, last, the file."""
     table = output.empty_table(
         "key", "its own", "tuned", "ratio", "chosen", "tried", "wrong", "failed"
     )
-    for row in found["keys"]:
+    for row in result["keys"]:
         counts = (str(row[name] or "") for name in ("tried", "wrong", "failed"))
         times = (_times(row[name]) for name in ("own_us", "tuned_us"))
         table.add_row(Text(row["key"]), *times, _ratio(row["ratio"]), _chosen(row), *counts)
     output.print_wide(table, 180)
-    for row in found["keys"]:
+    for row in result["keys"]:
         for each in row["failures"]:
             what = _differences(each["choice"], row["own"])
             output.warning(f"{row['key']}: {what}: {each['status']}: {each['reason']}")
-    for row in found["skipped"]:
+    for row in result["skipped"]:
         output.warning(f"{row['label']}: skipped: {row['reason']}")
-    missed = sum(row["status"] == "not_reached" for row in found["keys"])
+    missed = sum(row["status"] == "not_reached" for row in result["keys"])
     if missed:
         output.warning(
             f"{missed} keys not reached in --time-budget; the same command goes on with them"
         )
-    output.out.print(f"{found['tuning_s']:g} s, of which {found['compile_s']:g} s compiling")
-    if found["file"]:
-        output.path(found["file"])
+    output.out.print(f"{result['tuning_s']:g} s, of which {result['compile_s']:g} s compiling")
+    if result["file"]:
+        output.path(result["file"])
 
 
 def _chosen(row: Mapping[str, Any]) -> Text:
@@ -60,8 +60,8 @@ def _times(us: Sequence[float | None] | None) -> str:
     return "" if us is None else _interval(us, ".4g", " µs")
 
 
-def _ratio(of: Sequence[float | None] | None) -> str:
-    return "" if of is None else _interval(of, ".3f", "")
+def _ratio(ratio: Sequence[float | None] | None) -> str:
+    return "" if ratio is None else _interval(ratio, ".3f", "")
 
 
 def _interval(interval: Sequence[float | None], form: str, unit: str) -> str:

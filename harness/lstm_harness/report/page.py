@@ -8,21 +8,14 @@ from markupsafe import Markup
 
 from lstm_harness.analysis.ranking import fastest_by_case
 from lstm_harness.analysis.summary import CASE_COLUMNS, plain_rows, summarise
+from lstm_harness.model import text
 from lstm_harness.model.case import PASS_MEANING
-from lstm_harness.report import samples, tables, text, winner_map
+from lstm_harness.report import ceilings, samples, tables, winner_map
+from lstm_harness.report.chart import LABELS
 from lstm_harness.report.marks import mark, ordered
-from lstm_harness.report.panel import Panel
-from lstm_harness.report.panels import (
-    backward_ratio,
-    costs,
-    energy,
-    ladder,
-    limits,
-    memory,
-    roofline,
-    sequence_cost,
-    throughput,
-)
+from lstm_harness.report.panel import Panel, Subject
+from lstm_harness.report.panels import FIRST, FURTHER
+from lstm_harness.report.payload import json_for_script
 from lstm_harness.report.templating import assets, fill
 from lstm_harness.store.run_folder import Run
 
@@ -82,12 +75,13 @@ def _content(
     backends = ordered(together["backend"])
     switches = winner_map.axes(together)
     rows = tables.all_rows(together)
-    first, further = _panels(together, backends, runs, labels)
+    subject = Subject(together, backends, dict(zip(labels, runs, strict=True)))
+    first, further = ([panel(subject) for panel in panels] for panels in (FIRST, FURTHER))
     payload = {
         "backends": [
             {"name": name, "short": text.shorten(name, 28), **vars(mark(name))} for name in backends
         ],
-        "labels": winner_map.LABELS,
+        "labels": LABELS,
         "axes": [{"name": axis.name, "values": axis.values} for axis in switches],
         "slices": winner_map.slices(together, backends),
         "panels": [_drawn(panel) for panel in (*first, *further) if panel.figures],
@@ -98,12 +92,12 @@ def _content(
         "several": len(runs) > 1,
         "heads": [_head(*one) for one in zip(runs, labels, summaries, strict=True)],
         "axes": [(a.name, a.label, [_shown(v) for v in a.values]) for a in switches],
-        "payload": text.json_for_script(payload),
-        "samples": text.json_for_script(samples.encode(together, runs, labels)),
+        "payload": json_for_script(payload),
+        "samples": json_for_script(samples.encode(together, runs, labels)),
         "measured": bool((together["status"] == "ok").any()),
         "first": first,
         "further": further,
-        "ceilings": limits.of_runs(runs, labels),
+        "ceilings": ceilings.of_runs(runs, labels),
         "trust": tables.correctness(together),
         "refusals": tables.refusals(runs, labels, summaries),
         "facts": tables.environments(runs),
@@ -112,24 +106,6 @@ def _content(
         "fixed": rows["fixed"],
         "passes": [(p, m) for p, m in PASS_MEANING.items() if (together["pass"] == p).any()],
     }
-
-
-def _panels(
-    together: pd.DataFrame, backends: Sequence[str], runs: Sequence[Run], labels: Sequence[str]
-) -> tuple[list[Panel], list[Panel]]:
-    """What draws, in the page's order: above the section on trust, and below it."""
-    first = [make(together, backends) for make in (ladder.panel, backward_ratio.panel)]
-    further = [
-        throughput.panel_over_t(together, backends),
-        throughput.panel_over_b(together, backends),
-        limits.panel(together, backends),
-        roofline.panel(together, backends, runs, labels),
-        sequence_cost.panel(together, backends),
-        memory.panel(together, backends),
-        energy.panel(together, backends),
-        costs.panel(together, backends),
-    ]
-    return first, further
 
 
 def _drawn(panel: Panel) -> dict[str, Any]:
@@ -167,12 +143,12 @@ def _head(run: Run, label: str, summary: pd.DataFrame) -> dict[str, Any]:
 def notes(run: Run) -> list[str]:
     """What a reader must know before believing a run."""
     plan = run.manifest.get("plan") or {}
-    planned, found = plan.get("planned_records"), len(run.records)
+    planned, kept = plan.get("planned_records"), len(run.records)
     said = []
-    if isinstance(planned, int) and found < planned:
+    if isinstance(planned, int) and kept < planned:
         why = "; the time budget was spent" if run.manifest.get("end") else ""
-        said.append(f"Incomplete: {found:,} of {planned:,} planned records{why}.")
-    elif not found:
+        said.append(f"Incomplete: {kept:,} of {planned:,} planned records{why}.")
+    elif not kept:
         said.append("No record in this run.")
     if run.torn:
         said.append("The last record was cut off while it was written, and is left out.")

@@ -1,18 +1,34 @@
 """What a section of the report is: a question, its answer, and figures that follow the switches.
 
-A module that draws makes a `Panel` from a Summary; the page shows every panel the same way and
-knows nothing of what is in it. Of a panel's figures the page shows the one whose `key` agrees with
-the view: with the switches, and with the T and B chosen in the map.
+A module of `panels` makes a `Panel` from the report's `Subject`; the page shows every panel the
+same way and knows nothing of what is in it. Of a panel's figures the page shows the one whose `key`
+agrees with the view: with the switches, and with the T and B chosen in the map.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from lstm_harness.analysis.summary import CASE_COLUMNS
-from lstm_harness.report.winner_map import Row
+from lstm_harness.report.chart import Row
+from lstm_harness.store.run_folder import Run
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a report is of.
+
+    Attributes:
+        summary: of all its runs; `run` tells them apart where there are several.
+        backends: the page's list; a trace's `meta` is the place in it.
+        runs: each by what the page calls it.
+    """
+
+    summary: pd.DataFrame
+    backends: Sequence[str]
+    runs: Mapping[str, Run] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def _keys(summary: pd.DataFrame) -> list[tuple[Any, ...]]:
 
 
 def _fields(case: Case) -> tuple[Any, ...]:
-    """A case's fields in the order of `analyse.CASE_COLUMNS`."""
+    """A case's fields in the order of `summary.CASE_COLUMNS`."""
     problem = [getattr(case.problem, name) for name in PROBLEM_COLUMNS]
     return (*problem, case.pass_name, case.launch, case.cache, case.device)
 

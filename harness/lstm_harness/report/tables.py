@@ -10,10 +10,11 @@ import pandas as pd
 
 from lstm_harness.analysis.correctness import CORRECTNESS_COLUMNS, correctness_by_backend
 from lstm_harness.analysis.summary import CASE_COLUMNS, SEVERITY, plain_rows
+from lstm_harness.model import text
 from lstm_harness.model.case import Case
 from lstm_harness.model.record import SCHEMA
-from lstm_harness.report import text
-from lstm_harness.report.winner_map import LABELS
+from lstm_harness.report.chart import LABELS
+from lstm_harness.report.payload import number
 from lstm_harness.store.run_folder import Run
 
 ORACLE = "float64 reference"
@@ -62,8 +63,8 @@ def correctness(summary: pd.DataFrame) -> dict[str, Any]:
         for row in plain_rows(correctness_by_backend(part))
     ]
     rows.sort(key=lambda row: ("fail", "not checked", "pass").index(row["verdict"]))
-    found = dict.fromkeys(tensor for row in rows for tensor in row["errors"])
-    tensors = sorted(found, key=lambda t: TENSORS.index(t) if t in TENSORS else len(TENSORS))
+    checked = dict.fromkeys(tensor for row in rows for tensor in row["errors"])
+    tensors = sorted(checked, key=lambda t: TENSORS.index(t) if t in TENSORS else len(TENSORS))
     shown = [name for name in ("run", *CORRECTNESS_COLUMNS) if _tells(rows, name)]
     return {
         "rows": rows,
@@ -141,12 +142,12 @@ def refusals(runs: Sequence[Run], labels: Sequence[str], summaries: Sequence[pd.
 
 def _failed(summary: pd.DataFrame) -> list[tuple[str, str, str, str]]:
     bad = summary[summary["status"] != "ok"]
-    found = []
+    failed = []
     for row in plain_rows(bad):
         some = row["failed_blocks"] < row["blocks"]
         blocks = f" ({row['failed_blocks']} of {row['blocks']} blocks)" if some else ""
-        found.append((row["backend"], row["status"], row["reason"], row["label"] + blocks))
-    return found
+        failed.append((row["backend"], row["status"], row["reason"], row["label"] + blocks))
+    return failed
 
 
 def _skipped(run: Run) -> list[tuple[str, str, str, str]]:
@@ -274,4 +275,4 @@ def _plain(value: Any) -> Any:
     plain = value.item() if hasattr(value, "item") else value
     if isinstance(plain, float) and math.isinf(plain):
         return "not finite"
-    return text.number(plain)
+    return number(plain)

@@ -10,10 +10,10 @@ from lstm_harness.analysis.summary import CASE_COLUMNS
 from lstm_harness.judge.comparison import COMPARED, Comparison, Side
 from lstm_harness.judge.exporters import words
 from lstm_harness.judge.verdict import MARGINS, Kind, Verdict
-from lstm_harness.report import text
+from lstm_harness.model import text
+from lstm_harness.report.chart import LABELS
 from lstm_harness.report.marks import ordered
 from lstm_harness.report.templating import fill, policy, style
-from lstm_harness.report.winner_map import LABELS
 
 # A report shows so many verdicts, worst first; the page of a comparison has them all.
 MOST_ROWS = 200
@@ -72,12 +72,12 @@ def _told(comparison: Comparison) -> dict[str, Any]:
 def _listed(comparison: Comparison, most: int) -> dict[str, Any]:
     """The table and the maps."""
     verdicts = comparison.verdicts
-    found = maps(verdicts)
+    drawn = maps(verdicts)
     return {
         "rows": [_row(verdict) for verdict in verdicts[:most]],
         "more_rows": max(0, len(verdicts) - most),
-        "maps": found[:MOST_MAPS],
-        "more_maps": max(0, len(found) - MOST_MAPS),
+        "maps": drawn[:MOST_MAPS],
+        "more_maps": max(0, len(drawn) - MOST_MAPS),
     }
 
 

@@ -1,4 +1,4 @@
-"""A Summary to what is drawn. Nothing here knows HTML; every text is plain and short.
+"""A Summary to the switches of the page and the map of the fastest backends.
 
 A *slice* holds the cells that share everything but T and B: what the page's switches choose.
 `backends` is the page's list of names; figures name one by its index there.
@@ -13,39 +13,16 @@ from typing import Any
 import pandas as pd
 
 from lstm_harness.analysis.ranking import fastest_by_case, ranked
-from lstm_harness.analysis.ratios import Ratio
 from lstm_harness.analysis.statistics import geometric_mean
 from lstm_harness.analysis.summary import CASE_COLUMNS, plain_rows
-from lstm_harness.report import text
+from lstm_harness.model import text
+from lstm_harness.report.chart import LABELS, Row, Rows, grouped, sizes_of
 from lstm_kernels import DTYPE_BYTES, PASSES
 
-LABELS = {
-    "run": "Run",
-    "cell": "Cell",
-    "seq_len": "T",
-    "batch": "B",
-    "input_size": "Input I",
-    "hidden_size": "Hidden H",
-    "num_layers": "Layers",
-    "bidirectional": "Bidirectional",
-    "bias": "Bias",
-    "proj_size": "Projection",
-    "dtype": "Dtype",
-    "precision": "Precision",
-    "lengths": "Lengths",
-    "pass": "Pass",
-    "launch": "Launch",
-    "cache": "Cache",
-    "device": "Device",
-}
 _SWITCHED = ("run", "device", "pass", "cell", "dtype", "precision", "hidden_size", "input_size")
 _PLOTTED = ("seq_len", "batch")
 # A margin of four or more fills the square; a margin of 1 leaves it pale.
 _FULL_MARGIN = 4.0
-
-
-Row = dict[str, Any]
-Rows = Sequence[Row]
 
 
 @dataclass(frozen=True)
@@ -87,7 +64,7 @@ def winner_map(part: Rows, ranks: Rows, won: Rows, backends: Sequence[str]) -> d
     """The fastest correct backend of each T and B of one slice.
 
     Args:
-        part, ranks, won: the slice's rows of a Summary, of its `ranking` and of its `fastest`.
+        part, ranks, won: the slice's rows of a Summary, ranked, and the fastest of each case.
     Returns:
         `t` and `b` (the sizes), `cells` [len(t)][len(b)] (None where nothing was asked) and
         `answer`, a sentence.
@@ -108,7 +85,7 @@ def winner_map(part: Rows, ranks: Rows, won: Rows, backends: Sequence[str]) -> d
 
 
 def map_answer(won: Rows) -> str:
-    """One sentence about who wins, from rows of `analyse.fastest`."""
+    """One sentence about who wins, from rows of `ranking.fastest_by_case`."""
     solved = [row for row in won if row["contenders"] > 0]
     if not solved:
         return "No backend gave a correct result here; the reasons are listed below."
@@ -130,95 +107,13 @@ def map_answer(won: Rows) -> str:
     return "; ".join(parts) + "."
 
 
-def _winner_clause(wins: Rows, of: int) -> str:
+def _winner_clause(wins: Rows, raced: int) -> str:
     name, count = Counter(row["backend"] for row in wins).most_common(1)[0]
     mean = geometric_mean(row["margin"] for row in wins if row["backend"] == name)
     by = f"{text.ratio(mean)} ahead of the runner-up"
     if count > 1:
         by += f" (geometric mean of {count})"
-    return f"{text.shorten(name)} is fastest in {count} of {text.count(of, 'case')}, {by}"
-
-
-def grouped(rows: Rows, names: Sequence[str]) -> dict[tuple[Any, ...], list[Row]]:
-    """Rows that share their values of these columns, by those values."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in names), []).append(row)
-    return groups
-
-
-def axis_of(sizes: Sequence[int], title: str) -> dict[str, Any]:
-    """An axis of sizes, each with its tick; logarithmic where they double."""
-    return {
-        "type": "log" if _doubles(sizes) else "linear",
-        "title": {"text": title},
-        "tickvals": list(sizes),
-        "ticktext": [str(size) for size in sizes],
-    }
-
-
-def sizes_of(rows: Rows, name: str) -> list[int]:
-    """The sizes that rows have in a column, in order."""
-    return sorted({int(row[name]) for row in rows})
-
-
-def error_bars(axis: str, known: Iterable[tuple[float, float, float]]) -> dict[str, Any]:
-    """What a trace holds of intervals, under `error_x` or `error_y`; nothing if all are unknown.
-
-    Args:
-        known: value, low and high of each point; NaN for an end that is unknown, not drawn.
-    """
-    points = list(known)
-    if all(math.isnan(low) for _, low, _ in points):
-        return {}
-    return {
-        axis: {
-            "type": "data",
-            "symmetric": False,
-            "array": [_reach(value, high) for value, _, high in points],
-            "arrayminus": [_reach(low, value) for value, low, _ in points],
-        }
-    }
-
-
-def ratio_told(ratio: Ratio) -> str:
-    """A ratio and its interval, where that is known."""
-    if math.isnan(ratio.low):
-        return text.ratio(ratio.value)
-    interval = f"95%: {text.ratio(ratio.low)} to {text.ratio(ratio.high)}"
-    return f"{text.ratio(ratio.value)} ({interval})"
-
-
-def place_told(row: Row, names: Iterable[str]) -> str:
-    """What a row has in these columns: `T = 32, B = 4, forward`."""
-    return ", ".join(_told(name, row[name]) for name in names)
-
-
-def sign_of(name: str) -> str:
-    """The letter of a size, as in `T = 32`, or the word where it has none."""
-    return LABELS[name].rpartition(" ")[2]
-
-
-def of_each_run(rows: Rows, say: Callable[[Rows], str]) -> str:
-    """A sentence over all rows; where they are of several runs, one for each."""
-    if not rows or "run" not in rows[0]:
-        return say(rows)
-    said = {run: say(part) for (run,), part in grouped(rows, ["run"]).items()}
-    return " ".join(f"{text.shorten(run)}: {sentence}" for run, sentence in said.items())
-
-
-def _told(name: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return f"{LABELS[name].lower()}: {'yes' if value else 'no'}"
-    if isinstance(value, int):
-        return f"{sign_of(name)} = {value}"
-    return text.shorten(str(value))
-
-
-def _reach(low: float, high: float) -> float:
-    """How far an interval's end lies from the value; 0 where it is unknown."""
-    reach: float = text.number(max(0.0, high - low)) if math.isfinite(high - low) else 0
-    return reach
+    return f"{text.shorten(name)} is fastest in {count} of {text.count(raced, 'case')}, {by}"
 
 
 def _each_run(
@@ -303,11 +198,6 @@ def _failures(rows: Rows, index: dict[str, int]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
-
-
-def _doubles(sizes: Sequence[int]) -> bool:
-    """Whether sizes grow by a factor more than by a step."""
-    return len(sizes) > 1 and sizes[0] > 0 and sizes[-1] >= 2 * sizes[0]
 
 
 def _in_order(name: str, column: Iterable[Any]) -> tuple[Any, ...]:

@@ -96,8 +96,8 @@ def read(folder: Path, tell: Tell = lambda done, total, label: None) -> Shelf:
     stale = [path for path, entry in entries.items() if _is_stale(path, entry, before, entries)]
     done = 0
     for part in each(_read_chunk, _jobs(folder, stale, before, entries), _worth(stale, entries)):
-        for path, found in part.items():
-            entries[path] |= found | {"judged": _judged_on(path, before, entries)}
+        for path, entry in part.items():
+            entries[path] |= entry | {"judged": _judged_on(path, before, entries)}
         done += len(part)
         tell(done, len(stale), "runs read")
     if stale or entries.keys() != kept.keys():
@@ -128,8 +128,8 @@ def _load(file: Path) -> dict[str, Entry]:
                 _ = entry["against"] is None or Against(**entry["against"])
     except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError):
         return {}
-    found: dict[str, Entry] = kept["runs"]
-    return found
+    entries: dict[str, Entry] = kept["runs"]
+    return entries
 
 
 def _up_to_date(folder: Path, kept: Mapping[str, Entry]) -> dict[str, Entry]:
@@ -211,7 +211,7 @@ def _runs_before(heads: Sequence[Entry]) -> dict[str, str]:
     for head in sorted(heads, key=lambda one: (one["start"], one["id"], one["path"])):
         if head["start"]:
             by_series.setdefault(head["series"], []).append(head)
-    found = {}
+    before = {}
     for series in by_series.values():
         for place, head in enumerate(series):
             earlier = (one for one in reversed(series[:place]) if one["start"] < head["start"])
@@ -219,8 +219,8 @@ def _runs_before(heads: Sequence[Entry]) -> dict[str, str]:
             fits = (e["path"] for e in earlier if not comparability.differences(e["facts"], facts))
             base = next(fits, None)
             if base is not None:
-                found[head["path"]] = base
-    return found
+                before[head["path"]] = base
+    return before
 
 
 def _is_stale(
@@ -261,7 +261,7 @@ def _worth(stale: Sequence[str], entries: Mapping[str, Entry]) -> bool:
 def _read_chunk(job: Job) -> dict[str, Entry]:
     """Cards and verdicts of some runs, in whichever process."""
     folder, pairs = Path(job[0]), job[1]
-    found: dict[str, Entry] = {}
+    entries: dict[str, Entry] = {}
     last: tuple[str, Any] = ("", None)
     for path, base in pairs:
         try:
@@ -272,11 +272,11 @@ def _read_chunk(job: Job) -> dict[str, Entry]:
                 earlier = last[1] if last[0] == base else _side(folder / base)
                 against = _judged(base, earlier, side)
         except (UserError, RecursionError) as error:
-            found[path] = {"error": _said(error, folder)}
+            entries[path] = {"error": _said(error, folder)}
             continue
         last = (path, side)
-        found[path] = {"card": asdict(card), "against": against and asdict(against)}
-    return found
+        entries[path] = {"card": asdict(card), "against": against and asdict(against)}
+    return entries
 
 
 def _side(run: Path) -> Any:
@@ -317,8 +317,9 @@ def _judged(base: str, earlier: Any, new: Any) -> Against | None:
         margins = noise.kept(new.manifest["environment"]).margins
     except UserError as error:
         return Against(base, "Not judged", str(error), Exit.USAGE)
-    found = compare_sides(earlier, new, Rules(), margins)
-    return Against(base, words.headline(found), words.counted(found), int(found.exit_code))
+    comparison = compare_sides(earlier, new, Rules(), margins)
+    headline, counted = words.headline(comparison), words.counted(comparison)
+    return Against(base, headline, counted, int(comparison.exit_code))
 
 
 def _shelf(folder: Path, entries: Mapping[str, Entry]) -> Shelf:

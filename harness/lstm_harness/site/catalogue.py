@@ -59,15 +59,15 @@ def collect(stores: Sequence[Path], tell: Tell = lambda done, total, label: None
     shelves = [cards.read(store, tell) for store in stores]
     places = [(number, path) for number, shelf in enumerate(shelves) for path in shelf.cards]
     names = _names(places, stores)
-    found = []
+    listed = []
     for (number, path), name in names.items():
         shelf = shelves[number]
         against = shelf.against.get(path)
         before = names[number, against.base] if against else ""
-        found.append(Listed(name, shelf.folder / path, shelf.cards[path], against, before))
-    found.sort(key=lambda one: (one.card.start, one.card.id, one.name), reverse=True)
+        listed.append(Listed(name, shelf.folder / path, shelf.cards[path], against, before))
+    listed.sort(key=lambda one: (one.card.start, one.card.id, one.name), reverse=True)
     left_out = [pair for shelf in shelves for pair in sorted(shelf.left_out.items())]
-    return Catalogue(tuple(stores), {one.name: one for one in found}, tuple(left_out))
+    return Catalogue(tuple(stores), {one.name: one for one in listed}, tuple(left_out))
 
 
 def _names(places: Sequence[tuple[int, str]], stores: Sequence[Path]) -> dict[tuple[int, str], str]:
@@ -99,9 +99,9 @@ def compared(base: Listed, new: Listed) -> tuple[list[Run], Comparison]:
 
 def history(stores: Sequence[Path], tell: Tell = lambda done, total, label: None) -> History:
     """The history of all runs of these stores; what is derived is kept outside them."""
-    found = Index()
+    merged = Index()
     for number, folder in enumerate(stores):
         one = index.refresh(folder, tell, cards.cache_file(folder, "history"))
         apart = {f"{number}/{path}": run for path, run in one.runs.items()}
-        found.merge(Index(one.cells, one.facts, apart if len(stores) > 1 else one.runs))
-    return gather(found)
+        merged.merge(Index(one.cells, one.facts, apart if len(stores) > 1 else one.runs))
+    return gather(merged)

@@ -8,9 +8,11 @@ from typing import Any
 
 from lstm_harness.console.history import machine_name, percent
 from lstm_harness.history.series import ENVIRONMENT, History, Series
-from lstm_harness.report import text, write_page
+from lstm_harness.model import text
 from lstm_harness.report.marks import mark, ordered
+from lstm_harness.report.payload import json_for_script, number, plot_text
 from lstm_harness.report.templating import assets, fill
+from lstm_harness.report.write import write_page
 
 # Further figures are counted: a page of hundreds is read by nobody.
 MOST_FIGURES = 12
@@ -18,48 +20,48 @@ MOST_FIGURES = 12
 MOST_RUNS = 60
 
 
-def write(found: History, out: Path) -> Path:
+def write(history: History, out: Path) -> Path:
     """Write the page of a history and return its path.
 
     Raises:
         UserError: `out` cannot be written.
     """
-    return write_page(render(found), out)
+    return write_page(render(history), out)
 
 
-def render(found: History, home: str = "") -> str:
+def render(history: History, home: str = "") -> str:
     """The HTML of a history: its worst cases drawn.
 
     Args:
         home: where the list of the runs is, if there is one.
     """
     groups: dict[tuple[str, str], list[Series]] = {}
-    for one in found.series:
+    for one in history.series:
         groups.setdefault((one.case.label(), machine_name(one)), []).append(one)
     shown = list(groups.items())[:MOST_FIGURES]
-    figures = [_figure(found, *names, series) for names, series in shown]
+    figures = [_figure(history, *names, series) for names, series in shown]
     return fill(
         "history.html",
         **assets("history.js"),
-        title=f"{text.count(len(found.runs), 'run')} over time",
-        answer=_answer(found),
+        title=f"{text.count(len(history.runs), 'run')} over time",
+        answer=_answer(history),
         home=home,
         not_drawn=len(groups) - len(shown),
         figures=figures,
-        payload=text.json_for_script([figure["plot"] for figure in figures]),
+        payload=json_for_script([figure["plot"] for figure in figures]),
     )
 
 
-def _answer(found: History) -> str:
-    if not found.series:
+def _answer(history: History) -> str:
+    if not history.series:
         return "No time was measured in these runs, so there is nothing to draw."
-    steps = [one for one in found.series if one.last_step]
+    steps = [one for one in history.series if one.last_step]
     if not steps:
-        return f"No step in {len(found.series):,} series."
+        return f"No step in {len(history.series):,} series."
     worst = max(steps, key=_step)
     by = percent(_step(worst))
     name = f"{text.shorten(worst.backend)} on {worst.case.label()}"
-    return f"{len(steps)} of {len(found.series)} series stepped; {name} by {by} most recently."
+    return f"{len(steps)} of {len(history.series)} series stepped; {name} by {by} most recently."
 
 
 def _step(series: Series) -> float:
@@ -67,11 +69,11 @@ def _step(series: Series) -> float:
     return step.ratio if step else 1.0
 
 
-def _figure(found: History, title: str, where: str, series: Sequence[Series]) -> dict[str, Any]:
+def _figure(history: History, title: str, where: str, series: Sequence[Series]) -> dict[str, Any]:
     by_name = {one.backend: one for one in series}
     lines = [by_name[name] for name in ordered(by_name)]
     cuts = {
-        found.runs[one.runs[change.at]].start: None
+        history.runs[one.runs[change.at]].start: None
         for one in lines
         for change in one.changes
         if change.kind == ENVIRONMENT
@@ -79,7 +81,7 @@ def _figure(found: History, title: str, where: str, series: Sequence[Series]) ->
     data = [
         trace | {"legendgroup": f"line-{number}"}
         for number, one in enumerate(lines)
-        for trace in (_points(found, one), _levels(found, one))
+        for trace in (_points(history, one), _levels(history, one))
     ]
     layout = {
         "xaxis": {"type": "date"},
@@ -88,22 +90,22 @@ def _figure(found: History, title: str, where: str, series: Sequence[Series]) ->
     return {
         "title": title,
         "where": text.shorten(where, 160),
-        "answer": _figure_answer(found, lines),
+        "answer": _figure_answer(history, lines),
         "columns": [text.shorten(one.backend) for one in lines],
-        **_numbers(found, lines),
-        "changes": [row for one in lines for row in _change_rows(found, one)],
+        **_numbers(history, lines),
+        "changes": [row for one in lines for row in _change_rows(history, one)],
         "plot": {"data": data, "layout": layout, "cuts": list(cuts)},
     }
 
 
-def _figure_answer(found: History, lines: Sequence[Series]) -> str:
+def _figure_answer(history: History, lines: Sequence[Series]) -> str:
     """Who stepped last and by how much; where nobody did, how much the newest runs differ."""
     stepped = [one for one in lines if one.last_step]
     if stepped:
         worst = max(stepped, key=_step)
         step = worst.last_step
         assert step is not None
-        when = text.moment(found.runs[worst.runs[step.at]].start)
+        when = text.moment(history.runs[worst.runs[step.at]].start)
         levels = f"{text.duration(step.before_ns)} to {text.duration(step.after_ns)}"
         told = (
             f"{text.shorten(worst.backend)} stepped by {percent(step.ratio)}, {levels}, at {when}"
@@ -121,14 +123,14 @@ def _last(one: Series) -> str:
     return f"{text.shorten(one.backend)} took {text.duration(one.times_ns[-1])} in the last"
 
 
-def _numbers(found: History, lines: Sequence[Series]) -> dict[str, Any]:
+def _numbers(history: History, lines: Sequence[Series]) -> dict[str, Any]:
     """The points of a figure as rows: a run's start and id, then a time a backend."""
     times = [dict(zip(one.runs, one.times_ns, strict=True)) for one in lines]
     places = sorted(set().union(*times))
     rows = [
         {
-            "start": text.moment(found.runs[place].start),
-            "run": text.shorten(found.runs[place].id, 80),
+            "start": text.moment(history.runs[place].start),
+            "run": text.shorten(history.runs[place].id, 80),
             "times": [text.duration(own[place]) if place in own else "" for own in times],
         }
         for place in places[-MOST_RUNS:]
@@ -136,35 +138,35 @@ def _numbers(found: History, lines: Sequence[Series]) -> dict[str, Any]:
     return {"rows": rows, "older": max(0, len(places) - MOST_RUNS)}
 
 
-def _points(found: History, one: Series) -> dict[str, Any]:
-    name = text.plot_text(one.backend)
-    runs = [found.runs[place] for place in one.runs]
+def _points(history: History, one: Series) -> dict[str, Any]:
+    name = plot_text(one.backend)
+    runs = [history.runs[place] for place in one.runs]
     return {
         "type": "scatter",
         "mode": "markers",
         "name": name,
         "meta": _colours(one.backend),
         "x": [run.start for run in runs],
-        "y": [text.number(time / 1e9) for time in one.times_ns],
+        "y": [number(time / 1e9) for time in one.times_ns],
         "marker": {"symbol": mark(one.backend).symbol, "size": 6, "opacity": 0.7},
         "line": {},
         "hoverinfo": "text",
         "hovertext": [
-            f"<b>{name}</b> {text.duration(time)}<br>{text.plot_text(run.id, 60)}<br>"
-            f"{text.plot_text(run.commit or 'no commit', 40)}"
+            f"<b>{name}</b> {text.duration(time)}<br>{plot_text(run.id, 60)}<br>"
+            f"{plot_text(run.commit or 'no commit', 40)}"
             for time, run in zip(one.times_ns, runs, strict=True)
         ],
     }
 
 
-def _levels(found: History, one: Series) -> dict[str, Any]:
+def _levels(history: History, one: Series) -> dict[str, Any]:
     """A line at each level, from its first run to its last."""
     places = [0, *(change.at for change in one.changes), len(one.runs)]
     levels = [*(change.before_ns for change in one.changes), one.level_ns]
     x: list[str | None] = []
     y: list[float | None] = []
     for (low, high), level in zip(itertools.pairwise(places), levels, strict=True):
-        ends = (found.runs[one.runs[low]].start, found.runs[one.runs[high - 1]].start)
+        ends = (history.runs[one.runs[low]].start, history.runs[one.runs[high - 1]].start)
         x += [*ends, None]
         y += [level / 1e9, level / 1e9, None]
     return {
@@ -184,10 +186,10 @@ def _colours(backend: str) -> dict[str, str]:
     return {"light": mark(backend).light, "dark": mark(backend).dark}
 
 
-def _change_rows(found: History, one: Series) -> list[dict[str, str]]:
+def _change_rows(history: History, one: Series) -> list[dict[str, str]]:
     rows = []
     for change in one.changes:
-        run = found.runs[one.runs[change.at]]
+        run = history.runs[one.runs[change.at]]
         rows.append(
             {
                 "backend": text.shorten(one.backend),

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+from lstm_harness.model import text
 from lstm_harness.model.errors import Exit
-from lstm_harness.report import text
 from lstm_harness.report.templating import fill, policy, static, style
 from lstm_harness.site.catalogue import COMPARED, HISTORY, Catalogue, Listed
 from lstm_harness.store.run_folder import MANIFEST, RECORDS, REPORT

@@ -106,8 +106,8 @@ class Pages:
 
     def _index(self) -> Sent:
         with self._listing:
-            found, read_at = self._current(), self._read_at
-        return self._page(("index",), read_at, lambda: index.render(found, served=True))
+            listed, read_at = self._current(), self._read_at
+        return self._page(("index",), read_at, lambda: index.render(listed, served=True))
 
     def _history(self) -> Sent:
         with self._listing:

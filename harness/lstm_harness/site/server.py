@@ -1,7 +1,7 @@
 """Serve the reports of a store on the loopback address: read only, and to nobody else.
 
 A browser that was led here under another host's name (DNS rebinding) is refused, as is any method
-but GET and HEAD. What there is to see is the business of `report.pages`.
+but GET and HEAD. What there is to see is the business of `site.pages`.
 """
 
 import os

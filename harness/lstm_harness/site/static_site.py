@@ -36,14 +36,14 @@ def write(stores: Sequence[Path], out: Path, tell: Tell = lambda done, total, la
     place = out.resolve()
     _refuse_overlap(place, stores, out)
     _refuse_foreign(place, out)
-    found = catalogue.collect(stores, tell)
-    if not found.runs:
+    listed = catalogue.collect(stores, tell)
+    if not listed.runs:
         raise UserError(f"{_all(stores)} holds no run that can be read; give a folder of runs")
     fresh = place.with_name(f".{place.name}.new-{os.getpid()}")
     try:
         fresh.mkdir(parents=True)
         try:
-            _fill(fresh, found, tell)
+            _fill(fresh, listed, tell)
             _take_place(fresh, place)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -52,26 +52,26 @@ def write(stores: Sequence[Path], out: Path, tell: Tell = lambda done, total, la
     return out / "index.html"
 
 
-def _fill(site: Path, found: Catalogue, tell: Tell) -> None:
+def _fill(site: Path, listed: Catalogue, tell: Tell) -> None:
     """Every page into an empty folder, the marker last."""
-    for done, one in enumerate(found.runs.values()):
-        tell(done, len(found.runs), "pages written")
-        _write_run(site / "runs" / one.name, one, found)
-    _write(site / HISTORY, history.render(catalogue.history(found.stores), home="index.html"))
-    _write(site / "index.html", index.render(found, served=False))
-    listed = sorted(str(path.relative_to(site)) for path in site.rglob("*") if path.is_file())
-    marker = {"lstm_bench_site": SCHEMA, "files": listed}
+    for done, one in enumerate(listed.runs.values()):
+        tell(done, len(listed.runs), "pages written")
+        _write_run(site / "runs" / one.name, one, listed)
+    _write(site / HISTORY, history.render(catalogue.history(listed.stores), home="index.html"))
+    _write(site / "index.html", index.render(listed, served=False))
+    files = sorted(str(path.relative_to(site)) for path in site.rglob("*") if path.is_file())
+    marker = {"lstm_bench_site": SCHEMA, "files": files}
     _write(site / MARKER, json.dumps(marker, indent=1) + "\n")
 
 
-def _write_run(folder: Path, one: Listed, found: Catalogue) -> None:
+def _write_run(folder: Path, one: Listed, listed: Catalogue) -> None:
     folder.mkdir(parents=True)
     _write(folder / run_folder.REPORT, page.render([run_folder.load(one.folder)]))
     for name in (run_folder.MANIFEST, run_folder.RECORDS):
         if (one.folder / name).exists():
             shutil.copyfile(one.folder / name, folder / name, follow_symlinks=False)
     if one.before:
-        _, comparison = catalogue.compared(found.runs[one.before], one)
+        _, comparison = catalogue.compared(listed.runs[one.before], one)
         links = (
             ("All runs", "../../index.html"),
             ("Report of new", run_folder.REPORT),

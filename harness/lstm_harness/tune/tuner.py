@@ -72,7 +72,7 @@ def tune(name: str, spec: Spec, out: Path | None, again: bool, tell: Tell) -> Do
         plan = make_plan(spec, survey, worker)
         _refuse_untunable(name, survey, worker)
         keys = _keys(name, plan, worker)
-        kept = _Kept.open(out, _asked(name, worker, DescribeTuning(name)), again)
+        kept = _Kept.open(out, _asked(name, worker, "tuned", DescribeTuning(name)), again)
         with device_lock(survey.identity), ExitStack() as stack:
             settings = WorkerSettings(survey.device, Path(scratch), spec.threads)
             answers = Answers(settings, spec.seed)
@@ -107,7 +107,7 @@ def _as_passes(spec: Spec, name: str) -> Spec:
 def _refuse_untunable(name: str, survey: Survey, worker: SurveyWorker) -> None:
     if name in survey.missing:
         raise UserError(f"backend {name!r} cannot be tuned here: {survey.missing[name]}")
-    missing = _asked(name, worker, FindHooksLacking(name, files.HOOKS)).names
+    missing = _asked(name, worker, "lacks", FindHooksLacking(name, files.HOOKS)).names
     if not missing:
         return
     able = []
@@ -122,18 +122,18 @@ def _refuse_untunable(name: str, survey: Survey, worker: SurveyWorker) -> None:
     )
 
 
-def _asked(name: str, worker: SurveyWorker, request: Request[Reply]) -> Reply:
+def _asked(name: str, worker: SurveyWorker, what: str, request: Request[Reply]) -> Reply:
     try:
         return worker.ask(request)
     except Failed as failure:
-        what = f"backend {name!r} cannot be tuned: asked for {type(request).__name__}"
+        what = f"backend {name!r} cannot be tuned: asked for {what!r}"
         raise MeasuringFailed(f"{what}: {failure.reason}") from None
 
 
 def _keys(name: str, plan: Plan, worker: SurveyWorker) -> list[TuningKey]:
     """Every key once, as the backend forms them, the most telling first."""
     cases = tuple(case for case in plan.cases if (name, case) not in plan.skips)
-    listed = _asked(name, worker, ListCandidates(name, cases)).cases
+    listed = _asked(name, worker, "candidates", ListCandidates(name, cases)).cases
     keys: dict[str, TuningKey] = {}
     for case, each in zip(cases, listed, strict=True):
         if not each.candidates:
@@ -154,7 +154,7 @@ def _compile_ahead(
     arch = arch_of(kept.header["device"]["capability"])
     if survey.device == "cpu" or arch is None:
         return None
-    if _asked(name, worker, FindHooksLacking(name, (HOOK,))).names:
+    if _asked(name, worker, "lacks", FindHooksLacking(name, (HOOK,))).names:
         return None
     return Ahead(settings, name, survey.plugin_of.get(name), arch, keys)
 

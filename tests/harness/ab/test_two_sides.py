@@ -19,7 +19,7 @@ from lstm_harness.ab.revisions import checked_out
 from lstm_harness.ab.selftest import false_alarms, noise_of
 from lstm_harness.ab.two_sides import _survey
 from lstm_harness.analysis.summary import summarise
-from lstm_harness.console import output
+from lstm_harness.console import selftest
 from lstm_harness.judge.verdict import Kind, Rules, Verdict, judge
 from lstm_harness.model.errors import MeasuringFailed
 
@@ -201,7 +201,7 @@ def test_selftest_shows_noise_and_false_alarms(capsys):
     calm = Verdict("naive", "T1", fields, Kind.SAME, ratio=1.01, low=0.98, high=1.04)
     calm = replace(calm, margin=0.05, base_blocks=8, new_blocks=8, q=1.0)
     alarm = replace(calm, backend="aten", kind=Kind.REGRESSION)
-    output.noise(noise_of([calm, alarm], Rules(paired=True)), false_alarms([calm, alarm]))
+    selftest.noise(noise_of([calm, alarm], Rules(paired=True)), false_alarms([calm, alarm]))
     said = capsys.readouterr().out
     assert "1.010 (0.980 to 1.040)" in said
     assert "FALSE ALARM: aten on T1: REGRESSION of time" in said

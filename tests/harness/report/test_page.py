@@ -8,8 +8,7 @@ import pytest
 from markupsafe import Markup
 from synthetic_runs import HOSTILE, blocks, case, grid, record, run
 
-from lstm_harness import report
-from lstm_harness.model.errors import UserError
+from lstm_harness.report.page import render, run_labels
 
 
 class Page(HTMLParser):
@@ -44,35 +43,14 @@ class Page(HTMLParser):
 
 
 def page_of(*runs):
-    return Page(report.render(runs))
-
-
-def test_write_returns_the_path_of_a_whole_page(tmp_path):
-    out = tmp_path / "report.html"
-    out.write_text("an older one")
-    assert report.write([run(grid(block_count=1))], out) == out
-    html = out.read_text(encoding="utf-8")
-    assert html.startswith("<!doctype html>")
-    assert html.rstrip().endswith("</html>")
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-
-
-@pytest.mark.parametrize("name", [".", "missing/report.html"])
-def test_a_path_that_cannot_be_written_is_one_line(tmp_path, name):
-    with pytest.raises(UserError, match="-o"):
-        report.write([run()], tmp_path / name)
-
-
-def test_no_run_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="needs a run"):
-        report.write([], tmp_path / "report.html")
+    return Page(render(runs))
 
 
 def test_a_thousand_cells_stay_under_eight_megabytes():
     axes = {"hidden_size": (64, 128, 256, 512), "seq_len": (8, 16, 32, 64, 128)}
     records = list(grid(block_count=3, sample_count=2, batch=(1, 2, 4, 8, 16), **axes))
     assert len(records) == 3 * 1000
-    assert len(report.render([run(records)]).encode()) < 8_000_000
+    assert len(render([run(records)]).encode()) < 8_000_000
 
 
 ONE = [record()]
@@ -167,7 +145,7 @@ def test_several_runs_are_told_apart_and_never_ranked_against_each_other():
 
 def test_runs_of_one_label_get_names_of_their_own():
     same = [run(ONE, label="x", id="i"), run(ONE, label="x", id="i"), run(ONE, label="y")]
-    assert len(set(report.page.run_labels(same))) == 3
+    assert len(set(run_labels(same))) == 3
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
@@ -246,6 +224,6 @@ def test_every_figure_can_be_chosen_by_the_switches_and_the_map():
 
 
 def test_what_stands_above_the_map_is_the_callers():
-    html = report.page.render([run(ONE)], Markup('<section id="verdicts">told</section>'))
+    html = render([run(ONE)], Markup('<section id="verdicts">told</section>'))
     assert html.index("told") < html.index('id="map"')
-    assert "verdicts" not in report.page.render([run(ONE)]).partition("<script>")[0]
+    assert "verdicts" not in render([run(ONE)]).partition("<script>")[0]

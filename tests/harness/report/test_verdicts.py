@@ -7,7 +7,8 @@ from saved_runs import save
 from synthetic_runs import HOSTILE, blocks, case, environment, grid, record, run
 
 from lstm_harness.judge.comparison import compare_runs
-from lstm_harness.report import render, verdicts
+from lstm_harness.report import verdicts
+from lstm_harness.report.page import render
 
 X = "\N{MULTIPLICATION SIGN}"
 BASE = [1_000_000, 1_001_000, 999_000, 1_000_500]

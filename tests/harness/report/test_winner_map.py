@@ -3,7 +3,6 @@ import math
 import pytest
 from synthetic_runs import blocks, case, grid, record
 
-from lstm_harness.analysis.ratios import Ratio
 from lstm_harness.analysis.summary import summarise
 from lstm_harness.report import marks, winner_map
 
@@ -77,26 +76,3 @@ def test_switches_are_the_axes_that_vary_with_passes_in_order():
 def test_input_size_is_a_switch_only_where_it_is_its_own():
     records = [record(of=case(input_size=i, hidden_size=64)) for i in (32, 64)]
     assert [axis.name for axis in winner_map.axes(summarise(records))] == ["input_size"]
-
-
-def test_ends_of_intervals_become_reaches_and_unknown_ones_are_not_drawn():
-    bars = winner_map.error_bars("error_x", [(10.0, 9.0, 12.5), (4.0, math.nan, math.nan)])
-    assert (bars["error_x"]["array"], bars["error_x"]["arrayminus"]) == ([2.5, 0], [1, 0])
-    assert winner_map.error_bars("error_x", [(4.0, math.nan, math.nan)]) == {}
-
-
-def test_a_ratio_is_told_with_its_interval_where_that_is_known():
-    assert winner_map.ratio_told(Ratio(2.0)) == f"2.00{TIMES}"
-    told = f"2.00{TIMES} (95%: 1.50{TIMES} to 2.50{TIMES})"
-    assert winner_map.ratio_told(Ratio(2.0, 1.5, 2.5)) == told
-
-
-def test_a_place_is_told_by_the_signs_of_the_field():
-    row = {"seq_len": 32, "hidden_size": 64, "bidirectional": True, "pass": "forward"}
-    assert winner_map.place_told(row, row) == "T = 32, H = 64, bidirectional: yes, forward"
-
-
-def test_each_run_has_a_sentence_of_its_own():
-    rows = [{"run": run} for run in ("old", "new", "new")]
-    assert winner_map.of_each_run(rows, lambda part: f"{len(part)}.") == "old: 1. new: 2."
-    assert winner_map.of_each_run([{}, {}], lambda part: f"{len(part)}.") == "2."

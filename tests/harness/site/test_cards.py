@@ -99,7 +99,7 @@ def test_cells_and_failures_are_counted(tmp_path):
 
 
 def test_the_headline_is_the_first_sentence_of_the_report(tmp_path):
-    from lstm_harness.report import render
+    from lstm_harness.report.page import render
 
     run = put(tmp_path / "store" / "one", grid(block_count=3))
     card = cards.read(tmp_path / "store").cards["one"]

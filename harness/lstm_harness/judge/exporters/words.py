@@ -1,12 +1,12 @@
 """Numbers, names and sentences of a comparison, as every form of it says them."""
 
 import math
-import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
 from lstm_harness.judge.comparison import Comparison
 from lstm_harness.judge.verdict import Kind, Verdict
+from lstm_harness.model import text
 from lstm_harness.model.errors import Exit
 
 MEASURES = {"time": "time", "peak_bytes": "peak memory", "saved_bytes": "saved for backward"}
@@ -32,8 +32,6 @@ _FAILED = {
     Kind.MISSING: "Cases are missing",
     Kind.IMPROVEMENT: "Improvement",
 }
-_TURNS_TEXT = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_TIMES = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"))
 
 
 def headline(comparison: Comparison) -> str:
@@ -84,11 +82,8 @@ def figure(verdict: Verdict, value: float) -> str:
 
 
 def duration(time_ns: float) -> str:
-    """A time in the unit that suits it, with enough digits to see a percent."""
-    # What four digits round up to the next unit is told in it.
-    large = (each for each in _TIMES if abs(time_ns) >= 0.99995 * each[0])
-    scale, unit = next(large, (1.0, "ns"))
-    return f"{time_ns / scale:.4g} {unit}"
+    """A time with enough digits to see a percent."""
+    return text.duration(time_ns, digits=4, zeros=False)
 
 
 def change(verdict: Verdict) -> str:
@@ -132,12 +127,6 @@ def gathered(verdicts: Iterable[Verdict]) -> list[tuple[Verdict, str]]:
     ]
 
 
-def plain(text: str, limit: int = 80) -> str:
+def plain(name: str, limit: int = 80) -> str:
     """A name or reason on one line, short, and unable to turn the text around it."""
-    clean = "".join(
-        " " if unicodedata.category(char) in ("Cc", "Cs", "Co", "Cn", "Zl", "Zp") else char
-        for char in text[: 4 * limit]
-        if char not in _TURNS_TEXT
-    )
-    clean = " ".join(clean.split()) or "(no name)"
-    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+    return text.shorten(name, limit)

@@ -14,18 +14,20 @@ from lstm_harness.analysis import ratios
 from lstm_harness.analysis.ratios import Ratio
 from lstm_harness.analysis.statistics import geometric_mean
 from lstm_harness.analysis.summary import CASE_COLUMNS, plain_rows
-from lstm_harness.report import text
-from lstm_harness.report.panel import Figure, Panel, Plot, chosen_by, numbered
-from lstm_harness.report.winner_map import (
+from lstm_harness.model import text
+from lstm_harness.report.chart import (
+    Point,
     Row,
     Rows,
     axis_of,
-    error_bars,
     of_each_run,
     place_told,
     ratio_told,
+    running_along,
     sign_of,
+    trace,
 )
+from lstm_harness.report.panel import Figure, Panel, Plot, Subject, chosen_by, numbered
 from lstm_kernels.problem import FORWARDS_PER_PASS
 
 ALONG = ("seq_len", "batch", "hidden_size")
@@ -35,36 +37,32 @@ NOTE = (
     "are 95% intervals, from 3 blocks on that timed both. The line is what counting the products "
     f"gives: {BY_PRODUCTS:.1f}."
 )
-_AXIS_TITLE = {
-    "seq_len": "T, steps in a sequence",
-    "batch": "B, sequences in a batch",
-    "hidden_size": "H, hidden size",
-}
 
 
 @dataclass(frozen=True)
-class Weight:
+class BackwardRatio:
     """How much longer than its forward a backend's backward takes; `row` is backward's."""
 
     row: Row
     ratio: Ratio
 
 
-def panel(summary: pd.DataFrame, backends: Sequence[str]) -> Panel:
+def panel(subject: Subject) -> Panel:
     """A figure for each choice of all but the pass and the size that the lines run along."""
-    along = next((name for name in ALONG if summary[name].nunique() > 1), ALONG[0])
+    summary, backends = subject.summary, subject.backends
+    along = running_along(summary, ALONG)
     by = chosen_by(summary, ("pass", along))
     rows = [row for row in numbered(plain_rows(summary)) if row["status"] == "ok"]
-    weights = _weights(rows)
-    groups = _grouped(weights, by)
+    measured = _ratios(rows)
+    groups = _grouped(measured, by)
     return Panel(
         id="heaviness",
         question="Is backward the heavy part?",
-        answer=of_each_run(rows, lambda part: _overall(part, by, along)) if weights else "",
+        answer=of_each_run(rows, lambda part: _overall(part, by, along)) if measured else "",
         by=by,
         figures=tuple(_figure(key, part, backends, along) for key, part in groups.items()),
         note=NOTE,
-        absent="" if weights else _absent(rows, summary),
+        absent="" if measured else _absent(rows, summary),
     )
 
 
@@ -81,7 +79,7 @@ def _absent(rows: Rows, summary: pd.DataFrame) -> str:
     return "No backend was timed in both forward and backward of one problem."
 
 
-def _weights(rows: Rows) -> list[Weight]:
+def _ratios(rows: Rows) -> list[BackwardRatio]:
     """Every ok backward whose forward is ok too."""
     shared = [name for name in ("run", "backend", *CASE_COLUMNS) if name != "pass"]
     keys = [name for name in shared if rows and name in rows[0]]
@@ -92,78 +90,66 @@ def _weights(rows: Rows) -> list[Weight]:
         for row in backward
         if (key := tuple(row[name] for name in keys)) in forward
     ]
-    found = ratios.of_times(pairs)
-    return [Weight(row, ratio) for (row, _), ratio in zip(pairs, found, strict=True)]
+    known = ratios.of_times(pairs)
+    return [BackwardRatio(row, ratio) for (row, _), ratio in zip(pairs, known, strict=True)]
 
 
-def _grouped(weights: Sequence[Weight], by: Sequence[str]) -> dict[tuple[Any, ...], list[Weight]]:
-    groups: dict[tuple[Any, ...], list[Weight]] = {}
-    for weight in weights:
-        groups.setdefault(tuple(weight.row[name] for name in by), []).append(weight)
+def _grouped(
+    measured: Sequence[BackwardRatio], by: Sequence[str]
+) -> dict[tuple[Any, ...], list[BackwardRatio]]:
+    groups: dict[tuple[Any, ...], list[BackwardRatio]] = {}
+    for one in measured:
+        groups.setdefault(tuple(one.row[name] for name in by), []).append(one)
     return groups
 
 
 def _figure(
-    key: tuple[Any, ...], weights: Sequence[Weight], backends: Sequence[str], along: str
+    key: tuple[Any, ...], measured: Sequence[BackwardRatio], backends: Sequence[str], along: str
 ) -> Figure:
-    ordered = sorted(weights, key=lambda weight: int(weight.row[along]))
+    ordered = sorted(measured, key=lambda one: int(one.row[along]))
     lines = _grouped(ordered, ["backend"])
-    sizes = sorted({int(weight.row[along]) for weight in weights})
+    sizes = sorted({int(one.row[along]) for one in measured})
     data = [
-        _trace(index, lines[(backend,)], along)
+        trace(index, [_point(one, along) for one in lines[(backend,)]])
         for index, backend in enumerate(backends)
         if (backend,) in lines
     ]
     layout = {
-        "xaxis": axis_of(sizes, _AXIS_TITLE[along]),
+        "xaxis": axis_of(sizes, along),
         "yaxis": {"title": {"text": "backward's time over forward's"}, "rangemode": "tozero"},
     }
     plot = Plot(f"Backward over forward, by {sign_of(along)}", [*data, _products(sizes)], layout)
     return Figure(key, (plot,), answer(ordered, [along]))
 
 
-def _trace(index: int, weights: Sequence[Weight], along: str) -> dict[str, Any]:
-    known = [weight.ratio for weight in weights]
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "meta": index,
-        "x": [weight.row[along] for weight in weights],
-        "y": [text.number(ratio.value) for ratio in known],
-        "customdata": [weight.row["number"] for weight in weights],
-        **error_bars("error_y", ((ratio.value, ratio.low, ratio.high) for ratio in known)),
-    }
+def _point(one: BackwardRatio, along: str) -> Point:
+    row, ratio = one.row, one.ratio
+    return Point(row[along], ratio.value, ratio.low, ratio.high, row["number"])
 
 
 def _products(sizes: Sequence[int]) -> dict[str, Any]:
     """The line that counting products gives, long enough to be seen beside a single size."""
     ends = [sizes[0], sizes[-1]] if len(sizes) > 1 else [sizes[0] - 1, sizes[0] + 1]
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "meta": None,
-        "name": f"{BY_PRODUCTS:.1f}: counting products",
-        "x": ends,
-        "y": [BY_PRODUCTS, BY_PRODUCTS],
-        "line": {"dash": "dash"},
-    }
+    points = [Point(end, BY_PRODUCTS) for end in ends]
+    name = f"{BY_PRODUCTS:.1f}: counting products"
+    return trace(None, points, name=name, mode="lines", line={"dash": "dash"})
 
 
-def answer(weights: Sequence[Weight], places: Sequence[str]) -> str:
+def answer(measured: Sequence[BackwardRatio], places: Sequence[str]) -> str:
     """One sentence: yes, no or a tie; the mean ratio, and the extremes with their backends.
 
     Args:
         places: the columns that tell where an extreme was found.
     """
-    known = [weight.ratio for weight in weights]
+    known = [one.ratio for one in measured]
     if len(known) == 1:
-        return _of_one(weights[0])
+        return _of_one(measured[0])
     pairs = text.count(len(known), "pair")
     ties = sum(ratio.tie is True for ratio in known)
     if ties == len(known):
         return f"Backward and forward cannot be told apart in any of {pairs}."
     mean = geometric_mean(ratio.value for ratio in known)
-    least, most = (end(weights, key=lambda one: one.ratio.value) for end in (min, max))
+    least, most = (end(measured, key=lambda one: one.ratio.value) for end in (min, max))
     said = (
         f"{'Yes' if mean > 1 else 'No'}: backward takes {text.ratio(mean)} forward's time "
         f"(geometric mean of {pairs}), from {_extreme(least, places)} to {_extreme(most, places)}"
@@ -173,13 +159,13 @@ def answer(weights: Sequence[Weight], places: Sequence[str]) -> str:
     return said + _unsure(known) + "."
 
 
-def _of_one(weight: Weight) -> str:
-    name = text.shorten(weight.row["backend"])
-    if weight.ratio.tie:
+def _of_one(one: BackwardRatio) -> str:
+    name = text.shorten(one.row["backend"])
+    if one.ratio.tie:
         return f"{name}'s backward and forward cannot be told apart."
-    yes = "Yes" if weight.ratio.value > 1 else "No"
-    told = ratio_told(weight.ratio)
-    return f"{yes}: {name}'s backward takes {told} forward's time{_unsure([weight.ratio])}."
+    yes = "Yes" if one.ratio.value > 1 else "No"
+    told = ratio_told(one.ratio)
+    return f"{yes}: {name}'s backward takes {told} forward's time{_unsure([one.ratio])}."
 
 
 def _unsure(known: Sequence[Ratio]) -> str:
@@ -191,24 +177,24 @@ def _unsure(known: Sequence[Ratio]) -> str:
     return f"; no interval is known{' of' if which else ''}{which}, with fewer than 3 blocks"
 
 
-def _extreme(weight: Weight, places: Sequence[str]) -> str:
-    said = [text.shorten(weight.row["backend"]), place_told(weight.row, places)]
-    return f"{text.ratio(weight.ratio.value)} ({', '.join(part for part in said if part)})"
+def _extreme(one: BackwardRatio, places: Sequence[str]) -> str:
+    said = [text.shorten(one.row["backend"]), place_told(one.row, places)]
+    return f"{text.ratio(one.ratio.value)} ({', '.join(part for part in said if part)})"
 
 
 def _overall(rows: Rows, by: Sequence[str], along: str) -> str:
     """The answer over all figures of one run, and which cells are not in it."""
-    weights = _weights(rows)
-    halves = sum(row["pass"] in ("forward", "backward") for row in rows) - 2 * len(weights)
-    if not weights:
+    measured = _ratios(rows)
+    halves = sum(row["pass"] in ("forward", "backward") for row in rows) - 2 * len(measured)
+    if not measured:
         return "No backend was timed in both forward and backward of one problem."
-    varying = [name for name in (along, *by) if name != "run" and _varies(weights, name)]
-    said = answer(weights, varying)
+    varying = [name for name in (along, *by) if name != "run" and _varies(measured, name)]
+    said = answer(measured, varying)
     if halves:
         lack = "lacks" if halves == 1 else "lack"
         said += f" Not in it: {text.count(halves, 'correct cell')} that {lack} the other pass."
     return said
 
 
-def _varies(weights: Sequence[Weight], name: str) -> bool:
-    return len({weight.row[name] for weight in weights}) > 1
+def _varies(measured: Sequence[BackwardRatio], name: str) -> bool:
+    return len({one.row[name] for one in measured}) > 1

@@ -9,14 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from lstm_harness.analysis.statistics import geometric_mean
 from lstm_harness.analysis.summary import CASE_COLUMNS, plain_rows
-from lstm_harness.report import text
-from lstm_harness.report.panel import Figure, Panel, Plot, chosen_by
-from lstm_harness.report.traces import Point, trace
-from lstm_harness.report.winner_map import Rows, grouped
+from lstm_harness.model import text
+from lstm_harness.report.chart import Point, Rows, grouped, trace
+from lstm_harness.report.panel import Figure, Panel, Plot, Subject, chosen_by
+from lstm_harness.report.payload import plot_text
 from lstm_kernels import CELLS
 
 SIZES = ("seq_len", "batch", "input_size", "hidden_size", "bias", "proj_size")
@@ -64,12 +62,9 @@ class Pair:
     step: float
 
 
-def panel(summary: pd.DataFrame, backends: Sequence[str]) -> Panel:
-    """What each field costs, for every choice of what is neither such a field nor a size.
-
-    Args:
-        backends: the page's list; a trace's `meta` is the place in it.
-    """
+def panel(subject: Subject) -> Panel:
+    """What each field costs, for every choice of what is neither such a field nor a size."""
+    summary, backends = subject.summary, subject.backends
     by = chosen_by(summary, (*SIZES, *(field.name for field in FIELDS)))
     ok = [row for row in plain_rows(summary) if row["status"] == "ok"]
     pairs = [pair for field in FIELDS for pair in pairs_of(ok, field, by)]
@@ -185,7 +180,7 @@ def _shown(value: Any) -> str:
         return "two directions"
     if isinstance(value, int):
         return f"{value} layers"
-    return text.plot_text(str(value))
+    return plot_text(str(value))
 
 
 def _answer(pairs: Sequence[Pair]) -> str:
@@ -216,7 +211,7 @@ def _spread(pairs: Sequence[Pair], *, by_step: bool = False) -> str:
     ratios: dict[str, list[float]] = {}
     for pair in pairs:
         ratios.setdefault(pair.backend, []).append(pair.step if by_step else pair.time)
-    means = {name: geometric_mean(found) for name, found in ratios.items()}
+    means = {name: geometric_mean(own) for name, own in ratios.items()}
     least, greatest = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
     low, high = (f"{text.ratio(means[n])} ({text.shorten(n)})" for n in (least, greatest))
     return low if len(means) == 1 else f"{low} to {high}"

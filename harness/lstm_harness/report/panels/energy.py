@@ -7,17 +7,24 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
 from lstm_harness.analysis.statistics import geometric_mean
 from lstm_harness.analysis.summary import plain_rows
-from lstm_harness.report import text
-from lstm_harness.report.panel import Figure, Panel, Plot, chosen_by, numbered
-from lstm_harness.report.panels.limits import AXIS_TITLE, running_along, sign_of
-from lstm_harness.report.panels.memory import ALONG
-from lstm_harness.report.traces import Point, trace
-from lstm_harness.report.winner_map import Row, Rows, axis_of, grouped, sizes_of
+from lstm_harness.model import text
+from lstm_harness.report.chart import (
+    Point,
+    Row,
+    Rows,
+    axis_of,
+    by_backend,
+    grouped,
+    running_along,
+    sign_of,
+    sizes_of,
+    trace,
+)
+from lstm_harness.report.panel import Figure, Panel, Plot, Subject, chosen_by, numbered
 
+ALONG = ("seq_len", "batch", "hidden_size")
 ABSENT = (
     "Energy was not measured: it needs a GPU whose driver counts energy, and a pass other than "
     "backward; on such a machine `lstm-bench run --device cuda` measures it."
@@ -27,12 +34,9 @@ WITHIN = 0.1
 APART = (1 + WITHIN) / (1 - WITHIN)
 
 
-def panel(summary: pd.DataFrame, backends: Sequence[str]) -> Panel:
-    """Energy a sequence, for every choice of the rest.
-
-    Args:
-        backends: the page's list; a trace's `meta` is the place in it.
-    """
+def panel(subject: Subject) -> Panel:
+    """Energy a sequence, for every choice of the rest."""
+    summary, backends = subject.summary, subject.backends
     along = running_along(summary, ALONG)
     by = chosen_by(summary, (along,))
     rows = numbered(plain_rows(summary))
@@ -58,13 +62,11 @@ _NOTE = (
 
 def _figure(key: tuple[Any, ...], rows: Rows, backends: Sequence[str], along: str) -> Figure:
     rows = sorted(rows, key=lambda row: int(row[along]))
-    lines = grouped(rows, ["backend"])
     data = [
-        trace(index, [_point(row, along) for row in lines[(name,)]])
-        for index, name in enumerate(backends)
-        if (name,) in lines
+        trace(index, [_point(row, along) for row in line])
+        for index, line in by_backend(rows, backends)
     ]
-    axis = axis_of(sizes_of(rows, along), AXIS_TITLE[along])
+    axis = axis_of(sizes_of(rows, along), along)
     layout = {"xaxis": axis, "yaxis": {"type": axis["type"], "title": {"text": "mJ a sequence"}}}
     last = rows[-1][along]
     at = [row for row in rows if row[along] == last]
@@ -95,7 +97,6 @@ def _overall(cases: Sequence[Rows]) -> str:
     if not raced:
         return "No case has a second backend's energy beside it: nothing to compare with."
     won = [(rows[0], rows[1]) for rows in raced if _told_apart(rows[0], rows[1])]
-    of = text.count(len(raced), "case")
     if not won:
         return f"The two that take least cannot be told apart in any case ({len(raced):,})."
     names = [first["backend"] for first, _ in won]
@@ -107,8 +108,9 @@ def _overall(cases: Sequence[Rows]) -> str:
     ]
     mean = text.ratio(geometric_mean(ratios))
     return (
-        f"{text.shorten(name)} takes least energy in {len(ratios)} of {of}; the next takes {mean} "
-        f"that (geometric mean of {len(ratios)})."
+        f"{text.shorten(name)} takes least energy in {len(ratios)} of "
+        f"{text.count(len(raced), 'case')}; the next takes {mean} that "
+        f"(geometric mean of {len(ratios)})."
     )
 
 

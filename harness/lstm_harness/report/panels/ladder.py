@@ -11,15 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from lstm_harness.analysis import ratios
 from lstm_harness.analysis.ratios import Ratio
 from lstm_harness.analysis.statistics import geometric_mean
 from lstm_harness.analysis.summary import CASE_COLUMNS, plain_rows
-from lstm_harness.report import text
-from lstm_harness.report.panel import Figure, Panel, Plot, chosen_by, numbered
-from lstm_harness.report.winner_map import Row, Rows, error_bars, grouped, of_each_run, ratio_told
+from lstm_harness.model import text
+from lstm_harness.report.chart import Row, Rows, error_bars, grouped, of_each_run, ratio_told
+from lstm_harness.report.panel import Figure, Panel, Plot, Subject, chosen_by, numbered
+from lstm_harness.report.payload import number, plot_text
 from lstm_kernels import PASSES
 
 NOTE = (
@@ -57,8 +56,9 @@ class Rung:
         return text.shorten(self.row["backend"])
 
 
-def panel(summary: pd.DataFrame, backends: Sequence[str]) -> Panel:
+def panel(subject: Subject) -> Panel:
     """A figure for each problem and choice of the switches, with a plot for each pass."""
+    summary, backends = subject.summary, subject.backends
     by = chosen_by(summary, ("pass",))
     rows = numbered(plain_rows(summary))
     groups = grouped([row for row in rows if row["status"] == "ok"], by)
@@ -100,8 +100,8 @@ def _ladders(rows: Rows, backends: Sequence[str]) -> dict[str, list[Rung]]:
 def _rungs(rows: Rows) -> list[Rung]:
     before = [rows[0], *rows[:-1]]
     over_bottom = [(rows[0], row) for row in rows]
-    found = ratios.of_times(over_bottom + list(zip(before, rows, strict=True)))
-    return [Rung(*one) for one in zip(rows, found[: len(rows)], found[len(rows) :], strict=True)]
+    known = ratios.of_times(over_bottom + list(zip(before, rows, strict=True)))
+    return [Rung(*one) for one in zip(rows, known[: len(rows)], known[len(rows) :], strict=True)]
 
 
 def _figure(
@@ -119,7 +119,7 @@ def _plot(pass_name: str, rungs: Sequence[Rung], backends: Sequence[str]) -> Plo
             "type": "bar",
             "orientation": "h",
             "meta": backends.index(rung.row["backend"]),
-            "x": [text.number(rung.over_bottom.value)],
+            "x": [number(rung.over_bottom.value)],
             "y": [height],
             "text": [_label(rung) if height else "bottom"],
             "insidetextanchor": "start",
@@ -128,7 +128,7 @@ def _plot(pass_name: str, rungs: Sequence[Rung], backends: Sequence[str]) -> Plo
         }
         for height, rung in enumerate(rungs)
     ]
-    names = [text.plot_text(rung.row["backend"]) for rung in rungs]
+    names = [plot_text(rung.row["backend"]) for rung in rungs]
     return Plot(f"{pass_name}: speed-up over {names[0]}", data, _layout(names))
 
 
@@ -186,8 +186,8 @@ def _answer(pass_name: str, rungs: Sequence[Rung]) -> str:
 
 def _tied_with(top: Rung, rungs: Sequence[Rung]) -> list[str]:
     others = [rung for rung in rungs if rung is not top]
-    found = ratios.of_times([(rung.row, top.row) for rung in others])
-    return [rung.name for rung, ratio in zip(others, found, strict=True) if ratio.tie]
+    known = ratios.of_times([(rung.row, top.row) for rung in others])
+    return [rung.name for rung, ratio in zip(others, known, strict=True) if ratio.tie]
 
 
 def _overall(rows: Rows, backends: Sequence[str]) -> str:
@@ -217,11 +217,11 @@ def _clause(pass_name: str, rows: Rows, backends: Sequence[str]) -> str:
     names = text.shorten(top), text.shorten(bottom)
     if not shared:
         return f"no case has both {names[0]} and {names[1]} in {pass_name}"
-    found = ratios.of_times([(one[bottom], one[top]) for one in shared])
-    counted = _counted(found, lacking)
-    if all(ratio.tie for ratio in found):
+    known = ratios.of_times([(one[bottom], one[top]) for one in shared])
+    counted = _counted(known, lacking)
+    if all(ratio.tie for ratio in known):
         return f"{names[0]} and {names[1]} cannot be told apart in {pass_name} ({counted})"
-    mean = text.ratio(geometric_mean(ratio.value for ratio in found))
+    mean = text.ratio(geometric_mean(ratio.value for ratio in known))
     return f"{names[0]} is {mean} as fast as {names[1]} in {pass_name} ({counted})"
 
 
@@ -239,10 +239,10 @@ def _bottom_wins(pass_name: str, bottom: str, cases: Sequence[dict[str, Row]]) -
     return said + (f", {ties} of them tied" if ties else "")
 
 
-def _counted(found: Sequence[Ratio], lacking: int) -> str:
-    ties = sum(ratio.tie is True for ratio in found)
-    parts = [("geometric mean of " if len(found) > 1 else "") + text.count(len(found), "case")]
-    if 0 < ties < len(found):
+def _counted(known: Sequence[Ratio], lacking: int) -> str:
+    ties = sum(ratio.tie is True for ratio in known)
+    parts = [("geometric mean of " if len(known) > 1 else "") + text.count(len(known), "case")]
+    if 0 < ties < len(known):
         parts.append(f"{ties} of them tied")
     if lacking:
         parts.append(f"{lacking} more without one of the two")

@@ -13,25 +13,29 @@ from typing import Any
 import pandas as pd
 
 from lstm_harness.analysis.summary import CASE_COLUMNS, plain_rows
-from lstm_harness.model.ceilings import Ceilings
-from lstm_harness.report import text
-from lstm_harness.report.panel import Figure, Panel, Plot, chosen_by, numbered
-from lstm_harness.report.traces import Point, trace
-from lstm_harness.report.winner_map import LABELS, Row, Rows, axis_of, grouped, sizes_of
-from lstm_harness.store.kept_limits import NONE_KEPT, of_manifest
-from lstm_harness.store.run_folder import Run
+from lstm_harness.model import text
+from lstm_harness.report.chart import (
+    Point,
+    Row,
+    Rows,
+    axis_of,
+    by_backend,
+    grouped,
+    running_along,
+    sign_of,
+    sizes_of,
+    trace,
+)
+from lstm_harness.report.panel import Figure, Panel, Plot, Subject, chosen_by, numbered
 
 ALONG = ("hidden_size", "batch", "seq_len")
 FLOOR = "the floor"
 
 
-def panel(summary: pd.DataFrame, backends: Sequence[str]) -> Panel:
-    """How far each backend is from the floor, for every choice of what the figures run not along.
-
-    Args:
-        backends: the page's list; a trace's `meta` is the place in it.
-    """
-    along = running_along(summary)
+def panel(subject: Subject) -> Panel:
+    """How far each backend is from the floor, for every choice of the rest."""
+    summary, backends = subject.summary, subject.backends
+    along = running_along(summary, ALONG)
     by = chosen_by(summary, (along,))
     known = [r for r in numbered(plain_rows(summary)) if not math.isnan(r["floor_share"])]
     groups = grouped([row for row in known if row["status"] == "ok"], by)
@@ -61,10 +65,9 @@ def _absent(summary: pd.DataFrame) -> str:
 def _figure(key: tuple[Any, ...], ok: Rows, backends: Sequence[str], along: str) -> Figure:
     """Of correct rows with a floor: time a step above the floor's, and share of the floor."""
     ok = sorted(ok, key=lambda row: int(row[along]))
-    lines = grouped(ok, ["backend"])
-    present = [(index, lines[(name,)]) for index, name in enumerate(backends) if (name,) in lines]
+    present = by_backend(ok, backends)
     floors = {row[along]: Point(row[along], _floor_us(row)) for row in ok}
-    axis = axis_of(sizes_of(ok, along), AXIS_TITLE[along])
+    axis = axis_of(sizes_of(ok, along), along)
     floor = trace(None, list(floors.values()), name=FLOOR, mode="lines", line={"dash": "dash"})
     steps = [trace(n, [_step(row, along) for row in line]) for n, line in present]
     shares = [trace(n, [_share(row, along) for row in line]) for n, line in present]
@@ -91,29 +94,12 @@ def _share(row: Row, along: str) -> Point:
     return Point(row[along], 100 * row["floor_share"], low, high, row["number"])
 
 
-def running_along(summary: pd.DataFrame, sizes: Sequence[str] = ALONG) -> str:
-    """The size that figures run along: the first of these that varies."""
-    return next((name for name in sizes if summary[name].nunique() > 1), sizes[0])
-
-
-def sign_of(along: str) -> str:
-    """The letter of a size: T, B or H."""
-    return LABELS[along].rpartition(" ")[2]
-
-
-AXIS_TITLE = {
-    "hidden_size": "H, hidden size",
-    "batch": "B, sequences in a batch",
-    "seq_len": "T, steps in a sequence",
-}
-
-
 def distance_answer(ok: Rows, along: str) -> str:
     """One sentence about who comes nearest to the floor, and where."""
     if not ok:
         return "No backend gave a correct result here."
     best = max(ok, key=lambda row: float(row["floor_share"]))
-    where = f"at {LABELS[along].rpartition(' ')[2]} = {best[along]}"
+    where = f"at {sign_of(along)} = {best[along]}"
     return (
         f"{text.shorten(best['backend'])} comes nearest {where}: it reaches "
         f"{percent(best['floor_share'])} of the floor, which {_binds(best['floor_term'])}."
@@ -148,44 +134,6 @@ def answer(summary: pd.DataFrame) -> str:
 def percent(share: float) -> str:
     """A share for a reader: 4.2%, 71%."""
     return f"{100 * share:.2g}%" if share < 0.1 else f"{100 * share:.0f}%"
-
-
-def of_runs(runs: Sequence[Run], labels: Sequence[str]) -> list[dict[str, Any]]:
-    """The ceilings that each run had, as a table, or why it had none."""
-    return [_of_run(run, label) for run, label in zip(runs, labels, strict=True)]
-
-
-def _of_run(run: Run, label: str) -> dict[str, Any]:
-    try:
-        ceilings = of_manifest(run.manifest)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        return {"label": label, "rows": [], "notes": [f"its ceilings cannot be read: {error}"]}
-    if ceilings is None:
-        reason = str(run.manifest.get("no_limits") or NONE_KEPT)
-        return {"label": label, "rows": [], "notes": [f"{reason}; then run again"]}
-    rows = [
-        {
-            "name": each.name,
-            "value": each.shown(each.value),
-            "interval": each.interval(),
-            "best": each.shown(each.best),
-            "unit": each.shown_unit,
-            "detail": each.detail,
-        }
-        for each in ceilings.ceilings
-    ]
-    return {"label": label, "rows": rows, "notes": _notes(ceilings)}
-
-
-def _notes(ceilings: Ceilings) -> list[str]:
-    notes = [f"Measured {text.moment(ceilings.measured)} in {ceilings.rounds} rounds."]
-    if ceilings.disturbed:
-        notes.append(
-            f"In {ceilings.disturbed} of them others used this machine: medians and intervals are "
-            "too slow; the floors come from the fastest samples."
-        )
-    notes += [f"No figure for {name}: {reason}" for name, reason in ceilings.failures.items()]
-    return notes
 
 
 def _floor_us(row: Row) -> float:

@@ -5,18 +5,25 @@ The figures run along T where it varies, else along B, else along H.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import pandas as pd
 
 from lstm_harness.analysis.statistics import geometric_mean
 from lstm_harness.analysis.summary import plain_rows
-from lstm_harness.report import text
-from lstm_harness.report.panel import Figure, Panel, Plot, chosen_by, numbered
-from lstm_harness.report.panels.limits import AXIS_TITLE, running_along, sign_of
-from lstm_harness.report.traces import Point, trace
-from lstm_harness.report.winner_map import Row, Rows, axis_of, grouped, sizes_of
+from lstm_harness.model import text
+from lstm_harness.report.chart import (
+    Point,
+    Row,
+    Rows,
+    axis_of,
+    by_backend,
+    grouped,
+    running_along,
+    sign_of,
+    sizes_of,
+    trace,
+)
+from lstm_harness.report.panel import Figure, Panel, Plot, Subject, chosen_by, numbered
 
 QUESTION = "What does it cost in memory?"
 TITLES = {"peak_bytes": "Peak", "saved_bytes": "Saved for backward"}
@@ -24,12 +31,9 @@ ALONG = ("seq_len", "batch", "hidden_size")
 MB = 1e6
 
 
-def panel(summary: pd.DataFrame, backends: Sequence[str]) -> Panel:
-    """Peak and saved bytes by size, for every choice of the rest.
-
-    Args:
-        backends: the page's list; a trace's `meta` is the place in it.
-    """
+def panel(subject: Subject) -> Panel:
+    """Peak and saved bytes by size, for every choice of the rest."""
+    summary, backends = subject.summary, subject.backends
     along = running_along(summary, ALONG)
     by = chosen_by(summary, (along,))
     ok = [row for row in numbered(plain_rows(summary)) if row["status"] == "ok"]
@@ -70,13 +74,11 @@ def _figure(key: tuple[Any, ...], rows: Rows, backends: Sequence[str], along: st
 
 
 def _plot(rows: Rows, column: str, title: str, backends: Sequence[str], along: str) -> Plot:
-    lines = grouped(rows, ["backend"])
     data = [
-        trace(index, [_point(row, along, column) for row in lines[(name,)]])
-        for index, name in enumerate(backends)
-        if (name,) in lines
+        trace(index, [_point(row, along, column) for row in line])
+        for index, line in by_backend(rows, backends)
     ]
-    axis = axis_of(sizes_of(rows, along), AXIS_TITLE[along])
+    axis = axis_of(sizes_of(rows, along), along)
     # A logarithmic axis has no place for nothing at all.
     scale = "linear" if any(row[column] == 0 for row in rows) else axis["type"]
     return Plot(title, data, {"xaxis": axis, "yaxis": {"type": scale, "title": {"text": "MB"}}})
@@ -98,7 +100,7 @@ def _answer(rows: Rows, along: str) -> str:
 def _least(rows: Rows, column: str, what: str) -> str:
     if len(rows) == 1:
         return f"{text.shorten(rows[0]['backend'])} alone is known: {_size(rows[0][column])} {what}"
-    first, least, most = extremes(rows, lambda row: float(row[column]))
+    first, least, most = extremes(rows, column)
     verb = "needs" if len(first) == 1 else "need"
     names = " and ".join(text.shorten(row["backend"]) for row in first[:3])
     if len(first) > 3:
@@ -110,10 +112,11 @@ def _least(rows: Rows, column: str, what: str) -> str:
     return f"{names} {verb} least, {_size(least)} {what}, and {worst} most, {times}"
 
 
-def extremes(rows: Rows, of: Callable[[Row], float]) -> tuple[list[Row], float, Row]:
-    """The rows with the least of a figure, that figure, and the row with the most."""
-    least = min(of(row) for row in rows)
-    return [row for row in rows if of(row) == least], least, max(rows, key=of)
+def extremes(rows: Rows, column: str) -> tuple[list[Row], float, Row]:
+    """The rows with the least of a column, that least, and the row with the most."""
+    least = min(float(row[column]) for row in rows)
+    most = max(rows, key=lambda row: float(row[column]))
+    return [row for row in rows if row[column] == least], least, most
 
 
 def _overall(cases: Sequence[Rows]) -> str:
@@ -121,11 +124,10 @@ def _overall(cases: Sequence[Rows]) -> str:
     raced = [rows for rows in cases if len(rows) > 1]
     if not raced:
         return "No case has a second backend's memory beside it: nothing to compare with."
-    found = [extremes(rows, lambda row: float(row["peak_bytes"])) for rows in raced]
-    sole = [(first[0], least, most) for first, least, most in found if len(first) == 1]
+    peaks = [extremes(rows, "peak_bytes") for rows in raced]
+    sole = [(first[0], least, most) for first, least, most in peaks if len(first) == 1]
     ties = len(raced) - len(sole)
     shared = f"; in {ties} several need equally little" if ties else ""
-    of = text.count(len(raced), "case")
     if not sole:
         return f"Several backends need equally little in every case ({len(raced):,})."
     name, wins = Counter(first["backend"] for first, _, _ in sole).most_common(1)[0]
@@ -134,7 +136,7 @@ def _overall(cases: Sequence[Rows]) -> str:
         for first, least, most in sole
         if first["backend"] == name and least > 0
     ]
-    said = f"{text.shorten(name)} has the lowest peak in {wins} of {of}"
+    said = f"{text.shorten(name)} has the lowest peak in {wins} of {text.count(len(raced), 'case')}"
     if ratios:
         mean = text.ratio(geometric_mean(ratios))
         said += f"; the highest is {mean} that (geometric mean of {len(ratios)})"

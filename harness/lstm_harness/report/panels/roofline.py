@@ -7,19 +7,17 @@ by latency alone has no place in such a drawing, so the answer counts those case
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from lstm_harness.analysis.floors.floor import COMPUTED_IN
 from lstm_harness.analysis.summary import CASE_COLUMNS, plain_rows
+from lstm_harness.model import text
 from lstm_harness.model.ceilings import Ceilings
-from lstm_harness.report import text
-from lstm_harness.report.panel import Figure, Panel, Plot, chosen_by, numbered
-from lstm_harness.report.traces import Point, trace
-from lstm_harness.report.winner_map import Row, Rows, grouped
+from lstm_harness.report.chart import Point, Row, Rows, by_backend, grouped, trace
+from lstm_harness.report.panel import Figure, Panel, Plot, Subject, chosen_by, numbered
+from lstm_harness.report.payload import number, plot_text
 from lstm_harness.store.kept_limits import of_manifest
 from lstm_harness.store.run_folder import Run
 
@@ -42,22 +40,16 @@ class Roof:
     levels: dict[str, float]
 
 
-def panel(
-    summary: pd.DataFrame, backends: Sequence[str], runs: Sequence[Run], labels: Sequence[str]
-) -> Panel:
-    """The roofline, for every choice of what is no size.
-
-    Args:
-        backends: the page's list; a trace's `meta` is the place in it.
-        runs, labels: where the ceilings stand, and what the Summary's `run` calls each.
-    """
+def panel(subject: Subject) -> Panel:
+    """The roofline, for every choice of what is no size."""
+    summary, backends = subject.summary, subject.backends
     by = chosen_by(summary, FREE)
     rows = [row for row in numbered(plain_rows(summary)) if row["status"] == "ok"]
-    ceilings = {label: _ceilings(run) for run, label in zip(runs, labels, strict=True)}
+    ceilings = {label: _ceilings(run) for label, run in subject.runs.items()}
     drawn = []
     for key, part in grouped([row for row in rows if row["tflops"] > 0], by).items():
-        found = ceilings[part[0]["run"]] if "run" in summary else next(iter(ceilings.values()))
-        roof = roof_of(found, part[0])
+        own = ceilings[part[0]["run"]] if "run" in summary else next(iter(ceilings.values()))
+        roof = roof_of(own, part[0])
         if roof:
             drawn.append((key, part, roof))
     return Panel(
@@ -89,7 +81,7 @@ def _ceilings(run: Run) -> Ceilings | None:
     try:
         return of_manifest(run.manifest)
     except (KeyError, TypeError, ValueError, AttributeError):
-        return None  # `limits.of_runs` tells why
+        return None  # `ceilings.of_runs` tells why
 
 
 def roof_of(ceilings: Ceilings | None, row: Row) -> Roof | None:
@@ -106,16 +98,14 @@ def roof_of(ceilings: Ceilings | None, row: Row) -> Roof | None:
     return Roof(rate, measured) if rate or measured else None
 
 
-def _most(found: Any) -> float | None:
-    return max((each for each in found if each), default=None)
+def _most(rates: Iterable[float | None]) -> float | None:
+    return max((rate for rate in rates if rate), default=None)
 
 
 def _figure(key: tuple[Any, ...], rows: Rows, roof: Roof, backends: Sequence[str]) -> Figure:
-    lines = grouped(rows, ["backend"])
     data = [
-        trace(index, [_point(row) for row in lines[(name,)]], mode="markers")
-        for index, name in enumerate(backends)
-        if (name,) in lines
+        trace(index, [_point(row) for row in line], mode="markers")
+        for index, line in by_backend(rows, backends)
     ]
     layout = {
         "xaxis": {"type": "log", "title": {"text": "FLOPs a byte"}},
@@ -126,7 +116,7 @@ def _figure(key: tuple[Any, ...], rows: Rows, roof: Roof, backends: Sequence[str
 
 
 def _point(row: Row) -> Point:
-    return Point(text.number(_intensity(row)), 1e3 * row["tflops"], number=row["number"])
+    return Point(number(_intensity(row)), 1e3 * row["tflops"], number=row["number"])
 
 
 def _intensity(row: Row) -> float:
@@ -136,24 +126,24 @@ def _intensity(row: Row) -> float:
 
 def _lines(rows: Rows, roof: Roof) -> list[dict[str, Any]]:
     """The ceilings: a slope for each level up to the product rate, and that rate from there on."""
-    found = [_intensity(row) for row in rows]
+    intensities = [_intensity(row) for row in rows]
     rate = roof.flops_per_s
     ridges = {name: rate / speed for name, speed in roof.levels.items()} if rate else {}
-    left = min([*found, *ridges.values()]) / 2
-    right = max([*found, *ridges.values()]) * 2
+    left = min([*intensities, *ridges.values()]) / 2
+    right = max([*intensities, *ridges.values()]) * 2
     made = [
         _line(name, [left, ridges.get(name, right)], speed) for name, speed in roof.levels.items()
     ]
     if rate:
         start = min(ridges.values(), default=left)
-        flat = [Point(text.number(x), rate / GIGA) for x in (start, right)]
+        flat = [Point(number(x), rate / GIGA) for x in (start, right)]
         made.append(trace(None, flat, name="product rate", mode="lines", line={"dash": "dash"}))
     return made
 
 
 def _line(level: str, ends: Sequence[float], speed: float) -> dict[str, Any]:
-    points = [Point(text.number(x), x * speed / GIGA) for x in ends]
-    name = f"{text.plot_text(level)} bandwidth"
+    points = [Point(number(x), x * speed / GIGA) for x in ends]
+    name = f"{plot_text(level)} bandwidth"
     return trace(None, points, name=name, mode="lines", line={"dash": "dot"})
 
 

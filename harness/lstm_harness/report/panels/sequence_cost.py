@@ -11,22 +11,22 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import pandas as pd
-
 from lstm_harness.analysis.statistics import mean_interval
 from lstm_harness.analysis.summary import plain_rows
-from lstm_harness.report import text
-from lstm_harness.report.panel import Figure, Panel, Plot, chosen_by, numbered
-from lstm_harness.report.winner_map import (
+from lstm_harness.model import text
+from lstm_harness.report.chart import (
+    Point,
     Row,
     Rows,
     axis_of,
-    error_bars,
     grouped,
     of_each_run,
     place_told,
     sizes_of,
+    trace,
 )
+from lstm_harness.report.panel import Figure, Panel, Plot, Subject, chosen_by, numbered
+from lstm_harness.report.payload import number
 
 SIZES_FOR_FIT = 3
 NOTE = (
@@ -66,8 +66,9 @@ class Fit:
         return self.overhead_us + self.step_us * seq_len
 
 
-def panel(summary: pd.DataFrame, backends: Sequence[str]) -> Panel:
+def panel(subject: Subject) -> Panel:
     """A figure for each B and choice of the switches."""
+    summary, backends = subject.summary, subject.backends
     by = chosen_by(summary, ("seq_len",))
     rows = [row for row in numbered(plain_rows(summary)) if row["status"] == "ok"]
     ordered = sorted(rows, key=lambda row: int(row["seq_len"]))
@@ -132,11 +133,12 @@ def _figure(
     key: tuple[Any, ...], rows: Rows, fits: dict[str, Fit], backends: Sequence[str]
 ) -> Figure:
     lines = grouped(rows, ["backend"])
-    axis = axis_of(sizes_of(rows, "seq_len"), "T, steps in a sequence")
+    axis = axis_of(sizes_of(rows, "seq_len"), "seq_len")
     data = []
     for index, backend in enumerate(backends):
         if (backend,) in lines:
-            data.append(_points(index, lines[(backend,)]))
+            points = [_point(row) for row in lines[(backend,)]]
+            data.append(trace(index, points, mode="markers"))
         if backend in fits:
             sizes = sizes_of(lines[(backend,)], "seq_len")
             data.append(_drawn(index, fits[backend], _along(sizes, axis["type"])))
@@ -144,29 +146,18 @@ def _figure(
     return Figure(key, (Plot("Time of a pass over T", data, layout),), answer(rows, fits))
 
 
-def _points(index: int, rows: Rows) -> dict[str, Any]:
-    times = [tuple(row[n] / 1e3 for n in ("median_ns", "low_ns", "high_ns")) for row in rows]
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "meta": index,
-        "x": [row["seq_len"] for row in rows],
-        "y": [text.number(median) for median, _, _ in times],
-        "customdata": [row["number"] for row in rows],
-        **error_bars("error_y", times),
-    }
+def _point(row: Row) -> Point:
+    median, low, high = (row[name] / 1e3 for name in ("median_ns", "low_ns", "high_ns"))
+    return Point(row["seq_len"], median, low, high, row["number"])
 
 
 def _drawn(index: int, fit: Fit, sizes: Sequence[float]) -> dict[str, Any]:
     times = [fit.at(size) for size in sizes]
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "meta": index,
-        "x": [text.number(size) for size in sizes],
-        "y": [text.number(time) if time > 0 else None for time in times],
-        "line": {"width": 1},
-    }
+    points = [
+        Point(number(size), time if time > 0 else math.nan)
+        for size, time in zip(sizes, times, strict=True)
+    ]
+    return trace(index, points, mode="lines", line={"width": 1})
 
 
 def _along(sizes: Sequence[int], axis: str) -> list[float]:

@@ -3,24 +3,24 @@
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
 from lstm_harness.analysis import ratios
 from lstm_harness.analysis.statistics import geometric_mean
 from lstm_harness.analysis.summary import plain_rows
-from lstm_harness.report import text
-from lstm_harness.report.panel import Figure, Panel, Plot, chosen_by, numbered
-from lstm_harness.report.winner_map import (
+from lstm_harness.model import text
+from lstm_harness.report.chart import (
+    Point,
     Row,
     Rows,
     axis_of,
-    error_bars,
+    by_backend,
     grouped,
     of_each_run,
     place_told,
     sign_of,
     sizes_of,
+    trace,
 )
+from lstm_harness.report.panel import Figure, Panel, Plot, Subject, chosen_by, numbered
 
 NOTE = (
     "B·T over the time of one pass, padding not counted. Bars are 95% intervals, from 3 blocks on."
@@ -28,14 +28,14 @@ NOTE = (
 )
 
 
-def panel_over_t(summary: pd.DataFrame, backends: Sequence[str]) -> Panel:
+def over_t(subject: Subject) -> Panel:
     """Steps a second over T, a figure for each B and choice of the switches."""
-    return _panel(summary, backends, "seq_len")
+    return _panel(subject, "seq_len")
 
 
-def panel_over_b(summary: pd.DataFrame, backends: Sequence[str]) -> Panel:
+def over_b(subject: Subject) -> Panel:
     """Steps a second over B, a figure for each T and choice of the switches."""
-    return _panel(summary, backends, "batch")
+    return _panel(subject, "batch")
 
 
 _ID = {"seq_len": "throughput-over-t", "batch": "throughput-over-b"}
@@ -43,11 +43,11 @@ _QUESTION = {
     "seq_len": "How does throughput grow with the sequence?",
     "batch": "How does throughput grow with the batch?",
 }
-_AXIS_TITLE = {"seq_len": "T, steps in a sequence", "batch": "B, sequences in a batch"}
 _ASK = {"seq_len": "--seq-len 32,64,128", "batch": "--batch 1,16,64"}
 
 
-def _panel(summary: pd.DataFrame, backends: Sequence[str], along: str) -> Panel:
+def _panel(subject: Subject, along: str) -> Panel:
+    summary, backends = subject.summary, subject.backends
     by = chosen_by(summary, (along,))
     rows = [row for row in numbered(plain_rows(summary)) if row["status"] == "ok"]
     groups = grouped(sorted(rows, key=lambda row: int(row[along])), by)
@@ -79,36 +79,23 @@ def _absent(rows: Rows, sizes: Sequence[Sequence[int]], along: str) -> str:
 
 
 def _figure(key: tuple[Any, ...], rows: Rows, backends: Sequence[str], along: str) -> Figure:
-    lines = grouped(rows, ["backend"])
-    axis = axis_of(sizes_of(rows, along), _AXIS_TITLE[along])
+    axis = axis_of(sizes_of(rows, along), along)
     rate = {"type": axis["type"], "title": {"text": "steps a second"}}
     if axis["type"] == "linear":
         rate["rangemode"] = "tozero"
     data = [
-        _trace(index, lines[(backend,)], along)
-        for index, backend in enumerate(backends)
-        if (backend,) in lines
+        trace(index, [_point(row, along) for row in line])
+        for index, line in by_backend(rows, backends)
     ]
     plot = Plot(f"Steps a second over {sign_of(along)}", data, {"xaxis": axis, "yaxis": rate})
     return Figure(key, (plot,), answer(rows, along))
 
 
-def _trace(index: int, rows: Rows, along: str) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "meta": index,
-        "x": [row[along] for row in rows],
-        "y": [text.number(row["steps_per_s"]) for row in rows],
-        "customdata": [row["number"] for row in rows],
-        **error_bars("error_y", (_rates(row) for row in rows)),
-    }
-
-
-def _rates(row: Row) -> tuple[float, float, float]:
+def _point(row: Row, along: str) -> Point:
     """The rate, and its interval's ends: the low where time is high."""
     work = row["steps_per_s"] * row["median_ns"]
-    return row["steps_per_s"], work / row["high_ns"], work / row["low_ns"]
+    low, high = work / row["high_ns"], work / row["low_ns"]
+    return Point(row[along], row["steps_per_s"], low, high, row["number"])
 
 
 def answer(rows: Rows, along: str) -> str:

@@ -8,8 +8,10 @@ import pytest
 from synthetic_runs import HOSTILE, blocks, case, grid, record
 
 from lstm_harness.analysis.summary import summarise
-from lstm_harness.report import marks, text
+from lstm_harness.report import marks
+from lstm_harness.report.panel import Subject
 from lstm_harness.report.panels import backward_ratio
+from lstm_harness.report.payload import json_for_script
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 DRIFT = (0.99, 1, 1.01)
@@ -18,7 +20,7 @@ DRIFT = (0.99, 1, 1.01)
 def drawn(records):
     summary = summarise(records)
     backends = marks.ordered(summary["backend"])
-    return backward_ratio.panel(summary, backends), summary, backends
+    return backward_ratio.panel(Subject(summary, backends)), summary, backends
 
 
 def both(backend, forward_us, ratio, drift=DRIFT, **problem):
@@ -155,7 +157,7 @@ def test_what_was_not_measured_is_not_derived(records, absent):
 def test_runs_are_never_mixed():
     old, new = (summarise(one) for one in (both("aten", 10, 2), both("aten", 50, 3)))
     together = pd.concat([old.assign(run="old"), new.assign(run="new")], ignore_index=True)
-    panel = backward_ratio.panel(together, ["aten"])
+    panel = backward_ratio.panel(Subject(together, ["aten"]))
     assert (panel.by, [figure.key for figure in panel.figures]) == (("run",), [("old",), ("new",)])
     assert [figure.plots[0].data[0]["y"] for figure in panel.figures] == [[2], [3]]
     assert panel.answer.startswith(f"old: Yes: aten's backward takes 2.00{TIMES}")
@@ -168,4 +170,4 @@ def test_every_figure_is_one_that_plotly_accepts():
     for figure in panel.figures:
         for plot in figure.plots:
             plotly.graph_objects.Figure(data=plot.data, layout=plot.layout)
-            text.json_for_script(plot.data)
+            json_for_script(plot.data)

@@ -7,6 +7,7 @@ from synthetic_runs import HOSTILE, blocks, case, grid, record
 
 from lstm_harness.analysis.summary import summarise
 from lstm_harness.report import marks
+from lstm_harness.report.panel import Subject
 from lstm_harness.report.panels import costs
 
 X = "\N{MULTIPLICATION SIGN}"
@@ -19,7 +20,7 @@ def of(backend, median_ns, pass_name="forward", **problem):
 def shown(records):
     summary = summarise(records)
     backends = marks.ordered(summary["backend"])
-    return check(costs.panel(summary, backends)), backends
+    return check(costs.panel(Subject(summary, backends))), backends
 
 
 def plot_of(panel, backends, title, figure=0):
@@ -131,7 +132,7 @@ def test_passes_and_runs_stand_apart():
         summarise(part).assign(run=n) for part, n in ((records[:3], "x"), (records[3:6], "y"))
     ]
     together = pd.concat(halves, ignore_index=True)
-    assert costs.panel(together, ["aten"]).absent
+    assert costs.panel(Subject(together, ["aten"])).absent
 
 
 def test_nothing_to_tell_is_said():

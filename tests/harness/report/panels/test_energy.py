@@ -5,6 +5,7 @@ from synthetic_runs import blocks, case, record
 
 from lstm_harness.analysis.summary import summarise
 from lstm_harness.report import marks
+from lstm_harness.report.panel import Subject
 from lstm_harness.report.panels import energy
 
 X = "\N{MULTIPLICATION SIGN}"
@@ -18,7 +19,7 @@ def of(backend, energy_mj, pass_name="inference", **problem):
 def shown(records):
     summary = summarise(records)
     backends = marks.ordered(summary["backend"])
-    return check(energy.panel(summary, backends)), backends
+    return check(energy.panel(Subject(summary, backends))), backends
 
 
 def test_energy_is_of_one_sequence_against_t():

@@ -7,8 +7,10 @@ from synthetic_runs import HOSTILE, blocks, case, grid, record
 
 from lstm_harness.analysis.ranking import ranked
 from lstm_harness.analysis.summary import plain_rows, summarise
-from lstm_harness.report import marks, text
+from lstm_harness.report import marks
+from lstm_harness.report.panel import Subject
 from lstm_harness.report.panels import ladder
+from lstm_harness.report.payload import json_for_script
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -16,7 +18,7 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 def drawn(records):
     summary = summarise(records)
     backends = marks.ordered(summary["backend"])
-    return ladder.panel(summary, backends), summary, backends
+    return ladder.panel(Subject(summary, backends)), summary, backends
 
 
 def race(pass_name="forward", /, spread=(0.99, 1, 1.01), problem=None, **times_us):
@@ -176,7 +178,7 @@ def test_nothing_to_compare_is_said_and_not_drawn(records, why):
 def test_runs_are_never_mixed():
     old, new = (summarise(one) for one in (race(aten=10, naive=20), race(aten=10, naive=60)))
     both = pd.concat([old.assign(run="old"), new.assign(run="new")], ignore_index=True)
-    panel = ladder.panel(both, ["naive", "aten"])
+    panel = ladder.panel(Subject(both, ["naive", "aten"]))
     assert (panel.by, [figure.key for figure in panel.figures]) == (("run",), [("old",), ("new",)])
     assert [figure.plots[0].data[1]["x"] for figure in panel.figures] == [[2], [6]]
     assert f"old: aten is 2.00{TIMES} as fast" in panel.answer
@@ -189,5 +191,5 @@ def test_every_figure_is_one_that_plotly_accepts_with_no_markup_of_a_name():
     for figure in panel.figures:
         for plot in figure.plots:
             plotly.graph_objects.Figure(data=plot.data, layout=plot.layout)
-            text.json_for_script(plot.data)
+            json_for_script(plot.data)
             assert not {"<", ">"} & set(plot.title + "".join(plot.layout["yaxis"]["ticktext"]))

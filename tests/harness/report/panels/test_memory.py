@@ -6,6 +6,7 @@ from synthetic_runs import HOSTILE, blocks, case, grid, record
 
 from lstm_harness.analysis.summary import summarise
 from lstm_harness.report import marks
+from lstm_harness.report.panel import Subject
 from lstm_harness.report.panels import memory
 
 X = "\N{MULTIPLICATION SIGN}"
@@ -21,7 +22,7 @@ def of(backend, peak_mb, saved_mb=None, pass_name="forward", **problem):
 def shown(records):
     summary = summarise(records)
     backends = marks.ordered(summary["backend"])
-    return check(memory.panel(summary, backends)), backends
+    return check(memory.panel(Subject(summary, backends))), backends
 
 
 def test_peak_and_saved_stand_against_t_and_the_least_is_named():

@@ -9,6 +9,7 @@ from synthetic_runs import HOSTILE, blocks, case, grid, record, run
 from lstm_harness.analysis.floors.floor import with_floor
 from lstm_harness.analysis.summary import summarise
 from lstm_harness.report import marks
+from lstm_harness.report.panel import Subject
 from lstm_harness.report.panels import roofline
 
 
@@ -24,7 +25,7 @@ def shown(records, ceilings=None):
     made = run(records, limits=(ceilings or cpu_limits()).to_dict())
     summary = summarise(made.records)
     backends = marks.ordered(summary["backend"])
-    return check(roofline.panel(summary, backends, [made], ["run"])), summary, backends
+    return check(roofline.panel(Subject(summary, backends, {"run": made}))), summary, backends
 
 
 def test_a_point_stands_at_its_rate_and_intensity():
@@ -92,7 +93,7 @@ def test_without_a_product_rate_the_slopes_stand_alone():
 
 def test_no_ceilings_is_said_to_be_not_measured():
     for made in (run(of("aten", 9)), run(of("aten", 9), limits={"schema": 99})):
-        panel = check(roofline.panel(summarise(made.records), ["aten"], [made], ["x"]))
+        panel = check(roofline.panel(Subject(summarise(made.records), ["aten"], {"x": made})))
         assert "`lstm-bench limits`" in panel.absent
     panel, _, _ = shown(of("aten", 9), gpu_limits())
     assert panel.absent
@@ -107,7 +108,7 @@ def test_each_run_stands_under_its_own_ceilings():
     runs.append(run(of("aten", 50)))
     parts = [summarise(r.records).assign(run=n) for r, n in zip(runs, "xyz", strict=True)]
     summary = pd.concat(parts, ignore_index=True)
-    panel = check(roofline.panel(summary, ["aten"], runs, ["x", "y", "z"]))
+    panel = check(roofline.panel(Subject(summary, ["aten"], dict(zip("xyz", runs, strict=True)))))
     rates = {f.key: lines(f.plots[0], ["aten"])["product rate"]["y"][0] for f in panel.figures}
     assert rates == {("x",): 200, ("y",): 400}
 
@@ -127,7 +128,7 @@ def test_a_hostile_level_is_no_markup(hostile):
     stored["levels"] = [{"name": hostile, "bytes": None}]
     stored["ceilings"] = [each | {"of": hostile, "kind": "read"} for each in stored["ceilings"][:1]]
     made = run(of("aten", 9, hostile), limits=stored)
-    panel = check(roofline.panel(summarise(made.records), ["aten"], [made], ["x"]))
+    panel = check(roofline.panel(Subject(summarise(made.records), ["aten"], {"x": made})))
     name = panel.figures[0].plots[0].data[-1]["name"]
     assert "<" not in name
     assert len(name) < 80

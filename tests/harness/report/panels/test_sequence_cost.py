@@ -9,8 +9,10 @@ import pytest
 from synthetic_runs import HOSTILE, blocks, case, grid, record
 
 from lstm_harness.analysis.summary import summarise
-from lstm_harness.report import marks, text
+from lstm_harness.report import marks
+from lstm_harness.report.panel import Subject
 from lstm_harness.report.panels import sequence_cost
+from lstm_harness.report.payload import json_for_script
 
 SIZES = (32, 64, 128)
 
@@ -18,7 +20,7 @@ SIZES = (32, 64, 128)
 def drawn(records):
     summary = summarise(records)
     backends = marks.ordered(summary["backend"])
-    return sequence_cost.panel(summary, backends), summary, backends
+    return sequence_cost.panel(Subject(summary, backends)), summary, backends
 
 
 def line(backend, overhead_us, step_us, sizes=SIZES, drift=(0.99, 1, 1.01), **problem):
@@ -148,7 +150,7 @@ def test_without_three_values_of_t_there_is_no_figure(records, absent):
 def test_runs_are_never_mixed():
     old, new = (summarise(one) for one in (line("aten", 50, 3), line("aten", 50, 9)))
     together = pd.concat([old.assign(run="old"), new.assign(run="new")], ignore_index=True)
-    panel = sequence_cost.panel(together, ["aten"])
+    panel = sequence_cost.panel(Subject(together, ["aten"]))
     assert [figure.key for figure in panel.figures] == [("old",), ("new",)]
     assert "old: As fitted: aten 3.00 µs a step after 50.0 µs." in panel.answer
     assert "new: As fitted: aten 9.00 µs a step after 50.0 µs." in panel.answer
@@ -160,4 +162,4 @@ def test_every_figure_is_one_that_plotly_accepts():
     for figure in panel.figures:
         for plot in figure.plots:
             plotly.graph_objects.Figure(data=plot.data, layout=plot.layout)
-            text.json_for_script(plot.data)
+            json_for_script(plot.data)

@@ -6,8 +6,10 @@ import pytest
 from synthetic_runs import HOSTILE, blocks, case, grid, record
 
 from lstm_harness.analysis.summary import summarise
-from lstm_harness.report import marks, text
+from lstm_harness.report import marks
+from lstm_harness.report.panel import Subject
 from lstm_harness.report.panels import throughput
+from lstm_harness.report.payload import json_for_script
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -15,8 +17,8 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 def panels_of(records):
     summary = summarise(records)
     backends = marks.ordered(summary["backend"])
-    over_t = throughput.panel_over_t(summary, backends)
-    return over_t, throughput.panel_over_b(summary, backends), summary, backends
+    subject = Subject(summary, backends)
+    return throughput.over_t(subject), throughput.over_b(subject), summary, backends
 
 
 def at(seq_len, times, backend="aten", **problem):
@@ -88,7 +90,7 @@ def test_runs_are_never_mixed():
     summary = summarise([*at(8, [100] * 3), *at(16, [100] * 3)])
     faster = summarise([*at(8, [100] * 3), *at(16, [50] * 3)])
     both = pd.concat([summary.assign(run="old"), faster.assign(run="new")])
-    panel = throughput.panel_over_t(both, ["aten"])
+    panel = throughput.over_t(Subject(both, ["aten"]))
     assert (panel.by, [figure.key for figure in panel.figures]) == (
         ("run",),
         [("old",), ("new",)],
@@ -154,6 +156,6 @@ def test_every_figure_is_one_that_plotly_accepts_and_holds_no_name():
         for figure in panel.figures:
             (plot,) = figure.plots
             plotly.graph_objects.Figure(data=plot.data, layout=plot.layout)
-            text.json_for_script(plot.data)
+            json_for_script(plot.data)
             assert all(isinstance(trace["meta"], int) for trace in plot.data)
             assert "name" not in plot.data[0]

@@ -1,0 +1,142 @@
+"""The command line of measuring: who can run and what would, then `run` and `verify`.
+
+Imports stay light, as in `app`.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lstm_harness.cli.flags import Json, Quiet
+from lstm_harness.cli.options import spec_of, takes_spec
+from lstm_harness.cli.pages import write_report_of
+from lstm_harness.model.errors import Exit, MeasuringFailed, NoReportLibraries, UserError
+from lstm_harness.model.spec import Spec, named_suite, suite_names
+
+app = typer.Typer()
+
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="the run's folder, new or empty")
+]
+Resume = Annotated[
+    Path | None, typer.Option("--resume", metavar="RUN", help="finish an interrupted run")
+]
+Plugins = Annotated[
+    list[str] | None, typer.Option("--plugin", metavar="FILE.py", help="a file with BACKENDS")
+]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda")]
+
+
+@app.command()
+def backends(plugin: Plugins = None, device: Device = None, as_json: Json = False) -> int:
+    """Who can run here, who cannot and why."""
+    from lstm_harness.console import output, planning
+    from lstm_harness.race import runs
+
+    spec = spec_of(None, None, None, plugin, device=device)
+    survey = runs.look_around(spec)
+    if as_json:
+        output.as_json(planning.backend_rows(survey))
+    else:
+        planning.backends(survey)
+    return Exit.DONE
+
+
+@app.command()
+def suites(name: Annotated[str | None, typer.Argument()] = None, as_json: Json = False) -> int:
+    """The named workloads, their shapes and their source."""
+    from lstm_harness.console import output, planning
+
+    named = [named_suite(each) for each in ([name] if name else suite_names())]
+    if as_json:
+        output.as_json([planning.suite_row(suite) for suite in named])
+    elif name:
+        planning.suite(named[0])
+    else:
+        planning.suites(named)
+    return Exit.DONE
+
+
+@app.command()
+@takes_spec
+def plan(spec: Spec, as_json: Json = False) -> int:
+    """What would run, what is skipped and why, how long."""
+    from lstm_harness.console import output, planning
+    from lstm_harness.race import runs
+
+    _, planned = runs.make(spec)
+    if as_json:
+        output.as_json(planned.to_dict())
+    else:
+        planning.plan(planned)
+    return Exit.DONE
+
+
+@app.command()
+@takes_spec
+def run(
+    spec: Spec, out: Out = None, resume: Resume = None, as_json: Json = False, quiet: Quiet = False
+) -> int:
+    """The main job: verify, measure, store, report."""
+    from lstm_harness.console.progress import LiveProgress
+    from lstm_harness.race import runs
+
+    if out and resume:
+        raise UserError(f"--out {out} with --resume {resume}: a resumed run keeps its folder")
+    if resume and spec != spec_of(None, None, None, None):
+        raise UserError(f"--resume {resume} goes on as planned; leave out what to run, and how")
+    with LiveProgress(quiet) as watch:
+        folder = runs.resume(resume, watch) if resume else runs.run(spec, out, watch)
+    with runs.resumable(folder):
+        return _conclude(folder, as_json)
+
+
+@app.command()
+@takes_spec
+def verify(spec: Spec, as_json: Json = False, quiet: Quiet = False) -> int:
+    """Correctness alone, against float64."""
+    from dataclasses import replace
+
+    from lstm_harness.console import output, verification
+    from lstm_harness.console.progress import LiveProgress
+    from lstm_harness.race import runs
+
+    with LiveProgress(quiet) as watch:
+        plan, outcomes = runs.verify(replace(spec, blocks=1), watch)
+    if as_json:
+        output.as_json([verification.outcome_row(outcome) for outcome in outcomes])
+    else:
+        verification.table(outcomes)
+    broken = [source for source in plan.absent if source in spec.plugins]
+    for source in broken:
+        output.warning(f"{source} {plan.absent[source]}")
+    statuses = [outcome.status for outcome in outcomes]
+    if not {"ok", "incorrect"} & set(statuses):
+        output.warning("nothing was checked")
+    elif not broken or "incorrect" in statuses:
+        return runs.exit_code(statuses)
+    return Exit.MEASURING_FAILED
+
+
+def _conclude(folder: Path, as_json: bool) -> int:
+    """Write the report, print the fastest backend a case and, last, the report's path."""
+    from lstm_harness.console import output, run_table, tuning
+    from lstm_harness.race import runs
+    from lstm_harness.store import run_folder
+
+    finished = run_folder.load(folder)
+    page: Path | None = None
+    try:
+        page = write_report_of([finished], folder / run_folder.REPORT)
+    except NoReportLibraries as error:
+        output.warning(f"{error}; the records are in {folder}")
+    except UserError as error:
+        again = f"the records are safe: lstm-bench report {folder} makes the page again"
+        raise MeasuringFailed(f"{error}; {again}") from None
+    tuning.untuned(finished)
+    if as_json:
+        output.as_json(run_table.document(finished, page))
+    else:
+        run_table.write(finished, page)
+    return runs.exit_code([record.status for record in finished.records])

@@ -1,0 +1,117 @@
+"""The command line of pages: `report` writes them, `view` serves them.
+
+Imports stay light, as in `app`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lstm_harness.cli.flags import Quiet
+from lstm_harness.cli.guards import libraries
+from lstm_harness.model.errors import Exit, UserError
+
+if TYPE_CHECKING:
+    from lstm_harness.store.run_folder import Run
+
+app = typer.Typer()
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FILE",
+            help="default: report.html in the run; of several, comparison.html in the first",
+        ),
+    ] = None,
+    verdicts: Annotated[
+        bool, typer.Option("--verdicts", help="judge two runs, BASE and NEW, at the top")
+    ] = False,
+    site: Annotated[
+        Path | None,
+        typer.Option(
+            "--site", metavar="DIR", help="a site of all runs of STORE..., for any web host"
+        ),
+    ] = None,
+    quiet: Quiet = False,
+) -> int:
+    """The HTML page again, one run or several side by side; or a site of whole stores."""
+    from lstm_harness.console import output
+    from lstm_harness.console.progress import Counting
+    from lstm_harness.store import run_folder
+
+    if site and (out or verdicts):
+        raise UserError(f"--site {site} stands alone; leave out {'-o' if out else '--verdicts'}")
+    if verdicts and len(runs) != 2:
+        raise UserError(f"--verdicts judges two runs, BASE and NEW; got {len(runs)}")
+    if site:
+        with libraries("no report", instead=_elsewhere(f"--site {site} STORE")):
+            from lstm_harness.site.static_site import write
+        with Counting(quiet) as tell:
+            index = write(runs, site, tell)
+        output.path(index)
+        return Exit.DONE
+    loaded = [run_folder.load(folder) for folder in runs]
+    for read in loaded:
+        output.torn(read)
+    # A run's own report stays its own: `view` serves it as such.
+    named = run_folder.REPORT if len(runs) == 1 else run_folder.COMPARISON
+    output.path(write_report_of(loaded, out or runs[0] / named, verdicts))
+    return Exit.DONE
+
+
+@app.command()
+def view(
+    place: Annotated[Path, typer.Argument(metavar="[RUN|STORE]")] = Path("results/runs"),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 0,
+    browser: Annotated[bool, typer.Option(help="open the page in a browser")] = True,
+    quiet: Quiet = False,
+) -> int:
+    """Serve the reports of a run or of a folder of runs, to this machine alone."""
+    from lstm_harness.console.progress import Counting
+
+    with libraries("no report", instead=_elsewhere(f"{place}")):
+        from lstm_harness.site.pages import Pages
+        from lstm_harness.site.server import serve
+
+    with Counting(quiet) as tell:
+        pages = Pages(place, tell)
+    serve(pages, port, browser, _announce)
+    return Exit.DONE
+
+
+def write_report_of(runs: "Sequence[Run]", out: Path, judged: bool = False) -> Path:
+    """Make the page; `judged` puts the verdicts of two runs, base and new, at its top.
+
+    Raises:
+        NoReportLibraries: a library that a page needs is not installed.
+        UserError: `out` cannot be written.
+    """
+    with libraries("no report", instead=_elsewhere("RUN")):
+        from lstm_harness.report import verdicts
+        from lstm_harness.report.write import write_report
+    if not judged:
+        return write_report(runs, out)
+    from lstm_harness.judge.comparison import compare_runs
+
+    return write_report(runs, out, verdicts.section(compare_runs(*runs)))
+
+
+def _elsewhere(what: str) -> str:
+    return f"copy the run to a machine that has them, then lstm-bench report {what}"
+
+
+def _announce(address: str, forwarding: str) -> None:
+    """Say where the pages are, and how another machine reaches them over SSH."""
+    from lstm_harness.console import output
+
+    if forwarding:
+        output.warning(f"over SSH: on your own machine type {forwarding}, then open the address")
+    output.path(address)

@@ -1,0 +1,78 @@
+"""Numbers, times and names as a reader sees them, on a terminal and on a page."""
+
+import math
+import unicodedata
+from datetime import datetime
+
+_TIMES = {"s": 1e9, "ms": 1e6, "µs": 1e3, "ns": 1.0}
+_LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_TURNS_TEXT = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """A number with so many significant digits and no exponent where none is needed."""
+    if not math.isfinite(value):
+        return "not finite" if math.isinf(value) else "unknown"
+    if value == 0 or 1e-3 <= abs(value) < 1e6:
+        rounded = float(f"{value:.{digits - 1}e}")
+        decimals = digits - 1 - math.floor(math.log10(abs(rounded))) if value else 0
+        return f"{rounded:.{max(0, decimals)}f}"
+    return f"{value:.{digits - 1}e}"
+
+
+def duration(time_ns: float, digits: int = 3, *, zeros: bool = True, least: str = "ns") -> str:
+    """A time in the unit that suits it: that in which it is 1 or more as rounded.
+
+    Args:
+        zeros: whether zeros at the end are told: `1.50 ms`.
+        least: the smallest unit.
+    """
+    rounded_up = 1 - 0.5 * 10**-digits
+    units = list(_TIMES)[: list(_TIMES).index(least) + 1]
+    large = (unit for unit in units if abs(time_ns) >= rounded_up * _TIMES[unit])
+    unit = next(large, least)
+    number = significant(time_ns / _TIMES[unit], digits)
+    if not zeros and "." in number and "e" not in number:
+        number = number.rstrip("0").rstrip(".")
+    return f"{number} {unit}"
+
+
+def large(value: float) -> str:
+    """A count with its prefix: 1.24 M."""
+    scale, prefix = next((s for s in _LARGE if value >= s[0]), _LARGE[-1])
+    return f"{significant(value / scale)} {prefix}".rstrip()
+
+
+def ratio(value: float) -> str:
+    """A ratio, with digits enough to tell it from 1."""
+    return f"{significant(value, 4 if 1 <= value < 1.01 else 3)}\N{MULTIPLICATION SIGN}"
+
+
+def error(value: float) -> str:
+    """A relative error, or that it is not finite."""
+    return f"{value:.1e}" if math.isfinite(value) else "not finite"
+
+
+def moment(iso: str) -> str:
+    """A stored time to the minute; one that is none, as it stands."""
+    try:
+        then = datetime.fromisoformat(iso)
+    except ValueError:
+        return iso
+    return then.strftime("%Y-%m-%d %H:%M ") + (then.tzname() or "")
+
+
+def count(number: int, noun: str) -> str:
+    """A number and its noun: 1 shape, 2 shapes."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def shorten(text: str, limit: int = 40) -> str:
+    """A name or reason on one line, short, and unable to turn the text around it."""
+    clean = "".join(
+        " " if unicodedata.category(char).startswith("C") else char
+        for char in text[: 4 * limit]
+        if char not in _TURNS_TEXT
+    )
+    clean = " ".join(clean.split()) or "(no name)"
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
