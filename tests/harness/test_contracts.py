@@ -110,7 +110,11 @@ def test_every_contract_is_shown_broken():
     assert {contract for contract, *_ in PLANTED} == CONTRACTS
 
 
-@pytest.mark.parametrize(("contract", "module", "line"), PLANTED)
+@pytest.mark.parametrize(
+    ("contract", "module", "line"),
+    PLANTED,
+    ids=[f"{module}: {line}" for _, module, line in PLANTED],
+)
 def test_a_forbidden_import_breaks_its_contract_alone(contract, module, line, tree, planted):
     planted(module, line)
     assert broken(tree) == {contract}
