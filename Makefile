@@ -20,6 +20,7 @@ test: .venv/.installed-dev
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PYTHONPATH=kernels:harness $(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/mypy
 
 browser-test: .venv/.installed-dev

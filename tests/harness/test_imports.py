@@ -5,76 +5,79 @@ import subprocess
 import sys
 
 import pytest
-from bench import bench, environment
+from bench import environment
+from places import SUPPORT
+
+pytestmark = pytest.mark.xdist_group("imports")  # one process answers every question
 
 COMMANDS = ["", "backends", "suites", "plan", "run", "verify", "inspect", "limits", "tune"]
 COMMANDS += ["report", "view", "history", "export", "import", "ab", "selftest"]
 COMMANDS += ["compare", "check", "baseline save", "baseline list"]
-HEAVY = {"torch", "pandas", "numpy", "scipy", "triton", "numba", "plotly", "jinja2"}
-LISTS_MODULES = """
-import sys
-from lstm_harness.__main__ import run
-for command in {commands!r}:
-    assert run([*command.split(), "--help"]) == 0
-print(*sorted({{name.partition(".")[0] for name in sys.modules}}), file=sys.stderr)
-"""
+HELP = [f"{command} --help" for command in COMMANDS]
+LISTING = "backends --json"
+SMALL = "--backend naive --seq-len 2 --batch 1 --hidden 4 --blocks 1 --threads 1 --quiet"
+MEASURING = f"run {SMALL} --time-budget 1 --out run"
+REPORTING = "report run"
+HEAVY = ["torch", "pandas", "numpy", "scipy", "triton", "numba", "plotly", "jinja2"]
+TATTLING = ["triton", "numba"]
 
 
-def modules_after(script, folder):
+def tattling_environment(folder):
+    """One whose triton and numba leave a file in the folder when any process imports them."""
+    for name in TATTLING:
+        package = folder / "fakes" / name / "__init__.py"
+        package.parent.mkdir(parents=True)
+        package.write_text(f"open({str(folder / name)!r}, 'w').close()\n")
+    return environment(folder, folder / "fakes")
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """By command line, in this order, what it did on a machine without the report's jinja2."""
+    folder = tmp_path_factory.mktemp("imports")
+    lines = [*HELP, LISTING, MEASURING, REPORTING]
+    asked = [json.dumps(each) for each in (lines, HEAVY, ["jinja2"], TATTLING)]
     done = subprocess.run(
-        [sys.executable, "-c", script],
-        env=environment(folder),
+        [sys.executable, str(SUPPORT / "imports_asked.py"), *asked],
+        cwd=folder,
+        env=tattling_environment(folder),
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
-    return set(done.stderr.split())
-
-
-def test_help_of_every_command_imports_nothing_heavy(tmp_path):
-    assert not HEAVY & modules_after(LISTS_MODULES.format(commands=COMMANDS), tmp_path)
-
-
-def test_the_check_sees_an_import(tmp_path):
-    script = "import numpy\n" + LISTS_MODULES.format(commands=[""])
-    assert "numpy" in modules_after(script, tmp_path)
-
-
-@pytest.fixture
-def tattling(tmp_path):
-    """An environment whose triton and numba write a file when anybody imports them."""
-    for name in ("triton", "numba"):
-        package = tmp_path / "fakes" / name / "__init__.py"
-        package.parent.mkdir(parents=True)
-        package.write_text(f"open({str(tmp_path / name)!r}, 'w').close()\n")
-    return environment(tmp_path, tmp_path / "fakes")
-
-
-def test_listing_backends_imports_neither_triton_nor_numba(tmp_path, tattling):
-    done = bench("backends --json", tmp_path, env=tattling)
     assert done.returncode == 0, done.stderr
-    assert {"naive", "aten"} <= {row["name"] for row in json.loads(done.stdout)}
-    assert not (tmp_path / "triton").exists()
-    assert not (tmp_path / "numba").exists()
+    return json.loads(done.stdout)
 
 
-def test_the_packages_that_tattle_do(tmp_path, tattling):
-    subprocess.run([sys.executable, "-c", "import triton, numba"], env=tattling, check=True)
-    assert (tmp_path / "triton").exists()
-    assert (tmp_path / "numba").exists()
+@pytest.mark.parametrize("line", HELP)
+def test_help_imports_nothing_heavy(line, answers):
+    assert answers[line]["code"] == 0
+    assert answers[line]["importers"] == {}
 
 
-def test_a_machine_without_report_libraries_measures_and_says_what_to_install(tmp_path):
-    absent = tmp_path / "fakes" / "jinja2.py"
-    absent.parent.mkdir()
-    absent.write_text("raise ModuleNotFoundError('no jinja2', name='jinja2')\n")
-    env = environment(tmp_path, tmp_path / "fakes")
-    small = "--backend naive --seq-len 2 --batch 1 --hidden 4 --blocks 1 --threads 1 --quiet"
-    done = bench(f"run {small} --time-budget 1 --out run", tmp_path, env=env)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "run"
-    assert "pip install jinja2 plotly" in done.stderr
-    again = bench("report run", tmp_path, env=env)
-    assert again.returncode == 2
-    assert "pip install jinja2 plotly" in again.stderr
-    assert "Traceback" not in again.stderr
+def test_the_check_sees_an_import_and_who_did_it(answers):
+    assert answers[MEASURING]["importers"]["jinja2"] == "lstm_harness.report.templating"
+
+
+def test_listing_backends_imports_neither_triton_nor_numba(answers):
+    listing = answers[LISTING]
+    assert listing["code"] == 0, listing["err"]
+    assert {"naive", "aten"} <= {row["name"] for row in json.loads(listing["out"])}
+    assert not set(TATTLING) & set(listing["importers"])
+    assert listing["files"] == []  # nor did a process that it started
+
+
+def test_the_packages_that_tattle_do(tmp_path):
+    env = tattling_environment(tmp_path)
+    subprocess.run([sys.executable, "-c", "import triton, numba"], env=env, check=True)
+    assert all((tmp_path / name).exists() for name in TATTLING)
+
+
+def test_a_machine_without_report_libraries_measures_and_says_what_to_install(answers):
+    measured, reported = answers[MEASURING], answers[REPORTING]
+    assert measured["code"] == 0, measured["err"]
+    assert measured["out"].splitlines()[-1] == "run"
+    assert "pip install jinja2 plotly" in measured["err"]
+    assert reported["code"] == 2
+    assert "pip install jinja2 plotly" in reported["err"]
+    assert "Traceback" not in reported["err"]

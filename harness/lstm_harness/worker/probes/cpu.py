@@ -107,7 +107,7 @@ def working_sets(levels: tuple[Level, ...], threads: int, free: int) -> list[tup
 
     A level that is no larger than the one nearer cannot be told from it, and is left out.
     """
-    found = []
+    sets = []
     nearer = 0
     for level in levels:
         if level.bytes is None:
@@ -116,19 +116,19 @@ def working_sets(levels: tuple[Level, ...], threads: int, free: int) -> list[tup
         else:
             share = level.bytes // threads // 2
         if share > nearer:
-            found.append((level, share // PAGE_BYTES * PAGE_BYTES))
+            sets.append((level, share // PAGE_BYTES * PAGE_BYTES))
         nearer = max(nearer, (level.bytes or 0) // threads)
-    return found
+    return sets
 
 
 @numba.njit(nogil=True)
 def _read(words: Words, repeats: int) -> int:
     """Read an array so many times; four vectors of results hide an exclusive or's latency."""
-    found = 0
+    mixed = 0
     for _ in range(repeats):
         for i in range(words.size):
-            found ^= words[i]
-    return found
+            mixed ^= words[i]
+    return mixed
 
 
 @numba.njit(nogil=True)

@@ -99,14 +99,14 @@ class Prober:
         grid = told.sm_count * PROGRAMS_PER_SM
         copied = f"copy_ of {_mib(large)}; read and written bytes"
         yield Probe("copy", "memory", "", "B/s", copied, partial(self._copy, large))
-        for of, size, programs, rounds, warps in (
+        for level, size, programs, rounds, warps in (
             ("memory", large, grid, 1, READ_WARPS),
             ("L2", told.l2_bytes // L2_SHARE, grid, L2_ROUNDS, READ_WARPS),
             ("L2 by one SM", ONE_SM_BYTES, 1, L2_ROUNDS, ONE_SM_WARPS),
         ):
             detail = f"{_mib(size)} {rounds} times past L1, {programs} programs"
             make = partial(self._read, size, programs, rounds, warps)
-            yield Probe("read", of, "", "B/s", detail, make)
+            yield Probe("read", level, "", "B/s", detail, make)
 
     def _products(self) -> Iterator[Probe]:
         for dtype, precision in PRODUCTS:
@@ -173,30 +173,30 @@ class Prober:
     def _gate_chain(self, cell: str, sweep: str) -> Take:
         from lstm_harness.worker.probes import kernels
 
-        p, found = (torch.full((4, kernels.GATE_TILE), 0.5, device=self.device) for _ in range(2))
-        launch = kernels.gates_launch(p, found[0], GATE_STEPS, cell, sweep)
+        p, last = (torch.full((4, kernels.GATE_TILE), 0.5, device=self.device) for _ in range(2))
+        launch = kernels.gates_launch(p, last[0], GATE_STEPS, cell, sweep)
         return self._time(GATE_STEPS, [lambda: self.run(launch)])
 
     def _ping_pong(self) -> Take:
         from lstm_harness.worker.probes import kernels
 
-        counters = self._words(2 * kernels.COUNTER_BYTES)
-        launch = kernels.ping_pong_launch(counters, TURNS)
-        return self._signalling(counters, launch, 2 * TURNS)
+        flags = self._words(2 * kernels.FLAG_BYTES)
+        launch = kernels.ping_pong_launch(flags, TURNS)
+        return self._signalling(flags, launch, 2 * TURNS)
 
     def _barrier(self) -> Take:
         from lstm_harness.worker.probes import kernels
 
-        counter = self._words(kernels.COUNTER_BYTES)
-        launch = kernels.barriers_launch(counter, self.properties.sm_count, TURNS)
-        return self._signalling(counter, launch, TURNS)
+        flag = self._words(kernels.FLAG_BYTES)
+        launch = kernels.barriers_launch(flag, self.properties.sm_count, TURNS)
+        return self._signalling(flag, launch, TURNS)
 
-    def _signalling(self, counters: Tensor, launch: Launch, signals: int) -> Take:
+    def _signalling(self, flags: Tensor, launch: Launch, signals: int) -> Take:
         """A sample of a kernel that counts from zero."""
         timed = self._time(signals, [lambda: self.run(launch)])
 
         def take() -> Sample:
-            counters.zero_()
+            flags.zero_()
             return timed()
 
         return take

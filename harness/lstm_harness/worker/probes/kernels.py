@@ -1,8 +1,10 @@
 """The Triton kernels that measure a CUDA device: reading, signalling, and the gates' own work.
 
 Each function ending in `_launch` gives one launch as data, to run or to compile with no GPU. Those
-whose programs wait for each other need all of them resident, so they launch cooperatively; their
-waits are bounded (see `fused_triton.flags`).
+whose programs wait for each other need all of them resident, so they launch cooperatively. They
+signal by the least that CUDA's memory model allows: one number in global memory, added to with
+release and read with acquire. No contestant's flags are used, so that no change of a contestant
+moves a ceiling.
 """
 
 # Device code is not Python: Triton reads these functions' source, and types them itself.
@@ -14,62 +16,104 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lstm_kernels.backends.fused_triton.flags import COUNTER_STRIDE, POLL_LIMIT, arrive, wait
 from lstm_kernels.gpu.fused_gates import gradients, next_state
 from lstm_kernels.gpu.launching import Launch
 
 # Words of 4 bytes that a program reads at once: 16 a thread, in four vector loads.
 WORDS_PER_THREAD = 16
 GATE_TILE = 32
-COUNTER_BYTES = 4 * COUNTER_STRIDE.value
+
+# Two flags on one cache line of 128 bytes would disturb each other.
+FLAG_BYTES = 128
+FLAG_WORDS = tl.constexpr(FLAG_BYTES // 4)
+# Looks at a flag before the kernel is ended: a look goes to L2 and back, which takes 0.3 to 0.7 us,
+# so that this is 5 to 12 seconds.
+MOST_LOOKS = 1 << 24
+
+# One thread looks at the flag $1 until it counts $2 signals, $3 times at most; $0 gets 0. A flag
+# that is never raised ends in a trap, which CUDA reports as a failed launch, and not in a hang.
+_LOOK = tl.constexpr("""{
+    .reg .pred leaves, again;
+    .reg .u32 rank, signals, looks;
+    mov.u32 $0, 0;
+    mov.u32 rank, %tid.x;
+    setp.ne.u32 leaves, rank, 0;
+    @leaves bra RAISED;
+    mov.u32 looks, 0;
+LOOK:
+    ld.acquire.gpu.global.u32 signals, [$1];
+    setp.ge.u32 leaves, signals, $2;
+    @leaves bra RAISED;
+    add.u32 looks, looks, 1;
+    setp.lt.u32 again, looks, $3;
+    @again bra LOOK;
+    trap;
+RAISED:
+}""")
 
 
 @triton.jit
-def read(x_ptr, found_ptr, blocks, rounds, BLOCK: tl.constexpr):
+def signal(flag_ptr):
+    """Count one signal, once every thread of this program has stored what it had to."""
+    tl.debug_barrier()
+    tl.atomic_add(flag_ptr, 1, sem="release", scope="gpu")
+
+
+@triton.jit
+def await_signals(flag_ptr, signals, most_looks):
+    """Hold every thread until so many signals were counted; what was stored before them is seen."""
+    tl.inline_asm_elementwise(
+        _LOOK, "=r,l,r,r", [flag_ptr, signals, most_looks], dtype=tl.int32, is_pure=False, pack=1
+    )
+    tl.debug_barrier()
+
+
+@triton.jit
+def read(x_ptr, mixed_ptr, blocks, rounds, BLOCK: tl.constexpr):
     """Read `blocks` blocks so many times, past L1; in each round a program reads other blocks.
 
-    x: int32 [blocks * BLOCK], below 2^31 words. found: int32 [programs, BLOCK], which keeps the
-    loads from being idle.
+    x: int32 [blocks * BLOCK], below 2^31 words. mixed: int32 [programs, BLOCK], the
+    exclusive or of what each program read, which keeps the loads from being idle.
     """
     program = tl.program_id(0)
     programs = tl.num_programs(0)
     words = tl.arange(0, BLOCK)
-    found = tl.zeros([BLOCK], dtype=tl.int32)
+    mixed = tl.zeros([BLOCK], dtype=tl.int32)
     for turn in range(rounds):
         for block in range((program + turn) % programs, blocks, programs):
-            found ^= tl.load(x_ptr + block * BLOCK + words, cache_modifier=".cg")
-    tl.store(found_ptr + program * BLOCK + words, found)
+            mixed ^= tl.load(x_ptr + block * BLOCK + words, cache_modifier=".cg")
+    tl.store(mixed_ptr + program * BLOCK + words, mixed)
 
 
 @triton.jit
-def ping_pong(counters_ptr, turns, poll_limit):
-    """Two programs signal each other in turn. counters: two of flags' counters, zero."""
+def ping_pong(flags_ptr, turns, most_looks):
+    """Two programs signal each other in turn. flags: int32 [2, FLAG_WORDS], zero."""
     me = tl.program_id(0)
-    mine = counters_ptr + me * COUNTER_STRIDE
-    other = counters_ptr + (1 - me) * COUNTER_STRIDE
+    mine = flags_ptr + me * FLAG_WORDS
+    other = flags_ptr + (1 - me) * FLAG_WORDS
     for turn in range(turns):
         if me == 0:
-            arrive(mine)
-            wait(other, turn + 1, poll_limit)
+            signal(mine)
+            await_signals(other, turn + 1, most_looks)
         else:
-            wait(other, turn + 1, poll_limit)
-            arrive(mine)
+            await_signals(other, turn + 1, most_looks)
+            signal(mine)
 
 
 @triton.jit
-def barriers(counter_ptr, turns, poll_limit):
-    """All programs wait for all, so many times. counter: one of flags' counters, zero."""
+def barriers(flag_ptr, turns, most_looks):
+    """All programs wait for all, so many times. flag: int32 [FLAG_WORDS], zero."""
     programs = tl.num_programs(0)
     for turn in range(turns):
-        arrive(counter_ptr)
-        wait(counter_ptr, (turn + 1) * programs, poll_limit)
+        signal(flag_ptr)
+        await_signals(flag_ptr, (turn + 1) * programs, most_looks)
 
 
 @triton.jit
-def forward_gates(p_ptr, found_ptr, steps, CELL: tl.constexpr, TILE: tl.constexpr):
+def forward_gates(p_ptr, last_ptr, steps, CELL: tl.constexpr, TILE: tl.constexpr):
     """Steps of the gates alone: the state is added to pre-activations that stay the same.
 
-    p: float32 [4, TILE]. found: float32 [TILE], the last state.
+    p: float32 [4, TILE]. last: float32 [TILE], the last state.
     """
     k = tl.arange(0, TILE)
     p0 = tl.load(p_ptr + k)
@@ -80,14 +124,14 @@ def forward_gates(p_ptr, found_ptr, steps, CELL: tl.constexpr, TILE: tl.constexp
     c = tl.zeros([TILE], dtype=tl.float32)
     for _ in range(steps):
         h, c, _0, _1, _2, _3 = next_state(p0 + h, p1 + h, p2 + h, p3 + h, h, c, CELL)
-    tl.store(found_ptr + k, h)
+    tl.store(last_ptr + k, h)
 
 
 @triton.jit
-def backward_gates(p_ptr, found_ptr, steps, CELL: tl.constexpr, TILE: tl.constexpr):
+def backward_gates(p_ptr, last_ptr, steps, CELL: tl.constexpr, TILE: tl.constexpr):
     """Steps of the gates' gradients alone; a product's part is the pre-activations' gradients' sum.
 
-    p: float32 [4, TILE], what a forward saved. found: float32 [TILE], the last gradient.
+    p: float32 [4, TILE], what a forward saved. last: float32 [TILE], the last gradient.
     """
     k = tl.arange(0, TILE)
     s0 = tl.load(p_ptr + k)
@@ -99,7 +143,7 @@ def backward_gates(p_ptr, found_ptr, steps, CELL: tl.constexpr, TILE: tl.constex
     for _ in range(steps):
         g0, g1, g2, g3, carry, dc = gradients(dh, dc, s0, s1, s2, s3, s1, s2, s1, s2, CELL)
         dh = g0 + g1 + g2 + g3 + carry
-    tl.store(found_ptr + k, dh)
+    tl.store(last_ptr + k, dh)
 
 
 def block_words(warps: int) -> int:
@@ -107,12 +151,12 @@ def block_words(warps: int) -> int:
     return WORDS_PER_THREAD * 32 * warps
 
 
-def read_launch(x: Tensor, found: Tensor, programs: int, rounds: int, warps: int) -> Launch:
+def read_launch(x: Tensor, mixed: Tensor, programs: int, rounds: int, warps: int) -> Launch:
     """Have programs read all of x, int32, so many times."""
     block = block_words(warps)
     arguments = {
         "x_ptr": x,
-        "found_ptr": found,
+        "mixed_ptr": mixed,
         "blocks": x.numel() // block,
         "rounds": rounds,
         "BLOCK": block,
@@ -120,22 +164,22 @@ def read_launch(x: Tensor, found: Tensor, programs: int, rounds: int, warps: int
     return Launch(read, (programs,), arguments, _options(warps))
 
 
-def ping_pong_launch(counters: Tensor, turns: int) -> Launch:
-    """Two programs that signal each other; counters: int32 [2 * COUNTER_STRIDE]."""
-    arguments = {"counters_ptr": counters, "turns": turns, "poll_limit": POLL_LIMIT}
+def ping_pong_launch(flags: Tensor, turns: int) -> Launch:
+    """Two programs that signal each other; flags: int32 [2 * FLAG_WORDS], zero."""
+    arguments = {"flags_ptr": flags, "turns": turns, "most_looks": MOST_LOOKS}
     return Launch(ping_pong, (2,), arguments, _options(1, launch_cooperative_grid=True))
 
 
-def barriers_launch(counter: Tensor, programs: int, turns: int) -> Launch:
-    """Programs that all wait for each other; counter: int32 [COUNTER_STRIDE]."""
-    arguments = {"counter_ptr": counter, "turns": turns, "poll_limit": POLL_LIMIT}
+def barriers_launch(flag: Tensor, programs: int, turns: int) -> Launch:
+    """Programs that all wait for each other; flag: int32 [FLAG_WORDS], zero."""
+    arguments = {"flag_ptr": flag, "turns": turns, "most_looks": MOST_LOOKS}
     return Launch(barriers, (programs,), arguments, _options(4, launch_cooperative_grid=True))
 
 
-def gates_launch(p: Tensor, found: Tensor, steps: int, cell: str, sweep: str) -> Launch:
+def gates_launch(p: Tensor, last: Tensor, steps: int, cell: str, sweep: str) -> Launch:
     """One warp that does nothing but a cell's gates; p: float32 [4, GATE_TILE]."""
     kernel = forward_gates if sweep == "forward" else backward_gates
-    arguments = {"p_ptr": p, "found_ptr": found, "steps": steps, "CELL": cell, "TILE": GATE_TILE}
+    arguments = {"p_ptr": p, "last_ptr": last, "steps": steps, "CELL": cell, "TILE": GATE_TILE}
     return Launch(kernel, (1,), arguments, _options(1))
 
 

@@ -82,7 +82,7 @@ def test_bandwidths_count_every_byte(probes, launched):
     for launch in launched:
         words, block = launch.arguments["x_ptr"].numel(), launch.arguments["BLOCK"]
         assert launch.arguments["blocks"] * block == words
-        assert launch.arguments["found_ptr"].numel() == launch.grid[0] * block
+        assert launch.arguments["mixed_ptr"].numel() == launch.grid[0] * block
         assert block == 16 * 32 * launch.options["num_warps"]
 
 
@@ -120,7 +120,7 @@ def test_times_are_of_one_launch_step_or_signal(probes, launched):
     for launch in (flag, barrier):
         assert launch.options["launch_cooperative_grid"]
         assert launch.arguments["turns"] == TURNS
-        assert 0 < launch.arguments["poll_limit"] < 2**31
+        assert 0 < launch.arguments["most_looks"] < 2**31
 
 
 def test_a_long_queue_is_timed_as_one_region():
@@ -132,13 +132,13 @@ def test_a_long_queue_is_timed_as_one_region():
     assert clock.regions == [LAUNCHES, 1]
 
 
-def test_counters_are_zero_before_every_sample(launched):
+def test_flags_are_zero_before_every_sample(launched):
     zeroed = []
 
     def run(launch):
-        counters = launch.arguments["counters_ptr"]
-        zeroed.append(not counters.any())
-        counters.add_(7)
+        flags = launch.arguments["flags_ptr"]
+        zeroed.append(not flags.any())
+        flags.add_(7)
 
     prober = Prober("cpu", MADE_UP, Clock(), cuda=CUDA, run=run)
     sample = {p.kind: p for p in prober.bench().probes}["flag"].make()
@@ -176,5 +176,4 @@ def test_properties_are_taken_from_torch(monkeypatch):
     )
     monkeypatch.setattr(cuda.torch.cuda, "get_device_properties", lambda device: told)
     monkeypatch.setattr(cuda.torch.cuda, "mem_get_info", lambda device: (70 << 30, 80 << 30))
-    found = Properties.of("cuda")
-    assert found == Properties(132, 233_472 + 262_144, 50 << 20, 70 << 30)
+    assert Properties.of("cuda") == Properties(132, 233_472 + 262_144, 50 << 20, 70 << 30)

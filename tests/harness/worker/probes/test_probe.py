@@ -76,14 +76,14 @@ def test_a_probe_that_fails_costs_itself_alone():
         made.append(1)
         raise RuntimeError("\n no such instruction \n and more")
 
-    found = measured(
+    told = measured(
         Probe("product", "float16 ieee", "lib", "FLOP/s", "", make),
         of_values("late", [1.0, 1.0, 1.0, 1.0, ValueError("")]),
         of_values("fine", [5.0]),
     )
     assert made == [1]
-    assert found.failures == {"product float16 ieee lib": "RuntimeError: no such instruction"}
-    by_name = {each.of: each for each in found.ceilings}
+    assert told.failures == {"product float16 ieee lib": "RuntimeError: no such instruction"}
+    by_name = {each.of: each for each in told.ceilings}
     assert by_name["late"].samples == ((1.0,) * 3,)
     assert len(by_name["fine"].samples) == 3
 
@@ -99,12 +99,10 @@ def test_a_long_sample_is_taken_once_a_round(monkeypatch):
     [("B/s", 1.0, 10.0, 0), ("B/s", 0.25, 40.0, 2), ("ns", 0.25, 2.5, 2), ("ns", None, 10.0, 0)],
 )
 def test_time_in_which_others_have_the_cpu_slows_no_best(unit, share, best, disturbed):
-    found = measured(
-        Probe("read", "a", "", unit, "", lambda: lambda: Sample(10.0, share)), rounds=2
-    )
-    assert found.ceilings[0].value == 10.0
-    assert found.ceilings[0].best == pytest.approx(best)
-    assert found.disturbed == disturbed
+    told = measured(Probe("read", "a", "", unit, "", lambda: lambda: Sample(10.0, share)), rounds=2)
+    assert told.ceilings[0].value == 10.0
+    assert told.ceilings[0].best == pytest.approx(best)
+    assert told.disturbed == disturbed
 
 
 def test_two_probes_of_one_name_are_refused():
