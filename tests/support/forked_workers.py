@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +125,7 @@ def _serve(asked: socket.socket) -> None:
         if os.fork() == 0:
             asked.close()
             _keep(json.loads(request), given)
-            return
+            return  # a worker's end
         for descriptor in given:
             os.close(descriptor)
 
@@ -152,10 +152,9 @@ def _keep(request: Mapping[str, Any], given: Sequence[int]) -> None:
     if ends not in select.select([tells, ends], [], [])[0]:
         os.killpg(worker, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
-    try:
+    with suppress(BrokenPipeError):  # whoever asked is gone
         tells.send(str(status).encode())
-    except BrokenPipeError:
-        return  # whoever asked is gone
+    os._exit(0)  # with torch inside, an orderly end takes as long as a worker's whole life
 
 
 def _become(request: Mapping[str, Any], given: Sequence[int]) -> None:
