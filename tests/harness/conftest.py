@@ -42,11 +42,13 @@ def here(tmp_path, monkeypatch):
 def bench_in(nursery):
     """Run a command line in a folder as `bench` does, but in this process."""
 
-    def go(arguments: str, folder) -> CompletedProcess[str]:
+    def go(arguments: str, folder, **variables: str) -> CompletedProcess[str]:
         out, err = StringIO(), StringIO()
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             _settle_in(folder, patch)
             nursery.use(patch)
+            for name, value in variables.items():
+                patch.setenv(name, value)
             code = run(shlex.split(arguments))
         return CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
@@ -54,9 +56,14 @@ def bench_in(nursery):
 
 
 @pytest.fixture
-def command(here, capsys, nursery, monkeypatch):
-    """Run a command line here; returns exit code, stdout and stderr. Workers are forked."""
+def forked(nursery, monkeypatch):
+    """Workers that this process starts are forked."""
     nursery.use(monkeypatch)
+
+
+@pytest.fixture
+def command(here, capsys, forked):
+    """Run a command line here; returns exit code, stdout and stderr."""
 
     def go(*arguments: str):
         capsys.readouterr()

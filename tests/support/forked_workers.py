@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pytest
 
+PROGRAM = "--program"
 # A request holds the environment; the kernel keeps it whole.
 MOST_BYTES = 1 << 17
 
@@ -94,8 +95,12 @@ class Nursery:
 
     def use(self, patch: "pytest.MonkeyPatch") -> None:
         """Have the harness in this process start its workers here."""
-        ours = SimpleNamespace(**vars(subprocess) | {"Popen": self.start})
-        patch.setattr("lstm_harness.race.process.subprocess", ours)
+        patch.setattr("lstm_harness.race.process.subprocess", self.subprocess)
+
+    @property
+    def subprocess(self) -> SimpleNamespace:
+        """What stands in for the module of that name."""
+        return SimpleNamespace(**vars(subprocess) | {"Popen": self.start})
 
     def close(self) -> None:
         """End it; those who were forked have ended with who asked for them."""
@@ -174,7 +179,20 @@ def _become(request: Mapping[str, Any], given: Sequence[int]) -> None:
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-if __name__ == "__main__":
+def _program(arguments: Sequence[str]) -> None:
+    """Be `lstm-bench`, with workers that are forked."""
+    from lstm_harness.__main__ import main
+    from lstm_harness.race import process
+
+    with nursery() as made:
+        process.subprocess = made.subprocess  # type: ignore[assignment]
+        sys.argv = ["lstm-bench", *arguments]
+        main()
+
+
+if __name__ == "__main__" and sys.argv[1] == PROGRAM:
+    _program(sys.argv[2:])
+elif __name__ == "__main__":
     # What every worker would import, and every backward pass of one.
     import torch.fx.experimental.symbolic_shapes  # noqa: F401 - it is for those who are forked
 
