@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from bench import bench, environment
+from bench import bench, environment, start
 
 COMMANDS = ["", "backends", "suites", "plan", "run", "verify", "inspect", "limits", "tune"]
 COMMANDS += ["report", "view", "history", "export", "import", "ab", "selftest"]
@@ -70,10 +70,11 @@ def test_a_machine_without_report_libraries_measures_and_says_what_to_install(tm
     absent.write_text("raise ModuleNotFoundError('no jinja2', name='jinja2')\n")
     env = environment(tmp_path, tmp_path / "fakes")
     small = "--backend naive --seq-len 2 --batch 1 --hidden 4 --blocks 1 --threads 1 --quiet"
-    done = bench(f"run {small} --time-budget 1 --out run", tmp_path, env=env)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "run"
-    assert "pip install jinja2 plotly" in done.stderr
+    process = start(f"run {small} --time-budget 1 --out run", tmp_path, forked=True, env=env)
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    assert out.splitlines()[-1] == "run"
+    assert "pip install jinja2 plotly" in err
     again = bench("report run", tmp_path, env=env)
     assert again.returncode == 2
     assert "pip install jinja2 plotly" in again.stderr

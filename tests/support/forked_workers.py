@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -77,13 +78,14 @@ class Nursery:
         *,
         env: Mapping[str, str],
         stderr: Any,
+        cwd: Path | None = None,
         **_: Any,  # pipes for the rest, and a process group of its own: so is every one of ours
     ) -> Forked:
         """Start `python -P -m MODULE ARGUMENTS`, as `subprocess.Popen` would."""
         assert list(command[:3]) == [sys.executable, "-P", "-m"], command
         if self._process is None:
             self._begin()
-        request = {"argv": command[3:], "env": dict(env), "cwd": os.getcwd()}
+        request = {"argv": command[3:], "env": dict(env), "cwd": str(cwd or Path.cwd())}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         (their_stdin, stdin), (stdout, their_stdout) = os.pipe(), os.pipe()
         given = [theirs.fileno(), their_stdin, their_stdout, stderr.fileno()]
@@ -92,6 +94,19 @@ class Nursery:
             os.close(descriptor)
         theirs.close()
         return Forked(ours, stdin, stdout)
+
+    def bench(
+        self, arguments: str, folder: Path, env: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `lstm-bench` to its end in a folder, for a command that imports torch itself."""
+        command = [sys.executable, "-P", "-m", "lstm_harness", *arguments.split()]
+        with tempfile.TemporaryFile() as errors:
+            process = self.start(command, env=env, stderr=errors, cwd=folder)
+            with process.stdin, process.stdout:
+                out = process.stdout.read().decode()
+                code = process.wait()
+            errors.seek(0)
+            return subprocess.CompletedProcess(arguments, code, out, errors.read().decode())
 
     def use(self, patch: "pytest.MonkeyPatch") -> None:
         """Have the harness in this process start its workers here."""
