@@ -1,8 +1,13 @@
 """What the harness tests share: the command line in this process, and small problems."""
 
 import json
+import shlex
 import tempfile
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from subprocess import CompletedProcess
 
+import forked_workers
 import pytest
 
 from lstm_harness.__main__ import run
@@ -10,19 +15,54 @@ from lstm_harness.model.case import Case
 from lstm_kernels import Problem
 
 
+@pytest.fixture(scope="session")
+def nursery():
+    """What workers are forked from, where a fresh start is not the subject."""
+    with forked_workers.nursery() as made:
+        yield made
+
+
+def _settle_in(folder, patch):
+    """A current folder, a scratch folder, a device lock and a cache of the test's own."""
+    (folder / "tmp").mkdir(exist_ok=True)
+    patch.chdir(folder)
+    patch.setenv("TMPDIR", str(folder / "tmp"))
+    patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    patch.setattr(tempfile, "tempdir", None)
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A current folder, a scratch folder, a device lock and a cache of the test's own."""
-    (tmp_path / "tmp").mkdir(exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(tempfile, "tempdir", None)
+    """The test's folder, as the current one."""
+    _settle_in(tmp_path, monkeypatch)
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def bench_in(nursery):
+    """Run a command line in a folder as `bench` does, but in this process."""
+
+    def go(arguments: str, folder, **variables: str) -> CompletedProcess[str]:
+        out, err = StringIO(), StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            _settle_in(folder, patch)
+            nursery.use(patch)
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            code = run(shlex.split(arguments))
+        return CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+    return go
+
+
 @pytest.fixture
-def command(here, capsys):
+def forked(nursery, monkeypatch):
+    """Workers that this process starts are forked."""
+    nursery.use(monkeypatch)
+
+
+@pytest.fixture
+def command(here, capsys, forked):
     """Run a command line here; returns exit code, stdout and stderr."""
 
     def go(*arguments: str):

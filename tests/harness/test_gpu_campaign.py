@@ -1,9 +1,12 @@
-"""`make gpu` with no GPU: its stages, budget, cuts and resuming, on commands that only sleep."""
+"""`make gpu` with no GPU: its stages, budget, cuts and resuming, in a time that tests make up."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
-import time
+import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,34 +15,97 @@ from places import ROOT
 
 PROVE = ROOT / "tests" / "gpu" / "prove.py"
 
-# Writes its name to a file, sleeps, and tells of the interrupt it gets.
+# Writes its name to a file, and works until it is told that its time is over, or interrupted.
 WORK = """
-import sys, time
-name, seconds, status = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
-print("begins", name, flush=True)
+import os, signal, sys, time
+name, seconds, status = sys.argv[1], sys.argv[2], int(sys.argv[3])
+signal.signal(signal.SIGUSR1, lambda *_: os._exit(status))
 open("done.txt", "a").write(name + " ")
 try:
-    time.sleep(seconds)
+    print("begins", seconds, os.getpid(), flush=True)
+    time.sleep(600)
 except KeyboardInterrupt:
     print("interrupted", name)
     sys.exit(130)
-sys.exit(status)
+"""
+DEAF = """
+import os, signal, sys, time
+signal.signal(signal.SIGINT, lambda *_: print("ignores it", flush=True))
+print("begins", sys.argv[2], os.getpid(), flush=True)
+time.sleep(600)
 """
 
 
+class SimulatedTime:
+    """Passes as stages say that they begin: to the end of their work, or to an alarm before it."""
+
+    now_s = 0.0
+
+    def __init__(self):
+        self.alarms = []
+
+    def monotonic(self):
+        return self.now_s
+
+    def heard(self, line):
+        word, _, rest = line.partition(" ")
+        if word == "begins":
+            seconds, pid = rest.split()
+            ends_s = self.now_s + float(seconds)
+            if self.alarms[0].at_s < ends_s:
+                self.alarms[0].goes_off()
+            else:
+                self.now_s = ends_s
+                os.kill(int(pid), signal.SIGUSR1)
+        elif word == "ignores":
+            self.alarms[0].goes_off()
+
+
+class SimulatedAlarm:
+    def __init__(self, time, after_s, do, arguments):
+        self.time, self.at_s = time, time.now_s + after_s
+        self.do = lambda: do(*arguments)
+
+    def start(self):
+        self.time.alarms = sorted([*self.time.alarms, self], key=lambda alarm: alarm.at_s)
+
+    def cancel(self):
+        if self in self.time.alarms:
+            self.time.alarms.remove(self)
+
+    def goes_off(self):
+        self.cancel()
+        self.time.now_s = self.at_s
+        self.do()
+
+
 @pytest.fixture
-def campaign(tmp_path, monkeypatch):
-    """Run stages, given as name to (share, seconds it sleeps, exit status)."""
-    monkeypatch.setattr("campaign.LEAST_S", 0.2)
+def time(monkeypatch):
+    """The campaign's time."""
+    simulated = SimulatedTime()
+    alarm = lambda *given: SimulatedAlarm(simulated, *given)  # noqa: E731
+    monkeypatch.setattr("campaign.time", simulated)
+    threads = SimpleNamespace(Timer=alarm, Event=threading.Event)
+    monkeypatch.setattr("campaign.threading", threads)
+    return simulated
+
+
+@pytest.fixture
+def campaign(tmp_path, time):
+    """Run stages, given as name to (share, seconds it works, exit status)."""
     said = []
 
-    def go(budget_s, stages, sources="a", grace_s=5.0):
+    def tell(line):
+        said.append(line)
+        time.heard(line)
+
+    def go(budget_s, stages, sources="a", grace_s=5.0, work=WORK):
         made = [
-            Stage(name, ("-c", WORK, name, str(seconds), str(status)), share)
+            Stage(name, ("-c", work, name, str(seconds), str(status)), share)
             for name, (share, seconds, status) in stages.items()
         ]
         out = tmp_path / "out"
-        race = Campaign(out, budget_s, sources, said.append, cwd=tmp_path, grace_s=grace_s)
+        race = Campaign(out, budget_s, sources, tell, cwd=tmp_path, grace_s=grace_s)
         if race.is_foreign:
             return "foreign"
         return {name: result.status for name, result in race.run(made).items()}
@@ -58,31 +124,31 @@ def test_stages_run_in_order_and_failing_ends_none_but_itself(campaign):
     assert campaign.state()["stages"]["second"]["exit_status"] == 3
 
 
-def test_stage_is_cut_at_its_share_and_the_next_gets_its_own(campaign):
-    started = time.monotonic()
-    found = campaign(6, {"long": (1, 60, 0), "short": (1, 0, 0)})
+def test_stage_is_cut_at_its_share_and_the_next_gets_its_own(campaign, time):
+    found = campaign(20, {"long": (1, 60, 0), "short": (1, 9, 0)})
     assert found == {"long": "cut", "short": "passed"}
-    assert time.monotonic() - started < 6
+    assert time.now_s == 10 + 9
     assert "interrupted long" in campaign.said
 
 
 def test_what_a_stage_leaves_goes_to_the_next(campaign):
-    assert campaign(8, {"short": (9, 0, 0), "long": (1, 2, 0)}) == {
-        "short": "passed",
-        "long": "passed",
-    }
+    stages = {"short": (9, 0, 0), "long": (1, 7, 0)}
+    assert campaign(8, stages) == {"short": "passed", "long": "passed"}
 
 
-def test_stage_that_ignores_the_interrupt_is_killed(campaign, monkeypatch):
-    deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
-    monkeypatch.setattr(sys.modules[__name__], "WORK", deaf)
-    started = time.monotonic()
-    assert campaign(2, {"deaf": (1, 0, 0)}, grace_s=1.0) == {"deaf": "cut"}
-    assert time.monotonic() - started < 20
+def test_what_a_stage_takes_is_missing_in_the_next(campaign):
+    stages = {"first": (9, 4, 0), "long": (1, 7, 0)}
+    assert campaign(10, stages) == {"first": "passed", "long": "cut"}
+
+
+def test_stage_that_ignores_the_interrupt_is_killed(campaign, time):
+    assert campaign(10, {"deaf": (1, 60, 0)}, grace_s=3.0, work=DEAF) == {"deaf": "cut"}
+    assert campaign.state()["stages"]["deaf"]["exit_status"] == -signal.SIGKILL
+    assert time.now_s == 10 + 3
 
 
 def test_second_call_does_what_is_missing_alone(campaign):
-    campaign(4, {"first": (1, 0, 0), "long": (1, 60, 0)})
+    campaign(20, {"first": (1, 0, 0), "long": (1, 60, 0)})
     found = campaign(60, {"first": (1, 0, 0), "long": (1, 0, 0), "new": (1, 0, 0)})
     assert set(found.values()) == {"passed"}
     assert campaign.done() == ["first", "long", "long", "new"]
@@ -90,7 +156,7 @@ def test_second_call_does_what_is_missing_alone(campaign):
 
 
 def test_what_the_budget_does_not_reach_is_said_and_kept(campaign):
-    found = campaign(1.0, {"long": (50, 30, 0), "late": (1, 0, 0)}, grace_s=0.1)
+    found = campaign(100, {"long": (50, 130, 0), "late": (1, 0, 0)})
     assert found == {"long": "cut", "late": "not reached"}
     assert campaign.state()["stages"]["late"]["status"] == "not reached"
 
@@ -101,7 +167,7 @@ def test_results_of_other_sources_are_not_added_to(campaign):
     assert campaign.done() == ["first"]
 
 
-def test_run_is_partial_until_it_has_every_record_and_is_resumed_then(tmp_path):
+def test_run_is_partial_until_it_has_every_record_and_is_resumed_then(tmp_path, time):
     run = tmp_path / "quick"
     # Stands in for the harness: makes a run of two records, one at each call.
     (tmp_path / "lstm_harness").mkdir()

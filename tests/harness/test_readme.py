@@ -3,15 +3,11 @@
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from bench import bench, environment
 from places import ROOT
-
-import lstm_harness
-import lstm_kernels
 
 README = ROOT / "README.md"
 
@@ -25,27 +21,22 @@ def indented_command(start: str) -> str:
     return found
 
 
+def arguments_of(command: str) -> tuple[str, dict[str, str]]:
+    """What follows the program's name, and the variables that stand before it."""
+    words = shlex.split(command)
+    start = words.index("lstm-bench")
+    return shlex.join(words[start + 1 :]), dict(word.split("=", 1) for word in words[:start])
+
+
 @pytest.fixture
-def lstm_bench(tmp_path):
+def lstm_bench(tmp_path, bench_in):
     """Run a command line of the README in a folder of its own, shortened by a few flags."""
-    roots = [str(Path(package.__path__[0]).parent) for package in (lstm_harness, lstm_kernels)]
 
-    def run(command: str, *more: str) -> subprocess.CompletedProcess[str]:
-        words = shlex.split(command)
-        start = words.index("lstm-bench")
-        variables = dict(word.split("=", 1) for word in words[:start])
-        env = {"TMPDIR": str(tmp_path), "TRITON_CACHE_DIR": str(tmp_path / "cache")}
-        env["XDG_CACHE_HOME"] = env["TMPDIR"]
-        return subprocess.run(
-            [sys.executable, "-m", "lstm_harness", *words[start + 1 :], *more],
-            cwd=tmp_path,
-            env=env | variables | {"PYTHONPATH": ":".join(roots), "PATH": "/usr/bin:/bin"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def go(command: str, more: str):
+        arguments, variables = arguments_of(command)
+        return bench_in(f"{arguments} {more}", tmp_path, **variables)
 
-    return run
+    return go
 
 
 def test_the_recipe_adds_a_backend_in_one_file_and_races_it(lstm_bench, tmp_path):
@@ -53,10 +44,9 @@ def test_the_recipe_adds_a_backend_in_one_file_and_races_it(lstm_bench, tmp_path
     (commands,) = code_blocks("sh")
     (tmp_path / "my_lstm.py").write_text(recipe)
     verify, race = commands.strip().splitlines()
-    verified = lstm_bench(verify, "--threads", "1", "--quiet")
+    verified = lstm_bench(verify, "--threads 1 --quiet")
     assert verified.returncode == 0, verified.stderr
-    small = ("--seq-len", "8", "--blocks", "1", "--time-budget", "5", "--threads", "1", "--quiet")
-    raced = lstm_bench(race, *small)
+    raced = lstm_bench(race, "--seq-len 8 --blocks 1 --time-budget 1 --threads 1 --quiet")
     assert raced.returncode == 0, raced.stderr
     report = Path(raced.stdout.strip().splitlines()[-1])
     assert "mine" in (tmp_path / report).read_text()
@@ -68,23 +58,27 @@ def test_a_mistake_in_the_recipe_is_found(lstm_bench, tmp_path):
     assert wrong != recipe
     (tmp_path / "my_lstm.py").write_text(wrong)
     (commands,) = code_blocks("sh")
-    verified = lstm_bench(commands.splitlines()[0], "--threads", "1", "--quiet")
+    verified = lstm_bench(commands.splitlines()[0], "--threads 1 --quiet")
     assert verified.returncode == 4
     assert "y" in verified.stderr
 
 
 def test_kernels_are_checked_with_no_gpu(lstm_bench):
     command = indented_command("TRITON_INTERPRET=1 lstm-bench verify")
-    done = lstm_bench(command, "--threads", "1", "--json", "--quiet")
+    done = lstm_bench(command, "--threads 1 --json --quiet")
     assert done.returncode == 0, done.stderr
     checked = {(row["backend"], row["status"]) for row in json.loads(done.stdout)}
     assert checked == {("triton", "ok"), ("pointwise", "ok")}
 
 
-def test_kernels_are_looked_into_with_no_gpu(lstm_bench):
-    # The last of an option given twice counts: smaller, the same command compiles in seconds.
-    smaller = ("--arch", "sm_90", "--hidden", "16", "--json", "--quiet")
-    done = lstm_bench(indented_command("lstm-bench inspect"), *smaller)
+@pytest.mark.slow
+def test_kernels_are_looked_into_with_no_gpu(tmp_path):
+    # In a process of its own: this one's triton may be set to interpret. The last of an option
+    # given twice counts: smaller, the same command compiles in seconds.
+    arguments, _ = arguments_of(indented_command("lstm-bench inspect"))
+    env = {n: v for n, v in environment(tmp_path).items() if not n.startswith("TRITON_")}
+    env |= {"TRITON_CACHE_DIR": str(tmp_path / "cache")}
+    done = bench(f"{arguments} --arch sm_90 --hidden 16 --json --quiet", tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
     assert {row["problem"]["dtype"] for row in rows} == {"bfloat16"}

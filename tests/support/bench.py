@@ -5,13 +5,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import forked_workers
 
 import lstm_harness
 import lstm_kernels
 
+PACKAGE = "lstm_harness"
 ROOTS = [str(Path(package.__path__[0]).parent) for package in (lstm_harness, lstm_kernels)]
 
 
@@ -25,18 +27,21 @@ def environment(folder: Path, *more_roots: Path) -> dict[str, str]:
 
 
 def start(
-    arguments: str, folder: Path, limit: Callable[[], None] = lambda: None, **options: Any
+    arguments: str, folder: Path, forked: bool = False, **options: Any
 ) -> subprocess.Popen[str]:
-    """Start one command line, under a limit its process sets itself; the caller waits for it."""
+    """Start one command line; the caller waits for it.
+
+    Where `forked`, it forks its workers from one process that has torch, which it starts itself.
+    """
 
     def before_it_starts() -> None:
         # Where the tests run in the background, Ctrl-C is ignored, and children inherit that.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        limit()
 
     options.setdefault("env", environment(folder))
+    program = [forked_workers.__file__, forked_workers.PROGRAM] if forked else ["-m", PACKAGE]
     return subprocess.Popen(
-        [sys.executable, "-m", "lstm_harness", *arguments.split()],
+        [sys.executable, *program, *arguments.split()],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -49,7 +54,7 @@ def start(
 def bench(arguments: str, folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run one command line to its end."""
     process = start(arguments, folder, **options)
-    out, err = process.communicate(timeout=180)
+    out, err = process.communicate(timeout=600)
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 

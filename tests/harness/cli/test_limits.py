@@ -1,6 +1,7 @@
 """`lstm-bench limits` on this CPU, and runs with and without ceilings kept."""
 
 import json
+from dataclasses import replace
 from importlib.resources import files
 from types import SimpleNamespace
 
@@ -15,6 +16,8 @@ from lstm_harness.model.ceilings import Ceilings
 from lstm_harness.race import runs
 from lstm_harness.race.process import Failed
 from lstm_harness.store import kept_limits, run_folder
+from lstm_harness.worker.probes import cpu
+from lstm_harness.worker.probes.probe import Bencher, Sample
 from lstm_kernels import Problem
 
 SIZES = ("--seq-len", "2", "--batch", "1", "--hidden", "8")
@@ -45,13 +48,28 @@ def test_ceilings_without_a_required_field_are_refused(name):
     assert not LIMITS.is_valid(json.loads(json.dumps(less)))
 
 
-@pytest.fixture
-def quicker(monkeypatch):
-    """One round in place of eight; everything else is as users get it."""
+class MakesUp:
+    """A worker that has every probe of this CPU, and makes up what each of them measures."""
+
+    def __init__(self, settings, _):
+        bench = cpu.bench(settings.threads)
+        made = tuple(replace(each, make=lambda: lambda: Sample(1e9, 1.0)) for each in bench.probes)
+        self.bencher = Bencher(replace(bench, probes=made))
+
+    def ask(self, do, *_):
+        return {"ceilings": self.bencher.facts, "round": self.bencher.round}[do]()
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("made_up", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_limits_measures_this_cpu_keeps_what_it_found_and_tells_the_floors(
+    command, here, monkeypatch, made_up
+):
     monkeypatch.setattr(runs, "CEILING_ROUNDS", 1)
-
-
-def test_limits_measures_this_cpu_keeps_what_it_found_and_tells_the_floors(command, quicker, here):
+    if made_up:
+        monkeypatch.setattr(runs, "WorkerProcess", MakesUp)
     sizes = ("--hidden", "16,256", "--batch", "1", "--seq-len", "4")
     code, out, err = command("limits", *sizes, "--threads", "1", "--json", "--quiet")
     assert code == 0, err
@@ -65,6 +83,7 @@ def test_limits_measures_this_cpu_keeps_what_it_found_and_tells_the_floors(comma
     names = [each.name for each in found.ceilings]
     assert {"read memory", "copy memory", "product float32 ieee, torch.mm"} <= set(names)
     assert {"product float32 ieee, numpy", "product float64 ieee, torch.mm"} <= set(names)
+    assert found.failures.keys() <= {"product float16 ieee oneDNN", "product bfloat16 ieee oneDNN"}
     for each in found.ceilings:
         assert len(each.samples) == 1
         assert (each.low, each.high) == (None, None)

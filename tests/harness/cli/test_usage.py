@@ -147,13 +147,14 @@ def test_no_command_prints_the_help(command):
     assert err == ""
 
 
-def test_an_interruption_before_anything_is_kept_is_said(here):
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_before_anything_is_kept_is_said(here, signal_number):
     process = start("limits --quiet", here)
     while not list((here / "tmp").glob("lstm-bench-*")):
         assert process.poll() is None
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    process.send_signal(signal_number)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == Exit.INTERRUPTED
     assert err == "lstm-bench: interrupted; nothing was kept\n"
 

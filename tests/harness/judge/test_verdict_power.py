@@ -10,49 +10,59 @@ from simulated_grids import FLAGS, Grid, race, sides, template
 from lstm_harness.judge.verdict import Kind, Rules, judge
 
 
+def sizes(few, many):
+    """How many grids: few in every run of the tests, many among the slow proofs."""
+    return pytest.mark.parametrize("grids", [few, pytest.param(many, marks=pytest.mark.slow)])
+
+
+@sizes(40, 400)
 @pytest.mark.parametrize(("paired", "blocks"), [(True, 8), (False, 5)])
-def test_400_grids_of_a_against_a_raise_almost_no_alarm(paired, blocks):
+def test_grids_of_a_against_a_raise_almost_no_alarm(paired, blocks, grids):
     """At most 1% of grids and 0.1% of cases."""
-    found = race(Grid(paired=paired, blocks=blocks), 400, 1)
-    assert found.others.total() == 40_000
-    assert found.together == ({Kind.SAME: 400} if paired else {})
-    assert found.flagged_grids <= 4
-    assert found.flagged <= 40
+    found = race(Grid(paired=paired, blocks=blocks), grids, 1)
+    assert found.others.total() == 100 * grids
+    assert found.together == ({Kind.SAME: grids} if paired else {})
+    assert found.flagged_grids <= grids / 100
+    assert found.flagged <= grids / 10
 
 
 @pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("blocks", [3, 8])
-def test_noisy_spells_raise_no_alarm(paired, blocks):
+@sizes(20, 100)
+def test_noisy_spells_raise_no_alarm(paired, blocks, grids):
     """Every fifth block is ten times as noisy."""
-    found = race(Grid(paired=paired, blocks=blocks, spells=True), 100, 2)
+    found = race(Grid(paired=paired, blocks=blocks, spells=True), grids, 2)
     assert found.flagged_grids <= 1
-    assert found.flagged <= 10
+    assert found.flagged <= grids / 10
 
 
+@sizes(20, 100)
 @pytest.mark.parametrize("paired", [True, False])
-def test_a_tenth_slower_in_one_case_of_100_is_found(paired):
+def test_a_tenth_slower_in_one_case_of_100_is_found(paired, grids):
     """At least 95 times in 100, with 8 blocks, and nobody else is accused."""
-    found = race(Grid(paired=paired, slow=1, factor=1.1), 100, 3)
-    assert found.slow[Kind.REGRESSION] >= 95
+    found = race(Grid(paired=paired, slow=1, factor=1.1), grids, 3)
+    assert found.slow[Kind.REGRESSION] >= 0.95 * grids
     assert found.slow[Kind.SAME] == found.slow[Kind.IMPROVEMENT] == 0
     assert found.flagged_grids <= 1
 
 
-def test_looking_twice_finds_it_with_5_blocks_and_accuses_nobody_else():
+@sizes(10, 40)
+def test_looking_twice_finds_it_with_5_blocks_and_accuses_nobody_else(grids):
     """As `ab` does, whose second look doubles the blocks of what the first did not settle."""
-    found = race(Grid(blocks=5, slow=1, factor=1.1, twice=True), 40, 7)
-    assert found.slow[Kind.REGRESSION] >= 38
+    found = race(Grid(blocks=5, slow=1, factor=1.1, twice=True), grids, 7)
+    assert found.slow[Kind.REGRESSION] >= 0.95 * grids
     assert found.slow[Kind.SAME] == 0
     assert found.flagged_grids == 0
 
 
-def test_a_slower_backend_is_found_in_noise_that_hides_most_of_its_cases():
+@sizes(10, 40)
+def test_a_slower_backend_is_found_in_noise_that_hides_most_of_its_cases(grids):
     """20 cases, blocks that spread by 15%, as on a machine that others use."""
     noisy = Grid(cases=20, blocks=6, between=0.15, within=0.075, slow=20, twice=True)
-    slower = race(replace(noisy, factor=1.15), 40, 8)
-    assert slower.together[Kind.REGRESSION] >= 36
+    slower = race(replace(noisy, factor=1.15), grids, 8)
+    assert slower.together[Kind.REGRESSION] >= 0.9 * grids
     assert slower.slow[Kind.REGRESSION] < slower.slow.total() / 4
-    still = race(noisy, 100, 9)
+    still = race(noisy, 2 * grids, 9)
     assert sum(still.together[kind] for kind in FLAGS) == 0
 
 
@@ -60,8 +70,8 @@ def test_a_slower_backend_is_found_in_noise_that_hides_most_of_its_cases():
 @pytest.mark.parametrize("paired", [True, False])
 def test_five_percent_beyond_the_margin_is_never_the_same(paired, blocks):
     grid = Grid(paired=paired, blocks=blocks, slow=50, factor=1.05 * 1.05)
-    slow = race(grid, 20, 4).slow
-    assert slow.total() == 1000
+    slow = race(grid, 10, 4).slow
+    assert slow.total() == 500
     assert slow[Kind.SAME] == slow[Kind.IMPROVEMENT] == 0
 
 
@@ -69,9 +79,9 @@ def test_five_percent_beyond_the_margin_is_never_the_same(paired, blocks):
 @pytest.mark.parametrize("paired", [True, False])
 def test_what_got_faster_is_never_called_slower(paired, between):
     grid = Grid(paired=paired, between=between, within=between / 2, slow=50, factor=0.9)
-    faster = race(grid, 20, 5).slow
+    faster = race(grid, 10, 5).slow
     assert faster[Kind.REGRESSION] == 0
-    assert faster[Kind.IMPROVEMENT] > (900 if between == 0.01 else 0)
+    assert faster[Kind.IMPROVEMENT] > (450 if between == 0.01 else 0)
 
 
 def test_pooling_samples_as_if_they_were_blocks_would_accuse_noise():

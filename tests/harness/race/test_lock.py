@@ -5,37 +5,64 @@ import resource
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
-from bench import bench, environment, records_of
+from bench import environment, records_of
 
 from lstm_harness.model.errors import Exit, MeasuringFailed
 from lstm_harness.race.lock import device_lock
 
 GRID = "--backend aten --seq-len 2,3 --batch 1 --hidden 4 --pass inference,forward,backward"
-HOW = "--blocks 1 --threads 1 --time-budget 2 --quiet"
+HOW = "--blocks 1 --threads 1 --time-budget 1 --quiet"
 
 
-def one_line(process):
-    assert process.returncode == Exit.MEASURING_FAILED, process.stderr
-    assert process.stderr.count("\n") == 1
-    assert "Traceback" not in process.stderr
-    return process.stderr
+@pytest.fixture
+def fails(command):
+    """Run a command line that must end with one line and no figure; returns that line."""
+
+    def go(arguments):
+        code, _, err = command(*arguments.split())
+        assert code == Exit.MEASURING_FAILED, err
+        assert err.count("\n") == 1
+        assert "Traceback" not in err
+        return err
+
+    return go
 
 
-def test_file_that_may_not_grow_ends_the_run_and_resume_finishes_it(tmp_path):
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
+@pytest.fixture
+def resumes(command):
+    """Finish the run `race`."""
 
-    wordy = f"--label {'x' * 500} --min-samples 1000"
-    done = bench(f"run {GRID} {HOW} {wordy} --out race", tmp_path, limit=limit)
-    assert "File too large" in one_line(done)
-    kept = records_of(tmp_path / "race")
+    def go():
+        code, _, err = command("run", "--resume", "race", "--quiet")
+        assert code == 0, err
+
+    return go
+
+
+@contextmanager
+def files_up_to(size):
+    """No file of this process may grow beyond a size in bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_file_that_may_not_grow_ends_the_run_and_resume_finishes_it(here, fails, resumes):
+    wordy = f"--label {'x' * 500} --min-samples 300"
+    with files_up_to(20_000):
+        line = fails(f"run {GRID} {HOW} {wordy} --out race")
+    assert "File too large" in line
+    kept = records_of(here / "race")
     assert 0 < len(kept) < 6
-    done = bench("run --resume race --quiet", tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert records_of(tmp_path / "race")[: len(kept)] == kept
-    assert len(records_of(tmp_path / "race")) == 6
+    resumes()
+    assert records_of(here / "race")[: len(kept)] == kept
+    assert len(records_of(here / "race")) == 6
 
 
 @pytest.fixture
@@ -50,23 +77,21 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(place)], check=True)
 
 
-def test_disk_that_is_full_ends_the_run_and_resume_finishes_it(tmp_path, small_disk):
+def test_disk_that_is_full_ends_the_run_and_resume_finishes_it(here, small_disk, fails, resumes):
     # Room for the manifest and the workers' logs, but for no float64 answer.
     (small_disk / "filler").write_bytes(bytes(2**20 - 40_000))
-    done = bench(f"run {GRID} {HOW} --out disk/race", tmp_path)
-    line = one_line(done)
+    line = fails(f"run {GRID} {HOW} --out disk/race")
     assert "No space left on device" in line
     assert "lstm-bench run --resume disk/race" in line
     kept = records_of(small_disk / "race")
     assert {record["status"] for record in kept} <= {"ok"}
     (small_disk / "filler").unlink()
-    shutil.copytree(small_disk / "race", tmp_path / "race")
-    done = bench("run --resume race --quiet", tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert [record["status"] for record in records_of(tmp_path / "race")] == ["ok"] * 6
+    shutil.copytree(small_disk / "race", here / "race")
+    resumes()
+    assert [record["status"] for record in records_of(here / "race")] == ["ok"] * 6
 
 
-def test_second_run_on_a_device_is_refused(here):
+def test_second_run_on_a_device_is_refused(here, fails):
     taken = "import socket; from lstm_harness.race.lock import device_lock\n"
     taken += "with device_lock(socket.gethostname()): print('held', flush=True); input()\n"
     holder = subprocess.Popen(
@@ -78,7 +103,7 @@ def test_second_run_on_a_device_is_refused(here):
     )
     with holder:
         assert holder.stdout.readline() == "held\n"
-        line = one_line(bench(f"run {GRID} {HOW} --out race", here))
+        line = fails(f"run {GRID} {HOW} --out race")
         assert f"(process {holder.pid})" in line
         assert not (here / "race").exists()
         holder.kill()
@@ -116,15 +141,12 @@ def test_lock_that_another_user_owns_still_excludes(here, monkeypatch):
     lock.__exit__(None, None, None)
 
 
-def test_report_that_finds_no_room_is_no_mistake_of_the_users(tmp_path):
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
-
-    done = bench(f"run {GRID} {HOW} --min-samples 3 --out race", tmp_path, limit=limit)
-    line = one_line(done)
+def test_report_that_finds_no_room_is_no_mistake_of_the_users(here, fails):
+    with files_up_to(200_000):
+        line = fails(f"run {GRID} {HOW} --min-samples 3 --out race")
     assert "race/report.html: File too large" in line
     assert "lstm-bench report race" in line
-    assert len(records_of(tmp_path / "race")) == 6
+    assert len(records_of(here / "race")) == 6
 
 
 def test_lock_never_follows_a_link(here, tmp_path):

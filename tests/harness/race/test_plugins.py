@@ -2,6 +2,8 @@
 
 import pytest
 
+from lstm_harness.race.process import WorkerProcess, WorkerSettings
+
 GOOD = """
 from lstm_kernels import Backend
 from lstm_kernels.backends.naive import layer, unsupported
@@ -96,15 +98,20 @@ def test_name_with_a_slash_is_a_name(plugin, document):
     assert row["status"] == "ok"
 
 
-def test_a_plugin_imports_what_lies_beside_it_and_nothing_from_the_current_folder(
-    plugin, document, here
-):
-    """A `lstm_harness` or `lstm_kernels` in the current folder must stand in for nobody's."""
+def test_a_plugin_imports_what_lies_beside_it(plugin, document, here):
     (here / "own").mkdir()
     plugin("from lstm_kernels.backends.naive import layer, unsupported", "own/gates_of_mine")
     path = plugin(GOOD.replace("lstm_kernels.backends.naive", "gates_of_mine"), "own/mine")
-    (here / "lstm_kernels").mkdir()
-    plugin("raise ImportError('not ours')", "lstm_kernels/__init__")
     flags = ("--plugin", path, "--backend", "mine", *SMALL, "--json", "--quiet")
     found = document("verify", *flags)
     assert [(row["backend"], row["status"]) for row in found] == [("mine", "ok")]
+
+
+def test_a_worker_imports_nothing_from_the_current_folder(plugin, here):
+    """A `lstm_harness` or `lstm_kernels` in it must stand in for nobody's."""
+    for name in ("lstm_kernels", "lstm_harness"):
+        (here / name).mkdir()
+        plugin("raise ImportError('not ours')", f"{name}/__init__")
+    worker = WorkerProcess(WorkerSettings("cpu", here), "a")
+    assert worker.ask("load", backend="naive", plugin=None) is None
+    worker.close()

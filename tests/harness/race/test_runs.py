@@ -115,23 +115,9 @@ def test_report_can_be_made_again_elsewhere(done, command):
 
 
 def test_json_is_one_document(document):
-    how = [
-        "--seq-len",
-        "2",
-        "--batch",
-        "1",
-        "--hidden",
-        "4",
-        "--pass",
-        "inference",
-        "--blocks",
-        "1",
-        "--threads",
-        "1",
-    ]
-    found = document(
-        "run", "--backend", "aten", *how, "--min-samples", 3, "--time-budget", 1, "--json"
-    )
+    small = "--backend aten --seq-len 2 --batch 1 --hidden 4 --pass inference"
+    how = "--blocks 1 --threads 1 --min-samples 3 --time-budget 1"
+    found = document("run", *small.split(), *how.split(), "--json")
     assert found["statuses"] == {"ok": 1}
     assert found["records"] == 1
     assert [row["backend"] for row in found["fastest"]] == ["aten"]

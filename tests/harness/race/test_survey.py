@@ -1,9 +1,6 @@
 """What is skipped before any backend is asked."""
 
-import json
-
 import pytest
-from bench import bench
 
 from lstm_harness.model.case import Case
 from lstm_harness.race.survey import _general_skip
@@ -51,12 +48,25 @@ def test_what_is_interpreted_is_checked_and_never_timed(
     assert runs or reason.startswith("runs on cuda only; this is cpu; TRITON_INTERPRET=1 lstm-be")
 
 
-def test_verify_checks_interpreted_kernels(tmp_path, monkeypatch):
+def test_verify_checks_interpreted_kernels(document, monkeypatch):
     pytest.importorskip("triton")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    what = "--backend pointwise --device cpu --cell gru --seq-len 3 --batch 2 --hidden 4"
-    checked = bench(f"verify {what} --json --quiet", tmp_path)
-    assert {row["status"] for row in json.loads(checked.stdout)} == {"ok"}, checked.stderr
-    planned = json.loads(bench(f"plan {what} --json", tmp_path).stdout)
+    what = [
+        "--backend",
+        "pointwise",
+        "--device",
+        "cpu",
+        "--cell",
+        "gru",
+        "--seq-len",
+        "2",
+        "--batch",
+        "1",
+        "--hidden",
+        "4",
+    ]
+    checked = document("verify", *what, "--threads", 1, "--json", "--quiet")
+    assert {row["status"] for row in checked} == {"ok"}
+    planned = document("plan", *what, "--json")
     assert len(planned["skips"]) == len(planned["cases"]) > 0
     assert {skip["status"] for skip in planned["skips"]} == {"unsupported"}

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from bench import bench, environment
+from bench import environment
 from places import SUPPORT
 
 from lstm_kernels import Problem, registry
@@ -48,7 +48,7 @@ def refuses(here):
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
+def compiled(tmp_path_factory, nursery):
     """Run `inspect` on the small kernels in a process that compiles; one cache for all."""
     pytest.importorskip("triton")
     folder = tmp_path_factory.mktemp("inspect")
@@ -58,7 +58,7 @@ def compiled(tmp_path_factory):
         if "TRITON" not in name and name not in INTERPRETERS
     }
     clean |= {"TRITON_CACHE_DIR": str(folder / "cache")}
-    return lambda arguments: bench(f"inspect small --plugin {SMALL} {arguments}", folder, env=clean)
+    return lambda more: nursery.bench(f"inspect small --plugin {SMALL} {more}", folder, clean)
 
 
 def test_rows_of_two_sizes_and_a_refusal(compiled):

@@ -1,24 +1,28 @@
 """`lstm-bench tune` from the command line, on a backend whose choices do more or less work."""
 
+import itertools
 import json
+import os
 import shutil
 import signal
+import sys
 import time
 from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
 import jsonschema
 import pytest
 import tunable
-from bench import bench, manifest_of, records_of, start, workers_of
+from bench import bench, manifest_of, records_of, start
 
 from lstm_harness.model.case import Case
 from lstm_harness.model.errors import Exit
-from lstm_harness.model.plan import Plan
-from lstm_harness.model.spec import Spec
+from lstm_harness.model.protocol import CompileCounts, CompileKernels
+from lstm_harness.race.crew import Crew
 from lstm_harness.race.process import WorkerProcess, WorkerSettings
-from lstm_harness.race.scheduler import Race
+from lstm_harness.tune import search, tuner
 from lstm_harness.tune.precompile import Ahead, arch_of, jobs_of
 from lstm_harness.tune.search import TuningKey
 from lstm_kernels import Problem
@@ -41,12 +45,33 @@ def entries_of(folder: Path):
     return json.loads(found[0].read_text())["entries"] if found else {}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def measured():
+    """What was measured, in order: workers try every choice for a moment, at a made-up time.
+
+    Waste costs the forward pass a tenth of its time, and nothing else costs anything.
+    """
+    really, done = tuner._Workers.measure, []
+
+    def measure(self, key, choice, share_s):
+        done.append((key.name, choice))
+        tried = really(self, key, choice, share_s)
+        waste = choice["waste"] if key.name.startswith("forward") else 0
+        return tried if tried.status != "ok" else replace(tried, median_ns=1e6 * (1 + waste / 10))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuner._Workers, "measure", measure)
+        patch.setattr(search, "SHORT_S", 0.01)
+        patch.setattr(search, "LONG_S", 0.01)
+        yield done
+
+
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory):
+def tuned(tmp_path_factory, bench_in, measured):
     """A folder with the plugin and its file, and what the command printed as JSON."""
     folder = tmp_path_factory.mktemp("tuned")
     shutil.copy(tunable.__file__, folder / "tunable.py")
-    done = bench(f"{TUNE} --json", folder)
+    done = bench_in(f"{TUNE} --json", folder)
     assert done.returncode == 0, done.stderr
     return folder, json.loads(done.stdout)
 
@@ -65,7 +90,7 @@ def test_the_fastest_right_choice_is_kept(tuned):
     assert forward["status"] == "tuned"
     assert forward["choice"] == {"waste": 0, "fault": "none"}
     assert forward["ratio"][2] < 0.9
-    assert forward["tuned_us"][0] < forward["own_us"][0]
+    assert (forward["own_us"][0], forward["tuned_us"][0]) == (3400, 1000)
     # Its backward has no parameters.
     assert (backward["status"], backward["choice"]) == ("kept", None)
     entries = entries_of(folder)
@@ -112,20 +137,20 @@ def test_the_file_tells_where_it_holds_and_what_it_cost(tuned):
     assert str(tuned[0]) not in path.read_text()
 
 
-def test_a_second_call_knows_it_already_and_its_table_says_so(copy):
-    started = time.monotonic()
+def test_a_second_call_knows_it_already_and_its_table_says_so(copy, bench_in, measured):
+    measured.clear()
     before = (next((copy / FILES).iterdir())).read_bytes()
-    done = bench(TUNE, copy)
+    done = bench_in(TUNE, copy)
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - started < 60
+    assert measured == []
     table, path = done.stdout.splitlines()[:-1], done.stdout.splitlines()[-1]
     assert "waste=0 (known)" in table[1]
     assert "its own (known)" in table[2]
     assert Path(path).read_bytes() == before
 
 
-def test_runs_use_it_and_tell_which_and_other_parameters_are_not_resumed(copy):
-    done = bench(f"{RUN} {SIZES} --time-budget 2 --quiet --out race", copy)
+def test_runs_use_it_and_tell_which_and_other_parameters_are_not_resumed(copy, bench_in):
+    done = bench_in(f"{RUN} {SIZES} --time-budget 1 --quiet --out race", copy)
     assert done.returncode == 0, done.stderr
     (record,) = (r for r in records_of(copy / "race") if r["backend"] == "tunable")
     assert record["kernels"] == ["forward: {'waste': 0, 'fault': 'none'}"]
@@ -134,18 +159,18 @@ def test_runs_use_it_and_tell_which_and_other_parameters_are_not_resumed(copy):
     assert told["tunable"]["refused"] == []
     assert told["tunable"]["used"].keys() == {"digest", "date"}
 
-    again = bench("run --resume race --quiet", copy)
+    again = bench_in("run --resume race --quiet", copy)
     assert again.returncode == 0, again.stderr
     (path,) = (copy / FILES).iterdir()
     path.write_text(path.read_text().replace('"waste": 0', '"waste": 6'))
-    refused = bench("run --resume race --quiet", copy)
+    refused = bench_in("run --resume race --quiet", copy)
     assert refused.returncode == Exit.USAGE
     assert "began with another tuned parameters" in refused.stderr
 
 
-def test_a_file_of_other_sources_is_refused_aloud(copy):
+def test_a_file_of_other_sources_is_refused_aloud(copy, bench_in):
     (copy / "tunable.py").write_text((copy / "tunable.py").read_text() + "# changed\n")
-    done = bench(f"{RUN} {SIZES} --time-budget 2 --quiet --out race", copy)
+    done = bench_in(f"{RUN} {SIZES} --time-budget 1 --quiet --out race", copy)
     assert done.returncode == 0, done.stderr
     assert "tunable: tuned parameters not used: " in done.stderr
     assert "other sources of tunable" in done.stderr
@@ -156,6 +181,38 @@ def test_a_file_of_other_sources_is_refused_aloud(copy):
     assert "other sources" in told["refused"][0]
 
 
+def test_interrupted_it_loses_the_key_in_flight_and_goes_on(copy, bench_in, monkeypatch):
+    shutil.rmtree(copy / "cache")
+    wide = f"{TUNE} --hidden 16,24 --quiet"
+    really, third = tuner._Workers.measure, []
+
+    def measure(self, key, choice, share_s):
+        if key.name not in (*entries_of(copy), *third):
+            third.append(key.name)
+        if len(third) == 3:
+            raise KeyboardInterrupt
+        return really(self, key, choice, share_s)
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(tuner._Workers, "measure", measure)
+        interrupted.setattr(sys, "argv", ["lstm-bench", *wide.split()])
+        done = bench_in(wide, copy)
+    assert done.returncode == Exit.INTERRUPTED
+    assert done.stderr.count("\n") == 1
+    assert "interrupted, 2 keys are in " in done.stderr
+    assert done.stderr.endswith(f"; go on with: lstm-bench {wide}\n")
+    made = list(entries_of(copy))
+    assert made == third[:2]
+
+    done = bench_in(f"{wide} --json", copy)
+    assert done.returncode == 0, done.stderr
+    assert list(entries_of(copy))[:2] == made
+    statuses = {row["key"]: row["status"] for row in json.loads(done.stdout)["keys"]}
+    assert [key for key, status in statuses.items() if status == "known"] == made
+    assert len(statuses) == 4
+
+
+@pytest.mark.slow
 def test_interrupted_or_killed_it_loses_the_key_in_flight_and_goes_on(copy):
     # Another backend, as far as its file is concerned; one whose keys are quickly done.
     few = "\nCHOICES = CHOICES[:2]\n"
@@ -164,10 +221,10 @@ def test_interrupted_or_killed_it_loses_the_key_in_flight_and_goes_on(copy):
     shutil.rmtree(copy / "cache")
     made = []
     for signal_number, code in ((signal.SIGINT, Exit.INTERRUPTED), (signal.SIGKILL, -9)):
-        process = start(command, copy)
+        process = start(command, copy, forked=True)
         wait_until_it_grows(process, copy, made)
         process.send_signal(signal_number)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
         assert process.returncode == code
         before, made = made, list(entries_of(copy))
         assert 0 < len(made) < 8
@@ -184,7 +241,8 @@ def test_interrupted_or_killed_it_loses_the_key_in_flight_and_goes_on(copy):
     assert len(entries_of(copy)) == 8
     statuses = [row["status"] for row in json.loads(done.stdout)["keys"]]
     assert statuses.count("known") == len(made)
-    assert statuses.count("kept") == 8 - len(made)
+    # Whether another choice is the faster is not the subject here.
+    assert statuses.count("kept") + statuses.count("tuned") == 8 - len(made)
 
 
 def wait_until_it_grows(process, folder, before):
@@ -196,26 +254,29 @@ def wait_until_it_grows(process, folder, before):
         time.sleep(0.01)
 
 
-def test_a_budget_that_is_too_short_ends_6_and_says_so(copy):
+def test_a_budget_that_is_too_short_ends_6_and_says_so(copy, bench_in, monkeypatch):
     shutil.rmtree(copy / "cache")
-    done = bench(f"{TUNE} --time-budget 0.1 --quiet", copy)
+    # A second passes whenever anybody looks.
+    watch = partial(search.Stopwatch, now=itertools.count().__next__)
+    monkeypatch.setattr(tuner, "Stopwatch", watch)
+    done = bench_in(f"{TUNE} --time-budget 0.1 --quiet", copy)
     assert done.returncode == Exit.MEASURING_FAILED
     assert "2 keys not reached in --time-budget" in done.stderr
     assert not entries_of(copy)
 
 
-def test_an_own_choice_that_is_wrong_ends_4_and_is_not_kept(copy):
+def test_an_own_choice_that_is_wrong_ends_4_and_is_not_kept(copy, bench_in):
     source = (copy / "tunable.py").read_text()
     (copy / "tunable.py").write_text(source.replace('24, "fault": "none"', '24, "fault": "wrong"'))
-    done = bench(f"{TUNE} --out mine.json --quiet", copy)
+    done = bench_in(f"{TUNE} --out mine.json --quiet", copy)
     assert done.returncode == Exit.INCORRECT
     assert "incorrect: y wrong" in done.stdout
     assert not (copy / "mine.json").exists()
 
 
-def test_out_keeps_it_elsewhere_and_overwrites_nothing_else(copy, tuned):
+def test_out_keeps_it_elsewhere_and_overwrites_nothing_else(copy, bench_in):
     (copy / "mine.json").write_text('{"name": "something else"}')
-    done = bench(f"{TUNE} --out mine.json --quiet", copy)
+    done = bench_in(f"{TUNE} --out mine.json --quiet", copy)
     assert done.returncode == Exit.USAGE
     assert done.stderr.count("\n") == 1
     assert "--out mine.json is no file of tuned parameters: give another --out" in done.stderr
@@ -260,42 +321,46 @@ def test_a_backend_that_cannot_run_here_or_is_unknown_is_refused(refused):
     assert "did you mean 'triton'" in refused("tune", "tritn", "--hidden", 8)
 
 
-def test_kernels_are_compiled_ahead_into_the_cache_of_those_who_measure(tmp_path, monkeypatch):
+def test_kernels_are_compiled_ahead_into_the_cache_of_those_who_measure(
+    tmp_path, monkeypatch, forked
+):
     pytest.importorskip("triton")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     from lstm_kernels.backends.fused_triton.tuning import candidates_on
 
-    problem = Problem("lstm", 64, 16, 64, 64, dtype="float16")
+    problem = Problem("lstm", 64, 16, 16, 16, dtype="float16")
     own, other, *_ = candidates_on(problem, "forward", ARCHITECTURES["sm_90"])
     key = TuningKey(key_of(problem, "forward"), Case(problem, "forward"), (own, other))
     settings = WorkerSettings("cpu", tmp_path, 1)
     ahead = Ahead(settings, "triton", None, "sm_90", [key], cores=3)
     (worker,) = ahead._workers
     # Inference and a forward that saves, for each choice; a backward, and one that recomputes.
-    assert worker.receive(120) == {"compiled": 6, "cached": 0, "failed": 0}
+    request = CompileKernels("triton", None, "sm_90", jobs_of([key]))
+    assert worker.receive(request, 120) == CompileCounts(compiled=6, cached=0, failed=0)
     ahead.close()
     again = WorkerProcess(settings, "again")
-    job = {"backend": "triton", "plugin": None, "arch": "sm_90", "jobs": jobs_of([key])}
-    assert again.ask("compile", **job) == {"compiled": 0, "cached": 6, "failed": 0}
-    job["jobs"] = jobs_of([replace(key, candidates=({"tile": 1},))])
-    assert again.ask("compile", **job) == {"compiled": 0, "cached": 0, "failed": 1}
+    assert again.ask(request) == CompileCounts(compiled=0, cached=6, failed=0)
+    wrong = replace(request, jobs=jobs_of([replace(key, candidates=({"tile": 1},))]))
+    assert again.ask(wrong) == CompileCounts(compiled=0, cached=0, failed=1)
     again.close()
 
 
-def test_fresh_processes_are_started_ahead_and_none_is_left(tmp_path):
-    plan = Plan(("naive",), (), 1, "cpu", {}, {})
-    race = Race(plan, Spec(()), WorkerSettings("cpu", tmp_path, 1), {})
-    pids = []
+def test_fresh_processes_are_started_ahead_and_none_is_left(tmp_path, forked):
+    crew = Crew(WorkerSettings("cpu", tmp_path, 1), {}, load_timeout_s=60)
+    pids, spares = [], []
     for _ in range(3):
-        race.renew("naive", ahead=2)
-        pids.append(race._worker("naive").pid)
-        assert len(race._spares) == (1, 0, 1)[len(pids) - 1]
+        crew.renew("naive", ahead=2)
+        pids.append(crew.worker("naive").pid)
+        spares.append([worker.pid for worker in crew._spares])
+    assert [len(each) for each in spares] == [1, 0, 1]
     assert len(set(pids)) == 3
-    race.close()
-    assert not workers_of(tmp_path)
+    crew.end()
+    for pid in {*pids, *spares[2]}:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
-def test_no_more_compilers_than_cores_are_free(tmp_path):
+def test_no_more_compilers_than_cores_are_free(tmp_path, forked):
     key = TuningKey("a key", Case(Problem("lstm", 2, 2, 2, 2), "forward"), ({"tile": 1},) * 3)
     settings = WorkerSettings("cpu", tmp_path, 1)
     for cores, count in ((1, 0), (2, 0), (4, 2), (64, 3)):

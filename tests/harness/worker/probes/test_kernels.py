@@ -73,4 +73,4 @@ def test_the_gates_of_every_step_stay_in_the_loop(compiled):
 def test_interpreted_they_compute_what_they_should(told):
     # Gates: 1.5e-6 is the worst that exponentials of three instruction sets reach.
     for name, error in told("interpreted", TRITON_INTERPRET="1").items():
-        assert error <= (0 if name.startswith("read") else 1e-5), name
+        assert error <= (0 if name.startswith("read") else 1e-4), name
