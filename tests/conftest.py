@@ -26,5 +26,7 @@ def pytest_terminal_summary(terminalreporter, config):
         chromium = shutil.which("chromium") or shutil.which("chromium-browser")
         found = "make browser-test" if chromium else "install Chromium first"
         missing.append(f"the report in a browser ({found})")
+    if "not slow" in config.getoption("markexpr"):
+        missing.append("the slow tier: covering samples and long proofs (make test-all)")
     for line in missing:
         terminalreporter.write_line(f"not exercised: {line}")

@@ -75,7 +75,7 @@ def test_run_hands_everything_to_triton():
 
 INTERPRETED = """
 import torch, triton, triton.language as tl
-from lstm_kernels.launching import Launch
+from lstm_kernels.gpu.launching import Launch
 import pathlib
 
 @triton.jit
@@ -111,7 +111,7 @@ def test_what_is_no_kernel_is_refused():
 
 MOVED = """
 import small_kernels as small
-from lstm_kernels.machine_code import facts
+from lstm_kernels.gpu.machine_code import facts
 image = small.recurrent_launch().compile("sm_90")
 print(small.__file__, image.cached, facts(image)["weight_loads"])
 """
