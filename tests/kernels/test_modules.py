@@ -36,8 +36,9 @@ def torch_test_cases() -> dict[type, Any]:
 
 @pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN"])
 def test_torchs_own_inputs(
-    backend: str, name: str, torch_test_cases: Any, assert_same: Any
+    eager_or_slow_backend: str, name: str, torch_test_cases: Any, assert_same: Any
 ) -> None:
+    backend = eager_or_slow_backend
     info = torch_test_cases[getattr(torch.nn, name)]
     packed = {} if name == "LSTM" else {"with_packed_sequence": True}
     inputs = info.module_inputs_func(

@@ -13,8 +13,12 @@ from torch import Tensor
 # What the harness allows a backend (lstm_harness.worker.verify.TOLERANCES): inputs in that dtype,
 # against float64.
 LAYER = {"float64": 1e-12, "float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2, "tf32": 2e-3}
+# One step's pointwise arithmetic, inputs and results in that dtype, against float64.
+STEP = {"float32": 2e-6, "float16": 4e-3, "bfloat16": 3e-2}
+# An activation of one number in that many of its dtype's roundings, near zero and far out.
+ACTIVATION_ROUNDINGS = 8
 # Two ways to the same result, both in that dtype: some 50 roundings of it, over few steps.
-SAME = {"float64": 1e-13, "float32": 5e-6}
+SAME = {"float64": 1e-12, "float32": 5e-6}
 # A gradient of one element may be a sum that nearly cancels: 1e-3 of terms near 1, which float32
 # cannot hold to 1e-5 of itself, torch.nn's own included. Errors are relative to no less than this.
 SMALLEST_SIZE = 0.1

@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from closeness import relative_errors
 from torch import Tensor
 
 import lstm_kernels as lk
@@ -177,11 +178,4 @@ def errors(
     dtype, cpu = getattr(torch, problem.dtype), torch.device("cpu")
     got = results(backend, problem, dtype=dtype, device=device, **options)
     want = results(registry.load("reference"), problem, dtype=torch.float64, device=cpu)
-    assert got.keys() == want.keys()
-    found = {}
-    for name, tensor in want.items():
-        assert got[name].shape == tensor.shape, name
-        # As in conftest: a gradient may nearly cancel.
-        size = max(float(tensor.norm()), 0.1)
-        found[name] = float((got[name].double() - tensor).norm()) / size
-    return found
+    return relative_errors(got, want)

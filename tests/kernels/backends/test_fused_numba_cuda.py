@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
+import closeness
 import pytest
 import torch
 from covering import covering_sample
@@ -22,8 +23,6 @@ launches = pytest.importorskip("lstm_kernels.backends.fused_numba_cuda.launches"
 parameters = pytest.importorskip("lstm_kernels.backends.fused_numba_cuda.parameters")
 sequence = pytest.importorskip("lstm_kernels.backends.fused_numba_cuda.sequence")
 
-# KERNELS.md, section 5.
-BOUND = 1e-5
 ON_CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_CUDA else "cpu")
 
@@ -79,9 +78,9 @@ def name_of(case: tuple[Any, ...]) -> str:
 
 
 def assert_right(problem: lk.Problem) -> None:
-    found = errors(backend, problem, DEVICE)
-    wrong = {name: error for name, error in found.items() if not error <= BOUND}
-    assert not wrong, f"relative errors over {BOUND}: {wrong}"
+    closeness.assert_within(
+        closeness.LAYER[problem.dtype], errors(backend, problem, DEVICE), problem
+    )
 
 
 @pytest.mark.parametrize("case", covering_sample(OPTIONS), ids=name_of)

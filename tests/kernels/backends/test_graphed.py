@@ -5,6 +5,7 @@ Here a replay runs the same work again into the same static tensors, as a graph 
 
 from typing import Any
 
+import closeness
 import pytest
 import torch
 from torch import Tensor
@@ -69,7 +70,9 @@ def test_equals_hoisted_call_after_call(
     problem, arguments = make_layer(cell, num_layers=2, bidirectional=True)
     for _ in range(3):
         expected = results("hoisted", problem, arguments, lengths)
-        assert_same(results("graphed", problem, arguments, lengths), expected, 1e-12)
+        assert_same(
+            results("graphed", problem, arguments, lengths), expected, closeness.SAME["float64"]
+        )
         with torch.no_grad():
             arguments["x"].add_(0.1)
             for w in arguments["weights"]:
@@ -92,7 +95,7 @@ def test_of_one_projected_step_c_does_not_depend_on_w_hr(make_layer: Any, assert
     w_hr.grad = None
     y, _, _ = run(registry.load("hoisted"), **arguments, problem=problem)
     y.sum().backward()
-    assert_same({"d_w_hr": halved}, {"d_w_hr": w_hr.grad}, 1e-12)
+    assert_same({"d_w_hr": halved}, {"d_w_hr": w_hr.grad}, closeness.SAME["float64"])
 
 
 def test_results_outlive_the_next_call(cell: str, make_layer: Any) -> None:

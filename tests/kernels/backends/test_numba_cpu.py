@@ -15,6 +15,7 @@ import pytest
 
 pytest.importorskip("numba", reason="numba_cpu needs numba")
 
+import closeness
 import numba
 import numpy as np
 import torch
@@ -33,6 +34,9 @@ MANY_CHUNKS = {
     "large": {"seq_len": 40, "batch": 20, "input_size": 65, "hidden_size": 257},
 }
 KERNELS = str(Path(lk.__file__).parents[1])
+
+# One worker compiles for every test of this backend (see conftest).
+pytestmark = pytest.mark.xdist_group("numba_cpu")
 
 
 def results(
@@ -84,7 +88,7 @@ def test_many_chunks_equal_float64_torch(
             tensor.data /= max(sizes["hidden_size"], 64) ** 0.5 / 1.5
     got = results("numba_cpu", problem, arguments)
     want = results("aten", *doubled(problem, arguments))
-    assert_same(got, want, bound=2e-6 if dtype == "float32" else 1e-13)
+    assert_same(got, want, bound=closeness.LAYER[dtype])
 
 
 @pytest.mark.parametrize("lengths", [[3, 0, 9, 1, 9, 0, 5, 2], [0] * 8], ids=["some", "none"])
@@ -98,7 +102,7 @@ def test_ragged_sequences_are_as_alone_and_padding_is_never_read(
     got = results("numba_cpu", problem, arguments, torch.tensor(lengths))
     assert not [name for name, tensor in got.items() if not tensor.isfinite().all()]
     want = results("naive", problem, arguments, torch.tensor(lengths))
-    assert_same(got, want, bound=1e-13)
+    assert_same(got, want, bound=closeness.LAYER["float64"])
     for row, length in enumerate(lengths):
         assert not got["d_x"][length:, row].any()
         assert not got["y"][length:, row].any()
@@ -212,7 +216,8 @@ def test_activations_are_accurate_near_zero_and_far_out(activation: Any) -> None
     x = x.astype(dtype)
     want = exact(x.astype(np.longdouble))
     error = np.abs(apply(x) - want) / np.abs(want)
-    assert error.max() < 4 * np.finfo(dtype).eps
+    bound = closeness.ACTIVATION_ROUNDINGS * np.finfo(dtype).eps
+    closeness.assert_within(bound, {"the worst activation": error.max()}, dtype)
 
 
 def test_activations_saturate_and_keep_nan(activation: Any) -> None:
@@ -274,8 +279,8 @@ def test_processes_that_start_at_once_on_an_empty_cache_agree(tmp_path: Path) ->
         scope: dict[str, Any] = {}
         exec(PREPARE, scope)
         want = hashlib.sha256(scope["infer"]().numpy().tobytes()).hexdigest()
-    done = [p.communicate(timeout=300)[0].split() for p in [start(COLD, tmp_path) for _ in "123"]]
-    assert [digest for digest, _ in done] == [want] * 3
+    done = [p.communicate(timeout=300)[0].split() for p in [start(COLD, tmp_path) for _ in "12"]]
+    assert [digest for digest, _ in done] == [want] * 2
     kept = sorted(tmp_path.rglob("*.nb*"))
     later = start(COLD, tmp_path)
     assert later.communicate(timeout=300)[0].split() == [want, "1"]

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, replace
 
+import closeness
 import pytest
 import torch
 from small_layers import Layer
@@ -88,11 +89,8 @@ def test_every_choice_gives_the_same_results(pass_name):
     assert {choice["regime"] for choice in choices} == {"held", "streamed"}
     for choice in (choices[0], choices[1], choices[-1]):
         with numba_cuda.using(key, choice):
-            found = layer.run()
-        for name, tensor in expected.items():
-            size = max(float(tensor.double().norm()), 0.1)
-            error = float((found[name].double() - tensor.double()).norm()) / size
-            assert error < 1e-5, f"{choice}: {name}"
+            errors = closeness.relative_errors(layer.run(), expected)
+        closeness.assert_within(closeness.LAYER["float32"], errors, choice)
 
 
 def test_choice_on_trial_is_what_runs():

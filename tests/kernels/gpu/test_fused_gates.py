@@ -1,5 +1,6 @@
 """The gates' device functions against float64 autograd."""
 
+import closeness
 import pytest
 import torch
 from torch import Tensor
@@ -62,7 +63,8 @@ def test_curves_are_right_to_float32(scale: float) -> None:
     sigmoids, tanhs = torch.full((2, SIZE), torch.nan, device=DEVICE)
     curves_kernel[(1,)](x, sigmoids, tanhs, SIZE)
     # exp(-x) is as wrong as its argument's rounding, and float32 has nothing below 1e-38.
-    bounds = {"rtol": 3e-7, "atol": 1e-37}
+    eps = torch.finfo(torch.float32).eps
+    bounds = {"rtol": closeness.ACTIVATION_ROUNDINGS * eps, "atol": 1e-37}
     torch.testing.assert_close(sigmoids.double(), torch.sigmoid(x.double()), **bounds)
     torch.testing.assert_close(tanhs.double(), torch.tanh(x.double()), **bounds)
 
@@ -103,10 +105,12 @@ def test_a_step_and_its_gradients_equal_autograd(cell: str, scale: float) -> Non
     given[:4] *= scale
     found, float32 = step(cell, given), by_autograd(cell, given, torch.float32)
     for name, expected in by_autograd(cell, given).items():
-        size = expected.norm().clamp(min=1e-30)
-        error, torchs = ((f[name] - expected).norm() / size for f in (found, float32))
+        error, torchs = (
+            closeness.relative_error(result[name], expected, smallest=1e-30)
+            for result in (found, float32)
+        )
         # A saturated gate's gradient is a difference that cancels, in torch's float32 as in ours.
-        assert error <= max(1e-6, 2 * float(torchs)), (name, float(error), float(torchs))
+        closeness.assert_within(max(closeness.STEP["float32"], 4 * torchs), {name: error})
 
 
 def test_gates_that_are_swapped_are_caught() -> None:
