@@ -213,7 +213,7 @@ def mistakes(cell: str) -> dict[str, tuple[Any, ...]]:
     def state(tensor: Tensor) -> Any:
         return (tensor, tensor) if cell == "lstm" else tensor
 
-    found: dict[str, tuple[Any, ...]] = {
+    calls: dict[str, tuple[Any, ...]] = {
         "1-D input": (torch.randn(4),),
         "4-D input": (torch.randn(1, 5, 3, 4),),
         "no steps": (torch.randn(0, 3, 4),),
@@ -231,17 +231,17 @@ def mistakes(cell: str) -> dict[str, tuple[Any, ...]]:
         "state on another device": (x, state(h.to("meta"))),
     }
     if cell == "lstm":
-        found["h alone"] = (x, h)
-        found["wrong c"] = (x, (h, torch.randn(2, 3, 5)))
-        found["c of another dtype"] = (x, (h, h.double()))
-        found["one state in a tuple"] = (x, (h,))
+        calls["h alone"] = (x, h)
+        calls["wrong c"] = (x, (h, torch.randn(2, 3, 5)))
+        calls["c of another dtype"] = (x, (h, h.double()))
+        calls["one state in a tuple"] = (x, (h,))
     else:
         packed = pack_sequence([torch.randn(3, 4), torch.randn(2, 4)])
-        found["h and c"] = (x, (h, h))
-        found["packed, wrong features"] = (pack_sequence([torch.randn(3, 7)]),)
-        found["packed, wrong dtype"] = (pack_sequence([torch.randn(3, 4).double()]),)
-        found["packed, state of another B"] = (packed, h)
-    return found
+        calls["h and c"] = (x, (h, h))
+        calls["packed, wrong features"] = (pack_sequence([torch.randn(3, 7)]),)
+        calls["packed, wrong dtype"] = (pack_sequence([torch.randn(3, 4).double()]),)
+        calls["packed, state of another B"] = (packed, h)
+    return calls
 
 
 def error_of(module: Any, args: tuple[Any, ...]) -> type[BaseException] | None:

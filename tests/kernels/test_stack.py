@@ -44,7 +44,7 @@ def test_ragged_equals_each_sequence_alone(
     )
     implementation = registry.load(backend)
     lengths = RAGGED.clamp(min=1)
-    found = run(implementation, **arguments, problem=problem, lengths=lengths)
+    outputs = run(implementation, **arguments, problem=problem, lengths=lengths)
     for b, length in enumerate(lengths.tolist()):
         alone, _ = make_layer(
             cell, dtype=dtype, num_layers=2, bidirectional=bidirectional, batch=1, seq_len=length
@@ -58,9 +58,9 @@ def test_ragged_equals_each_sequence_alone(
             arguments["weights"],
             problem=alone,
         )
-        y = found[0][:, row]
+        y = outputs[0][:, row]
         assert not y[length:].any()
-        cut = (y[:length], *(None if s is None else s[:, row] for s in found[1:]))
+        cut = (y[:length], *(None if s is None else s[:, row] for s in outputs[1:]))
         named = zip(("y", "h_n", "c_n"), expected, cut, strict=True)
         pairs = {name: (want, have) for name, want, have in named if want is not None}
         assert_same(
@@ -102,10 +102,10 @@ def test_what_lies_past_the_end_never_matters(
     for b, length in enumerate(lengths.tolist()):
         x[length:, b] = torch.nan
     poisoned = arguments | {"x": x.requires_grad_()}
-    found = run(implementation, **poisoned, problem=problem, lengths=lengths)
-    for got, expected in zip(found, clean, strict=True):
+    outputs = run(implementation, **poisoned, problem=problem, lengths=lengths)
+    for got, expected in zip(outputs, clean, strict=True):
         assert got is expected is None or torch.equal(got, expected)
-    found[0].sum().backward()
+    outputs[0].sum().backward()
     assert all(w.grad.isfinite().all() for ws in arguments["weights"] for w in ws if w is not None)
 
 

@@ -27,9 +27,9 @@ class RunAgain(graphed.Graph):
         self.d_outputs = [torch.zeros_like(y) for y in self.live]
         self.forward_graph = Replay(self.again)
         if self.wanted:
-            found = self.gradients(self.live, self.d_outputs)
+            gradients = self.gradients(self.live, self.d_outputs)
             self.d_inputs = tuple(
-                None if d is None else torch.full_like(d, torch.nan) for d in found
+                None if d is None else torch.full_like(d, torch.nan) for d in gradients
             )
             self.backward_graph = Replay(self.backward_again)
 
@@ -41,8 +41,8 @@ class RunAgain(graphed.Graph):
                 static.copy_(y)
 
     def backward_again(self) -> None:
-        found = self.gradients(self.live, self.d_outputs)
-        for static, gradient in zip(self.d_inputs, found, strict=True):
+        gradients = self.gradients(self.live, self.d_outputs)
+        for static, gradient in zip(self.d_inputs, gradients, strict=True):
             if static is not None:
                 static.copy_(gradient)
 
@@ -57,8 +57,8 @@ def results(name: str, problem: Any, arguments: Any, lengths: Any = None) -> dic
     leaves = [arguments["x"], arguments["h0"], arguments["c0"]]
     leaves += [w for ws in arguments["weights"] for w in ws]
     leaves = [leaf for leaf in leaves if leaf is not None]
-    found = run(registry.load(name), **arguments, problem=problem, lengths=lengths)
-    outputs = [output for output in found if output is not None]
+    returned = run(registry.load(name), **arguments, problem=problem, lengths=lengths)
+    outputs = [output for output in returned if output is not None]
     loss = sum((y * torch.arange(1.0, y.numel() + 1).view_as(y)).sum() for y in outputs)
     return dict(enumerate([*outputs, *torch.autograd.grad(loss, leaves, allow_unused=True)]))
 

@@ -41,23 +41,23 @@ def read(choice):
 def test_every_candidate_can_run_every_batch_of_its_key(pass_name, arch, hidden, batch):
     problem = lk.Problem("lstm", 9, batch, hidden, hidden, bidirectional=hidden == 512)
     on = ARCHITECTURES[arch]
-    found = tuned_parameters.candidates_on(problem, pass_name, on)
-    assert read(found[0]) == parameters.choose(problem, pass_name, on)
-    assert 1 <= len(found) <= tuned_parameters.MOST_CANDIDATES
-    assert len({json.dumps(choice) for choice in found}) == len(found)
+    choices = tuned_parameters.candidates_on(problem, pass_name, on)
+    assert read(choices[0]) == parameters.choose(problem, pass_name, on)
+    assert 1 <= len(choices) <= tuned_parameters.MOST_CANDIDATES
+    assert len({json.dumps(choice) for choice in choices}) == len(choices)
     key = tuned_parameters.tuning_key(problem, pass_name, "cuda")
     for other in range(1, 9):
         one = replace(problem, batch=other)
         if tuned_parameters.tuning_key(one, pass_name, "cuda") == key:
-            for choice in found[1:]:
+            for choice in choices[1:]:
                 assert tuned_parameters.reason_against(one, pass_name, read(choice), on) is None
-    assert "streamed" in {choice["regime"] for choice in found}
+    assert "streamed" in {choice["regime"] for choice in choices}
 
 
 def test_small_layers_have_something_to_choose_from():
     problem = lk.Problem("lstm", 9, 8, 512, 512)
-    found = tuned_parameters.candidates_on(problem, "forward", ARCHITECTURES["sm_90"])
-    assert len({(choice["lanes"], choice["tile"]) for choice in found}) > 3
+    choices = tuned_parameters.candidates_on(problem, "forward", ARCHITECTURES["sm_90"])
+    assert len({(choice["lanes"], choice["tile"]) for choice in choices}) > 3
 
 
 @pytest.mark.parametrize(

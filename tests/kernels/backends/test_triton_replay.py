@@ -110,9 +110,9 @@ def train(
     inputs = {name: t.detach().clone().requires_grad_() for name, t in inputs.items()}
     leaves = [*inputs.values(), *(w for ws in arguments["weights"] for w in ws if w is not None)]
     outputs = fused_triton.layer(**arguments | inputs, problem=problem, lengths=lengths, **options)
-    found = [output for output in outputs if output is not None]
-    loss = sum((y * torch.arange(1.0, y.numel() + 1).view_as(y)).sum() for y in found)
-    return dict(enumerate([*found, *torch.autograd.grad(loss, leaves)]))
+    present = [output for output in outputs if output is not None]
+    loss = sum((y * torch.arange(1.0, y.numel() + 1).view_as(y)).sum() for y in present)
+    return dict(enumerate([*present, *torch.autograd.grad(loss, leaves)]))
 
 
 def directly(

@@ -68,11 +68,11 @@ def tuned(tmp_path, monkeypatch):
 def test_every_candidate_fits_and_the_first_is_the_tables(arch):
     facts = architecture(arch)
     for problem, pass_name in product(problems(), PASSES):
-        found = triton_tuning.candidates_on(problem, pass_name, facts)
-        assert found[0] == asdict(parameters.choose(problem, pass_name, facts))
-        assert 3 <= len(found) <= triton_tuning.MOST_CANDIDATES
-        assert len({tuple(choice.items()) for choice in found}) == len(found)
-        for choice in map(read, found):
+        choices = triton_tuning.candidates_on(problem, pass_name, facts)
+        assert choices[0] == asdict(parameters.choose(problem, pass_name, facts))
+        assert 3 <= len(choices) <= triton_tuning.MOST_CANDIDATES
+        assert len({tuple(choice.items()) for choice in choices}) == len(choices)
+        for choice in map(read, choices):
             whole = replace(problem, batch=tuning.top_of_bucket(problem.batch))
             where = f"{whole.label()} {pass_name} {choice}"
             reason = triton_tuning.reason_against(whole, pass_name, choice, facts)

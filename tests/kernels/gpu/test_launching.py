@@ -38,13 +38,13 @@ def script(tmp_path):
 
 
 def test_compiles_what_the_jit_compiles(script):
-    found = json.loads(script(SUPPORT / "as_the_jit.py"))
-    assert len(found) >= 16
+    calls = json.loads(script(SUPPORT / "as_the_jit.py"))
+    assert len(calls) >= 16
     # A hit in the cache that the JIT filled means the same source, signature, constants,
     # attributes and options.
-    assert {name for name, each in found.items() if not each["cached"]} == set()
-    assert {name for name, each in found.items() if not each["same"]} == set()
-    keys = {name: each["key"] for name, each in found.items()}
+    assert {name for name, each in calls.items() if not each["cached"]} == set()
+    assert {name for name, each in calls.items() if not each["same"]} == set()
+    keys = {name: each["key"] for name, each in calls.items()}
     assert len(set(keys.values())) == len(keys), "two calls that differ share a key"
 
 
