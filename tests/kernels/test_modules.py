@@ -116,9 +116,9 @@ def test_dropout_draws_torchs_numbers(
     backend: str, cell: str, packed: bool, make_pair: Any
 ) -> None:
     theirs, ours = make_pair(cell, backend, 3, 4, num_layers=3, dropout=0.4, bidirectional=True)
-    x: Any = torch.randn(5, 2, 3)
+    x: Any = torch.randn(3, 2, 3)
     if packed:
-        x = pack_padded_sequence(x, torch.tensor([3, 5]), enforce_sorted=False)
+        x = pack_padded_sequence(x, torch.tensor([2, 3]), enforce_sorted=False)
     torch.manual_seed(1)
     want, _ = theirs(x)
     torch.manual_seed(1)

@@ -117,6 +117,7 @@ print(small.__file__, image.cached, facts(image)["weight_loads"])
 """
 
 
+@pytest.mark.slow
 def test_cache_filled_by_another_checkout_hides_no_weight_loads(script, tmp_path):
     # Triton's cache tells sources apart by their text, so it holds the other checkout's paths.
     for name in ("one", "two"):
