@@ -8,13 +8,18 @@ GPU_PYTHON ?= $(BIN)/python
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: bench test lint browser-test screenshots perf gpu kernel-page verdict-study judge-trials clean
+.PHONY: bench test test-all lint browser-test screenshots perf gpu kernel-page verdict-study judge-trials clean
 
 bench: .venv/.installed
 	$(BIN)/lstm-bench limits
 	$(BIN)/lstm-bench run quick
 
+# What every change needs: six minutes on two cores, at most.
 test: .venv/.installed-dev
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not browser and not slow"
+
+# With the covering samples and the long proofs: fifteen minutes, at most.
+test-all: .venv/.installed-dev
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not browser"
 
 lint: .venv/.installed-dev

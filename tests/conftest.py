@@ -24,7 +24,9 @@ def pytest_terminal_summary(terminalreporter, config):
         missing.append(f"{kernels} on a GPU (no GPU here): interpreted instead, over samples")
     if "not browser" in config.getoption("markexpr"):
         chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-        found = "make browser-test" if chromium else "install Chromium first"
-        missing.append(f"the report in a browser ({found})")
+        how = "make browser-test" if chromium else "install Chromium first"
+        missing.append(f"the report in a browser ({how})")
+    if "not slow" in config.getoption("markexpr"):
+        missing.append("the slow tier: covering samples and long proofs (make test-all)")
     for line in missing:
         terminalreporter.write_line(f"not exercised: {line}")

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import closeness
 import interpreted
 import pytest
 import torch
@@ -15,14 +16,23 @@ from lstm_kernels import registry
 from lstm_kernels.stack import Weights
 
 _CPU = [b.name for b in registry.registered().values() if "cpu" in b.devices]
+_EAGER = [name for name in _CPU if name != "compiled"]
 # These live on CUDA; here they are interpreted, milliseconds a launch, and get smaller tests.
 _INTERPRETED = [
     b.name for b in registry.registered().values() if b.interpreter in interpreted.VARIABLES
 ]
+# It takes seconds for every new step shape: test_grid and test_compiled show it right, and what
+# all backends share is run with it by `make test-all`.
+_COMPILED = pytest.param("compiled", marks=pytest.mark.slow)
 # What a test is run for, by the name of the argument it takes.
 BACKENDS = {
-    "backend": _CPU + _INTERPRETED,
-    "native_backend": _CPU,
+    "backend": [_COMPILED, *_EAGER, *_INTERPRETED],
+    "eager_backend": _EAGER,
+    "eager_or_slow_backend": [
+        *_EAGER,
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ["compiled", *_INTERPRETED]),
+    ],
+    "compiled_backend": ["compiled"],
     "interpreted_backend": _INTERPRETED,
 }
 CELLS = list(lk.CELLS)
@@ -41,23 +51,29 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Under `--dist loadgroup` one worker compiles a step shape once for every test that uses it.
+    # Under `--dist loadgroup` one worker compiles for every test that uses it: a step shape of a
+    # cell, and the few kernels of numba_cpu.
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        if "compiled" in (parameters.get("backend"), parameters.get("native_backend")):
+        names = {parameters.get(argument) for argument in BACKENDS}
+        if "compiled" in names:
             cell = parameters.get("cell") or parameters.get("name") or "lstm"
             if "case" in parameters:
                 cell = parameters["case"][0][0]
             item.add_marker(pytest.mark.xdist_group(f"compiled-{str(cell).lower()}"))
+        if "numba_cpu" in names:
+            item.add_marker(pytest.mark.xdist_group("numba_cpu"))
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _interpreted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         # Parameters that were tuned on this machine are not what is tested.
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         for name, value in interpreted.VARIABLES.items():
             patch.setenv(name, value)
+        # A pool of compilers is as many processes that import torch, for a few small kernels.
+        patch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
         yield
 
 
@@ -93,8 +109,8 @@ def backend(request: pytest.FixtureRequest, skip_where_refused: Any) -> str:
     return name
 
 
-# The same, of those that run as they are, and of those that are interpreted.
-native_backend = interpreted_backend = backend
+# The same, of some of them.
+eager_backend = eager_or_slow_backend = compiled_backend = interpreted_backend = backend
 
 
 @pytest.fixture
@@ -107,7 +123,7 @@ def dtype(backend: str) -> str:
 @pytest.fixture
 def rounding(dtype: str) -> float:
     """What two ways to the same result may differ by, relatively, in that dtype."""
-    return {"float64": 1e-12, "float32": 1e-6}[dtype]
+    return closeness.SAME[dtype]
 
 
 @pytest.fixture
@@ -163,20 +179,10 @@ def run_module() -> Callable[..., Results]:
 def assert_same() -> Callable[..., None]:
     """Every tensor within a relative L2 error; a missing one, a shape or a NaN fails too."""
 
-    def check(got: Results, expected: Results, bound: float = 1e-5) -> None:
-        assert got.keys() == expected.keys()
-        errors = {}
-        for name, tensor in expected.items():
-            assert got[name].shape == tensor.shape, name
-            # A gradient of one element may be a sum that nearly cancels: 1e-3 of terms near 1,
-            # which float32 cannot hold to 1e-5 of itself, torch.nn's own included.
-            size = max(float(tensor.detach().double().norm()), 0.1)
-            difference = (
-                got[name].detach().to(tensor.device, torch.float64) - tensor.detach().double()
-            ).norm()
-            errors[name] = float(difference) / size
-        wrong = {name: error for name, error in errors.items() if not error <= bound}
-        assert not wrong, f"relative errors over {bound}: {wrong}"
+    def check(
+        got: Results, expected: Results, bound: float = closeness.LAYER["float32"], case: Any = ""
+    ) -> None:
+        closeness.assert_within(bound, closeness.relative_errors(got, expected), case)
 
     return check
 

@@ -1,8 +1,9 @@
 """Every CPU backend against torch.nn, over the whole grid of options: nothing may differ.
 
-Interpreted backends take seconds for what others do in milliseconds: they run a sample in which
-every two values of two options meet. So does the compiled one, which compiles for every network;
-it calls each of its sample in every way.
+What every change runs is a sample in which every two values of two options meet; the whole grid is
+run by `make test-all`. Interpreted backends take seconds for what others do in milliseconds: they
+run a sample of networks and calls. The compiled one compiles for every network: every change runs
+a network of each cell, `make test-all` the sample. Whoever runs a network calls it in every way.
 """
 
 from itertools import combinations, product
@@ -31,7 +32,12 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "ragged": (False, True),
 }
 RAGGED = {1: [4], 3: [3, 7, 2]}
-COMPILED = covering_sample(OPTIONS)
+SAMPLE = covering_sample(OPTIONS)
+REST = [case for case in grid(OPTIONS) if case not in SAMPLE]
+# Interpreted, a step is as dear as a call.
+INTERPRETED = covering_sample(OPTIONS | CALLS | {"steps": (1, 4)})
+# A network of each cell, and a projected one, of which everything is several.
+COMPILED = [(network, 3, True, 3, True) for network in NETWORKS if network[1] == 5]
 
 
 def name_of(case: Case) -> str:
@@ -73,14 +79,29 @@ def check(make_pair: Any, run_module: Any, assert_same: Any, skip_where_refused:
     return run
 
 
-@pytest.mark.parametrize("case", grid(OPTIONS), ids=name_of)
-def test_equals_torch(native_backend: str, case: Case, check: Any) -> None:
-    if native_backend == "compiled" and case not in COMPILED:
-        pytest.skip("compiled: of networks, each a compile, it runs a sample")
-    check(native_backend, case, grid(CALLS))
+@pytest.mark.parametrize("case", SAMPLE, ids=name_of)
+def test_equals_torch(eager_backend: str, case: Case, check: Any) -> None:
+    check(eager_backend, case, grid(CALLS))
 
 
-@pytest.mark.parametrize("case", covering_sample(OPTIONS | CALLS), ids=name_of)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", REST, ids=name_of)
+def test_the_rest_of_the_grid_equals_torch(eager_backend: str, case: Case, check: Any) -> None:
+    check(eager_backend, case, grid(CALLS))
+
+
+@pytest.mark.parametrize("case", COMPILED, ids=name_of)
+def test_compiled_equals_torch(compiled_backend: str, case: Case, check: Any) -> None:
+    check(compiled_backend, case, grid(CALLS))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", SAMPLE, ids=name_of)
+def test_a_sample_compiled_equals_torch(compiled_backend: str, case: Case, check: Any) -> None:
+    check(compiled_backend, case, grid(CALLS))
+
+
+@pytest.mark.parametrize("case", INTERPRETED, ids=name_of)
 def test_a_sample_equals_torch(interpreted_backend: str, case: Case, check: Any) -> None:
     check(interpreted_backend, case[:5], [case[5:]])
 

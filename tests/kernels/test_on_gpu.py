@@ -69,9 +69,9 @@ def layer_in(regime: tuple[str, str], **fields: Any) -> Any:
 def alone(layer: Any) -> dict[str, Tensor]:
     """Its results with the device to itself."""
     torch.cuda.synchronize()
-    found = {name: tensor.clone() for name, tensor in layer.run().items()}
+    results = {name: tensor.clone() for name, tensor in layer.run().items()}
     torch.cuda.synchronize()
-    return found
+    return results
 
 
 def differing(got: dict[str, Tensor], want: dict[str, Tensor]) -> set[str]:
@@ -185,14 +185,14 @@ def test_layers_on_two_streams_at_once_are_the_same(regime: tuple[str, str]) -> 
     layers = [layer_in(regime), layer_in(regime, cell="gru", lengths="full")]
     wanted = [alone(layer) for layer in layers]
     streams = [torch.cuda.Stream() for _ in layers]
-    found: list[list[dict[str, Tensor]]] = []
+    rounds: list[list[dict[str, Tensor]]] = []
     for _ in range(20):
-        found.append([])
+        rounds.append([])
         for layer, stream in zip(layers, streams, strict=True):
             with torch.cuda.stream(stream):
-                found[-1].append(layer.run())
+                rounds[-1].append(layer.run())
     torch.cuda.synchronize()
-    for pair in found:
+    for pair in rounds:
         assert [differing(*each) for each in zip(pair, wanted, strict=True)] == [set()] * 2
 
 

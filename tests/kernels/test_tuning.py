@@ -43,10 +43,10 @@ def refusal(record):
     """The one line that tells why the file is not used; it is a warning, once."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = [tuning.active("mine", "cpu") for _ in range(3)]
-    assert found[0].tuned is None
+        looked_up = [tuning.active("mine", "cpu") for _ in range(3)]
+    assert looked_up[0].tuned is None
     assert tuning.chosen("mine", KEY, "cpu") is None
-    (reason,) = found[0].refused
+    (reason,) = looked_up[0].refused
     assert [str(each.message) for each in caught] == [f"tuned parameters: {reason}"]
     assert "\n" not in reason
     return reason

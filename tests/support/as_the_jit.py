@@ -84,14 +84,14 @@ CALLS = {
 
 if __name__ == "__main__":
     driver.set_active(Driver())
-    found = {}
+    answers = {}
     for name, call in CALLS.items():
         real, planned = call("cpu"), call("meta")
         compiled = real.kernel.run(grid=real.grid, warmup=True, **real.arguments, **real.options)
         image = planned.compile("sm_90")
-        found[name] = {
+        answers[name] = {
             "cached": image.cached,
             "same": image.cubin == compiled.asm["cubin"],
             "key": planned.key("sm_90"),
         }
-    json.dump(found, sys.stdout)
+    json.dump(answers, sys.stdout)

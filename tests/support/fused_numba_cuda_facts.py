@@ -28,7 +28,7 @@ def main() -> None:
     told = {
         "code": {
             name: {
-                "same": [str(found[name].code()) for found in of_shapes],
+                "same": [str(each[name].code()) for each in of_shapes],
                 "other H": str(other[name].code()),
             }
             for name in ("forward", "backward")

@@ -30,7 +30,7 @@ def main() -> None:
     told = {
         "keys": {
             name: {
-                "same tile": [found[name].key(ARCH) for found in of_shapes],
+                "same tile": [each[name].key(ARCH) for each in of_shapes],
                 "other H": other[name].key(ARCH),
             }
             for name in ("forward", "backward")

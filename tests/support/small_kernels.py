@@ -141,9 +141,9 @@ def launches_for(problem, arch):
 EVERYWHERE = ("resident", "streamed")
 
 if __name__ == "__main__":
-    found = {}
+    kernels = {}
     for name, launch in LAUNCHES.items():
         archs = ("sm_80", "sm_90", "sm_100") if name in EVERYWHERE else ("sm_80",)
         images = {arch: launch.compile(arch) for arch in archs}
-        found[name] = {arch: facts(image) | {"ptx": image.ptx} for arch, image in images.items()}
-    json.dump(found, sys.stdout)
+        kernels[name] = {arch: facts(image) | {"ptx": image.ptx} for arch, image in images.items()}
+    json.dump(kernels, sys.stdout)

@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from closeness import relative_errors
 from torch import Tensor
 
 import lstm_kernels as lk
@@ -92,19 +93,19 @@ class Layer:
     def run(self) -> dict[str, Tensor]:
         """Forward and backward: every output and every gradient, by name."""
         outputs = registry.load(self.backend).layer(**self.arguments, problem=self.problem)
-        found = dict(zip(("y", "h_n", "c_n"), outputs, strict=True))
-        found = {name: output for name, output in found.items() if output is not None}
+        named = dict(zip(("y", "h_n", "c_n"), outputs, strict=True))
+        named = {name: output for name, output in named.items() if output is not None}
         leaves = {name: self.arguments[name] for name in ("x", "h0", "c0")}
         for direction, weights in enumerate(self.arguments["weights"]):
             leaves |= {f"{name}.{direction}": w for name, w in weights._asdict().items()}
         leaves = {name: leaf for name, leaf in leaves.items() if leaf is not None}
         gradients = torch.autograd.grad(
-            list(found.values()), list(leaves.values()), self.d_outputs, allow_unused=True
+            list(named.values()), list(leaves.values()), self.d_outputs, allow_unused=True
         )
         for name, gradient in zip(leaves, gradients, strict=True):
             if gradient is not None:
-                found[f"d_{name}"] = gradient
-        return {name: tensor.detach() for name, tensor in found.items()}
+                named[f"d_{name}"] = gradient
+        return {name: tensor.detach() for name, tensor in named.items()}
 
 
 def draw(problem: lk.Problem, *, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
@@ -152,12 +153,12 @@ def results(
     arguments = draw(problem, dtype=dtype, device=device)
     lengths = lengths_of(problem)
     outputs = backend.layer(**arguments, problem=problem, lengths=lengths, **options)
-    found = dict(zip(("y", "h_n", "c_n"), outputs, strict=True))
-    found = {name: tensor for name, tensor in found.items() if tensor is not None}
+    named = dict(zip(("y", "h_n", "c_n"), outputs, strict=True))
+    named = {name: tensor for name, tensor in named.items() if tensor is not None}
     generator = torch.Generator().manual_seed(1)
     loss = sum(
         (out.cpu().double() * torch.randn(out.shape, generator=generator)).sum()
-        for out in found.values()
+        for out in named.values()
     )
     loss.backward()
     leaves = {name: arguments[name] for name in ("x", "h0", "c0")}
@@ -166,8 +167,8 @@ def results(
     for name, leaf in leaves.items():
         if leaf is not None:
             # Where no sequence has a step, no weight takes part.
-            found[f"d_{name}"] = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-    return {name: tensor.detach().cpu() for name, tensor in found.items()}
+            named[f"d_{name}"] = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+    return {name: tensor.detach().cpu() for name, tensor in named.items()}
 
 
 def errors(
@@ -177,11 +178,4 @@ def errors(
     dtype, cpu = getattr(torch, problem.dtype), torch.device("cpu")
     got = results(backend, problem, dtype=dtype, device=device, **options)
     want = results(registry.load("reference"), problem, dtype=torch.float64, device=cpu)
-    assert got.keys() == want.keys()
-    found = {}
-    for name, tensor in want.items():
-        assert got[name].shape == tensor.shape, name
-        # As in conftest: a gradient may nearly cancel.
-        size = max(float(tensor.norm()), 0.1)
-        found[name] = float((got[name].double() - tensor).norm()) / size
-    return found
+    return relative_errors(got, want)

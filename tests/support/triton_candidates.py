@@ -27,12 +27,12 @@ Job = tuple[str, Problem, str, dict[str, Any]]
 
 def jobs(arch: str) -> list[Job]:
     """Every candidate of the sizes above."""
-    found = []
+    made = []
     for H, dtype, B, pass_name in product(HIDDEN, DTYPES, BATCHES, PASSES):
         problem = Problem("lstm", 64, B, H, H, dtype=dtype)
         choices = candidates_on(problem, pass_name, architecture(arch))
-        found += [(arch, problem, pass_name, choice) for choice in choices]
-    return found
+        made += [(arch, problem, pass_name, choice) for choice in choices]
+    return made
 
 
 def compiled(job: Job) -> dict[str, Any]:

@@ -38,12 +38,12 @@ def test_past_its_limit_it_raises_and_never_runs_eager(
     monkeypatch.setattr(compiled, "MAX_SHAPES", 1)
     for hidden in (17, 18):
         problem, arguments = make_layer("gru", hidden_size=hidden)
-        found = None
+        raised = None
         try:
             run(registry.load("compiled"), **arguments, problem=problem)
         except torch._dynamo.exc.FailOnRecompileLimitHit as error:
-            found = error
-    assert found is not None
+            raised = error
+    assert raised is not None
 
 
 @pytest.mark.usefixtures("_compiler")

@@ -5,6 +5,7 @@ Here a replay runs the same work again into the same static tensors, as a graph 
 
 from typing import Any
 
+import closeness
 import pytest
 import torch
 from torch import Tensor
@@ -26,9 +27,9 @@ class RunAgain(graphed.Graph):
         self.d_outputs = [torch.zeros_like(y) for y in self.live]
         self.forward_graph = Replay(self.again)
         if self.wanted:
-            found = self.gradients(self.live, self.d_outputs)
+            gradients = self.gradients(self.live, self.d_outputs)
             self.d_inputs = tuple(
-                None if d is None else torch.full_like(d, torch.nan) for d in found
+                None if d is None else torch.full_like(d, torch.nan) for d in gradients
             )
             self.backward_graph = Replay(self.backward_again)
 
@@ -40,8 +41,8 @@ class RunAgain(graphed.Graph):
                 static.copy_(y)
 
     def backward_again(self) -> None:
-        found = self.gradients(self.live, self.d_outputs)
-        for static, gradient in zip(self.d_inputs, found, strict=True):
+        gradients = self.gradients(self.live, self.d_outputs)
+        for static, gradient in zip(self.d_inputs, gradients, strict=True):
             if static is not None:
                 static.copy_(gradient)
 
@@ -56,8 +57,8 @@ def results(name: str, problem: Any, arguments: Any, lengths: Any = None) -> dic
     leaves = [arguments["x"], arguments["h0"], arguments["c0"]]
     leaves += [w for ws in arguments["weights"] for w in ws]
     leaves = [leaf for leaf in leaves if leaf is not None]
-    found = run(registry.load(name), **arguments, problem=problem, lengths=lengths)
-    outputs = [output for output in found if output is not None]
+    returned = run(registry.load(name), **arguments, problem=problem, lengths=lengths)
+    outputs = [output for output in returned if output is not None]
     loss = sum((y * torch.arange(1.0, y.numel() + 1).view_as(y)).sum() for y in outputs)
     return dict(enumerate([*outputs, *torch.autograd.grad(loss, leaves, allow_unused=True)]))
 
@@ -69,7 +70,9 @@ def test_equals_hoisted_call_after_call(
     problem, arguments = make_layer(cell, num_layers=2, bidirectional=True)
     for _ in range(3):
         expected = results("hoisted", problem, arguments, lengths)
-        assert_same(results("graphed", problem, arguments, lengths), expected, 1e-12)
+        assert_same(
+            results("graphed", problem, arguments, lengths), expected, closeness.SAME["float64"]
+        )
         with torch.no_grad():
             arguments["x"].add_(0.1)
             for w in arguments["weights"]:
@@ -92,7 +95,7 @@ def test_of_one_projected_step_c_does_not_depend_on_w_hr(make_layer: Any, assert
     w_hr.grad = None
     y, _, _ = run(registry.load("hoisted"), **arguments, problem=problem)
     y.sum().backward()
-    assert_same({"d_w_hr": halved}, {"d_w_hr": w_hr.grad}, 1e-12)
+    assert_same({"d_w_hr": halved}, {"d_w_hr": w_hr.grad}, closeness.SAME["float64"])
 
 
 def test_results_outlive_the_next_call(cell: str, make_layer: Any) -> None:

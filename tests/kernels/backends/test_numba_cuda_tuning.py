@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, replace
 
+import closeness
 import pytest
 import torch
 from small_layers import Layer
@@ -40,23 +41,23 @@ def read(choice):
 def test_every_candidate_can_run_every_batch_of_its_key(pass_name, arch, hidden, batch):
     problem = lk.Problem("lstm", 9, batch, hidden, hidden, bidirectional=hidden == 512)
     on = ARCHITECTURES[arch]
-    found = tuned_parameters.candidates_on(problem, pass_name, on)
-    assert read(found[0]) == parameters.choose(problem, pass_name, on)
-    assert 1 <= len(found) <= tuned_parameters.MOST_CANDIDATES
-    assert len({json.dumps(choice) for choice in found}) == len(found)
+    choices = tuned_parameters.candidates_on(problem, pass_name, on)
+    assert read(choices[0]) == parameters.choose(problem, pass_name, on)
+    assert 1 <= len(choices) <= tuned_parameters.MOST_CANDIDATES
+    assert len({json.dumps(choice) for choice in choices}) == len(choices)
     key = tuned_parameters.tuning_key(problem, pass_name, "cuda")
     for other in range(1, 9):
         one = replace(problem, batch=other)
         if tuned_parameters.tuning_key(one, pass_name, "cuda") == key:
-            for choice in found[1:]:
+            for choice in choices[1:]:
                 assert tuned_parameters.reason_against(one, pass_name, read(choice), on) is None
-    assert "streamed" in {choice["regime"] for choice in found}
+    assert "streamed" in {choice["regime"] for choice in choices}
 
 
 def test_small_layers_have_something_to_choose_from():
     problem = lk.Problem("lstm", 9, 8, 512, 512)
-    found = tuned_parameters.candidates_on(problem, "forward", ARCHITECTURES["sm_90"])
-    assert len({(choice["lanes"], choice["tile"]) for choice in found}) > 3
+    choices = tuned_parameters.candidates_on(problem, "forward", ARCHITECTURES["sm_90"])
+    assert len({(choice["lanes"], choice["tile"]) for choice in choices}) > 3
 
 
 @pytest.mark.parametrize(
@@ -88,11 +89,8 @@ def test_every_choice_gives_the_same_results(pass_name):
     assert {choice["regime"] for choice in choices} == {"held", "streamed"}
     for choice in (choices[0], choices[1], choices[-1]):
         with numba_cuda.using(key, choice):
-            found = layer.run()
-        for name, tensor in expected.items():
-            size = max(float(tensor.double().norm()), 0.1)
-            error = float((found[name].double() - tensor.double()).norm()) / size
-            assert error < 1e-5, f"{choice}: {name}"
+            errors = closeness.relative_errors(layer.run(), expected)
+        closeness.assert_within(closeness.LAYER["float32"], errors, choice)
 
 
 def test_choice_on_trial_is_what_runs():

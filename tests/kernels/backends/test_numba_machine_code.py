@@ -15,6 +15,9 @@ from lstm_kernels.gpu.machine_code import ARCHITECTURES
 pytest.importorskip("numba_cuda", reason="needs numba-cuda")
 pytest.importorskip("triton", reason="needs the tools that Triton's wheel carries")
 
+# One worker compiles for all that share a fixture.
+pytestmark = pytest.mark.xdist_group("numba machine code")
+
 
 def assert_clean(row: dict[str, Any]) -> None:
     """What every kernel owes: no spill, fits; weights on chip, all blocks of `held` at once."""
@@ -34,42 +37,70 @@ def assert_clean(row: dict[str, Any]) -> None:
     assert row["instructions"]["FFMA"] >= in_registers, name
 
 
-def regimes_of_clean(*axes: str) -> dict[tuple[str, str, int, str], str]:
+CELLS_AXES = (
+    "--dtype float32 --arch sm_80,sm_90 --cell lstm,gru,rnn_tanh,rnn_relu --hidden 1024 --batch 1"
+)
+LSTM_AXES = "--dtype float32 --arch sm_80,sm_90 --hidden 256,768,1536 --batch 4"
+RAGGED_AXES = (
+    "--dtype float32 --arch sm_80,sm_90 --cell gru --hidden 512 --batch 8 "
+    "--bidirectional true --lengths uniform:1:64"
+)
+# What every change compiles, in one process: registers full, a regime of each, ragged both ways.
+FAST_CELLS_AXES = "--dtype float32 --arch sm_90 --cell lstm,rnn_relu --hidden 1024 --batch 1"
+FAST_LSTM_AXES = "--dtype float32 --arch sm_80 --hidden 1536 --batch 4"
+FAST_RAGGED_AXES = RAGGED_AXES.replace("sm_80,sm_90", "sm_80")
+
+
+@pytest.fixture(scope="module")
+def sample() -> dict[str, list[dict[str, Any]]]:
+    """The kernels of the few problems that every change compiles, by their axes."""
+    asked = (FAST_CELLS_AXES, FAST_LSTM_AXES, FAST_RAGGED_AXES)
+    return dict(zip(asked, inspected("numba_cuda", *asked), strict=True))
+
+
+def regimes_of_clean(rows: list[dict[str, Any]]) -> dict[tuple[str, str, int, str], str]:
     """Every kernel's regime, by architecture, cell, H and name; all of them are clean."""
-    found = {}
-    for row in inspected("numba_cuda", "--dtype", "float32", *axes):
+    regimes: dict[tuple[str, str, int, str], str] = {}
+    for row in rows:
         assert_clean(row)
         problem = row["problem"]
         place = (row["arch"], problem["cell"], problem["hidden_size"], row["kernel"])
         # The inference's kernel is the training forward's too.
-        assert place not in found
-        found[place] = row["regime"]
-    return found
+        assert place not in regimes
+        regimes[place] = row["regime"]
+    return regimes
 
 
-def test_every_cell_with_registers_full() -> None:
-    cells = "lstm,gru,rnn_tanh,rnn_relu"
-    found = regimes_of_clean(
-        *("--cell", cells, "--arch", "sm_80,sm_90", "--hidden", "1024", "--batch", "1")
+def test_registers_full(sample: dict[str, list[dict[str, Any]]]) -> None:
+    regimes = regimes_of_clean(sample[FAST_CELLS_AXES])
+    assert len(regimes) == 2 * 2
+    assert set(regimes.values()) == {"held"}
+
+
+def test_a_layer_too_large_for_one_architecture(sample: dict[str, list[dict[str, Any]]]) -> None:
+    regimes = regimes_of_clean(sample[FAST_LSTM_AXES])
+    assert regimes["sm_80", "lstm", 1536, "forward_step"] == "streamed"
+
+
+def test_both_directions_and_ragged(sample: dict[str, list[dict[str, Any]]]) -> None:
+    regimes = regimes_of_clean(sample[FAST_RAGGED_AXES])
+    assert len(regimes) == 2
+    assert set(regimes.values()) == {"held"}
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("numba every cell")
+def test_every_cell_of_every_size() -> None:
+    cells, lstm, ragged = map(
+        regimes_of_clean, inspected("numba_cuda", CELLS_AXES, LSTM_AXES, RAGGED_AXES)
     )
-    assert len(found) == 2 * 4 * 2
-    assert set(found.values()) == {"held"}
-
-
-def test_lstm_of_other_sizes() -> None:
-    found = regimes_of_clean(*("--arch", "sm_80,sm_90", "--hidden", "256,768,1536", "--batch", "4"))
-    assert len(found) == 2 * 3 * 2
-    assert {found[place] for place in found if place[2] < 1024} == {"held"}
-    assert found["sm_90", "lstm", 1536, "forward"] == "held"
-    assert found["sm_80", "lstm", 1536, "forward_step"] == "streamed"
-
-
-def test_both_directions_and_ragged() -> None:
-    found = regimes_of_clean(
-        *("--cell", "gru", "--arch", "sm_80,sm_90", "--hidden", "512", "--batch", "8"),
-        *("--bidirectional", "true", "--lengths", "uniform:1:64"),
-    )
-    assert set(found.values()) == {"held"}
+    assert len(cells) == 2 * 4 * 2
+    assert set(cells.values()) == {"held"}
+    assert len(lstm) == 2 * 3 * 2
+    assert {lstm[place] for place in lstm if place[2] < 1024} == {"held"}
+    assert lstm["sm_90", "lstm", 1536, "forward"] == "held"
+    assert lstm["sm_80", "lstm", 1536, "forward_step"] == "streamed"
+    assert set(ragged.values()) == {"held"}
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ def test_float64_inside_float32_at_the_edges(cell: str, make_layer: Any) -> None
     )
     reference = registry.load("reference")
     exact = run(reference, **doubled, weights=weights, problem=problem)
-    found = run(reference, **arguments, problem=problem)
-    for got, expected in zip(found, exact, strict=True):
+    outputs = run(reference, **arguments, problem=problem)
+    for got, expected in zip(outputs, exact, strict=True):
         assert got is expected is None or (
             got.dtype is torch.float32 and torch.equal(got, expected.float())
         )

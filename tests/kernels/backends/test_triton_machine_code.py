@@ -12,10 +12,15 @@ from places import SUPPORT
 from lstm_kernels.gpu.machine_code import ARCHITECTURES
 
 HIDDEN = (64, 128, 256, 512, 768, 1024, 2048)
-# Each of the three is compiled for sm_90, in 16 bits: at which H.
+# Each of the three regimes is compiled for sm_90, in 16 bits: at which H.
 REGIMES = {64: "own", 768: "held", 2048: "streamed"}
 
 pytest.importorskip("triton")
+
+# One worker compiles for all that share a fixture.
+pytestmark = pytest.mark.xdist_group("triton machine code")
+
+Rows = list[dict[str, Any]]
 
 
 def assert_clean(row: dict[str, Any]) -> None:
@@ -32,37 +37,65 @@ def assert_clean(row: dict[str, Any]) -> None:
         assert sum(row["matrix_instructions"].get(n, 0) for n in ("HMMA", "HGMMA")) > 0, name
 
 
-@pytest.mark.parametrize("hidden", HIDDEN, ids="H{}".format)
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
-def test_lstm(arch: str, hidden: int) -> None:
-    rows = inspected(
-        "triton", *("--arch", arch, "--hidden", str(hidden), "--dtype", "float16,bfloat16,float32")
-    )
+# What every change compiles, in one process: every regime; then another cell on the other
+# architecture in 32 bits, ragged and both ways.
+REGIMES_AXES = "--arch sm_90 --dtype float16 --hidden " + ",".join(map(str, REGIMES))
+OTHER_AXES = (
+    "--arch sm_80 --cell gru --hidden 512 --dtype float32 --bidirectional true "
+    "--lengths uniform:1:64"
+)
+
+
+@pytest.fixture(scope="module")
+def sample() -> dict[str, Rows]:
+    """The kernels of the few problems that every change compiles, by their axes."""
+    asked = (REGIMES_AXES, OTHER_AXES)
+    return dict(zip(asked, inspected("triton", *asked), strict=True))
+
+
+@pytest.mark.parametrize("hidden", REGIMES, ids="H{}".format)
+def test_every_regime(hidden: int, sample: dict[str, Rows]) -> None:
+    rows = [row for row in sample[REGIMES_AXES] if row["problem"]["hidden_size"] == hidden]
     # Inference, a forward that saves, a backward, and one that recomputes.
-    assert len(rows) == 3 * 4
+    assert len(rows) == 4
     for row in rows:
         assert_clean(row)
-    if arch == "sm_90" and hidden in REGIMES:
-        found = {row["regime"] for row in rows if row["problem"]["dtype"] == "float16"}
-        assert found == {REGIMES[hidden]}
+    assert {row["regime"] for row in rows} == {REGIMES[hidden]}
 
 
-@pytest.mark.parametrize("cell", ["gru", "rnn_tanh", "rnn_relu"])
-def test_other_cells(cell: str) -> None:
-    rows = inspected(
-        "triton",
-        *("--arch", "sm_80,sm_90", "--cell", cell, "--hidden", "64,512,2048", "--dtype", "float16"),
-    )
-    for row in rows:
+def test_another_cell_ragged_and_both_ways(sample: dict[str, Rows]) -> None:
+    assert len(sample[OTHER_AXES]) == 4
+    for row in sample[OTHER_AXES]:
         assert_clean(row)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arch", [pytest.param(arch, marks=pytest.mark.xdist_group(arch)) for arch in ("sm_80", "sm_90")]
+)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_lstm_at_every_size(arch: str, dtype: str) -> None:
+    sizes = ",".join(map(str, HIDDEN))
+    (rows,) = inspected("triton", f"--arch {arch} --hidden {sizes} --dtype {dtype}")
+    assert len(rows) == len(HIDDEN) * 4
+    for row in rows:
+        assert_clean(row)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("triton other cells")
+def test_other_cells() -> None:
+    axes = "--arch sm_80,sm_90 --cell gru,rnn_tanh,rnn_relu --hidden 64,512,2048 --dtype float16"
+    (rows,) = inspected("triton", axes)
+    assert len({(row["problem"]["cell"], row["arch"]) for row in rows}) == 6
+    for row in rows:
+        assert_clean(row)
+
+
+@pytest.mark.slow
 def test_both_directions_ragged_and_tf32() -> None:
-    rows = inspected(
-        "triton",
-        *("--arch", "sm_90", "--hidden", "512", "--dtype", "float32", "--precision", "tf32"),
-        *("--bidirectional", "true", "--lengths", "uniform:1:64"),
-    )
+    axes = "--arch sm_90 --hidden 512 --dtype float32 --precision tf32"
+    (rows,) = inspected("triton", f"{axes} --bidirectional true --lengths uniform:1:64")
     for row in rows:
         assert_clean(row)
         assert row["matrix_instructions"].get("HMMA", 0) > 0

@@ -39,8 +39,8 @@ def test_a_cpu_has_to_be_told_to_interpret(name: str, monkeypatch: pytest.Monkey
         pytest.importorskip(package)
     unsupported = registry.load(name).unsupported
     monkeypatch.setenv(record.interpreter, "0")
-    found = unsupported(SMALL, "cpu")
-    assert found.endswith(
+    reason = unsupported(SMALL, "cpu")
+    assert reason.endswith(
         f"a CUDA device, and this is 'cpu'; {record.interpreter}=1 interprets its kernels there, "
         "for checking only"
     )

@@ -1,5 +1,6 @@
 """The gates' device functions against float64 autograd."""
 
+import closeness
 import pytest
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ def curves_kernel(x, sigmoids, tanhs, SIZE: tl.constexpr):
 
 
 @triton.jit
-def step_kernel(given, found, CELL: tl.constexpr, SIZE: tl.constexpr):
+def step_kernel(given, results, CELL: tl.constexpr, SIZE: tl.constexpr):
     """Reads p0 to p3, h, c, dh, dc; writes h, c, g0 to g3, d_carry, dc_before: rows of SIZE."""
     i = tl.arange(0, SIZE)
     p0 = tl.load(given + i)
@@ -46,14 +47,14 @@ def step_kernel(given, found, CELL: tl.constexpr, SIZE: tl.constexpr):
     g0, g1, g2, g3, d_carry, dc_before = fused_gates.gradients(
         dh, dc, s0, s1, s2, s3, c_before, c, h_before, h, CELL
     )
-    tl.store(found + i, h)
-    tl.store(found + SIZE + i, c)
-    tl.store(found + 2 * SIZE + i, g0)
-    tl.store(found + 3 * SIZE + i, g1)
-    tl.store(found + 4 * SIZE + i, g2)
-    tl.store(found + 5 * SIZE + i, g3)
-    tl.store(found + 6 * SIZE + i, d_carry)
-    tl.store(found + 7 * SIZE + i, dc_before)
+    tl.store(results + i, h)
+    tl.store(results + SIZE + i, c)
+    tl.store(results + 2 * SIZE + i, g0)
+    tl.store(results + 3 * SIZE + i, g1)
+    tl.store(results + 4 * SIZE + i, g2)
+    tl.store(results + 5 * SIZE + i, g3)
+    tl.store(results + 6 * SIZE + i, d_carry)
+    tl.store(results + 7 * SIZE + i, dc_before)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-6, 1e-3, 0.1, 0.7, 3.0, 12.0, 1e4])
@@ -62,7 +63,8 @@ def test_curves_are_right_to_float32(scale: float) -> None:
     sigmoids, tanhs = torch.full((2, SIZE), torch.nan, device=DEVICE)
     curves_kernel[(1,)](x, sigmoids, tanhs, SIZE)
     # exp(-x) is as wrong as its argument's rounding, and float32 has nothing below 1e-38.
-    bounds = {"rtol": 3e-7, "atol": 1e-37}
+    eps = torch.finfo(torch.float32).eps
+    bounds = {"rtol": closeness.ACTIVATION_ROUNDINGS * eps, "atol": 1e-37}
     torch.testing.assert_close(sigmoids.double(), torch.sigmoid(x.double()), **bounds)
     torch.testing.assert_close(tanhs.double(), torch.tanh(x.double()), **bounds)
 
@@ -76,10 +78,10 @@ def test_what_is_not_finite() -> None:
 
 
 def step(cell: str, given: Tensor) -> dict[str, Tensor]:
-    found = torch.full((8, SIZE), torch.nan, device=DEVICE)
-    step_kernel[(1,)](given.to(DEVICE), found, cell, SIZE)
+    results = torch.full((8, SIZE), torch.nan, device=DEVICE)
+    step_kernel[(1,)](given.to(DEVICE), results, cell, SIZE)
     names = ("h", "c", "g0", "g1", "g2", "g3", "d_carry", "dc_before")
-    return dict(zip(names, found.double(), strict=True))
+    return dict(zip(names, results.double(), strict=True))
 
 
 def by_autograd(cell: str, given: Tensor, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
@@ -90,23 +92,25 @@ def by_autograd(cell: str, given: Tensor, dtype: torch.dtype = torch.float64) ->
     outputs = [(h, dh)] if c is None else [(h, dh), (c, dc)]
     torch.autograd.backward([y for y, _ in outputs], [dy.detach() for _, dy in outputs])
     zero = torch.zeros_like(h_before)
-    found = {f"g{i}": p[i].grad for i in range(GATES[cell])}
-    found["d_carry"] = zero if h_before.grad is None else h_before.grad
-    found["dc_before"] = c_before.grad if has_c else dc
-    found |= {"h": h, "c": c_before if c is None else c}
-    return {name: tensor.detach() for name, tensor in found.items()}
+    named = {f"g{i}": p[i].grad for i in range(GATES[cell])}
+    named["d_carry"] = zero if h_before.grad is None else h_before.grad
+    named["dc_before"] = c_before.grad if has_c else dc
+    named |= {"h": h, "c": c_before if c is None else c}
+    return {name: tensor.detach() for name, tensor in named.items()}
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
 def test_a_step_and_its_gradients_equal_autograd(cell: str, scale: float) -> None:
     given = torch.randn(8, SIZE)
     given[:4] *= scale
-    found, float32 = step(cell, given), by_autograd(cell, given, torch.float32)
+    ours, float32 = step(cell, given), by_autograd(cell, given, torch.float32)
     for name, expected in by_autograd(cell, given).items():
-        size = expected.norm().clamp(min=1e-30)
-        error, torchs = ((f[name] - expected).norm() / size for f in (found, float32))
+        error, torchs = (
+            closeness.relative_error(result[name], expected, smallest=1e-30)
+            for result in (ours, float32)
+        )
         # A saturated gate's gradient is a difference that cancels, in torch's float32 as in ours.
-        assert error <= max(1e-6, 2 * float(torchs)), (name, float(error), float(torchs))
+        closeness.assert_within(max(closeness.STEP["float32"], 5 * torchs), {name: error})
 
 
 def test_gates_that_are_swapped_are_caught() -> None:
@@ -119,9 +123,9 @@ def test_gates_that_are_swapped_are_caught() -> None:
 def test_a_nan_is_not_hidden(cell: str) -> None:
     given = torch.randn(8, SIZE)
     given[0, 3] = torch.nan
-    found = step(cell, given)
-    assert found["h"][3].isnan()
-    assert not found["h"][:3].isnan().any()
+    ours = step(cell, given)
+    assert ours["h"][3].isnan()
+    assert not ours["h"][:3].isnan().any()
 
 
 def test_an_unknown_cell_is_refused() -> None:

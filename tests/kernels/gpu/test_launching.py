@@ -38,13 +38,13 @@ def script(tmp_path):
 
 
 def test_compiles_what_the_jit_compiles(script):
-    found = json.loads(script(SUPPORT / "as_the_jit.py"))
-    assert len(found) >= 16
+    calls = json.loads(script(SUPPORT / "as_the_jit.py"))
+    assert len(calls) >= 16
     # A hit in the cache that the JIT filled means the same source, signature, constants,
     # attributes and options.
-    assert {name for name, each in found.items() if not each["cached"]} == set()
-    assert {name for name, each in found.items() if not each["same"]} == set()
-    keys = {name: each["key"] for name, each in found.items()}
+    assert {name for name, each in calls.items() if not each["cached"]} == set()
+    assert {name for name, each in calls.items() if not each["same"]} == set()
+    keys = {name: each["key"] for name, each in calls.items()}
     assert len(set(keys.values())) == len(keys), "two calls that differ share a key"
 
 
@@ -75,7 +75,7 @@ def test_run_hands_everything_to_triton():
 
 INTERPRETED = """
 import torch, triton, triton.language as tl
-from lstm_kernels.launching import Launch
+from lstm_kernels.gpu.launching import Launch
 import pathlib
 
 @triton.jit
@@ -111,12 +111,13 @@ def test_what_is_no_kernel_is_refused():
 
 MOVED = """
 import small_kernels as small
-from lstm_kernels.machine_code import facts
+from lstm_kernels.gpu.machine_code import facts
 image = small.recurrent_launch().compile("sm_90")
 print(small.__file__, image.cached, facts(image)["weight_loads"])
 """
 
 
+@pytest.mark.slow
 def test_cache_filled_by_another_checkout_hides_no_weight_loads(script, tmp_path):
     # Triton's cache tells sources apart by their text, so it holds the other checkout's paths.
     for name in ("one", "two"):

@@ -42,35 +42,35 @@ LOADS = 64 * 64 * 2 // (128 * 16)
 HOW = [*(("", arch) for arch in ARCHITECTURES), (" by another", "sm_80")]
 
 
-def loads_in_loop(found):
-    return sum(found["instructions"].get(name, 0) for name in ("LDG", "LDGSTS"))
+def loads_in_loop(facts):
+    return sum(facts["instructions"].get(name, 0) for name in ("LDG", "LDGSTS"))
 
 
 @pytest.mark.parametrize(("how", "arch"), HOW)
 def test_weights_loaded_before_the_loop_are_not_in_it(small, how, arch):
-    found = small["resident" + how][arch]
-    assert found["weight_loads"] == LOADS
-    assert found["weight_loads_in_loop"] == 0
+    facts = small["resident" + how][arch]
+    assert facts["weight_loads"] == LOADS
+    assert facts["weight_loads_in_loop"] == 0
     # The inputs are loaded in the loop, and nobody takes them for weights.
-    assert loads_in_loop(found) > 0
+    assert loads_in_loop(facts) > 0
 
 
 @pytest.mark.parametrize(("how", "arch"), HOW)
 def test_weights_loaded_in_the_loop_are_found_there(small, how, arch):
-    found = small["streamed" + how][arch]
-    assert found["weight_loads_in_loop"] == LOADS
+    facts = small["streamed" + how][arch]
+    assert facts["weight_loads_in_loop"] == LOADS
     # The compiler loads those of the first steps ahead, before the loop.
-    assert found["weight_loads"] > LOADS
-    assert loads_in_loop(found) > LOADS
+    assert facts["weight_loads"] > LOADS
+    assert loads_in_loop(facts) > LOADS
 
 
 @pytest.mark.parametrize(
     ("arch", "family"), [("sm_80", "HMMA"), ("sm_90", "HGMMA"), ("sm_100", "UTCHMMA")]
 )
 def test_matrix_instructions(small, arch, family):
-    found = small["resident"][arch]["matrix_instructions"]
-    assert found.keys() == {family}
-    assert found[family] > 0
+    facts = small["resident"][arch]["matrix_instructions"]
+    assert facts.keys() == {family}
+    assert facts[family] > 0
 
 
 def test_matrix_instructions_by_dtype(small):
@@ -85,15 +85,15 @@ def test_spills_are_told_from_a_stack_that_is_asked_for(small):
     assert spilling["spill_bytes"] > 0
     assert printing["stack_bytes"] > 0
     assert printing["spill_bytes"] == 0
-    for found in small["resident"].values():
-        assert found["stack_bytes"] == found["spill_bytes"] == 0
+    for facts in small["resident"].values():
+        assert facts["stack_bytes"] == facts["spill_bytes"] == 0
 
 
 def test_spill_bytes_are_what_ptxas_reports(small, tmp_path):
     knobs = pytest.importorskip("triton.knobs")
-    found = small["spilling"]["sm_80"]
+    facts = small["spilling"]["sm_80"]
     source = tmp_path / "spilling.ptx"
-    source.write_text(found["ptx"])
+    source.write_text(facts["ptx"])
     told = []
     # The two assemblers that Triton carries: it takes the newer one for newer PTX.
     for tool in (knobs.nvidia.ptxas.path, knobs.nvidia.ptxas_blackwell.path):
@@ -103,15 +103,15 @@ def test_spill_bytes_are_what_ptxas_reports(small, tmp_path):
         )
         counts = re.findall(r"(\d+) bytes spill (?:stores|loads)", done.stderr)
         told += [sum(map(int, counts))] if counts else []
-    assert found["spill_bytes"] in told
+    assert facts["spill_bytes"] in told
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_shared_memory_and_threads_are_a_blocks(small, arch):
-    found = small["resident"][arch]
-    assert found["threads"] == 128
+    facts = small["resident"][arch]
+    assert facts["threads"] == 128
     # w, h and x are [64, 64] in 16 bits; h and x may be there more than once.
-    assert 64 * 64 * 2 <= found["shared_bytes"] <= 5 * 64 * 64 * 2
+    assert 64 * 64 * 2 <= facts["shared_bytes"] <= 5 * 64 * 64 * 2
 
 
 def test_a_kernel_of_one_warp_with_no_shared_memory(small):
@@ -207,14 +207,14 @@ OCCUPANCY = [
 
 @pytest.mark.parametrize(("arch", "threads", "registers", "shared", "blocks", "limit"), OCCUPANCY)
 def test_occupancy(arch, threads, registers, shared, blocks, limit):
-    found = predict_occupancy(ARCHITECTURES[arch], threads, registers, shared)
-    assert (found["blocks_per_sm"], found["occupancy_limit"]) == (blocks, limit)
-    assert found["occupancy"] == blocks * threads / 2048
+    occupancy = predict_occupancy(ARCHITECTURES[arch], threads, registers, shared)
+    assert (occupancy["blocks_per_sm"], occupancy["occupancy_limit"]) == (blocks, limit)
+    assert occupancy["occupancy"] == blocks * threads / 2048
 
 
 def test_tensor_memory_bounds_blocks_too():
-    found = predict_occupancy(ARCHITECTURES["sm_100"], 128, 32, 0, tensor_memory_columns=256)
-    assert (found["blocks_per_sm"], found["occupancy_limit"]) == (2, "tensor memory")
+    occupancy = predict_occupancy(ARCHITECTURES["sm_100"], 128, 32, 0, tensor_memory_columns=256)
+    assert (occupancy["blocks_per_sm"], occupancy["occupancy_limit"]) == (2, "tensor memory")
 
 
 def test_unknown_architecture_is_answered_with_the_known():
