@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 2
+TRIALS ?= 20
 REPORT ?= results/amd-epyc-2core/quick/report.html
 GPU_PYTHON ?= $(BIN)/python
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
@@ -57,9 +58,10 @@ kernel-page: .venv/.installed
 verdict-study: .venv/.installed-dev
 	PYTHONPATH=tests/support $(BIN)/python tests/perf/verdict_study.py docs/verdicts.md
 
-# Real selftests and real slowdowns on this machine, twenty of each: most of an hour.
+# Real selftests and real slowdowns on this machine, twenty of each: an hour or more. Beside a burner
+# on every core: make judge-trials BURNER=1, where the number is its seed.
 judge-trials: .venv/.installed-dev
-	$(BIN)/python tests/perf/judge_trials.py
+	$(BIN)/python tests/perf/judge_trials.py --trials $(TRIALS) $(if $(BURNER),--burner $(BURNER))
 
 clean:
 	rm -rf .venv

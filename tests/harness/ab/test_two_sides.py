@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from bench import environment, records_of, start
+from known_limits import limits_of_this_cpu
 from synthetic_runs import blocks
 
 import lstm_kernels
@@ -22,6 +23,8 @@ from lstm_harness.analysis.summary import summarise
 from lstm_harness.console import selftest
 from lstm_harness.judge.verdict import Kind, Rules, Verdict, judge
 from lstm_harness.model.errors import MeasuringFailed
+from lstm_harness.race.visit import FEWEST_TURNS
+from lstm_harness.store import kept_limits
 
 KERNELS = Path(lstm_kernels.__path__[0])
 TINY = "--hidden 8 --seq-len 4 --batch 2 --pass inference --threads 1 --time-budget 3 --quiet"
@@ -89,33 +92,62 @@ def ab(repo, run_in):
     return lambda arguments: run_in(repo, f"ab {arguments}")
 
 
-def test_real_slowdown_is_found_on_its_backend_alone(repo, run_in, tmp_path):
-    """Started from a folder in which python would find the working tree's kernels first."""
+@pytest.fixture
+def all_in_doubt(monkeypatch):
+    """Every time is measured again: what a real measurement doubts is chance."""
+
+    def timed(verdicts):
+        return [verdict for verdict in verdicts if verdict.measure == "time"]
+
+    monkeypatch.setattr("lstm_harness.ab.two_sides.doubtful", timed)
+    monkeypatch.setattr("lstm_harness.ab.rerun.doubtful", timed)
+
+
+def test_both_sides_are_runs_of_their_own_measured_in_turn(repo, run_in, tmp_path, all_in_doubt):
+    """Started from a folder in which python would find the working tree's kernels first.
+
+    What the verdicts of a real measurement must be is for `make judge-trials`.
+    """
     out = tmp_path / "ab"
     done = run_in(repo / "kernels", f"ab fast slow --backend naive,aten {HOW} --out {out} --json")
-    assert done.returncode == 1, done.stderr
-    found = json.loads(done.stdout)
+    assert done.returncode in (0, 1), done.stderr
+    told = json.loads(done.stdout)
     fast, slow = (sha(repo, tag) for tag in ("fast", "slow"))
-    assert [found[side]["name"] for side in ("base", "new")] == [
+    assert [told[side]["name"] for side in ("base", "new")] == [
         f"fast ({fast[:10]})",
         f"slow ({slow[:10]})",
     ]
-    assert found["new"]["git"] == {"commit": slow, "dirty": False}
-    verdicts = {v["backend"]: v for v in found["verdicts"] if v["measure"] == "time"}
-    assert verdicts["naive"]["kind"] == "REGRESSION"
-    assert verdicts["naive"]["ratio"] > 2
-    assert verdicts["aten"]["kind"] != "REGRESSION"
-    # Flagged, so measured again: twice the blocks.
-    assert verdicts["naive"]["new_blocks"] == 2 * BLOCKS
+    assert told["new"]["git"] == {"commit": slow, "dirty": False}
+    verdicts = {v["backend"]: v for v in told["verdicts"] if v["measure"] == "time"}
+    # In doubt, so measured again: twice the blocks.
+    assert {v["new_blocks"] for v in verdicts.values()} == {2 * BLOCKS}
     pairs = set()
-    for side, of in (("base", "fast"), ("new", "slow")):
+    for side, tag in (("base", "fast"), ("new", "slow")):
         manifest = json.loads((out / side / "run.json").read_text())
-        assert manifest["revision"]["name"] == of
+        assert manifest["revision"]["name"] == tag
         pairs.add(manifest["pair"])
         assert manifest["end"]
-        assert len(records_of(out / side)) == manifest["plan"]["planned_records"] == 2 * BLOCKS
+        records = records_of(out / side)
+        assert len(records) == manifest["plan"]["planned_records"] == 2 * BLOCKS
+        assert {record["status"] for record in records} == {"ok"}
     assert len(pairs) == 1
-    assert {r["backend"] for r in records_of(out / "again" / "new")} >= {"naive"}
+    for side in ("base", "new"):
+        assert {r["backend"] for r in records_of(out / "again" / side)} == {"naive", "aten"}
+    both = zip(*(records_of(out / side) for side in ("base", "new")), strict=True)
+    for record, other in both:
+        assert [record[name] for name in ("block", "backend")] == [
+            other[name] for name in ("block", "backend")
+        ]
+        assert len(record["turns"]) == len(other["turns"]) >= FEWEST_TURNS
+        assert sum(record["turns"]) == len(record["samples_ns"]) - 1
+
+
+def test_its_records_have_floors_as_those_of_a_run_have(repo, run_in, tmp_path):
+    kept_limits.keep(limits_of_this_cpu(1, {("product", "float32 ieee"): 1e18}))
+    done = run_in(repo, f"ab fast fast --backend naive {HOW} --out {tmp_path / 'ab'} --json")
+    assert done.returncode in (0, 1), done.stderr
+    for side in ("base", "new"):
+        assert all(record["floor_ns"] > 0 for record in records_of(tmp_path / "ab" / side))
 
 
 def test_kernels_that_this_harness_cannot_run_are_not_comparable(ab, tmp_path):
@@ -184,16 +216,14 @@ def test_selftest_keeps_the_noise_and_tells_what_it_can_resolve(run_in, tmp_path
     # By what earlier ones kept it is not judged, so it does not ask.
     monkeypatch.delattr("lstm_harness.ab.two_sides.kept")
     done = run_in(tmp_path, f"selftest --backend naive {HOW} --out self --json")
-    found = json.loads(done.stdout)
-    assert done.returncode == (1 if found["false_alarms"] else 0), done.stderr
-    (case,) = found["noise"] or [None]
-    if case is None:  # disturbed, which says nothing of this machine's noise
-        assert found["verdicts"] == {"INCONCLUSIVE": 1}
-        return
-    assert case["resolvable"] > 0.05
-    assert case["difference"] >= 0
-    kept = Path(found["kept"]).read_text().splitlines()
-    assert json.loads(kept[1])["differences"] == [round(case["difference"], 5)]
+    told = json.loads(done.stdout)
+    assert done.returncode == (1 if told["false_alarms"] else 0), done.stderr
+    assert sum(told["verdicts"].values()) >= 1
+    for case in told["noise"]:  # none where the machine was disturbed, which says nothing of it
+        assert case["resolvable"] > 0.05
+        assert case["difference"] >= 0
+        kept = Path(told["kept"]).read_text().splitlines()
+        assert json.loads(kept[1])["differences"] == [round(case["difference"], 5)]
 
 
 def test_selftest_shows_noise_and_false_alarms(capsys):
@@ -227,23 +257,14 @@ def test_what_is_called_resolvable_is_found_that_often():
     assert found >= 180
 
 
-def test_check_measures_again_what_is_in_doubt(run_in, tmp_path):
-    """A baseline made fast by hand: the run looks slower, and does so again."""
+def test_check_measures_again_what_is_in_doubt(run_in, tmp_path, all_in_doubt):
     done = run_in(tmp_path, f"run --backend naive {HOW} --out now")
     assert done.returncode == 0, done.stderr
     shutil.copytree(tmp_path / "now", tmp_path / "then")
-    lines = (tmp_path / "then" / "records.jsonl").read_text().splitlines()
-    faster = [json.loads(line) for line in lines]
-    for record in faster:
-        record["samples_ns"] = [max(1, ns // 3) for ns in record["samples_ns"]]
-        record["cpu_ns"] = [ns // 3 for ns in record["cpu_ns"]]
-    text = "".join(json.dumps(record) + "\n" for record in faster)
-    (tmp_path / "then" / "records.jsonl").write_text(text)
     checked = run_in(tmp_path, "check now --baseline then --rerun --json")
-    assert checked.returncode == 1, checked.stderr
     (verdict,) = [v for v in json.loads(checked.stdout)["verdicts"] if v["measure"] == "time"]
-    assert verdict["kind"] == "REGRESSION"
     assert verdict["new_blocks"] == 2 * BLOCKS
+    assert verdict["base_blocks"] == BLOCKS
     assert (tmp_path / "now-again" / "records.jsonl").exists()
     twice = run_in(tmp_path, "check now --baseline then --rerun")
     assert twice.returncode == 2

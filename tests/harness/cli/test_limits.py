@@ -13,6 +13,7 @@ from known_limits import cpu_limits, gpu_limits, limits_of_this_cpu
 from lstm_harness.analysis.floors.floor import floor
 from lstm_harness.analysis.summary import summarise
 from lstm_harness.model.ceilings import Ceilings
+from lstm_harness.model.protocol import MakeProbes, ProbesMade, RoundTaken, TakeRound
 from lstm_harness.race import runs
 from lstm_harness.race.process import Failed
 from lstm_harness.store import kept_limits, run_folder
@@ -56,8 +57,11 @@ class MakesUp:
         made = tuple(replace(each, make=lambda: lambda: Sample(1e9, 1.0)) for each in bench.probes)
         self.bencher = Bencher(replace(bench, probes=made))
 
-    def ask(self, do, *_):
-        return {"ceilings": self.bencher.facts, "round": self.bencher.round}[do]()
+    def ask(self, request, *_):
+        if isinstance(request, MakeProbes):
+            return ProbesMade(self.bencher.facts())
+        assert isinstance(request, TakeRound)
+        return RoundTaken(tuple(self.bencher.round()))
 
     def close(self):
         pass
