@@ -62,14 +62,14 @@ def checked_out(ref: str, repo: Path, into: Path) -> Revision:
         UserError: git knows no such revision, or it has no kernels.
     """
     try:
-        found = _git(repo, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+        named = _git(repo, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
     except UserError:
         shallow = _git(repo, "rev-parse", "--is-shallow-repository").strip() == b"true"
         fetch = "; this clone is shallow: git fetch --unshallow" if shallow else ""
         raise UserError(
             f"git knows no revision {ref!r}; expected a commit, branch or tag{fetch}"
         ) from None
-    commit = found.decode().strip()
+    commit = named.decode().strip()
     try:
         packed = _git(repo, "archive", "--format=tar", commit, KERNELS.as_posix())
     except UserError:

@@ -47,11 +47,11 @@ def false_alarms(verdicts: Sequence[Verdict]) -> list[Verdict]:
 def noise_of(verdicts: Sequence[Verdict], rules: Rules) -> list[CaseNoise]:
     """The noise of every case whose times could be compared, noisiest first."""
     tested = [v for v in verdicts if v.measure == "time" and math.isfinite(v.q)]
-    found = [
+    cases = [
         CaseNoise(v, math.expm1(abs(math.log(v.ratio))), _resolvable(v, rules, len(tested)))
         for v in tested
     ]
-    return sorted(found, key=lambda noise: -noise.resolvable)
+    return sorted(cases, key=lambda noise: -noise.resolvable)
 
 
 def document(verdicts: Sequence[Verdict], cases: Sequence[CaseNoise], file: Path) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.special import stdtr
 
-from lstm_harness.analysis.statistics import BLOCKS_FOR_INTERVAL, CONFIDENCE
+from lstm_harness.analysis.statistics import BLOCKS_FOR_INTERVAL, CONFIDENCE, half_width
 
 # More than this nobody waits for.
 MOST_MORE_BLOCKS = 200
@@ -34,7 +34,7 @@ class LogRatio:
 
     def interval(self) -> tuple[float, float]:
         """95% interval of d."""
-        half = float(stdtrit(self.df, (1 + CONFIDENCE) / 2)) * self.se
+        half = float(half_width(self.se, self.df))
         return self.d - half, self.d + half
 
     def inside(self, edge: float) -> bool:

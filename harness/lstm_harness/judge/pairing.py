@@ -112,7 +112,7 @@ def all_together(pairs: list[Pair], rules: Rules, noise: Mapping[Key, float]) ->
     Noise that every case has for itself is smaller there, and what they share is not. A backend
     with too few cases, or with most of them in doubt, has no such pair.
     """
-    found = []
+    together = []
     for backend in dict.fromkeys(pair.key[0] for pair in pairs):
         own = [pair for pair in pairs if pair.key[0] == backend]
         sure = [pair for pair in own if pair.compared and not pair.doubt]
@@ -123,8 +123,8 @@ def all_together(pairs: list[Pair], rules: Rules, noise: Mapping[Key, float]) ->
         old = _mean([pair.old for pair in sure])
         now = _as_paired(old, _mean([pair.now for pair in sure]), sure)
         one = pair_up(key, old, now, rules, noise.get(key, 0.0))
-        found.append(replace(one, cases=len(sure)))
-    return found
+        together.append(replace(one, cases=len(sure)))
+    return together
 
 
 def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     columns = {}
     for name in ("block_medians_ns", "block_efforts"):
         by_block = [_by_block(row, name) for row in rows]
-        columns[name] = tuple(_geometric_mean([of[block] for of in by_block]) for block in ids)
+        columns[name] = tuple(_geometric_mean([side[block] for side in by_block]) for block in ids)
     return {
         "label": ALL_CASES,
         "status": "ok",

@@ -106,20 +106,20 @@ def judge(
     """
     base_rows, new_rows = rows_by_key(base), rows_by_key(new)
     apart, precisions = "; ".join(differences), _other_precisions(base_rows, new_rows)
-    found: list[Verdict] = []
+    verdicts: list[Verdict] = []
     pairs: list[Pair] = []
     for key in dict.fromkeys([*base_rows, *new_rows]):
         old, now = base_rows.get(key), new_rows.get(key)
         standing = _standing(key, old, now, apart or precisions.get(key, ""), rules)
         if standing:
-            found.append(standing)
+            verdicts.append(standing)
         elif old is not None and now is not None:
             pairs.append(pair_up(key, old, now, rules, (noise or {}).get(key, 0.0)))
-            found += _memory(key, old, now, rules)
+            verdicts += _memory(key, old, now, rules)
     together = all_together(pairs, rules, noise or {}) if rules.paired else []
     # Few questions, and others than the grid's: each backend's is not paid for by every case.
-    found += _judge_times(pairs, rules) + _judge_times(together, rules)
-    return sorted(found, key=_badness)
+    verdicts += _judge_times(pairs, rules) + _judge_times(together, rules)
+    return sorted(verdicts, key=_badness)
 
 
 def key_of(verdict: Verdict) -> Key:
@@ -192,7 +192,7 @@ def _other_precisions(base_keys: Collection[Key], new_keys: Collection[Key]) -> 
     With more precisions on a side, what was dropped is missing, and what was added is new.
     """
     there, here = _by_work(base_keys), _by_work(new_keys)
-    found: dict[Key, str] = {}
+    differing: dict[Key, str] = {}
     for work in there.keys() & here.keys():
         if len(there[work]) != 1 or len(here[work]) != 1 or there[work] == here[work]:
             continue
@@ -200,16 +200,16 @@ def _other_precisions(base_keys: Collection[Key], new_keys: Collection[Key]) -> 
         old, now = (dict(zip(CASE_COLUMNS, key[1:], strict=True)) for key in (gone, came))
         differ = [name for name in PRECISION if old[name] != now[name]]
         text = ", ".join(f"{name} {old[name]} there, {now[name]} here" for name in differ)
-        found |= {gone: text, came: text}
-    return found
+        differing |= {gone: text, came: text}
+    return differing
 
 
 def _by_work(keys: Iterable[Key]) -> dict[Key, list[Key]]:
     """Cells by what they are less their precision."""
-    found: dict[Key, list[Key]] = {}
+    by_work: dict[Key, list[Key]] = {}
     for key in keys:
-        found.setdefault(_work(key), []).append(key)
-    return found
+        by_work.setdefault(_work(key), []).append(key)
+    return by_work
 
 
 def _work(key: Key) -> Key:
@@ -225,7 +225,7 @@ def _memory(
     It is exact, but for a CPU's peak, which hangs on when threads free what: that one differs only
     by more than the margin. Where blocks disagree, all of one side must be beyond all of the other.
     """
-    found = []
+    verdicts = []
     for measure in ("peak_bytes", "saved_bytes"):
         before, after = _range(old, measure), _range(now, measure)
         if math.isnan(before[1]) or math.isnan(after[1]):
@@ -239,8 +239,8 @@ def _memory(
         figures |= {"high": _over(after[1], before[0]), "margin": room - 1}
         figures |= {"margin_from": "exact" if exact else "asked", "status": now["status"]}
         kind = Kind.REGRESSION if after[0] > before[1] else Kind.IMPROVEMENT
-        found.append(_named(key, now, kind, **figures))
-    return found
+        verdicts.append(_named(key, now, kind, **figures))
+    return verdicts
 
 
 def _range(row: Mapping[str, Any], measure: str) -> tuple[float, float]:
@@ -258,7 +258,7 @@ def _judge_times(pairs: list[Pair], rules: Rules) -> list[Verdict]:
     tested = [(pair, pair.compared) for pair in pairs if pair.compared and not pair.doubt]
     tests: dict[bool, dict[Key, tuple[float, float]]] = {}
     for slower in (True, False):
-        p_values = [found.p_beyond(pair.edge, slower) for pair, found in tested]
+        p_values = [compared.p_beyond(pair.edge, slower) for pair, compared in tested]
         both = zip(tested, p_values, _adjusted(p_values), strict=True)
         tests[slower] = {pair.key: (p, q) for (pair, _), p, q in both}
     return [
@@ -285,32 +285,32 @@ def _time_verdict(
         "new_blocks": pair.blocks[1],
         "status": pair.now["status"],
     }
-    found, edge = pair.compared, pair.edge
-    if found is None:
+    compared, edge = pair.compared, pair.edge
+    if compared is None:
         figures |= {"reason": pair.doubt, "more_blocks": pair.lacks_blocks}
         return _named(pair.key, pair.now, Kind.INCONCLUSIVE, **figures)
-    low, high = found.interval()
-    figures |= {"base": exp(found.base), "new": exp(found.base + found.d)}
-    figures |= {"ratio": exp(found.d), "low": exp(low), "high": exp(high)}
+    low, high = compared.interval()
+    figures |= {"base": exp(compared.base), "new": exp(compared.base + compared.d)}
+    figures |= {"ratio": exp(compared.d), "low": exp(low), "high": exp(high)}
     if pair.effort:
         effort = pair.effort.interval()
         figures |= {"effort_low": exp(effort[0]), "effort_high": exp(effort[1])}
     if pair.doubt:
         return _named(pair.key, pair.now, Kind.INCONCLUSIVE, reason=pair.doubt, **figures)
-    slower = found.d > 0
+    slower = compared.d > 0
     p, q = tests[slower][pair.key]
     figures |= {"p": p, "q": q}
-    if q <= rules.q and abs(found.d) > edge:
+    if q <= rules.q and abs(compared.d) > edge:
         return _named(
             pair.key, pair.now, Kind.REGRESSION if slower else Kind.IMPROVEMENT, **figures
         )
-    if found.inside(edge):
-        if pair.margin_from == "noise" and not found.inside(math.log1p(rules.margin)):
+    if compared.inside(edge):
+        if pair.margin_from == "noise" and not compared.inside(math.log1p(rules.margin)):
             figures["reason"] = f"this machine's own noise for the case is {pair.margin:.1%}"
         return _named(pair.key, pair.now, Kind.SAME, **figures)
     # The part of q that p is, which the correction over the grid takes.
     level = rules.q * (p / q if q else 1.0) / 2
-    more = found.more_blocks(edge, level)
+    more = compared.more_blocks(edge, level)
     figures |= {"reason": _why_unclear(figures, edge, tested, more), "more_blocks": more}
     return _named(pair.key, pair.now, Kind.INCONCLUSIVE, **figures)
 

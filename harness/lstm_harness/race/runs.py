@@ -155,7 +155,7 @@ def limits(spec: Spec, tell: Callable[[int, int, str], None]) -> tuple[Ceilings,
             raise MeasuringFailed(f"cannot measure the ceilings: {failure.reason}") from None
         finally:
             worker.close()
-    found = ceilings_of(
+    ceilings = ceilings_of(
         survey.device,
         survey.identity,
         survey.environment,
@@ -163,10 +163,10 @@ def limits(spec: Spec, tell: Callable[[int, int, str], None]) -> tuple[Ceilings,
         [taken.samples for taken in rounds],
         now(),
     )
-    if not found.ceilings:
-        reasons = "; ".join(dict.fromkeys(found.failures.values()))
+    if not ceilings.ceilings:
+        reasons = "; ".join(dict.fromkeys(ceilings.failures.values()))
         raise MeasuringFailed(f"no ceiling could be measured: {reasons}")
-    return found, kept_limits.keep(found)
+    return ceilings, kept_limits.keep(ceilings)
 
 
 def _ceiling_rounds(
@@ -301,8 +301,8 @@ def manifest_of(folder: Path, spec: Spec, plan: Plan, survey: Survey) -> dict[st
 def _kept_limits(survey: Survey) -> dict[str, Any]:
     """The ceilings kept of this device, as run.json stores them, or why there are none."""
     conditions = conditions_of(survey.device, survey.environment)
-    found, reason = kept_limits.kept(survey.device, survey.identity, conditions)
-    return {"limits": found.to_dict()} if found else {"limits": None, "no_limits": reason}
+    ceilings, reason = kept_limits.kept(survey.device, survey.identity, conditions)
+    return {"limits": ceilings.to_dict()} if ceilings else {"limits": None, "no_limits": reason}
 
 
 def _refuse_changed(folder: Path, manifest: Mapping[str, Any], survey: Survey) -> None:

@@ -85,8 +85,8 @@ def tune(name: str, spec: Spec, out: Path | None, again: bool, tell: Tell) -> Do
             if ahead:
                 stack.callback(ahead.close)
             with _interruptible(kept):
-                found = _search(keys, _Workers(scheduler, name), watch, kept, tell)
-    return _document(name, survey.device, keys, found, kept, watch, _skipped(plan))
+                findings = _search(keys, _Workers(scheduler, name), watch, kept, tell)
+    return _document(name, survey.device, keys, findings, kept, watch, _skipped(plan))
 
 
 def exit_code(document: Document) -> Exit:
@@ -165,16 +165,16 @@ def _search(
     """What was found for the keys that the file lacks, each kept as it is found."""
     missing = [key for key in keys if key.name not in kept.entries]
     done = len(keys) - len(missing)
-    found: dict[str, Finding] = {}
+    findings: dict[str, Finding] = {}
 
     def say(key: TuningKey, doing: str) -> None:
         left = f"{max(0.0, watch.left_s):.0f} s left"
-        tell(done + len(found), len(keys), f"{key.name}: {doing}; {left}")
+        tell(done + len(findings), len(keys), f"{key.name}: {doing}; {left}")
 
     for finding in search(missing, device, watch, say):
-        found[finding.key.name] = finding
+        findings[finding.key.name] = finding
         kept.add(finding, watch)
-    return found
+    return findings
 
 
 @dataclass
@@ -299,7 +299,7 @@ def _document(
     name: str,
     device: str,
     keys: list[TuningKey],
-    found: Mapping[str, Finding],
+    findings: Mapping[str, Finding],
     kept: _Kept,
     watch: Stopwatch,
     skipped: Mapping[Case, str],
@@ -311,7 +311,7 @@ def _document(
         "replaced": kept.replaced,
         "tuning_s": round(watch.spent_s, 1),
         "compile_s": round(watch.compile_s, 1),
-        "keys": [_row(key, found.get(key.name), kept.entries.get(key.name)) for key in keys],
+        "keys": [_row(key, findings.get(key.name), kept.entries.get(key.name)) for key in keys],
         "skipped": [
             {**case.to_dict(), "label": case.label(), "reason": reason}
             for case, reason in skipped.items()

@@ -256,7 +256,7 @@ def set_precision(problem: Problem) -> None:
 
 def _judged(state: State, answer: Answer, index: int, bound: float) -> Correctness:
     refuse_malformed(state.outputs, state.inputs)
-    return judge(state.found(), answer, index, bound)
+    return judge(state.tensors(), answer, index, bound)
 
 
 def _all(inputs: Inputs) -> tuple[torch.Tensor, ...]:

@@ -55,10 +55,10 @@ def answer(problem: Problem, seed: int, device: str) -> Answer:
     )
 
 
-def save(found: Answer, path: Path) -> None:
+def save(made: Answer, path: Path) -> None:
     """Write an answer in one step, so that a reader sees a whole one or none."""
     fresh = path.with_suffix(".new")
-    torch.save({"rows": found.rows, "sets": found.sets}, fresh)
+    torch.save({"rows": made.rows, "sets": made.sets}, fresh)
     fresh.replace(path)
 
 
@@ -78,5 +78,5 @@ def _answer_set(
     train = make_pass(registry.load("reference"), double, "train")
     state = train.prepare(to_double(inputs))
     train.execute(state)
-    found = {name: group for name, group in state.found().items() if group}
-    return {name: [tensor.detach().cpu() for tensor in group] for name, group in found.items()}
+    tensors = {name: group for name, group in state.tensors().items() if group}
+    return {name: [tensor.detach().cpu() for tensor in group] for name, group in tensors.items()}

@@ -40,7 +40,7 @@ class State:
     outputs: tuple[Tensor, ...] = ()
     makes_gradients: bool = False
 
-    def found(self) -> dict[str, list[Tensor]]:
+    def tensors(self) -> dict[str, list[Tensor]]:
         """Every tensor this execution made, by name; a gradient that it owes is an empty list."""
         named = {name: [out] for name, out in zip(OUTPUT_NAMES, self.outputs, strict=False)}
         return named | gradients(self.inputs) if self.makes_gradients else named
@@ -132,10 +132,10 @@ def refuse_malformed(outputs: Outputs | tuple[Tensor, ...], inputs: Inputs) -> N
     for name, out, like in zip(OUTPUT_NAMES, outputs, inputs.d_outputs(), strict=False):
         if type(out) is not Tensor:
             raise Malformed(f"{name} is a {type(out).__name__}; expected a plain torch.Tensor")
-        found = (tuple(out.shape), out.dtype, out.device)
+        facts = (tuple(out.shape), out.dtype, out.device)
         expected = (tuple(like.shape), like.dtype, like.device)
-        if found != expected:
-            raise Malformed(f"{name} is {_describe(found)}; expected {_describe(expected)}")
+        if facts != expected:
+            raise Malformed(f"{name} is {_describe(facts)}; expected {_describe(expected)}")
     if len(outputs) != len(inputs.d_outputs()):
         raise Malformed(f"{len(outputs)} outputs; expected {len(inputs.d_outputs())}")
 

@@ -201,7 +201,7 @@ class Track:
         self.prepare_ms = (time.perf_counter() - started) * 1e3 / repeats
         reading = self._measure(states)
         self.last_state = states[-1]
-        made = self.last_state.found().items()
+        made = self.last_state.tensors().items()
         self.last_outputs = {name: [tensor.clone() for tensor in group] for name, group in made}
         return reading
 

@@ -51,7 +51,7 @@ FIELDS = (
 
 
 @dataclass(frozen=True)
-class Pair:
+class OptionPair:
     """A case against its plain one: ratios of the times of an execution and of a valid step."""
 
     key: tuple[Any, ...]
@@ -68,7 +68,7 @@ def panel(subject: Subject) -> Panel:
     by = chosen_by(summary, (*SIZES, *(field.name for field in FIELDS)))
     ok = [row for row in plain_rows(summary) if row["status"] == "ok"]
     pairs = [pair for field in FIELDS for pair in pairs_of(ok, field, by)]
-    groups: dict[tuple[Any, ...], list[Pair]] = {}
+    groups: dict[tuple[Any, ...], list[OptionPair]] = {}
     for pair in pairs:
         groups.setdefault(pair.key, []).append(pair)
     return Panel(
@@ -82,7 +82,7 @@ def panel(subject: Subject) -> Panel:
     )
 
 
-def _note(pairs: Sequence[Pair]) -> str:
+def _note(pairs: Sequence[OptionPair]) -> str:
     """How to read it, and which fields have no pair at all."""
     met = {pair.field for pair in pairs}
     missing = [f"{field.noun} (`{field.flag}`)" for field in FIELDS if field not in met]
@@ -104,7 +104,7 @@ def _absent(ok: Rows) -> str:
     )
 
 
-def pairs_of(ok: Rows, field: Field, by: Sequence[str]) -> Iterator[Pair]:
+def pairs_of(ok: Rows, field: Field, by: Sequence[str]) -> Iterator[OptionPair]:
     """Every pair of correct rows that differ in this field alone."""
     run = ("run",) if ok and "run" in ok[0] else ()
     shared = ("backend", *run, *(name for name in CASE_COLUMNS if name != field.name))
@@ -115,7 +115,7 @@ def pairs_of(ok: Rows, field: Field, by: Sequence[str]) -> Iterator[Pair]:
         for row in rows:
             # A case whose lengths are all 0 has no step to tell the time of.
             if row is not plain and row["steps_per_s"] > 0:
-                yield Pair(
+                yield OptionPair(
                     key=tuple(row[name] for name in by),
                     field=field,
                     value=row[field.name],
@@ -125,7 +125,7 @@ def pairs_of(ok: Rows, field: Field, by: Sequence[str]) -> Iterator[Pair]:
                 )
 
 
-def _figure(key: tuple[Any, ...], pairs: Sequence[Pair], backends: Sequence[str]) -> Figure:
+def _figure(key: tuple[Any, ...], pairs: Sequence[OptionPair], backends: Sequence[str]) -> Figure:
     plots = []
     for field in FIELDS:
         of_field = [pair for pair in pairs if pair.field == field]
@@ -140,7 +140,7 @@ def _figure(key: tuple[Any, ...], pairs: Sequence[Pair], backends: Sequence[str]
 
 
 def _plot(
-    title: str, pairs: Sequence[Pair], backends: Sequence[str], *, by_step: bool = False
+    title: str, pairs: Sequence[OptionPair], backends: Sequence[str], *, by_step: bool = False
 ) -> Plot:
     values = _values(pairs)
     data = []
@@ -160,14 +160,14 @@ def _plot(
     return Plot(title, data, layout)
 
 
-def _point(value: Any, pairs: Sequence[Pair], by_step: bool) -> Point:
+def _point(value: Any, pairs: Sequence[OptionPair], by_step: bool) -> Point:
     ratios = [pair.step if by_step else pair.time for pair in pairs]
     several = len(ratios) > 1
     low, high = (min(ratios), max(ratios)) if several else (math.nan, math.nan)
     return Point(_shown(value), geometric_mean(ratios), low, high)
 
 
-def _values(pairs: Sequence[Pair]) -> list[Any]:
+def _values(pairs: Sequence[OptionPair]) -> list[Any]:
     """The values that pairs have, in a reader's order."""
     values = {pair.value for pair in pairs}
     known = tuple(CELLS)
@@ -183,7 +183,7 @@ def _shown(value: Any) -> str:
     return plot_text(str(value))
 
 
-def _answer(pairs: Sequence[Pair]) -> str:
+def _answer(pairs: Sequence[OptionPair]) -> str:
     """A clause for each field, about its value with the most pairs, the last of equals."""
     clauses = []
     for field in FIELDS:
@@ -198,7 +198,7 @@ def _answer(pairs: Sequence[Pair]) -> str:
     return f"{said}{mean}."
 
 
-def _clause(field: Field, value: Any, pairs: Sequence[Pair]) -> str:
+def _clause(field: Field, value: Any, pairs: Sequence[OptionPair]) -> str:
     verb = "take" if field.name in ("num_layers", "bidirectional") else "takes"
     said = f"{_shown(value)} {verb} {_spread(pairs)} the time of {field.against}"
     if field == LENGTHS:
@@ -206,7 +206,7 @@ def _clause(field: Field, value: Any, pairs: Sequence[Pair]) -> str:
     return f"{said}, over {text.count(len(pairs), 'pair')}"
 
 
-def _spread(pairs: Sequence[Pair], *, by_step: bool = False) -> str:
+def _spread(pairs: Sequence[OptionPair], *, by_step: bool = False) -> str:
     """The least and the greatest mean of a backend, with its name."""
     ratios: dict[str, list[float]] = {}
     for pair in pairs:

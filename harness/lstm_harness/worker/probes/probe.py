@@ -79,13 +79,13 @@ class Bencher:
         return [self._sampled(number) for number in range(len(self.bench.probes))]
 
     def _sampled(self, number: int) -> Mapping[str, tuple[float, ...]] | str:
-        found: list[Sample] = []
+        samples: list[Sample] = []
         if number not in self._failed:
             with self._failing(number):
-                found = sampled(self._ready[number])
+                samples = sampled(self._ready[number])
         return self._failed.get(number) or {
-            "samples": tuple(sample.value for sample in found),
-            "cpu_shares": tuple(s.cpu_share for s in found if s.cpu_share is not None),
+            "samples": tuple(sample.value for sample in samples),
+            "cpu_shares": tuple(s.cpu_share for s in samples if s.cpu_share is not None),
         }
 
     @contextmanager
@@ -104,10 +104,10 @@ def sampled(take: Take) -> list[Sample]:
     while warm < MOST_WARM and time.monotonic() - started < WARM_S:
         take()
         warm += 1
-    found, started = [take()], time.monotonic()
-    while len(found) < SAMPLES and time.monotonic() - started < SAMPLING_S:
-        found.append(take())
-    return found
+    samples, started = [take()], time.monotonic()
+    while len(samples) < SAMPLES and time.monotonic() - started < SAMPLING_S:
+        samples.append(take())
+    return samples
 
 
 def in_place(probes: Sequence[Probe]) -> tuple[Probe, ...]:
