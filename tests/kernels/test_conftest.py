@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import closeness
 import pytest
 import torch
 
@@ -48,3 +49,12 @@ def test_a_spoiled_result_is_caught(spoil: str, assert_same: Any) -> None:
         del got["h_n"]
     with pytest.raises(AssertionError):
         assert_same(got, expected)
+
+
+def test_a_failure_tells_the_case_the_error_and_the_bound() -> None:
+    errors = {"y": 2e-5, "h_n": 1e-6}
+    with pytest.raises(AssertionError, match=r"a case: .* bound of 1e-05: \{'y': 2e-05\}"):
+        closeness.assert_within(1e-5, errors, "a case")
+    with pytest.raises(AssertionError, match=r"test_a_failure_tells_the_case"):
+        closeness.assert_within(1e-5, errors)
+    closeness.assert_within(2e-5, errors)

@@ -5,6 +5,7 @@ ATEN_CPU_CAPABILITY=default, avx2 and avx512, MKL_ENABLE_INSTRUCTIONS=AVX2 and A
 a Haswell: sums in another order are other roundings, on every machine.
 """
 
+import os
 from collections.abc import Mapping
 
 import torch
@@ -39,6 +40,10 @@ def relative_errors(got: Mapping[str, Tensor], want: Mapping[str, Tensor]) -> di
 
 
 def assert_within(bound: float, errors: Mapping[str, float], case: object = "") -> None:
-    """No error is over the bound, nor NaN; a failure tells the case, its errors and the bound."""
+    """No error is over the bound, nor NaN; a failure tells the case, its errors and the bound.
+
+    The case is the running test, where none is given.
+    """
     over = {name: error for name, error in errors.items() if not error <= bound}
-    assert not over, f"{case or 'this case'}: relative errors over the bound of {bound:g}: {over}"
+    where = case or os.environ.get("PYTEST_CURRENT_TEST", "here")
+    assert not over, f"{where}: relative errors over the bound of {bound:g}: {over}"

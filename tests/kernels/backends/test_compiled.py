@@ -11,6 +11,9 @@ from lstm_kernels import registry
 from lstm_kernels.backends import compiled
 from lstm_kernels.stack import run
 
+# The worker that has torch.compile's own modules imported already (see conftest).
+pytestmark = pytest.mark.xdist_group("compiled-lstm")
+
 PROBLEM = lk.Problem("lstm", 5, 2, 3, 4)
 
 

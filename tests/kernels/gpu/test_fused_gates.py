@@ -110,7 +110,7 @@ def test_a_step_and_its_gradients_equal_autograd(cell: str, scale: float) -> Non
             for result in (ours, float32)
         )
         # A saturated gate's gradient is a difference that cancels, in torch's float32 as in ours.
-        closeness.assert_within(max(closeness.STEP["float32"], 5 * torchs), {name: error})
+        closeness.assert_within(max(closeness.STEP["float32"], 8 * torchs), {name: error})
 
 
 def test_gates_that_are_swapped_are_caught() -> None:
