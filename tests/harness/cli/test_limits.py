@@ -15,9 +15,9 @@ from lstm_harness.analysis.summary import summarise
 from lstm_harness.model.ceilings import Ceilings
 from lstm_harness.race import runs
 from lstm_harness.race.process import Failed
+from lstm_harness.store import kept_limits, run_folder
 from lstm_harness.worker.probes import cpu
 from lstm_harness.worker.probes.probe import Bencher, Sample
-from lstm_harness.store import kept_limits, run_folder
 from lstm_kernels import Problem
 
 SIZES = ("--seq-len", "2", "--batch", "1", "--hidden", "8")
