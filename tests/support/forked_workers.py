@@ -200,7 +200,7 @@ def _program(arguments: Sequence[str]) -> None:
     from lstm_harness.race import process
 
     with nursery() as made:
-        process.subprocess = made.subprocess  # type: ignore[assignment]
+        process.subprocess = made.subprocess
         sys.argv = ["lstm-bench", *arguments]
         main()
 

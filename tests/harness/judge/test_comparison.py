@@ -335,18 +335,21 @@ class TestCompare:
         assert out.count("REGRESSION") == 1
 
 
-def test_the_reader_may_leave_and_the_code_is_still_the_commands(here):
+SLOW_FORMS = [pytest.param(form, marks=pytest.mark.slow) for form in ("", "--explain naive")]
+
+
+@pytest.mark.parametrize("form", ["--json", *SLOW_FORMS])
+def test_the_reader_may_leave_and_the_code_is_still_the_commands(here, form):
     """`set -o pipefail` could not mend it: the gate itself must not say that all is well."""
     save(here / "old", BASE)
     save(here / "new", times("naive", 2.0))
-    for form in ("", "--json", "--explain naive"):
-        check = [sys.executable, "-m", "lstm_harness", "check", "new", "--baseline", "old"]
-        line = f"{shlex.join(check)} {form} | true; exit ${{PIPESTATUS[0]}}"
-        done = subprocess.run(
-            ["bash", "-c", line], env=clean(here), capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 1
-        assert "Traceback" not in done.stderr
+    check = [sys.executable, "-m", "lstm_harness", "check", "new", "--baseline", "old"]
+    line = f"{shlex.join(check)} {form} | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", line], env=clean(here), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
 
 
 class TestExplain:

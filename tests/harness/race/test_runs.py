@@ -23,7 +23,7 @@ pytestmark = pytest.mark.xdist_group("the run of 72")
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    how = "--hidden 8 --blocks 2 --threads 1 --time-budget 4 --seed 3 --label mine --out race"
+    how = "--hidden 8 --blocks 2 --threads 1 --time-budget 2 --seed 3 --label mine --out race"
     return bench(f"run --backend naive,aten {GRID} {how}", folder), folder / "race"
 
 

@@ -51,22 +51,9 @@ def test_what_is_interpreted_is_checked_and_never_timed(
 def test_verify_checks_interpreted_kernels(document, monkeypatch):
     pytest.importorskip("triton")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    what = [
-        "--backend",
-        "pointwise",
-        "--device",
-        "cpu",
-        "--cell",
-        "gru",
-        "--seq-len",
-        "2",
-        "--batch",
-        "1",
-        "--hidden",
-        "4",
-    ]
-    checked = document("verify", *what, "--threads", 1, "--json", "--quiet")
+    what = "--backend pointwise --device cpu --cell gru --seq-len 2 --batch 1 --hidden 4"
+    checked = document("verify", *what.split(), "--threads", 1, "--json", "--quiet")
     assert {row["status"] for row in checked} == {"ok"}
-    planned = document("plan", *what, "--json")
+    planned = document("plan", *what.split(), "--json")
     assert len(planned["skips"]) == len(planned["cases"]) > 0
     assert {skip["status"] for skip in planned["skips"]} == {"unsupported"}
