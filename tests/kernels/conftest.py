@@ -50,7 +50,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("cell", CELLS)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Where a cell is dear, interpreted or compiled for each dtype, one shows what all share; the
+    # grid's sample has every cell.
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        dear = parameters.get("backend") in (*_INTERPRETED, "numba_cpu")
+        dear = dear or item.path.name == "test_numba_cpu.py"
+        if dear and parameters.get("cell", "lstm") != "lstm":
+            item.add_marker(pytest.mark.slow)
+        # What `run` does about a layer is the same for all; one of the interpreted shows it.
+        of_run = item.path.name == "test_stack.py"
+        if of_run and parameters.get("backend") in _INTERPRETED[1:]:
+            item.add_marker(pytest.mark.slow)
     # Under `--dist loadgroup` one worker compiles for every test that uses it: a step shape of a
     # cell, and the few kernels of numba_cpu.
     for item in items:

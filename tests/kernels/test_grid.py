@@ -3,7 +3,7 @@
 What every change runs is a sample in which every two values of two options meet; the whole grid is
 run by `make test-all`. Interpreted backends take seconds for what others do in milliseconds: they
 run a sample of networks and calls. The compiled one compiles for every network: every change runs
-a network of each cell, `make test-all` the sample. Whoever runs a network calls it in every way.
+one, `make test-all` one of each cell and the sample. Whoever runs a network calls it in every way.
 """
 
 from itertools import combinations, product
@@ -36,8 +36,16 @@ SAMPLE = covering_sample(OPTIONS)
 REST = [case for case in grid(OPTIONS) if case not in SAMPLE]
 # Interpreted, a step is as dear as a call.
 INTERPRETED = covering_sample(OPTIONS | CALLS | {"steps": (1, 4)})
-# A network of each cell, and a projected one, of which everything is several.
-COMPILED = [(network, 3, True, 3, True) for network in NETWORKS if network[1] == 5]
+# A network of each cell, and a projected one, of which everything is several; every change runs a
+# smaller one.
+COMPILED = [
+    (("lstm", 5, 0), 3, True, 1, False),
+    *(
+        pytest.param((network, 3, True, 3, True), marks=pytest.mark.slow)
+        for network in NETWORKS
+        if network[1] == 5
+    ),
+]
 
 
 def name_of(case: Case) -> str:

@@ -109,6 +109,8 @@ def test_both_sides_are_runs_of_their_own_measured_in_turn(repo, run_in, tmp_pat
     What the verdicts of a real measurement must be is for `make judge-trials`.
     """
     out = tmp_path / "ab"
+    # As a run's records, these have floors.
+    kept_limits.keep(limits_of_this_cpu(1, {("product", "float32 ieee"): 1e18}))
     done = run_in(repo / "kernels", f"ab fast slow --backend naive,aten {HOW} --out {out} --json")
     assert done.returncode in (0, 1), done.stderr
     told = json.loads(done.stdout)
@@ -130,6 +132,7 @@ def test_both_sides_are_runs_of_their_own_measured_in_turn(repo, run_in, tmp_pat
         records = records_of(out / side)
         assert len(records) == manifest["plan"]["planned_records"] == 2 * BLOCKS
         assert {record["status"] for record in records} == {"ok"}
+        assert min(record["floor_ns"] for record in records) > 0
     assert len(pairs) == 1
     for side in ("base", "new"):
         assert {r["backend"] for r in records_of(out / "again" / side)} == {"naive", "aten"}
@@ -140,14 +143,6 @@ def test_both_sides_are_runs_of_their_own_measured_in_turn(repo, run_in, tmp_pat
         ]
         assert len(record["turns"]) == len(other["turns"]) >= FEWEST_TURNS
         assert sum(record["turns"]) == len(record["samples_ns"]) - 1
-
-
-def test_its_records_have_floors_as_those_of_a_run_have(repo, run_in, tmp_path):
-    kept_limits.keep(limits_of_this_cpu(1, {("product", "float32 ieee"): 1e18}))
-    done = run_in(repo, f"ab fast fast --backend naive {HOW} --out {tmp_path / 'ab'} --json")
-    assert done.returncode in (0, 1), done.stderr
-    for side in ("base", "new"):
-        assert all(record["floor_ns"] > 0 for record in records_of(tmp_path / "ab" / side))
 
 
 def test_kernels_that_this_harness_cannot_run_are_not_comparable(ab, tmp_path):
@@ -199,6 +194,7 @@ def test_kernels_from_elsewhere_are_never_measured_in_a_revisions_name(repo, tmp
         _survey(worker, revision)
 
 
+@pytest.mark.slow
 def test_interrupted_it_says_where_the_records_are(repo, tmp_path):
     out = tmp_path / "ab"
     slow = f"fast slow --backend naive {TINY} --blocks 50 --time-budget 300 --out {out}"
@@ -212,6 +208,7 @@ def test_interrupted_it_says_where_the_records_are(repo, tmp_path):
     assert f"start anew; what there is so far: lstm-bench compare {out}/base {out}/new" in err
 
 
+@pytest.mark.slow
 def test_selftest_keeps_the_noise_and_tells_what_it_can_resolve(run_in, tmp_path, monkeypatch):
     # By what earlier ones kept it is not judged, so it does not ask.
     monkeypatch.delattr("lstm_harness.ab.two_sides.kept")
@@ -257,6 +254,7 @@ def test_what_is_called_resolvable_is_found_that_often():
     assert found >= 180
 
 
+@pytest.mark.slow
 def test_check_measures_again_what_is_in_doubt(run_in, tmp_path, all_in_doubt):
     done = run_in(tmp_path, f"run --backend naive {HOW} --out now")
     assert done.returncode == 0, done.stderr

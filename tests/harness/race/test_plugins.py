@@ -2,6 +2,7 @@
 
 import pytest
 
+from lstm_harness.model.protocol import Done, LoadBackend
 from lstm_harness.race.process import WorkerProcess, WorkerSettings
 
 GOOD = """
@@ -113,5 +114,5 @@ def test_a_worker_imports_nothing_from_the_current_folder(plugin, here):
         (here / name).mkdir()
         plugin("raise ImportError('not ours')", f"{name}/__init__")
     worker = WorkerProcess(WorkerSettings("cpu", here), "a")
-    assert worker.ask("load", backend="naive", plugin=None) is None
+    assert worker.ask(LoadBackend("naive", None)) == Done()
     worker.close()

@@ -85,6 +85,7 @@ def test_rows_of_two_sizes_and_a_refusal(compiled):
     assert (rows[-1]["status"], rows[-1]["reason"]) == ("unsupported", "H=128 is above 64")
 
 
+@pytest.mark.slow
 def test_table_has_a_line_a_kernel_on_every_architecture(compiled):
     done = compiled("--hidden 64,128 --dtype float16 --arch sm_80,sm_90")
     assert done.returncode == 0, done.stderr
@@ -95,6 +96,7 @@ def test_table_has_a_line_a_kernel_on_every_architecture(compiled):
     assert sum("H128" in line and "H=128 is above 64" in line for line in lines) == 2
 
 
+@pytest.mark.slow
 def test_a_hook_that_fails_is_a_row_and_an_exit_code(compiled):
     done = compiled("--cell lstm,gru --hidden 64 --dtype float16 --json")
     assert done.returncode == 6, done.stderr

@@ -288,6 +288,7 @@ def test_processes_that_start_at_once_on_an_empty_cache_agree(tmp_path: Path) ->
     assert sorted(tmp_path.rglob("*.nb*")) == kept
 
 
+@pytest.mark.slow
 def test_a_forked_child_does_not_wait_for_its_parents_threads() -> None:
     forked = start(FORKED)
     try:

@@ -80,6 +80,7 @@ def test_what_cannot_run_is_refused_with_the_reason(change, says):
     assert says in tuned_parameters.reason_against(problem, "forward", given, on)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pass_name", PASSES)
 def test_every_choice_gives_the_same_results(pass_name):
     layer = Layer.draw(SMALL, DEVICE, "numba_cuda")

@@ -16,7 +16,7 @@ pytest.importorskip("numba_cuda", reason="needs numba-cuda")
 pytest.importorskip("triton", reason="needs the tools that Triton's wheel carries")
 
 # One worker compiles for all that share a fixture.
-pytestmark = pytest.mark.xdist_group("numba machine code")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("numba machine code")]
 
 
 def assert_clean(row: dict[str, Any]) -> None:

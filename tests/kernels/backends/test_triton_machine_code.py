@@ -18,7 +18,7 @@ REGIMES = {64: "own", 768: "held", 2048: "streamed"}
 pytest.importorskip("triton")
 
 # One worker compiles for all that share a fixture.
-pytestmark = pytest.mark.xdist_group("triton machine code")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("triton machine code")]
 
 Rows = list[dict[str, Any]]
 

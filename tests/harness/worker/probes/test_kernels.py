@@ -10,7 +10,7 @@ from bench import ROOTS
 from places import SUPPORT
 
 pytest.importorskip("triton")
-pytestmark = pytest.mark.xdist_group("limits kernels")  # compiled once
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("limits kernels")]  # compiled once
 
 SCRIPT = SUPPORT / "limits_kernels.py"
 WAITING = ("ping-pong", "barriers")
