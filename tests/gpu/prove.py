@@ -118,8 +118,9 @@ def stages_into(out: Path) -> list[Stage]:
     if importlib.util.find_spec("xdist"):
         at_once = ["-n", str(min(AT_ONCE, os.cpu_count() or 1)), "--dist", "loadgroup"]
     pytest = ("-m", "pytest", "-rs", "--durations", "5")
-    names = ("fused_triton", "fused_numba_cuda", "pointwise", "fused_gates")
-    modules = [f"{TESTS}/test_{name}.py" for name in names]
+    backends = ("fused_triton", "fused_numba_cuda", "pointwise")
+    modules = [f"{TESTS}/backends/test_{name}.py" for name in backends]
+    modules += [f"{TESTS}/gpu/test_fused_gates.py"]
     on_gpu = f"{TESTS}/test_on_gpu.py"
     harness = ("-m", "lstm_harness")
     shape = ("flashrnn", "--batch", "16", "--seq-len", "1024", "--dtype", "float16")

@@ -8,6 +8,7 @@ import sys
 import threading
 from types import SimpleNamespace
 
+import prove
 import pytest
 import torch
 from campaign import STATE, Campaign, Stage
@@ -190,6 +191,17 @@ def test_run_is_partial_until_it_has_every_record_and_is_resumed_then(tmp_path, 
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_every_file_that_a_stage_names_is_there(tmp_path):
+    named = [
+        word.partition("::")[0]
+        for stage in prove.stages_into(tmp_path)
+        for word in stage.command
+        if ".py" in word
+    ]
+    assert len(named) > 5
+    assert not [name for name in named if not (ROOT / name).is_file()]
+
+
 def test_without_a_gpu_one_line_says_so(tmp_path):
     done = subprocess.run(
         [sys.executable, PROVE, "--out", tmp_path / "out"], capture_output=True, text=True
