@@ -51,6 +51,11 @@ class Side:
         """The identities of its finished records."""
         return {record.identity for record in self.finished}
 
+    @cached_property
+    def cases(self) -> frozenset[Case]:
+        """The cases of its plan."""
+        return frozenset(self.plan.cases)
+
     def cells_to_measure(self) -> int:
         """How many cells will share the time: what was planned, less what is done or skipped."""
         planned = self.plan.planned_records - self.plan.blocks * len(self.plan.skips)
@@ -110,7 +115,7 @@ class Scheduler:
         """
         groups: dict[tuple[str, Case], list[Turn]] = {}
         for number, side in enumerate(self.sides):
-            ours = [case for case in wave if case in side.plan.cases]
+            ours = [case for case in wave if case in side.cases]
             for cell in side.plan.block_order(self.spec.seed, block, ours):
                 if (block, cell.backend, cell.case) not in side.done:
                     groups.setdefault((cell.backend, cell.case), []).append((number, cell))
@@ -263,7 +268,7 @@ class Scheduler:
 
 def _lacks(side: Side, case: Case) -> bool:
     """Whether a side has still to measure a case."""
-    if case not in side.plan.cases:
+    if case not in side.cases:
         return False
     blocks = range(side.plan.blocks)
     return any(

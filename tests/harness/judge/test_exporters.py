@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from dataclasses import replace
 from html import unescape
 from importlib.resources import files as files_of
 from xml.etree import ElementTree
@@ -243,6 +244,20 @@ class TestPage:
         assert "default-src 'none'" in unescape(html)
         assert not re.search(r"(src|href)=\"(?!data:|#)", html)
         assert len(html) < 1_000_000
+
+
+def test_that_both_sides_took_turns_is_explained(command, here):
+    for name in ("base", "new"):
+        turned = [
+            replace(each, samples_ns=(1000,) * 5, turns=(2, 2), cpu_ns=())
+            for each in times("naive")
+        ]
+        save(here / name, turned, pair="x")
+    said = "sampled in turn: a block's ratio is of the samples of each turn"
+    assert said in command("compare", "base", "new", "--explain", "naive")[1]
+    for name in ("apart", "other"):
+        save(here / name, times("naive"), pair="y")
+    assert said not in command("compare", "apart", "other", "--explain", "naive")[1]
 
 
 def test_all_cases_together_are_told_as_what_they_are(command, here):
