@@ -37,7 +37,8 @@ from lstm_kernels.names import check_name
 
 NAMES = ("base", "new")
 LEAST_BLOCKS = 5
-# A CPU's peak is not the same each time: what is freed when depends on threads.
+# A CPU's peak is not the same each time: what is freed when depends on threads. It is measured in
+# the first measurement alone.
 MEMORY_BLOCKS = 3
 
 
@@ -92,12 +93,12 @@ def compare(
         with device_lock(survey.identity):
             run_folder.create(folder)
             with _interruptible(folder):
-                measured = _measure(spec, sides, folder, scratch, watch)
+                measured = _measure(spec, sides, folder, scratch, watch, MEMORY_BLOCKS)
                 first = verdicts = _judged(measured, rules, noise)
                 doubt = doubtful(first)
                 if doubt:
                     parts = _in_doubt(sides[0], doubt), _in_doubt(sides[1], doubt)
-                    again = _measure(spec, parts, folder / "again", scratch, watch)
+                    again = _measure(spec, parts, folder / "again", scratch, watch, 0)
                     second = _judged(again, rules, noise)
                     measured = [
                         pooled(side, more, spec.blocks)
@@ -199,11 +200,13 @@ def _in_doubt(side: Contestant, doubt: Sequence[Verdict]) -> Contestant:
     return replace(side, plan=in_doubt(side.plan, doubt))
 
 
-def _measure(spec: Spec, sides: Both, out: Path, scratch: Path, watch: Watch) -> list[list[Record]]:
+def _measure(
+    spec: Spec, sides: Both, out: Path, scratch: Path, watch: Watch, memory_blocks: int
+) -> list[list[Record]]:
     """Measure both in turn, as `run` measures one; the records are kept as they come."""
     pair = uuid.uuid4().hex
     parts = [_run_side(spec, side, out, pair) for side in sides]
-    return runs.measure(parts, spec, scratch, watch, memory_blocks=MEMORY_BLOCKS)
+    return runs.measure(parts, spec, scratch, watch, memory_blocks)
 
 
 def _run_side(spec: Spec, side: Contestant, out: Path, pair: str) -> RunSide:

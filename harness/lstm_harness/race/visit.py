@@ -14,8 +14,8 @@ Reply = TypeVar("Reply")
 
 # Cells that take turns have so many of them at least, each of about that long. A neighbour's burst
 # outlasts several turns, and then slows both sides of each alike; it seldom begins within one.
-FEWEST_TURNS = 8
-TURN_S = 0.0015
+FEWEST_TURNS = 6
+TURN_S = 0.001
 
 
 @dataclass(frozen=True)

@@ -102,14 +102,15 @@ class Executor:
             self._cell = _Cell(
                 job, the_pass, inputs, answer, errors, setup_ms, first_ms, track, sampler
             )
-            with _no_garbage_collection():
+            gc.collect(1)  # what verifying left; older garbage is none of this cell's
+            with _uncollected():
                 sampler.warm_up()
         return CellOpened(errors, bound)
 
     def take_turn(self, at_most_s: float | None) -> TurnTaken:
         """Sample the open cell: until it has enough, or for about so many seconds."""
         sampler = self._opened().sampler
-        with _no_garbage_collection():
+        with _uncollected():
             taken = sampler.turn(at_most_s)
         return TurnTaken(taken, sampler.has_enough)
 
@@ -177,7 +178,7 @@ class Executor:
         """The samples, the last of them on numbers never seen, whose outcome is right."""
         job, inputs, track = cell.job, cell.inputs, cell.track
         samples = cell.sampler.samples()
-        with _no_garbage_collection():
+        with _uncollected():
             _overwrite(
                 inputs,
                 checked_inputs(job.case.problem, job.seed, LAST_SET, self.device, inputs.weights),
@@ -304,8 +305,8 @@ def _drain(device: str) -> None:
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    gc.collect(1)  # what verifying left; older garbage is none of this cell's
+def _uncollected() -> Iterator[None]:
+    """No garbage collection meanwhile."""
     gc.disable()
     try:
         yield

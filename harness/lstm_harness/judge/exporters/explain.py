@@ -44,7 +44,7 @@ def _explain(
     for side, row in (("base", old), ("new", now)) if verdict.cases == 1 else ():
         yield from (f"  {side}: {said}" for said in _side(row))
     if verdict.cases == 1 and all(row and any(row["block_turns_ns"]) for row in (old, now)):
-        yield "  sampled in turn: a block's ratio is of the samples of each turn, not of these medians"
+        yield "  sampled in turn: a block's ratio is of the samples of each turn, not of medians"
     if verdict.cases > 1:
         yield f"  the geometric mean of {verdict.cases:,} cases in each block"
     if math.isnan(verdict.ratio):
