@@ -37,8 +37,7 @@ from lstm_kernels.names import check_name
 
 NAMES = ("base", "new")
 LEAST_BLOCKS = 5
-# A CPU's peak is not the same each time: what is freed when depends on threads. It is measured in
-# the first measurement alone.
+# A CPU's peak is not the same each time: what is freed when depends on threads.
 MEMORY_BLOCKS = 3
 
 
@@ -98,7 +97,9 @@ def compare(
                 doubt = doubtful(first)
                 if doubt:
                     parts = _in_doubt(sides[0], doubt), _in_doubt(sides[1], doubt)
-                    again = _measure(spec, parts, folder / "again", scratch, watch, 0)
+                    in_memory = any(verdict.measure != "time" for verdict in doubt)
+                    memory_blocks = MEMORY_BLOCKS if in_memory else 0
+                    again = _measure(spec, parts, folder / "again", scratch, watch, memory_blocks)
                     second = _judged(again, rules, noise)
                     measured = [
                         pooled(side, more, spec.blocks)
