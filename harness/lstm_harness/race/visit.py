@@ -71,8 +71,13 @@ class Visit:
     def close(self) -> None:
         """Have it proved right once more, and take its record."""
         record = self._ask(CloseCell())
-        if record is not None:
+        if record is None:
+            return
+        if record.identity == (self.cell.block, self.cell.backend, self.cell.case):
             self.outcome = Outcome(self.cell, "ok", measured=record)
+        else:
+            reason = f"the worker told of another cell: {record.backend} on {record.case.label()}"
+            self.outcome = Outcome(self.cell, "crashed", reason)
 
     def _ask(self, request: Request[Reply]) -> Reply | None:
         """The reply, or None where the cell failed and has its outcome."""

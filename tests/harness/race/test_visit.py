@@ -1,5 +1,7 @@
 """A cell's visit to its worker, and turns, with workers that answer as a test says."""
 
+from dataclasses import replace
+
 import pytest
 
 from lstm_harness.model.case import Case
@@ -94,6 +96,18 @@ def test_the_time_of_a_cell_is_for_all_its_steps_together(monkeypatch):
     one.turn(None)
     one.close()
     assert worker.timeouts == [25.0, 15.0, 5.0]
+
+
+def test_a_record_of_another_cell_is_not_taken():
+    class Mistaken(PretendedWorker):
+        def ask(self, request, timeout_s):
+            reply = super().ask(request, timeout_s)
+            return replace(reply, backend="aten") if isinstance(reply, Record) else reply
+
+    one = Visit(CELL, Mistaken("A", 1, []), 25.0)
+    take_turns([one])
+    assert one.outcome.status == "crashed"
+    assert one.outcome.reason == f"the worker told of another cell: aten on {CASE.label()}"
 
 
 def test_late_it_says_which_flag_to_raise():
