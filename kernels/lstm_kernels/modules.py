@@ -140,20 +140,20 @@ class _OnBackend(torch.nn.RNNBase):
     def _weights(self) -> tuple[Weights, ...]:
         flat = self._flat_weights
         size = len(self._all_weights[0])
-        found = []
+        by_direction = []
         for start in range(0, len(flat), size):
             tensors = list(flat[start : start + size])
             w_hr = tensors.pop() if self.proj_size else None
             no_bias = [] if self.bias else [None, None]
-            found.append(Weights._make([*tensors, *no_bias, w_hr]))
-        return tuple(found)
+            by_direction.append(Weights._make([*tensors, *no_bias, w_hr]))
+        return tuple(by_direction)
 
     def _batched(self, hx: State, batched: bool) -> State:
         """The states with a batch dimension, whether the input had one or not."""
         states = hx if self.mode == "LSTM" else (hx,)
-        found = [state.dim() for state in states]  # type: ignore[union-attr]
-        if set(found) != {3 if batched else 2}:
-            raise RuntimeError(f"expected states of as many dimensions as the input, got {found}")
+        dims = [state.dim() for state in states]  # type: ignore[union-attr]
+        if set(dims) != {3 if batched else 2}:
+            raise RuntimeError(f"expected states of as many dimensions as the input, got {dims}")
         if batched:
             return hx
         return _joined([state.unsqueeze(1) for state in states])  # type: ignore[union-attr]

@@ -195,8 +195,8 @@ def _add_entry_point(point: EntryPoint, backend: Backend, found: dict[str, Backe
 
 def _load_entry_point(point: EntryPoint) -> tuple[Backend, ...]:
     try:
-        found = point.load()
-        records = (found,) if isinstance(found, Backend) else tuple(found)
+        loaded = point.load()
+        records = (loaded,) if isinstance(loaded, Backend) else tuple(loaded)
         _check_records(records)
     except Exception as error:  # noqa: BLE001 - a stranger's package may raise anything; it is kept and shown
         _unavailable[point.value] = f"{type(error).__name__}: {error}"

@@ -121,12 +121,12 @@ def _d_w_hh(
     lengths: Tensor | None,
 ) -> Tensor:
     """The gradient of W_hh: d_gates [T*B, slots*H] of a direction times the state before."""
-    found = y.new_zeros(problem.gates * problem.hidden_size, problem.hidden_size)
+    d_w_hh = y.new_zeros(problem.gates * problem.hidden_size, problem.hidden_size)
     for at, states in states_before(problem, direction, y, h0, lengths):
         d_rows = d_gates[at]
         for columns, rows in blocks(problem):
-            found[rows].addmm_(d_rows[:, columns].t(), states)
-    return found
+            d_w_hh[rows].addmm_(d_rows[:, columns].t(), states)
+    return d_w_hh
 
 
 def states_before(

@@ -106,7 +106,7 @@ def _call(
     function = _FUNCTIONS[problem.cell]
     flat = flat_weights(weights)
     if batch_sizes is None:
-        found = function(x, state, flat, *settings, False)  # batch_first
+        outputs = function(x, state, flat, *settings, False)  # batch_first
     else:
-        found = function(x, batch_sizes, state, flat, *settings)
-    return found if len(found) == 3 else (*found, None)
+        outputs = function(x, batch_sizes, state, flat, *settings)
+    return outputs if len(outputs) == 3 else (*outputs, None)

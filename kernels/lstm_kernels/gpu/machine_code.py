@@ -209,10 +209,10 @@ def _run_tool(name: str, options: tuple[str, ...], image: KernelImage) -> str:
 def _resource_usage(image: KernelImage) -> dict[str, int]:
     """REG, STACK, LOCAL and SHARED as cuobjdump has them, SHARED without what is the system's."""
     text = _run_tool("cuobjdump", ("-res-usage",), image)
-    found = re.search(rf"Function {re.escape(image.kernel)}:\s*(REG:.*)", text)
-    if found is None:
+    usage_line = re.search(rf"Function {re.escape(image.kernel)}:\s*(REG:.*)", text)
+    if usage_line is None:
         raise RuntimeError(f"cuobjdump says nothing of {image.kernel}: {text.strip()}")
-    usage = {name: int(value) for name, value in re.findall(r"([A-Z]+):(\d+)", found[1])}
+    usage = {name: int(value) for name, value in re.findall(r"([A-Z]+):(\d+)", usage_line[1])}
     arch = architecture(image.arch)
     # From sm_90 on the kilobyte that the system takes stands in the kernel's own section.
     reserved = arch.shared_reserved if arch.capability >= 90 else 0
@@ -256,17 +256,17 @@ def _parse(text: str) -> list[_Instruction]:
     labels: list[str] = []
     ptx_line = 0
     for line in text.splitlines():
-        if found := _PTX_LINE.match(line):
-            ptx_line = int(found[1])
-        elif found := _LABEL.match(line):
-            labels.append(found[1])
-        elif (found := _SASS.match(line)) and found[1] != "@!PT ":
-            target = _TARGET.search(found[3])
+        if match := _PTX_LINE.match(line):
+            ptx_line = int(match[1])
+        elif match := _LABEL.match(line):
+            labels.append(match[1])
+        elif (match := _SASS.match(line)) and match[1] != "@!PT ":
+            target = _TARGET.search(match[3])
             # `BRA P0, label`, `BRA.U !UP1, label` and `BRA.DIV UR4, label` are conditional too.
-            before = found[3][: target.start()].strip() if target else ""
-            predicated = bool(found[1] or (before and found[2].startswith("BRA")))
+            before = match[3][: target.start()].strip() if target else ""
+            predicated = bool(match[1] or (before and match[2].startswith("BRA")))
             name = target[1] if target else None
-            code.append(_Instruction(found[2], predicated, name, tuple(labels), ptx_line))
+            code.append(_Instruction(match[2], predicated, name, tuple(labels), ptx_line))
             labels = []
     return code
 
@@ -320,10 +320,10 @@ def _successors(
     code: list[_Instruction], n: int, blocks: list[range], place: dict[str, int]
 ) -> list[int]:
     last = code[blocks[n][-1]]
-    found = [place[last.jumps_to]] if last.jumps_to in place else []
+    successors = [place[last.jumps_to]] if last.jumps_to in place else []
     if not last.ends_path and n + 1 < len(blocks):
-        found.append(n + 1)
-    return found
+        successors.append(n + 1)
+    return successors
 
 
 def _reachable(onward: list[list[int]]) -> list[int]:

@@ -37,7 +37,7 @@ def weight_lines(ptx: str) -> frozenset[int]:
     files = source_files(ptx)
     call_sites: dict[tuple[str, ...], tuple[str, ...]] = {}
     inside = in_assembly = located = False
-    found = []
+    numbers = []
     for number, line in enumerate(ptx.splitlines(), 1):
         text = line.strip()
         if text in ("// begin inline asm", "// end inline asm"):
@@ -47,8 +47,8 @@ def weight_lines(ptx: str) -> frozenset[int]:
                 inside = any(map(_in_weight_function, _places(location, line, files, call_sites)))
             located = True
         elif inside and text and not text.startswith("//"):
-            found.append(number)
-    return frozenset(found)
+            numbers.append(number)
+    return frozenset(numbers)
 
 
 def _places(

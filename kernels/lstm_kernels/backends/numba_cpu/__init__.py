@@ -58,5 +58,5 @@ def unsupported(problem: Problem, device: str) -> str | None:
 
 def kernels_used(problem: Problem) -> list[str]:
     """What the products of a layer are made with, on this machine."""
-    of = sizes_of(problem)
-    return [f"tiles of {ROWS} rows by {VECTORS} vectors of {of.W}, {team.threads()} threads"]
+    sizes = sizes_of(problem)
+    return [f"tiles of {ROWS} rows by {VECTORS} vectors of {sizes.W}, {team.threads()} threads"]

@@ -48,26 +48,26 @@ def expm1(typing: Any, y: Any) -> Any:
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         bits = y.scalar.bitwidth
-        of = FORMATS[bits]
+        number_format = FORMATS[bits]
 
         def number(value: float) -> Any:
             return constant(y, value)
 
         # Comparisons with a NaN are false: it stays.
         value = args[0]
-        above = builder.fcmp_ordered(">", value, number(of.high))
-        value = builder.select(above, number(of.high), value)
-        below = builder.fcmp_ordered("<", value, number(of.low))
-        value = builder.select(below, number(of.low), value)
+        above = builder.fcmp_ordered(">", value, number(number_format.high))
+        value = builder.select(above, number(number_format.high), value)
+        below = builder.fcmp_ordered("<", value, number(number_format.low))
+        value = builder.select(below, number(number_format.low), value)
 
         shifted = builder.fadd(
-            multiply(builder, value, number(1 / math.log(2))), number(of.round_to_int)
+            multiply(builder, value, number(1 / math.log(2))), number(number_format.round_to_int)
         )
-        n = builder.fsub(shifted, number(of.round_to_int))
-        r = add(builder, multiply(builder, n, number(-of.ln2_high)), value)
+        n = builder.fsub(shifted, number(number_format.round_to_int))
+        r = add(builder, multiply(builder, n, number(-number_format.ln2_high)), value)
         r = add(builder, multiply(builder, n, number(-LN2_LOW[bits])), r)
-        series = number(1 / math.factorial(of.degree))
-        for power in range(of.degree - 1, 1, -1):
+        series = number(1 / math.factorial(number_format.degree))
+        for power in range(number_format.degree - 1, 1, -1):
             series = add(builder, multiply(builder, series, r), number(1 / math.factorial(power)))
         series = add(builder, multiply(builder, multiply(builder, r, r), series), r)
 
@@ -76,8 +76,10 @@ def expm1(typing: Any, y: Any) -> Any:
         def word(value: int) -> Any:
             return ir.Constant(words, [value] * y.lanes)
 
-        exponent = builder.shl(builder.bitcast(shifted, words), word(of.mantissa_bits))
-        biased = builder.add(exponent, word(of.exponent_bias << of.mantissa_bits))
+        exponent = builder.shl(builder.bitcast(shifted, words), word(number_format.mantissa_bits))
+        biased = builder.add(
+            exponent, word(number_format.exponent_bias << number_format.mantissa_bits)
+        )
         power_of_two = builder.bitcast(biased, y.ir)
         rest = builder.fsub(power_of_two, number(1.0))
         return add(builder, multiply(builder, power_of_two, series), rest)

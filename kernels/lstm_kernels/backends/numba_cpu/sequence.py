@@ -119,28 +119,30 @@ def run_forward(
     """y, h_n, c_n, and what a backward needs where `saves`; tensors contiguous."""
     T, B, inputs = x.shape
     D, H = problem.directions, problem.hidden_size
-    rows, of = rows_of(T, B, lengths), sizes_of(problem)
+    rows, sizes = rows_of(T, B, lengths), sizes_of(problem)
     # Past a sequence's end y is zero, and the kernel does not write there.
     y = (x.new_empty if lengths is None else x.new_zeros)(T, B, D * H)
     h_n, c_n = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
     # A plain cell's gradient needs y alone.
     saves = saves and problem.gates > 1
     gate_rows = rows.R | 1 if saves else rows.chunk
-    gates = x.new_empty(D * of.panels * gate_rows * VECTORS * of.W) if saves else None
-    cells = x.new_empty(D * of.panels * gate_rows * of.W) if saves and c0 is not None else None
-    panels, units = D * of.panels, of.panels * of.W * (VECTORS if of.slots == 1 else 1)
+    gates = x.new_empty(D * sizes.panels * gate_rows * VECTORS * sizes.W) if saves else None
+    cells = (
+        x.new_empty(D * sizes.panels * gate_rows * sizes.W) if saves and c0 is not None else None
+    )
+    panels, units = D * sizes.panels, sizes.panels * sizes.W * (VECTORS if sizes.slots == 1 else 1)
     values: dict[str, Any] = {"x": x, "y": y, "h0": h0, "c0": c0, "h_n": h_n, "c_n": c_n}
     values |= {"saves": saves, "gate_rows": gate_rows, "cells": cells}
     values |= _per_direction(weights, "w_ih", "w_hh", "b_ih", "b_hh")
     scratch = {
-        "packed_w_ih": panels * inputs * of.vectors * of.W,
-        "packed_w_hh": panels * H * of.vectors * of.W,
-        "packed_b": panels * VECTORS * of.W,
+        "packed_w_ih": panels * inputs * sizes.vectors * sizes.W,
+        "packed_w_hh": panels * H * sizes.vectors * sizes.W,
+        "packed_b": panels * VECTORS * sizes.W,
         "h_state": 2 * D * B * units,
         "c_state": 0 if c0 is None else D * B * units,
     }
     if gates is None:
-        scratch["gates"] = panels * gate_rows * VECTORS * of.W
+        scratch["gates"] = panels * gate_rows * VECTORS * sizes.W
     else:
         values["gates"] = gates
     _run("forward", FORWARD, problem, rows, values, scratch)
@@ -168,14 +170,14 @@ def run_backward(
     """
     T, B, inputs = x.shape
     D, H = problem.directions, problem.hidden_size
-    rows, of = rows_of(T, B, lengths), sizes_of(problem)
+    rows, sizes = rows_of(T, B, lengths), sizes_of(problem)
     d_x = None
     if needed[0]:
         # Both directions add to dx; of a ragged batch not all of it is written.
         d_x = (x.new_empty if lengths is None and D == 1 else x.new_zeros)(T, B, inputs)
     d_h0, d_c0 = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
     new = x.new_empty if rows.R else x.new_zeros
-    d_bias = new(D, of.slots, of.blocks * of.W)
+    d_bias = new(D, sizes.slots, sizes.blocks * sizes.W)
     d_weights = [
         (new(w.w_ih.shape) if needs_ih else None, new(w.w_hh.shape) if needs_hh else None)
         for w, (needs_ih, needs_hh, *_) in zip(weights, _each(needed[3:]), strict=True)
@@ -187,22 +189,22 @@ def run_backward(
     values |= _per_direction(weights, "w_ih", "w_hh")
     for d, both in enumerate((d_weights[0], d_weights[-1])):
         values |= {f"d_w_ih_{d}": both[0], f"d_w_hh_{d}": both[1]}
-    units, row = of.blocks * of.W, VECTORS * of.W
+    units, row = sizes.blocks * sizes.W, VECTORS * sizes.W
     scratch = {
-        "packed_w_hh": D * of.wide_h * problem.gates * units * row,
-        "packed_w_ih": D * of.wide_i * problem.gates * units * row,
-        "d_gates": 2 * D * of.slots * units * rows.chunk,
-        "packed_h": D * of.wide_h * rows.chunk * row,
-        "packed_x": D * of.wide_i * rows.chunk * row,
+        "packed_w_hh": D * sizes.wide_h * problem.gates * units * row,
+        "packed_w_ih": D * sizes.wide_i * problem.gates * units * row,
+        "d_gates": 2 * D * sizes.slots * units * rows.chunk,
+        "packed_h": D * sizes.wide_h * rows.chunk * row,
+        "packed_x": D * sizes.wide_i * rows.chunk * row,
         "d_h_carry": D * B * units,
         "d_c_carry": D * B * units,
     }
     _run("backward", BACKWARD, problem, rows, values, scratch)
-    found: list[Tensor | None] = [d_x, d_h0, d_c0]
+    numbers: list[Tensor | None] = [d_x, d_h0, d_c0]
     for d, d_weight in enumerate(d_weights):
         biases = _d_biases(problem, d_bias[d, :, :H]) if problem.bias else (None, None)
-        found += [*d_weight, *biases, None]
-    return tuple(found)
+        numbers += [*d_weight, *biases, None]
+    return tuple(numbers)
 
 
 def _each(needed: tuple[bool, ...]) -> list[tuple[bool, ...]]:
