@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+import interpreted
 import pytest
 from bench import bench, environment
 from places import ROOT
@@ -76,7 +77,8 @@ def test_kernels_are_looked_into_with_no_gpu(tmp_path):
     # In a process of its own: this one's triton may be set to interpret. The last of an option
     # given twice counts: smaller, the same command compiles in seconds.
     arguments, _ = arguments_of(indented_command("lstm-bench inspect"))
-    env = {n: v for n, v in environment(tmp_path).items() if not n.startswith("TRITON_")}
+    named = environment(tmp_path).items()
+    env = {name: value for name, value in named if name not in interpreted.VARIABLES}
     env |= {"TRITON_CACHE_DIR": str(tmp_path / "cache")}
     done = bench(f"{arguments} --arch sm_90 --hidden 16 --json --quiet", tmp_path, env=env)
     assert done.returncode == 0, done.stderr
