@@ -1,7 +1,9 @@
 """What the kernel tests share: the registry's CPU backends, and how two results are compared."""
 
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import closeness
@@ -85,6 +87,10 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         for name, value in interpreted.VARIABLES.items():
             patch.setenv(name, value)
+        # Kernels compiled for another instruction set must not be taken for this one's.
+        capability = torch.backends.cpu.get_cpu_capability()
+        cache = Path(tempfile.gettempdir()) / f"lstm-bench-tests-inductor-{capability}"
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(cache))
         # A pool of compilers is as many processes that import torch, for a few small kernels.
         patch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
         yield

@@ -11,6 +11,11 @@ _M_PERTURB = -6  # glibc's malloc.h
 # malloc then fills new memory with the complement, 0x7f: NaN in float16, about 1e38 or more in
 # the other formats.
 _PERTURB_BYTE = 0x80
+# From glibc 2.41 on, aligned blocks up to that size are handed out from a cache of the thread's,
+# as they were freed: a few of each size, in steps of an alignment.
+_CACHED_BYTES = 1040
+_ALIGNMENT_BYTES = 16
+_CACHED_BLOCKS = 16
 
 
 @contextmanager
@@ -26,6 +31,7 @@ def poisoned_memory(device: str) -> Iterator[None]:
         return
     libc.mallopt(_M_PERTURB, _PERTURB_BYTE)
     try:
+        _poison_thread_cache()
         yield
     finally:
         libc.mallopt(_M_PERTURB, 0)
@@ -41,6 +47,19 @@ def _glibc() -> ctypes.CDLL | None:
         return None
     libc = ctypes.CDLL(None)
     return libc if hasattr(libc, "gnu_get_libc_version") else None
+
+
+def _poison_thread_cache() -> None:
+    """Leave garbage in the small blocks that this thread is handed next, but for 16 bytes of each.
+
+    Those hold what the allocator itself keeps in a block that is free.
+    """
+    for size in range(_ALIGNMENT_BYTES, _CACHED_BYTES + 1, _ALIGNMENT_BYTES):
+        blocks = [
+            torch.full((size,), 0xFF ^ _PERTURB_BYTE, dtype=torch.uint8)
+            for _ in range(_CACHED_BLOCKS)
+        ]
+        del blocks
 
 
 def _poison_cuda_cache(device: str) -> None:

@@ -66,7 +66,8 @@ def test_answer_survives_its_file(tmp_path):
 def test_fresh_memory_is_garbage_only_while_poisoned(elements):
     with poisoned_memory("cpu"):
         poisoned = [torch.empty(elements) for _ in range(3)]
-    assert all((tensor.abs() > 1e37).all() for tensor in poisoned)
+    # Of a small block the allocator keeps the first 16 bytes for itself.
+    assert all((tensor[4:].abs() > 1e37).all() for tensor in poisoned)
     del poisoned
     torch.empty(elements + 1000).zero_()
     assert torch.zeros(elements).sum() == 0
