@@ -19,7 +19,7 @@ bench: .venv/.installed
 test: .venv/.installed-dev
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not browser and not slow"
 
-# With the covering samples and the long proofs: fifteen minutes, at most.
+# With the covering samples and the long proofs: twenty minutes.
 test-all: .venv/.installed-dev
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not browser"
 
