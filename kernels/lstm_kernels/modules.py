@@ -151,12 +151,12 @@ class _OnBackend(torch.nn.RNNBase):
     def _batched(self, hx: State, batched: bool) -> State:
         """The states with a batch dimension, whether the input had one or not."""
         states = hx if self.mode == "LSTM" else (hx,)
-        dims = [state.dim() for state in states]  # type: ignore[union-attr]
+        dims = [state.dim() for state in states]  # type: ignore[union-attr] # given, none is None
         if set(dims) != {3 if batched else 2}:
             raise RuntimeError(f"expected states of as many dimensions as the input, got {dims}")
         if batched:
             return hx
-        return _joined([state.unsqueeze(1) for state in states])  # type: ignore[union-attr]
+        return _joined([state.unsqueeze(1) for state in states])  # type: ignore[union-attr] # given, none is None
 
     def _zeros(self, input: Tensor, batch: int) -> State:
         rows = self.num_layers * (2 if self.bidirectional else 1)

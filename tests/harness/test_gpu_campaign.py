@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 from types import SimpleNamespace
 
 import prove
@@ -84,9 +85,8 @@ class SimulatedAlarm:
 def time(monkeypatch):
     """The campaign's time."""
     simulated = SimulatedTime()
-    alarm = lambda *given: SimulatedAlarm(simulated, *given)  # noqa: E731
     monkeypatch.setattr("campaign.time", simulated)
-    threads = SimpleNamespace(Timer=alarm, Event=threading.Event)
+    threads = SimpleNamespace(Timer=partial(SimulatedAlarm, simulated), Event=threading.Event)
     monkeypatch.setattr("campaign.threading", threads)
     return simulated
 
