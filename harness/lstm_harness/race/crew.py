@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from lstm_harness.model.protocol import LoadBackend
+from lstm_harness.race.nursery import Nursery
 from lstm_harness.race.process import START_TIMEOUT_S, Failed, WorkerProcess, WorkerSettings
 
 
@@ -20,15 +21,20 @@ class Crew:
     settings: WorkerSettings
     plugin_of: Mapping[str, str]
     load_timeout_s: float
+    _nursery: Nursery | None = None
     _workers: dict[str, WorkerProcess] = field(default_factory=dict)
     _spares: list[WorkerProcess] = field(default_factory=list)
 
-    def start(self, backends: Iterable[str], cores: tuple[int, ...] = ()) -> None:
+    def start(
+        self, backends: Iterable[str], nursery: Nursery | None, cores: tuple[int, ...] = ()
+    ) -> None:
         """Start a fresh worker for each backend; they import while others start.
 
         Args:
+            nursery: what they, and those that replace them, are forked from, if anything.
             cores: the only ones that they may run on; all where there are none.
         """
+        self._nursery = nursery
         self.settings = replace(self.settings, cores=cores)
         for name in backends:
             self._start(name)
@@ -70,7 +76,7 @@ class Crew:
 
     def _launch(self, backend: str) -> WorkerProcess:
         """A fresh worker, told what to import."""
-        worker = WorkerProcess(self.settings, backend)
+        worker = WorkerProcess(self.settings, backend, self._nursery)
         worker.send(self._load(backend))
         return worker
 

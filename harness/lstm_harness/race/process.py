@@ -17,6 +17,7 @@ import lstm_harness
 import lstm_kernels
 from lstm_harness.model import wire
 from lstm_harness.model.protocol import Refusal, Request, reply_of
+from lstm_harness.race.nursery import Nursery
 
 Reply = TypeVar("Reply")
 
@@ -51,20 +52,22 @@ class WorkerSettings:
 
 
 class WorkerProcess:
-    """One worker. It is started at once and answers when it is ready; `close` ends it."""
+    """One worker. It is started at once and answers when it is ready; `close` ends it.
 
-    def __init__(self, settings: WorkerSettings, name: str) -> None:
+    With a nursery it is forked there, unless that has ended.
+    """
+
+    def __init__(self, settings: WorkerSettings, name: str, nursery: Nursery | None = None) -> None:
         self.name = name
         plain = re.sub(r"[^\w.-]", "_", name)
         self._log = settings.scratch / f"worker-{plain}-{time.monotonic_ns()}.log"
-        # -P: a folder named like one of our packages in the current one must not stand in for it.
-        command = [sys.executable, "-P", "-m", "lstm_harness.worker", "--device", settings.device]
-        command += ["--parent", str(os.getpid())]
-        command += ["--threads", str(settings.threads)] if settings.threads else []
-        command += ["--cores", ",".join(map(str, settings.cores))] if settings.cores else []
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                command,
+            forked = nursery and nursery.start(
+                _arguments(settings, nursery.pid), _environment(settings), log
+            )
+            self._process = forked or subprocess.Popen(
+                # -P: a folder in the current one, named like one of our packages, is not ours.
+                [sys.executable, "-P", "-m", *_arguments(settings, os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -178,6 +181,14 @@ class WorkerProcess:
 def _signal_name(number: int) -> str:
     hint = " (the kernel's out-of-memory killer sends it)" if number == signal.SIGKILL else ""
     return signal.Signals(number).name + hint
+
+
+def _arguments(settings: WorkerSettings, parent: int) -> list[str]:
+    """What follows `python -m` for a worker whose parent is that process."""
+    arguments = ["lstm_harness.worker", "--device", settings.device, "--parent", str(parent)]
+    arguments += ["--threads", str(settings.threads)] if settings.threads else []
+    arguments += ["--cores", ",".join(map(str, settings.cores))] if settings.cores else []
+    return arguments
 
 
 def _environment(settings: WorkerSettings) -> dict[str, str]:

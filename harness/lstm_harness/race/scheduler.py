@@ -19,6 +19,7 @@ from lstm_harness.model.record import Record
 from lstm_harness.model.spec import Spec
 from lstm_harness.race.answers import AnswerFile, Answers
 from lstm_harness.race.crew import Crew
+from lstm_harness.race.nursery import Nursery
 from lstm_harness.race.process import Failed, WorkerSettings
 from lstm_harness.race.visit import Outcome, Visit, take_turns
 from lstm_harness.race.waves import Budget, coarse_first
@@ -79,6 +80,7 @@ class Scheduler:
     memory_blocks: int = 1
     cores: int | None = None
     _crews: list[Crew] = field(init=False)
+    _nursery: Nursery | None = None
     _hopeless: dict[tuple[int, str, Case], Skip] = field(default_factory=dict)
     _timeouts: Counter[tuple[int, str]] = field(default_factory=Counter)
 
@@ -125,6 +127,9 @@ class Scheduler:
         """End every worker."""
         for crew in self._crews:
             crew.end()
+        if self._nursery:
+            self._nursery.close()
+            self._nursery = None
 
     def attempt(self, cell: PlannedCell, share_s: float, trial: Trial) -> Outcome:
         """Measure a cell of the only side under a choice of launch parameters."""
@@ -161,9 +166,16 @@ class Scheduler:
     def begin(self, turns: Iterable[Turn]) -> None:
         """Start a fresh worker for every backend of a block, and wait until none is importing."""
         due = [(side, cell) for side, cell in turns if self._skip(side, cell) is None]
+        if not due:
+            return
+        settings = self.sides[0].settings
+        # A fresh one in each block: where libraries lie in memory is part of what varies.
+        if settings.device == "cpu" and Nursery.possible():
+            self._nursery = Nursery(settings.threads)
+        cores = self._shared_cores(due[0][1].block)
         for number, crew in enumerate(self._crews):
             names = dict.fromkeys(cell.backend for side, cell in due if side == number)
-            crew.start(names, self._shared_cores(due[0][1].block) if due else ())
+            crew.start(names, self._nursery, cores)
         for crew in self._crews:
             crew.wait()
 
