@@ -71,13 +71,17 @@ def manifest_of(run: Path) -> dict[str, Any]:
 
 
 def workers_of(folder: Path) -> list[int]:
-    """Process ids of the workers whose files lie in a folder, by what /proc tells of everyone."""
+    """Process ids of the workers whose files lie in a folder, by what /proc tells of everyone.
+
+    What they are forked from, whose command line they keep, is one of them.
+    """
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            command, settings = (process / "cmdline"), (process / "environ")
-            if b"lstm_harness.worker" in command.read_bytes():
-                found += [int(process.name)] if bytes(folder) in settings.read_bytes() else []
+            command = (process / "cmdline").read_bytes()
+            if b"lstm_harness.worker" in command or b"worker/nursery.py" in command:
+                ours = bytes(folder) in (process / "environ").read_bytes()
+                found += [int(process.name)] if ours else []
         except OSError:
             continue  # it ended meanwhile
     return found

@@ -90,17 +90,21 @@ def test_both_directions_and_ragged(sample: dict[str, list[dict[str, Any]]]) -> 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("numba every cell")
-def test_every_cell_of_every_size() -> None:
-    cells, lstm, ragged = map(
-        regimes_of_clean, inspected("numba_cuda", CELLS_AXES, LSTM_AXES, RAGGED_AXES)
-    )
+def test_every_cell_and_ragged() -> None:
+    cells, ragged = map(regimes_of_clean, inspected("numba_cuda", CELLS_AXES, RAGGED_AXES))
     assert len(cells) == 2 * 4 * 2
     assert set(cells.values()) == {"held"}
+    assert set(ragged.values()) == {"held"}
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("numba every size")
+def test_every_size() -> None:
+    (lstm,) = map(regimes_of_clean, inspected("numba_cuda", LSTM_AXES))
     assert len(lstm) == 2 * 3 * 2
     assert {lstm[place] for place in lstm if place[2] < 1024} == {"held"}
     assert lstm["sm_90", "lstm", 1536, "forward"] == "held"
     assert lstm["sm_80", "lstm", 1536, "forward_step"] == "streamed"
-    assert set(ragged.values()) == {"held"}
 
 
 @pytest.fixture(scope="module")
