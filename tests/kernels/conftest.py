@@ -66,6 +66,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         of_run = item.path.name == "test_stack.py"
         if of_run and parameters.get("backend") in _INTERPRETED[1:]:
             item.add_marker(pytest.mark.slow)
+        # Every change runs each case of the grid on one of them, in turn.
+        of_grid = item.path.name == "test_grid.py"
+        if of_grid and parameters.get("interpreted_backend") in _INTERPRETED:
+            turn = item.callspec.indices["case"] % len(_INTERPRETED)
+            if parameters["interpreted_backend"] != _INTERPRETED[turn]:
+                item.add_marker(pytest.mark.slow)
     # Under `--dist loadgroup` one worker compiles for every test that uses it: a step shape of a
     # cell, and the few kernels of numba_cpu.
     for item in items:

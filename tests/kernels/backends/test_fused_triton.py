@@ -36,7 +36,7 @@ OPTIONS = {
 # The interpreter takes 20 to 100 ms a program and step: what a case may cost, in program steps, and
 # what one may that every change runs.
 MOST_PROGRAM_STEPS = 120
-FEW_PROGRAM_STEPS = 36
+FEW_PROGRAM_STEPS = 24
 
 
 @pytest.fixture(autouse=True)
