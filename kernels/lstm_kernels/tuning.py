@@ -42,6 +42,7 @@ from lstm_kernels import registry
 from lstm_kernels.problem import Problem
 
 SCHEMA = 1
+MOST_BYTES = 64 << 20
 HOOKS = ("tuning_key", "candidates", "using")
 SHIPPED = Path(__file__).with_name("tuned")
 
@@ -337,6 +338,8 @@ def read(path: Path, here: Mapping[str, Any]) -> Tuned:
     Raises:
         Refused: with the reason; OSError where it cannot be read.
     """
+    if path.is_fifo() or path.stat().st_size > MOST_BYTES:
+        raise Refused(f"is no file of at most {MOST_BYTES:,} bytes")
     content = path.read_bytes()
     document = _parse(content)
     name = here["backend"]
@@ -375,7 +378,7 @@ def _parse(content: bytes) -> dict[str, Any]:
     """The document of a file, of this schema and whole."""
     try:
         document = json.loads(content)
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise Refused(f"is broken: it is not JSON ({error})") from None
     if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
         raise Refused("is no file of tuned parameters")
@@ -403,11 +406,15 @@ def write(path: Path, document: Mapping[str, Any]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(path.name + ".new")
-    with fresh.open("w") as file:
-        file.write(_text(document))
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    try:
+        with fresh.open("w") as file:
+            file.write(_text(document))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def _text(document: Mapping[str, Any]) -> str:

@@ -7,7 +7,6 @@ file that is torn, foreign or of another version counts for nothing, and a store
 written is read whole each time. It may be deleted at any time.
 """
 
-import json
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -18,11 +17,11 @@ from typing import Any
 from lstm_harness.history import run_digest
 from lstm_harness.model.errors import UserError
 from lstm_harness.store import run_folder
-from lstm_harness.store.files import keep_derived
+from lstm_harness.store.files import derived, keep_derived
 from lstm_harness.store.parallel import each
 
 INDEX = ".history-index.json"
-VERSION = 2
+VERSION = 3
 # Runs that a process reads before it reports.
 CHUNK = 25
 # Below this much to read, starting further processes takes longer than they save.
@@ -160,35 +159,11 @@ def _read_chunk(job: tuple[str, Sequence[tuple[str, Stamp]]]) -> Index:
 
 
 def _load(path: Path) -> Index:
-    """The index as it was kept; an empty one where it cannot be trusted."""
-    try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            return Index()
-        kept = json.loads(path.read_bytes())
-        if kept["version"] != VERSION:
-            return Index()
-        index = Index(kept["cells"], kept["facts"], kept["runs"])
-        for run in index.runs.values():
-            _check(run, index)
-    except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError):
+    """The index as it was kept; an empty one where it is not, or of another version."""
+    kept = None if path.is_symlink() else derived(path)
+    if kept is None or kept["version"] != VERSION:
         return Index()
-    return index
-
-
-def _check(run: dict[str, Any], index: Index) -> None:
-    """Refuse an entry that would mislead whoever reads it."""
-    if type(run["stamp"]) is not list:
-        raise ValueError
-    if "error" in run:
-        return
-    texts = (run["id"], run["start"], run["commit"])
-    ends = (run["facts"], len(index.facts)), (max(run["cells"], default=0), len(index.cells) or 1)
-    if type(run["lacks"]) is not int or not all(type(text) is str for text in texts):
-        raise ValueError
-    if not all(at < end for at, end in ends):
-        raise ValueError
-    if len(run["cells"]) != len(run["times"]) or min(run["cells"], default=0) < 0:
-        raise ValueError
+    return Index(kept["cells"], kept["facts"], kept["runs"])
 
 
 def _keep(index: Index, file: Path) -> None:

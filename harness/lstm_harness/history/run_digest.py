@@ -16,7 +16,10 @@ from typing import Any, NamedTuple
 from lstm_harness.model.case import Case
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.record import SCHEMA, SEVERITY
+from lstm_harness.model.strict_json import parsed
+from lstm_harness.model.text import printable
 from lstm_harness.store import run_folder
+from lstm_harness.store.files import MOST_RECORDS_BYTES, content_of
 from lstm_kernels import Problem
 
 # A machine's own name; another one starts another series.
@@ -97,16 +100,17 @@ def quick(folder: Path) -> Digest:
         AttributeError, IndexError, KeyError, OSError, RecursionError, TypeError, ValueError: it
             is not, or only `thorough` can tell.
     """
-    manifest = json.loads((folder / run_folder.MANIFEST).read_bytes())
+    manifest = parsed(content_of(folder / run_folder.MANIFEST))
     plan = manifest["plan"]
     _need(type(manifest["schema"]) is int and manifest["schema"] <= SCHEMA)
     _need(all(name in manifest for name in ("spec", "seed", "kernels_digest")))
-    planned = {(backend, _key(case)) for case in plan["cases"] for backend in plan["backends"]}
+    names = [printable(backend) for backend in plan["backends"]]
+    planned = {(backend, _key(case)) for case in plan["cases"] for backend in names}
     times: dict[tuple[str, str], list[float]] = {}
     failed: dict[tuple[str, str], str] = {}
     seen = set()
     for record in _records(folder / run_folder.RECORDS):
-        cell, block = (record["backend"], _key(record)), record["block"]
+        cell, block = (printable(record["backend"]), _key(record)), record["block"]
         _need(type(block) is int and 0 <= block < plan["blocks"] and cell in planned)
         _need((cell, block) not in seen)
         seen.add((cell, block))
@@ -121,7 +125,7 @@ def quick(folder: Path) -> Digest:
 
 def _records(path: Path) -> list[dict[str, Any]]:
     try:
-        content = path.read_bytes()
+        content = content_of(path, MOST_RECORDS_BYTES)
     except FileNotFoundError:
         return []
     # Without the torn last line, as `run_folder.load` reads it; in one go, which is twice as fast.
@@ -155,7 +159,7 @@ def _digest(
 ) -> Digest:
     environment, device = manifest["environment"], manifest["plan"]["device"]
     return Digest(
-        id=str(manifest["id"]),
+        id=printable(str(manifest["id"])),
         start=_utc(manifest["start"]),
         commit=str(_flat(environment).get("git.commit") or ""),
         machine=json.dumps(machine(environment, device)),
@@ -192,7 +196,8 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(inner, dict):
             flat |= _flat(inner, f"{prefix}{name}.")
         else:
-            flat[f"{prefix}{name}"] = str(inner) if isinstance(inner, list) else inner
+            kept = str(inner) if isinstance(inner, list) else inner
+            flat[f"{prefix}{name}"] = printable(kept) if isinstance(kept, str) else kept
     return flat
 
 

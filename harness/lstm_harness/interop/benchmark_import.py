@@ -18,11 +18,15 @@ from lstm_harness.history import run_digest
 from lstm_harness.history.series import differences
 from lstm_harness.model.case import CACHES, DEVICES, LAUNCHES
 from lstm_harness.model.errors import UserError
+from lstm_harness.model.manifest import check_environment
 from lstm_harness.model.plan import Plan
 from lstm_harness.model.record import SCHEMA, Record
 from lstm_harness.model.spec import Spec
+from lstm_harness.model.strict_json import parsed
+from lstm_harness.model.typed import Stored, built
 from lstm_harness.race import runs
 from lstm_harness.store import run_folder
+from lstm_harness.store.files import MOST_RECORDS_BYTES, content_of
 from lstm_kernels import PASSES
 from lstm_kernels.names import check_name
 
@@ -99,26 +103,87 @@ def _remarks(read: Sequence[_File], blocks: int) -> list[str]:
     return said
 
 
+@dataclass(frozen=True)
+class _Stats(Stored):
+    data: tuple[float, ...] | None = None
+    iterations: int = 1
+
+
+@dataclass(frozen=True)
+class _Benchmark(Stored):
+    fullname: str | None = None
+    name: str | None = None
+    extra_info: Mapping[str, Any] | None = None
+    stats: _Stats | None = None
+
+
+@dataclass(frozen=True)
+class _Commit(Stored):
+    id: str | None = None
+    dirty: bool | None = None
+
+
+@dataclass(frozen=True)
+class _Processor(Stored):
+    brand_raw: str | None = None
+
+
+@dataclass(frozen=True)
+class _Facts(Stored):
+    """What an export, or our own benchmarks, told of the machine."""
+
+    environment: Mapping[str, Any] | None = None
+    kernels_digest: str | None = None
+
+
+@dataclass(frozen=True)
+class _Machine(Stored):
+    node: str | None = None
+    system: str | None = None
+    release: str | None = None
+    machine: str | None = None
+    python_version: str | None = None
+    cpu: _Processor | None = None
+    lstm_bench: _Facts | None = None
+
+
+@dataclass(frozen=True)
+class _Export(Stored):
+    """What `export` adds: the run's label, and the records that have no time."""
+
+    label: str | None = None
+    failed: tuple[Mapping[str, Any], ...] | None = None
+
+
+@dataclass(frozen=True)
+class _Document(Stored):
+    benchmarks: tuple[_Benchmark, ...]
+    machine_info: _Machine
+    datetime: str
+    commit_info: _Commit | None = None
+    lstm_bench: _Export | None = None
+
+
 def _read(path: Path) -> _File:
     try:
-        document = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
-        benchmarks = document["benchmarks"]
-        machine = document["machine_info"]
-        ours = document.get("lstm_bench") or {}
-        facts = machine.get("lstm_bench") or {}
-        named = [b for b in benchmarks if {"backend", "problem"} <= set(b.get("extra_info") or {})]
-        foreign = [str(b.get("fullname")) for b in benchmarks if b not in named]
-        failed = ours.get("failed") or []
-        environment = _environment(machine, facts, document.get("commit_info") or {})
-        when, label = document["datetime"], str(ours.get("label") or "")
-        datetime.fromisoformat(when)
+        document: _Document = built(
+            parsed(content_of(path, MOST_RECORDS_BYTES)), _Document, "the document"
+        )
+        facts = document.machine_info.lstm_bench or _Facts()
+        ours = document.lstm_bench or _Export()
+        environment = _environment(document.machine_info, facts, document.commit_info)
+        datetime.fromisoformat(document.datetime)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+    except ValueError as error:
         raise UserError(
-            f"{path} is not the JSON of pytest-benchmark; expected what "
+            f"{path} is not the JSON of pytest-benchmark ({error}); expected what "
             "pytest --benchmark-json=FILE writes"
         ) from None
+    benchmarks = document.benchmarks
+    named = [b for b in benchmarks if {"backend", "problem"} <= set(b.extra_info or {})]
+    foreign = tuple(str(b.fullname) for b in benchmarks if b not in named)
+    failed = ours.failed or ()
     if not named and not failed:
         raise UserError(
             f"{path}: none of its {len(benchmarks)} benchmarks says what it measured; expected "
@@ -127,51 +192,49 @@ def _read(path: Path) -> _File:
     records = [record for benchmark in named for record in _records(path, benchmark)]
     records += [_record(path, "lstm_bench.failed", stored) for stored in failed]
     _refuse_twice(path, records)
-    digest_of_kernels = str(facts.get("kernels_digest") or "")
-    return _File(path, tuple(records), environment, digest_of_kernels, when, label, tuple(foreign))
+    return _File(
+        path,
+        tuple(records),
+        environment,
+        kernels_digest=facts.kernels_digest or "",
+        when=document.datetime,
+        label=ours.label or "",
+        foreign=foreign,
+    )
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
-
-
-def _environment(
-    machine: Mapping[str, Any], facts: Mapping[str, Any], commit: Mapping[str, Any]
-) -> dict[str, Any]:
+def _environment(machine: _Machine, facts: _Facts, commit: _Commit | None) -> dict[str, Any]:
     """A run's environment: as the harness told it, or what pytest-benchmark knows by itself."""
-    known = facts.get("environment")
+    known = dict(facts.environment or {})
     if not known:
-        cpu = machine.get("cpu") or {}
+        system = (machine.system, machine.release, machine.machine)
         known = {
-            "host": machine.get("node"),
-            "os": "-".join(
-                str(machine[n]) for n in ("system", "release", "machine") if n in machine
-            ),
-            "python": machine.get("python_version"),
-            "cpu": {"model": cpu.get("brand_raw")},
+            "host": machine.node,
+            "os": "-".join(filter(None, system)),
+            "python": machine.python_version,
+            "cpu": {"model": machine.cpu and machine.cpu.brand_raw},
         }
-    if commit.get("id") and not known.get("git"):
-        known = {**known, "git": {"commit": commit["id"], "dirty": bool(commit.get("dirty"))}}
-    if not isinstance(known.get("git") or {}, dict):
-        raise TypeError("git is no object")
+    if commit and commit.id and not known.get("git"):
+        known["git"] = {"commit": commit.id, "dirty": bool(commit.dirty)}
+    check_environment(known)
     return {**dict.fromkeys(_ENVIRONMENT), "settings": {}, **known}
 
 
-def _records(path: Path, benchmark: Mapping[str, Any]) -> list[Record]:
+def _records(path: Path, benchmark: _Benchmark) -> list[Record]:
     """A benchmark's records, one a block; the whole is one where it does not tell of blocks."""
-    name = str(benchmark.get("fullname") or benchmark.get("name"))
-    info, stats = benchmark["extra_info"], benchmark.get("stats") or {}
-    if not stats.get("data"):
+    name = str(benchmark.fullname or benchmark.name)
+    info, stats = benchmark.extra_info or {}, benchmark.stats or _Stats()
+    if not stats.data:
         raise UserError(
             f"{path}: {name} has no samples; write the file with --benchmark-json, or save it "
             "with --benchmark-save-data"
         )
     try:
-        times = [round(float(seconds) * 1e9) for seconds in stats["data"]]
+        times = [round(seconds * 1e9) for seconds in stats.data]
         usual = {"pass": "forward", "launch": "eager", "cache": "warm", "device": "cpu"}
         who = {n: info[n] for n in ("backend", "problem")} | usual
         who |= {n: info[n] for n in usual if n in info}
-        repeats = info.get("inner_repeats", stats.get("iterations", 1))
+        repeats = info.get("inner_repeats", stats.iterations)
         whole = [{"block": 0, "samples": len(times), "inner_repeats": repeats}]
         blocks = info.get("blocks") or whole
         if sum(block["samples"] for block in blocks) != len(times):

@@ -28,7 +28,10 @@ from lstm_harness.analysis.summary import (
 )
 from lstm_harness.model.case import Case
 from lstm_harness.model.errors import UserError
-from lstm_harness.store.files import write_file
+from lstm_harness.model.manifest import check_environment
+from lstm_harness.model.strict_json import Broken, parsed
+from lstm_harness.model.typed import Stored, built
+from lstm_harness.store.files import MOST_RECORDS_BYTES, content_of, write_file
 from lstm_harness.store.run_folder import Run
 
 SCHEMA = 1
@@ -142,7 +145,7 @@ def listed(folder: Path = FOLDER) -> tuple[list[dict[str, Any]], list[str]]:
 
 def _read(path: Path) -> tuple[dict[str, Any], list[bytes]]:
     try:
-        content = path.read_bytes()
+        content = content_of(path, MOST_RECORDS_BYTES)
     except OSError as error:
         raise UserError(f"cannot read baseline {path}: {error.strerror}") from None
     again = "restore the file, or save it again with lstm-bench baseline save RUN NAME --force"
@@ -159,20 +162,67 @@ def _read(path: Path) -> tuple[dict[str, Any], list[bytes]]:
         raise UserError(
             f"{path} is torn: {len(lines)} lines of {header.get('cells')} after the first; {again}"
         )
-    for name in ("environment", "plan"):
-        if not isinstance(header.get(name), dict):
-            raise UserError(f"{path} is no baseline: its header has no {name}")
-    for name in ("cpu", "gpu", "git", "settings", "start", "tuned"):
-        if not isinstance(header["environment"].get(name) or {}, dict):
-            raise UserError(f"{path} is no baseline: {name} of its environment is not an object")
+    try:
+        built(header, _Header, "its header")
+        check_environment(header["environment"])
+    except ValueError as error:
+        raise UserError(f"{path} is no baseline: {error}") from None
     return header, lines
+
+
+@dataclass(frozen=True)
+class _Header(Stored):
+    """What is read of the first line beside the environment."""
+
+    environment: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    cells: int
+    records: int | None = None
+    id: str | None = None
+    label: str | None = None
+    suite: str | None = None
+    start: str | None = None
+    saved: str | None = None
+    kernels_digest: str | None = None
+
+
+@dataclass(frozen=True)
+class _Cell(Stored):
+    """A line: who on what, then what came of it; times and the rest where it is ok."""
+
+    backend: str
+    status: str
+    reason: str = ""
+    blocks: tuple[int, ...] = ()
+    medians_ns: tuple[float, ...] = ()
+    efforts: tuple[float | None, ...] = ()
+    samples: int = 0
+    marked_share: float | None = None
+    peak_bytes: tuple[float, ...] | None = None
+    saved_bytes: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.status not in SEVERITY:
+            raise ValueError(f"status {self.status!r}; expected one of {', '.join(SEVERITY)}")
+        if self.status != "ok":
+            return
+        if not self.medians_ns or min(self.medians_ns) <= 0:
+            raise ValueError(f"medians_ns is {list(self.medians_ns)}; expected times above 0")
+        counts = {len(set(self.blocks)), len(self.blocks), len(self.medians_ns), len(self.efforts)}
+        if len(counts) > 1:
+            raise ValueError("blocks, medians_ns and efforts are not in step")
+        for name in ("peak_bytes", "saved_bytes"):
+            if len(getattr(self, name) or (0, 0)) != 2:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; expected the least and the most"
+                )
 
 
 def _object(line: bytes, where: str) -> dict[str, Any]:
     try:
-        stored = json.loads(line)
-    except ValueError:
-        raise UserError(f"{where} is not JSON; expected a baseline, a line a cell") from None
+        stored = parsed(line)
+    except Broken as error:
+        raise UserError(f"{where} {error}; expected a baseline, a line a cell") from None
     if not isinstance(stored, dict):
         raise UserError(f"{where} is not an object; expected a baseline, a line a cell")
     return stored
@@ -242,39 +292,29 @@ def _short(value: float, digits: int = 1) -> float | int | None:
 
 def _cell(stored: Mapping[str, Any]) -> tuple[tuple[str, Case], dict[str, Any]]:
     """One line as the key and the columns of a Summary's cell."""
-    backend, status = stored["backend"], stored["status"]
-    if not isinstance(backend, str):
-        raise TypeError(f"its backend is {backend!r}; expected a name")
-    if status not in SEVERITY:
-        raise ValueError(f"status {status!r}; expected one of {', '.join(SEVERITY)}")
-    key = backend, Case.from_dict(dict(stored))
-    if status != "ok":
-        return key, {"status": status, "reason": str(stored["reason"])}
-    medians = tuple(float(time) for time in stored["medians_ns"])
-    if not medians or not all(0 < time < math.inf for time in medians):
-        raise ValueError(f"medians_ns is {stored['medians_ns']}; expected times above 0")
-    ids, efforts = tuple(map(int, stored["blocks"])), tuple(map(_number, stored["efforts"]))
-    if not len(set(ids)) == len(ids) == len(medians) == len(efforts):
-        raise ValueError("blocks, medians_ns and efforts are not in step")
+    cell: _Cell = built(stored, _Cell, "it")
+    key = cell.backend, Case.from_dict(dict(stored))
+    if cell.status != "ok":
+        return key, {"status": cell.status, "reason": cell.reason}
     return key, {
-        "blocks": len(ids),
-        "samples": int(stored["samples"]),
-        "marked_share": _number(stored["marked_share"]),
-        "block_ids": ids,
-        "block_medians_ns": medians,
-        "block_efforts": efforts,
-        "median_ns": median(medians),
-        **_memory(stored, "peak_bytes"),
-        **_memory(stored, "saved_bytes"),
+        "blocks": len(cell.blocks),
+        "samples": cell.samples,
+        "marked_share": _number(cell.marked_share),
+        "block_ids": cell.blocks,
+        "block_medians_ns": cell.medians_ns,
+        "block_efforts": tuple(map(_number, cell.efforts)),
+        "median_ns": median(cell.medians_ns),
+        **_memory(cell.peak_bytes, "peak_bytes"),
+        **_memory(cell.saved_bytes, "saved_bytes"),
     }
 
 
-def _memory(stored: Mapping[str, Any], measure: str) -> dict[str, float]:
-    if stored[measure] is None:
+def _memory(kept: tuple[float, ...] | None, measure: str) -> dict[str, float]:
+    if kept is None:
         return {}
-    low, high = stored[measure]
-    return {f"{measure}_low": float(low), measure: float(high)}
+    low, high = kept
+    return {f"{measure}_low": low, measure: high}
 
 
 def _number(stored: float | None) -> float:
-    return math.nan if stored is None else float(stored)
+    return math.nan if stored is None else stored

@@ -15,7 +15,10 @@ from typing import Any
 
 from lstm_harness.judge.verdict import Key, Verdict
 from lstm_harness.model.errors import UserError
+from lstm_harness.model.strict_json import parsed
+from lstm_harness.model.typed import Stored, built
 from lstm_harness.store import cache_folder
+from lstm_harness.store.files import content_of
 
 SCHEMA = 1
 # Selftests whose differences are remembered; an older one was another machine, in effect.
@@ -38,7 +41,7 @@ def kept(environment: Mapping[str, Any]) -> MachineNoise:
     """
     file = file_of(environment)
     cases = _read(file)
-    margins = {tuple(entry["cell"]): max(entry["differences"]) for entry in cases}
+    margins = {entry.cell: max(entry.differences) for entry in cases}
     return MachineNoise(file, margins)
 
 
@@ -49,12 +52,12 @@ def keep(environment: Mapping[str, Any], verdicts: Iterable[Verdict]) -> Machine
         UserError: what was kept cannot be understood, or nothing can be kept.
     """
     file = file_of(environment)
-    known = {tuple(entry["cell"]): entry["differences"] for entry in _read(file)}
+    known = {entry.cell: entry.differences for entry in _read(file)}
     for verdict in verdicts:
         if verdict.measure == "time" and math.isfinite(verdict.q):
             key = (verdict.backend, *verdict.case.values())
             difference = math.expm1(abs(math.log(verdict.ratio)))
-            known[key] = [*known.get(key, []), round(difference, 5)][-MOST_REMEMBERED:]
+            known[key] = (*known.get(key, ()), round(difference, 5))[-MOST_REMEMBERED:]
     lines = [
         json.dumps({"cell": list(cell), "differences": values})
         for cell, values in sorted(known.items(), key=lambda item: str(item[0]))
@@ -72,17 +75,36 @@ def file_of(environment: Mapping[str, Any]) -> Path:
     return cache_folder.folder("noise") / f"{digest}.jsonl"
 
 
-def _read(file: Path) -> list[dict[str, Any]]:
-    if not file.exists():
-        return []
+@dataclass(frozen=True)
+class _Head(Stored):
+    schema: int
+
+
+@dataclass(frozen=True)
+class _Entry(Stored):
+    """A backend and its case's values, and what A and A differed by, the last selftest last."""
+
+    cell: tuple[str | int | bool | None, ...]
+    differences: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.differences or min(self.differences) < 0:
+            raise ValueError(f"differences are {self.differences}; expected numbers from 0 on")
+
+
+def _read(file: Path) -> list[_Entry]:
     try:
-        head, *entries = map(json.loads, file.read_text().splitlines())
-        if head["schema"] != SCHEMA:
-            raise ValueError(f"its schema is {head['schema']}, this lstm-bench reads {SCHEMA}")
-        for entry in entries:
-            _ = max(entry["differences"]), tuple(entry["cell"])
-    except (KeyError, TypeError, ValueError) as error:
+        lines = content_of(file).splitlines() or [b""]
+        head, *entries = map(parsed, lines)
+        schema = built(head, _Head, "its first line").schema
+        if schema != SCHEMA:
+            raise ValueError(f"its schema is {schema}, this lstm-bench reads {SCHEMA}")
+        return [built(entry, _Entry, "a line of it") for entry in entries]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}; remove it") from None
+    except ValueError as error:
         raise UserError(
             f"{file} is not the noise of a machine ({error}); remove it, then lstm-bench selftest"
         ) from None
-    return entries

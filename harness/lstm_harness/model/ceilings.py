@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
+
+from lstm_harness.model.typed import Stored, known
 
 SCHEMA = 1
 # By unit, whether more is faster.
@@ -85,15 +87,11 @@ class Ceiling:
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
         """The ceiling that `Ceilings.to_dict` stored; unknown fields are ignored."""
-        known = {each.name: stored[each.name] for each in fields(cls)}
-        by_round = {
-            name: tuple(tuple(some) for some in stored[name]) for name in ("samples", "cpu_shares")
-        }
-        return cls(**known | by_round)
+        return cls(**known(stored, cls, "ceiling"))
 
 
 @dataclass(frozen=True)
-class Level:
+class Level(Stored):
     """A level of the memory hierarchy; `bytes` of all its parts together, None for memory."""
 
     name: str
@@ -145,7 +143,4 @@ class Ceilings:
         """
         if stored["schema"] != SCHEMA:
             raise ValueError(f"schema {stored['schema']!r}; this lstm-bench reads {SCHEMA}")
-        known = {each.name: stored[each.name] for each in fields(cls)}
-        levels = tuple(Level(each["name"], each["bytes"]) for each in stored["levels"])
-        ceilings = tuple(Ceiling.from_dict(each) for each in stored["ceilings"])
-        return cls(**known | {"levels": levels, "ceilings": ceilings})
+        return cls(**known(stored, cls, "limits"))

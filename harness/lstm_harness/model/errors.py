@@ -13,6 +13,7 @@ class Exit(IntEnum):
     INCORRECT = 4
     NOT_COMPARABLE = 5
     MEASURING_FAILED = 6
+    BUG = 70
     INTERRUPTED = 130
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from lstm_harness.model.case import Case
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.oracle_cost import rows_to_answer
-from lstm_harness.model.spec import Spec
+from lstm_harness.model.spec import MOST_BLOCKS, Spec
+from lstm_harness.model.typed import Stored, built
 from lstm_kernels.problem import Problem
 
 # A grid of so many cases is measured in one wave, whole whatever its time budget says.
@@ -112,22 +113,60 @@ class Plan:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Plan":
-        """The plan of a run.json."""
-        cases = tuple(Case.from_dict(case) for case in stored["cases"])
+        """The plan of a run.json.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is none; the message says which field.
+        """
+        plan: _StoredPlan = built(stored, _StoredPlan, "plan")
         skips = {
-            (skip["backend"], cases[skip["case"]]): Skip(skip["status"], skip["reason"])
-            for skip in stored["skips"]
+            (skip.backend, plan.cases[skip.case]): Skip(skip.status, skip.reason)
+            for skip in plan.skips
         }
         return cls(
-            backends=tuple(stored["backends"]),
-            cases=cases,
-            blocks=stored["blocks"],
-            device=stored["device"],
+            backends=plan.backends,
+            cases=plan.cases,
+            blocks=plan.blocks,
+            device=plan.device,
             skips=skips,
-            absent={entry["backend"]: entry["reason"] for entry in stored["absent"]},
-            estimated_s=stored["estimated_s"],
-            estimated_bytes=stored["estimated_bytes"],
+            absent={entry.backend: entry.reason for entry in plan.absent},
+            estimated_s=plan.estimated_s,
+            estimated_bytes=plan.estimated_bytes,
         )
+
+
+@dataclass(frozen=True)
+class _StoredSkip(Stored):
+    backend: str
+    case: int
+    status: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        if self.case < 0:
+            raise ValueError(f"case {self.case} of a skip; expected its place among the cases")
+
+
+@dataclass(frozen=True)
+class _StoredAbsent(Stored):
+    backend: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class _StoredPlan(Stored):
+    backends: tuple[str, ...]
+    cases: tuple[Case, ...]
+    blocks: int
+    device: str
+    skips: tuple[_StoredSkip, ...]
+    absent: tuple[_StoredAbsent, ...]
+    estimated_s: float
+    estimated_bytes: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.blocks <= MOST_BLOCKS:
+            raise ValueError(f"{self.blocks} blocks; expected 1 to {MOST_BLOCKS}")
 
 
 def estimate_s(spec: Spec, backends: int, cases: tuple[Case, ...]) -> float:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from lstm_harness.model.case import Case
+from lstm_harness.model.typed import known
 
 SCHEMA = 1
 STATUSES = (
@@ -67,13 +68,8 @@ class Record:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("block", "order", "inner_repeats"):
-            _refuse_unlike(name, getattr(self, name), int)
-        for name in ("backend", "status", "reason"):
-            _refuse_unlike(name, getattr(self, name), str)
-        _refuse_unlike("errors", self.errors, Mapping)
-        for sample in self.samples_ns:
-            _refuse_unlike("samples_ns", sample, int)
+        if self.inner_repeats < 1:
+            raise ValueError(f"inner_repeats {self.inner_repeats}; expected 1 or more")
         if self.status not in STATUSES:
             raise ValueError(f"status {self.status!r}; expected one of {', '.join(STATUSES)}")
         if self.status == "ok":
@@ -105,22 +101,10 @@ class Record:
         Raises:
             KeyError, TypeError, ValueError: it is not a record; the message says which field.
         """
-        known = {name: _as_tuple(stored[name]) for name in _PLAIN if name in stored}
+        named = {name: stored[name] for name in _PLAIN if name in stored}
         extra = {name: value for name, value in stored.items() if name not in _STORED}
-        return cls(case=Case.from_dict(stored), extra=extra, **known)
+        return cls(case=Case.from_dict(stored), extra=extra, **known(named, cls))
 
 
 _PLAIN = tuple(f.name for f in fields(Record) if f.name not in ("case", "extra"))
 _STORED = {*_PLAIN, "schema", "problem", "pass", "launch", "cache", "device"}
-
-
-def _refuse_unlike(name: str, value: object, kind: type) -> None:
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r}; expected {_KIND_NAMES[kind]}")
-
-
-_KIND_NAMES = {int: "a whole number", str: "a text", Mapping: "an object"}
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

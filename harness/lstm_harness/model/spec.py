@@ -12,6 +12,7 @@ from typing import Any
 from lstm_harness.model.axes import AXES
 from lstm_harness.model.case import DEVICES, Case
 from lstm_harness.model.errors import UserError
+from lstm_harness.model.typed import known
 from lstm_kernels import Problem
 from lstm_kernels.names import check_name
 
@@ -19,6 +20,7 @@ Grid = Mapping[str, tuple[Any, ...]]
 Settings = Mapping[str, Any]
 
 MOST_CASES = 100_000
+MOST_BLOCKS = 1000
 
 # What a suite may set, and of which kind.
 _WHOLE, _NUMBER = (int, "a whole number"), (int | float, "a number")
@@ -91,11 +93,12 @@ class Spec:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Spec":
-        """The spec of a run.json."""
-        known = {field.name: stored[field.name] for field in fields(cls) if field.name in stored}
-        grids = tuple({n: tuple(v) for n, v in grid.items()} for grid in stored["grids"])
-        lists = {"backends": tuple(stored["backends"]), "plugins": tuple(stored["plugins"])}
-        return cls(**{**known, **lists, "grids": grids})
+        """The spec of a run.json.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is none; the message says which field.
+        """
+        return cls(**{"grids": stored["grids"]} | known(stored, cls, "spec"))
 
 
 def build(suite: Suite | None, axes: Mapping[str, str], settings: Settings) -> Spec:
@@ -216,7 +219,7 @@ def _case(point: dict[str, Any], device: str) -> Case:
 
 
 def _checked(spec: Spec) -> Spec:
-    _refuse_outside("blocks", spec.blocks, 1, 1000)
+    _refuse_outside("blocks", spec.blocks, 1, MOST_BLOCKS)
     _refuse_outside("min-samples", spec.min_samples, 1, 100_000)
     _refuse_outside("rel-ci", spec.rel_ci, 1e-6, 1.0)
     _refuse_outside("cell-timeout", spec.cell_timeout_s, 0.1, 1e6)

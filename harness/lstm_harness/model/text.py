@@ -67,6 +67,18 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
+def printable(text: str) -> str:
+    """The text without control characters but line ends and tabs: no terminal obeys it."""
+    if text.isprintable():
+        return text
+    return "".join(_shown(char) for char in text)
+
+
+def _shown(char: str) -> str:
+    kept = char in "\n\t" or unicodedata.category(char) != "Cc"
+    return char if kept else "\N{REPLACEMENT CHARACTER}"
+
+
 def shorten(text: str, limit: int = 40) -> str:
     """A name or reason on one line, short, and unable to turn the text around it."""
     clean = "".join(

@@ -21,10 +21,10 @@ from lstm_harness.history.index import Tell
 from lstm_harness.judge import comparability, noise
 from lstm_harness.model.errors import Exit, UserError
 from lstm_harness.store import cache_folder, run_folder
-from lstm_harness.store.files import keep_derived
+from lstm_harness.store.files import derived, keep_derived
 from lstm_harness.store.parallel import each
 
-VERSION = 1
+VERSION = 2
 # Runs that a process reads before it reports.
 CHUNK = 25
 # Below this much to read, starting further processes takes longer than they save.
@@ -115,18 +115,9 @@ def cache_file(folder: Path, kind: str) -> Path:
 
 
 def _load(file: Path) -> dict[str, Entry]:
-    """What was kept; nothing where it cannot be trusted."""
-    try:
-        kept = json.loads(file.read_bytes())
-        if kept["version"] != VERSION:
-            return {}
-        for entry in kept["runs"].values():
-            if type(entry["stamp"]) is not list:
-                raise ValueError
-            if "error" not in entry:
-                _ = Card(**entry["card"]), entry["head"]["start"], entry["judged"]
-                _ = entry["against"] is None or Against(**entry["against"])
-    except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError):
+    """What was kept; nothing where it is not, or is of another version."""
+    kept = derived(file)
+    if kept is None or kept["version"] != VERSION:
         return {}
     entries: dict[str, Entry] = kept["runs"]
     return entries

@@ -17,10 +17,12 @@ from pathlib import Path
 
 from lstm_harness.history.index import Tell
 from lstm_harness.model.errors import UserError
+from lstm_harness.model.strict_json import parsed
 from lstm_harness.report import page, verdicts
 from lstm_harness.site import catalogue, history, index
 from lstm_harness.site.catalogue import COMPARED, HISTORY, Catalogue, Listed
 from lstm_harness.store import run_folder
+from lstm_harness.store.files import content_of
 
 MARKER = "lstm-bench-site.json"
 SCHEMA = 1
@@ -135,11 +137,11 @@ def _refuse_foreign(place: Path, out: Path) -> None:
 def _ours(marker: Path) -> frozenset[str] | None:
     """The files of an earlier site; None where there is no sign of one."""
     try:
-        kept = json.loads(marker.read_bytes())
+        kept = parsed(content_of(marker))
         if kept["lstm_bench_site"] > SCHEMA:
             return None
         return frozenset([*map(str, kept["files"]), MARKER])
-    except (KeyError, OSError, RecursionError, TypeError, ValueError):
+    except (KeyError, OSError, TypeError, ValueError):
         return None
 
 

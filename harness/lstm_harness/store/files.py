@@ -1,8 +1,14 @@
-"""A file written whole or not at all: a kill leaves the old one or the new one."""
+"""Files as they are read and written: bounded and regular; whole or not at all.
 
+A kill leaves the old one or the new one.
+"""
+
+import errno
+import hashlib
 import json
 import os
 import secrets
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,6 +16,27 @@ from typing import Any
 from lstm_harness.model.errors import UserError
 
 _UNFINISHED = ".new"
+# More than anything of ours but records, of which a run may have a million.
+MOST_BYTES = 256 << 20
+MOST_RECORDS_BYTES = 16 << 30
+
+
+def content_of(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """What a file holds. Whatever is no file, a pipe say, is not waited for.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or is larger than `most_bytes`.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        facts = os.fstat(file.fileno())
+        if stat.S_ISDIR(facts.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        if facts.st_size > most_bytes:
+            size = f"it has {facts.st_size:,} bytes, and at most {most_bytes:,} are read"
+            raise OSError(errno.EFBIG, size, str(path))
+        return file.read()
 
 
 def replace_whole(path: Path, content: bytes) -> None:
@@ -72,7 +99,22 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def keep_derived(path: Path, content: dict[str, Any]) -> None:
-    """Keep what can be found again, as JSON; where that cannot be, finding it takes as long."""
-    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
+    """Keep what can be found again, as JSON under its digest, where that can be.
+
+    Where it cannot, finding it takes as long the next time.
+    """
+    text = json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
     with suppress(OSError):
-        replace_whole(path, text.encode())
+        replace_whole(path, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+
+
+def derived(path: Path) -> dict[str, Any] | None:
+    """What `keep_derived` kept, to the letter; None where it is not there or not that any more."""
+    try:
+        digest, _, text = content_of(path, MOST_RECORDS_BYTES).partition(b"\n")
+    except OSError:
+        return None
+    if digest != hashlib.sha256(text).hexdigest().encode():
+        return None
+    kept: dict[str, Any] = json.loads(text)
+    return kept

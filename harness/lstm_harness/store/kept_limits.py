@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from lstm_harness.model.ceilings import SCHEMA, Ceilings, Conditions
+from lstm_harness.model.strict_json import parsed
 from lstm_harness.store import cache_folder
+from lstm_harness.store.files import content_of
 
 HINT = "lstm-bench limits measures them"
 NONE_KEPT = f"no ceilings kept for this device, so no floor: {HINT}"
@@ -39,7 +41,7 @@ def kept(device: str, identity: str, conditions: Conditions) -> tuple[Ceilings |
     """The ceilings kept of this device, or None and the reason, one line that says what to type."""
     path = path_of(device, identity, conditions)
     try:
-        ceilings = Ceilings.from_dict(json.loads(path.read_bytes()))
+        ceilings = Ceilings.from_dict(parsed(content_of(path)))
     except FileNotFoundError:
         return None, NONE_KEPT
     except OSError as error:

@@ -19,11 +19,16 @@ from typing import IO, Any
 
 from lstm_harness.model.case import Case
 from lstm_harness.model.errors import MeasuringFailed, UserError
+from lstm_harness.model.manifest import check
 from lstm_harness.model.plan import Plan
 from lstm_harness.model.record import SCHEMA, Record
-from lstm_harness.model.spec import Spec
-from lstm_harness.store.files import is_unfinished, replace_whole
-from lstm_harness.store.kept_limits import of_manifest
+from lstm_harness.model.strict_json import Broken, parsed
+from lstm_harness.store.files import (
+    MOST_RECORDS_BYTES,
+    content_of,
+    is_unfinished,
+    replace_whole,
+)
 
 MANIFEST = "run.json"
 RECORDS = "records.jsonl"
@@ -87,7 +92,7 @@ def appender(folder: Path) -> Iterator["Appender"]:
     """Open a run's records for appending, a torn last line cut off first."""
     path = folder / RECORDS
     with writing(folder):
-        whole, torn = _split_torn(path.read_bytes() if path.exists() else b"")
+        whole, torn = _split_torn(content_of(path, MOST_RECORDS_BYTES) if path.exists() else b"")
         if torn:
             with path.open("r+b") as file:
                 file.truncate(len(whole))
@@ -131,7 +136,7 @@ def load(folder: Path) -> Run:
     """
     manifest = read_manifest(folder)
     try:
-        content = (folder / RECORDS).read_bytes()
+        content = content_of(folder / RECORDS, MOST_RECORDS_BYTES)
     except FileNotFoundError:
         content = b""
     except OSError as error:
@@ -152,35 +157,22 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = parsed(content_of(path))
     except OSError as error:
         raise UserError(
             f"{folder} is not a run: cannot read {MANIFEST} ({error.strerror}); "
             "expected a folder that lstm-bench run made"
         ) from None
-    except ValueError:
-        raise UserError(f"{path} is not JSON; expected the manifest of a run") from None
+    except Broken as error:
+        raise UserError(f"{path} {error}; expected the manifest of a run") from None
     if not isinstance(manifest, dict) or "schema" not in manifest:
         raise UserError(f"{path} is not the manifest of a run: it has no schema")
     _refuse_newer(manifest["schema"], str(path))
     try:
-        _check_manifest(manifest)
-    except KeyError as error:
-        raise UserError(f"{path} is not the manifest of a run: {error} is missing") from None
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        check(manifest)
+    except ValueError as error:
         raise UserError(f"{path} is not the manifest of a run: {error}") from None
     return manifest
-
-
-def _check_manifest(manifest: dict[str, Any]) -> None:
-    """Read what the commands read of a manifest; raises whatever a foreign one makes it raise."""
-    Spec.from_dict(manifest["spec"])
-    Plan.from_dict(manifest["plan"])
-    of_manifest(manifest)
-    if not isinstance(manifest["environment"], dict):
-        raise TypeError("its environment is not an object")
-    for name in ("id", "start", "seed", "kernels_digest"):
-        manifest[name]
 
 
 def _split_torn(content: bytes) -> tuple[bytes, bytes]:
@@ -192,9 +184,9 @@ def _split_torn(content: bytes) -> tuple[bytes, bytes]:
 def _parse(line: bytes, folder: Path, number: int) -> Record:
     where = f"{folder / RECORDS} line {number}"
     try:
-        stored = json.loads(line)
-    except ValueError:
-        raise UserError(f"{where} is not JSON; expected one record a line") from None
+        stored = parsed(line)
+    except Broken as error:
+        raise UserError(f"{where} {error}; expected one record a line") from None
     if not isinstance(stored, dict) or "schema" not in stored:
         raise UserError(f"{where} is not a record of lstm-bench: it has no schema")
     _refuse_newer(stored["schema"], where)
@@ -214,9 +206,10 @@ def _refuse_newer(schema: object, where: str) -> None:
 
 
 def _refuse_foreign(records: tuple[Record, ...], plan: Plan, folder: Path) -> None:
-    planned = set(itertools.product(range(plan.blocks), plan.backends, plan.cases))
+    planned = set(itertools.product(plan.backends, plan.cases))
     for number, record in enumerate(records, start=1):
-        if (record.block, record.backend, record.case) not in planned:
+        is_planned = (record.backend, record.case) in planned
+        if not is_planned or record.block not in range(plan.blocks):
             raise UserError(
                 f"{folder / RECORDS} line {number}: {record.backend} on {record.case.label()}, "
                 f"block {record.block}, is not in the run's plan; it is another run's record"

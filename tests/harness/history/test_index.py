@@ -11,7 +11,7 @@ from synthetic_store import put, series
 from lstm_harness.history import index, run_digest
 from lstm_harness.history.index import INDEX, find_runs, refresh
 from lstm_harness.model.errors import UserError
-from lstm_harness.store import run_folder
+from lstm_harness.store import files, run_folder
 
 
 @pytest.fixture
@@ -84,15 +84,16 @@ def test_an_index_that_is_none_counts_for_nothing(runs, content):
     whole = times(refresh(runs))
     (runs / INDEX).write_bytes(content)
     assert times(refresh(runs)) == whole
-    assert json.loads((runs / INDEX).read_text())["version"] == index.VERSION
+    assert files.derived(runs / INDEX)["version"] == index.VERSION
 
 
 @pytest.mark.parametrize("change", [{"facts": 99}, {"cells": [99]}, {"times": []}, {"id": None}])
 def test_an_index_with_an_entry_that_misleads_counts_for_nothing(runs, change):
     whole = times(refresh(runs))
-    kept = json.loads((runs / INDEX).read_text())
+    digest, _, text = (runs / INDEX).read_text().partition("\n")
+    kept = json.loads(text)
     kept["runs"]["deeper/run-001"] |= change
-    (runs / INDEX).write_text(json.dumps(kept))
+    (runs / INDEX).write_text(f"{digest}\n{json.dumps(kept)}")
     assert times(refresh(runs)) == whole
 
 

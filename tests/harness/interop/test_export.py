@@ -64,7 +64,6 @@ def test_csv_of_no_record_has_its_header(exported):
         "-1+cmd|' /C calc'!A0",
         "@SUM(1)",
         "\t=1",
-        "\r=1",
         "\n=1",
         "\uff1d1",
     ],
@@ -72,6 +71,11 @@ def test_csv_of_no_record_has_its_header(exported):
 def test_no_text_is_a_formula(exported, name):
     (row,) = rows(exported("csv", [record(name, status="error", reason=name)]))
     assert row["backend"] == row["reason"] == f"'{name}"
+
+
+def test_a_control_character_is_none_in_a_table(exported):
+    (row,) = rows(exported("csv", [record("\r=1", status="error", reason="\x1b[31m")]))
+    assert (row["backend"], row["reason"]) == ("\ufffd=1", "\ufffd[31m")
 
 
 def test_a_number_below_zero_stays_a_number():

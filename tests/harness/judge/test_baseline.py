@@ -105,10 +105,13 @@ def broken(text, name, value):
         (lambda text: text[:-40], "is torn"),
         (lambda text: "\n".join(text.splitlines()[:-1]) + "\n", "is torn: 1 lines of 2"),
         (lambda text: text.replace('"baseline_schema": 1', '"baseline_schema": 2'), "upgrade it"),
-        (lambda text: text.replace('"environment"', '"surroundings"'), "no environment"),
-        (lambda text: text.replace('"gpu": null', '"gpu": "mine"'), "gpu of its environment"),
+        (lambda text: text.replace('"environment"', '"surroundings"'), "no field 'environment'"),
+        (
+            lambda text: text.replace('"gpu": null', '"gpu": "mine"'),
+            "gpu is 'mine'; expected an object",
+        ),
         (lambda text: text.replace('"naive"', '"aten"'), "stands there twice"),
-        (lambda text: broken(text, "samples", math.inf), "no cell of a baseline"),
+        (lambda text: broken(text, "samples", math.inf), "Infinity is no number"),
         (lambda text: broken(text, "peak_bytes", 5), "no cell of a baseline"),
         (lambda text: broken(text, "status", "fine"), "status 'fine'"),
         (lambda text: broken(text, "medians_ns", [0, 1, 2]), "expected times above 0"),
@@ -118,7 +121,7 @@ def broken(text, name, value):
         (lambda text: broken(text, "medians_ns", None), "no cell of a baseline"),
         (lambda text: broken(text, "blocks", [0, 0, 1]), "not in step"),
         (lambda text: broken(text, "problem", {"cell": "lstm"}), "no cell of a baseline"),
-        (lambda text: broken(text, "backend", 5), "expected a name"),
+        (lambda text: broken(text, "backend", 5), "backend is 5; expected str"),
     ],
 )
 def test_file_that_is_none_or_torn_or_newer_is_refused(saved, change, says):

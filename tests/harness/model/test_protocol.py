@@ -5,7 +5,7 @@ from dataclasses import asdict, is_dataclass
 
 import pytest
 
-from lstm_harness.model import protocol, wire
+from lstm_harness.model import protocol, typed, wire
 from lstm_harness.model.case import Case
 from lstm_harness.model.record import Record
 from lstm_harness.worker.handlers import _HANDLERS
@@ -61,8 +61,8 @@ def test_every_request_has_a_handler_and_a_reply_that_the_wire_can_carry():
         reply = protocol.reply_of(request)
         assert is_dataclass(request)
         assert is_dataclass(reply)
-        wire._fields_of(request)
-        wire._fields_of(reply)
+        typed.fields_of(request)
+        typed.fields_of(reply)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_every_request_has_a_handler_and_a_reply_that_the_wire_can_carry():
             '{"message": "FindUnsupported", "fields": {"backend": "a", "problems": [{}]}}',
             r"FindUnsupported.problems\[0\] is no Problem",
         ),
-        ('{"message": "ReadState", "fields": 3}', "ReadState is 3; expected the fields of"),
+        ('{"message": "ReadState", "fields": 3}', "ReadState is 3; expected an object"),
     ],
 )
 def test_what_is_no_request_is_an_error_that_names_it(line, says):

@@ -1,6 +1,7 @@
 """A file is written whole or not at all, and only where it should be."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -76,4 +77,27 @@ def test_what_is_derived_is_done_without_where_it_cannot_be_kept(tmp_path):
     files.keep_derived(tmp_path / "missing" / "file", {"a": 1})
     assert not list(tmp_path.iterdir())
     files.keep_derived(tmp_path / "file", {"a": 1})
-    assert (tmp_path / "file").read_bytes() == b'{"a":1}'
+    assert files.derived(tmp_path / "file") == {"a": 1}
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[" * 10_000, b"\xff\n{}", b"0\n{}", None])
+def test_what_is_derived_counts_to_the_letter_or_not_at_all(tmp_path, content):
+    file = tmp_path / "file"
+    files.keep_derived(file, {"a": 1})
+    changed = file.read_bytes().replace(b"1}", b"2}") if content is None else content
+    file.write_bytes(changed)
+    assert files.derived(file) is None
+    assert files.derived(tmp_path / "missing") is None
+
+
+def test_only_a_file_of_a_size_is_read_and_nothing_is_waited_for(tmp_path):
+    (tmp_path / "file").write_bytes(b"12345")
+    assert files.content_of(tmp_path / "file", 5) == b"12345"
+    with pytest.raises(OSError, match="it has 5 bytes, and at most 4 are read"):
+        files.content_of(tmp_path / "file", 4)
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(OSError, match="it is no regular file"):
+            files.content_of(path)
+    with pytest.raises(IsADirectoryError):
+        files.content_of(tmp_path)
