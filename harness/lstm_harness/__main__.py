@@ -2,11 +2,22 @@
 
 import io
 import os
+import platform
+import shlex
 import signal
 import sys
+import tempfile
+import time
+import traceback
 from typing import Any
 
+from lstm_harness import __version__
 from lstm_harness.model.errors import Exit, UserError
+from lstm_harness.model.text import printable
+
+# Cleaning up after an interruption may take so long; a further one is heard only then.
+PATIENCE_S = 5.0
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Pipe(io.RawIOBase):
@@ -38,14 +49,19 @@ class _Pipe(io.RawIOBase):
 
 def main() -> None:
     """Run the command line; whatever the user did wrong ends in one line, never a traceback."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    _hear_interruptions()
     # Where it was closed before, there is none.
     out = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     pipe = _Pipe(out.fileno())
+    # What the reader's encoding lacks is spelt out: \xb5s.
+    errors = "backslashreplace" if out.errors == "strict" else out.errors
     sys.stdout = io.TextIOWrapper(
-        io.BufferedWriter(pipe), out.encoding, out.errors, line_buffering=out.isatty()
+        io.BufferedWriter(pipe), out.encoding, errors, line_buffering=out.isatty()
     )
     code = run(sys.argv[1:])
+    # Nothing is left to be interrupted, and Python's own end would die of it.
+    for number in INTERRUPTIONS:
+        signal.signal(number, signal.SIG_IGN)
     try:
         sys.stdout.flush()
     except OSError:  # told already; Python would tell it again as it ends
@@ -59,6 +75,8 @@ def run(arguments: list[str]) -> int:
         return _run(arguments)
     except KeyboardInterrupt:
         return _fail("interrupted; nothing was kept", Exit.INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - the last resort: whatever it is, it is a bug
+        return _fail(_told_bug(arguments, error), Exit.BUG)
 
 
 def _run(arguments: list[str]) -> int:
@@ -91,12 +109,43 @@ def _usage(error: Any) -> str:
 
 
 def _fail(message: str, code: Exit) -> int:
-    print(f"lstm-bench: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201 - the one line
+    print(f"lstm-bench: {printable(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201 - the one line
     return code
 
 
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
+def _told_bug(arguments: list[str], error: Exception) -> str:
+    """One line that says where the whole of it was written."""
+    said = f"this is a bug of lstm-bench, and not yours: {type(error).__name__}: {error}"[:300]
+    command = shlex.join(["lstm-bench", *arguments])
+    told = f"lstm-bench {__version__}, Python {platform.python_version()}, {platform.platform()}"
+    lines = [told, command, "", "".join(traceback.format_exception(error))]
+    try:
+        file, path = tempfile.mkstemp(".txt", "lstm-bench-bug-")
+        with os.fdopen(file, "w", errors="backslashreplace") as report:
+            report.write("\n".join(lines))
+    except OSError as failure:
+        return f"{said}; its report could not be written: {failure.strerror}"
+    return f"{said}; please send us {path}, which says where"
+
+
+def _hear_interruptions() -> None:
+    """Have Ctrl-C, SIGTERM and SIGHUP end the program in order; more of them change nothing.
+
+    What the caller had ignored (`nohup`, a shell's background) stays so.
+    """
+    first: list[float] = []
+
+    def interrupt(*_: Any) -> None:
+        now = time.monotonic()
+        if not first:
+            first.append(now)
+            raise KeyboardInterrupt
+        if now - first[0] > PATIENCE_S:
+            os._exit(Exit.INTERRUPTED)
+
+    for number in INTERRUPTIONS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
 
 
 if __name__ == "__main__":

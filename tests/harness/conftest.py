@@ -27,6 +27,7 @@ def _settle_in(folder, patch):
     (folder / "tmp").mkdir(exist_ok=True)
     patch.chdir(folder)
     patch.setenv("TMPDIR", str(folder / "tmp"))
+    patch.setenv("LSTM_BENCH_LOCKS", str(folder / "tmp"))
     patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     patch.setattr(tempfile, "tempdir", None)
 

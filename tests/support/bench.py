@@ -18,11 +18,12 @@ ROOTS = [str(Path(package.__path__[0]).parent) for package in (lstm_harness, lst
 
 
 def environment(folder: Path, *more_roots: Path) -> dict[str, str]:
-    """What the program is started with: a device lock (in TMPDIR) and a cache of the test's own."""
+    """What the program is started with: a device lock, scratch and a cache of the test's own."""
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     paths = os.pathsep.join([*map(str, more_roots), *ROOTS])
-    own = {"TMPDIR": str(temporary), "XDG_CACHE_HOME": str(folder / "cache")}
+    own = {"XDG_CACHE_HOME": str(folder / "cache")}
+    own |= dict.fromkeys(("TMPDIR", "LSTM_BENCH_LOCKS"), str(temporary))
     return os.environ | {"PYTHONPATH": paths} | own
 
 

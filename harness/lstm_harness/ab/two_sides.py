@@ -31,6 +31,7 @@ from lstm_harness.model.spec import Spec
 from lstm_harness.race import runs
 from lstm_harness.race.lock import device_lock
 from lstm_harness.race.runs import RunSide, Watch
+from lstm_harness.race.scratch import scratch_folder
 from lstm_harness.race.survey import Survey, SurveyWorker, make_plan
 from lstm_harness.store import run_folder
 from lstm_kernels.names import check_name
@@ -85,7 +86,7 @@ def compare(
         raise UserError(f"--blocks {spec.blocks}: expected at least {LEAST_BLOCKS}, to tell noise")
     folder = out or runs.default_folder(replace(spec, suite="ab"))
     run_folder.refuse_used(folder)
-    with runs.scratch_folder() as scratch:
+    with scratch_folder() as scratch:
         sides = _sides(spec, revisions, scratch)
         survey = sides[1].survey
         noise = kept(survey.environment).margins if by_noise else {}

@@ -44,11 +44,11 @@ def ab(
     from lstm_harness.ab.revisions import checked_out, repository, working_tree
     from lstm_harness.console import output
     from lstm_harness.judge.comparison import kinds_named
-    from lstm_harness.race import runs
+    from lstm_harness.race.scratch import scratch_folder
 
     fails, outputs = kinds_named(fail_on), Outputs(as_json, explain, junit, markdown, html)
     repo = repository(Path.cwd())
-    with runs.scratch_folder() as scratch:
+    with scratch_folder() as scratch:
         base = checked_out(base_ref, repo, scratch / "base")
         if new_ref:
             new = checked_out(new_ref, repo, scratch / "new")

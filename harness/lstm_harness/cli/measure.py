@@ -22,6 +22,9 @@ Out = Annotated[
 Resume = Annotated[
     Path | None, typer.Option("--resume", metavar="RUN", help="finish an interrupted run")
 ]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="where another run holds the device, wait for its end")
+]
 Plugins = Annotated[
     list[str] | None, typer.Option("--plugin", metavar="FILE.py", help="a file with BACKENDS")
 ]
@@ -76,9 +79,17 @@ def plan(spec: Spec, as_json: Json = False) -> int:
 @app.command()
 @takes_spec
 def run(
-    spec: Spec, out: Out = None, resume: Resume = None, as_json: Json = False, quiet: Quiet = False
+    spec: Spec,
+    out: Out = None,
+    resume: Resume = None,
+    wait: Wait = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> int:
     """The main job: verify, measure, store, report."""
+    from dataclasses import replace
+
+    from lstm_harness.console import output
     from lstm_harness.console.progress import LiveProgress
     from lstm_harness.race import runs
 
@@ -87,6 +98,8 @@ def run(
     if resume and spec != spec_of(None, None, None, None):
         raise UserError(f"--resume {resume} goes on as planned; leave out what to run, and how")
     with LiveProgress(quiet) as watch:
+        if wait:
+            watch = replace(watch, waiting=lambda who: output.warning(f"{who}; waiting for it"))
         folder = runs.resume(resume, watch) if resume else runs.run(spec, out, watch)
     with runs.resumable(folder):
         return _conclude(folder, as_json)

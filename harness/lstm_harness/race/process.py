@@ -59,7 +59,7 @@ class WorkerProcess:
 
     def __init__(self, settings: WorkerSettings, name: str, nursery: Nursery | None = None) -> None:
         self.name = name
-        plain = re.sub(r"[^\w.-]", "_", name)
+        plain = re.sub(r"[^\w.-]", "_", name)[:60]
         self._log = settings.scratch / f"worker-{plain}-{time.monotonic_ns()}.log"
         with self._log.open("wb") as log:
             forked = nursery and nursery.start(

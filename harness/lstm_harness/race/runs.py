@@ -4,7 +4,6 @@ import shlex
 import shutil
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from lstm_harness.race.answers import Answers
 from lstm_harness.race.lock import device_lock
 from lstm_harness.race.process import Failed, WorkerProcess, WorkerSettings
 from lstm_harness.race.scheduler import Scheduler, Side
+from lstm_harness.race.scratch import scratch_folder
 from lstm_harness.race.survey import Survey, SurveyWorker, make_plan
 from lstm_harness.race.visit import Outcome
 from lstm_harness.store import kept_limits, run_folder
@@ -39,12 +39,14 @@ CEILING_ROUND_TIMEOUT_S = 180.0
 class Watch:
     """Who is told what goes on: how many cells there are, then before and after each.
 
-    `planned` takes how many there are in all and how many of them are done already.
+    `planned` takes how many there are in all and how many of them are done already. Where there is
+    `waiting`, a run that holds the device is waited for, and it is told whose that is.
     """
 
     planned: Callable[[int, int], None] = lambda total, done: None
     started: Callable[[PlannedCell], None] = lambda cell: None
     finished: Callable[[Outcome], None] = lambda outcome: None
+    waiting: Callable[[str], None] | None = None
 
 
 def make(spec: Spec, checking: bool = False) -> tuple[Survey, Plan]:
@@ -75,7 +77,7 @@ def run(spec: Spec, out: Path | None, watch: Watch) -> Path:
     if out:
         run_folder.refuse_used(out)
     survey, plan = make(spec)
-    with device_lock(survey.identity):
+    with device_lock(survey.identity, watch.waiting):
         folder = out or default_folder(spec)
         run_folder.create(folder)
         _measure_alone(
@@ -94,7 +96,7 @@ def resume(folder: Path, watch: Watch) -> Path:
     spec, plan = Spec.from_dict(manifest["spec"]), Plan.from_dict(manifest["plan"])
     survey = look_around(spec)
     _refuse_changed(folder, manifest, survey)
-    with device_lock(survey.identity):
+    with device_lock(survey.identity, watch.waiting):
         _measure_alone(RunSide(folder, manifest, plan, survey), spec, watch)
     return folder
 
@@ -121,7 +123,7 @@ def verify(spec: Spec, watch: Watch) -> tuple[Plan, list[Outcome]]:
     """Check every cell against float64, once, and keep nothing."""
     survey, plan = make(spec, checking=True)
     outcomes = []
-    with device_lock(survey.identity), scratch_folder() as scratch, ExitStack() as stack:
+    with scratch_folder() as scratch, ExitStack() as stack:
         settings = WorkerSettings(survey.device, scratch, spec.threads)
         answers = Answers(settings, spec.seed)
         stack.callback(answers.close)
@@ -332,13 +334,6 @@ def _tuned(environment: Mapping[str, Any], backends: list[str]) -> dict[str, str
 def now() -> str:
     """The time in UTC, as a manifest tells it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-@contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """A folder for what nobody keeps."""
-    with tempfile.TemporaryDirectory(prefix="lstm-bench-", ignore_cleanup_errors=True) as name:
-        yield Path(name)
 
 
 @contextmanager

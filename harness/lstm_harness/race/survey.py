@@ -23,11 +23,14 @@ from lstm_harness.model.protocol import (
     Request,
 )
 from lstm_harness.model.spec import Spec
+from lstm_harness.model.text import shorten
 from lstm_harness.race.process import Failed, WorkerProcess, WorkerSettings
 from lstm_kernels import Backend
 from lstm_kernels.names import check_name
 
 Reply = TypeVar("Reply")
+
+LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,13 @@ class SurveyWorker:
         device = self._device()
         plugin_of, failed = self._load_plugins()
         registered = self.ask(ListBackends())
-        backends = {fields["name"]: _backend(fields) for fields in registered.backends}
+        backends = {}
+        for told in registered.backends:
+            try:
+                backend = _backend(told)
+                backends[backend.name] = backend
+            except (TypeError, ValueError) as error:
+                failed[shorten(str(told.get("name")))] = str(error)
         missing = {name: self.ask(FindMissing(name, self._checking)).reason for name in backends}
         facts = self.ask(DescribeMachine(tuple(sorted(set(plugin_of.values())))))
         return Survey(
@@ -248,4 +257,7 @@ def _backend(told: Mapping[str, Any]) -> Backend:
     """A worker's record of a backend, whose kernels may be of another revision than ours."""
     known = {field.name: told[field.name] for field in fields(Backend) if field.name in told}
     lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
-    return Backend(**{**known, **lists})
+    backend = Backend(**{**known, **lists})
+    if not backend.name.isprintable() or not 0 < len(backend.name) <= LONGEST_NAME:
+        raise ValueError(f"its name is none: expected 1 to {LONGEST_NAME} printable characters")
+    return backend

@@ -8,8 +8,10 @@ import os
 import re
 import socket
 import sys
+import threading
 import webbrowser
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -21,6 +23,8 @@ LOOPBACK = "127.0.0.1"
 METHODS = ("GET", "HEAD")
 # A connection that says nothing, or takes nothing, for so long is closed.
 SILENCE_S = 10.0
+# So is one whose request, from its first byte to the last of the answer, takes so long in all.
+DEADLINE_S = 60.0
 PART_BYTES = 1 << 16
 
 _HOST = re.compile(r"(127\.0\.0\.1|localhost)(:\d{1,5})?", re.IGNORECASE)
@@ -102,6 +106,20 @@ class _Handler(BaseHTTPRequestHandler):
     """One connection: refuse what is not meant for a reader on this machine, answer the rest."""
 
     timeout = SILENCE_S
+
+    def handle_one_request(self) -> None:
+        """Answer one request within its time, whoever trickles."""
+        late = threading.Timer(DEADLINE_S, self._give_up)
+        late.daemon = True
+        late.start()
+        try:
+            super().handle_one_request()
+        finally:
+            late.cancel()
+
+    def _give_up(self) -> None:
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     def __init__(self, pages: Pages, *arguments: Any) -> None:
         self._pages = pages

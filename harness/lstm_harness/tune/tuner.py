@@ -30,6 +30,7 @@ from lstm_harness.race.answers import Answers
 from lstm_harness.race.lock import device_lock
 from lstm_harness.race.process import Failed, WorkerSettings
 from lstm_harness.race.scheduler import Scheduler, Side
+from lstm_harness.race.scratch import scratch_folder
 from lstm_harness.race.survey import Survey, SurveyWorker, make_plan
 from lstm_harness.tune.precompile import HOOK, Ahead, arch_of
 from lstm_harness.tune.search import (
@@ -65,8 +66,8 @@ def tune(name: str, spec: Spec, out: Path | None, again: bool, tell: Tell) -> Do
     """
     spec = _as_passes(spec, name)
     with (
-        tempfile.TemporaryDirectory(prefix="lstm-bench-", ignore_cleanup_errors=True) as scratch,
-        SurveyWorker(spec, Path(scratch)) as worker,
+        scratch_folder() as scratch,
+        SurveyWorker(spec, scratch) as worker,
     ):
         survey = worker.survey()
         plan = make_plan(spec, survey, worker)
@@ -74,7 +75,7 @@ def tune(name: str, spec: Spec, out: Path | None, again: bool, tell: Tell) -> Do
         keys = _keys(name, plan, worker)
         kept = _Kept.open(out, _asked(name, worker, "tuned", DescribeTuning(name)), again)
         with device_lock(survey.identity), ExitStack() as stack:
-            settings = WorkerSettings(survey.device, Path(scratch), spec.threads)
+            settings = WorkerSettings(survey.device, scratch, spec.threads)
             answers = Answers(settings, spec.seed)
             stack.callback(answers.close)
             scheduler = Scheduler([Side(plan, settings, survey.plugin_of)], spec, answers)

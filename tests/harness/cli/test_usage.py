@@ -5,9 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 
 import pytest
-from bench import environment, start
+import synthetic_store
+from bench import bench, environment, start
+from saved_runs import save
+from synthetic_runs import blocks, record
 
 from lstm_harness.model.errors import Exit
 
@@ -147,16 +151,67 @@ def test_no_command_prints_the_help(command):
     assert err == ""
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_before_anything_is_kept_is_said(here, signal_number):
+@pytest.mark.parametrize(
+    "signals",
+    [[signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP], [signal.SIGINT] * 3],
+    ids=lambda signals: "-".join(each.name for each in signals),
+)
+def test_an_interruption_before_anything_is_kept_is_said(here, signals):
     process = start("limits --quiet", here)
     while not list((here / "tmp").glob("lstm-bench-*")):
         assert process.poll() is None
         time.sleep(0.02)
-    process.send_signal(signal_number)
+    for each in signals:
+        process.send_signal(each)
+        time.sleep(0.01)
     _, err = process.communicate(timeout=120)
     assert process.returncode == Exit.INTERRUPTED
     assert err == "lstm-bench: interrupted; nothing was kept\n"
+    assert not list((here / "tmp").glob("lstm-bench-scratch-*"))
+
+
+def test_what_nobody_foresaw_is_a_bug_and_its_report_lies_in_a_file(command, here, monkeypatch):
+    def fails(*_):
+        raise LookupError("an \x1b[31minner matter")
+
+    monkeypatch.setattr("lstm_harness.store.run_folder.load", fails)
+    code, out, err = command("export", "a run", "--format", "csv", "-o", "x.csv")
+    assert (code, out, err.count("\n")) == (Exit.BUG, "", 1)
+    assert "LookupError: an \N{REPLACEMENT CHARACTER}[31minner matter; please send us" in err
+    (report,) = (here / "tmp").glob("lstm-bench-bug-*.txt")
+    assert str(report) in err
+    told = report.read_text()
+    assert "lstm-bench export 'a run' --format csv -o x.csv" in told
+    assert "Traceback" in told
+    assert "in fails" in told
+
+
+def test_a_terminal_that_lacks_letters_is_written_to_without_them(here):
+    save(here / "run", blocks("naive", [2_500] * 3))
+    done = bench("compare run run", here, env=environment(here) | {"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\xb5s" in done.stdout
+
+
+def test_no_control_character_of_a_record_comes_out(command, here):
+    hostile = "\x1b[31mred\x9b2J\x07\x00"
+    whole = [*blocks("naive", [1000] * 5), *blocks(hostile, [1000] * 5)]
+    whole += [record("aten", status="error", reason=hostile, block=block) for block in range(5)]
+    save(here / "run", whole, label=hostile, environment=synthetic_store.environment(host=hostile))
+    for line in (
+        *("compare run run --markdown v.md --junit v.xml", "history . --quiet"),
+        *("export run --format csv -o run.csv", "baseline save run kept --into kept"),
+        *("baseline list --into kept", "check run --baseline kept/kept.jsonl", "history . --json"),
+    ):
+        code, out, err = command(*line.split())
+        assert code in (Exit.DONE, Exit.INCONCLUSIVE, Exit.MEASURING_FAILED), err
+        assert not _controls(out + err), line
+    for written in ("v.md", "v.xml", "run.csv", "kept/kept.jsonl"):
+        assert not _controls((here / written).read_text()), written
+
+
+def _controls(text):
+    return [c for c in text if unicodedata.category(c) == "Cc" and c not in "\n\r"]
 
 
 def test_output_that_nobody_reads_and_that_finds_no_room(here):

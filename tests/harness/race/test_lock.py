@@ -8,9 +8,10 @@ import sys
 from contextlib import contextmanager
 
 import pytest
-from bench import environment, records_of
+from bench import environment, records_of, start
 
 from lstm_harness.model.errors import Exit, MeasuringFailed
+from lstm_harness.race import lock
 from lstm_harness.race.lock import device_lock
 
 GRID = "--backend aten --seq-len 2,3 --batch 1 --hidden 4 --pass inference,forward,backward"
@@ -109,6 +110,56 @@ def test_second_run_on_a_device_is_refused(here, fails):
         holder.kill()
     with device_lock("free again after its holder was killed"):
         pass
+
+
+HOLDS = """
+import socket, sys
+from lstm_harness.race import lock
+from lstm_harness.race.lock import device_lock
+with device_lock(socket.gethostname()):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def held(here):
+    """A process that holds this machine until it is told to end."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS],
+        env=environment(here),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        yield holder
+
+
+def test_a_run_that_waits_says_behind_whom_and_then_runs(here, held):
+    process = start(f"run {GRID} {HOW} --min-samples 3 --wait --out race", here)
+    said = process.stderr.readline()
+    assert f"(process {held.pid}); waiting for it" in said
+    assert not (here / "race").exists()
+    held.communicate("end\n")
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert out.endswith("race/report.html\n")
+
+
+def test_verifying_times_nothing_and_waits_for_nobody(here, held, command):
+    code, _, err = command(*f"verify {GRID} --threads 1 --quiet".split())
+    assert code == 0, err
+    held.communicate("end\n")
+
+
+def test_one_lock_a_machine_whatever_the_place_for_temporary_files(here, monkeypatch):
+    monkeypatch.delenv("LSTM_BENCH_LOCKS")
+    monkeypatch.setattr(lock, "FOLDER", here)
+    for place in ("one", "other"):
+        monkeypatch.setenv("TMPDIR", str(here / place))
+        with device_lock("gpu"):
+            assert (here / "lstm-bench-gpu.lock").read_text() == str(os.getpid())
 
 
 def test_lock_is_free_again_after_use(here):

@@ -99,6 +99,17 @@ def test_name_with_a_slash_is_a_name(plugin, document):
     assert row["status"] == "ok"
 
 
+def test_a_backend_with_an_absurd_name_costs_itself_alone(plugin, document):
+    names = ["ok", "a" * 10_000, "", "\x1b[31mred", "line\nbreak"]
+    listed = ", ".join(f"Backend({name!r}, 'lstm_kernels.backends.naive', 'x')" for name in names)
+    path = plugin(f"from lstm_kernels import Backend\nBACKENDS = [{listed}]\n")
+    rows = {row["name"]: row for row in document("backends", "--plugin", path, "--json")}
+    assert rows["ok"]["available"] is True
+    said = [name for name, row in rows.items() if "its name is none" in (row["reason"] or "")]
+    assert len(said) == 4
+    assert all(name.isprintable() and len(name) < 100 for name in rows)
+
+
 def test_a_plugin_imports_what_lies_beside_it(plugin, document, here):
     (here / "own").mkdir()
     plugin("from lstm_kernels.backends.naive import layer, unsupported", "own/gates_of_mine")

@@ -236,7 +236,7 @@ def test_record_that_stands_there_twice_is_refused(copy, refused):
         ("[]", "no schema"),
         ('{"name": "something else"}', "no schema"),
         ('{"schema": 2}', "upgrade it"),
-        ('{"schema": 1, "plan": {}, "spec": {}}', "missing"),
+        ('{"schema": 1, "plan": {}, "spec": {}}', "no field 'id'"),
         ('{"schema": 1, "plan": 5, "spec": {"grids": 5}}', "not the manifest"),
     ],
 )

@@ -1,7 +1,6 @@
 """The server of a store: what it sends, what it refuses, and that nobody makes it stop."""
 
 import http.client
-import json
 import os
 import signal
 import socket
@@ -17,10 +16,11 @@ from synthetic_store import put, start
 
 from lstm_harness.model.errors import UserError
 from lstm_harness.report import page
-from lstm_harness.site import pages
+from lstm_harness.site import cards, pages
 from lstm_harness.site import server as view
 from lstm_harness.site.pages import Pages
 from lstm_harness.store import run_folder
+from lstm_harness.store.files import derived
 
 OWN = "<!doctype html><title>the run's own report</title>"
 HOSTILE = "<b>&? #\"'"
@@ -342,6 +342,22 @@ def test_a_reader_who_takes_nothing_holds_nobody_up(listening, ask, monkeypatch,
     assert capfd.readouterr().err == ""
 
 
+def _trickle(connection):
+    for letter in b"GET /" + b"a" * 1000:
+        time.sleep(0.05)
+        connection.sendall(bytes([letter]))
+
+
+def test_who_trickles_is_given_up_in_the_end(listening, ask, monkeypatch, capfd):
+    monkeypatch.setattr(view, "DEADLINE_S", 0.5)
+    with socket.create_connection(listening) as slow:
+        slow.settimeout(20)
+        with pytest.raises(ConnectionError):
+            _trickle(slow)
+    assert ask("/")[0] == 200
+    assert capfd.readouterr().err == ""
+
+
 def test_a_fault_is_a_line_and_not_a_traceback(listening, ask, capfd, monkeypatch):
     def fail(*_):
         raise ZeroDivisionError("on purpose")
@@ -426,4 +442,4 @@ def test_what_the_cache_holds_is_never_needed(runs, tmp_path):
         for content in ("", "[]", '{"version": 1, "runs": {"first": {}}}', "[" * 100_000):
             file.write_text(content)
             assert Pages(runs).answer("/").content == first
-        assert json.loads(file.read_text())["version"] == 1
+        assert derived(file)["version"] == cards.VERSION
