@@ -2,7 +2,7 @@
 # constraints.txt, and does its job.
 PYTHON ?= python3
 BIN := .venv/bin
-JOBS ?= 2
+JOBS ?= 3
 TRIALS ?= 20
 REPORT ?= results/amd-epyc-2core/quick/report.html
 GPU_PYTHON ?= $(BIN)/python

@@ -36,8 +36,9 @@ def start(
     """
 
     def before_it_starts() -> None:
-        # Where the tests run in the background, Ctrl-C is ignored, and children inherit that.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        # Where the tests run in the background these are ignored, and children inherit that.
+        for ignored in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(ignored, signal.SIG_DFL)
 
     options.setdefault("env", environment(folder))
     program = [forked_workers.__file__, forked_workers.PROGRAM] if forked else ["-m", PACKAGE]

@@ -142,6 +142,83 @@ class MemoOfTheFirst(Honest):
         return self.made
 
 
+class _Memo(Honest):
+    """Remembers outcomes by a part of its inputs, which changes less often than the rest."""
+
+    def __init__(self):
+        self.made = {}
+        self.hits = self.misses = 0
+
+    def layer(self, x, h0, c0, weights, **rest):
+        key = self.part(x.detach(), h0.detach()).contiguous().numpy().tobytes()
+        if key in self.made:
+            self.hits += 1
+        else:
+            self.misses += 1
+            self.made[key] = super().layer(x, h0, c0, weights, **rest)
+        return self.made[key]
+
+
+class MemoOfSome(_Memo):
+    def part(self, x, h0):
+        return x[-1, -1, -2:]
+
+
+class MemoOfStates(_Memo):
+    def part(self, x, h0):
+        return h0
+
+
+class MemoByRow(_Memo):
+    def part(self, x, h0):
+        return x[:, -1]
+
+
+class ReturnsItsInput(Honest):
+    """Looks right where a state does not change; this one's does."""
+
+    def layer(self, x, h0, c0, weights, **rest):
+        y, _, c_n = super().layer(x, h0, c0, weights, **rest)
+        return y, h0.view_as(h0), c_n
+
+
+class OneOutputForAll(Honest):
+    room = None
+
+    def layer(self, *given, **rest):
+        y, h_n, c_n = super().layer(*given, **rest)
+        if self.room is None:
+            self.room = torch.empty_like(y)
+        return self.room.copy_(y), h_n, c_n
+
+
+class CutOffTheGraph(Honest):
+    def layer(self, *given, **rest):
+        y, h_n, c_n = super().layer(*given, **rest)
+        return y.detach(), h_n, c_n
+
+
+class GraphInInference(Honest):
+    """Saves what only a backward needs; or hopes that someone mistakes it for a forward."""
+
+    def layer(self, *given, **rest):
+        with torch.enable_grad():
+            x, *others = given
+            return super().layer(x.detach().requires_grad_(), *others, **rest)
+
+
+class Sparse(Honest):
+    def layer(self, *given, **rest):
+        y, h_n, c_n = super().layer(*given, **rest)
+        return y.to_sparse(), h_n, c_n
+
+
+class Parameter(Honest):
+    def layer(self, *given, **rest):
+        y, h_n, c_n = super().layer(*given, **rest)
+        return torch.nn.Parameter(y.detach()), h_n, c_n
+
+
 class ChangesItsInput(Honest):
     def layer(self, x, h0, *given, **rest):
         made = super().layer(x, h0, *given, **rest)
@@ -238,6 +315,15 @@ _CHEATS = {
     "exits_when_asked": (ExitsWhenAsked, _ANY),
     "memo_by_pointer": (MemoByPointer, _NO_GRADIENTS),
     "memo_of_the_first": (MemoOfTheFirst, _NO_GRADIENTS),
+    "memo_of_some": (MemoOfSome, _NO_GRADIENTS),
+    "memo_of_states": (MemoOfStates, _NO_GRADIENTS),
+    "memo_by_row": (MemoByRow, _NO_GRADIENTS),
+    "returns_its_input": (ReturnsItsInput, _ANY),
+    "one_output_for_all": (OneOutputForAll, _NO_GRADIENTS),
+    "cut_off_the_graph": (CutOffTheGraph, _ANY),
+    "graph_in_inference": (GraphInInference, _NO_GRADIENTS),
+    "sparse": (Sparse, _ANY),
+    "parameter": (Parameter, _ANY),
     "changes_its_input": (ChangesItsInput, _NO_GRADIENTS),
     "lazy": (Lazy, _ANY),
     "wrong_shape": (WrongShape, _ANY),

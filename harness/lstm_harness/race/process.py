@@ -119,7 +119,8 @@ class WorkerProcess:
         with suppress(ProcessLookupError):  # it may have ended by itself
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        self._stdin.close()
+        with suppress(BrokenPipeError):  # what it was sent and never read
+            self._stdin.close()
         self._stdout.close()
 
     @property

@@ -242,6 +242,9 @@ def _general_skip(case: Case, backend: Backend) -> Skip | None:
     if case.pass_name not in backend.passes:
         passes = ", ".join(backend.passes)
         return Skip("unsupported", f"{backend.name} does {passes} only, not {case.pass_name}")
+    if case.pass_name == "forward" and "backward" not in backend.passes:
+        reason = "a forward saves for a backward, and that of it alone nobody can prove"
+        return Skip("unsupported", f"{backend.name} has no backward: {reason}")
     if case.launch == "eager":
         return None
     if case.device == "cpu":

@@ -97,7 +97,9 @@ class Executor:
         _refuse_changed(inputs, untouched, errors)
         if not job.proof_only:
             other = make_inputs(problem, job.seed, ROTATING_SET, self.device, inputs.weights)
-            track = Track(the_pass, make_clock(self.device, job.case.cache), [inputs, other])
+            clock = make_clock(self.device, job.case.cache)
+            starts = job.case.pass_name in ("backward", "train")
+            track = Track(the_pass, clock, (inputs, other), starts)
             sampler = Sampler(track.take, job.stop)
             self._cell = _Cell(
                 job, the_pass, inputs, answer, errors, setup_ms, first_ms, track, sampler
@@ -184,7 +186,7 @@ class Executor:
                 checked_inputs(job.case.problem, job.seed, LAST_SET, self.device, inputs.weights),
             )
             last = track.take_last(inputs, samples.inner_repeats)
-        refuse_malformed(track.last_state.outputs, track.last_state.inputs)
+        refuse_malformed(track.last_state)
         correctness = judge(track.last_outputs, cell.answer, LAST_SET, tolerance(job.case.problem))
         if correctness.failure:
             failure = f"right at first, wrong in the last sample: {correctness.failure}"
@@ -256,7 +258,7 @@ def set_precision(problem: Problem) -> None:
 
 
 def _judged(state: State, answer: Answer, index: int, bound: float) -> Correctness:
-    refuse_malformed(state.outputs, state.inputs)
+    refuse_malformed(state)
     return judge(state.tensors(), answer, index, bound)
 
 

@@ -1,6 +1,6 @@
 """What stands inside the timed region of each pass, and what is made ready outside it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lstm_harness.worker.inputs import Inputs
 from lstm_kernels.problem import Problem
-from lstm_kernels.stack import Outputs, Weights, run
+from lstm_kernels.stack import Weights, run
 
 OUTPUT_NAMES = ("y", "h_n", "c_n")
 PARAMETER_NAMES = Weights._fields
@@ -34,11 +34,15 @@ class Pass:
 
 @dataclass
 class State:
-    """One execution: its leaves, the outputs once there are any, whether it makes gradients."""
+    """One execution: its leaves, the outputs once there are any.
+
+    `makes_gradients` tells whether it does, `has_graph` whether its outputs hang on one.
+    """
 
     inputs: Inputs
     outputs: tuple[Tensor, ...] = ()
     makes_gradients: bool = False
+    has_graph: bool = False
 
     def tensors(self) -> dict[str, list[Tensor]]:
         """Every tensor this execution made, by name; a gradient that it owes is an empty list."""
@@ -71,7 +75,7 @@ def make_pass(implementation: Any, problem: Problem, pass_name: str) -> Pass:
             torch.autograd.backward(state.outputs, state.inputs.d_outputs())
         except Exception:
             # What a malformed output made autograd raise is told as that.
-            refuse_malformed(state.outputs, state.inputs)
+            refuse_malformed(state)
             raise
 
     def train(state: State) -> None:
@@ -80,7 +84,11 @@ def make_pass(implementation: Any, problem: Problem, pass_name: str) -> Pass:
 
     def prepare_leaves(inputs: Inputs) -> State:
         leaves = fresh_leaves(inputs, requires_grad=pass_name != "inference")
-        return State(leaves, makes_gradients=pass_name in ("backward", "train"))
+        return State(
+            leaves,
+            makes_gradients=pass_name in ("backward", "train"),
+            has_graph=pass_name != "inference",
+        )
 
     def prepare_graph(inputs: Inputs) -> State:
         state = prepare_leaves(inputs)
@@ -121,14 +129,18 @@ def _grad(leaf: Tensor | None) -> Tensor | None:
     return None if leaf is None else leaf.grad
 
 
-def refuse_malformed(outputs: Outputs | tuple[Tensor, ...], inputs: Inputs) -> None:
-    """Check type, shape, dtype and device of what a backend returned.
+def refuse_malformed(state: State) -> None:
+    """Check what a backend returned, as it is, before anything is done with it.
 
-    A subclass of Tensor could put off its work until somebody looks, after the clock stopped.
+    Type, shape, dtype, device and layout; that memory is its own, and not an input's; that it hangs
+    on a graph where one is due, and nowhere else. A subclass of Tensor could put off its work until
+    somebody looks, after the clock stopped.
 
     Raises:
         Malformed: one line saying which output, what was found and what is expected.
     """
+    inputs, outputs = state.inputs, state.outputs
+    given = {_memory(t) for t in (*inputs.per_set(), *inputs.parameters()) if t.numel()}
     for name, out, like in zip(OUTPUT_NAMES, outputs, inputs.d_outputs(), strict=False):
         if type(out) is not Tensor:
             raise Malformed(f"{name} is a {type(out).__name__}; expected a plain torch.Tensor")
@@ -136,8 +148,33 @@ def refuse_malformed(outputs: Outputs | tuple[Tensor, ...], inputs: Inputs) -> N
         expected = (tuple(like.shape), like.dtype, like.device)
         if facts != expected:
             raise Malformed(f"{name} is {_describe(facts)}; expected {_describe(expected)}")
+        if out.layout != torch.strided:
+            raise Malformed(f"{name} is {out.layout}; expected torch.strided")
+        if (out.grad_fn is not None) != state.has_graph:
+            graph = "a graph that a backward can go" if state.has_graph else "no graph"
+            raise Malformed(f"{name} hangs on {out.grad_fn}; expected {graph}")
+        if out.numel() and _memory(out) in given:
+            raise Malformed(f"{name} lies in an input's memory; expected memory of its own")
     if len(outputs) != len(inputs.d_outputs()):
         raise Malformed(f"{len(outputs)} outputs; expected {len(inputs.d_outputs())}")
+
+
+def refuse_shared(executions: Sequence[tuple[Tensor, ...]]) -> None:
+    """Check that no execution gave its outputs in the memory of another that is still held.
+
+    Raises:
+        Malformed: two of them did.
+    """
+    seen: set[int] = set()
+    for outputs in executions:
+        places = {_memory(out) for out in outputs if out.numel()}
+        if places & seen:
+            raise Malformed("two executions gave their outputs in the same memory")
+        seen |= places
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def _describe(facts: tuple[Any, ...]) -> str:

@@ -1,22 +1,24 @@
 """Samples of one pass: executions timed until they are enough, in one turn or in several.
 
 Warm up, choose how many executions a sample holds, stop at the precision or the budget. No two
-executions see the same x.
+executions see the same inputs.
 """
 
+import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from math import ceil, floor, sqrt
+from math import ceil, cos, floor, pi, sin, sqrt
 from statistics import median
+from typing import Any
 
 import torch
 
 from lstm_harness.model.protocol import StopRule
 from lstm_harness.worker.clock import Clock, Reading
 from lstm_harness.worker.inputs import Inputs
-from lstm_harness.worker.passes import Pass, State
+from lstm_harness.worker.passes import Pass, State, refuse_shared
 
 SHORTEST_SAMPLE_NS = 200_000
 # Aim above that, so that a little noise does not make a sample too short.
@@ -35,8 +37,9 @@ MOST_WARM_UPS = 30
 FEWEST_A_TURN = 2
 
 WALL_SAMPLES = 5
-# A bfloat16 has eight bits of precision.
-DIGIT = 128
+FLOAT_BYTES = 4
+# The gradients that a backward starts from.
+_STARTS = ("d_y", "d_h_n", "d_c_n")
 
 Take = Callable[[int], Reading]
 
@@ -174,31 +177,69 @@ def _warm_up(take: Take, budget_s: float) -> int:
 
 @dataclass
 class Track:
-    """Executes one pass, rotating over input sets; no two executions see the same x."""
+    """Executes one pass, each time on inputs that no execution had before.
+
+    They are mixed of two sets, every tensor by an angle of its own: what is drawn from a normal
+    distribution still is. The gradients that a backward starts from are mixed once it is prepared.
+    """
 
     the_pass: Pass
     clock: Clock
-    sets: list[Inputs]
+    sets: tuple[Inputs, Inputs]
+    with_gradients: bool
     prepare_ms: float = field(default=0.0, init=False)
     last_state: State = field(init=False)
     last_outputs: dict[str, list[torch.Tensor]] = field(init=False)
-    _taken: int = 0
+    # Seeded by the system: nobody knows what comes.
+    _chance: random.Random = field(default_factory=random.Random)
 
     def take(self, repeats: int) -> Reading:
-        """One sample of that many executions, each on the next set with a number of its own."""
-        states = []
-        for _ in range(repeats):
-            self._taken += 1
-            inputs = self.sets[self._taken % len(self.sets)]
-            x = _numbered(inputs.x, self._taken)
-            states.append(self.the_pass.prepare(replace(inputs, x=x)))
-        return self._measure(states)
+        """One sample of that many executions.
+
+        Raises:
+            Malformed: two executions gave their outputs in the same memory.
+        """
+        states = [self.the_pass.prepare(self._fresh()) for _ in range(repeats)]
+        if self.with_gradients:
+            for state in states:
+                self._draw_gradients(state.inputs)
+        reading = self._measure(states)
+        # Replays of one captured graph are one state.
+        refuse_shared([state.outputs for state in {id(state): state for state in states}.values()])
+        return reading
+
+    def _fresh(self) -> Inputs:
+        """Inputs in memory of their own; what a backward starts from has but room there."""
+        one, other = self.sets
+        fresh: dict[str, Any] = {
+            name: self._mix(*pair) for name, pair in _pairs(one, other, "x", "h0", "c0")
+        }
+        if self.with_gradients:
+            rooms = _pairs(one, other, *_STARTS)
+            fresh |= {name: torch.empty_like(first) for name, (first, _) in rooms}
+        return replace(one, **fresh)
+
+    def _draw_gradients(self, inputs: Inputs) -> None:
+        for name, pair in _pairs(*self.sets, *_STARTS):
+            getattr(inputs, name).copy_(self._mix(*pair))
+
+    def _mix(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        angle = self._chance.uniform(0.0, 2 * pi)
+        if first.element_size() < FLOAT_BYTES:
+            # Numbers of 16 bits know few angles.
+            mixed = torch.mul(first.float(), cos(angle)).add_(second, alpha=sin(angle))
+            return mixed.to(first.dtype)
+        return torch.mul(first, cos(angle)).add_(second, alpha=sin(angle))
 
     def take_last(self, inputs: Inputs, repeats: int) -> Reading:
-        """One sample on a given set, whose outcome is kept as it is when the clock stops."""
+        """One sample whose last execution is on a given set; its outcome is kept as it then is."""
+        given = [*(self._fresh() for _ in range(repeats - 1)), inputs]
         started = time.perf_counter()
-        states = [self.the_pass.prepare(inputs) for _ in range(repeats)]
+        states = [self.the_pass.prepare(each) for each in given]
         self.prepare_ms = (time.perf_counter() - started) * 1e3 / repeats
+        if self.with_gradients:
+            for state in states[:-1]:
+                self._draw_gradients(state.inputs)
         reading = self._measure(states)
         self.last_state = states[-1]
         made = self.last_state.tensors().items()
@@ -217,9 +258,10 @@ class Track:
         return self.clock.measure([partial(self.the_pass.execute, state) for state in states])
 
 
-def _numbered(x: torch.Tensor, number: int) -> torch.Tensor:
-    """A copy whose first elements hold a number, in digits that every dtype holds exactly."""
-    digits = [number // DIGIT**place % DIGIT / DIGIT for place in range(min(4, x.numel()))]
-    fresh = x.clone()
-    fresh.view(-1)[: len(digits)] = torch.tensor(digits, dtype=x.dtype, device=x.device)
-    return fresh
+def _pairs(
+    one: Inputs, other: Inputs, *names: str
+) -> Iterator[tuple[str, tuple[torch.Tensor, torch.Tensor]]]:
+    """The tensors of two sets by name; a cell without c has some less."""
+    for name in names:
+        if getattr(one, name) is not None:
+            yield name, (getattr(one, name), getattr(other, name))

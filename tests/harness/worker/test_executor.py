@@ -31,10 +31,16 @@ FOUND_OUT = [
     ("wrong_dtype", ALL, r"y is \[3, 2, 8\] float64 on cpu; expected \[3, 2, 8\] float32"),
     ("two_outputs", ALL, "2 outputs; expected 3"),
     ("changes_its_input", ("inference",), "changed its inputs in place"),
-    ("memo_by_pointer", ("inference",), "right at first, wrong in the last sample"),
-    ("memo_of_the_first", ("inference",), "right at first, wrong in the last sample"),
+    ("memo_by_pointer", ("inference",), "wrong in the last sample|in the same memory"),
+    ("memo_of_the_first", ("inference",), "wrong in the last sample|in the same memory"),
     ("goes_wrong", ("inference",), "right at first, wrong in the last sample"),
     ("late", ("inference",), "y wrong"),
+    ("returns_its_input", ALL, "h_n lies in an input's memory"),
+    ("one_output_for_all", ("inference",), "gave their outputs in the same memory"),
+    ("cut_off_the_graph", ("forward", "backward", "train"), "y hangs on None; expected a graph"),
+    ("graph_in_inference", ("inference",), "expected no graph"),
+    ("sparse", ALL, "y is torch.sparse_coo; expected torch.strided"),
+    ("parameter", ALL, "y is a Parameter; expected a plain torch.Tensor"),
 ]
 CASES = [(name, p, words) for name, passes, words in FOUND_OUT for p in passes]
 
@@ -127,15 +133,57 @@ def test_verify_only_takes_no_time(job_for):
         executor.take_turn(None)
 
 
+def tracked(problem, prepared, executed, with_gradients=True):
+    """A track over two sets of a problem, that tells what inputs it gives."""
+    sets = tuple(make_inputs(problem, 0, index, "cpu") for index in range(2))
+    a_pass = Pass(lambda given: prepared(given) or State(given), executed)
+    return Track(a_pass, CpuClock(), sets, with_gradients)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_no_two_executions_see_the_same_input(small_case, dtype):
-    inputs = make_inputs(small_case(dtype=dtype).problem, 0, 0, "cpu")
+@pytest.mark.parametrize("names", [("x", "h0", "c0"), ("d_y", "d_h_n", "d_c_n")])
+def test_no_two_executions_see_the_same_inputs(small_case, dtype, names):
+    problem = small_case(dtype=dtype, batch=16, hidden_size=32, input_size=32).problem
     seen = []
-    a_pass = Pass(lambda given: State(given), lambda state: seen.append(state.inputs.x))
-    track = Track(a_pass, CpuClock(), [inputs, inputs])
-    for repeats in (1, 5_000, 5_000):
+
+    def look(state):
+        seen.append([getattr(state.inputs, name) for name in names])
+
+    track = tracked(problem, lambda given: None, look)
+    for repeats in (1, 500, 500):
         track.take(repeats)
-    assert len({x.view(torch.uint8).numpy().tobytes() for x in seen}) == 10_001
+    as_bytes = {b"".join(t.view(torch.uint8).numpy().tobytes() for t in each) for each in seen}
+    assert len(as_bytes) == 1_001
+    for name, tensors in zip(names, zip(*seen, strict=True), strict=True):
+        # Every number of it is another, and all are as drawn: none stands out.
+        assert (tensors[0] != tensors[1]).float().mean() > 0.9
+        scale = 0.5 if name in ("h0", "c0") else 1.0
+        whole = torch.stack(tensors).double()
+        assert abs(whole.mean()) < 0.1 * scale
+        assert 0.9 * scale < whole.std() < 1.1 * scale
+
+
+def test_what_a_backward_starts_from_is_not_there_when_it_is_prepared(small_case):
+    before, after = [], []
+    track = tracked(
+        small_case().problem,
+        lambda given: before.append(given.d_y.clone()),
+        lambda state: after.append(state.inputs.d_y.clone()),
+    )
+    track.take(3)
+    for early, late in zip(before, after, strict=True):
+        assert (early != late).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("cheat", ["memo_of_some", "memo_of_states", "memo_by_row"])
+@pytest.mark.parametrize("pass_name", ["inference", "forward"])
+def test_a_cache_of_a_part_of_the_inputs_never_helps(job_for, cheat, pass_name):
+    fresh = type(cheats.OBJECTS[cheat])()
+    executor = Executor(fresh, ("inference", "forward"), "cpu")
+    executor.open(job_for(pass_name))
+    executor.take_turn(None)
+    assert fresh.hits == 0
+    assert fresh.misses > 3
 
 
 def test_a_few_rows_find_what_all_rows_find(job_for, monkeypatch):
