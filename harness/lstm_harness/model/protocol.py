@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, get_args
 
 from lstm_harness.model.case import Case
+from lstm_harness.model.ceilings import Level
 from lstm_harness.model.record import Record
 from lstm_kernels.problem import Problem
 
@@ -89,10 +90,24 @@ class MachineState:
 
 
 @dataclass(frozen=True)
+class ProbeMade:
+    """What one probe measures; see `Ceiling`."""
+
+    kind: str
+    of: str
+    by: str
+    unit: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class ProbesMade:
     """What will be measured of a device by `TakeRound`, and what its ceilings say of it besides."""
 
-    facts: Mapping[str, Any]
+    probes: tuple[ProbeMade, ...]
+    levels: tuple[Level, ...]
+    units: int
+    near_bytes: int
 
 
 @dataclass(frozen=True)
@@ -133,9 +148,8 @@ class CellOpened:
 
 @dataclass(frozen=True)
 class TurnTaken:
-    """How many samples a turn took, and whether the cell has enough of them."""
+    """Whether the cell has enough samples."""
 
-    samples: int
     enough: bool
 
 

@@ -161,7 +161,7 @@ def limits(spec: Spec, tell: Callable[[int, int, str], None]) -> tuple[Ceilings,
         survey.device,
         survey.identity,
         survey.environment,
-        made.facts,
+        made,
         [taken.samples for taken in rounds],
         now(),
     )
@@ -178,7 +178,7 @@ def _ceiling_rounds(
     made = worker.ask(MakeProbes())
     rounds = []
     for number in range(CEILING_ROUNDS):
-        tell(number, CEILING_ROUNDS, f"{len(made.facts['probes'])} ceilings")
+        tell(number, CEILING_ROUNDS, f"{len(made.probes)} ceilings")
         rounds.append(worker.ask(TakeRound(), CEILING_ROUND_TIMEOUT_S))
     return made, rounds
 

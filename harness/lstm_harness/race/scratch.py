@@ -35,7 +35,8 @@ def sweep() -> None:
             facts = folder.lstat()
             if facts.st_uid != os.getuid() or time.time() - facts.st_mtime < _YOUNG_S:
                 continue
-            with (folder / _HELD).open() as held:
+            # One that was killed before it held it left no file to hold.
+            with (folder / _HELD).open("a") as held:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
         except OSError:  # it is held, or just gone

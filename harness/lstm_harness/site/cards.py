@@ -140,14 +140,12 @@ def _fresh(folder: Path, path: str, stamp: index.Stamp) -> Entry:
         if -2 in stamp:
             raise UserError("run.json or records.jsonl is not a plain file")
         return {"stamp": stamp, "head": _head(path, run_folder.read_manifest(folder / path))}
-    except (UserError, RecursionError) as error:
+    except UserError as error:
         return {"stamp": stamp, "error": _said(error, folder)}
 
 
 def _said(error: Exception, folder: Path) -> str:
     """Why a run is left out, on one line that names no place outside the store."""
-    if isinstance(error, RecursionError):
-        return "its JSON is nested without end"
     return " ".join(str(error).replace(f"{folder}{os.sep}", "").split())
 
 
@@ -262,7 +260,7 @@ def _read_chunk(job: Job) -> dict[str, Entry]:
             if base is not None:
                 earlier = last[1] if last[0] == base else _side(folder / base)
                 against = _judged(base, earlier, side)
-        except (UserError, RecursionError) as error:
+        except UserError as error:
             entries[path] = {"error": _said(error, folder)}
             continue
         last = (path, side)
@@ -276,7 +274,7 @@ def _side(run: Path) -> Any:
 
     try:
         return side_of_run(run_folder.load(run))
-    except (UserError, RecursionError):
+    except UserError:
         return None
 
 

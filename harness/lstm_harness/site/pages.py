@@ -101,8 +101,8 @@ class Pages:
             if parts.path == "/compare":
                 return self._compare(parts.query)
             return self._of_run(parts.path)
-        except (UserError, RecursionError) as error:
-            raise Refused(500, str(error) or "its JSON is nested without end") from None
+        except UserError as error:
+            raise Refused(500, str(error)) from None
 
     def _index(self) -> Sent:
         with self._listing:

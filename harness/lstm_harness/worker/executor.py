@@ -113,8 +113,8 @@ class Executor:
         """Sample the open cell: until it has enough, or for about so many seconds."""
         sampler = self._opened().sampler
         with _uncollected():
-            taken = sampler.turn(at_most_s)
-        return TurnTaken(taken, sampler.has_enough)
+            sampler.turn(at_most_s)
+        return TurnTaken(sampler.has_enough)
 
     def close(self) -> Record:
         """Prove the open cell right in a last sample, and tell what was measured of it.

@@ -152,7 +152,7 @@ def _make_probes(worker: Worker, asked: protocol.MakeProbes) -> protocol.ProbesM
 
         bench = cuda.bench(worker.device)
     worker.bencher = Bencher(bench)
-    return protocol.ProbesMade(worker.bencher.facts())
+    return worker.bencher.make()
 
 
 @answers(protocol.TakeRound)

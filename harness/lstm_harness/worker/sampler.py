@@ -86,8 +86,8 @@ class Sampler:
         self._repeats = self.rule.fixed_repeats or choose_repeats(fastest_ns, self.rule.budget_s)
         self._spent_s += time.monotonic() - started
 
-    def turn(self, at_most_s: float | None) -> int:
-        """Take samples until they are enough, or for about that long; return how many.
+    def turn(self, at_most_s: float | None) -> None:
+        """Take samples until they are enough, or for about that long.
 
         A turn of several begins with a sample that does not count: another process ran before.
         """
@@ -104,7 +104,6 @@ class Sampler:
                 break
         self._spent_s += lasted_s
         self._turns.append(taken)
-        return taken
 
     @property
     def has_enough(self) -> bool:

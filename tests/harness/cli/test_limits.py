@@ -59,7 +59,7 @@ class MakesUp:
 
     def ask(self, request, *_):
         if isinstance(request, MakeProbes):
-            return ProbesMade(self.bencher.facts())
+            return self.bencher.make()
         assert isinstance(request, TakeRound)
         return RoundTaken(tuple(self.bencher.round()))
 
@@ -139,7 +139,7 @@ class Dies:
         self.asked.append(request)
         if len(self.asked) == 3:
             raise Failed("crashed", "the worker was killed by SIGSEGV")
-        return ProbesMade({"probes": []}) if request == MakeProbes() else RoundTaken(())
+        return ProbesMade((), (), 1, 1) if request == MakeProbes() else RoundTaken(())
 
     def close(self):
         self.asked.append("close")

@@ -158,7 +158,7 @@ def test_no_command_prints_the_help(command):
 )
 def test_an_interruption_before_anything_is_kept_is_said(here, signals):
     process = start("limits --quiet", here)
-    while not list((here / "tmp").glob("lstm-bench-*")):
+    while not list((here / "tmp").glob("lstm-bench-scratch-*/held")):
         assert process.poll() is None
         time.sleep(0.02)
     for each in signals:

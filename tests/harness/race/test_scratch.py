@@ -34,6 +34,14 @@ def test_what_a_killed_program_left_is_swept_once_it_is_old(here):
         assert folder not in left(here)
 
 
+def test_what_was_killed_before_it_was_held_is_swept_too(here):
+    folder = here / "tmp" / f"{PREFIX}bare"
+    folder.mkdir()
+    os.utime(folder, (0, 0))
+    sweep()
+    assert left(here) == []
+
+
 def test_what_is_in_use_or_is_not_ours_stays(here, monkeypatch):
     with scratch_folder() as folder:
         os.utime(folder, (0, 0))

@@ -45,7 +45,7 @@ class PretendedWorker:
         if self.taken == self.fails_at:
             raise Failed("crashed", "it fell")
         self.log.append(self.name if request.at_most_s == TURN_S else f"{self.name} alone")
-        return TurnTaken(2, self.taken >= self.turns or request.at_most_s is None)
+        return TurnTaken(self.taken >= self.turns or request.at_most_s is None)
 
 
 def both(a_turns, b_turns, a_fails_at=None):

@@ -6,11 +6,13 @@ the round is the unit of replication, as the block is of a run.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from statistics import median
 from typing import Any
 
 from lstm_harness.analysis.statistics import mean_interval
-from lstm_harness.model.ceilings import UNITS, Ceiling, Ceilings, Level, conditions_of
+from lstm_harness.model.ceilings import UNITS, Ceiling, Ceilings, conditions_of
+from lstm_harness.model.protocol import ProbeMade, ProbesMade
 
 # For every round and probe: `samples` and `cpu_shares`, or why there are none.
 Rounds = Sequence[Sequence[Mapping[str, Sequence[float]] | str]]
@@ -22,7 +24,7 @@ def ceilings_of(
     device: str,
     identity: str,
     environment: Mapping[str, Any],
-    facts: Mapping[str, Any],
+    made: ProbesMade,
     rounds: Rounds,
     measured: str,
 ) -> Ceilings:
@@ -30,26 +32,26 @@ def ceilings_of(
 
     Args:
         device, identity, environment: what a survey tells of the device.
-        facts: what `probe.Bencher.facts` tells.
+        made: what was measured.
         rounds: what `probe.Bencher.round` told, time after time.
         measured: when that was, UTC, ISO 8601.
     """
     ceilings: list[Ceiling] = []
     failures: dict[str, str] = {}
-    for probe, taken in zip(facts["probes"], zip(*rounds, strict=True), strict=True):
+    for probe, taken in zip(made.probes, zip(*rounds, strict=True), strict=True):
         good = [each for each in taken if not isinstance(each, str)]
         if good:
             ceilings.append(_ceiling(probe, good))
         else:
-            name = " ".join(filter(None, (probe["kind"], probe["of"], probe["by"])))
+            name = " ".join(filter(None, (probe.kind, probe.of, probe.by)))
             failures[name] = next(each for each in taken if isinstance(each, str))
     return Ceilings(
         device=device,
         identity=identity,
         conditions=conditions_of(device, environment),
-        levels=tuple(Level(each["name"], each["bytes"]) for each in facts["levels"]),
-        units=facts["units"],
-        near_bytes=facts["near_bytes"],
+        levels=made.levels,
+        units=made.units,
+        near_bytes=made.near_bytes,
         measured=measured,
         rounds=len(rounds),
         disturbed=sum(map(_was_disturbed, rounds)),
@@ -63,16 +65,16 @@ def _was_disturbed(taken: Sequence[Mapping[str, Sequence[float]] | str]) -> bool
     return bool(shares) and median(shares) < UNDISTURBED
 
 
-def _ceiling(probe: Mapping[str, Any], taken: Sequence[Mapping[str, Sequence[float]]]) -> Ceiling:
+def _ceiling(probe: ProbeMade, taken: Sequence[Mapping[str, Sequence[float]]]) -> Ceiling:
     medians = [median(each["samples"]) for each in taken]
     _, low, high = mean_interval([math.log(value) for value in medians])
     known = math.isfinite(low)
     return Ceiling(
-        **{name: probe[name] for name in ("kind", "of", "by", "unit", "detail")},
+        **asdict(probe),
         value=median(medians),
         low=math.exp(low) if known else None,
         high=math.exp(high) if known else None,
-        best=_best(taken, more_is_faster=UNITS[probe["unit"]]),
+        best=_best(taken, more_is_faster=UNITS[probe.unit]),
         samples=tuple(tuple(each["samples"]) for each in taken),
         cpu_shares=tuple(tuple(each["cpu_shares"]) for each in taken),
     )

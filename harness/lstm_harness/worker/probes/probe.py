@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lstm_harness.model.ceilings import Level
+from lstm_harness.model.protocol import ProbeMade, ProbesMade
 
 # Before the samples of a probe: what another probe's threads, cache and clocks left has to go.
 WARM_S = 0.02
@@ -60,19 +61,14 @@ class Bencher:
         self._ready: dict[int, Take] = {}
         self._failed: dict[int, str] = {}
 
-    def facts(self) -> dict[str, Any]:
+    def make(self) -> ProbesMade:
         """Make every probe, and tell what is measured, and of what."""
         bench = self.bench
         for number, probe in enumerate(bench.probes):
             with self._failing(number):
                 self._ready[number] = probe.make()
-        shown = ("kind", "of", "by", "unit", "detail")
-        return {
-            "levels": [{"name": level.name, "bytes": level.bytes} for level in bench.levels],
-            "units": bench.units,
-            "near_bytes": bench.near_bytes,
-            "probes": [{name: getattr(each, name) for name in shown} for each in bench.probes],
-        }
+        told = (ProbeMade(p.kind, p.of, p.by, p.unit, p.detail) for p in bench.probes)
+        return ProbesMade(tuple(told), bench.levels, bench.units, bench.near_bytes)
 
     def round(self) -> list[Mapping[str, tuple[float, ...]] | str]:
         """A few samples of every probe, with this process's share of the CPU, or why not."""

@@ -164,9 +164,9 @@ def test_kernels_that_wait_come_last_so_that_a_trap_costs_nothing_else():
 
     prober = Prober("meta", MADE_UP, Clock(), cuda=CUDA, run=run)
     bencher = Bencher(prober.bench())
-    facts = bencher.facts()
+    made = bencher.make()
     first = bencher.round()
-    failed = [p["kind"] for p, s in zip(facts["probes"], first, strict=True) if isinstance(s, str)]
+    failed = [p.kind for p, s in zip(made.probes, first, strict=True) if isinstance(s, str)]
     assert failed == ["flag", "barrier"]
 
 

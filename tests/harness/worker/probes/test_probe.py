@@ -40,9 +40,9 @@ def of_values(name, values, unit="B/s", log=None):
 
 def measured(*probes, rounds=3):
     bencher = Bencher(Bench(LEVELS, 2, 100, probes))
-    facts = bencher.facts()
+    made = bencher.make()
     taken = [bencher.round() for _ in range(rounds)]
-    return ceilings_of("cpu", "a host", ENVIRONMENT, facts, taken, "now")
+    return ceilings_of("cpu", "a host", ENVIRONMENT, made, taken, "now")
 
 
 def test_probes_take_turns_within_each_round():
@@ -211,7 +211,7 @@ def test_every_probe_of_this_cpu_samples_or_says_why_not(monkeypatch):
     monkeypatch.setattr(cpu.repeats_for, "__defaults__", (1e-5,))
     bench = cpu.bench(1)
     bencher = Bencher(bench)
-    bencher.facts()
+    bencher.make()
     for each, found in zip(bench.probes, bencher.round(), strict=True):
         if each.by == "oneDNN" and isinstance(found, str):
             continue  # it lacks types that this CPU lacks
