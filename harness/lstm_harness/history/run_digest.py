@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 from lstm_harness.model.case import Case
 from lstm_harness.model.errors import UserError
+from lstm_harness.model.reading import MOST_RECORDS_BYTES, content_of
 from lstm_harness.model.record import SCHEMA, SEVERITY
 from lstm_harness.model.strict_json import parsed
 from lstm_harness.model.text import printable
 from lstm_harness.store import run_folder
-from lstm_harness.store.files import MOST_RECORDS_BYTES, content_of
 from lstm_kernels import Problem
 
 # A machine's own name; another one starts another series.

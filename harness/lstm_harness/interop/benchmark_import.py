@@ -20,13 +20,13 @@ from lstm_harness.model.case import CACHES, DEVICES, LAUNCHES
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.manifest import check_environment
 from lstm_harness.model.plan import Plan
+from lstm_harness.model.reading import MOST_RECORDS_BYTES, content_of
 from lstm_harness.model.record import SCHEMA, Record
 from lstm_harness.model.spec import Spec
 from lstm_harness.model.strict_json import parsed
 from lstm_harness.model.typed import Stored, built
 from lstm_harness.race import runs
 from lstm_harness.store import run_folder
-from lstm_harness.store.files import MOST_RECORDS_BYTES, content_of
 from lstm_kernels import PASSES
 from lstm_kernels.names import check_name
 

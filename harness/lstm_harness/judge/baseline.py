@@ -29,9 +29,10 @@ from lstm_harness.analysis.summary import (
 from lstm_harness.model.case import Case
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.manifest import check_environment
+from lstm_harness.model.reading import MOST_RECORDS_BYTES, content_of
 from lstm_harness.model.strict_json import Broken, parsed
 from lstm_harness.model.typed import Stored, built
-from lstm_harness.store.files import MOST_RECORDS_BYTES, content_of, write_file
+from lstm_harness.store.files import write_file
 from lstm_harness.store.run_folder import Run
 
 SCHEMA = 1

@@ -15,10 +15,10 @@ from typing import Any
 
 from lstm_harness.judge.verdict import Key, Verdict
 from lstm_harness.model.errors import UserError
+from lstm_harness.model.reading import content_of
 from lstm_harness.model.strict_json import parsed
 from lstm_harness.model.typed import Stored, built
 from lstm_harness.store import cache_folder
-from lstm_harness.store.files import content_of
 
 SCHEMA = 1
 # Selftests whose differences are remembered; an older one was another machine, in effect.

@@ -12,6 +12,7 @@ from typing import Any
 from lstm_harness.model.axes import AXES
 from lstm_harness.model.case import DEVICES, Case
 from lstm_harness.model.errors import UserError
+from lstm_harness.model.reading import content_of
 from lstm_harness.model.typed import known
 from lstm_kernels import Problem
 from lstm_kernels.names import check_name
@@ -148,7 +149,7 @@ def suite_from_file(path: Path) -> Suite:
         UserError: unreadable, not TOML, or with a key that is not known.
     """
     try:
-        return _parse(path.stem, path.read_text(), where=str(path))
+        return _parse(path.stem, content_of(path).decode(), where=str(path))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; give a TOML file") from None
     except UnicodeDecodeError:
@@ -158,7 +159,7 @@ def suite_from_file(path: Path) -> Suite:
 def _parse(name: str, text: str, where: str) -> Suite:
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (RecursionError, ValueError) as error:  # a number of 5,000 digits is no TOML error
         raise UserError(f"{where} is not TOML: {error}") from None
     _refuse_unknown(content, ("title", "source", "grid", "run"), where)
     grids = content.get("grid", [])

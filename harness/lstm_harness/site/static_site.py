@@ -17,12 +17,12 @@ from pathlib import Path
 
 from lstm_harness.history.index import Tell
 from lstm_harness.model.errors import UserError
+from lstm_harness.model.reading import content_of
 from lstm_harness.model.strict_json import parsed
 from lstm_harness.report import page, verdicts
 from lstm_harness.site import catalogue, history, index
 from lstm_harness.site.catalogue import COMPARED, HISTORY, Catalogue, Listed
 from lstm_harness.store import run_folder
-from lstm_harness.store.files import content_of
 
 MARKER = "lstm-bench-site.json"
 SCHEMA = 1

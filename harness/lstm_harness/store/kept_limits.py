@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from lstm_harness.model.ceilings import SCHEMA, Ceilings, Conditions
+from lstm_harness.model.reading import content_of
 from lstm_harness.model.strict_json import parsed
 from lstm_harness.store import cache_folder
-from lstm_harness.store.files import content_of
 
 HINT = "lstm-bench limits measures them"
 NONE_KEPT = f"no ceilings kept for this device, so no floor: {HINT}"

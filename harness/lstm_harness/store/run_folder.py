@@ -21,14 +21,10 @@ from lstm_harness.model.case import Case
 from lstm_harness.model.errors import MeasuringFailed, UserError
 from lstm_harness.model.manifest import check
 from lstm_harness.model.plan import Plan
+from lstm_harness.model.reading import MOST_RECORDS_BYTES, content_of
 from lstm_harness.model.record import SCHEMA, Record
 from lstm_harness.model.strict_json import Broken, parsed
-from lstm_harness.store.files import (
-    MOST_RECORDS_BYTES,
-    content_of,
-    is_unfinished,
-    replace_whole,
-)
+from lstm_harness.store.files import is_unfinished, replace_whole
 
 MANIFEST = "run.json"
 RECORDS = "records.jsonl"

@@ -1,7 +1,6 @@
 """A file is written whole or not at all, and only where it should be."""
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -88,16 +87,3 @@ def test_what_is_derived_counts_to_the_letter_or_not_at_all(tmp_path, content):
     file.write_bytes(changed)
     assert files.derived(file) is None
     assert files.derived(tmp_path / "missing") is None
-
-
-def test_only_a_file_of_a_size_is_read_and_nothing_is_waited_for(tmp_path):
-    (tmp_path / "file").write_bytes(b"12345")
-    assert files.content_of(tmp_path / "file", 5) == b"12345"
-    with pytest.raises(OSError, match="it has 5 bytes, and at most 4 are read"):
-        files.content_of(tmp_path / "file", 4)
-    os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "pipe", Path("/dev/zero")):
-        with pytest.raises(OSError, match="it is no regular file"):
-            files.content_of(path)
-    with pytest.raises(IsADirectoryError):
-        files.content_of(tmp_path)

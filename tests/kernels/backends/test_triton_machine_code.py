@@ -103,7 +103,8 @@ def test_other_cells(cell: str) -> None:
         for place, hidden in enumerate(sizes)
     ]
     for rows in inspected("triton", *asked):
-        assert len(rows) == 4
+        # An RNN has no gates that a forward could save.
+        assert len(rows) == (4 if cell == "gru" else 2)
         for row in rows:
             assert_clean(row)
 
