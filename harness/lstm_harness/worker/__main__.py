@@ -2,7 +2,8 @@
 
 `python -m lstm_harness.worker --device cpu --threads 2` reads requests from its standard input and
 writes replies to what was its standard output; whatever else anyone prints goes to standard error.
-The messages are those of `lstm_harness.model.protocol`.
+The messages are those of `lstm_harness.model.protocol`. Before it imports anything that takes long,
+it sees to it that it ends with whoever started it.
 """
 
 import argparse
@@ -11,50 +12,6 @@ import os
 import signal
 import sys
 from typing import Any
-
-import torch
-
-from lstm_harness.model import wire
-from lstm_harness.model.protocol import REQUESTS, Refusal
-from lstm_harness.worker import environment
-from lstm_harness.worker.executor import Incorrect
-from lstm_harness.worker.handlers import Worker
-from lstm_harness.worker.passes import Malformed
-from lstm_kernels.stack import Unsupported
-
-LONGEST_REASON = 500
-
-
-def refusal(error: BaseException, poisoned: bool) -> Refusal:
-    """The reply that tells what went wrong: status and one line."""
-    text = " ".join(str(error).split())[:LONGEST_REASON]
-    named = f"{type(error).__name__}: {text}"
-    if isinstance(error, Incorrect | Malformed):
-        return Refusal("incorrect", text, getattr(error, "errors", {}), poisoned)
-    if isinstance(error, Unsupported):
-        return Refusal("unsupported", text, {}, poisoned)
-    if isinstance(error, wire.BadMessage):
-        return Refusal("error", f"the worker was sent what it cannot read: {text}", {}, poisoned)
-    return Refusal("out_of_memory" if _is_out_of_memory(error) else "error", named, {}, poisoned)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    words = ("out of memory", "not enough memory", "can't allocate memory")
-    return isinstance(error, RuntimeError) and any(w in str(error).lower() for w in words)
-
-
-def serve(worker: Worker, replies: Any) -> None:
-    """Answer until standard input ends, which it does when the harness is gone."""
-    for line in sys.stdin:
-        try:
-            reply = worker.answer(wire.decode(line, REQUESTS))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a backend may raise anything; it becomes a record
-            worker.give_memory_back()
-            reply = refusal(error, worker.is_lost())
-        replies.write(wire.encode(reply))
-        replies.flush()
 
 
 def _own_standard_output() -> Any:
@@ -87,6 +44,13 @@ def main() -> None:
     given = parser.parse_args()
     replies = _own_standard_output()
     _die_with_parent(given.parent)
+
+    import torch
+
+    from lstm_harness.worker import environment
+    from lstm_harness.worker.handlers import Worker
+    from lstm_harness.worker.serving import serve
+
     torch.set_num_threads(given.threads or environment.physical_cores())
     if given.cores:
         os.sched_setaffinity(0, given.cores)
