@@ -41,6 +41,8 @@ def serve(asked: socket.socket) -> list[int] | None:
         worker = os.fork()
         if worker == 0:
             return files
+        # Before anyone is told of it: who ends it ends its group.
+        os.setpgid(worker, worker)
         request, told, *standard = files
         tells = socket.socket(fileno=told)
         for descriptor in (request, *standard):
@@ -59,7 +61,6 @@ def _tell_end(descriptor: int, worker: int, tells: socket.socket) -> None:
 
 def become(files: Sequence[int]) -> None:
     """Be the module of a request, in this process, with no files but its own."""
-    os.setsid()
     with os.fdopen(files[0]) as file:
         request = json.load(file)
     for number, descriptor in enumerate(files[2:]):
@@ -75,6 +76,7 @@ def become(files: Sequence[int]) -> None:
 
 
 def _die_with_parent(parent: int) -> None:
+    """As in `lstm_harness.worker`, which this must not import."""
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
     if os.getppid() != parent:

@@ -73,6 +73,14 @@ def test_a_worker_has_no_file_of_the_nursery_or_of_another_worker(forking, tmp_p
         worker.close()
 
 
+def test_a_worker_can_be_ended_in_the_moment_it_is_started(forking, tmp_path):
+    for number in range(50):
+        worker = WorkerProcess(settings(tmp_path), f"short-{number}", forking)
+        assert os.getpgid(worker.pid) == worker.pid
+        worker.close()
+        assert not worker.alive
+
+
 def test_a_worker_that_ends_says_how(forking, tmp_path):
     worker = WorkerProcess(settings(tmp_path), "mortal", forking)
     worker.ask(NameDevice())
