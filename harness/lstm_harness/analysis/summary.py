@@ -251,7 +251,7 @@ def _judged(record: Record) -> tuple[str, str]:
             if not _or_inf(error) <= record.tolerance:
                 shown = f"{_or_inf(error):.2g}" if math.isfinite(_or_inf(error)) else "not finite"
                 return "incorrect", f"error of {tensor} is {shown}; bound {record.tolerance:g}"
-    return record.status, record.reason
+    return record.standing
 
 
 def _or_inf(error: float | None) -> float:

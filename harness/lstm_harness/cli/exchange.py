@@ -27,7 +27,7 @@ def export(
     from lstm_harness.store import run_folder
 
     loaded = run_folder.load(run)
-    output.torn(loaded)
+    output.damaged(loaded)
     for said in write(loaded, form, out):
         output.warning(said)
     output.path(out)

@@ -90,7 +90,7 @@ def save_baseline(
     from lstm_harness.store import run_folder
 
     loaded = run_folder.load(run)
-    output.torn(loaded)
+    output.damaged(loaded)
     baselines.unchecked(loaded)
     output.path(baseline.save(loaded, name, into or baseline.FOLDER, force))
     return Exit.DONE

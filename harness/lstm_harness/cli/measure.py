@@ -152,4 +152,4 @@ def _conclude(folder: Path, as_json: bool) -> int:
         output.as_json(run_table.document(finished, page))
     else:
         run_table.write(finished, page)
-    return runs.exit_code([record.status for record in finished.records])
+    return runs.exit_code([record.standing[0] for record in finished.records])

@@ -60,7 +60,7 @@ def report(
         return Exit.DONE
     loaded = [run_folder.load(folder) for folder in runs]
     for read in loaded:
-        output.torn(read)
+        output.damaged(read)
     # A run's own report stays its own: `view` serves it as such.
     named = run_folder.REPORT if len(runs) == 1 else run_folder.COMPARISON
     output.path(write_report_of(loaded, out or runs[0] / named, verdicts))

@@ -16,7 +16,7 @@ def unchecked(run: Run) -> None:
     if len(run.records) < planned:
         there = f"{len(run.records):,} of {planned:,} records"
         output.warning(f"{run.folder} is not whole: {there}; what is missing will not be checked")
-    untimed = Counter(record.status for record in run.records if record.status != "ok")
+    untimed = Counter(r.standing[0] for r in run.records if r.standing[0] != "ok")
     if untimed:
         told = ", ".join(f"{count} {status}" for status, count in untimed.items())
         output.warning(

@@ -46,11 +46,13 @@ def failures(outcomes: Iterable[tuple[str, str, str]]) -> None:
         err.print(Text(f"{backend}: {status}, {cells}: {reason}"), soft_wrap=True)
 
 
-def torn(run: Run) -> None:
-    """Say that a half-written line was dropped, on stderr."""
+def damaged(run: Run) -> None:
+    """Say that records are not as they were written, on stderr."""
     if run.torn:
         dropped = f"{run.folder}: the last line of records.jsonl is torn and was left out"
         err.print(Text(f"{dropped}; lstm-bench run --resume measures it again"), soft_wrap=True)
+    if run.edited:
+        warning(f"{run.folder}: records.jsonl is not what the run wrote: its SHA-256 is another")
 
 
 def duration(time_ns: float) -> str:

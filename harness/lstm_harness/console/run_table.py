@@ -53,7 +53,7 @@ def write(run: Run, page: Path | None) -> None:
     """
     _absent(run)
     _no_limits(run)
-    output.failures((r.backend, r.status, r.reason) for r in run.records if r.status != "ok")
+    output.failures((r.backend, *r.standing) for r in run.records if r.standing[0] != "ok")
     _warnings(run)
     _unfinished(run)
     table = output.empty_table(*COLUMNS)
@@ -72,7 +72,7 @@ def document(run: Run, page: Path | None) -> dict[str, Any]:
         "run": str(run.folder),
         "report": None if page is None else str(page),
         "records": len(run.records),
-        "statuses": dict(Counter(record.status for record in run.records)),
+        "statuses": dict(Counter(record.standing[0] for record in run.records)),
         "fastest": rows,
     }
 

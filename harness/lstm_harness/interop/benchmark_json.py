@@ -33,7 +33,9 @@ def document(run: Run) -> dict[str, Any]:
     for record in run.records:
         cells.setdefault((record.backend, record.case), []).append(record)
     timed = {
-        key: records for key, records in cells.items() if all(r.status == "ok" for r in records)
+        key: records
+        for key, records in cells.items()
+        if all(r.standing[0] == "ok" for r in records)
     }
     failed = [r.to_dict() for key, records in cells.items() if key not in timed for r in records]
     return {

@@ -41,7 +41,7 @@ def write(run: Run, form: str, out: Path) -> list[str]:
     if out.is_dir():
         raise UserError(f"{out} is a folder; give the file's name with -o")
     write_file(out, FORMS[form](run))
-    failed = sum(record.status != "ok" for record in run.records)
+    failed = sum(record.standing[0] != "ok" for record in run.records)
     if failed and form == "pytest-benchmark":
         return [
             f"{failed} of {len(run.records)} records have no time; pytest-benchmark shows none of "

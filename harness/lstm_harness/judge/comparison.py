@@ -173,6 +173,8 @@ def side_of_run(run: run_folder.Run) -> Side:
     )
     if run.torn:
         notes.append(f"{name}: the last record is torn and was left out")
+    if run.edited:
+        notes.append(f"{name}: the records are not those that the run wrote")
     absent = {entry["backend"]: entry["reason"] for entry in plan["absent"]}
     return Side(name, run.manifest, summarise(run.records), tuple(notes), absent)
 

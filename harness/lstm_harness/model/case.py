@@ -33,6 +33,11 @@ class Case:
     cache: str = "warm"
     device: str = "cpu"
 
+    @property
+    def makes_gradients(self) -> bool:
+        """Whether its pass makes gradients inside the timed region."""
+        return self.pass_name in ("backward", "train")
+
     def label(self) -> str:
         """A short name: the problem, the pass, then whatever is not the default."""
         parts = [self.problem.label(), self.pass_name]

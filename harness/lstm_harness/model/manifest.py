@@ -89,6 +89,7 @@ class _Manifest(Stored):
     end: str | None = None
     limits: Ceilings | None = None
     no_limits: str | None = None
+    records_sha256: str | None = None
 
 
 def check(manifest: Any) -> None:

@@ -11,7 +11,6 @@ from typing import Any, Generic, TypeVar, get_args
 
 from lstm_harness.model.case import Case
 from lstm_harness.model.ceilings import Level
-from lstm_harness.model.record import Record
 from lstm_kernels.problem import Problem
 
 Reply = TypeVar("Reply")
@@ -31,7 +30,6 @@ class Refusal:
 
     status: str
     reason: str
-    errors: Mapping[str, float | None]
     poisoned: bool
 
 
@@ -133,24 +131,72 @@ class Reasons:
 
 @dataclass(frozen=True)
 class AnswerMade:
-    """The rate that the device's own products reach, FLOP/s, by which a time is impossible."""
+    """That a problem's answer is known: of which batch rows, None for all.
+
+    `product_flops` is the rate that the device's own products reach, FLOP/s, by which a time is
+    impossible; `tolerance` the largest relative L2 error that is right.
+    """
 
     product_flops: float
+    tolerance: float
+    rows: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What executions made, handed over in memory that the worker has no more hold of once sealed.
+
+    `descriptor` is the worker's, of a file in memory; it holds, execution by execution, every
+    tensor named in `counts`, as many of that name as are told, in the problem's dtype.
+    """
+
+    descriptor: int
+    counts: tuple[Mapping[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Errors by tensor name, relative L2, None where not finite; `failure` says what is wrong."""
+
+    errors: Mapping[str, float | None]
+    failure: str
 
 
 @dataclass(frozen=True)
 class CellOpened:
-    """A cell that was proved right: its errors by tensor, and their bound."""
+    """A cell's first execution, and where asked for one that made gradients; times in ms."""
 
-    errors: Mapping[str, float | None]
-    tolerance: float
+    handed: Handed
+    setup_ms: float
+    first_ms: float
 
 
 @dataclass(frozen=True)
-class TurnTaken:
-    """Whether the cell has enough samples."""
+class Reading:
+    """One timed region. `marked` tells that it ran in a disturbed spell or under throttling.
 
-    enough: bool
+    `throttling` names what held the device back just after it.
+    """
+
+    elapsed_ns: int
+    cpu_ns: int | None = None
+    steal_ms: float | None = None
+    involuntary_switches: int | None = None
+    sm_clock_mhz: float | None = None
+    marked: bool = False
+    throttling: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CellClosed:
+    """What stands beside a cell's times; fields as in `Record`."""
+
+    kernels: tuple[str, ...]
+    warnings: tuple[str, ...]
+    wall_ns: tuple[int, ...]
+    peak_bytes: int | None
+    saved_bytes: int | None
+    energy_mj: float | None
 
 
 @dataclass(frozen=True)
@@ -261,11 +307,48 @@ class TakeRound(Request[RoundTaken]):
 
 @dataclass(frozen=True)
 class MakeAnswer(Request[AnswerMade]):
-    """Write the float64 answer to a problem into a file."""
+    """Find the float64 answer to a problem, and keep it in memory."""
 
     problem: Problem
     seed: int
-    path: str
+
+
+@dataclass(frozen=True)
+class JudgeProof(Request[Judged]):
+    """Compare a cell's first execution, and its gradients, with the float64 answer.
+
+    Args:
+        place: the path of what was handed over.
+    """
+
+    problem: Problem
+    seed: int
+    place: str
+    handed: Handed
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What the inputs of a sample's executions follow from, and what their gradients start from.
+
+    Nobody knows them before the sample is due. `weights` changes a cell's weights a little, once.
+    """
+
+    weights: str
+    inputs: str
+    gradients: str
+
+
+@dataclass(frozen=True)
+class JudgeSample(Request[Judged]):
+    """Compare one execution of a sample with what its inputs lead to."""
+
+    problem: Problem
+    seed: int
+    draw: Draw
+    execution: int
+    place: str
+    handed: Handed
 
 
 @dataclass(frozen=True)
@@ -274,20 +357,6 @@ class LoadBackend(Request[Done]):
 
     backend: str
     plugin: str | None
-
-
-@dataclass(frozen=True)
-class StopRule:
-    """When a cell has enough samples.
-
-    `budget_s` is its share of the run's time, preparation included. `fixed_repeats` is how many
-    executions a sample holds, where that is not the worker's to choose.
-    """
-
-    min_samples: int
-    rel_ci: float
-    budget_s: float
-    fixed_repeats: int | None = None
 
 
 @dataclass(frozen=True)
@@ -300,40 +369,57 @@ class Trial:
 
 @dataclass(frozen=True)
 class OpenCell(Request[CellOpened]):
-    """Prove a cell right and make it ready to be timed; the cell before it is forgotten.
+    """Execute a cell for the first time, on inputs whose answer is known; forget the one before.
 
     Args:
-        answer: the file that `MakeAnswer` wrote.
-        impossible_ns: a time that no device of this kind could beat.
-        our_pids: the run's own processes; others on a GPU are foreign.
-        proof_only: nothing will be timed.
+        weights: what the weights are changed by afterwards, a little, for all samples.
+        with_gradients: make gradients too, in an execution of its own where the pass makes none.
     """
 
-    block: int
-    order: int
     backend: str
     case: Case
     seed: int
-    answer: str
-    stop: StopRule
-    impossible_ns: float
-    with_memory: bool
-    with_energy: bool
-    our_pids: tuple[int, ...]
-    proof_only: bool = False
+    weights: str
+    with_gradients: bool
     trial: Trial | None = None
 
 
 @dataclass(frozen=True)
-class TakeTurn(Request[TurnTaken]):
-    """Take samples of the open cell: until it has enough, or for about so many seconds."""
+class PrepareSample(Request[Done]):
+    """Make a sample of the open cell ready, of so many executions, on inputs that are drawn."""
 
-    at_most_s: float | None = None
+    inputs: str
+    repeats: int
 
 
 @dataclass(frozen=True)
-class CloseCell(Request[Record]):
-    """Prove the open cell right once more, and tell everything that was measured of it."""
+class DrawGradients(Request[Done]):
+    """Draw what the gradients of the prepared sample start from."""
+
+    gradients: str
+
+
+@dataclass(frozen=True)
+class Execute(Request[Reading]):
+    """Execute and time the prepared sample."""
+
+
+@dataclass(frozen=True)
+class HandOver(Request[Handed]):
+    """Hand over all that the executed sample made."""
+
+
+@dataclass(frozen=True)
+class CloseCell(Request[CellClosed]):
+    """Tell what stands beside the open cell's times.
+
+    Args:
+        our_pids: the run's own processes; others on a GPU are foreign.
+    """
+
+    with_memory: bool
+    with_energy: bool
+    our_pids: tuple[int, ...]
 
 
 # Requests about launch parameters.

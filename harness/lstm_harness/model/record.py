@@ -31,8 +31,8 @@ class Record:
     second, synchronised wall time of a CUDA sample, `steal_ms` time the hypervisor took away,
     `involuntary_switches` times the scheduler did. `marked` holds indices of samples taken in a
     disturbed spell or under throttling; they are kept. `turns` holds how many samples each turn
-    took, where the cell took turns with another; the last sample is in none. `stopped_by` is
-    `rel_ci` or `budget`.
+    took, where the cell took turns with another. `stopped_by` is `rel_ci` or `budget`. `unranked`
+    tells why the times are kept and not believed.
     `oracle_rows` is how many batch rows were compared, None for all. `floor_ns` is the least time
     that the run's ceilings allow one execution, `floor_term` what binds there (`analysis.floors`).
     """
@@ -65,6 +65,7 @@ class Record:
     oracle_rows: int | None = None
     floor_ns: float | None = None
     floor_term: str | None = None
+    unranked: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -87,6 +88,11 @@ class Record:
     def identity(self) -> tuple[int, str, Case]:
         """What may stand only once in a run: block, backend, case."""
         return self.block, self.backend, self.case
+
+    @property
+    def standing(self) -> tuple[str, str]:
+        """The status and reason that count: one whose times are not believed was not measured."""
+        return ("error", self.unranked) if self.unranked else (self.status, self.reason)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of this record, unknown fields it was read with included."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from lstm_harness.model.protocol import LoadBackend
+from lstm_harness.model.protocol import LoadBackend, NameDevice
 from lstm_harness.race.nursery import Nursery
 from lstm_harness.race.process import START_TIMEOUT_S, Failed, WorkerProcess, WorkerSettings
 
@@ -46,9 +46,19 @@ class Crew:
 
     def worker(self, backend: str) -> WorkerProcess:
         """The live worker of a backend, a fresh one where the last one ended."""
-        if backend not in self._workers or not self._workers[backend].alive:
+        if backend not in self._workers or not self._answers(self._workers[backend]):
             self._await(self._start(backend))
         return self._workers[backend]
+
+    def _answers(self, worker: WorkerProcess) -> bool:
+        """Whether a worker lives: somebody may have ended it while it was idle."""
+        if not worker.alive:
+            return False
+        try:
+            worker.ask(NameDevice(), self.load_timeout_s)
+        except Failed:
+            return False
+        return True
 
     def renew(self, backend: str, ahead: int = 1) -> None:
         """Have a backend's next cells run in a fresh process; so many are started at a time."""
@@ -76,7 +86,7 @@ class Crew:
 
     def _launch(self, backend: str) -> WorkerProcess:
         """A fresh worker, told what to import."""
-        worker = WorkerProcess(self.settings, backend, self._nursery)
+        worker = WorkerProcess(self.settings, backend, self._nursery, held=True)
         worker.send(self._load(backend))
         return worker
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 import lstm_harness
+from lstm_harness.race.strangers import end_below
 
 PROGRAM = Path(lstm_harness.__path__[0]) / "worker" / "nursery.py"
 # What is told of a worker: its process id, then its exit status.
@@ -59,6 +60,7 @@ class Nursery:
     """
 
     def __init__(self, threads: int | None = None) -> None:
+        self._started: list[int] = []
         self._asked, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         told = {"OMP_NUM_THREADS": str(threads)} if threads else {}
         with theirs:
@@ -108,14 +110,20 @@ class Nursery:
             os.close(descriptor)
         pid = told.recv(NUMBER_BYTES)
         if pid:
+            self._started.append(int(pid))
             return Forked(told, int(pid), stdin, stdout)
         told.close()
         for descriptor in (stdin, stdout):
             os.close(descriptor)
         return None
 
+    def end_strangers(self) -> int:
+        """End what it adopted: processes that workers started, and that lost their parents."""
+        return end_below(self.pid, but=self._started)
+
     def close(self) -> None:
         """End it; its workers end with it."""
+        self.end_strangers()
         self._asked.close()
         self._process.kill()
         self._process.wait()

@@ -2,11 +2,13 @@
 
 import os
 import re
+import secrets
 import select
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ import lstm_kernels
 from lstm_harness.model import wire
 from lstm_harness.model.protocol import Refusal, Request, reply_of
 from lstm_harness.race.nursery import Nursery
+from lstm_harness.race.strangers import end_below, has_not_ended
 
 Reply = TypeVar("Reply")
 
@@ -29,11 +32,23 @@ LAST_BREATH_S = 2.0
 class Failed(Exception):  # noqa: N818 - a finding about a cell, which becomes its record
     """A worker could not do what it was asked; `status` is a record's status."""
 
-    def __init__(self, status: str, reason: str, errors: dict[str, Any] | None = None) -> None:
+    def __init__(self, status: str, reason: str) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
-        self.errors = errors or {}
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What one request took, by the harness's own clocks.
+
+    `cpu_ns` is that of all threads of the worker, None where this system does not tell it;
+    `waiting_ns` is how long the worker and the harness waited for a core, one after the other.
+    """
+
+    wall_ns: int
+    cpu_ns: int | None
+    waiting_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,11 +69,22 @@ class WorkerSettings:
 class WorkerProcess:
     """One worker. It is started at once and answers when it is ready; `close` ends it.
 
-    With a nursery it is forked there, unless that has ended.
+    With a nursery it is forked there, unless that has ended. One that is `held` runs only while it
+    is asked: it is stopped with its last reply, and so does nothing that no clock sees.
     """
 
-    def __init__(self, settings: WorkerSettings, name: str, nursery: Nursery | None = None) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        name: str,
+        nursery: Nursery | None = None,
+        held: bool = False,
+    ) -> None:
         self.name = name
+        self._held = held
+        self._nursery = nursery
+        self._sent_ns = self._asked_ns = self._wall_ns = self._waiting_ns = 0
+        self._cpu_ns: int | None = None
         plain = re.sub(r"[^\w.-]", "_", name)[:60]
         self._log = settings.scratch / f"worker-{plain}-{time.monotonic_ns()}.log"
         with self._log.open("wb") as log:
@@ -75,6 +101,7 @@ class WorkerProcess:
                 start_new_session=True,
             )
         self._unread = b""
+        self._nonces: list[str] = []
         self._lost: Failed | None = None
 
     @property
@@ -85,17 +112,26 @@ class WorkerProcess:
     @property
     def alive(self) -> bool:
         """Whether it can still be asked."""
-        return self._process.poll() is None
+        return self._process.poll() is None and has_not_ended(self.pid)
 
     def ask(self, request: Request[Reply], timeout_s: float = START_TIMEOUT_S) -> Reply:
         """Send one request and wait for its reply; see `receive` for what it raises."""
         self.send(request)
         return self.receive(request, timeout_s)
 
-    def send(self, request: Request[Any]) -> None:
-        """Send one request; its reply must be received before the next is sent."""
+    def send(self, *requests: Request[Any]) -> None:
+        """Send requests; each reply must be received, in order, before others are sent.
+
+        Between those that are sent together the worker neither stops nor sleeps.
+        """
+        self._nonces = [secrets.token_hex(4) for _ in requests]
+        pairs = zip(self._nonces, requests, strict=True)
+        messages = "".join(f"{nonce} {wire.encode(request)}" for nonce, request in pairs)
+        self._cpu_ns, self._waiting_ns = cpu_ns(self.pid), _waiting_ns(self.pid)
+        self._let(signal.SIGCONT)
+        self._sent_ns = self._asked_ns = time.perf_counter_ns()
         with suppress(BrokenPipeError, ValueError):  # it is gone, and `receive` says how
-            self._stdin.write(wire.encode(request).encode())
+            self._stdin.write(messages.encode())
             self._stdin.flush()
 
     def receive(self, request: Request[Reply], timeout_s: float) -> Reply:
@@ -108,14 +144,67 @@ class WorkerProcess:
         """
         if self._lost:
             raise self._lost
-        reply = self._parse(self._read_line(timeout_s), reply_of(type(request)))
+        line = self._read_line(timeout_s)
+        replied_ns = time.perf_counter_ns()
+        self._wall_ns, self._asked_ns = replied_ns - self._asked_ns, replied_ns
+        nonce = self._nonces.pop(0)
+        if not self._nonces:
+            self._let(signal.SIGSTOP)
+        reply = self._parse(line, nonce, reply_of(type(request)))
         if isinstance(reply, Refusal):
-            failure = Failed(reply.status, reply.reason, dict(reply.errors))
+            failure = Failed(reply.status, reply.reason)
             raise self._lose(failure) if reply.poisoned else failure
         return reply
 
+    def _let(self, number: signal.Signals) -> None:
+        """Stop a worker that is held, with all that it started, or let it go on."""
+        if self._held:
+            with suppress(ProcessLookupError):  # it may have ended by itself
+                os.killpg(self.pid, number)
+
+    @property
+    def spent(self) -> Spent:
+        """What the last request took, of a worker that is held; waiting since those sent with it.
+
+        The CPU time of a thread that runs is told late, and so is not told between requests.
+        """
+        return Spent(self._wall_ns, None, _waiting_ns(self.pid) - self._waiting_ns)
+
+    @property
+    def spent_together(self) -> Spent:
+        """What the last requests that were sent together took, once the worker is stopped."""
+        before, now = self._cpu_ns, cpu_ns(self.pid)
+        used_ns = None if before is None or now is None else now - before
+        waiting_ns = _waiting_ns(self.pid) - self._waiting_ns
+        return Spent(self._asked_ns - self._sent_ns, used_ns, waiting_ns)
+
+    def ask_together(
+        self, requests: Sequence[Request[Any]], timeout_s: float
+    ) -> list[tuple[Any, Spent]]:
+        """Send requests together, and wait for every reply; what each took stands beside it.
+
+        Raises:
+            Failed: the first that failed; see `receive`.
+        """
+        self.send(*requests)
+        answered: list[tuple[Any, Spent]] = []
+        failures: list[Failed] = []
+        for request in requests:
+            try:
+                answered.append((self.receive(request, timeout_s), self.spent))
+            except Failed as failure:
+                failures.append(failure)
+        if failures:
+            raise failures[0]
+        return answered
+
+    def end_strangers(self) -> int:
+        """End the processes that the worker started, and tell how many there were."""
+        return end_below(self.pid) + (self._nursery.end_strangers() if self._nursery else 0)
+
     def close(self) -> None:
         """End the process and whatever it started."""
+        end_below(self.pid)
         with suppress(ProcessLookupError):  # it may have ended by itself
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -147,11 +236,14 @@ class WorkerProcess:
         line, _, self._unread = self._unread.partition(b"\n")
         return line
 
-    def _parse(self, line: bytes, expected: type[Reply]) -> Reply | Refusal:
+    def _parse(self, line: bytes, asked: str, expected: type[Reply]) -> Reply | Refusal:
         """A reply, which only the worker's own code can write, unless a backend meddles with it."""
         known: dict[str, type[Any]] = {each.__name__: each for each in (expected, Refusal)}
+        nonce, _, message = line.partition(b" ")
         try:
-            return wire.decode(line, known)  # type: ignore[no-any-return] # one of these
+            if nonce != asked.encode():
+                raise wire.BadMessage(f"not a reply to what was asked: {line[:80]!r}")
+            return wire.decode(message, known)  # type: ignore[no-any-return] # one of these
         except wire.BadMessage as error:
             raise self._lose(
                 Failed("crashed", f"the worker's reply is not one: {error}; killed")
@@ -177,6 +269,28 @@ class WorkerProcess:
         self._lost = failure
         self.close()
         return failure
+
+
+def cpu_ns(pid: int) -> int | None:
+    """The CPU time of all threads of another process, in ns; None where nobody tells."""
+    if not sys.platform.startswith("linux"):
+        return None
+    with suppress(OSError):
+        # clock_getcpuclockid(3): of a process, by all that its threads ran.
+        return time.clock_gettime_ns((~pid << 3) | 2)
+    return None
+
+
+def _waiting_ns(pid: int) -> int:
+    """How long a process's main thread and this thread waited for a core so far, in ns.
+
+    0 where nobody tells; see schedstat in the kernel's sched-stats.rst.
+    """
+    waited_ns = 0
+    for task in (f"/proc/{pid}", "/proc/thread-self"):
+        with suppress(OSError, IndexError):
+            waited_ns += int(Path(task, "schedstat").read_text().split()[1])
+    return waited_ns
 
 
 def _signal_name(number: int) -> str:

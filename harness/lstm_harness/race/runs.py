@@ -18,9 +18,10 @@ from lstm_harness.model.errors import Exit, Interrupted, MeasuringFailed, UserEr
 from lstm_harness.model.plan import Plan, PlannedCell
 from lstm_harness.model.protocol import MakeProbes, ProbesMade, RoundTaken, TakeRound
 from lstm_harness.model.record import FAILED_MEASURING, SCHEMA, Record
+from lstm_harness.model.sources import sources_digest
 from lstm_harness.model.spec import Spec
-from lstm_harness.race.answers import Answers
 from lstm_harness.race.lock import device_lock
+from lstm_harness.race.oracle import Oracle
 from lstm_harness.race.process import Failed, WorkerProcess, WorkerSettings
 from lstm_harness.race.scheduler import Scheduler, Side
 from lstm_harness.race.scratch import scratch_folder
@@ -125,10 +126,10 @@ def verify(spec: Spec, watch: Watch) -> tuple[Plan, list[Outcome]]:
     outcomes = []
     with scratch_folder() as scratch, ExitStack() as stack:
         settings = WorkerSettings(survey.device, scratch, spec.threads)
-        answers = Answers(settings, spec.seed)
-        stack.callback(answers.close)
-        side = Side(plan, settings, survey.plugin_of)
-        scheduler = Scheduler([side], spec, answers, watch.started, proof_only=True)
+        oracle = Oracle(settings, spec.seed)
+        stack.callback(oracle.close)
+        side = side_of(plan, settings, survey)
+        scheduler = Scheduler([side], spec, oracle, watch.started, proof_only=True)
         stack.callback(scheduler.close)
         watch.planned(plan.planned_records, 0)
         for outcome in scheduler.outcomes():
@@ -213,6 +214,15 @@ class RunSide:
     name: str = ""
 
 
+def side_of(
+    plan: Plan, settings: WorkerSettings, survey: Survey, finished: tuple[Record, ...] = ()
+) -> Side:
+    """Whose kernels run a plan, by what the survey found."""
+    backward = {name for name, each in survey.backends.items() if "backward" in each.passes}
+    threads = survey.environment["cpu"]["threads"]
+    return Side(plan, settings, survey.plugin_of, frozenset(backward), threads, finished)
+
+
 def measure(
     sides: Sequence[RunSide], spec: Spec, scratch: Path, watch: Watch, memory_blocks: int = 1
 ) -> list[list[Record]]:
@@ -223,24 +233,25 @@ def measure(
     """
     parts, records = [], []
     for side in sides:
-        run_folder.write_manifest(side.folder, side.manifest)
+        run_folder.write_manifest(side.folder, side.manifest | {"records_sha256": None})
         finished = run_folder.load(side.folder).records
         own = scratch / side.name
         own.mkdir(exist_ok=True)
         settings = WorkerSettings(side.survey.device, own, spec.threads, side.kernels)
-        parts.append(Side(side.plan, settings, side.survey.plugin_of, finished))
+        parts.append(side_of(side.plan, settings, side.survey, finished))
         records.append(list(finished))
     planned = sum(side.plan.planned_records for side in sides)
     watch.planned(planned, sum(map(len, records)))
     survey = sides[-1].survey
     with ExitStack() as stack:
-        answers = Answers(WorkerSettings(survey.device, scratch, spec.threads), spec.seed)
-        stack.callback(answers.close)
+        oracle = Oracle(WorkerSettings(survey.device, scratch, spec.threads), spec.seed)
+        stack.callback(oracle.close)
         scheduler = Scheduler(
             parts,
             spec,
-            answers,
+            oracle,
             watch.started,
+            lambda: _refuse_changed_sources(sides),
             memory_blocks=memory_blocks,
             cores=survey.environment["cpu"]["threads"] if survey.device == "cpu" else None,
         )
@@ -248,16 +259,35 @@ def measure(
         files = [stack.enter_context(run_folder.appender(side.folder)) for side in sides]
         ceilings = [kept_limits.of_manifest(side.manifest) for side in sides]
         for outcome in scheduler.outcomes():
+            # Nobody else ran meanwhile: whoever was asked last did that.
+            changed = [name for file in files for name in file.restored()]
+            if changed:
+                reason = f"it changed {', '.join(changed)} of the run, which was put back"
+                outcome = Outcome(outcome.cell, "incorrect", reason, side=outcome.side)
             record = with_floor(outcome.record(), ceilings[outcome.side])
             files[outcome.side].append(record)
             records[outcome.side].append(record)
             watch.finished(outcome)
-        state = answers.state()
-    for side in sides:
+        state = oracle.state()
+        _refuse_changed_sources(sides)
+        digests = [file.close() for file in files]
+    for side, digest in zip(sides, digests, strict=True):
         environment = {**side.manifest["environment"], "end": state}
-        closed = side.manifest | {"environment": environment, "end": now()}
-        run_folder.write_manifest(side.folder, closed)
+        closed = {"environment": environment, "end": now(), "records_sha256": digest}
+        run_folder.write_manifest(side.folder, side.manifest | closed)
     return records
+
+
+def _refuse_changed_sources(sides: Sequence[RunSide]) -> None:
+    """Refuse to go on with other kernels than were surveyed."""
+    for side in sides:
+        survey = side.survey
+        found = sources_digest(survey.kernels, set(survey.plugin_of.values()))
+        if found != survey.kernels_digest:
+            go_on = shlex.join(["lstm-bench", "run", "--resume", str(side.folder)])
+            raise MeasuringFailed(
+                f"the kernels' sources changed while they were measured: restore them, then {go_on}"
+            )
 
 
 def _measure_alone(side: RunSide, spec: Spec, watch: Watch) -> None:

@@ -5,27 +5,24 @@ One side is a run. Two sides are two sets of kernels that measure the same cells
 
 import itertools
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from errno import ENOSPC
 from functools import cached_property
 
 from lstm_harness.model.case import Case
 from lstm_harness.model.plan import ONE_WAVE, Plan, PlannedCell, Skip
-from lstm_harness.model.protocol import OpenCell, StopRule, Trial
+from lstm_harness.model.protocol import Trial
 from lstm_harness.model.record import Record
 from lstm_harness.model.spec import Spec
-from lstm_harness.race.answers import AnswerFile, Answers
 from lstm_harness.race.crew import Crew
 from lstm_harness.race.nursery import Nursery
+from lstm_harness.race.oracle import Oracle
 from lstm_harness.race.process import Failed, WorkerSettings
-from lstm_harness.race.visit import Outcome, Visit, take_turns
+from lstm_harness.race.sampler import StopRule
+from lstm_harness.race.visit import Job, Outcome, Proved, Visit, take_turns
 from lstm_harness.race.waves import Budget, coarse_first
 
-# With less than this free, an answer that could not be made failed for want of disk.
-ROOM_BYTES = 64 << 20
 # A backend that times out on this many cells in a row is not waited for again.
 MOST_TIMEOUTS = 3
 
@@ -38,13 +35,16 @@ Turn = tuple[int, PlannedCell]
 class Side:
     """Whose kernels run which plan.
 
-    `plugin_of` maps a backend to the plugin its workers must load. `finished` are records that an
-    earlier, interrupted session of the same run left.
+    `plugin_of` maps a backend to the plugin its workers must load, `backward` names those that have
+    one. `threads` is how many a worker may have. `finished` are records that an earlier,
+    interrupted session of the same run left.
     """
 
     plan: Plan
     settings: WorkerSettings
     plugin_of: Mapping[str, str]
+    backward: frozenset[str] = frozenset()
+    threads: int = 1
     finished: tuple[Record, ...] = ()
 
     @cached_property
@@ -67,15 +67,17 @@ class Side:
 class Scheduler:
     """Measures (or, with `proof_only`, only verifies) the cells of one or two sides.
 
-    The float64 answers are made by `answers`, whom the caller ends, as it ends this by `close`.
+    What is right is known to `oracle`, whom the caller ends, as it ends this by `close`. What
+    `before_block` raises ends the race before the next block.
     Memory is measured in the first `memory_blocks`. Cells that take turns share `cores` cores, the
     same for both sides and others in each block; None leaves it to the system.
     """
 
     sides: Sequence[Side]
     spec: Spec
-    answers: Answers
+    oracle: Oracle
     started: Started = lambda cell: None
+    before_block: Callable[[], None] = lambda: None
     proof_only: bool = False
     memory_blocks: int = 1
     cores: int | None = None
@@ -83,6 +85,7 @@ class Scheduler:
     _nursery: Nursery | None = None
     _hopeless: dict[tuple[int, str, Case], Skip] = field(default_factory=dict)
     _timeouts: Counter[tuple[int, str]] = field(default_factory=Counter)
+    _proved: Proved = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         timeout_s = self.spec.cell_timeout_s
@@ -158,6 +161,7 @@ class Scheduler:
 
     def _block(self, groups: Sequence[Sequence[Turn]], budget: Budget) -> Iterator[Outcome]:
         """What became of the cells of one block, in fresh workers."""
+        self.before_block()
         self.begin([turn for group in groups for turn in group])
         for group in groups:
             yield from self._in_turn(group, budget)
@@ -220,14 +224,13 @@ class Scheduler:
     ) -> Visit | Outcome:
         """A cell that was proved right, or what became of it instead."""
         try:
-            answer = self.answers.to(cell.case.problem)
+            self.oracle.know(cell.case.problem)
         except Failed as failure:
-            scratch = self.sides[side].settings.scratch
-            if shutil.disk_usage(scratch).free < ROOM_BYTES:
-                raise OSError(ENOSPC, os.strerror(ENOSPC)) from None
             return Outcome(cell, "error", f"no float64 answer to compare with: {failure.reason}")
-        visit = Visit(cell, self._crews[side].worker(cell.backend), self.spec.cell_timeout_s)
-        visit.open(self._job(cell, share_s, answer, trial))
+        worker, timeout_s = self._crews[side].worker(cell.backend), self.spec.cell_timeout_s
+        job = self._job(side, cell, share_s, trial)
+        visit = Visit(cell, job, worker, self.oracle, timeout_s, self._proved, side)
+        visit.open()
         return visit
 
     def _skip(self, side: int, cell: PlannedCell) -> Skip | None:
@@ -246,22 +249,15 @@ class Scheduler:
             again = f"{reason} (in block {cell.block}; not tried again)"
             self._hopeless.setdefault((side, cell.backend, cell.case), Skip(status, again))
 
-    def _job(
-        self, cell: PlannedCell, share_s: float, answer: AnswerFile, trial: Trial | None
-    ) -> OpenCell:
+    def _job(self, side: int, cell: PlannedCell, share_s: float, trial: Trial | None) -> Job:
         case = cell.case
         # A flushed cache serves one execution. On a GPU a graph, eager or captured, keeps one
         # forward's values at a time, and events are fine enough for one backward.
         gpu_backward = case.device == "cuda" and case.pass_name == "backward"
         one_a_sample = case.cache == "cold" or gpu_backward
         pids = [pid for crew in self._crews for pid in crew.pids()]
-        return OpenCell(
-            block=cell.block,
-            order=cell.order,
-            backend=cell.backend,
-            case=case,
+        return Job(
             seed=self.spec.seed,
-            answer=str(answer.path),
             stop=StopRule(
                 min_samples=self.spec.min_samples,
                 rel_ci=self.spec.rel_ci,
@@ -269,10 +265,11 @@ class Scheduler:
                 budget_s=min(share_s, self.spec.cell_timeout_s / 2),
                 fixed_repeats=1 if one_a_sample else None,
             ),
-            impossible_ns=answer.impossible_ns(case),
+            threads=self.sides[side].threads,
+            with_gradients=cell.backend in self.sides[side].backward,
             with_memory=cell.block < self.memory_blocks,
             with_energy=cell.block == 0,
-            our_pids=(os.getpid(), *pids, *self.answers.pids()),
+            our_pids=(os.getpid(), *pids, *self.oracle.pids()),
             proof_only=self.proof_only,
             trial=trial,
         )

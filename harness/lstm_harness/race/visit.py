@@ -1,14 +1,28 @@
 """One cell while it is open in its worker: asked step by step, within its time."""
 
+import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from statistics import median
+from typing import Any, TypeVar
 
 from lstm_harness.model.plan import PlannedCell
-from lstm_harness.model.protocol import CloseCell, OpenCell, Request, TakeTurn
+from lstm_harness.model.protocol import (
+    CloseCell,
+    OpenCell,
+    Request,
+    Trial,
+)
 from lstm_harness.model.record import Record
-from lstm_harness.race.process import Failed, WorkerProcess
+from lstm_harness.race.oracle import Known, Oracle
+from lstm_harness.race.process import Failed, Spent, WorkerProcess
+from lstm_harness.race.sampler import Sampler, Samples, StopRule
+from lstm_harness.race.sealed import sealed
+from lstm_harness.race.track import Track
+from lstm_kernels.problem import Problem
 
 Reply = TypeVar("Reply")
 
@@ -46,51 +60,243 @@ class Outcome:
         )
 
 
+@dataclass(frozen=True)
+class Job:
+    """How a cell is measured.
+
+    Args:
+        threads: how many its worker may have.
+        with_gradients: whether the backend has a backward, which is then proved, too.
+        our_pids: the run's own processes; others on a GPU are foreign.
+        proof_only: nothing is timed.
+    """
+
+    seed: int
+    stop: StopRule
+    threads: int
+    with_gradients: bool
+    with_memory: bool
+    with_energy: bool
+    our_pids: tuple[int, ...]
+    proof_only: bool = False
+    trial: Trial | None = None
+
+
+# What was proved of gradients, by side, backend and problem: errors by tensor.
+Proved = dict[tuple[int, str, Problem], Mapping[str, float | None]]
+
+
+class Incorrect(Exception):  # noqa: N818 - a finding about a backend, not a failure of ours
+    """What a cell made is wrong, or was faster than can be."""
+
+
 @dataclass
 class Visit:
     """A cell in its worker, which may take `timeout_s` in all; at its end it has an outcome."""
 
     cell: PlannedCell
+    job: Job
     worker: WorkerProcess
+    oracle: Oracle
     timeout_s: float
+    proved: Proved
+    side: int = 0
     outcome: Outcome | None = None
-    has_enough: bool = False
+    _track: Track = field(init=False)
+    _sampler: Sampler = field(init=False)
+    _errors: Mapping[str, float | None] = field(default_factory=dict)
+    _setup_ms: float = 0.0
+    _first_ms: float = 0.0
     _spent_s: float = 0.0
 
-    def open(self, job: OpenCell) -> None:
-        """Have the cell proved right; where that is all that is wanted, it has its outcome."""
-        opened = self._ask(job)
-        if opened is not None and job.proof_only:
-            self.outcome = Outcome(self.cell, "ok", "", opened.errors, opened.tolerance)
+    def __post_init__(self) -> None:
+        weights = secrets.token_hex(8)
+        self._track = Track(
+            self.cell.case,
+            self.worker,
+            self._ask_together,
+            weights,
+            self.job.threads,
+        )
+        self._sampler = Sampler(
+            self._track.take,
+            self.job.stop,
+            self._track.most_repeats,
+            self._track.counted,
+            self._track.picks.clear,
+        )
+
+    @property
+    def has_enough(self) -> bool:
+        """Whether no further turn is needed."""
+        return self.outcome is not None or self._sampler.has_enough
+
+    def open(self) -> None:
+        """Have the cell proved right, and warm it up; where nothing is timed, that is its end."""
+        with self._failing():
+            self._prove()
+            if self.job.proof_only:
+                bound = self._known.made.tolerance
+                self.outcome = Outcome(self.cell, "ok", "", self._errors, bound)
+            else:
+                self._track.begin()
+                self._sampler.warm_up()
 
     def turn(self, at_most_s: float | None) -> None:
         """Have samples taken: until they are enough, or for about so long."""
-        taken = self._ask(TakeTurn(at_most_s))
-        self.has_enough = taken is None or taken.enough
+        with self._failing():
+            self._sampler.turn(at_most_s)
 
     def close(self) -> None:
-        """Have it proved right once more, and take its record."""
-        record = self._ask(CloseCell())
-        if record is None:
-            return
-        if record.identity == (self.cell.block, self.cell.backend, self.cell.case):
-            self.outcome = Outcome(self.cell, "ok", measured=record)
-        else:
-            reason = f"the worker told of another cell: {record.backend} on {record.case.label()}"
-            self.outcome = Outcome(self.cell, "crashed", reason)
+        """Have the samples judged, and make the record."""
+        with self._failing():
+            self._judge_samples()
+            self.outcome = Outcome(self.cell, "ok", measured=self._record())
+        self.end()
 
-    def _ask(self, request: Request[Reply]) -> Reply | None:
-        """The reply, or None where the cell failed and has its outcome."""
+    def end(self) -> None:
+        """Give back what was picked."""
+        self._track.picks.clear()
+
+    @property
+    def _known(self) -> Known:
+        return self.oracle.know(self.cell.case.problem)
+
+    def _prove(self) -> None:
+        case = self.cell.case
+        key = self.side, self.cell.backend, case.problem
+        # A choice of launch parameters is other kernels.
+        proved = None if self.job.trial else self.proved.get(key)
+        with_gradients = self.job.with_gradients and (case.makes_gradients or proved is None)
+        weights = self._track.weights
+        opened = self._ask(
+            OpenCell(
+                self.cell.backend, case, self.job.seed, weights, with_gradients, self.job.trial
+            )
+        )
+        self._setup_ms, self._first_ms = opened.setup_ms, opened.first_ms
+        executions = 2 if with_gradients and not case.makes_gradients else 1
+        if len(opened.handed.counts) != executions:
+            found = len(opened.handed.counts)
+            raise Failed("crashed", f"{found} executions were handed over; expected {executions}")
+        with sealed(self.worker, opened.handed) as taken:
+            judged = self.oracle.judge_proof(case.problem, taken)
+        self._errors = {**(proved or {}), **judged.errors}
+        if judged.failure:
+            raise Incorrect(judged.failure)
+        if with_gradients and not self.job.trial:
+            gradients = {n: e for n, e in judged.errors.items() if n.startswith("d_")}
+            self.proved[key] = gradients
+
+    def _judge_samples(self) -> None:
+        problem, repeats = self.cell.case.problem, self._sampler.samples().inner_repeats
+        for pick in self._track.picks.all():
+            found = len(pick.taken.handed.counts)
+            if found != repeats:
+                raise Failed("crashed", f"{found} executions in a sample; expected {repeats}")
+            # All replays of a captured graph leave what the last one made.
+            is_graph = self.cell.case.launch == "graph"
+            execution = repeats - 1 if is_graph else secrets.randbelow(repeats)
+            names = pick.taken.handed.counts[execution]
+            if self.cell.case.makes_gradients and not any(name.startswith("d_") for name in names):
+                raise Incorrect("a sample made no gradients")
+            judged = self.oracle.judge_sample(problem, pick.draw, execution, pick.taken)
+            if judged.failure:
+                raise Incorrect(f"right at first, wrong in a sample: {judged.failure}")
+
+    def _record(self) -> Record:
+        cell, job = self.cell, self.job
+        samples = self._sampler.samples()
+        times = samples.per_execution_ns()
+        execution_ns = median(times)
+        impossible_ns = self._known.impossible_ns(cell.case)
+        if execution_ns < impossible_ns:
+            raise Incorrect(
+                f"{execution_ns / 1e3:.1f} µs is below the {impossible_ns / 1e3:.1f} µs that "
+                "the products alone need at four times this device's measured rate"
+            )
+        unranked = self._track.doubt(execution_ns, samples.inner_repeats)
+        beside = self._ask(CloseCell(job.with_memory, job.with_energy, job.our_pids))
+        taken = _fields(samples, times)
+        usual_ms = self._track.prepare_ms + execution_ns / 1e6
+        rows = self._known.made.rows
+        return Record(
+            block=cell.block,
+            order=cell.order,
+            backend=cell.backend,
+            case=cell.case,
+            status="ok",
+            errors=self._errors,
+            tolerance=self._known.made.tolerance,
+            setup_ms=self._setup_ms,
+            compile_ms=max(0.0, self._first_ms - usual_ms),
+            oracle_rows=None if rows is None else len(rows),
+            kernels=beside.kernels,
+            wall_ns=beside.wall_ns,
+            peak_bytes=beside.peak_bytes,
+            saved_bytes=beside.saved_bytes,
+            energy_mj=beside.energy_mj,
+            warnings=(*_throttled(samples), *beside.warnings),
+            unranked=unranked,
+            **taken,
+        )
+
+    def _ask(self, request: Request[Reply]) -> Reply:
+        """The worker's reply, within what is left of the cell's time."""
+        ((reply, _),) = self._ask_together([request])
+        return reply  # type: ignore[no-any-return] # what that request is answered by
+
+    def _ask_together(self, requests: Sequence[Request[Any]]) -> list[tuple[Any, Spent]]:
+        """The worker's replies to requests that it has all at once, and what each took."""
         started = time.monotonic()
         try:
-            return self.worker.ask(request, max(0.0, self.timeout_s - self._spent_s))
+            left_s = max(0.0, self.timeout_s - self._spent_s)
+            return self.worker.ask_together(requests, left_s)
         except Failed as failure:
-            late = f"took over {self.timeout_s:g} s; raise --cell-timeout"
-            reason = late if failure.status == "timed_out" else failure.reason
-            self.outcome = Outcome(self.cell, failure.status, reason, failure.errors)
+            if failure.status == "timed_out":
+                late = f"took over {self.timeout_s:g} s; raise --cell-timeout"
+                raise Failed("timed_out", late) from None
+            raise
         finally:
             self._spent_s += time.monotonic() - started
-        return None
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """What goes wrong in a cell is its outcome."""
+        try:
+            yield
+        except Incorrect as wrong:
+            self._fail("incorrect", str(wrong))
+        except Failed as failure:
+            self._fail(failure.status, failure.reason)
+
+    def _fail(self, status: str, reason: str) -> None:
+        self.outcome = Outcome(self.cell, status, reason, self._errors)
+        self.end()
+
+
+def _fields(samples: Samples, times: tuple[int, ...]) -> dict[str, Any]:
+    """The fields of a record that samples fill."""
+    readings = samples.readings
+    clocks = [r.sm_clock_mhz for r in readings if r.sm_clock_mhz is not None]
+    return {
+        "samples_ns": times,
+        "inner_repeats": samples.inner_repeats,
+        "stopped_by": samples.stopped_by,
+        "turns": samples.turns,
+        "cpu_ns": tuple(r.cpu_ns for r in readings if r.cpu_ns is not None),
+        "steal_ms": tuple(r.steal_ms for r in readings if r.steal_ms is not None),
+        "involuntary_switches": tuple(
+            r.involuntary_switches for r in readings if r.involuntary_switches is not None
+        ),
+        "sm_clock_mhz": median(clocks) if clocks else None,
+        "marked": tuple(index for index, reading in enumerate(readings) if reading.marked),
+    }
+
+
+def _throttled(samples: Samples) -> tuple[str, ...]:
+    reasons = Counter(reason for reading in samples.readings for reason in reading.throttling)
+    return tuple(f"throttled: {reason}" for reason in reasons)
 
 
 def take_turns(visits: Sequence[Visit]) -> None:

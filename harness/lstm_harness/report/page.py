@@ -152,6 +152,8 @@ def notes(run: Run) -> list[str]:
         said.append("No record in this run.")
     if run.torn:
         said.append("The last record was cut off while it was written, and is left out.")
+    if run.edited:
+        said.append("The records are not those that the run wrote.")
     git = (run.manifest.get("environment") or {}).get("git")
     if isinstance(git, dict) and git.get("dirty"):
         said.append("Measured on a working tree with uncommitted changes.")

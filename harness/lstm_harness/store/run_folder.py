@@ -8,11 +8,12 @@ Only this module writes results. A killed run loses at most the record in flight
 is dropped when the run is read, and cut off when it is resumed.
 """
 
+import hashlib
 import itertools
 import json
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -35,12 +36,17 @@ SCRATCH = ".scratch"
 
 @dataclass(frozen=True)
 class Run:
-    """A run as read from disk. `torn` tells that a half-written last line was dropped."""
+    """A run as read from disk.
+
+    `torn` tells that a half-written last line was dropped, `edited` that the records of a run that
+    ended are not those it wrote.
+    """
 
     folder: Path
     manifest: dict[str, Any]
     records: tuple[Record, ...]
     torn: bool = False
+    edited: bool = False
 
 
 def refuse_used(folder: Path) -> None:
@@ -92,24 +98,70 @@ def appender(folder: Path) -> Iterator["Appender"]:
         if torn:
             with path.open("r+b") as file:
                 file.truncate(len(whole))
-        records = path.open("ab", buffering=0)
-    with records:
-        yield Appender(folder, records)
+        opened = Appender(folder, path.open("ab", buffering=0), whole)
+    try:
+        yield opened
+    finally:
+        opened.close()
 
 
 class Appender:
-    """Appends records to one run; each is on its way to the disk before `append` returns."""
+    """Appends records to one run; each is on its way to the disk before `append` returns.
 
-    def __init__(self, folder: Path, file: IO[bytes]) -> None:
+    Nobody else writes there: what is in the files is held against what was written.
+    """
+
+    def __init__(self, folder: Path, file: IO[bytes], before: bytes) -> None:
         self._folder = folder
         self._file = file
+        self._written = [before]
+        self._manifest = (folder / MANIFEST).read_bytes()
+        self._left = self._facts()
 
     def append(self, record: Record) -> None:
         """Write one record as one line."""
         line = json.dumps(record.to_dict(), allow_nan=False).encode() + b"\n"
+        self._written.append(line)
         with writing(self._folder):
             while line:
                 line = line[self._file.write(line) :]
+        self._left = self._facts()
+
+    def restored(self) -> list[str]:
+        """The names of the run's files that somebody else changed, which are as written again."""
+        if self._facts() == self._left:
+            return []
+        changed = []
+        with writing(self._folder):
+            for name, content in self._contents().items():
+                path = self._folder / name
+                if not path.is_file() or path.is_symlink() or path.read_bytes() != content:
+                    replace_whole(path, content)
+                    changed.append(name)
+            self._file.close()
+            self._file = (self._folder / RECORDS).open("ab", buffering=0)
+        self._left = self._facts()
+        return changed
+
+    def close(self) -> str:
+        """The SHA-256 of all records, once nothing more is written."""
+        self.restored()
+        self._file.close()
+        return hashlib.sha256(b"".join(self._written)).hexdigest()
+
+    def _contents(self) -> dict[str, bytes]:
+        return {MANIFEST: self._manifest, RECORDS: b"".join(self._written)}
+
+    def _facts(self) -> list[tuple[int, ...] | None]:
+        """What changes about a file with its content, and cannot be set by hand."""
+        return [_facts(self._folder / name) for name in (MANIFEST, RECORDS)]
+
+
+def _facts(path: Path) -> tuple[int, ...] | None:
+    with suppress(OSError):
+        facts = path.lstat()
+        return facts.st_ino, facts.st_size, facts.st_ctime_ns
+    return None
 
 
 @contextmanager
@@ -142,7 +194,9 @@ def load(folder: Path) -> Run:
     records = tuple(_parse(line, folder, number) for number, line in enumerate(lines, start=1))
     _refuse_foreign(records, Plan.from_dict(manifest["plan"]), folder)
     _refuse_twice(records, folder)
-    return Run(folder, manifest, records, torn=bool(torn))
+    written = manifest.get("records_sha256")
+    edited = written is not None and not torn and written != hashlib.sha256(content).hexdigest()
+    return Run(folder, manifest, records, torn=bool(torn), edited=edited)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -26,10 +26,11 @@ from lstm_harness.model.protocol import (
     TuningHeader,
 )
 from lstm_harness.model.spec import Spec
-from lstm_harness.race.answers import Answers
 from lstm_harness.race.lock import device_lock
+from lstm_harness.race.oracle import Oracle
 from lstm_harness.race.process import Failed, WorkerSettings
-from lstm_harness.race.scheduler import Scheduler, Side
+from lstm_harness.race.runs import side_of
+from lstm_harness.race.scheduler import Scheduler
 from lstm_harness.race.scratch import scratch_folder
 from lstm_harness.race.survey import Survey, SurveyWorker, make_plan
 from lstm_harness.tune.precompile import HOOK, Ahead, arch_of
@@ -76,9 +77,9 @@ def tune(name: str, spec: Spec, out: Path | None, again: bool, tell: Tell) -> Do
         kept = _Kept.open(out, _asked(name, worker, "tuned", DescribeTuning(name)), again)
         with device_lock(survey.identity), ExitStack() as stack:
             settings = WorkerSettings(survey.device, scratch, spec.threads)
-            answers = Answers(settings, spec.seed)
-            stack.callback(answers.close)
-            scheduler = Scheduler([Side(plan, settings, survey.plugin_of)], spec, answers)
+            oracle = Oracle(settings, spec.seed)
+            stack.callback(oracle.close)
+            scheduler = Scheduler([side_of(plan, settings, survey)], spec, oracle)
             stack.callback(scheduler.close)
             watch = Stopwatch(spec.time_budget_s or DEFAULT_BUDGET_S)
             missing = [key for key in keys if key.name not in kept.entries]

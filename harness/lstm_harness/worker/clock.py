@@ -6,13 +6,13 @@ quiet sample from a disturbed one.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 from typing import Any, Protocol
 
 import torch
 
+from lstm_harness.model.protocol import Reading
 from lstm_harness.worker.gpu import Gpu
 from lstm_harness.worker.passes import Malformed
 
@@ -32,24 +32,12 @@ FREE_SWITCHES = 1
 MOST_LOST = 0.05
 
 
-@dataclass(frozen=True)
-class Reading:
-    """One timed region. `marked` tells that it ran in a disturbed spell or under throttling.
-
-    `throttling` names what held the device back just after it.
-    """
-
-    elapsed_ns: int
-    cpu_ns: int | None = None
-    steal_ms: float | None = None
-    involuntary_switches: int | None = None
-    sm_clock_mhz: float | None = None
-    marked: bool = False
-    throttling: tuple[str, ...] = ()
-
-
 class Clock(Protocol):
     """What times a region on a device."""
+
+    def ready(self) -> None:
+        """Leave the caches as the next region is to find them."""
+        ...
 
     def measure(self, executes: Sequence[Callable[[], None]]) -> Reading:
         """Time all the executions as one region."""
@@ -61,21 +49,24 @@ class Clock(Protocol):
 
 
 class CpuClock:
-    """perf_counter_ns around the region; CPU time, stolen time and switches beside it.
+    """perf_counter_ns around the region; CPU time and switches beside it.
 
-    A sample is marked where the hypervisor took time from the machine, or where somebody else ran
-    on this process's cores for more than a twentieth of it. CPU time that is missing without the
-    scheduler having switched away is no mark: the backend waited by itself.
+    A sample is marked where somebody else ran on this process's cores for more than a twentieth of
+    it. CPU time that is missing without the scheduler having switched away is no mark: the backend
+    waited by itself.
     """
 
     def __init__(self, flush: Callable[[], object] | None = None) -> None:
         self._flush = flush
 
-    def measure(self, executes: Sequence[Callable[[], None]]) -> Reading:
-        """Time all the executions as one region."""
+    def ready(self) -> None:
+        """Leave the caches as the next region is to find them."""
         if self._flush:
             self._flush()
-        steal_before, switches_before = steal_ms(), getrusage(RUSAGE_SELF).ru_nivcsw
+
+    def measure(self, executes: Sequence[Callable[[], None]]) -> Reading:
+        """Time all the executions as one region."""
+        switches_before = getrusage(RUSAGE_SELF).ru_nivcsw
         cpu_before = time.process_time_ns()
         start = time.perf_counter_ns()
         for execute in executes:
@@ -83,13 +74,11 @@ class CpuClock:
         elapsed = time.perf_counter_ns() - start
         cpu = time.process_time_ns() - cpu_before
         switches = getrusage(RUSAGE_SELF).ru_nivcsw - switches_before
-        stolen = steal_ms() - steal_before
         return Reading(
             elapsed_ns=elapsed,
             cpu_ns=cpu,
-            steal_ms=stolen,
             involuntary_switches=switches,
-            marked=stolen > 0 or _lost(elapsed, cpu, switches) > MOST_LOST,
+            marked=_lost(elapsed, cpu, switches) > MOST_LOST,
         )
 
     def wall_ns(self, executes: Sequence[Callable[[], None]]) -> None:
@@ -117,6 +106,11 @@ class CudaClock:
         self._launch_ns = 0
         self._late_in_a_row = 0
 
+    def ready(self) -> None:
+        """Leave the caches as the next region is to find them."""
+        if self._flush:
+            self._flush()
+
     def measure(self, executes: Sequence[Callable[[], None]]) -> Reading:
         """Time all the executions as one region.
 
@@ -126,8 +120,6 @@ class CudaClock:
         start = self._cuda.Event(enable_timing=True)
         stop = self._cuda.Event(enable_timing=True)
         self._cuda.synchronize()
-        if self._flush:
-            self._flush()
         self._cuda._sleep(CYCLES_PER_NS * min(self._launch_ns, LONGEST_BLOCK_NS))
         start.record()
         launch_start = time.perf_counter_ns()
@@ -184,15 +176,6 @@ def make_clock(device: str, cache: str) -> Clock:
     if device == "cpu":
         return CpuClock(flush)
     return CudaClock(gpu=Gpu.find(device), flush=flush)
-
-
-def steal_ms() -> float:
-    """Time the hypervisor took from this machine since it started, in ms; 0 where not told."""
-    try:
-        fields = Path("/proc/stat").read_text().partition("\n")[0].split()
-    except OSError:
-        return 0.0
-    return float(fields[8]) * 10 if len(fields) > 8 else 0.0
 
 
 def last_level_cache_bytes(device: str) -> int:

@@ -1,6 +1,5 @@
 """What the machine and the software are, for the manifest and for planning."""
 
-import hashlib
 import os
 import platform
 import socket
@@ -59,15 +58,6 @@ def free_bytes(device: str) -> int:
     limit = Path("/sys/fs/cgroup/memory.max")
     ceiling = limit.read_text().strip() if limit.exists() else "max"
     return min(available * 1024, int(ceiling)) if ceiling != "max" else available * 1024
-
-
-def sources_digest(extra: list[str]) -> str:
-    """SHA-256 of the kernels package's sources and of the plugins beside them."""
-    root = Path(lstm_kernels.__file__).parent
-    digest = hashlib.sha256()
-    for path in (*sorted(root.rglob("*.py")), *map(Path, sorted(extra))):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def product_flops(dtype: torch.dtype, device: str) -> float:

@@ -1,160 +1,193 @@
-"""One cell of the grid, inside a worker: prove it right, time it, prove it right again."""
+"""One cell of the grid, inside a worker: executed and timed as it is asked, and handed over.
+
+What is right, which samples count and what is said of them is decided elsewhere (`race.visit`, and
+`worker.oracle` in a process that never imports a backend).
+"""
 
 import gc
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from statistics import median
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lstm_harness.model.case import Case
-from lstm_harness.model.protocol import CellOpened, OpenCell, TurnTaken
-from lstm_harness.model.record import Record
-from lstm_harness.worker.clock import make_clock
-from lstm_harness.worker.inputs import Inputs, make_inputs
-from lstm_harness.worker.oracle import FIRST_SET, LAST_SET, Answer, checked_inputs, load
-from lstm_harness.worker.passes import Pass, State, make_pass, refuse_malformed
+from lstm_harness.model.protocol import (
+    CellClosed,
+    CellOpened,
+    CloseCell,
+    Handed,
+    OpenCell,
+    PrepareSample,
+    Reading,
+)
+from lstm_harness.worker.clock import Clock, make_clock
+from lstm_harness.worker.fresh import Mixer, change_weights
+from lstm_harness.worker.handing import HandedOut
+from lstm_harness.worker.inputs import Inputs
+from lstm_harness.worker.oracle import checked_inputs
+from lstm_harness.worker.passes import (
+    Malformed,
+    Pass,
+    State,
+    make_pass,
+    refuse_malformed,
+    refuse_shared,
+)
 from lstm_harness.worker.poison import poisoned_memory
 from lstm_harness.worker.replay import replayed
 from lstm_harness.worker.resources import Resources
-from lstm_harness.worker.sampler import Sampler, Samples, Track
-from lstm_harness.worker.verify import Correctness, judge, tolerance
+from lstm_harness.worker.verify import tolerance
 from lstm_kernels.problem import Problem
 
-ROTATING_SET = 2
-
-
-class Incorrect(Exception):  # noqa: N818 - a finding about a backend, not a failure of ours
-    """A backend gave a wrong answer, changed what it was given, or was faster than can be."""
-
-    def __init__(self, failure: str, errors: dict[str, float | None] | None = None) -> None:
-        super().__init__(failure)
-        self.errors = errors or {}
+WALL_SAMPLES = 5
 
 
 @dataclass
 class _Cell:
-    """A cell that was proved right, with all that timing it needs."""
+    """A cell that is open: executed once, and ready for samples."""
 
     job: OpenCell
     the_pass: Pass
     inputs: Inputs
-    answer: Answer
-    errors: dict[str, float | None]
-    setup_ms: float
-    first_ms: float
-    track: Track
-    sampler: Sampler
+    clock: Clock
+    states: list[State]
+    # Until the first sample is there, whose memory must be another.
+    first: tuple[State, ...]
 
 
 @dataclass
 class Executor:
     """The cells of one backend in one worker, one open at a time.
 
-    Gradients are proved once a problem. `open` proves a cell right, `take_turn` samples it, once or
-    often, and `close` proves it right again and tells what was measured.
+    `open` executes a cell for the first time; then come samples, each prepared, executed and, where
+    it is asked for, handed over; `close` tells what stands beside the times.
     """
 
     implementation: Any
-    passes: tuple[str, ...]
     device: str
-    _proved: dict[Problem, Correctness] = field(default_factory=dict)
+    _mixer: Mixer = field(init=False)
+    _handed: HandedOut = field(default_factory=HandedOut)
     _cell: _Cell | None = None
     _around: ExitStack = field(default_factory=ExitStack)
 
-    def execute(self, job: OpenCell) -> Record:
-        """Open a cell, sample it in one turn, and close it."""
-        self.open(job)
-        self.take_turn(None)
-        return self.close()
+    def __post_init__(self) -> None:
+        self._mixer = Mixer(self.device)
 
     def open(self, job: OpenCell) -> CellOpened:
-        """Verify a cell and, unless only the proof is wanted, make it ready to be timed.
+        """Execute a cell, hand over what it made, and make it ready for samples.
 
         Raises:
-            Incorrect, Malformed: the backend is wrong; whatever else the backend raises.
+            Malformed: the backend did what the contract forbids; whatever else it raises.
         """
         self._forget()
         self._around.enter_context(self._choice_of(job))
         problem = job.case.problem
         set_precision(problem)
-        answer = load(Path(job.answer))
-        bound = tolerance(problem)
-        inputs = checked_inputs(problem, job.seed, FIRST_SET, self.device)
+        inputs = checked_inputs(problem, job.seed, self.device)
         started = time.perf_counter()
         if hasattr(self.implementation, "flatten"):
             self.implementation.flatten(inputs.weights, problem)
         untouched = [tensor.clone() for tensor in _all(inputs)]
         the_pass = self._make_pass(job.case, inputs)
         setup_ms = (time.perf_counter() - started) * 1e3
-        first_ms, correctness = self._first(job.case, the_pass, inputs, answer, bound)
-        errors = dict(correctness.errors)
-        _refuse_changed(inputs, untouched, errors)
-        if not job.proof_only:
-            other = make_inputs(problem, job.seed, ROTATING_SET, self.device, inputs.weights)
-            clock = make_clock(self.device, job.case.cache)
-            starts = job.case.pass_name in ("backward", "train")
-            track = Track(the_pass, clock, (inputs, other), starts)
-            sampler = Sampler(track.take, job.stop)
-            self._cell = _Cell(
-                job, the_pass, inputs, answer, errors, setup_ms, first_ms, track, sampler
-            )
-            gc.collect(1)  # what verifying left; older garbage is none of this cell's
-            with _uncollected():
-                sampler.warm_up()
-        return CellOpened(errors, bound)
+        with poisoned_memory(self.device):
+            started = time.perf_counter()
+            first = _executed(the_pass, inputs)
+            _drain(self.device)
+            first_ms = (time.perf_counter() - started) * 1e3
+        refuse_malformed(first)
+        # A captured graph overwrites what it made.
+        made = [_copied(first.tensors()) if job.case.launch == "graph" else first.tensors()]
+        executed = [first]
+        if job.with_gradients and not first.makes_gradients:
+            train = make_pass(self.implementation, problem, "train")
+            with poisoned_memory(self.device):
+                executed.append(_executed(train, inputs))
+            refuse_malformed(executed[-1])
+            made.append(executed[-1].tensors())
+        _refuse_changed(inputs, untouched)
+        handed = self._handed.hand(made)
+        change_weights(inputs.weights, job.weights, tolerance(problem))
+        clock = make_clock(self.device, job.case.cache)
+        self._cell = _Cell(job, the_pass, inputs, clock, [], tuple(executed))
+        gc.collect(1)  # what this left; older garbage is none of this cell's
+        gc.disable()
+        return CellOpened(handed, setup_ms, first_ms)
 
-    def take_turn(self, at_most_s: float | None) -> TurnTaken:
-        """Sample the open cell: until it has enough, or for about so many seconds."""
-        sampler = self._opened().sampler
-        with _uncollected():
-            sampler.turn(at_most_s)
-        return TurnTaken(sampler.has_enough)
+    def prepare(self, asked: PrepareSample) -> None:
+        """Make a sample ready, on inputs that follow from a nonce."""
+        cell = self._opened()
+        cell.states = []
+        for number in range(asked.repeats):
+            with_room = cell.job.case.makes_gradients
+            inputs = self._mixer.inputs(cell.inputs, asked.inputs, number, with_room)
+            cell.states.append(cell.the_pass.prepare(inputs))
+        cell.clock.ready()
 
-    def close(self) -> Record:
-        """Prove the open cell right in a last sample, and tell what was measured of it.
+    def draw_gradients(self, nonce: str) -> None:
+        """Draw what the prepared sample's gradients start from."""
+        cell = self._opened()
+        for number, state in enumerate(cell.states):
+            self._mixer.gradients(state.inputs, nonce, number)
+        cell.clock.ready()
+
+    def execute(self) -> Reading:
+        """Execute and time the prepared sample.
 
         Raises:
-            Incorrect, Malformed: it is wrong by now, or was faster than can be.
+            Malformed: it gave its outputs in the memory of the first execution's.
         """
         cell = self._opened()
-        job, problem = cell.job, cell.job.case.problem
-        samples = self._with_last(cell)
-        times = samples.per_execution_ns()
-        if median(times) < job.impossible_ns:
-            raise Incorrect(
-                f"{median(times) / 1e3:.1f} µs is below the {job.impossible_ns / 1e3:.1f} µs that "
-                "the products alone need at four times this device's measured rate",
-                cell.errors,
-            )
-        usual_ms = cell.track.prepare_ms + median(times) / 1e6
-        taken = _fields(samples, times)
-        beside = self._beside(cell)
-        beside["warnings"] = (*taken.pop("warnings"), *beside["warnings"])
-        rows = cell.answer.rows
-        record = Record(
-            block=job.block,
-            order=job.order,
-            backend=job.backend,
-            case=job.case,
-            status="ok",
-            errors=cell.errors,
-            tolerance=tolerance(problem),
-            setup_ms=cell.setup_ms,
-            compile_ms=max(0.0, cell.first_ms - usual_ms),
-            oracle_rows=None if rows is None else len(rows),
-            kernels=tuple(self._kernels(problem)),
-            wall_ns=cell.track.wall_ns(cell.inputs) if self.device != "cpu" else (),
-            **taken,
-            **beside,
+        executes = [partial(cell.the_pass.execute, state) for state in cell.states]
+        reading = cell.clock.measure(executes)
+        if cell.first:
+            if cell.job.case.launch != "graph":
+                refuse_shared([state.outputs for state in (*cell.first, *cell.states)])
+            cell.first = ()
+        return reading
+
+    def hand_over(self) -> Handed:
+        """Hand over all that the executed sample made.
+
+        Raises:
+            Malformed: it is not what the contract asks for.
+        """
+        cell = self._opened()
+        for state in cell.states:
+            refuse_malformed(state)
+        if cell.job.case.launch == "graph":
+            # All replays are one state, and left what the last of them made.
+            return self._handed.hand([cell.states[-1].tensors()] * len(cell.states))
+        refuse_shared([state.outputs for state in cell.states])
+        return self._handed.hand([state.tensors() for state in cell.states])
+
+    def close(self, asked: CloseCell) -> CellClosed:
+        """Tell what stands beside the times, from executions of their own; the cell is closed."""
+        cell = self._opened()
+        cell.states = []
+        gc.enable()
+        case = cell.job.case
+        forward = make_pass(self.implementation, case.problem, "forward")
+        used = Resources(self.device, case.pass_name, cell.the_pass, forward, cell.inputs)
+        # A captured graph took its memory before, from a pool of its own.
+        captured = case.launch == "graph" or hasattr(self.implementation, "HOLDS_MEMORY")
+        with_memory = asked.with_memory and not captured
+        peak, saved = used.memory() if with_memory else (None, None)
+        told = CellClosed(
+            kernels=tuple(self._kernels(case.problem)),
+            warnings=tuple(used.warnings(asked.our_pids)),
+            wall_ns=self._wall_ns(cell) if self.device != "cpu" else (),
+            peak_bytes=peak,
+            saved_bytes=saved,
+            energy_mj=used.energy_mj() if asked.with_energy else None,
         )
         self._forget()
-        return record
+        return told
 
     def _opened(self) -> _Cell:
         if self._cell is None:
@@ -164,34 +197,16 @@ class Executor:
     def _forget(self) -> None:
         """Let go of the cell before, and of the launch parameters it was measured under."""
         self._cell = None
+        gc.enable()
         self._around.close()
 
     def _choice_of(self, job: OpenCell) -> AbstractContextManager[Any]:
-        """The launch parameters that a job tries, for which everything is proved anew."""
+        """The launch parameters that a job tries."""
         if job.trial is None:
             return nullcontext()
-        self._proved.clear()
-        self._around.callback(self._proved.clear)
         chosen: AbstractContextManager[Any]
         chosen = self.implementation.using(job.trial.key, dict(job.trial.choice))
         return chosen
-
-    def _with_last(self, cell: _Cell) -> Samples:
-        """The samples, the last of them on numbers never seen, whose outcome is right."""
-        job, inputs, track = cell.job, cell.inputs, cell.track
-        samples = cell.sampler.samples()
-        with _uncollected():
-            _overwrite(
-                inputs,
-                checked_inputs(job.case.problem, job.seed, LAST_SET, self.device, inputs.weights),
-            )
-            last = track.take_last(inputs, samples.inner_repeats)
-        refuse_malformed(track.last_state)
-        correctness = judge(track.last_outputs, cell.answer, LAST_SET, tolerance(job.case.problem))
-        if correctness.failure:
-            failure = f"right at first, wrong in the last sample: {correctness.failure}"
-            raise Incorrect(failure, cell.errors | dict(correctness.errors))
-        return replace(samples, readings=(*samples.readings, last))
 
     def _make_pass(self, case: Case, inputs: Inputs) -> Pass:
         eager = make_pass(self.implementation, case.problem, case.pass_name)
@@ -199,51 +214,13 @@ class Executor:
             return replayed(eager, inputs, fresh_graph=case.pass_name == "backward")
         return eager
 
-    def _first(
-        self, case: Case, the_pass: Pass, inputs: Inputs, answer: Answer, bound: float
-    ) -> tuple[float, Correctness]:
-        """Execute for the first time and judge it; prove the gradients too, once a problem."""
-        with poisoned_memory(self.device):
-            started = time.perf_counter()
-            state = the_pass.prepare(inputs)
-            the_pass.execute(state)
-            _drain(self.device)
-            first_ms = (time.perf_counter() - started) * 1e3
-        correctness = _judged(state, answer, FIRST_SET, bound)
-        if case.pass_name in ("backward", "train"):
-            self._proved[case.problem] = correctness
-        elif "backward" in self.passes:
-            gradients = self._prove_gradients(case.problem, inputs, answer, bound)
-            merged = {**gradients.errors, **correctness.errors}
-            correctness = Correctness(merged, correctness.failure or gradients.failure)
-        if correctness.failure:
-            raise Incorrect(correctness.failure, dict(correctness.errors))
-        return first_ms, correctness
-
-    def _prove_gradients(
-        self, problem: Problem, inputs: Inputs, answer: Answer, bound: float
-    ) -> Correctness:
-        if problem not in self._proved:
-            train = make_pass(self.implementation, problem, "train")
-            with poisoned_memory(self.device):
-                state = train.prepare(inputs)
-                train.execute(state)
-            self._proved[problem] = _judged(state, answer, FIRST_SET, bound)
-        return self._proved[problem]
-
-    def _beside(self, cell: _Cell) -> dict[str, Any]:
-        """What stands beside the times, from executions of their own, as fields of the record."""
-        job = cell.job
-        forward = make_pass(self.implementation, job.case.problem, "forward")
-        used = Resources(self.device, job.case.pass_name, cell.the_pass, forward, cell.inputs)
-        beside: dict[str, Any] = {"warnings": used.warnings(job.our_pids)}
-        if job.with_energy:
-            beside["energy_mj"] = used.energy_mj()
-        # A captured graph took its memory before, from a pool of its own.
-        captured = job.case.launch == "graph" or hasattr(self.implementation, "HOLDS_MEMORY")
-        if job.with_memory and not captured:
-            beside |= used.memory()
-        return beside
+    def _wall_ns(self, cell: _Cell) -> tuple[int, ...]:
+        """A few executions on the clock's second figure."""
+        figures = []
+        for _ in range(WALL_SAMPLES):
+            state = cell.the_pass.prepare(cell.inputs)
+            figures.append(cell.clock.wall_ns([partial(cell.the_pass.execute, state)]))
+        return tuple(figure for figure in figures if figure is not None)
 
     def _kernels(self, problem: Problem) -> list[str]:
         used: Callable[[Problem], list[str]] | None
@@ -257,60 +234,26 @@ def set_precision(problem: Problem) -> None:
     torch.backends.cudnn.allow_tf32 = problem.precision == "tf32"
 
 
-def _judged(state: State, answer: Answer, index: int, bound: float) -> Correctness:
-    refuse_malformed(state)
-    return judge(state.tensors(), answer, index, bound)
+def _executed(the_pass: Pass, inputs: Inputs) -> State:
+    state = the_pass.prepare(inputs)
+    the_pass.execute(state)
+    return state
 
 
-def _all(inputs: Inputs) -> tuple[torch.Tensor, ...]:
+def _copied(made: Mapping[str, Sequence[Tensor]]) -> dict[str, list[Tensor]]:
+    return {name: [tensor.clone() for tensor in group] for name, group in made.items()}
+
+
+def _all(inputs: Inputs) -> tuple[Tensor, ...]:
     return (*inputs.per_set(), *inputs.parameters())
 
 
-def _refuse_changed(
-    inputs: Inputs, untouched: list[torch.Tensor], errors: dict[str, float | None]
-) -> None:
+def _refuse_changed(inputs: Inputs, untouched: list[Tensor]) -> None:
     for tensor, before in zip(_all(inputs), untouched, strict=True):
         if not torch.equal(tensor, before):
-            raise Incorrect("it changed its inputs in place", errors)
-
-
-def _overwrite(inputs: Inputs, fresh: Inputs) -> None:
-    """Put other numbers into the same memory, where a cached answer would go stale."""
-    for ours, theirs in zip(inputs.per_set(), fresh.per_set(), strict=True):
-        ours.copy_(theirs)
-
-
-def _fields(samples: Samples, times: tuple[int, ...]) -> dict[str, Any]:
-    """The fields of a record that samples fill."""
-    readings = samples.readings
-    clocks = [r.sm_clock_mhz for r in readings if r.sm_clock_mhz is not None]
-    throttling = Counter(reason for reading in readings for reason in reading.throttling)
-    return {
-        "samples_ns": times,
-        "inner_repeats": samples.inner_repeats,
-        "stopped_by": samples.stopped_by,
-        "turns": samples.turns,
-        "cpu_ns": tuple(r.cpu_ns for r in readings if r.cpu_ns is not None),
-        "steal_ms": tuple(r.steal_ms for r in readings if r.steal_ms is not None),
-        "involuntary_switches": tuple(
-            r.involuntary_switches for r in readings if r.involuntary_switches is not None
-        ),
-        "sm_clock_mhz": median(clocks) if clocks else None,
-        "warnings": tuple(f"throttled: {reason}" for reason in throttling),
-        "marked": tuple(index for index, reading in enumerate(readings) if reading.marked),
-    }
+            raise Malformed("it changed its inputs in place")
 
 
 def _drain(device: str) -> None:
     if device != "cpu":
         torch.cuda.synchronize()
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """No garbage collection meanwhile."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

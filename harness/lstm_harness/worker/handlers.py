@@ -3,7 +3,7 @@
 import gc
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,12 +12,15 @@ import torch
 
 import lstm_kernels
 from lstm_harness.model import protocol
+from lstm_harness.model.sources import sources_digest
 from lstm_harness.model.switches import is_set
-from lstm_harness.worker import environment, oracle
+from lstm_harness.worker import environment
 from lstm_harness.worker.compile_ahead import compile_all
 from lstm_harness.worker.executor import Executor, set_precision
 from lstm_harness.worker.inputs import TORCH_DTYPES
+from lstm_harness.worker.oracle import Oracle
 from lstm_harness.worker.probes.probe import Bencher
+from lstm_harness.worker.verify import tolerance
 from lstm_kernels import Backend, registry, tuning
 
 Reply = TypeVar("Reply")
@@ -46,6 +49,7 @@ class Worker:
         self.device = device
         self.executor: Executor | None = None
         self.bencher: Bencher | None = None
+        self.oracle = Oracle(device)
         self._rates: dict[tuple[str, str], float] = {}
 
     def answer(self, request: protocol.Request[Reply]) -> Reply:
@@ -54,8 +58,7 @@ class Worker:
 
     def load(self, backend: str) -> Executor:
         """Import a backend, whose cells are executed from here on."""
-        implementation, passes = registry.load(backend), registry.get(backend).passes
-        self.executor = Executor(implementation, passes, self.device)
+        self.executor = Executor(registry.load(backend), self.device)
         # Collecting garbage before every cell then looks at that cell's objects alone.
         gc.freeze()
         return self.executor
@@ -108,12 +111,13 @@ def _name_device(worker: Worker, asked: protocol.NameDevice) -> protocol.DeviceN
 @answers(protocol.DescribeMachine)
 def _describe_machine(worker: Worker, asked: protocol.DescribeMachine) -> protocol.MachineFacts:
     device = worker.device
+    kernels = Path(lstm_kernels.__path__[0]).resolve().parent
     return protocol.MachineFacts(
         environment={**environment.describe(device), "tuned": _tuned(device)},
         identity=environment.device_identity(device),
         free_bytes=environment.free_bytes(device),
-        kernels_digest=environment.sources_digest(list(asked.plugins)),
-        kernels=str(Path(lstm_kernels.__path__[0]).resolve().parent),
+        kernels_digest=sources_digest(kernels, asked.plugins),
+        kernels=str(kernels),
     )
 
 
@@ -165,11 +169,27 @@ def _take_round(worker: Worker, asked: protocol.TakeRound) -> protocol.RoundTake
 @answers(protocol.MakeAnswer)
 def _make_answer(worker: Worker, asked: protocol.MakeAnswer) -> protocol.AnswerMade:
     problem = asked.problem
-    oracle.save(oracle.answer(problem, asked.seed, worker.device), Path(asked.path))
+    set_precision(replace(problem, precision="ieee"))
+    known = worker.oracle.know(problem, asked.seed)
     worker.give_memory_back()
     set_precision(problem)
     as_float32 = worker.product_flops("float32", problem.precision)
-    return protocol.AnswerMade(max(as_float32, worker.product_flops(problem.dtype, "ieee")))
+    rate = max(as_float32, worker.product_flops(problem.dtype, "ieee"))
+    return protocol.AnswerMade(rate, tolerance(problem), known.rows)
+
+
+@answers(protocol.JudgeProof)
+def _judge_proof(worker: Worker, asked: protocol.JudgeProof) -> protocol.Judged:
+    set_precision(replace(asked.problem, precision="ieee"))
+    return worker.oracle.judge_proof(asked.problem, asked.seed, asked.place, asked.handed)
+
+
+@answers(protocol.JudgeSample)
+def _judge_sample(worker: Worker, asked: protocol.JudgeSample) -> protocol.Judged:
+    set_precision(replace(asked.problem, precision="ieee"))
+    judged = worker.oracle.judge_sample(asked)
+    worker.give_memory_back()
+    return judged
 
 
 @answers(protocol.LoadBackend)
@@ -186,14 +206,31 @@ def _open_cell(worker: Worker, asked: protocol.OpenCell) -> protocol.CellOpened:
     return executor.open(asked)
 
 
-@answers(protocol.TakeTurn)
-def _take_turn(worker: Worker, asked: protocol.TakeTurn) -> protocol.TurnTaken:
-    return _executor(worker).take_turn(asked.at_most_s)
+@answers(protocol.PrepareSample)
+def _prepare_sample(worker: Worker, asked: protocol.PrepareSample) -> protocol.Done:
+    _executor(worker).prepare(asked)
+    return protocol.Done()
+
+
+@answers(protocol.DrawGradients)
+def _draw_gradients(worker: Worker, asked: protocol.DrawGradients) -> protocol.Done:
+    _executor(worker).draw_gradients(asked.gradients)
+    return protocol.Done()
+
+
+@answers(protocol.Execute)
+def _execute(worker: Worker, asked: protocol.Execute) -> protocol.Reading:
+    return _executor(worker).execute()
+
+
+@answers(protocol.HandOver)
+def _hand_over(worker: Worker, asked: protocol.HandOver) -> protocol.Handed:
+    return _executor(worker).hand_over()
 
 
 @answers(protocol.CloseCell)
-def _close_cell(worker: Worker, asked: protocol.CloseCell) -> Any:
-    return _executor(worker).close()
+def _close_cell(worker: Worker, asked: protocol.CloseCell) -> protocol.CellClosed:
+    return _executor(worker).close(asked)
 
 
 def _executor(worker: Worker) -> Executor:

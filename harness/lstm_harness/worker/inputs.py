@@ -126,12 +126,12 @@ def silence_other_rows(inputs: Inputs, rows: tuple[int, ...]) -> Inputs:
     return replace(inputs, d_y=keep(inputs.d_y), d_h_n=keep(inputs.d_h_n), d_c_n=d_c_n)
 
 
-def to_double(inputs: Inputs) -> Inputs:
-    """The same numbers in float64."""
+def cast(inputs: Inputs, dtype: torch.dtype) -> Inputs:
+    """The same numbers in another format."""
     weights = tuple(
-        Weights._make(t if t is None else t.double() for t in one) for one in inputs.weights
+        Weights._make(t if t is None else t.to(dtype) for t in one) for one in inputs.weights
     )
-    return replace(on_batched(inputs, torch.Tensor.double), weights=weights)
+    return replace(on_batched(inputs, lambda tensor: tensor.to(dtype)), weights=weights)
 
 
 def _generator(problem: Problem, seed: int, what: str) -> torch.Generator:

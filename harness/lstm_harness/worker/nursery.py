@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 FILES = 5
+PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
 def serve(asked: socket.socket) -> list[int] | None:
@@ -87,6 +88,8 @@ def main() -> None:
     """Serve until the harness closes its socket or ends; or be a worker."""
     descriptor, parent = map(int, sys.argv[1:])
     _die_with_parent(parent)
+    # What workers start and leave behind stays below this process, where it is found and ended.
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     # What every worker would import, and every backward pass of one.
     import torch.fx.experimental.symbolic_shapes  # noqa: F401 - it is for those who are forked
 

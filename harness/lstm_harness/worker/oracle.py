@@ -1,47 +1,62 @@
-"""The float64 answer: made once a problem by the `reference` backend, shared through a file.
+"""What is right: the float64 answer to a problem, and what stands in for it on fresh inputs.
 
-Two of a problem's input sets are answered: the one checked before timing, and one that the
-backend first sees in its last sample. Where float64 over the whole batch is too slow, a few batch
-rows are answered exactly over all steps.
+The answer is made once a problem by the `reference` backend, and kept in memory that no backend
+can reach. Where float64 over the whole batch is too slow, a few batch rows are answered exactly
+over all steps. What a sample leads to is found by PyTorch's own layers (`aten`, or else `naive`),
+whole, in a format at least as wide as the problem's: once they gave that answer, too.
 """
 
+from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from lstm_harness.model.oracle_cost import rows_to_answer
-from lstm_harness.worker.inputs import Inputs, make_inputs, only_rows, silence_other_rows, to_double
-from lstm_harness.worker.passes import make_pass
+from lstm_harness.model.protocol import Handed, Judged, JudgeSample
+from lstm_harness.worker.fresh import Mixer, changed_weights
+from lstm_harness.worker.handing import taken
+from lstm_harness.worker.inputs import (
+    TORCH_DTYPES,
+    Inputs,
+    cast,
+    make_inputs,
+    only_rows,
+    silence_other_rows,
+)
+from lstm_harness.worker.passes import Malformed, make_pass
+from lstm_harness.worker.verify import judge, tolerance
 from lstm_kernels import registry
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Weights
 
-FIRST_SET, LAST_SET = 0, 1
+# The set of inputs whose answer is known.
+FIRST_SET = 0
+MOST_BYTES = 4 << 30
+# Those who may stand in for `reference`, the fastest first, where they are that much nearer to the
+# answer than a backend must be.
+STAND_INS = ("aten", "naive")
+NEARER = 4.0
 
 
 @dataclass(frozen=True)
 class Answer:
     """What is right for one problem.
 
-    `sets` maps a set's number to every output and gradient, float64 on the CPU, each a list with
-    an entry a layer and direction. `rows` are the batch rows that were answered, None for all.
+    `tensors` are every output and gradient of the checked inputs, float64 on the CPU, each a list
+    with an entry a layer and direction. `rows` are the batch rows that were answered, None for all.
     """
 
     rows: tuple[int, ...] | None
-    sets: dict[int, dict[str, list[Tensor]]]
+    tensors: Mapping[str, list[Tensor]]
 
 
 def checked_inputs(
-    problem: Problem,
-    seed: int,
-    index: int,
-    device: str,
-    weights: tuple[Weights, ...] | None = None,
+    problem: Problem, seed: int, device: str, weights: tuple[Weights, ...] | None = None
 ) -> Inputs:
-    """A set whose answer is known: the gradients it starts from reach the answered rows alone."""
-    inputs = make_inputs(problem, seed, index, device, weights)
+    """The set whose answer is known: the gradients it starts from reach the answered rows alone."""
+    inputs = make_inputs(problem, seed, FIRST_SET, device, weights)
     rows = rows_to_answer(problem, device)
     return inputs if rows is None else silence_other_rows(inputs, rows)
 
@@ -49,34 +64,127 @@ def checked_inputs(
 def answer(problem: Problem, seed: int, device: str) -> Answer:
     """Compute the answer in float64 on a device."""
     rows = rows_to_answer(problem, device)
-    numbers = (FIRST_SET, LAST_SET)
-    return Answer(
-        rows, {index: _answer_set(problem, seed, index, device, rows) for index in numbers}
-    )
-
-
-def save(made: Answer, path: Path) -> None:
-    """Write an answer in one step, so that a reader sees a whole one or none."""
-    fresh = path.with_suffix(".new")
-    torch.save({"rows": made.rows, "sets": made.sets}, fresh)
-    fresh.replace(path)
-
-
-def load(path: Path) -> Answer:
-    """Read an answer that `save` wrote."""
-    stored = torch.load(path, weights_only=True)
-    return Answer(stored["rows"], stored["sets"])
-
-
-def _answer_set(
-    problem: Problem, seed: int, index: int, device: str, rows: tuple[int, ...] | None
-) -> dict[str, list[Tensor]]:
-    inputs = make_inputs(problem, seed, index, device)
+    inputs = make_inputs(problem, seed, FIRST_SET, device)
     if rows is not None:
         inputs = only_rows(inputs, rows)
-    double = replace(problem, dtype="float64", precision="ieee", batch=inputs.x.shape[1])
-    train = make_pass(registry.load("reference"), double, "train")
-    state = train.prepare(to_double(inputs))
-    train.execute(state)
-    tensors = {name: group for name, group in state.tensors().items() if group}
-    return {name: [tensor.detach().cpu() for tensor in group] for name, group in tensors.items()}
+    double = replace(_wide(problem, "float64"), batch=inputs.x.shape[1])
+    made = _executed(registry.load("reference"), double, inputs, "train")
+    return Answer(rows, {name: [t.cpu() for t in group] for name, group in made.items()})
+
+
+@dataclass(frozen=True)
+class _Known:
+    """An answer, and who stands in for it in which format."""
+
+    answer: Answer
+    stand_in: Any
+    wide: Problem
+
+    @property
+    def nbytes(self) -> int:
+        return sum(t.nbytes for group in self.answer.tensors.values() for t in group)
+
+
+class Oracle:
+    """Knows answers, and judges what was handed over by them.
+
+    The oldest answers are dropped where they take too much memory, and found again.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._mixer = Mixer(device)
+        self._known: OrderedDict[tuple[Problem, int], _Known] = OrderedDict()
+        self._last: tuple[tuple[Problem, int], Inputs] | None = None
+
+    def know(self, problem: Problem, seed: int) -> Answer:
+        """The answer to a problem, found once."""
+        key = problem, seed
+        if key not in self._known:
+            found = answer(problem, seed, self._device)
+            self._known[key] = _Known(found, *self._stand_in(problem, seed, found))
+            while len(self._known) > 1 and self._bytes() > MOST_BYTES:
+                self._known.popitem(last=False)
+        return self._known[key].answer
+
+    def judge_proof(self, problem: Problem, seed: int, place: str, handed: Handed) -> Judged:
+        """Compare a cell's first execution, and the gradients of another, with the answer."""
+        right = self.know(problem, seed)
+        like = self._like(problem, seed)
+        errors: dict[str, float | None] = {}
+        failures = []
+        for execution in range(len(handed.counts)):
+            made = _taken(place, handed, like, execution)
+            if isinstance(made, Judged):
+                return made
+            judged = judge(made, right.tensors, tolerance(problem), right.rows)
+            # What the pass itself made says more than what was made beside it.
+            errors = {**judged.errors, **errors}
+            failures.append(judged.failure)
+        return Judged(errors, next((failure for failure in failures if failure), ""))
+
+    def judge_sample(self, asked: JudgeSample) -> Judged:
+        """Compare one execution of a sample with what its inputs lead to."""
+        problem = asked.problem
+        self.know(problem, asked.seed)
+        known = self._known[problem, asked.seed]
+        like, bound = self._like(problem, asked.seed), tolerance(problem)
+        made = _taken(asked.place, asked.handed, like, asked.execution)
+        if isinstance(made, Judged):
+            return made
+        with_gradients = any(name.startswith("d_") for name in made)
+        inputs = self._mixer.inputs(like, asked.draw.inputs, asked.execution, with_gradients)
+        inputs = replace(inputs, weights=changed_weights(like.weights, asked.draw.weights, bound))
+        if with_gradients:
+            self._mixer.gradients(inputs, asked.draw.gradients, asked.execution)
+        pass_name = "train" if with_gradients else "inference"
+        right = _executed(known.stand_in, known.wide, inputs, pass_name)
+        return judge(made, right, bound)
+
+    def _stand_in(self, problem: Problem, seed: int, right: Answer) -> tuple[Any, Problem]:
+        """Who finds what is right on other inputs, and in which format."""
+        wide = _wide(problem, "float64" if problem.dtype == "float64" else "float32")
+        inputs = checked_inputs(problem, seed, self._device)
+        for name in STAND_INS:
+            implementation = registry.load(name)
+            if implementation.unsupported(wide, self._device):
+                continue
+            made = _executed(implementation, wide, inputs, "train")
+            bound = tolerance(problem) / NEARER
+            if not judge(made, right.tensors, bound, right.rows).failure:
+                return implementation, wide
+        return registry.load("reference"), _wide(problem, "float64")
+
+    def _like(self, problem: Problem, seed: int) -> Inputs:
+        """The shapes and weights of a problem; cells come problem by problem, mostly."""
+        if self._last is None or self._last[0] != (problem, seed):
+            self._last = (problem, seed), make_inputs(problem, seed, FIRST_SET, self._device)
+        return self._last[1]
+
+    def _bytes(self) -> int:
+        return sum(known.nbytes for known in self._known.values())
+
+
+def _taken(
+    place: str, handed: Handed, like: Inputs, execution: int
+) -> dict[str, list[Tensor]] | Judged:
+    """What an execution made; or that it made what none does."""
+    try:
+        return taken(place, handed, like, execution)
+    except Malformed as wrong:
+        return Judged({}, str(wrong))
+
+
+def _wide(problem: Problem, dtype: str) -> Problem:
+    return replace(problem, dtype=dtype, precision="ieee")
+
+
+def _executed(
+    implementation: Any, problem: Problem, inputs: Inputs, pass_name: str
+) -> dict[str, list[Tensor]]:
+    """What a backend makes of inputs in its problem's format, by name."""
+    the_pass = make_pass(implementation, problem, pass_name)
+    state = the_pass.prepare(cast(inputs, TORCH_DTYPES[problem.dtype]))
+    the_pass.execute(state)
+    tensors = state.tensors().items()
+    return {name: [tensor.detach() for tensor in group] for name, group in tensors if group}

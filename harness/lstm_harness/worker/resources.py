@@ -25,14 +25,14 @@ class Resources:
     forward: Pass
     inputs: Inputs
 
-    def memory(self) -> dict[str, int | None]:
+    def memory(self) -> tuple[int, int | None]:
         """The record's peak_bytes and saved_bytes; an inference saves nothing."""
         peak, saved = self._peak_and_saved_bytes(self.the_pass)
         if self.pass_name == "inference":
-            return {"peak_bytes": peak, "saved_bytes": None}
+            return peak, None
         if self.pass_name != "forward":
             _, saved = self._peak_and_saved_bytes(self.forward)
-        return {"peak_bytes": peak, "saved_bytes": saved}
+        return peak, saved
 
     def warnings(self, our_pids: Collection[int]) -> list[str]:
         """What makes a reader doubt the times."""

@@ -7,7 +7,6 @@ import torch
 
 from lstm_harness.model import wire
 from lstm_harness.model.protocol import REQUESTS, Refusal
-from lstm_harness.worker.executor import Incorrect
 from lstm_harness.worker.handlers import Worker
 from lstm_harness.worker.passes import Malformed
 from lstm_kernels.stack import Unsupported
@@ -19,13 +18,13 @@ def refusal(error: BaseException, poisoned: bool) -> Refusal:
     """The reply that tells what went wrong: status and one line."""
     text = " ".join(str(error).split())[:LONGEST_REASON]
     named = f"{type(error).__name__}: {text}"
-    if isinstance(error, Incorrect | Malformed):
-        return Refusal("incorrect", text, getattr(error, "errors", {}), poisoned)
+    if isinstance(error, Malformed):
+        return Refusal("incorrect", text, poisoned)
     if isinstance(error, Unsupported):
-        return Refusal("unsupported", text, {}, poisoned)
+        return Refusal("unsupported", text, poisoned)
     if isinstance(error, wire.BadMessage):
-        return Refusal("error", f"the worker was sent what it cannot read: {text}", {}, poisoned)
-    return Refusal("out_of_memory" if _is_out_of_memory(error) else "error", named, {}, poisoned)
+        return Refusal("error", f"the worker was sent what it cannot read: {text}", poisoned)
+    return Refusal("out_of_memory" if _is_out_of_memory(error) else "error", named, poisoned)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -38,10 +37,12 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def serve(worker: Worker, replies: Any) -> None:
     """Answer until standard input ends, which it does when the harness is gone."""
     for line in sys.stdin:
+        # What was asked is told with the reply: nobody has one ready before.
+        nonce, _, message = line.partition(" ")
         try:
-            reply = worker.answer(wire.decode(line, REQUESTS))
+            reply = worker.answer(wire.decode(message, REQUESTS))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a backend may raise anything; it becomes a record
             worker.give_memory_back()
             reply = refusal(error, worker.is_lost())
-        replies.write(wire.encode(reply))
+        replies.write(f"{nonce} {wire.encode(reply)}")
         replies.flush()

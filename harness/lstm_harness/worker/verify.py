@@ -1,13 +1,12 @@
 """Right before fast: every tensor of a backend against the float64 answer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from math import inf, isfinite, sqrt
 
 import torch
 from torch import Tensor
 
-from lstm_harness.worker.oracle import Answer
+from lstm_harness.model.protocol import Judged
 from lstm_kernels.problem import Problem
 
 # Largest relative L2 error a tensor may have at T up to 256 (docs/method.md, Right before fast).
@@ -22,14 +21,6 @@ TOLERANCES = {
 BATCHED = ("y", "h_n", "c_n", "d_x", "d_h0", "d_c0")
 
 
-@dataclass(frozen=True)
-class Correctness:
-    """Errors by tensor name, relative L2, None where not finite; `failure` says what is wrong."""
-
-    errors: Mapping[str, float | None] = field(default_factory=dict)
-    failure: str = ""
-
-
 def tolerance(problem: Problem) -> float:
     """The largest relative L2 error that is right for a problem."""
     bound = TOLERANCES[problem.dtype, problem.precision]
@@ -37,23 +28,26 @@ def tolerance(problem: Problem) -> float:
 
 
 def judge(
-    outputs: Mapping[str, list[Tensor]], answer: Answer, set_index: int, bound: float
-) -> Correctness:
-    """Compare what an execution made with the answer for its set.
+    outputs: Mapping[str, list[Tensor]],
+    expected: Mapping[str, list[Tensor]],
+    bound: float,
+    rows: tuple[int, ...] | None = None,
+) -> Judged:
+    """Compare what an execution made with what is right.
 
-    Outputs are always compared, gradients where `outputs` names one, be it an empty list.
+    Outputs are always compared, gradients where `outputs` names one, be it an empty list. With
+    `rows` only those of the batch are known.
     """
-    expected = answer.sets[set_index]
     wanted = [n for n in expected if not n.startswith("d_") or any(f[:2] == "d_" for f in outputs)]
     errors: dict[str, float | None] = {}
     missing = [name for name in wanted if len(outputs.get(name, [])) != len(expected[name])]
     if missing:
-        return Correctness(failure=f"no {missing[0]}: the backend gave none")
+        return Judged({}, f"no {missing[0]}: the backend gave none")
     for name in wanted:
-        rows = answer.rows if name in BATCHED else None
+        compared = rows if name in BATCHED else None
         pairs = zip(outputs[name], expected[name], strict=True)
-        errors[name] = _worst([_relative(out, right, rows) for out, right in pairs])
-    return Correctness(errors, _failure(errors, bound))
+        errors[name] = _worst([_relative(out, right, compared) for out, right in pairs])
+    return Judged(errors, _failure(errors, bound))
 
 
 def _relative(out: Tensor, right: Tensor, rows: tuple[int, ...] | None) -> float:
@@ -61,7 +55,7 @@ def _relative(out: Tensor, right: Tensor, rows: tuple[int, ...] | None) -> float
         return inf
     if rows is not None:
         out = out[:, list(rows)]
-    out = out.detach().double().cpu()
+    out, right = out.detach().double().cpu(), right.double().cpu()
     norm: float = torch.linalg.vector_norm(right).item()
     difference: float = torch.linalg.vector_norm(out - right).item()
     return difference / norm if norm else difference

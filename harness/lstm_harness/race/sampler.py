@@ -1,24 +1,16 @@
 """Samples of one pass: executions timed until they are enough, in one turn or in several.
 
-Warm up, choose how many executions a sample holds, stop at the precision or the budget. No two
-executions see the same inputs.
+Warm up, choose how many executions a sample holds, stop at the precision or the budget.
 """
 
-import random
+import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import partial
-from math import ceil, cos, floor, pi, sin, sqrt
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import ceil, floor, sqrt
 from statistics import median
-from typing import Any
 
-import torch
-
-from lstm_harness.model.protocol import StopRule
-from lstm_harness.worker.clock import Clock, Reading
-from lstm_harness.worker.inputs import Inputs
-from lstm_harness.worker.passes import Pass, State, refuse_shared
+from lstm_harness.model.protocol import Reading
 
 SHORTEST_SAMPLE_NS = 200_000
 # Aim above that, so that a little noise does not make a sample too short.
@@ -36,12 +28,21 @@ MOST_WARM_UPS = 30
 # A turn that is one of several has at least so many samples.
 FEWEST_A_TURN = 2
 
-WALL_SAMPLES = 5
-FLOAT_BYTES = 4
-# The gradients that a backward starts from.
-_STARTS = ("d_y", "d_h_n", "d_c_n")
-
 Take = Callable[[int], Reading]
+
+
+@dataclass(frozen=True)
+class StopRule:
+    """When a cell has enough samples.
+
+    `budget_s` is its share of the run's time, preparation included. `fixed_repeats` is how many
+    executions a sample holds, where its length is not to choose it.
+    """
+
+    min_samples: int
+    rel_ci: float
+    budget_s: float
+    fixed_repeats: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,16 @@ class Sampler:
 
     Args:
         take: prepares and times that many executions as one region.
+        most_repeats: how many executions a sample may have, whatever it is told to take.
+        counted: told of each sample that counts, while all that it made is still there.
+        dropped: told where those that counted so far do not any more.
     """
 
     take: Take
     rule: StopRule
+    most_repeats: Callable[[], int] = lambda: sys.maxsize
+    counted: Callable[[Reading], None] = lambda reading: None
+    dropped: Callable[[], None] = lambda: None
     _spent_s: float = 0.0
     _repeats: int = 0
     _readings: list[Reading] = field(default_factory=list)
@@ -83,7 +90,7 @@ class Sampler:
         """Execute until it is no faster than before, and choose the executions a sample."""
         started = time.monotonic()
         fastest_ns = _warm_up(self.take, self.rule.budget_s * WARM_UP_SHARE)
-        self._repeats = self.rule.fixed_repeats or choose_repeats(fastest_ns, self.rule.budget_s)
+        self._repeats = self.rule.fixed_repeats or self._chosen(fastest_ns)
         self._spent_s += time.monotonic() - started
 
     def turn(self, at_most_s: float | None) -> None:
@@ -121,12 +128,18 @@ class Sampler:
         reading = self.take(self._repeats)
         while reading.elapsed_ns < SHORTEST_SAMPLE_NS and not self.rule.fixed_repeats:
             # The warm-up, which the budget may have cut short, had not seen the pass at its speed.
-            if self._turns:
+            repeats = self._chosen(reading.elapsed_ns // self._repeats)
+            if self._turns or repeats <= self._repeats:
                 break  # samples of earlier turns have this many executions, too
-            self._repeats = choose_repeats(reading.elapsed_ns // self._repeats, self.rule.budget_s)
+            self._repeats = repeats
             self._readings.clear()
+            self.dropped()
             reading = self.take(self._repeats)
         self._readings.append(reading)
+        self.counted(reading)
+
+    def _chosen(self, execution_ns: int) -> int:
+        return min(choose_repeats(execution_ns, self.rule.budget_s), self.most_repeats())
 
     def _is_enough(self, spent_s: float) -> bool:
         if len(self._readings) < self.rule.min_samples:
@@ -172,95 +185,3 @@ def _warm_up(take: Take, budget_s: float) -> int:
         if settled:
             break
     return min(times)
-
-
-@dataclass
-class Track:
-    """Executes one pass, each time on inputs that no execution had before.
-
-    They are mixed of two sets, every tensor by an angle of its own: what is drawn from a normal
-    distribution still is. The gradients that a backward starts from are mixed once it is prepared.
-    """
-
-    the_pass: Pass
-    clock: Clock
-    sets: tuple[Inputs, Inputs]
-    with_gradients: bool
-    prepare_ms: float = field(default=0.0, init=False)
-    last_state: State = field(init=False)
-    last_outputs: dict[str, list[torch.Tensor]] = field(init=False)
-    # Seeded by the system: nobody knows what comes.
-    _chance: random.Random = field(default_factory=random.Random)
-
-    def take(self, repeats: int) -> Reading:
-        """One sample of that many executions.
-
-        Raises:
-            Malformed: two executions gave their outputs in the same memory.
-        """
-        states = [self.the_pass.prepare(self._fresh()) for _ in range(repeats)]
-        if self.with_gradients:
-            for state in states:
-                self._draw_gradients(state.inputs)
-        reading = self._measure(states)
-        # Replays of one captured graph are one state.
-        refuse_shared([state.outputs for state in {id(state): state for state in states}.values()])
-        return reading
-
-    def _fresh(self) -> Inputs:
-        """Inputs in memory of their own; what a backward starts from has but room there."""
-        one, other = self.sets
-        fresh: dict[str, Any] = {
-            name: self._mix(*pair) for name, pair in _pairs(one, other, "x", "h0", "c0")
-        }
-        if self.with_gradients:
-            rooms = _pairs(one, other, *_STARTS)
-            fresh |= {name: torch.empty_like(first) for name, (first, _) in rooms}
-        return replace(one, **fresh)
-
-    def _draw_gradients(self, inputs: Inputs) -> None:
-        for name, pair in _pairs(*self.sets, *_STARTS):
-            getattr(inputs, name).copy_(self._mix(*pair))
-
-    def _mix(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        angle = self._chance.uniform(0.0, 2 * pi)
-        if first.element_size() < FLOAT_BYTES:
-            # Numbers of 16 bits know few angles.
-            mixed = torch.mul(first.float(), cos(angle)).add_(second, alpha=sin(angle))
-            return mixed.to(first.dtype)
-        return torch.mul(first, cos(angle)).add_(second, alpha=sin(angle))
-
-    def take_last(self, inputs: Inputs, repeats: int) -> Reading:
-        """One sample whose last execution is on a given set; its outcome is kept as it then is."""
-        given = [*(self._fresh() for _ in range(repeats - 1)), inputs]
-        started = time.perf_counter()
-        states = [self.the_pass.prepare(each) for each in given]
-        self.prepare_ms = (time.perf_counter() - started) * 1e3 / repeats
-        if self.with_gradients:
-            for state in states[:-1]:
-                self._draw_gradients(state.inputs)
-        reading = self._measure(states)
-        self.last_state = states[-1]
-        made = self.last_state.tensors().items()
-        self.last_outputs = {name: [tensor.clone() for tensor in group] for name, group in made}
-        return reading
-
-    def wall_ns(self, inputs: Inputs) -> tuple[int, ...]:
-        """A few executions on the clock's second figure."""
-        figures = []
-        for _ in range(WALL_SAMPLES):
-            state = self.the_pass.prepare(inputs)
-            figures.append(self.clock.wall_ns([partial(self.the_pass.execute, state)]))
-        return tuple(figure for figure in figures if figure is not None)
-
-    def _measure(self, states: list[State]) -> Reading:
-        return self.clock.measure([partial(self.the_pass.execute, state) for state in states])
-
-
-def _pairs(
-    one: Inputs, other: Inputs, *names: str
-) -> Iterator[tuple[str, tuple[torch.Tensor, torch.Tensor]]]:
-    """The tensors of two sets by name; a cell without c has some less."""
-    for name in names:
-        if getattr(one, name) is not None:
-            yield name, (getattr(one, name), getattr(other, name))

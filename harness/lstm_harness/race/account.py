@@ -1,0 +1,177 @@
+"""A cell's time by the harness's own clocks, against what its worker told of its samples.
+
+A worker runs only while it is asked something, so that all that it does falls within a request:
+preparing a sample, executing it, handing it over. What an honest one does there beside executing is
+known and small. Work that is done there instead of between its two readings of the clock, a clock
+that tells less than passed, and more threads than it may have all show.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from statistics import median
+
+from lstm_harness.race.process import Spent
+
+# What a request takes beside its work: a message each way, being let go on, waking up. About 0.2 ms
+# were measured (docs/method.md, What a backend can fake).
+MESSAGE_NS = 400_000
+# The part of a sample that its request may take longer than it.
+MOST_AROUND = 0.10
+# Shorter samples than that hide in it; then some longer ones are asked for, and must agree, but for
+# what more memory and a neighbour cost.
+SHORT_NS = 1_000_000
+LONG_NS = 8_000_000
+LONG_SAMPLES = 3
+MOST_LONGER = 2.0
+# No sample is waited for longer than that by being repeated, whatever it is told to take.
+LONGEST_NS = 32_000_000
+# A long sample's executions are all there at once.
+MOST_NUMBERS = 1 << 24
+MOST_THREADS_OVER = 0.10
+# From a reply until its worker is stopped.
+STOPPING_NS = 100_000
+# What threads that did not stop at once ran besides, over all samples of a cell.
+STOPPED_LATE_NS = 10_000_000
+# What making an execution ready, or telling of it, takes: leaves, views, checks; and for each
+# number drawn or copied.
+EXECUTION_NS = 300_000
+NUMBER_NS = 10
+# How much of an execution's time getting ready for it may take besides.
+MOST_BESIDE = 0.25
+
+
+@dataclass
+class Account:
+    """What the requests of one cell took.
+
+    Args:
+        threads: how many its worker may have.
+        numbers: how many an execution reads and makes, of inputs, outputs and gradients, about.
+    """
+
+    threads: int
+    numbers: int
+    _told_ns: list[int] = field(default_factory=list)
+    _around_ns: list[int] = field(default_factory=list)
+    _executions_ns: list[int] = field(default_factory=list)
+    _beside_ns: dict[str, list[float]] = field(default_factory=dict)
+    _executing: list[Spent] = field(default_factory=list)
+    _longer: list[tuple[int, int, Spent]] = field(default_factory=list)
+    _executing_longer: list[Spent] = field(default_factory=list)
+
+    def executed(self, told_ns: int, spent: Spent, together: Spent | None = None) -> None:
+        """Take a sample in, as told and as it was waited for.
+
+        Args:
+            together: what it took with what was asked together with it.
+        """
+        self._told_ns.append(told_ns)
+        self._around_ns.append(_awake_ns(spent) - told_ns)
+        self._executing.append(together or spent)
+
+    def waited(self, repeats: int, waited_s: float) -> None:
+        """Take in how long a sample of so many executions was waited for, with getting ready."""
+        self._executions_ns.append(round(waited_s / repeats * 1e9))
+
+    def beside(self, what: str, executions: int, spent: Spent) -> None:
+        """Take in what was done beside the samples, for so many executions."""
+        per_execution = (_worked_ns(spent) - MESSAGE_NS) / executions
+        self._beside_ns.setdefault(what, []).append(per_execution)
+
+    @property
+    def executing_ms(self) -> float:
+        """How long its samples were waited for, all together."""
+        return sum(spent.wall_ns for spent in self._executing) / 1e6
+
+    def most_repeats(self) -> int:
+        """How many executions a sample may have, going by how long the fastest was waited for."""
+        return max(1, LONGEST_NS // max(1, min(self._executions_ns, default=1)))
+
+    def repeats_longer(self, execution_ns: float, repeats: int) -> int | None:
+        """How many executions a sample needs to hide nothing, where it has too few; else None."""
+        if execution_ns * repeats >= SHORT_NS:
+            return None
+        most = max(1, MOST_NUMBERS // self.numbers)
+        longer = min(ceil(LONG_NS / max(1.0, execution_ns)), most)
+        return longer if longer > repeats else None
+
+    def longer(
+        self, told_ns: int, repeats: int, spent: Spent, together: Spent | None = None
+    ) -> None:
+        """Take in a longer sample, apart from those that count; see `executed`."""
+        self._longer.append((told_ns, repeats, spent))
+        self._executing_longer.append(together or spent)
+
+    def doubt(self, execution_ns: float) -> str:
+        """Why its times are not believed; empty where they are.
+
+        Args:
+            execution_ns: what one execution takes, as the samples tell.
+        """
+        return (
+            self._unexplained()
+            or self._too_short(execution_ns)
+            or self._work_beside(execution_ns)
+            or self._too_many_threads()
+        )
+
+    def _unexplained(self) -> str:
+        told, around = median(self._told_ns), median(self._around_ns)
+        if around > MESSAGE_NS + MOST_AROUND * told:
+            return _waited_longer("its samples are", told, around)
+        if self._longer:
+            # One of them may have been disturbed.
+            around, told = min((_awake_ns(spent) - told, told) for told, _, spent in self._longer)
+            if around > MESSAGE_NS + MOST_AROUND * told:
+                return _waited_longer("longer samples are", told, around)
+        return ""
+
+    def _too_short(self, execution_ns: float) -> str:
+        longer_ns = min((told / repeats for told, repeats, _ in self._longer), default=0.0)
+        if longer_ns <= MOST_LONGER * execution_ns:
+            return ""
+        return (
+            f"an execution is told to take {execution_ns / 1e6:.4f} ms, and "
+            f"{longer_ns / 1e6:.4f} ms in longer samples"
+        )
+
+    def _work_beside(self, execution_ns: float) -> str:
+        allowed = EXECUTION_NS + self.numbers * NUMBER_NS + MOST_BESIDE * execution_ns
+        for what, spent in self._beside_ns.items():
+            if median(spent) > allowed:
+                return (
+                    f"{what} an execution took {median(spent) / 1e6:.3f} ms, and itself it is told "
+                    f"to take {execution_ns / 1e6:.3f} ms: work was done outside the samples"
+                )
+        return ""
+
+    def _too_many_threads(self) -> str:
+        # In short samples the messages hide them.
+        cores = max(_cores(self._executing), _cores(self._executing_longer))
+        if cores <= self.threads * (1 + MOST_THREADS_OVER):
+            return ""
+        return f"it used {cores:.1f} cores at a time; --threads is {self.threads}"
+
+
+def _waited_longer(what: str, told: float, around: float) -> str:
+    took, longer = f"{told / 1e6:.3f} ms", f"{around / 1e6:.3f} ms"
+    return f"{what} told to take {took}, and each was waited for {longer} longer"
+
+
+def _cores(requests: Sequence[Spent]) -> float:
+    """How many cores worked at a time, at least, over all of these requests."""
+    told = [(each.cpu_ns, each.wall_ns) for each in requests if each.cpu_ns is not None]
+    wall_ns = sum(wall + STOPPING_NS for _, wall in told)
+    return max(0, sum(cpu for cpu, _ in told) - STOPPED_LATE_NS) / max(1, wall_ns)
+
+
+def _awake_ns(spent: Spent) -> int:
+    """How long a request took, less what the worker and the harness waited for a core."""
+    return spent.wall_ns - spent.waiting_ns
+
+
+def _worked_ns(spent: Spent) -> int:
+    """How long a worker worked at a request; its idle threads may have spun meanwhile."""
+    awake_ns = _awake_ns(spent)
+    return awake_ns if spent.cpu_ns is None else min(awake_ns, spent.cpu_ns)

@@ -1,0 +1,117 @@
+"""The process that knows what is right: it holds the answers, and never imports a plugin.
+
+That worker runs the harness's own kernels, whatever kernels are measured.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from lstm_harness.model.case import Case
+from lstm_harness.model.protocol import (
+    AnswerMade,
+    Draw,
+    Judged,
+    JudgeProof,
+    JudgeSample,
+    MakeAnswer,
+    ReadState,
+    Request,
+)
+from lstm_harness.race.process import Failed, WorkerProcess, WorkerSettings
+from lstm_harness.race.sealed import Sealed
+from lstm_kernels.problem import Problem
+
+Reply = TypeVar("Reply")
+
+TIMEOUT_S = 1800.0
+# A whole-sequence product may be made by another library, or another unit of the device, than
+# torch.mm's; four times the rate torch.mm reaches is out of reach for either.
+UNREACHABLE = 4.0
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the oracle tells of a problem: never the answer itself."""
+
+    made: AnswerMade
+
+    def impossible_ns(self, case: Case) -> float:
+        """A time so short that not everything can have been computed; no floor, but a gate."""
+        return case.problem.flops(case.pass_name) / (UNREACHABLE * self.made.product_flops) * 1e9
+
+
+class Oracle:
+    """Finds answers on demand, and judges by them what workers made.
+
+    The process starts with the first question, and anew where it ended.
+    """
+
+    def __init__(self, settings: WorkerSettings, seed: int) -> None:
+        self._settings = settings
+        self._seed = seed
+        self._worker: WorkerProcess | None = None
+        self._known: dict[Problem, Known] = {}
+
+    def know(self, problem: Problem) -> Known:
+        """Have the answer to a problem found.
+
+        Raises:
+            Failed: it could not be.
+        """
+        if problem not in self._known:
+            made = self._ask(MakeAnswer(problem, self._seed))
+            self._known[problem] = Known(made)
+        return self._known[problem]
+
+    def judge_proof(self, problem: Problem, taken: Sealed) -> Judged:
+        """Compare what a cell's first execution made with the answer.
+
+        Raises:
+            Failed: it could not be judged.
+        """
+        return self._ask(JudgeProof(problem, self._seed, taken.place, taken.handed))
+
+    def judge_sample(self, problem: Problem, draw: Draw, execution: int, taken: Sealed) -> Judged:
+        """Compare one execution of a sample with what its inputs lead to.
+
+        Raises:
+            Failed: it could not be judged.
+        """
+        asked = JudgeSample(problem, self._seed, draw, execution, taken.place, taken.handed)
+        return self._ask(asked)
+
+    def state(self) -> Mapping[str, Any] | None:
+        """The machine's load and clocks now; None where the worker cannot tell."""
+        with suppress(Failed):
+            return self._ask(ReadState()).state
+        return None
+
+    def pids(self) -> list[int]:
+        """The worker's process id, where there is one."""
+        return [self._worker.pid] if self._worker else []
+
+    def close(self) -> None:
+        """End the worker."""
+        if self._worker:
+            self._worker.close()
+            self._worker = None
+
+    def _ask(self, request: Request[Reply]) -> Reply:
+        """Ask the process, and once more a fresh one where somebody ended it meanwhile."""
+        try:
+            return self._live().ask(request, TIMEOUT_S)
+        except Failed as failure:
+            if failure.status != "crashed":
+                raise
+        try:
+            return self._live().ask(request, TIMEOUT_S)
+        except Failed as failure:
+            raise Failed(failure.status, f"nobody could judge it: {failure.reason}") from None
+
+    def _live(self) -> WorkerProcess:
+        if self._worker is None or not self._worker.alive:
+            self.close()
+            self._worker = WorkerProcess(self._settings, "oracle")
+        return self._worker

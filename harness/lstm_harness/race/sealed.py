@@ -1,0 +1,60 @@
+"""What a worker handed over, taken out of its reach before anyone looks at it."""
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lstm_harness.model.protocol import Handed
+from lstm_harness.race.process import Failed, WorkerProcess
+
+_F_ADD_SEALS = 1033  # fcntl.h; Python names it from 3.13 on
+_SEALS = 0x1 | 0x2 | 0x4 | 0x8  # no more seals, no shrinking, no growing, no writing
+
+
+class Sealed:
+    """Tensors in memory that nobody can change any more; `close` gives it back."""
+
+    def __init__(self, worker: WorkerProcess, handed: Handed) -> None:
+        """Take what a worker handed over.
+
+        Raises:
+            Failed: it is no memory, or the worker can still change it (`crashed`).
+        """
+        self.handed = handed
+        try:
+            self._descriptor = os.open(f"/proc/{worker.pid}/fd/{handed.descriptor}", os.O_RDWR)
+        except OSError as error:
+            raise Failed("crashed", f"nothing was handed over: {error.strerror}") from None
+        try:
+            if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+                raise Failed("crashed", "what was handed over is no memory")
+            # Refused while anyone could write through a mapping.
+            fcntl.fcntl(self._descriptor, _F_ADD_SEALS, _SEALS)
+        except OSError as error:
+            self.close()
+            reason = f"what was handed over could still be changed: {error.strerror}"
+            raise Failed("crashed", reason) from None
+        except Failed:
+            self.close()
+            raise
+
+    @property
+    def place(self) -> str:
+        """The path under which another process of ours finds it."""
+        return f"/proc/{os.getpid()}/fd/{self._descriptor}"
+
+    def close(self) -> None:
+        """Give the memory back."""
+        os.close(self._descriptor)
+
+
+@contextmanager
+def sealed(worker: WorkerProcess, handed: Handed) -> Iterator[Sealed]:
+    """What a worker handed over, for as long as it is looked at."""
+    taken = Sealed(worker, handed)
+    try:
+        yield taken
+    finally:
+        taken.close()

@@ -1,0 +1,68 @@
+"""Processes that a worker started beside itself: found, and ended with it.
+
+What leaves its worker's process group, or loses its parent, stays below the process that workers
+are forked from, or the program itself: both adopt what is orphaned below them.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+_CHILDREN_TIMES = slice(13, 15)  # proc(5), stat: cutime and cstime, from what follows the name
+
+
+def adopt_orphans() -> None:
+    """Be the parent of every process below this one that loses its own, where Linux lets us."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_below(pid: int, but: Collection[int] = ()) -> int:
+    """End every process below another but some, and what is below those; returns how many."""
+    ended: set[int] = set()
+    while strangers := [each for each in _beside(pid, but) if each not in ended]:
+        for each in strangers:
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+            ended.add(each)
+    return len(ended)
+
+
+def _beside(pid: int, but: Collection[int]) -> list[int]:
+    """Every process below another, but for some and for what is below them."""
+    found = [each for each in _children(pid) if each not in but]
+    for each in found:
+        found += _children(each)
+    return found
+
+
+def has_not_ended(pid: int) -> bool:
+    """Whether a process is there and is more than what its parent has still to hear of."""
+    return _fields(pid)[:1] not in ([], ["Z"], ["X"])
+
+
+def children_ms(pid: int) -> float:
+    """The CPU time of processes that ended below another, and that it waited for."""
+    ticks = sum(map(int, _fields(pid)[_CHILDREN_TIMES]))
+    return ticks * 1000 / os.sysconf("SC_CLK_TCK")
+
+
+def _children(pid: int) -> list[int]:
+    """The children of a process, of all its threads, that have not ended."""
+    found: list[int] = []
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (thread / "children").read_text().split())
+    return [child for child in found if has_not_ended(child)]
+
+
+def _fields(pid: int) -> list[str]:
+    """What proc(5), stat, tells of a process after its name, its state first."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return []

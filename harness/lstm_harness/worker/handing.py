@@ -1,0 +1,106 @@
+"""Tensors handed from one process to another, in a file in memory.
+
+A worker writes what it made; the harness seals it (`race.sealed`), and the oracle reads it.
+"""
+
+import mmap
+import os
+from collections.abc import Mapping, Sequence
+from math import prod
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lstm_harness.model.protocol import Handed
+from lstm_harness.worker.inputs import Inputs
+from lstm_harness.worker.passes import PARAMETER_NAMES, Malformed
+
+_LIKE = {"y": "d_y", "h_n": "d_h_n", "c_n": "d_c_n", "d_x": "x", "d_h0": "h0", "d_c0": "c0"}
+
+
+class HandedOut:
+    """What this worker handed over and has still to let go of."""
+
+    def __init__(self) -> None:
+        self._descriptor: int | None = None
+
+    def hand(self, executions: Sequence[Mapping[str, Sequence[Tensor]]]) -> Handed:
+        """Copy what executions made, in order; what was handed before is let go of."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = os.memfd_create("handed", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        tensors = [t for made in executions for group in made.values() for t in group]
+        os.truncate(self._descriptor, sum(map(_bytes, tensors)))
+        at = 0
+        for tensor in tensors:
+            content = _plain(tensor).view(torch.uint8).numpy().data
+            while content:
+                written = os.pwrite(self._descriptor, content, at)
+                content, at = content[written:], at + written
+        counts = tuple({name: len(group) for name, group in made.items()} for made in executions)
+        return Handed(self._descriptor, counts)
+
+
+def taken(place: str, handed: Handed, like: Inputs, execution: int) -> dict[str, list[Tensor]]:
+    """Read what one execution made.
+
+    Args:
+        place: the path of the sealed file.
+        like: inputs of the problem, whose shapes tell those of outputs and gradients.
+    Raises:
+        Malformed: it is not what such an execution makes.
+    """
+    shapes = [_shapes(counts, like) for counts in handed.counts]
+    sizes = [sum(prod(s) for group in each.values() for s in group) for each in shapes]
+    size = like.x.element_size()
+    with Path(place).open("rb") as file:
+        found = os.fstat(file.fileno()).st_size
+        if found != sum(sizes) * size:
+            raise Malformed(f"{found} bytes were handed over; expected {sum(sizes) * size}")
+        if not found:
+            return {name: [] for name in shapes[execution]}
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
+            at = sum(sizes[:execution]) * size
+            made: dict[str, list[Tensor]] = {}
+            for name, group in shapes[execution].items():
+                made[name] = []
+                for shape in group:
+                    count = prod(shape)
+                    content = bytearray(memory[at : at + count * size])
+                    at += count * size
+                    made[name].append(_tensor(content, like.x.dtype).reshape(shape))
+            return made
+
+
+def _shapes(counts: Mapping[str, int], like: Inputs) -> dict[str, list[tuple[int, ...]]]:
+    """The shapes of what an execution made, by what there are tensors of."""
+    shapes = {}
+    for name, count in counts.items():
+        expected = _expected(name, like)
+        if not 0 <= count <= len(expected):
+            raise Malformed(f"{count} tensors of {name}; expected {len(expected)}")
+        shapes[name] = [tuple(tensor.shape) for tensor in expected[:count]]
+    return shapes
+
+
+def _expected(name: str, like: Inputs) -> list[Tensor]:
+    if name in _LIKE:
+        tensor = getattr(like, _LIKE[name])
+        return [] if tensor is None else [tensor]
+    if name.removeprefix("d_") not in PARAMETER_NAMES:
+        raise Malformed(f"there is no tensor {name!r}")
+    group = [getattr(weights, name.removeprefix("d_")) for weights in like.weights]
+    return [tensor for tensor in group if tensor is not None]
+
+
+def _tensor(content: bytearray, dtype: torch.dtype) -> Tensor:
+    return torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().contiguous().cpu().reshape(-1)
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
