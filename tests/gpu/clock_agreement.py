@@ -23,10 +23,10 @@ sys.path[:0] = [str(ROOT / "kernels"), str(ROOT / "harness")]
 import torch
 import triton
 
-from lstm_harness.model.protocol import StopRule
+from lstm_harness.model.protocol import Reading
+from lstm_harness.race.sampler import StopRule, collect
 from lstm_harness.worker.clock import make_clock
 from lstm_harness.worker.inputs import make_inputs
-from lstm_harness.worker.sampler import collect
 from lstm_kernels import Problem, registry
 from lstm_kernels.stack import run
 
@@ -97,7 +97,12 @@ def our_median_ms(execute: Execute, cache: str) -> float:
     """The median as a record would have it."""
     clock = make_clock("cuda", cache)
     rule = StopRule(min_samples=10, rel_ci=1e-6, budget_s=SECONDS, fixed_repeats=1)
-    samples = collect(lambda repeats: clock.measure([execute] * repeats), rule)
+
+    def take(repeats: int) -> Reading:
+        clock.ready()
+        return clock.measure([execute] * repeats)
+
+    samples = collect(take, rule)
     return median(samples.per_execution_ns()) / 1e6
 
 

@@ -50,7 +50,7 @@ def test_a_backend_that_is_wrong_has_no_time(session):
     done, path = session
     assert done.returncode == 1
     assert "1 failed, 1 passed" in done.stdout
-    assert "Incorrect: y" in done.stdout
+    assert "y wrong: y is off by 0.001" in done.stdout
     (one,) = json.loads(path.read_text())["benchmarks"]
     assert one["extra_info"]["backend"] == "aten"
 

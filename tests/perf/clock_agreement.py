@@ -14,10 +14,9 @@ from statistics import mean, median, stdev
 import torch
 from torch.utils.benchmark import Timer
 
-from lstm_harness.model.protocol import StopRule
+from lstm_harness.race.sampler import StopRule, collect
 from lstm_harness.worker.clock import CpuClock
 from lstm_harness.worker.inputs import make_inputs
-from lstm_harness.worker.sampler import collect
 from lstm_kernels import Problem, registry
 from lstm_kernels.stack import run
 

@@ -1,21 +1,62 @@
-"""How much of a run's wall time is spent inside samples: at least 40% of `make bench`.
+"""What a run's wall time goes into: at least 40% of it should be spent inside samples.
 
     python tests/perf/harness_overhead.py [RUN]
 
-Runs the `quick` suite, or reads a run that is there already. Wall time is that of the whole
-command, from the shell's point of view, where it runs one itself.
+Runs the `quick` suite, and tells what each kind of request took and how much memory the process
+that judges came to; or reads a run that is there already.
 """
 
-import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
+from contextlib import redirect_stdout
 from datetime import datetime
+from io import StringIO
 from pathlib import Path
 
+from lstm_harness.__main__ import run as bench
+from lstm_harness.race.process import WorkerProcess
 from lstm_harness.store import run_folder
 
 AT_LEAST = 0.40
+TOLD_S = 0.5
+
+
+class Requests:
+    """Asks as `WorkerProcess` does, and remembers how long each kind of request took."""
+
+    def __init__(self) -> None:
+        self.took_s: defaultdict[str, float] = defaultdict(float)
+        self.judge_bytes = 0
+        self._ask = WorkerProcess.ask
+
+    def listen(self) -> None:
+        """Be in the way of every request from here on."""
+
+        def ask(worker, request, *rest):
+            started = time.monotonic()
+            try:
+                return self._ask(worker, request, *rest)
+            finally:
+                self.took_s[type(request).__name__] += time.monotonic() - started
+                if worker.name == "oracle":
+                    self.judge_bytes = max(self.judge_bytes, peak_bytes(worker.pid))
+
+        WorkerProcess.ask = ask
+
+    def tell(self) -> None:
+        """Print the kinds that took longest."""
+        for name, took_s in sorted(self.took_s.items(), key=lambda each: -each[1]):
+            if took_s >= TOLD_S:
+                print(f"  {name:14} {took_s:6.1f} s")
+        print(f"  the process that judges came to {self.judge_bytes / 2**20:.0f} MiB")
+
+
+def peak_bytes(pid: int) -> int:
+    """The largest resident set of a process so far; see proc(5), status."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
 
 
 def main() -> int:
@@ -24,12 +65,16 @@ def main() -> int:
         run = run_folder.load(Path(sys.argv[1]))
         wall_s = between(run.manifest["start"], run.manifest["end"])
         return judge(run, wall_s, "from its manifest's start to its end")
+    requests = Requests()
+    requests.listen()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        command = [sys.executable, "-m", "lstm_harness", "run", "quick", "--out", str(out)]
         started = time.monotonic()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        return judge(run_folder.load(out), time.monotonic() - started, "whole command")
+        with redirect_stdout(StringIO()):
+            bench(["run", "quick", "--out", str(out), "--quiet"])
+        wall_s = time.monotonic() - started
+        requests.tell()
+        return judge(run_folder.load(out), wall_s, "whole command")
 
 
 def judge(run: run_folder.Run, wall_s: float, what: str) -> int:

@@ -10,22 +10,27 @@ process for all backends, and so one block: import several files for a verdict.
 """
 
 import gc
+import secrets
+from dataclasses import replace
 
 import pytest
 import torch
 
 from lstm_harness.interop.benchmark_json import extra_info
-from lstm_harness.model.protocol import OpenCell, StopRule
+from lstm_harness.model.protocol import (
+    CloseCell,
+    Draw,
+    Handed,
+    JudgeSample,
+    OpenCell,
+    PrepareSample,
+)
 from lstm_harness.model.spec import build, named_suite
-from lstm_harness.worker import oracle
-from lstm_harness.worker.clock import make_clock
+from lstm_harness.race.sampler import choose_repeats
 from lstm_harness.worker.environment import physical_cores
 from lstm_harness.worker.executor import Executor, set_precision
 from lstm_harness.worker.handlers import why_missing
-from lstm_harness.worker.inputs import make_inputs
-from lstm_harness.worker.passes import make_pass, refuse_malformed
-from lstm_harness.worker.sampler import Track, choose_repeats
-from lstm_harness.worker.verify import judge, tolerance
+from lstm_harness.worker.oracle import Oracle
 from lstm_kernels import registry
 
 SEED = 0
@@ -70,19 +75,17 @@ def threads():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def collecting():
+    """An open cell collects no garbage; what comes after one that failed does."""
+    yield
+    gc.enable()
+
+
 @pytest.fixture(scope="module")
-def answer_of(tmp_path_factory):
-    """The file with the float64 answer of a case's problem, made once."""
-    folder, made = tmp_path_factory.mktemp("answers"), {}
-
-    def file_of(case):
-        key = case.problem, case.device
-        if key not in made:
-            made[key] = folder / f"{len(made)}.pt"
-            oracle.save(oracle.answer(case.problem, SEED, case.device), made[key])
-        return made[key]
-
-    return file_of
+def oracles():
+    """What is right, by device."""
+    return {device: Oracle(device) for device in DEVICES}
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +101,7 @@ def executors():
             pytest.skip(f"{backend} has no {case.pass_name}")
         key = backend, case.device
         if key not in loaded:
-            passes = registry.get(backend).passes
-            loaded[key] = Executor(registry.load(backend), passes, case.device)
+            loaded[key] = Executor(registry.load(backend), case.device)
         reason = loaded[key].implementation.unsupported(case.problem, case.device)
         if reason:
             pytest.skip(reason)
@@ -109,47 +111,49 @@ def executors():
 
 
 @pytest.mark.parametrize(("backend", "case"), CELLS)
-def test_backend(benchmark, backend, case, executors, answer_of):
-    executor = executors(backend, case)
-    path = answer_of(case)
-    # Right before fast: raises where an output or a gradient is wrong.
-    executor.open(
-        OpenCell(
-            block=0,
-            order=0,
-            backend=backend,
-            case=case,
-            seed=SEED,
-            answer=str(path),
-            stop=StopRule(ROUNDS, rel_ci=0.0, budget_s=BUDGET_S),
-            impossible_ns=0.0,
-            with_memory=False,
-            with_energy=False,
-            our_pids=(),
-            proof_only=True,
-        )
-    )
+def test_backend(benchmark, backend, case, executors, oracles):
+    executor, oracle = executors(backend, case), oracles[case.device]
+    weights, has_backward = secrets.token_hex(8), "backward" in registry.get(backend).passes
+    handed = executor.open(OpenCell(backend, case, SEED, weights, has_backward)).handed
+    # Right before fast.
+    with_full_precision(case)
+    assert oracle.judge_proof(case.problem, SEED, place_of(handed), handed).failure == ""
     set_precision(case.problem)
-    inputs = oracle.checked_inputs(case.problem, SEED, oracle.FIRST_SET, case.device)
-    other = make_inputs(case.problem, SEED, 2, case.device, inputs.weights)
-    the_pass = make_pass(executor.implementation, case.problem, case.pass_name)
-    starts = case.pass_name in ("backward", "train")
-    track = Track(the_pass, make_clock(case.device, case.cache), (inputs, other), starts)
-    fastest_ns = min(track.take(1).elapsed_ns for _ in range(WARM_UP_ROUNDS))
+
+    def sample(repeats):
+        """One on numbers that nobody had before: its nanoseconds, and what they follow from."""
+        draw = Draw(weights, secrets.token_hex(8), secrets.token_hex(8))
+        executor.prepare(PrepareSample(draw.inputs, repeats))
+        if case.pass_name in ("backward", "train"):
+            executor.draw_gradients(draw.gradients)
+        return executor.execute().elapsed_ns, draw
+
+    fastest_ns = min(sample(1)[0] for _ in range(WARM_UP_ROUNDS))
     repeats = choose_repeats(fastest_ns, BUDGET_S)
 
     def one_round():
-        CLOCK.advance(track.take(repeats).elapsed_ns / repeats)
+        elapsed_ns, draw = sample(repeats)
+        CLOCK.advance(elapsed_ns / repeats)
+        return draw
 
     benchmark.group = case.label()
     benchmark.extra_info.update(extra_info(backend, case, inner_repeats=repeats))
     gc.collect()
-    benchmark.pedantic(one_round, rounds=ROUNDS, warmup_rounds=WARM_UP_ROUNDS)
+    draw = benchmark.pedantic(one_round, rounds=ROUNDS, warmup_rounds=WARM_UP_ROUNDS)
 
-    # Right after, too, on numbers that it has never seen.
-    unseen = oracle.checked_inputs(case.problem, SEED, oracle.LAST_SET, case.device, inputs.weights)
-    track.take_last(unseen, 1)
-    refuse_malformed(track.last_state)
-    bound = tolerance(case.problem)
-    correctness = judge(track.last_outputs, oracle.load(path), oracle.LAST_SET, bound)
-    assert correctness.failure == ""
+    # Right after, too: the last execution of the last round.
+    handed = executor.hand_over()
+    asked = JudgeSample(case.problem, SEED, draw, repeats - 1, place_of(handed), handed)
+    with_full_precision(case)
+    assert oracle.judge_sample(asked).failure == ""
+    executor.close(CloseCell(with_memory=False, with_energy=False, our_pids=()))
+
+
+def place_of(handed: Handed) -> str:
+    """Where what this process handed over can be read."""
+    return f"/proc/self/fd/{handed.descriptor}"
+
+
+def with_full_precision(case):
+    """What is right is found without TF32."""
+    set_precision(replace(case.problem, precision="ieee"))

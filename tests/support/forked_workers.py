@@ -4,6 +4,7 @@ The harness has a nursery a block (`lstm_harness.race.nursery`); here all blocks
 processes that it starts without one are forked there too.
 """
 
+import resource
 import subprocess
 import sys
 import tempfile
@@ -37,7 +38,7 @@ class Nursery:
     ) -> product.Forked:
         """Start `python -P -m MODULE ARGUMENTS`, as `subprocess.Popen` would."""
         assert list(command[:3]) == [sys.executable, "-P", "-m"], command
-        shared = self._alive()
+        shared = self.shared()
         arguments = list(command[3:])
         if "--parent" in arguments:
             arguments[arguments.index("--parent") + 1] = str(shared.pid)
@@ -64,8 +65,14 @@ class Nursery:
         patch.setattr("lstm_harness.race.process.subprocess", popen)
         patch.setattr("lstm_harness.race.scheduler.Nursery.possible", lambda: False)
 
-    def _alive(self) -> product.Nursery:
-        self._shared = self._shared or product.Nursery()
+    def shared(self) -> product.Nursery:
+        """The process itself, for those who start workers there by themselves."""
+        if self._shared is None:
+            # Whatever a test limits, it limits its own process.
+            soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+            self._shared = product.Nursery()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         return self._shared
 
     def close(self) -> None:

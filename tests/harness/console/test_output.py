@@ -29,9 +29,14 @@ def test_failures_are_counted_a_reason(capsys):
 
 
 def test_torn_run_is_told_on_stderr_alone(capsys, tmp_path):
-    output.torn(SimpleNamespace(torn=True, folder=tmp_path))
+    output.damaged(SimpleNamespace(torn=True, edited=False, folder=tmp_path))
     out, err = capsys.readouterr()
     assert out == ""
     assert "torn" in err
-    output.torn(SimpleNamespace(torn=False, folder=tmp_path))
+    output.damaged(SimpleNamespace(torn=False, edited=False, folder=tmp_path))
     assert capsys.readouterr().err == ""
+
+
+def test_run_whose_records_were_edited_is_told(capsys, tmp_path):
+    output.damaged(SimpleNamespace(torn=False, edited=True, folder=tmp_path))
+    assert "is not what the run wrote" in capsys.readouterr().err

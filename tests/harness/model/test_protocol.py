@@ -7,41 +7,37 @@ import pytest
 
 from lstm_harness.model import protocol, typed, wire
 from lstm_harness.model.case import Case
-from lstm_harness.model.record import Record
 from lstm_harness.worker.handlers import _HANDLERS
 from lstm_kernels import Problem
 
 CASE = Case(Problem("lstm", 3, 2, 4, 5, lengths="uniform:1:3"), "train", device="cuda")
-STOP = protocol.StopRule(10, 0.02, 0.5)
-RECORD = Record(0, 3, "naive", CASE, "ok", samples_ns=(5, 6), errors={"y": None}, turns=(1,))
+HANDED = protocol.Handed(7, ({"y": 1, "h_n": 1}, {"y": 1, "d_w_ih": 2, "d_x": 0}))
+DRAW = protocol.Draw("weights", "inputs", "gradients")
 
 EXAMPLES = [
     protocol.ReadState(),
     protocol.FindUnsupported("naive", (CASE.problem, CASE.problem)),
+    protocol.OpenCell("naive", CASE, 7, "weights", with_gradients=True),
     protocol.OpenCell(
-        1,
-        2,
-        "naive",
-        CASE,
-        7,
-        "a.pt",
-        STOP,
-        0.5,
-        True,
-        False,
-        (1, 2),
-        trial=protocol.Trial("key", {"warps": 4, "name": "wide"}),
+        "naive", CASE, 7, "weights", False, protocol.Trial("key", {"warps": 4, "name": "wide"})
     ),
-    protocol.TakeTurn(),
-    protocol.TakeTurn(0.0015),
+    protocol.PrepareSample("inputs", 250),
+    protocol.Execute(),
+    protocol.JudgeProof(CASE.problem, 7, "/proc/1/fd/7", HANDED),
+    protocol.JudgeSample(CASE.problem, 7, DRAW, 1, "/proc/1/fd/7", HANDED),
+    protocol.CloseCell(True, False, (1, 2)),
     protocol.CompileKernels("x", None, "sm_90", (protocol.CompileJob("k", CASE.problem, {}),)),
 ]
 REPLIES = [
-    protocol.Refusal("incorrect", "y wrong", {"y": 0.5, "h_n": None}, False),
+    protocol.Refusal("out_of_memory", "no room", False),
+    protocol.CellOpened(HANDED, 0.5, 12.0),
+    protocol.Judged({"y": 0.5, "h_n": None}, "h_n is not finite"),
+    protocol.Reading(5),
+    protocol.Reading(5, 4, 10.0, 1, 1410.0, True, ("power cap",)),
+    protocol.CellClosed(("kernel",), (), (5, 6), 7, None, 0.5),
     protocol.Reasons((None, "too large")),
     protocol.RoundTaken(({"samples": (1.0, 2.0), "cpu_shares": ()}, "no compiler")),
     protocol.CandidatesListed((protocol.Candidates("k", ({"warps": 4},)),)),
-    RECORD,
 ]
 
 
@@ -78,8 +74,18 @@ def test_every_request_has_a_handler_and_a_reply_that_the_wire_can_carry():
             '{"message": "AddPlugin", "fields": {"path": "a", "b": 1}}',
             "AddPlugin has unknown field 'b'",
         ),
-        ('{"message": "TakeTurn", "fields": {"at_most_s": "x"}}', "expected float or NoneType"),
-        ('{"message": "TakeTurn", "fields": {"at_most_s": true}}', "TakeTurn.at_most_s is True"),
+        (
+            '{"message": "PrepareSample", "fields": {"inputs": "a", "repeats": 1.5}}',
+            "PrepareSample.repeats is 1.5; expected int",
+        ),
+        (
+            '{"message": "PrepareSample", "fields": {"inputs": "a", "repeats": true}}',
+            "PrepareSample.repeats is True; expected int",
+        ),
+        (
+            '{"message": "LoadBackend", "fields": {"backend": "a", "plugin": 3}}',
+            "LoadBackend.plugin is 3; expected str or NoneType",
+        ),
         (
             '{"message": "FindUnsupported", "fields": {"backend": "a", "problems": [{}]}}',
             r"FindUnsupported.problems\[0\] is no Problem",

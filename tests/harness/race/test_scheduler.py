@@ -52,8 +52,8 @@ def race(monkeypatch):
         spec = build(named_suite(suite), axes or {}, settings)
         spec = replace(spec, time_budget_s=budget_s)
         plan = Plan(BACKENDS, spec.cases("cuda"), BLOCKS, "cuda", skips={}, absent={})
-        side = Side(plan, WorkerSettings("cuda", Path()), {}, finished)
-        made = PretendedRace([side], spec, answers=None)
+        side = Side(plan, WorkerSettings("cuda", Path()), {}, finished=finished)
+        made = PretendedRace([side], spec, oracle=None)
         records = [outcome.record() for outcome in made.outcomes()]
         return records, PretendedRace.now_s, plan
 
@@ -141,7 +141,7 @@ def test_two_sides_measure_a_cell_in_turn_and_take_turns_at_being_first():
     less = replace(plan, backends=("naive",))
     settings = WorkerSettings("cpu", Path())
     sides = [Side(less, settings, {}), Side(plan, settings, {})]
-    race = Scheduler(sides, Spec(grids=()), answers=None)
+    race = Scheduler(sides, Spec(grids=()), oracle=None)
     for block in range(4):
         groups = race.block_groups(block, cases)
         both = [group for group in groups if len(group) == 2]
@@ -157,7 +157,7 @@ def test_two_sides_number_their_records_each_for_itself():
     plan = Plan(("naive", "aten"), cases, 2, "cpu", skips={}, absent={})
     settings = WorkerSettings("cpu", Path())
     sides = [Side(plan, settings, {}), Side(plan, settings, {})]
-    outcomes = list(PretendedRace(sides, Spec(grids=()), answers=None).outcomes())
+    outcomes = list(PretendedRace(sides, Spec(grids=()), oracle=None).outcomes())
     for number in (0, 1):
         orders = [one.record().order for one in outcomes if one.side == number]
         assert sorted(orders) == list(range(plan.planned_records))

@@ -1,202 +1,351 @@
-"""A cell inside a worker, executed here: the honest get times, and each cheat is found out."""
+"""A cell inside a worker, executed here: what it is given, and what it hands over."""
 
+import gc
+from contextlib import contextmanager
 from dataclasses import replace
 
-import cheats
 import pytest
 import torch
 
-from lstm_harness.model.protocol import OpenCell, StopRule
-from lstm_harness.worker import oracle
-from lstm_harness.worker.clock import CpuClock, Reading
-from lstm_harness.worker.executor import Executor, Incorrect, _fields
+from lstm_harness.model.protocol import (
+    CloseCell,
+    Draw,
+    JudgeSample,
+    OpenCell,
+    PrepareSample,
+    Trial,
+)
+from lstm_harness.worker.executor import Executor
+from lstm_harness.worker.handing import taken
 from lstm_harness.worker.inputs import make_inputs
-from lstm_harness.worker.passes import Malformed, Pass, State
-from lstm_harness.worker.sampler import Samples, Track
+from lstm_harness.worker.oracle import FIRST_SET, Oracle
+from lstm_harness.worker.passes import Malformed
+from lstm_kernels import registry
 
-ALL = ("inference", "forward", "backward", "train")
-SIZES = {"hidden_size": 8, "input_size": 8}
-
-# Cheat to words of what is said of it, in the passes it is entered for.
-FOUND_OUT = [
-    ("wrong_d_w_hh", ALL, "d_w_hh wrong"),
-    ("wrong_c_n", ALL, "c_n wrong"),
-    ("not_a_number", ALL, "y is not finite"),
-    ("no_gradients", ALL, "no d_x: the backend gave none"),
-    ("one_gradient_less", ALL, "no d_b_hh: the backend gave none"),
-    ("less_precise", ALL, "wrong: "),
-    ("reads_unwritten", ALL, "y.* (wrong|is not finite)"),
-    ("lazy", ALL, "y is a Tensor; expected a plain torch.Tensor"),
-    ("wrong_shape", ALL, r"y is \[2, 3, 8\] float32 on cpu; expected \[3, 2, 8\]"),
-    ("wrong_dtype", ALL, r"y is \[3, 2, 8\] float64 on cpu; expected \[3, 2, 8\] float32"),
-    ("two_outputs", ALL, "2 outputs; expected 3"),
-    ("changes_its_input", ("inference",), "changed its inputs in place"),
-    ("memo_by_pointer", ("inference",), "wrong in the last sample|in the same memory"),
-    ("memo_of_the_first", ("inference",), "wrong in the last sample|in the same memory"),
-    ("goes_wrong", ("inference",), "right at first, wrong in the last sample"),
-    ("late", ("inference",), "y wrong"),
-    ("returns_its_input", ALL, "h_n lies in an input's memory"),
-    ("one_output_for_all", ("inference",), "gave their outputs in the same memory"),
-    ("cut_off_the_graph", ("forward", "backward", "train"), "y hangs on None; expected a graph"),
-    ("graph_in_inference", ("inference",), "expected no graph"),
-    ("sparse", ALL, "y is torch.sparse_coo; expected torch.strided"),
-    ("parameter", ALL, "y is a Parameter; expected a plain torch.Tensor"),
-]
-CASES = [(name, p, words) for name, passes, words in FOUND_OUT for p in passes]
+PASSES = ("inference", "forward", "backward", "train")
+SEED = 5
+DRAW = Draw("weights", "inputs", "gradients")
+CLOSE = CloseCell(with_memory=True, with_energy=False, our_pids=())
+OUTPUTS = {"y", "h_n", "c_n"}
 
 
-@pytest.fixture
-def job_for(small_case, tmp_path):
-    """A job on a small problem, its answer made."""
+class Honest:
+    """The naive backend; what derives from it changes one thing."""
+
+    def layer(self, *given, **named):
+        return registry.load("naive").layer(*given, **named)
+
+
+class _Watch(torch.autograd.Function):
+    """Makes nothing of its inputs, and notes them, and what a backward starts from."""
+
+    @staticmethod
+    def forward(ctx, watched, x, h0, c0):
+        watched.read.append([t.clone() for t in (x, h0, c0)])
+        ctx.watched, ctx.like = watched, (x, h0, c0)
+        y = x.new_zeros(*x.shape[:2], h0.shape[-1])
+        return y, h0.clone(), c0.clone()
+
+    @staticmethod
+    def backward(ctx, *starts):
+        ctx.watched.starts.append([t.clone() for t in starts])
+        return None, *(torch.zeros_like(t) for t in ctx.like)
+
+
+class Watched:
+    """Notes what each execution was given."""
+
+    def __init__(self):
+        self.read, self.starts, self.weights = [], [], []
+
+    def layer(self, x, h0, c0, weights, *, problem, lengths=None):
+        self.weights.append([t.detach() for t in weights[0] if t is not None])
+        return _Watch.apply(self, x, h0, c0)
+
+
+@pytest.fixture(autouse=True)
+def as_it_was():
+    """An open cell collects no garbage, and its worker computes with as many threads as told."""
     torch.set_num_threads(1)
-
-    def make(pass_name="forward", **problem) -> OpenCell:
-        case = small_case(pass_name, **(SIZES | problem))
-        path = tmp_path / "answer.pt"
-        oracle.save(oracle.answer(case.problem, 5, "cpu"), path)
-        return OpenCell(
-            block=0,
-            order=0,
-            backend="any",
-            case=case,
-            seed=5,
-            answer=str(path),
-            stop=StopRule(min_samples=3, rel_ci=0.02, budget_s=0.02),
-            impossible_ns=0.0,
-            with_memory=True,
-            with_energy=False,
-            our_pids=(),
-        )
-
-    return make
+    yield
+    gc.enable()
 
 
-def execute(name: str, job: OpenCell):
-    backend = next(backend for backend in cheats.BACKENDS if backend.name == name)
-    fresh = type(cheats.OBJECTS[name])()
-    return Executor(fresh, backend.passes, "cpu").execute(job)
+@pytest.fixture(scope="module")
+def judging():
+    return Oracle("cpu")
 
 
-@pytest.mark.parametrize(("cheat", "pass_name", "words"), CASES)
-def test_cheat_is_found_out(job_for, cheat, pass_name, words):
-    with pytest.raises((Incorrect, Malformed), match=words):
-        execute(cheat, job_for(pass_name))
+def opened(implementation, case, with_gradients=False):
+    """A cell that was opened, and what it handed over."""
+    executor = Executor(implementation, "cpu")
+    job = OpenCell("any", case, SEED, DRAW.weights, with_gradients)
+    return executor, executor.open(job).handed
 
 
-def test_one_wrong_tensor_is_named_alone(job_for):
-    for cheat, tensor in (("wrong_d_w_hh", "d_w_hh"), ("wrong_c_n", "c_n")):
-        with pytest.raises(Incorrect) as found:
-            execute(cheat, job_for("forward"))
-        assert [name for name, error in found.value.errors.items() if error > 1e-5] == [tensor]
+def sampled(executor, repeats, draw=DRAW, with_gradients=True):
+    """Have a sample prepared and executed; returns its reading."""
+    executor.prepare(PrepareSample(draw.inputs, repeats))
+    if with_gradients:
+        executor.draw_gradients(draw.gradients)
+    return executor.execute()
 
 
-def test_what_is_not_a_number_has_no_error_figure(job_for):
-    with pytest.raises(Incorrect) as found:
-        execute("not_a_number", job_for("inference"))
-    assert found.value.errors["y"] is None
+def place_of(handed):
+    return f"/proc/self/fd/{handed.descriptor}"
 
 
-def test_time_below_what_the_products_need_is_refused(job_for):
-    with pytest.raises(Incorrect, match="below the"):
-        execute("harmless", replace(job_for(), impossible_ns=1e12))
+def judged(oracle, case, handed, execution):
+    asked = JudgeSample(case.problem, SEED, DRAW, execution, place_of(handed), handed)
+    return oracle.judge_sample(asked)
 
 
-@pytest.mark.parametrize("pass_name", ALL)
+@pytest.mark.parametrize("pass_name", PASSES)
 @pytest.mark.parametrize(
     "problem",
-    [{}, {"cell": "gru"}, {"num_layers": 2, "bidirectional": True}, {"lengths": "uniform:0:3"}],
+    [
+        {},
+        {"cell": "gru"},
+        {"num_layers": 2, "bidirectional": True},
+        {"lengths": "uniform:0:3"},
+        {"dtype": "bfloat16"},
+    ],
 )
-def test_honest_backend_gets_its_times_and_evidence(job_for, pass_name, problem):
-    record = execute("harmless", job_for(pass_name, **problem))
-    outputs = {"y", "h_n"} | ({"c_n"} if problem.get("cell") != "gru" else set())
-    inputs = {"d_x", "d_h0"} | ({"d_c0"} if problem.get("cell") != "gru" else set())
-    parameters = {"d_w_ih", "d_w_hh", "d_b_ih", "d_b_hh"}
-    assert set(record.errors) == outputs | inputs | parameters
-    assert max(record.errors.values()) <= record.tolerance
-    assert len(record.samples_ns) >= 3
-    assert min(record.samples_ns) > 0
-    assert record.peak_bytes > 0
-    assert (record.saved_bytes is None) == (pass_name == "inference")
+def test_what_an_honest_backend_hands_over_is_right_at_first_and_in_a_sample(
+    small_case, judging, pass_name, problem
+):
+    case = small_case(pass_name, **problem)
+    makes_gradients = pass_name in ("backward", "train")
+    executor, handed = opened(registry.load("naive"), case, with_gradients=True)
+    assert len(handed.counts) == (1 if makes_gradients else 2)
+    first = judging.judge_proof(case.problem, SEED, place_of(handed), handed)
+    assert first.failure == ""
+    assert {"y", "d_x", "d_w_ih", "d_b_hh"} < set(first.errors)
+    reading = sampled(executor, 3, with_gradients=makes_gradients)
+    assert reading.elapsed_ns > 0
+    handed = executor.hand_over()
+    assert len(handed.counts) == 3
+    for execution in range(3):
+        assert judged(judging, case, handed, execution).failure == ""
+    told = executor.close(CLOSE)
+    assert told.peak_bytes > 0
+    assert (told.saved_bytes is None) == (pass_name == "inference")
 
 
-def test_backend_without_gradients_is_proved_by_its_outputs_alone(job_for):
-    record = execute("inference_only", job_for("inference"))
-    assert set(record.errors) == {"y", "h_n", "c_n"}
+def test_it_hands_over_what_was_made_number_by_number(small_case):
+    case = small_case("inference")
+    made = []
+
+    class Kept(Honest):
+        def layer(self, *given, **named):
+            made.append(super().layer(*given, **named))
+            return made[-1]
+
+    executor, handed = opened(Kept(), case)
+    like = make_inputs(case.problem, SEED, FIRST_SET, "cpu")
+    assert handed.counts == ({"y": 1, "h_n": 1, "c_n": 1},)
+    for number in range(3):
+        found = taken(place_of(handed), handed, like, max(0, number - 1))
+        for name, right in zip(("y", "h_n", "c_n"), made[number], strict=True):
+            assert torch.equal(found[name][0], right)
+        if number == 0:
+            sampled(executor, 2)
+            handed = executor.hand_over()
 
 
-def test_verify_only_takes_no_time(job_for):
-    backend = next(backend for backend in cheats.BACKENDS if backend.name == "harmless")
-    executor = Executor(type(cheats.OBJECTS["harmless"])(), backend.passes, "cpu")
-    opened = executor.open(replace(job_for(), proof_only=True))
-    assert max(opened.errors.values()) <= opened.tolerance
-    with pytest.raises(RuntimeError, match="no cell is open"):
-        executor.take_turn(None)
+def test_without_gradients_asked_for_there_are_none(small_case):
+    _, handed = opened(Honest(), small_case("forward"))
+    assert [set(counts) for counts in handed.counts] == [OUTPUTS]
 
 
-def tracked(problem, prepared, executed, with_gradients=True):
-    """A track over two sets of a problem, that tells what inputs it gives."""
-    sets = tuple(make_inputs(problem, 0, index, "cpu") for index in range(2))
-    a_pass = Pass(lambda given: prepared(given) or State(given), executed)
-    return Track(a_pass, CpuClock(), sets, with_gradients)
+def test_the_same_words_draw_the_same_inputs_and_others_do_not(small_case):
+    watched = Watched()
+    executor, _ = opened(watched, small_case("train"))
+    for draw in (DRAW, DRAW, replace(DRAW, inputs="other"), replace(DRAW, gradients="other")):
+        sampled(executor, 1, draw)
+
+    def same(one, other):
+        return [torch.equal(a, b) for a, b in zip(one, other, strict=True)]
+
+    first, *others = watched.read[1:]
+    assert [same(first, other) for other in others] == [[True] * 3, [False] * 3, [True] * 3]
+    first, *others = watched.starts[1:]
+    assert [same(first, other) for other in others] == [[True] * 3, [True] * 3, [False] * 3]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("names", [("x", "h0", "c0"), ("d_y", "d_h_n", "d_c_n")])
-def test_no_two_executions_see_the_same_inputs(small_case, dtype, names):
-    problem = small_case(dtype=dtype, batch=16, hidden_size=32, input_size=32).problem
-    seen = []
-
-    def look(state):
-        seen.append([getattr(state.inputs, name) for name in names])
-
-    track = tracked(problem, lambda given: None, look)
-    for repeats in (1, 500, 500):
-        track.take(repeats)
-    as_bytes = {b"".join(t.view(torch.uint8).numpy().tobytes() for t in each) for each in seen}
-    assert len(as_bytes) == 1_001
-    for name, tensors in zip(names, zip(*seen, strict=True), strict=True):
-        # Every number of it is another, and all are as drawn: none stands out.
-        assert (tensors[0] != tensors[1]).float().mean() > 0.9
-        scale = 0.5 if name in ("h0", "c0") else 1.0
-        whole = torch.stack(tensors).double()
-        assert abs(whole.mean()) < 0.1 * scale
-        assert 0.9 * scale < whole.std() < 1.1 * scale
+def test_no_two_executions_see_the_same_inputs(small_case, dtype):
+    watched = Watched()
+    problem = {"dtype": dtype, "batch": 16, "hidden_size": 32, "input_size": 32}
+    executor, _ = opened(watched, small_case("train", **problem))
+    for number in range(2):
+        sampled(executor, 250, Draw("", f"inputs {number}", f"gradients {number}"))
+    for seen, scales in ((watched.read, (1.0, 0.5, 0.5)), (watched.starts, (1.0, 1.0, 1.0))):
+        assert len(seen) == 501
+        as_bytes = {b"".join(t.view(torch.uint8).numpy().tobytes() for t in one) for one in seen}
+        assert len(as_bytes) == 501
+        for tensors, scale in zip(zip(*seen[1:], strict=True), scales, strict=True):
+            # Every number of it is another, and all are as drawn: none stands out.
+            whole = torch.stack(tensors).double()
+            assert (whole[1:] != whole[:-1]).double().mean() > 0.98
+            assert abs(whole.mean()) < 0.02 * scale
+            assert 0.98 * scale < whole.std() < 1.02 * scale
 
 
-def test_what_a_backward_starts_from_is_not_there_when_it_is_prepared(small_case):
-    before, after = [], []
-    track = tracked(
-        small_case().problem,
-        lambda given: before.append(given.d_y.clone()),
-        lambda state: after.append(state.inputs.d_y.clone()),
-    )
-    track.take(3)
-    for early, late in zip(before, after, strict=True):
-        assert (early != late).float().mean() > 0.9
+@pytest.mark.parametrize("pass_name", ["backward", "train"])
+def test_what_a_backward_starts_from_is_not_there_when_it_is_prepared(small_case, pass_name):
+    watched = Watched()
+    # Of a shape that nothing else has.
+    executor, _ = opened(watched, small_case(pass_name, seq_len=7, batch=3, hidden_size=13))
+
+    def there():
+        """What is in memory of that shape, wherever it hangs."""
+        tensors = [each for each in gc.get_objects() if type(each) is torch.Tensor]
+        return [t.detach().clone() for t in tensors if t.shape == (7, 3, 13)]
+
+    executor.prepare(PrepareSample(DRAW.inputs, 2))
+    early = there()
+    executor.draw_gradients(DRAW.gradients)
+    late = there()
+    executor.execute()
+    for d_y, _, _ in watched.starts[-2:]:
+        assert not any(torch.equal(d_y, each) for each in early)
+        assert any(torch.equal(d_y, each) for each in late)
 
 
-@pytest.mark.parametrize("cheat", ["memo_of_some", "memo_of_states", "memo_by_row"])
-@pytest.mark.parametrize("pass_name", ["inference", "forward"])
-def test_a_cache_of_a_part_of_the_inputs_never_helps(job_for, cheat, pass_name):
-    fresh = type(cheats.OBJECTS[cheat])()
-    executor = Executor(fresh, ("inference", "forward"), "cpu")
-    executor.open(job_for(pass_name))
-    executor.take_turn(None)
-    assert fresh.hits == 0
-    assert fresh.misses > 3
+def test_weights_change_a_little_in_place_after_the_first_execution(small_case):
+    watched = Watched()
+    executor, _ = opened(watched, small_case("inference"))
+    before = [t.clone() for t in make_inputs(small_case().problem, SEED, 0, "cpu").parameters()]
+    sampled(executor, 1)
+    sampled(executor, 1, replace(DRAW, inputs="other"))
+    first, second, third = watched.weights
+    for old, now, later, places in zip(
+        before, second, third, zip(first, second, third, strict=True), strict=True
+    ):
+        assert len({t.data_ptr() for t in places}) == 1
+        change = (now / old - 1.0).abs()
+        assert change.min() > 0
+        assert change.max() < 0.021
+        assert torch.equal(now, later)
 
 
-def test_a_few_rows_find_what_all_rows_find(job_for, monkeypatch):
-    monkeypatch.setattr("lstm_harness.model.oracle_cost.MOST_FLOPS", {"cpu": 1.0})
-    job = job_for("backward", batch=8)
-    assert execute("harmless", job).oracle_rows == 3
-    for cheat in ("wrong_d_w_hh", "wrong_c_n", "not_a_number", "no_gradients", "less_precise"):
-        with pytest.raises(Incorrect):
-            execute(cheat, job)
+def test_weights_packed_in_the_first_execution_are_found_out(small_case, judging):
+    class PacksOnce(Honest):
+        packed = None
+
+        def layer(self, x, h0, c0, weights, **named):
+            if self.packed is None:
+                self.packed = tuple(type(w)(*(t.clone() for t in w[:4])) for w in weights)
+            return super().layer(x, h0, c0, self.packed, **named)
+
+    case = small_case("inference")
+    executor, handed = opened(PacksOnce(), case)
+    assert judging.judge_proof(case.problem, SEED, place_of(handed), handed).failure == ""
+    sampled(executor, 2)
+    assert "y, h_n, c_n wrong" in judged(judging, case, executor.hand_over(), 0).failure
 
 
-def test_what_throttled_a_sample_stands_in_the_record():
-    readings = (Reading(5), Reading(6, marked=True, throttling=("power cap",)), Reading(5))
-    fields = _fields(Samples(readings, 1, "budget"), (5, 6, 5))
-    assert fields["warnings"] == ("throttled: power cap",)
-    assert fields["marked"] == (1,)
+class OneRoom(Honest):
+    """Gives every y in the same memory, from an execution on."""
+
+    def __init__(self, begins):
+        self.begins, self.executions, self.room = begins, 0, None
+
+    def layer(self, *given, **named):
+        y, h_n, c_n = super().layer(*given, **named)
+        self.executions += 1
+        if self.room is None:
+            self.room = torch.empty_like(y)
+        return (y if self.executions < self.begins else self.room.copy_(y)), h_n, c_n
+
+
+def test_outputs_in_the_memory_of_the_first_executions_are_refused(small_case):
+    executor, _ = opened(OneRoom(1), small_case("inference"))
+    with pytest.raises(Malformed, match="gave their outputs in the same memory"):
+        sampled(executor, 1)
+
+
+def test_outputs_of_a_sample_in_the_same_memory_are_refused(small_case):
+    executor, _ = opened(OneRoom(3), small_case("inference"))
+    sampled(executor, 1)
+    executor.hand_over()
+    sampled(executor, 2)
+    with pytest.raises(Malformed, match="gave their outputs in the same memory"):
+        executor.hand_over()
+
+
+def test_what_is_malformed_in_any_execution_of_a_sample_is_not_handed_over(small_case):
+    class TurnsWrong(Honest):
+        executions = 0
+
+        def layer(self, *given, **named):
+            self.executions += 1
+            y, h_n, c_n = super().layer(*given, **named)
+            return (y.double() if self.executions == 3 else y), h_n, c_n
+
+    executor, _ = opened(TurnsWrong(), small_case("inference"))
+    sampled(executor, 3)
+    with pytest.raises(Malformed, match=r"y is .* float64 on cpu; expected .* float32"):
+        executor.hand_over()
+
+
+def test_a_backend_that_changes_its_inputs_is_refused(small_case):
+    class ChangesItsInput(Honest):
+        def layer(self, x, h0, *given, **named):
+            made = super().layer(x, h0, *given, **named)
+            h0.add_(1.0)
+            return made
+
+    with pytest.raises(Malformed, match="changed its inputs in place"):
+        opened(ChangesItsInput(), small_case("inference"))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda executor: executor.prepare(PrepareSample("any", 1)),
+        lambda executor: executor.draw_gradients("any"),
+        lambda executor: executor.execute(),
+        lambda executor: executor.hand_over(),
+        lambda executor: executor.close(CLOSE),
+    ],
+    ids=["prepare", "draw_gradients", "execute", "hand_over", "close"],
+)
+def test_nothing_is_asked_of_a_cell_that_is_not_open(small_case, ask):
+    executor = Executor(Honest(), "cpu")
+    with pytest.raises(RuntimeError, match="no cell is open"):
+        ask(executor)
+    executor, _ = opened(Honest(), small_case("inference"))
+    executor.close(CLOSE)
+    with pytest.raises(RuntimeError, match="no cell is open"):
+        ask(executor)
+
+
+def test_garbage_is_collected_again_once_a_cell_is_closed(small_case):
+    executor, _ = opened(Honest(), small_case("inference"))
+    assert not gc.isenabled()
+    executor.close(CLOSE)
+    assert gc.isenabled()
+
+
+def test_a_trial_is_measured_under_its_choice_until_the_next_cell_is_opened(small_case):
+    log = []
+
+    class Tunable(Honest):
+        @contextmanager
+        def using(self, key, choice):
+            log.append((key, choice))
+            yield
+            log.append("back")
+
+        def layer(self, *given, **named):
+            log.append("executed")
+            return super().layer(*given, **named)
+
+    executor = Executor(Tunable(), "cpu")
+    job = OpenCell("any", small_case("inference"), SEED, "", False, Trial("key", {"warps": 4}))
+    executor.open(job)
+    sampled(executor, 1)
+    executor.open(replace(job, trial=None))
+    assert log == [("key", {"warps": 4}), "executed", "executed", "back", "executed"]

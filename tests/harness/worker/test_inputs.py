@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lstm_harness.worker.inputs import make_inputs, only_rows, silence_other_rows, to_double
+from lstm_harness.worker.inputs import cast, make_inputs, only_rows, silence_other_rows
 from lstm_kernels import Problem
 
 PROBLEM = Problem("lstm", 5, 3, 4, 6, num_layers=2, bidirectional=True)
@@ -47,8 +47,9 @@ def test_only_an_lstm_has_a_cell_state(cell):
 
 def test_lower_precision_is_the_same_draw_rounded():
     single = make_inputs(Problem("lstm", 2, 2, 3, 3), 0, 0, "cpu")
-    assert all(t.dtype == torch.float64 for t in tensors(to_double(single)))
-    assert all(same(tensors(to_double(single)), [t.double() for t in tensors(single)]))
+    double = cast(single, torch.float64)
+    assert all(t.dtype == torch.float64 for t in tensors(double))
+    assert all(same(tensors(double), [t.double() for t in tensors(single)]))
     half = make_inputs(Problem("lstm", 2, 2, 3, 3, dtype="bfloat16"), 0, 0, "cpu")
     assert all(t.dtype == torch.bfloat16 for t in tensors(half))
 

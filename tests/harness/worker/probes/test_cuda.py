@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lstm_harness.worker.clock import Reading
+from lstm_harness.model.protocol import Reading
 from lstm_harness.worker.probes import cuda, kernels
 from lstm_harness.worker.probes.cuda import LAUNCHES, TURNS, Prober, Properties
 from lstm_harness.worker.probes.probe import Bencher

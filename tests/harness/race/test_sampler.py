@@ -4,13 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from lstm_harness.model.protocol import StopRule
-from lstm_harness.worker import sampler
-from lstm_harness.worker.clock import Reading
-from lstm_harness.worker.sampler import (
+from lstm_harness.model.protocol import Reading
+from lstm_harness.race import sampler
+from lstm_harness.race.sampler import (
     FEWEST_A_TURN,
     SHORTEST_SAMPLE_NS,
     Sampler,
+    StopRule,
     choose_repeats,
     collect,
     relative_half_width,
@@ -153,3 +153,63 @@ def test_a_repeat_that_turns_out_short_is_kept_once_a_turn_was_taken(monkeypatch
     samples = turns.samples()
     assert samples.inner_repeats == 2
     assert {1_000, 1_000_000} == set(samples.per_execution_ns())
+
+
+def test_each_sample_that_counts_is_told_of_before_the_next_is_taken(monkeypatch):
+    steady = SimulatedPass(monkeypatch, 1_000_000)
+    told = []
+    turns = Sampler(
+        steady.take,
+        rule(),
+        counted=lambda reading: told.append((reading, len(steady.samples))),
+    )
+    turns.warm_up()
+    warm_ups = len(steady.samples)
+    turns.turn(0.005)
+    turns.turn(0.005)
+    samples = turns.samples()
+    assert tuple(reading for reading, _ in told) == samples.readings
+    # Each turn began with one that does not count.
+    first, second = samples.turns
+    places = [*range(2, first + 2), *range(first + 3, first + second + 3)]
+    assert [taken - warm_ups for _, taken in told] == places
+
+
+def test_it_is_told_where_samples_do_not_count_any_more(monkeypatch):
+    slow_at_first = SimulatedPass(monkeypatch, 30_000_000, *[400_000] * 8, 40_000)
+    counting, dropped = [], []
+
+    def drop():
+        dropped.extend(counting)
+        counting.clear()
+
+    turns = Sampler(slow_at_first.take, rule(budget_s=0.02), counted=counting.append, dropped=drop)
+    turns.warm_up()
+    turns.turn(None)
+    assert dropped == [Reading(400_000)] * 8
+    assert tuple(counting) == turns.samples().readings
+
+
+@pytest.mark.parametrize("most", [1, 7, 1_000_000])
+def test_a_sample_has_no_more_executions_than_it_may_have(monkeypatch, most):
+    short = SimulatedPass(monkeypatch, 1_000)
+    sampling = Sampler(short.take, rule(), most_repeats=lambda: most)
+    sampling.warm_up()
+    sampling.turn(None)
+    assert sampling.samples().inner_repeats == min(most, 2_000)
+
+
+def test_where_it_may_have_no_more_a_short_sample_is_kept(monkeypatch):
+    slow_at_first = SimulatedPass(monkeypatch, 30_000_000, 1_000)
+    dropped = []
+    sampling = Sampler(
+        slow_at_first.take,
+        rule(budget_s=0.02),
+        most_repeats=lambda: 5,
+        dropped=lambda: dropped.append(1),
+    )
+    sampling.warm_up()
+    sampling.turn(None)
+    assert set(sampling.samples().per_execution_ns()) == {1_000}
+    assert sampling.samples().inner_repeats == 5
+    assert len(dropped) == 1
