@@ -14,7 +14,6 @@ from typing import Any
 from lstm_harness import __version__
 from lstm_harness.model.errors import Exit, UserError
 from lstm_harness.model.text import printable
-from lstm_harness.race.strangers import adopt_orphans, end_below
 
 # Cleaning up after an interruption may take so long; a further one is heard only then.
 PATIENCE_S = 5.0
@@ -51,7 +50,6 @@ class _Pipe(io.RawIOBase):
 def main() -> None:
     """Run the command line; whatever the user did wrong ends in one line, never a traceback."""
     _hear_interruptions()
-    adopt_orphans()
     # Where it was closed before, there is none.
     out = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     pipe = _Pipe(out.fileno())
@@ -61,7 +59,6 @@ def main() -> None:
         io.BufferedWriter(pipe), out.encoding, errors, line_buffering=out.isatty()
     )
     code = run(sys.argv[1:])
-    end_below(os.getpid())
     # Nothing is left to be interrupted, and Python's own end would die of it.
     for number in INTERRUPTIONS:
         signal.signal(number, signal.SIG_IGN)

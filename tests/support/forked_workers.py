@@ -61,6 +61,7 @@ class Nursery:
 
     def use(self, patch: pytest.MonkeyPatch) -> None:
         """Have the harness in this process start its workers here, those of every block too."""
+        self.shared()  # what a command finds running it leaves alone
         popen = SimpleNamespace(**vars(subprocess) | {"Popen": self.start})
         patch.setattr("lstm_harness.race.process.subprocess", popen)
         patch.setattr("lstm_harness.race.scheduler.Nursery.possible", lambda: False)

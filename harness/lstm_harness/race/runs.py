@@ -25,6 +25,7 @@ from lstm_harness.race.oracle import Oracle
 from lstm_harness.race.process import Failed, WorkerProcess, WorkerSettings
 from lstm_harness.race.scheduler import Scheduler, Side
 from lstm_harness.race.scratch import scratch_folder
+from lstm_harness.race.strangers import no_strangers
 from lstm_harness.race.survey import Survey, SurveyWorker, make_plan
 from lstm_harness.race.visit import Outcome
 from lstm_harness.store import kept_limits, run_folder
@@ -124,7 +125,7 @@ def verify(spec: Spec, watch: Watch) -> tuple[Plan, list[Outcome]]:
     """Check every cell against float64, once, and keep nothing."""
     survey, plan = make(spec, checking=True)
     outcomes = []
-    with scratch_folder() as scratch, ExitStack() as stack:
+    with scratch_folder() as scratch, no_strangers(), ExitStack() as stack:
         settings = WorkerSettings(survey.device, scratch, spec.threads)
         oracle = Oracle(settings, spec.seed)
         stack.callback(oracle.close)
@@ -243,7 +244,7 @@ def measure(
     planned = sum(side.plan.planned_records for side in sides)
     watch.planned(planned, sum(map(len, records)))
     survey = sides[-1].survey
-    with ExitStack() as stack:
+    with no_strangers(), ExitStack() as stack:
         oracle = Oracle(WorkerSettings(survey.device, scratch, spec.threads), spec.seed)
         stack.callback(oracle.close)
         scheduler = Scheduler(

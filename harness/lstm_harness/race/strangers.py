@@ -8,18 +8,27 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 _CHILDREN_TIMES = slice(13, 15)  # proc(5), stat: cutime and cstime, from what follows the name
 
 
-def adopt_orphans() -> None:
-    """Be the parent of every process below this one that loses its own, where Linux lets us."""
+@contextmanager
+def no_strangers() -> Iterator[None]:
+    """End at the end what was started below this process meanwhile, orphans too.
+
+    What is to go on must be there before.
+    """
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    before = _children(os.getpid())
+    try:
+        yield
+    finally:
+        end_below(os.getpid(), but=before)
 
 
 def end_below(pid: int, but: Collection[int] = ()) -> int:

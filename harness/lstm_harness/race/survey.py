@@ -5,6 +5,7 @@ or exits costs that file its place and nothing else.
 """
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ from lstm_harness.model.protocol import (
 from lstm_harness.model.spec import Spec
 from lstm_harness.model.text import shorten
 from lstm_harness.race.process import Failed, WorkerProcess, WorkerSettings
+from lstm_harness.race.strangers import no_strangers
 from lstm_kernels import Backend
 from lstm_kernels.names import check_name
 
@@ -66,6 +68,8 @@ class SurveyWorker:
         self._spec = spec
         self._checking = checking
         self._settings = WorkerSettings("auto", scratch, spec.threads, kernels)
+        self._strangers = ExitStack()
+        self._strangers.enter_context(no_strangers())
         self._worker = WorkerProcess(self._settings, "survey")
 
     def __enter__(self) -> "SurveyWorker":
@@ -73,6 +77,7 @@ class SurveyWorker:
 
     def __exit__(self, *_: object) -> None:
         self._worker.close()
+        self._strangers.close()
 
     def survey(self) -> Survey:
         """Everything planning needs to know.
