@@ -18,14 +18,17 @@ from honest import Honest, zeros
 from lstm_kernels import Backend
 
 
-class _Doubled(torch.autograd.Function):
+class _Scaled(torch.autograd.Function):
+    """The same tensor, with so many times its gradient."""
+
     @staticmethod
-    def forward(ctx, tensor):
+    def forward(ctx, tensor, times):
+        ctx.times = times
         return tensor.view_as(tensor)
 
     @staticmethod
     def backward(ctx, gradient):
-        return 2 * gradient
+        return ctx.times * gradient, None
 
 
 class _Cut(torch.autograd.Function):
@@ -40,7 +43,7 @@ class _Cut(torch.autograd.Function):
 
 class WrongDWhh(Honest):
     def layer(self, x, h0, c0, weights, **rest):
-        wrong = tuple(w._replace(w_hh=_Doubled.apply(w.w_hh)) for w in weights)
+        wrong = tuple(w._replace(w_hh=_Scaled.apply(w.w_hh, 2.0)) for w in weights)
         return super().layer(x, h0, c0, wrong, **rest)
 
 
@@ -283,18 +286,8 @@ class Prints(Honest):
 
 class OneGradientOffByAHundredth(Honest):
     def layer(self, x, h0, c0, weights, **rest):
-        off = tuple(w._replace(b_ih=_OffByAHundredth.apply(w.b_ih)) for w in weights)
+        off = tuple(w._replace(b_ih=_Scaled.apply(w.b_ih, 1.01)) for w in weights)
         return super().layer(x, h0, c0, off, **rest)
-
-
-class _OffByAHundredth(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, tensor):
-        return tensor.view_as(tensor)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return 1.01 * gradient
 
 
 class _Remembered(torch.autograd.Function):
@@ -485,6 +478,7 @@ _CHEATS = {
     "rewrites_the_answer": (RewritesTheAnswer, _ANY),
     "slows_the_clock": (meddlers.SlowsTheClock, _ANY),
     "slows_the_clock_of_short_samples": (meddlers.SlowsTheClockOfShortSamples, _ANY),
+    "slows_the_clock_unless_doubted": (meddlers.SlowsTheClockUnlessDoubted, _ANY),
     "stops_the_clock": (meddlers.StopsTheClock, _ANY),
     "turns_back_the_clock": (meddlers.TurnsBackTheClock, _ANY),
     "tells_of_more_time": (meddlers.TellsOfMoreTime, _ANY),

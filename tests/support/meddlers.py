@@ -62,6 +62,36 @@ class SlowsTheClockOfShortSamples(_Meddles):
         clock.CpuClock.measure = measured
 
 
+class SlowsTheClockUnlessDoubted(_Meddles):
+    """Lets a twentieth of the time pass, until sample after sample is taken from it."""
+
+    def meddle(self):
+        from lstm_harness.worker import clock
+        from lstm_harness.worker.executor import Executor
+
+        measure, handed_over = clock.CpuClock.measure, []
+        open_cell, hand_over = Executor.open, Executor.hand_over
+
+        def opened(self, asked):
+            handed_over.clear()
+            return open_cell(self, asked)
+
+        def measured(self, executes):
+            handed_over.append(False)
+            reading = measure(self, executes)
+            # Of the first samples many are handed over, of later ones few.
+            is_doubted = len(handed_over) > 10 and all(handed_over[-4:-1])
+            part = 1 if is_doubted else 20
+            return replace(reading, elapsed_ns=max(1, reading.elapsed_ns // part))
+
+        def handed(self):
+            handed_over[-1] = True
+            return hand_over(self)
+
+        clock.CpuClock.measure = measured
+        Executor.open, Executor.hand_over = opened, handed
+
+
 class StopsTheClock(_Meddles):
     def meddle(self):
         from lstm_harness.worker import clock
@@ -296,7 +326,7 @@ class LeavesAChild(Honest):
         if self.child is None or os.waitpid(self.child, os.WNOHANG)[0]:
             self.child = os.fork()
             if self.child == 0:
-                time.sleep(3600)
+                time.sleep(3600)  # until somebody ends it
                 os._exit(0)
         return super().layer(*given, **rest)
 
@@ -313,7 +343,7 @@ class LeavesADaemon(Honest):
             if child == 0:
                 os.setsid()
                 if os.fork() == 0:
-                    time.sleep(3600)
+                    time.sleep(3600)  # until somebody ends it
                 os._exit(0)
             os.waitpid(child, 0)
         return super().layer(*given, **rest)

@@ -24,6 +24,8 @@ SHORT_NS = 1_000_000
 LONG_NS = 8_000_000
 LONG_SAMPLES = 3
 MOST_LONGER = 2.0
+# How much longer samples may take when they are taken once more.
+MOST_SLOWER = 1.3
 # No sample is waited for longer than that by being repeated, whatever it is told to take.
 LONGEST_NS = 32_000_000
 # A long sample's executions are all there at once.
@@ -48,11 +50,15 @@ class Account:
     Args:
         threads: how many its worker may have.
         numbers: how many an execution reads and makes, of inputs, outputs and gradients, about.
+        again: how many executions each sample holds, where samples are taken once more: they are
+            held against what the first ones told.
     """
 
     threads: int
     numbers: int
+    again: int | None = None
     _told_ns: list[int] = field(default_factory=list)
+    _told_awake_ns: list[int] = field(default_factory=list)
     _around_ns: list[int] = field(default_factory=list)
     _executions_ns: list[int] = field(default_factory=list)
     _beside_ns: dict[str, list[float]] = field(default_factory=dict)
@@ -67,6 +73,7 @@ class Account:
             together: what it took with what was asked together with it.
         """
         self._told_ns.append(told_ns)
+        self._told_awake_ns.append(told_ns - spent.waiting_ns)
         self._around_ns.append(_awake_ns(spent) - told_ns)
         self._executing.append(together or spent)
 
@@ -76,7 +83,7 @@ class Account:
 
     def beside(self, what: str, executions: int, spent: Spent) -> None:
         """Take in what was done beside the samples, for so many executions."""
-        per_execution = (_worked_ns(spent) - MESSAGE_NS) / executions
+        per_execution = (_awake_ns(spent) - MESSAGE_NS) / executions
         self._beside_ns.setdefault(what, []).append(per_execution)
 
     @property
@@ -111,6 +118,7 @@ class Account:
         """
         return (
             self._unexplained()
+            or self._slower_again(execution_ns)
             or self._too_short(execution_ns)
             or self._work_beside(execution_ns)
             or self._too_many_threads()
@@ -127,8 +135,21 @@ class Account:
                 return _waited_longer("longer samples are", told, around)
         return ""
 
+    def _slower_again(self, execution_ns: float) -> str:
+        if self.again is None:
+            return ""
+        again_ns = median(self._told_awake_ns) / self.again
+        if again_ns <= MOST_SLOWER * execution_ns:
+            return ""
+        told, again = f"{execution_ns / 1e6:.4f} ms", f"{again_ns / 1e6:.4f} ms"
+        return f"an execution is told to take {told}, and {again} when that was doubted"
+
     def _too_short(self, execution_ns: float) -> str:
-        longer_ns = min((told / repeats for told, repeats, _ in self._longer), default=0.0)
+        # A neighbour is more likely to come by in a long sample than in a short one.
+        longer_ns = min(
+            ((told - spent.waiting_ns) / repeats for told, repeats, spent in self._longer),
+            default=0.0,
+        )
         if longer_ns <= MOST_LONGER * execution_ns:
             return ""
         return (
@@ -169,9 +190,3 @@ def _cores(requests: Sequence[Spent]) -> float:
 def _awake_ns(spent: Spent) -> int:
     """How long a request took, less what the worker and the harness waited for a core."""
     return spent.wall_ns - spent.waiting_ns
-
-
-def _worked_ns(spent: Spent) -> int:
-    """How long a worker worked at a request; its idle threads may have spun meanwhile."""
-    awake_ns = _awake_ns(spent)
-    return awake_ns if spent.cpu_ns is None else min(awake_ns, spent.cpu_ns)

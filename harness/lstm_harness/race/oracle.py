@@ -5,7 +5,6 @@ That worker runs the harness's own kernels, whatever kernels are measured.
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from lstm_harness.model.case import Case
@@ -31,15 +30,9 @@ TIMEOUT_S = 1800.0
 UNREACHABLE = 4.0
 
 
-@dataclass(frozen=True)
-class Known:
-    """What the oracle tells of a problem: never the answer itself."""
-
-    made: AnswerMade
-
-    def impossible_ns(self, case: Case) -> float:
-        """A time so short that not everything can have been computed; no floor, but a gate."""
-        return case.problem.flops(case.pass_name) / (UNREACHABLE * self.made.product_flops) * 1e9
+def impossible_ns(made: AnswerMade, case: Case) -> float:
+    """A time so short that not everything can have been computed; no floor, but a gate."""
+    return case.problem.flops(case.pass_name) / (UNREACHABLE * made.product_flops) * 1e9
 
 
 class Oracle:
@@ -52,17 +45,16 @@ class Oracle:
         self._settings = settings
         self._seed = seed
         self._worker: WorkerProcess | None = None
-        self._known: dict[Problem, Known] = {}
+        self._known: dict[Problem, AnswerMade] = {}
 
-    def know(self, problem: Problem) -> Known:
+    def know(self, problem: Problem) -> AnswerMade:
         """Have the answer to a problem found.
 
         Raises:
             Failed: it could not be.
         """
         if problem not in self._known:
-            made = self._ask(MakeAnswer(problem, self._seed))
-            self._known[problem] = Known(made)
+            self._known[problem] = self._ask(MakeAnswer(problem, self._seed))
         return self._known[problem]
 
     def judge_proof(self, problem: Problem, taken: Sealed) -> Judged:

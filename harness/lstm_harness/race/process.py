@@ -83,7 +83,8 @@ class WorkerProcess:
         self.name = name
         self._held = held
         self._nursery = nursery
-        self._sent_ns = self._asked_ns = self._wall_ns = self._waiting_ns = 0
+        self._sent_ns = self._asked_ns = self._wall_ns = 0
+        self._waiting_ns = self._waited_ns = 0
         self._cpu_ns: int | None = None
         plain = re.sub(r"[^\w.-]", "_", name)[:60]
         self._log = settings.scratch / f"worker-{plain}-{time.monotonic_ns()}.log"
@@ -128,6 +129,7 @@ class WorkerProcess:
         pairs = zip(self._nonces, requests, strict=True)
         messages = "".join(f"{nonce} {wire.encode(request)}" for nonce, request in pairs)
         self._cpu_ns, self._waiting_ns = cpu_ns(self.pid), _waiting_ns(self.pid)
+        self._waited_ns = 0
         self._let(signal.SIGCONT)
         self._sent_ns = self._asked_ns = time.perf_counter_ns()
         with suppress(BrokenPipeError, ValueError):  # it is gone, and `receive` says how
@@ -150,6 +152,8 @@ class WorkerProcess:
         nonce = self._nonces.pop(0)
         if not self._nonces:
             self._let(signal.SIGSTOP)
+        waiting_ns = _waiting_ns(self.pid)
+        self._waited_ns, self._waiting_ns = waiting_ns - self._waiting_ns, waiting_ns
         reply = self._parse(line, nonce, reply_of(type(request)))
         if isinstance(reply, Refusal):
             failure = Failed(reply.status, reply.reason)
@@ -164,19 +168,18 @@ class WorkerProcess:
 
     @property
     def spent(self) -> Spent:
-        """What the last request took, of a worker that is held; waiting since those sent with it.
+        """What the last request took, of a worker that is held.
 
         The CPU time of a thread that runs is told late, and so is not told between requests.
         """
-        return Spent(self._wall_ns, None, _waiting_ns(self.pid) - self._waiting_ns)
+        return Spent(self._wall_ns, None, self._waited_ns)
 
     @property
     def spent_together(self) -> Spent:
         """What the last requests that were sent together took, once the worker is stopped."""
         before, now = self._cpu_ns, cpu_ns(self.pid)
         used_ns = None if before is None or now is None else now - before
-        waiting_ns = _waiting_ns(self.pid) - self._waiting_ns
-        return Spent(self._asked_ns - self._sent_ns, used_ns, waiting_ns)
+        return Spent(self._asked_ns - self._sent_ns, used_ns)
 
     def ask_together(
         self, requests: Sequence[Request[Any]], timeout_s: float

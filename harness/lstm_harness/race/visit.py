@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 
 from lstm_harness.model.plan import PlannedCell
 from lstm_harness.model.protocol import (
+    AnswerMade,
     CloseCell,
     OpenCell,
     Request,
     Trial,
 )
 from lstm_harness.model.record import Record
-from lstm_harness.race.oracle import Known, Oracle
+from lstm_harness.race.oracle import Oracle, impossible_ns
 from lstm_harness.race.process import Failed, Spent, WorkerProcess
 from lstm_harness.race.sampler import Sampler, Samples, StopRule
 from lstm_harness.race.sealed import sealed
@@ -136,7 +137,7 @@ class Visit:
         with self._failing():
             self._prove()
             if self.job.proof_only:
-                bound = self._known.made.tolerance
+                bound = self._known.tolerance
                 self.outcome = Outcome(self.cell, "ok", "", self._errors, bound)
             else:
                 self._track.begin()
@@ -159,7 +160,7 @@ class Visit:
         self._track.picks.clear()
 
     @property
-    def _known(self) -> Known:
+    def _known(self) -> AnswerMade:
         return self.oracle.know(self.cell.case.problem)
 
     def _prove(self) -> None:
@@ -209,17 +210,17 @@ class Visit:
         samples = self._sampler.samples()
         times = samples.per_execution_ns()
         execution_ns = median(times)
-        impossible_ns = self._known.impossible_ns(cell.case)
-        if execution_ns < impossible_ns:
+        least_ns = impossible_ns(self._known, cell.case)
+        if execution_ns < least_ns:
             raise Incorrect(
-                f"{execution_ns / 1e3:.1f} µs is below the {impossible_ns / 1e3:.1f} µs that "
+                f"{execution_ns / 1e3:.1f} µs is below the {least_ns / 1e3:.1f} µs that "
                 "the products alone need at four times this device's measured rate"
             )
         unranked = self._track.doubt(execution_ns, samples.inner_repeats)
         beside = self._ask(CloseCell(job.with_memory, job.with_energy, job.our_pids))
         taken = _fields(samples, times)
         usual_ms = self._track.prepare_ms + execution_ns / 1e6
-        rows = self._known.made.rows
+        rows = self._known.rows
         return Record(
             block=cell.block,
             order=cell.order,
@@ -227,7 +228,7 @@ class Visit:
             case=cell.case,
             status="ok",
             errors=self._errors,
-            tolerance=self._known.made.tolerance,
+            tolerance=self._known.tolerance,
             setup_ms=self._setup_ms,
             compile_ms=max(0.0, self._first_ms - usual_ms),
             oracle_rows=None if rows is None else len(rows),

@@ -20,6 +20,8 @@ from lstm_kernels.stack import Weights
 POOL = 1 << 19
 WINDOW = POOL // 2
 STATE_SCALE = 0.5
+# The gradients that a backward starts from.
+STARTS = ("d_y", "d_h_n", "d_c_n")
 # Weights are changed by up to that part of themselves, or by so many times the error that is let
 # pass; and by half of it at least. An outcome that knows nothing of it is then wrong.
 MOST_CHANGE = 0.02
@@ -82,10 +84,6 @@ class Mixer:
         chance = random.Random(f"{nonce}/{execution}")
         for tensor in inputs.d_outputs():
             self.fill(tensor, chance)
-
-
-# The gradients that a backward starts from.
-STARTS = ("d_y", "d_h_n", "d_c_n")
 
 
 def changed_weights(weights: tuple[Weights, ...], nonce: str, bound: float) -> tuple[Weights, ...]:

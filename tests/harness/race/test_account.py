@@ -170,8 +170,31 @@ def test_a_neighbour_that_takes_the_core_between_samples_is_no_doubt():
     account = Account(threads=1, numbers=10_000)
     for _ in range(SAMPLES):
         account.executed(2_000_000, work(2_000_000))
-        account.beside("preparing", 1, Spent(3_000_000, 120_000))
+        account.beside("preparing", 1, Spent(3_000_000, None, waiting_ns=2_700_000))
     assert account.doubt(2_000_000) == ""
+
+
+def test_a_neighbour_that_takes_the_core_in_longer_samples_is_no_doubt():
+    account = Account(threads=1, numbers=1_000)
+    account.executed(300_000, work(300_000))
+    stalled_ns = 27 * 500_000
+    told_ns = 27 * 300_000 + stalled_ns
+    account.longer(told_ns, 27, Spent(told_ns + MESSAGE_NS, None, waiting_ns=stalled_ns))
+    assert account.doubt(300_000) == ""
+
+
+def test_samples_that_are_taken_once_more_are_held_against_what_was_told():
+    for again_ns, waiting_ns, believed in (
+        (2_500_000, 0, True),
+        (4_000_000, 0, False),
+        (4_000_000, 1_800_000, True),
+    ):
+        account = Account(threads=1, numbers=1_000, again=2)
+        for _ in range(SAMPLES):
+            spent = Spent(again_ns + MESSAGE_NS, None, waiting_ns)
+            account.executed(again_ns, spent)
+        said = "an execution is told to take 1.0000 ms, and 2.0000 ms when that was doubted"
+        assert account.doubt(1_000_000) == ("" if believed else said)
 
 
 def test_no_sample_is_repeated_beyond_what_the_fastest_was_waited_for():

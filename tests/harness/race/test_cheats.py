@@ -69,6 +69,7 @@ FOUND_OUT = {
     "rewrites_the_answer": (ALL, SMALL, WRONG, "wrong: "),
     "slows_the_clock": (ALL, LONG, UNRANKED, "waited for"),
     "slows_the_clock_of_short_samples": (ALL, SMALL, UNRANKED, "longer"),
+    "slows_the_clock_unless_doubted": (ALL, LONG, UNRANKED, "told to take"),
     "stops_the_clock": (ALL, LONG, WRONG, "the products alone need"),
     "turns_back_the_clock": (ALL, LONG, "crashed", "-"),
     "tells_of_more_time": (ALL, LONG, "crashed", "told of a sample of"),

@@ -26,10 +26,9 @@ from lstm_harness.model.protocol import (
     Trial,
 )
 from lstm_harness.race import sampler, track, visit
-from lstm_harness.race.oracle import Known
 from lstm_harness.race.process import Failed, Spent
 from lstm_harness.race.sampler import FEWEST_A_TURN, StopRule
-from lstm_harness.race.track import SAMPLES_AGAIN
+from lstm_harness.race.track import PAUSES_S, SAMPLES_AGAIN
 from lstm_harness.race.visit import FEWEST_TURNS, TURN_S, Job, Visit, take_turns
 from lstm_harness.worker.handing import HandedOut
 from lstm_kernels import Problem
@@ -47,8 +46,13 @@ JOB = Job(0, StopRule(4, 0.1, 10.0, 1), 1, True, False, False, (1, 2))
 def now(monkeypatch):
     """A machine whose time passes where a worker works."""
     machine = SimpleNamespace(ns=0, stolen_ms=0.0, helped_ms=0.0)
+
+    def sleep(seconds):
+        machine.ns += round(seconds * 1e9)
+
+    clock = SimpleNamespace(monotonic=lambda: machine.ns / 1e9, sleep=sleep)
     for module in (visit, track, sampler):
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: machine.ns / 1e9))
+        monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(track, "steal_ms", lambda: machine.stolen_ms)
     monkeypatch.setattr(track, "children_ms", lambda pid: machine.helped_ms)
     return machine
@@ -122,7 +126,7 @@ class PretendedOracle:
     def __init__(self, proof=None, sample=None, product_flops=1e15, rows=None):
         self.proof = proof or Judged(OUTPUTS | GRADIENTS, "")
         self.sample = sample or Judged({}, "")
-        self.known = Known(AnswerMade(product_flops, BOUND, rows))
+        self.known = AnswerMade(product_flops, BOUND, rows)
         self.judged = []
 
     def know(self, problem):
@@ -363,8 +367,12 @@ def test_where_nothing_is_timed_the_proof_is_its_end(visiting, now):
 def test_more_executions_than_were_asked_for_are_a_crash(visiting, now, at, says):
     worker = PretendedWorker(now)
     hand = worker.hand
-    is_late = lambda: bool(worker.of(PrepareSample))  # noqa: E731
-    worker.hand = lambda n: hand(n + ((at == "sample") == is_late()))
+
+    def handed(executions):
+        is_sample = bool(worker.of(PrepareSample))
+        return hand(executions + ((at == "sample") == is_sample))
+
+    worker.hand = handed
     record = measured(visiting(worker))
     assert record.status == "crashed"
     assert record.reason.endswith(says)
@@ -403,11 +411,33 @@ def test_times_that_are_not_believed_are_kept_and_unranked(visiting, now):
     assert len(worker.of(Execute)) >= len(record.samples_ns) + SAMPLES_AGAIN
 
 
-def test_a_doubt_that_is_not_found_again_was_a_neighbours(visiting, now):
+def test_who_tells_the_truth_only_while_it_is_doubted_is_not_believed(visiting, now):
     usual = PretendedWorker(now)
     measured(visiting(usual))
     record = measured(visiting(halved(now, until=len(usual.of(Execute)))))
-    assert (record.status, record.unranked) == ("ok", "")
+    assert record.status == "ok"
+    doubted = "an execution is told to take 2.5000 ms, and 5.0000 ms when that was doubted"
+    assert record.unranked == doubted
+
+
+@pytest.mark.parametrize("times", range(len(PAUSES_S) + 2))
+def test_a_doubt_that_goes_away_was_a_neighbours(visiting, now, times):
+    usual = PretendedWorker(now)
+    measured(visiting(usual))
+    disturbed = len(usual.of(Execute)) + max(0, times - 1) * SAMPLES_AGAIN if times else 0
+    worker = PretendedWorker(now)
+    hear = worker.ask
+
+    def heard(request, timeout_s):
+        reply = hear(request, timeout_s)
+        if isinstance(request, Execute) and len(worker.of(Execute)) <= disturbed:
+            worker.spent = replace(worker.spent, wall_ns=worker.spent.wall_ns + 2 * EXECUTION_NS)
+        return reply
+
+    worker.ask = heard
+    record = measured(visiting(worker))
+    assert record.status == "ok"
+    assert bool(record.unranked) == (times > len(PAUSES_S))
 
 
 def test_a_gpus_clock_is_not_held_against_ours(visiting, now):
@@ -419,7 +449,7 @@ def test_processes_that_work_beside_it_are_found_out(visiting, now):
     worker = PretendedWorker(now)
     one = visiting(worker)
     worker.strangers = 2
-    assert "it left 2 processes running" in measured(one).unranked
+    assert "it left processes running, 2 of them" in measured(one).unranked
     one = visiting()
     now.helped_ms += 1_000
     assert "worked for 1000 ms beside it" in measured(one).unranked

@@ -230,7 +230,10 @@ def test_who_does_not_find_the_answer_stands_in_for_nobody(monkeypatch, handed, 
             return 1.001 * y, *states
 
     place = handed(sample(WHOLE, "train"))
-    spoil = lambda name: ALittleWrong(load(name)) if name in wrong else load(name)  # noqa: E731
+
+    def spoil(name):
+        return ALittleWrong(load(name)) if name in wrong else load(name)
+
     monkeypatch.setattr(registry, "load", spoil)
     asked = JudgeSample(WHOLE, SEED, DRAW, 2, *place)
     assert Oracle("cpu").judge_sample(asked).failure == ""
