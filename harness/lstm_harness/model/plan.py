@@ -161,6 +161,7 @@ class _StoredPlan(Stored):
     device: str
     skips: tuple[_StoredSkip, ...]
     absent: tuple[_StoredAbsent, ...]
+    planned_records: int
     estimated_s: float
     estimated_bytes: int
 
