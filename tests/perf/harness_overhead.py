@@ -24,32 +24,32 @@ TOLD_S = 0.5
 
 
 class Requests:
-    """Asks as `WorkerProcess` does, and remembers how long each kind of request took."""
+    """Receives as `WorkerProcess` does, and remembers how long each kind of request took."""
 
     def __init__(self) -> None:
         self.took_s: defaultdict[str, float] = defaultdict(float)
         self.judge_bytes = 0
-        self._ask = WorkerProcess.ask
+        self._receive = WorkerProcess.receive
 
     def listen(self) -> None:
-        """Be in the way of every request from here on."""
+        """Be in the way of every reply from here on."""
 
-        def ask(worker, request, *rest):
-            started = time.monotonic()
+        def receive(worker, request, *rest):
             try:
-                return self._ask(worker, request, *rest)
+                return self._receive(worker, request, *rest)
             finally:
-                self.took_s[type(request).__name__] += time.monotonic() - started
+                self.took_s[type(request).__name__] += worker.spent.wall_ns / 1e9
                 if worker.name == "oracle":
                     self.judge_bytes = max(self.judge_bytes, peak_bytes(worker.pid))
 
-        WorkerProcess.ask = ask
+        WorkerProcess.receive = receive
 
-    def tell(self) -> None:
-        """Print the kinds that took longest."""
+    def tell(self, wall_s: float) -> None:
+        """Print the kinds that took longest, and what is none."""
         for name, took_s in sorted(self.took_s.items(), key=lambda each: -each[1]):
             if took_s >= TOLD_S:
-                print(f"  {name:14} {took_s:6.1f} s")
+                print(f"  {name:15} {took_s:6.1f} s")
+        print(f"  {'no request':15} {wall_s - sum(self.took_s.values()):6.1f} s")
         print(f"  the process that judges came to {self.judge_bytes / 2**20:.0f} MiB")
 
 
@@ -73,7 +73,7 @@ def main() -> int:
         with redirect_stdout(StringIO()):
             bench(["run", "quick", "--out", str(out), "--quiet"])
         wall_s = time.monotonic() - started
-        requests.tell()
+        requests.tell(wall_s)
         return judge(run_folder.load(out), wall_s, "whole command")
 
 
