@@ -1,6 +1,8 @@
 """`LSTM`, `GRU` and `RNN`: torch.nn's modules with a choice of backend.
 
 Construction, parameters, state_dict and printing are torch.nn's own; `forward` is this module's.
+Gradients may be differentiated again (`create_graph=True`) on every backend but `compiled` and
+`cudnn`, where torch.compile's and cuDNN's have no derivative: a backward raises there.
 """
 
 from typing import Any

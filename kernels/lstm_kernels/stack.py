@@ -14,6 +14,9 @@ states at its own end, and the reverse direction starts there.
 One whose `Backend` record says `recompute` takes that keyword too: with True it saves less for
 the backward and makes the rest again there.
 
+Gradients are right where they are differentiated again (`create_graph=True`), or a backward raises:
+a backend with an autograd Function of its own has `common.second_derivatives` for it.
+
 It may offer `flatten(weights, problem)` too: lay out the weights' memory as it likes it, their
 values unchanged, in place. Whoever owns the weights calls it once, before the first run.
 """

@@ -6,11 +6,9 @@ from typing import Any
 import closeness
 import pytest
 import torch
-from torch import Tensor
+from layer_outputs import flat, outputs
 
 import lstm_kernels as lk
-from lstm_kernels import registry
-from lstm_kernels.stack import Weights, run
 
 SHAPES = {
     "one": {},
@@ -73,18 +71,3 @@ def test_float32_gradients_equal_float64_ones(
         torch.autograd.backward(ys, weights)
         gradients.append({str(i): t.grad for i, t in enumerate(tensors) if t is not None})
     assert_same(*gradients, bound=closeness.LAYER["float32"])
-
-
-def outputs(backend: str, problem: lk.Problem, *tensors: Tensor | None) -> tuple[Tensor, ...]:
-    lengths = None if problem.lengths == "full" else torch.tensor(problem.sequence_lengths())
-    x, h0, c0, *rest = tensors
-    weights = tuple(Weights._make(rest[i : i + 5]) for i in range(0, len(rest), 5))
-    implementation = registry.load(backend)
-    returned = run(implementation, x, h0, c0, weights, problem=problem, lengths=lengths)
-    return tuple(output for output in returned if output is not None)
-
-
-def flat(arguments: dict[str, Any]) -> list[Tensor | None]:
-    """Tensors of `make_layer`, as `outputs` takes them."""
-    weights = [tensor for direction in arguments["weights"] for tensor in direction]
-    return [arguments["x"], arguments["h0"], arguments["c0"], *weights]

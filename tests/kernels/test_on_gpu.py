@@ -226,3 +226,35 @@ def test_equals_torch_nn(
     got = run_module(ours, x.to(DEVICE), tuple(s.to(DEVICE) for s in states), lengths)
     assert ours.chosen_backend == name
     assert_same(got, want)
+
+
+@pytest.mark.parametrize("name", ON_CUDA)
+def test_a_gradient_penalty_equals_float64_on_the_cpu_or_is_refused(
+    name: str, cell: str, make_pair: Any, assert_same: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """cuDNN and torch.compile give first derivatives alone, and say so."""
+    T, B, inputs, H = 5, 3, 6, 40
+    for package in registry.get(name).requires:
+        pytest.importorskip(package, reason=f"{name} needs {package}")
+    reason = registry.load(name).unsupported(lk.Problem(cell, T, B, inputs, H), "cuda")
+    if reason is not None:
+        pytest.skip(f"{name}: {reason}")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    _, ours = make_pair(cell, name, inputs, H, bidirectional=True)
+    _, theirs = make_pair(cell, "naive", inputs, H, bidirectional=True)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(T, B, inputs)
+
+    def penalised(module: torch.nn.RNNBase, x: Tensor) -> dict[str, Tensor]:
+        x = x.clone().requires_grad_()
+        y, _ = module(x)
+        (d_x,) = torch.autograd.grad(y.pow(3).sum(), x, create_graph=True)
+        d_x.square().sum().backward()
+        return {parameter: p.grad for parameter, p in module.named_parameters()}
+
+    ours = ours.to(DEVICE)
+    if name in ("cudnn", "compiled"):
+        with pytest.raises(RuntimeError, match=r"Double backwards|first derivatives alone"):
+            penalised(ours, x.to(DEVICE))
+        return
+    assert_same(penalised(ours, x.to(DEVICE)), penalised(theirs.double(), x.double()))

@@ -5,7 +5,7 @@ and set of weights; later calls copy x, h0 and c0 in, replay, and copy the resul
 weights are read where they are, so an optimizer's update in place is seen.
 Source: torch.cuda.make_graphed_callables, whose results share memory with the next call's; these
 are copies. Limits: CUDA only; one forward at a time may wait for its backward, a second one
-raises; no second derivatives. Not run on a GPU yet.
+raises; second derivatives at `hoisted`'s speed. Not run on a GPU yet.
 """
 
 from collections import OrderedDict
@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from lstm_kernels.common.refusals import cuda_limit
+from lstm_kernels.common.second_derivatives import layer_gradients
 from lstm_kernels.common.unroll import run_directions, unroll_hoisted
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights, unflatten
@@ -133,11 +133,18 @@ class _Replay(torch.autograd.Function):
     def forward(ctx: Any, graph: Graph, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         outputs = graph.forward(*tensors)
         ctx.graph, ctx.call = graph, graph.calls
+        ctx.save_for_backward(*tensors)
         return outputs
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *d_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            x, h0, c0, lengths, *flat = ctx.saved_tensors
+            needed = ctx.needs_input_grad[1:4] + ctx.needs_input_grad[5:]
+            d_x, d_h0, d_c0, *d_flat = layer_gradients(
+                ctx.graph.problem, (x, h0, c0, *flat), lengths, d_outputs, needed
+            )
+            return None, d_x, d_h0, d_c0, None, *d_flat
         if ctx.call != ctx.graph.calls:
             raise RuntimeError(STALE)
         return None, *ctx.graph.backward(d_outputs)

@@ -4,9 +4,9 @@ Idea: between two products a step is one kernel: it reads x W_ih^T + b_ih and h 
 and writes the next state and what the backward needs, instead of a kernel for every sum, sigmoid
 and tanh. Source: "fusing point-wise operations" in NVIDIA's "Optimizing Recurrent Neural Networks
 in cuDNN 5". Limits: CUDA, or Triton's interpreter for checking; float32 arithmetic, so no float64;
-no second derivatives; ragged lengths are masked by kernels of their own. A new T or B compiles
-nothing where H is a multiple of 16; where it is not, rows that start on a 16-byte boundary and
-rows that do not are two kernels. Not run on a GPU yet.
+a gradient that is differentiated again is made by PyTorch's operations; ragged lengths are masked
+by kernels of their own. A new T or B compiles nothing where H is a multiple of 16; where it is not,
+rows that start on a 16-byte boundary and rows that do not are two kernels. Not run on a GPU yet.
 """
 
 # Device code is not Python: Triton reads these functions' source, and types them itself.
@@ -18,10 +18,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from lstm_kernels.common.gates import State
+from lstm_kernels.common.gates import State, gradients_of_saved
 from lstm_kernels.common.refusals import float32_limit, triton_limit
 from lstm_kernels.common.unroll import run_directions, unroll
 from lstm_kernels.gpu.fused_gates import gradients, next_state
@@ -246,16 +245,22 @@ def _saved_like(state: Tensor, cell: str) -> Tensor:
 
 
 class _Gates(torch.autograd.Function):
-    """One step's gates: from_x, from_h [B, G*H], h, c -> h, c [B, H], or h alone."""
+    """One step's gates: from_x, from_h [B, G*H], h, c -> h, c [B, H] and the saved gates [B, 4*H].
+
+    c and the gates are None where the cell has none. The gates are an output, so that what is saved
+    of them has a graph: a second derivative needs it, and reaches them through it.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, cell: str, from_x: Tensor, from_h: Tensor, h: Tensor, c: Tensor | None
-    ) -> Tensor | tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor | None, ...]:
         launch = forward_launch(cell, from_x, from_h, h, c, saving=True)
         launch.run()
         written = launch.arguments
         ctx.cell = cell
+        # Of the gates there is no gradient to add, but in a second derivative.
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(
             written["saved"],
             c,
@@ -263,13 +268,22 @@ class _Gates(torch.autograd.Function):
             written["h_before"],
             None if cell in SAVED else written["h"],
         )
-        return written["h"] if c is None else (written["h"], written["c"])
+        return written["h"], written["c"], written["saved"]
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, d_h: Tensor, d_c: Tensor | None = None) -> tuple[Tensor | None, ...]:
-        d_c = None if d_c is None else d_c.contiguous()
-        launch = backward_launch(ctx.cell, d_h.contiguous(), d_c, *ctx.saved_tensors)
+    def backward(
+        ctx: Any, d_h: Tensor | None, d_c: Tensor | None, d_saved: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        saved, c_before, c, h_before, h = ctx.saved_tensors
+        state = next(t for t in (c, h_before, h) if t is not None)
+        d_h = torch.zeros_like(state) if d_h is None else d_h.contiguous()
+        if c is not None:
+            d_c = torch.zeros_like(state) if d_c is None else d_c.contiguous()
+        if torch.is_grad_enabled() or d_saved is not None:
+            return None, *gradients_of_saved(
+                ctx.cell, d_h, d_c, d_saved, saved, c_before, c, h_before, h
+            )
+        launch = backward_launch(ctx.cell, d_h, d_c, saved, c_before, c, h_before, h)
         launch.run()
         written = launch.arguments
         d_gates = written["d_from_x"]
@@ -283,8 +297,8 @@ def fused_step(cell: str, from_x: Tensor, from_h: Tensor, h: Tensor, c: Tensor |
     from_x, from_h, h = from_x.contiguous(), from_h.contiguous(), h.contiguous()
     c = None if c is None else c.contiguous()
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        found = _Gates.apply(cell, from_x, from_h, h, c)
-        return found if isinstance(found, tuple) else (found, None)
+        h, c, _ = _Gates.apply(cell, from_x, from_h, h, c)
+        return h, c
     launch = forward_launch(cell, from_x, from_h, h, c, saving=False)
     launch.run()
     return launch.arguments["h"], launch.arguments["c"]

@@ -2,6 +2,7 @@
 
 On CUDA this is a product and a fused pointwise kernel a step. On a CPU it is whatever PyTorch
 takes there, oneDNN for an LSTM without projection included: there is no cuDNN to switch off.
+PyTorch makes all of them differentiable twice.
 Limits: a sequence without steps cannot be packed.
 """
 

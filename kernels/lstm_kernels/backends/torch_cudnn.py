@@ -3,8 +3,9 @@
 cuDNN has several algorithms, and PyTorch chooses among them by a rule of its own
 (aten/src/ATen/native/cudnn/RNN.cpp), which `algorithm` restates so that a record can say what
 ran. Limits: CUDA only; bfloat16 from cuDNN 9.13 and compute capability 8.0 on; a sequence without
-steps cannot be packed. Where cuDNN would not run, PyTorch takes its native path without a word:
-this backend refuses instead. Not run on a GPU yet.
+steps cannot be packed; no second derivatives, which cuDNN's API lacks: PyTorch raises, whatever is
+differentiated again. Where cuDNN would not run, PyTorch takes its native path without a word: this
+backend refuses instead. Not run on a GPU yet.
 """
 
 import torch

@@ -53,10 +53,14 @@ def _no_gpu_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphed, "_graphs", type(graphed._graphs)())
 
 
-def results(name: str, problem: Any, arguments: Any, lengths: Any = None) -> dict[str, Tensor]:
+def leaves_of(arguments: Any) -> list[Tensor]:
     leaves = [arguments["x"], arguments["h0"], arguments["c0"]]
     leaves += [w for ws in arguments["weights"] for w in ws]
-    leaves = [leaf for leaf in leaves if leaf is not None]
+    return [leaf for leaf in leaves if leaf is not None]
+
+
+def results(name: str, problem: Any, arguments: Any, lengths: Any = None) -> dict[str, Tensor]:
+    leaves = leaves_of(arguments)
     returned = run(registry.load(name), **arguments, problem=problem, lengths=lengths)
     outputs = [output for output in returned if output is not None]
     loss = sum((y * torch.arange(1.0, y.numel() + 1).view_as(y)).sum() for y in outputs)
@@ -131,6 +135,21 @@ def test_a_second_backward_of_one_forward_is_refused(make_layer: Any) -> None:
     y.sum().backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="its backward ran before"):
         y.sum().backward()
+
+
+@pytest.mark.parametrize("lengths", [None, torch.tensor([6, 2, 0, 3])], ids=["full", "ragged"])
+def test_second_derivatives_equal_hoisteds(
+    cell: str, lengths: Any, make_layer: Any, assert_same: Any
+) -> None:
+    problem, arguments = make_layer(cell, num_layers=2, bidirectional=True)
+    leaves = leaves_of(arguments)
+    twice = {}
+    for name in ("hoisted", "graphed"):
+        y, _, _ = run(registry.load(name), **arguments, problem=problem, lengths=lengths)
+        first = torch.autograd.grad(y.pow(3).sum(), leaves, create_graph=True)
+        second = torch.autograd.grad(sum(d.pow(3).sum() for d in first), leaves)
+        twice[name] = dict(enumerate([*first, *second]))
+    assert_same(twice["graphed"], twice["hoisted"], closeness.SAME["float64"])
 
 
 def test_inference_in_between_makes_nothing_stale(make_layer: Any) -> None:

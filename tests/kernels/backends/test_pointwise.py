@@ -86,6 +86,26 @@ def test_gradients_that_are_not_contiguous(cell: str) -> None:
             torch.testing.assert_close(*(zero if g is None else g + zero for g in (one, other)))
 
 
+def test_a_step_differentiated_twice(cell: str) -> None:
+    """By every input of the step, whatever of its results the loss is made of."""
+    tensors = draw(cell, 3, 5, torch.float32)
+    for part in (slice(None), slice(0, 1), slice(1, None)):
+        found = []
+        for step, dtype in ((pointwise.fused_step, torch.float32), (by_torch, torch.float64)):
+            leaves = [None if t is None else t.to(dtype).requires_grad_() for t in tensors]
+            wanted = [t for t in leaves if t is not None]
+            states = [s for s in step(cell, *leaves) if s is not None][part]
+            for _ in range(2):
+                if not states:
+                    break
+                loss = sum(s.pow(3).sum() for s in states)
+                states = torch.autograd.grad(
+                    loss, wanted, create_graph=True, materialize_grads=True
+                )
+            found.append(dict(enumerate(states)))
+        closeness.assert_within(closeness.LAYER["float32"], closeness.relative_errors(*found))
+
+
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every launch, in order."""

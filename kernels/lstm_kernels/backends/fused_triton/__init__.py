@@ -4,8 +4,8 @@ Idea: a layer is one kernel, and W_hh is read once: `own` holds all of it on one
 it over SMs that hand each other the state after every step. Where it does not fit, `streamed` reads
 it at each step, in one kernel a step; docs/triton.md tells more. Source: Diamos et al. 2016,
 "Persistent RNNs: Stashing Recurrent Weights On-Chip". Limits: CUDA of compute capability 8.0 on,
-or Triton's interpreter for checking; float32 arithmetic, so no float64; no projection; no second
-derivatives. Not run on a GPU yet.
+or Triton's interpreter for checking; float32 arithmetic, so no float64; no projection; second
+derivatives at `hoisted`'s speed. Not run on a GPU yet.
 """
 
 from typing import Any

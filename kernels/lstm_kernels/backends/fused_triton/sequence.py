@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from lstm_kernels.backends.fused_triton.launches import (
     Backward,
@@ -18,6 +17,7 @@ from lstm_kernels.backends.fused_triton.launches import (
 from lstm_kernels.backends.fused_triton.parameters import Parameters
 from lstm_kernels.backends.fused_triton.replay import replay
 from lstm_kernels.backends.fused_triton.tuning import parameters_for
+from lstm_kernels.common.second_derivatives import layer_gradients
 from lstm_kernels.common.sequence_products import (
     as_given,
     blocks,
@@ -170,7 +170,6 @@ class FusedLayer(torch.autograd.Function):
         return (to.y, to.h_n) if to.c_n is None else (to.y, to.h_n, to.c_n)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, d_y: Tensor, d_h_n: Tensor, d_c_n: Tensor | None = None) -> Any:
         """The gradients of what `forward` takes, in its order; None for what has none."""
         with as_given(d_y.device):
@@ -179,7 +178,10 @@ class FusedLayer(torch.autograd.Function):
 
 def _gradients(ctx: Any, d_y: Tensor, d_h_n: Tensor, d_c_n: Tensor | None) -> Any:
     lengths, x, h0, c0, y, gates, cells, *flat = ctx.saved_tensors
-    problem, weights = ctx.problem, unflatten(flat)
+    problem, weights, needed = ctx.problem, unflatten(flat), ctx.needs_input_grad[3:]
+    if torch.is_grad_enabled():
+        inputs, d_outputs = (x, h0, c0, *flat), (d_y, d_h_n, d_c_n)
+        return None, None, None, *layer_gradients(problem, inputs, lengths, d_outputs, needed)
     if lengths is not None:
         # What lies past a sequence's end may be anything, NaN included.
         alive = alive_steps(lengths, len(x), x.device).unsqueeze(-1)
@@ -189,7 +191,6 @@ def _gradients(ctx: Any, d_y: Tensor, d_h_n: Tensor, d_c_n: Tensor | None) -> An
         gates = _preactivations(problem, x, h0, weights, y, lengths)
     to = new_backward(problem, d_y, d_h_n, d_c_n, weights, (gates, cells), y, h0, c0, lengths)
     run_backward(problem, to, preactivated=preactivated)
-    needed = ctx.needs_input_grad[3:]
     d_x, d_flat = sequence_gradients(problem, x, y, h0, to.d_gates, lengths, weights, needed)
     return None, None, None, d_x, to.d_h0, to.d_c0, *d_flat
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from lstm_kernels.backends.numba_cpu import team
 from lstm_kernels.backends.numba_cpu.arguments import BACKWARD, CELL_NUMBERS, FORWARD
@@ -19,6 +18,7 @@ from lstm_kernels.backends.numba_cpu.compiled import compiled
 from lstm_kernels.backends.numba_cpu.simd import lanes_of
 from lstm_kernels.backends.numba_cpu.team import LINE_BYTES
 from lstm_kernels.backends.numba_cpu.tile import SCRATCH_BYTES, VECTORS
+from lstm_kernels.common.second_derivatives import layer_gradients
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Weights, unflatten
 
@@ -292,10 +292,13 @@ class NumbaLayer(torch.autograd.Function):
         return (y, h_n) if c_n is None else (y, h_n, c_n)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, d_y: Tensor, d_h_n: Tensor, d_c_n: Tensor | None = None) -> Any:
         """The gradients of what `forward` takes, in its order; None for what has none."""
         x, h0, c0, y, gates, cells, *flat = ctx.saved_tensors
+        needed = ctx.needs_input_grad[2:]
+        if torch.is_grad_enabled():
+            inputs, d_outputs = (x, h0, c0, *flat), (d_y, d_h_n, d_c_n)
+            return None, None, *layer_gradients(ctx.problem, inputs, ctx.lengths, d_outputs, needed)
         found = run_backward(
             ctx.problem,
             d_y.contiguous(),
@@ -308,6 +311,6 @@ class NumbaLayer(torch.autograd.Function):
             Saved(gates, cells),
             packable(unflatten(flat)),
             ctx.lengths,
-            ctx.needs_input_grad[2:],
+            needed,
         )
         return None, None, *found
