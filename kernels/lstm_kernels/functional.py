@@ -1,7 +1,13 @@
-"""One layer, one direction, on a backend of choice: `lstm`, `gru`, `rnn_tanh`, `rnn_relu`."""
+"""One layer, one direction, on a backend of choice: `lstm`, `gru`, `rnn_tanh`, `rnn_relu`.
+
+Under torch.autocast the arguments may differ in dtype; results are as those of the modules.
+"""
+
+from functools import partial
 
 from torch import Tensor
 
+from lstm_kernels.autocast import under_autocast
 from lstm_kernels.choose import AUTO, check_backend, choose, number_format, problem_of
 from lstm_kernels.problem import CELLS
 from lstm_kernels.stack import Outputs, Weights, run
@@ -85,6 +91,19 @@ def _one_layer(
     cell: str, x: Tensor, h0: Tensor, c0: Tensor | None, weights: Weights, backend: str
 ) -> Outputs:
     check_backend(backend)
+    layers = partial(_in_one_dtype, cell, backend)
+    return under_autocast(layers, x, h0, c0, (weights,), cell=cell)
+
+
+def _in_one_dtype(
+    cell: str,
+    backend: str,
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    by_direction: tuple[Weights, ...],
+) -> Outputs:
+    (weights,) = by_direction
     _check(cell, x, h0, c0, weights)
     T, B, input_size = x.shape
     problem = problem_of(
@@ -102,7 +121,7 @@ def _one_layer(
         x.contiguous(),
         h0.unsqueeze(0),
         None if c0 is None else c0.unsqueeze(0),
-        (weights,),
+        by_direction,
         problem=problem,
     )
 

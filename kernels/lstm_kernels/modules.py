@@ -2,15 +2,19 @@
 
 Construction, parameters, state_dict and printing are torch.nn's own; `forward` is this module's.
 Gradients may be differentiated again (`create_graph=True`) on every backend but `compiled` and
-`cudnn`, where torch.compile's and cuDNN's have no derivative: a backward raises there.
+`cudnn`, where torch.compile's and cuDNN's have no derivative: a backward raises there. Under
+torch.autocast a layer runs in autocast's dtype, with torch.nn's dtypes of results and gradients; a
+backend that does not compute in it raises `Unsupported`.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from lstm_kernels.autocast import under_autocast
 from lstm_kernels.choose import AUTO, check_backend, choose, number_format, problem_of
 from lstm_kernels.stack import Outputs, Weights, run
 
@@ -106,6 +110,26 @@ class _OnBackend(torch.nn.RNNBase):
             lengths: [B], on the CPU, or None where all are T.
         """
         h0, c0 = hx if isinstance(hx, tuple) else (hx, None)
+        layers = partial(self._run_in_one_dtype, lengths=lengths)
+        return under_autocast(
+            layers,
+            x,
+            h0,
+            c0,
+            self._weights(),
+            cell=self.mode.lower(),
+            packed=lengths is not None,
+        )
+
+    def _run_in_one_dtype(
+        self,
+        x: Tensor,
+        h0: Tensor,
+        c0: Tensor | None,
+        weights: tuple[Weights, ...],
+        *,
+        lengths: Tensor | None,
+    ) -> Outputs:
         _check_alike(x, h0, c0)
         T, B, _ = x.shape
         if lengths is not None and int(lengths.min()) == T:
@@ -131,7 +155,7 @@ class _OnBackend(torch.nn.RNNBase):
             x.contiguous(),
             h0.contiguous(),
             None if c0 is None else c0.contiguous(),
-            self._weights(),
+            weights,
             problem=problem,
             lengths=lengths,
             dropout=self.dropout,

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import closeness
 import pytest
 import torch
 from places import ROOT
@@ -258,3 +259,29 @@ def test_a_gradient_penalty_equals_float64_on_the_cpu_or_is_refused(
             penalised(ours, x.to(DEVICE))
         return
     assert_same(penalised(ours, x.to(DEVICE)), penalised(theirs.double(), x.double()))
+
+
+@pytest.mark.parametrize("name", ON_CUDA)
+def test_autocast_gives_torch_nns_dtypes_and_values(name: str, cell: str, make_pair: Any) -> None:
+    T, B, inputs, H = 5, 3, 6, 40
+    problem = lk.Problem(cell, T, B, inputs, H, bidirectional=True, dtype="float16")
+    for package in registry.get(name).requires:
+        pytest.importorskip(package, reason=f"{name} needs {package}")
+    reason = registry.load(name).unsupported(problem, "cuda")
+    if reason is not None:
+        pytest.skip(f"{name}: {reason}")
+    x = torch.randn(T, B, inputs, device=DEVICE)
+    found = []
+    for module in make_pair(cell, name, inputs, H, bidirectional=True):
+        module, leaf = module.to(DEVICE), x.clone().requires_grad_()
+        with torch.autocast("cuda", torch.float16):
+            y, last = module(leaf)
+        last = last if isinstance(last, tuple) else (last,)
+        (y.float().pow(2).sum() + sum(state.float().sum() for state in last)).backward()
+        results = [y, *last, leaf.grad, *(p.grad for p in module.parameters())]
+        found.append(dict(enumerate(results)))
+    want, got = found
+    assert {i: t.dtype for i, t in got.items()} == {i: t.dtype for i, t in want.items()}
+    # Either may be that far from what is exact.
+    errors = closeness.relative_errors(got, want)
+    closeness.assert_within(2 * closeness.LAYER["float16"], errors, f"{name} {cell}")

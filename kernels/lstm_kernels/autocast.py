@@ -1,0 +1,102 @@
+"""A layer under torch.autocast, as torch.nn's recurrent modules have it.
+
+Input, states and weights are cast to autocast's dtype and the layer runs in it, as with cuDNN and
+oneDNN; its gradients have the dtypes of what was given. Results have autocast's dtype too, but for
+those that torch.nn returns as wide as the state that was given, from PyTorch's own loop on a CPU:
+see `_as_torch_nn`. float64 is left alone, as by all of autocast.
+
+Limits: the weights are cast at every call. So `graphed`, and `triton` where it streams, capture a
+graph at every call, and `cudnn` copies the weights into its buffer. Not run on a GPU yet.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lstm_kernels.stack import Outputs, Weights, unflatten
+
+Layers = Callable[[Tensor, Tensor, Tensor | None, tuple[Weights, ...]], Outputs]
+
+
+def under_autocast(
+    layers: Layers,
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    weights: tuple[Weights, ...],
+    *,
+    cell: str,
+    packed: bool = False,
+) -> Outputs:
+    """Call `layers` on these, in autocast's dtype where autocast is on for their device.
+
+    Args:
+        packed: whether the caller's sequences came packed, which torch.nn runs otherwise.
+    Raises:
+        RuntimeError: autocast would have to cast what it casts nowhere: float64, whole numbers.
+    """
+    low = _autocast_dtype(x.device.type)
+    if low is None:
+        return layers(x, h0, c0, weights)
+    flat = [tensor for one in weights for tensor in one]
+    given = {tensor.dtype for tensor in (x, h0, c0, *flat) if tensor is not None}
+    if given == {torch.float64}:
+        return layers(x, h0, c0, weights)
+    for dtype in given:
+        if dtype is torch.float64 or not dtype.is_floating_point:
+            raise RuntimeError(
+                f"an input, state or weight is {dtype}, which autocast casts nowhere"
+            )
+
+    def cast(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.to(low)
+
+    with torch.autocast(x.device.type, enabled=False):
+        outputs = layers(x.to(low), h0.to(low), cast(c0), unflatten([cast(t) for t in flat]))
+    return _as_torch_nn(
+        outputs,
+        cell=cell,
+        state=h0.dtype if c0 is None else c0.dtype,
+        projected=weights[0].w_hr is not None,
+        in_loop=x.device.type == "cpu" and not (cell == "lstm" and _by_onednn(x, weights, packed)),
+    )
+
+
+def _as_torch_nn(
+    outputs: Outputs, *, cell: str, state: torch.dtype, projected: bool, in_loop: bool
+) -> Outputs:
+    """The results in torch.nn's dtypes.
+
+    PyTorch's loop on a CPU has autocast for its products alone. So a sum with the state before, in
+    c of an LSTM and h of a GRU, is as wide as that state; what comes out of a product, or of a
+    plain cell, is not.
+    """
+    y, h_n, c_n = outputs
+    wide = torch.promote_types(y.dtype, state)
+    if not in_loop or cell not in ("lstm", "gru"):
+        return outputs
+    if not projected:
+        y, h_n = y.to(wide), h_n.to(wide)
+    return y, h_n, None if c_n is None else c_n.to(wide)
+
+
+def _by_onednn(x: Tensor, weights: tuple[Weights, ...], packed: bool) -> bool:
+    """Whether oneDNN runs torch.nn's LSTM on a CPU: `use_mkldnn` in ATen's native/RNN.cpp."""
+    if packed or weights[0].w_hr is not None or not torch.backends.mkldnn.is_available():
+        return False
+    if x.dtype is torch.bfloat16:
+        return _onednn_has_bfloat16()
+    return x.dtype is torch.float32
+
+
+def _onednn_has_bfloat16() -> bool:
+    """On this CPU."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _autocast_dtype(device_type: str) -> torch.dtype | None:
+    """What autocast casts to on such a device, or None where it is off."""
+    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+        return torch.get_autocast_dtype(device_type)
+    return None
