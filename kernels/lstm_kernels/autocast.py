@@ -1,7 +1,8 @@
 """A layer under torch.autocast, as torch.nn's recurrent modules have it.
 
 Input, states and weights are cast to autocast's dtype and the layer runs in it, as with cuDNN and
-oneDNN; its gradients have the dtypes of what was given. Results have autocast's dtype too, but for
+oneDNN, or in float32 where its backend does not compute in that; its gradients have the dtypes of
+what was given. Results have autocast's dtype too, but for
 those that torch.nn returns as wide as the state that was given, from PyTorch's own loop on a CPU:
 see `_as_torch_nn`. float64 is left alone, as by all of autocast.
 
@@ -9,16 +10,18 @@ Limits: the weights are cast at every call. So `graphed`, and `triton` where it 
 graph at every call, and `cudnn` copies the weights into its buffer. Not run on a GPU yet.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from lstm_kernels.stack import Outputs, Weights, unflatten
+from lstm_kernels.stack import Outputs, Unsupported, Weights, unflatten
+from lstm_kernels.tracing import left_alone
 
 Layers = Callable[[Tensor, Tensor, Tensor | None, tuple[Weights, ...]], Outputs]
 
 
+@left_alone
 def under_autocast(
     layers: Layers,
     x: Tensor,
@@ -49,11 +52,12 @@ def under_autocast(
                 f"an input, state or weight is {dtype}, which autocast casts nowhere"
             )
 
-    def cast(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.to(low)
-
     with torch.autocast(x.device.type, enabled=False):
-        outputs = layers(x.to(low), h0.to(low), cast(c0), unflatten([cast(t) for t in flat]))
+        try:
+            outputs = _cast(layers, low, x, h0, c0, flat)
+        except Unsupported:
+            y, h_n, c_n = _cast(layers, torch.float32, x, h0, c0, flat)
+            outputs = y.to(low), h_n.to(low), None if c_n is None else c_n.to(low)
     return _as_torch_nn(
         outputs,
         cell=cell,
@@ -61,6 +65,20 @@ def under_autocast(
         projected=weights[0].w_hr is not None,
         in_loop=x.device.type == "cpu" and not (cell == "lstm" and _by_onednn(x, weights, packed)),
     )
+
+
+def _cast(
+    layers: Layers,
+    dtype: torch.dtype,
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    flat: Sequence[Tensor | None],
+) -> Outputs:
+    """What `layers` returns of all these in one dtype."""
+    c0 = None if c0 is None else c0.to(dtype)
+    weights = unflatten([None if tensor is None else tensor.to(dtype) for tensor in flat])
+    return layers(x.to(dtype), h0.to(dtype), c0, weights)
 
 
 def _as_torch_nn(

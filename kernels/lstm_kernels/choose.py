@@ -1,5 +1,6 @@
 """Which backend runs a problem: the one that was named, or PyTorch's own where none was."""
 
+import warnings
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -10,8 +11,11 @@ from lstm_kernels import registry
 from lstm_kernels.names import check_name
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Unsupported
+from lstm_kernels.tracing import transforms
 
 AUTO = "auto"
+# What runs where a transform of torch.func does not go through a backend.
+GONE_THROUGH = "naive"
 
 
 class Chosen(NamedTuple):
@@ -37,13 +41,24 @@ def check_backend(name: str, *, recompute: bool = False) -> str:
 def choose(name: str, problem: Problem, device: torch.device) -> Chosen:
     """The backend of that name; for `auto` PyTorch's own, as nothing has been measured.
 
-    `auto` takes `cudnn` on CUDA where cuDNN would run, else `aten`.
+    `auto` takes `cudnn` on CUDA where cuDNN would run, else `aten`. Under a transform of torch.func
+    that does not go through it, `naive` runs in its place, with a warning where it was named.
 
     Raises:
         Unsupported: with the reason the backend gives.
     """
     pytorch = ("cudnn", "aten") if device.type == "cuda" else ("aten",)
-    for candidate in pytorch if name == AUTO else (name,):
+    candidates = pytorch if name == AUTO else (name,)
+    under = transforms()
+    if not all(under <= set(registry.get(each).transforms) for each in candidates):
+        if name != AUTO:
+            warnings.warn(
+                f"torch.func's {', '.join(sorted(under))} does not go through backend {name!r}; "
+                f"{GONE_THROUGH} runs in its place",
+                stacklevel=2,
+            )
+        candidates = (GONE_THROUGH,)
+    for candidate in candidates:
         implementation = registry.load(candidate)
         reason = implementation.unsupported(problem, str(device))
         if reason is None:

@@ -3,10 +3,13 @@
 Construction, parameters, state_dict and printing are torch.nn's own; `forward` is this module's.
 Gradients may be differentiated again (`create_graph=True`) on every backend but `compiled` and
 `cudnn`, where torch.compile's and cuDNN's have no derivative: a backward raises there. Under
-torch.autocast a layer runs in autocast's dtype, with torch.nn's dtypes of results and gradients; a
-backend that does not compute in it raises `Unsupported`.
+torch.autocast a layer runs in autocast's dtype, or in float32 where its backend does not compute in
+that, with torch.nn's dtypes of results and gradients. What torch.compile, tracers and torch.func
+make of a layer is on `lstm_kernels.tracing`'s page.
 """
 
+import sys
+import warnings
 from functools import partial
 from typing import Any
 
@@ -17,6 +20,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from lstm_kernels.autocast import under_autocast
 from lstm_kernels.choose import AUTO, check_backend, choose, number_format, problem_of
 from lstm_kernels.stack import Outputs, Weights, run
+from lstm_kernels.tracing import is_traced
 
 State = Tensor | tuple[Tensor, Tensor]
 
@@ -56,7 +60,13 @@ class _OnBackend(torch.nn.RNNBase):
             Unsupported: with the reason the backend gives.
             The exceptions of torch.nn's forward, for the same mistakes.
         """
+        if _is_proxy(input):
+            return self._as_a_leaf(input, hx)
         self._update_flat_weights()
+        data = input.data if isinstance(input, PackedSequence) else input
+        if is_traced(data):
+            shown: tuple[Tensor | PackedSequence, State] = super().forward(input, hx)
+            return shown
         if self.mode == "LSTM" and hx is not None:
             hx = (hx[0], hx[1])  # a list will do, as it does for torch.nn
         if isinstance(input, PackedSequence):
@@ -68,6 +78,24 @@ class _OnBackend(torch.nn.RNNBase):
             # first and knows the shapes of the second.
             return super().forward(input, hx)  # type: ignore[no-any-return]
         return self._forward_padded(input, hx)
+
+    def _as_a_leaf(self, input: Any, hx: Any) -> Any:
+        """The call as torch.fx notes it of torch.nn's modules, which it looks no further into."""
+        tracer, given = input.tracer, (input,) if hx is None else (input, hx)
+        return tracer.create_proxy("call_module", tracer.path_of_module(self), given, {})
+
+    def __prepare_scriptable__(self) -> torch.nn.RNNBase:
+        """What torch.jit.script compiles: torch.nn's own module, with the same parameters."""
+        own: Any = next(b for b in type(self).__mro__ if b.__module__ == torch.nn.LSTM.__module__)
+        warnings.warn(
+            f"torch.jit.script puts torch.nn.{own.__name__} in the place of this module, in the "
+            "model that it was given, too",
+            stacklevel=2,
+        )
+        plain: torch.nn.RNNBase = own.__new__(own)
+        ours = ("backend", "recompute", "_chosen")
+        plain.__dict__.update({n: v for n, v in self.__dict__.items() if n not in ours})
+        return plain
 
     def _forward_padded(self, input: Tensor, hx: State | None) -> tuple[Tensor, State]:
         batched = input.dim() == 3
@@ -211,6 +239,12 @@ class GRU(_OnBackend, torch.nn.GRU):  # type: ignore[misc] # as for LSTM
 
 class RNN(_OnBackend, torch.nn.RNN):  # type: ignore[misc] # as for LSTM
     """torch.nn.RNN, of either nonlinearity, on a backend of choice; arguments as for `LSTM`."""
+
+
+def _is_proxy(input: Any) -> bool:
+    """Whether torch.fx goes through a model; where nobody imported it, it does not."""
+    fx = sys.modules.get("torch.fx")
+    return fx is not None and isinstance(input, fx.Proxy)
 
 
 def _joined(states: list[Tensor | None]) -> State:

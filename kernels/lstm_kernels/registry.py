@@ -29,7 +29,9 @@ class Backend:
     captured in another: its `launches` are `("eager",)`. `raced` is False for the oracle alone.
     `interpreter` names the environment variable that, set to 1, has one that lives on CUDA alone
     run on a CPU too, interpreted: to be checked there, far too slowly to be timed. `recompute`
-    tells that it can save less for the backward, on demand (see `lstm_kernels.stack`).
+    tells that it can save less for the backward, on demand (see `lstm_kernels.stack`). `transforms`
+    are those of torch.func that go through it, of `grad`, `vmap`, `jvp`: all where it is made of
+    PyTorch's operations alone.
     """
 
     name: str
@@ -42,15 +44,27 @@ class Backend:
     raced: bool = True
     interpreter: str = ""
     recompute: bool = False
+    transforms: tuple[str, ...] = ()
 
 
 _OURS = "lstm_kernels.backends."
+_ALL = ("grad", "vmap", "jvp")
 
 BUILT_IN = (
     Backend("reference", _OURS + "reference", "float64, obvious loops: the oracle", raced=False),
-    Backend("per_gate", _OURS + "per_gate", "one product per gate and step"),
-    Backend("naive", _OURS + "naive", "the textbook PyTorch loop: two products a step"),
-    Backend("hoisted", _OURS + "hoisted", "input product of all steps at once, before the loop"),
+    Backend("per_gate", _OURS + "per_gate", "one product per gate and step", transforms=_ALL),
+    Backend(
+        "naive",
+        _OURS + "naive",
+        "the textbook PyTorch loop: two products a step",
+        transforms=_ALL,
+    ),
+    Backend(
+        "hoisted",
+        _OURS + "hoisted",
+        "input product of all steps at once, before the loop",
+        transforms=_ALL,
+    ),
     Backend("compiled", _OURS + "compiled", "naive with its step under torch.compile"),
     Backend(
         "graphed",
@@ -91,8 +105,19 @@ BUILT_IN = (
         requires=("numba_cuda",),
         interpreter="NUMBA_ENABLE_CUDASIM",
     ),
-    Backend("aten", _OURS + "torch_aten", "torch.nn with cuDNN off: PyTorch's native path"),
-    Backend("cudnn", _OURS + "torch_cudnn", "torch.nn with cuDNN on", ("cuda",)),
+    Backend(
+        "aten",
+        _OURS + "torch_aten",
+        "torch.nn with cuDNN off: PyTorch's native path",
+        transforms=("grad",),
+    ),
+    Backend(
+        "cudnn",
+        _OURS + "torch_cudnn",
+        "torch.nn with cuDNN on",
+        devices=("cuda",),
+        transforms=("grad",),
+    ),
 )
 
 _plugins: dict[str, Backend] = {}
@@ -208,7 +233,7 @@ def _check_records(records: tuple[Any, ...]) -> None:
     for record in records:
         if not isinstance(record, Backend):
             raise TypeError(f"BACKENDS holds {record!r}; expected lstm_kernels.Backend records")
-        for field in ("devices", "requires", "passes", "launches"):
+        for field in ("devices", "requires", "passes", "launches", "transforms"):
             if isinstance(getattr(record, field), str):
                 given = getattr(record, field)
                 raise TypeError(

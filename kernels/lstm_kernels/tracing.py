@@ -1,0 +1,50 @@
+"""What PyTorch's tools make of a call: torch.compile, tracers, torch.func.
+
+torch.compile leaves a layer as it is, as it does torch.nn's recurrent modules: its graph ends
+before the layer, and another begins after it. Tracers (torch.jit, torch.export, ONNX) are shown
+torch.nn's own path. torch.func's transforms, and forward-mode differentiation, go through what is
+made of PyTorch's operations: through `naive` where they do not go through a backend.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+Arguments = ParamSpec("Arguments")
+Returned = TypeVar("Returned")
+
+
+def left_alone(function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
+    """Have torch.compile call a function and look no further, nor into what it calls.
+
+    `torch.compiler.disable` does that; it is asked for only there, for it imports the compiler.
+    """
+
+    @wraps(function)
+    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Returned:
+        if torch.compiler.is_dynamo_compiling():
+            return torch.compiler.disable(function)(*args, **kwargs)  # type: ignore[no-any-return]
+        return function(*args, **kwargs)
+
+    return call
+
+
+def is_traced(input: Tensor) -> bool:
+    """Whether a call's operations are noted, or its shapes, and its result is of no use."""
+    return torch._C._is_tracing() or torch.compiler.is_exporting() or input.is_meta
+
+
+def transforms() -> frozenset[str]:
+    """The transforms of torch.func that a call is under: `grad`, `vmap`, `jvp`.
+
+    Forward-mode differentiation by `torch.autograd.forward_ad` is `jvp`, too.
+    """
+    stack = torch._C._functorch.get_interpreter_stack() or []
+    names = {each.key().name.lower() for each in stack}
+    if forward_ad._current_level >= 0:
+        names.add("jvp")
+    return frozenset(names - {"functionalize"})
