@@ -5,7 +5,7 @@ and set of weights; later calls copy x, h0 and c0 in, replay, and copy the resul
 weights are read where they are, so an optimizer's update in place is seen.
 Source: torch.cuda.make_graphed_callables, whose results share memory with the next call's; these
 are copies. Limits: CUDA only; one forward at a time may wait for its backward, a second one
-raises; second derivatives at `hoisted`'s speed. Not run on a GPU yet.
+raises; second derivatives without a graph. Not run on a GPU yet.
 """
 
 from collections import OrderedDict

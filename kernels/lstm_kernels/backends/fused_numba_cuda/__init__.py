@@ -5,7 +5,7 @@ memory of all SMs, which hand each other the state after every step. Where it do
 `streamed` makes a step's product by cuBLAS and the gates in one kernel; docs/numba-cuda.md tells
 more. Source: Diamos et al. 2016, "Persistent RNNs: Stashing Recurrent Weights On-Chip".
 Limits: CUDA of compute capability 8.0 on, or Numba's simulator for checking; float32 alone, and no
-matrix units, so no TF32; no projection; second derivatives at `hoisted`'s speed. Not run on a GPU
+matrix units, so no TF32; no projection; second derivatives without a kernel. Not run on a GPU
 yet.
 """
 

@@ -5,7 +5,7 @@ it over SMs that hand each other the state after every step. Where it does not f
 it at each step, in one kernel a step; docs/triton.md tells more. Source: Diamos et al. 2016,
 "Persistent RNNs: Stashing Recurrent Weights On-Chip". Limits: CUDA of compute capability 8.0 on,
 or Triton's interpreter for checking; float32 arithmetic, so no float64; no projection; second
-derivatives at `hoisted`'s speed. Not run on a GPU yet.
+derivatives without a kernel. Not run on a GPU yet.
 """
 
 from typing import Any

@@ -5,7 +5,7 @@ W_ih and W_hh once and keeps them in its cache over all steps; all gates of a un
 registers, and the state from them at once. The backward makes dx and every weight's gradient a
 chunk of steps at a time, while the gates' gradients are still in cache. docs/numba-cpu.md tells
 more. Source: Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication".
-Limits: CPUs; float32 and float64; no projection; second derivatives at `hoisted`'s speed.
+Limits: CPUs; float32 and float64; no projection; second derivatives without a kernel.
 """
 
 import torch
