@@ -50,7 +50,7 @@ def choose(name: str, problem: Problem, device: torch.device) -> Chosen:
     pytorch = ("cudnn", "aten") if device.type == "cuda" else ("aten",)
     candidates = pytorch if name == AUTO else (name,)
     under = transforms()
-    if not all(under <= set(registry.get(each).transforms) for each in candidates):
+    if under and not all(under <= set(registry.get(each).transforms) for each in candidates):
         if name != AUTO:
             warnings.warn(
                 f"torch.func's {', '.join(sorted(under))} does not go through backend {name!r}; "

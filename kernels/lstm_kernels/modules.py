@@ -61,12 +61,11 @@ class _OnBackend(torch.nn.RNNBase):
             The exceptions of torch.nn's forward, for the same mistakes.
         """
         if _is_proxy(input):
-            return self._as_a_leaf(input, hx)
+            return self._as_a_leaf(input, hx)  # type: ignore[no-any-return]
         self._update_flat_weights()
         data = input.data if isinstance(input, PackedSequence) else input
         if is_traced(data):
-            shown: tuple[Tensor | PackedSequence, State] = super().forward(input, hx)
-            return shown
+            return super().forward(input, hx)  # type: ignore[no-any-return]
         if self.mode == "LSTM" and hx is not None:
             hx = (hx[0], hx[1])  # a list will do, as it does for torch.nn
         if isinstance(input, PackedSequence):
