@@ -16,6 +16,7 @@ from torch.autograd import forward_ad
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
+_NONE: frozenset[str] = frozenset()
 
 
 def left_alone(function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
@@ -43,8 +44,8 @@ def transforms() -> frozenset[str]:
 
     Forward-mode differentiation by `torch.autograd.forward_ad` is `jvp`, too.
     """
-    stack = torch._C._functorch.get_interpreter_stack() or []
-    names = {each.key().name.lower() for each in stack}
-    if forward_ad._current_level >= 0:
-        names.add("jvp")
-    return frozenset(names - {"functionalize"})
+    stack, is_forward = torch._C._functorch.get_interpreter_stack(), forward_ad._current_level >= 0
+    if not stack and not is_forward:
+        return _NONE
+    names = {each.key().name.lower() for each in stack or ()} - {"functionalize"}
+    return frozenset(names | {"jvp"} if is_forward else names)
