@@ -45,6 +45,8 @@ perf: .venv/.installed-dev
 	$(BIN)/python tests/perf/clock_agreement.py
 	$(BIN)/python tests/perf/limits_agreement.py
 	$(BIN)/python tests/perf/harness_overhead.py
+	$(BIN)/python tests/perf/asked_samples.py
+	$(BIN)/python tests/perf/ragged.py
 
 # On a GPU image with no network: make gpu GPU_PYTHON=python3
 gpu: $(if $(filter $(BIN)/%,$(GPU_PYTHON)),.venv/.installed-dev)
