@@ -9,7 +9,7 @@ GPU_PYTHON ?= $(BIN)/python
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: bench test test-all lint browser-test screenshots perf gpu kernel-page verdict-study judge-trials clean
+.PHONY: bench test test-all lint browser-test screenshots perf gpu kernel-page compatibility-page verdict-study judge-trials clean
 
 bench: .venv/.installed
 	$(BIN)/lstm-bench limits
@@ -55,6 +55,10 @@ gpu: $(if $(filter $(BIN)/%,$(GPU_PYTHON)),.venv/.installed-dev)
 # Compiles every kernel for two architectures: some minutes.
 kernel-page: .venv/.installed
 	$(BIN)/python tests/support/machine_code_table.py docs/triton-machine-code.md
+
+# How an LSTM on each backend fares with PyTorch's own tools: three minutes.
+compatibility-page: .venv/.installed-dev
+	$(BIN)/python tests/support/compatibility.py docs/compatibility.md
 
 # How often a verdict is wrong, and what it can find: ten minutes, or less.
 verdict-study: .venv/.installed-dev
