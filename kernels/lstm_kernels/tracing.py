@@ -6,6 +6,7 @@ torch.nn's own path. torch.func's transforms, and forward-mode differentiation, 
 made of PyTorch's operations: through `naive` where they do not go through a backend.
 """
 
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -35,8 +36,11 @@ def left_alone(function: Callable[Arguments, Returned]) -> Callable[Arguments, R
 
 
 def is_traced(input: Tensor) -> bool:
-    """Whether a call's operations are noted, or its shapes, and its result is of no use."""
-    return torch._C._is_tracing() or torch.compiler.is_exporting() or input.is_meta
+    """Whether a call's operations are noted, or its shapes, and there are no numbers in it."""
+    if torch._C._is_tracing() or torch.compiler.is_exporting() or input.is_meta:
+        return True
+    fake = sys.modules.get("torch._subclasses.fake_tensor")
+    return fake is not None and isinstance(input, fake.FakeTensor)
 
 
 def transforms() -> frozenset[str]:

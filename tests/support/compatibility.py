@@ -52,8 +52,8 @@ PyTorch's tools: torch {torch}, a CPU{onednn} bfloat16 in oneDNN, one thread.
   ONNX, the counter of `FlopCounterMode`); the number is that of the line below the table.
 - `wrong`: it ran, and the numbers are others.
 
-Which backend computes is not always the one that was named: `torch.jit`, `torch.export`, ONNX and
-`meta` are shown `torch.nn`'s own path, and what is under `vmap`, `jvp` or forward mode runs on
+Which backend computes is not always the one that was named: `torch.jit`, `torch.export`, ONNX,
+`meta` and fake tensors are shown `torch.nn`'s own path, and what is under `vmap`, `jvp` or forward mode runs on
 `naive` where it does not go through a backend. `torch.compile` leaves every backend as it is.
 
 {interpreted} ran under their interpreters, on a CPU.
@@ -64,9 +64,7 @@ were compared; it was not run. Made by `make compatibility-page`;
 """
 
 # Where ours is known to be worse than torch.nn's: rows, and which backends.
-KERNELS = ("pointwise", "triton", "numba_cpu", "numba_cuda")
 NOT_YET = {
-    "forward under `FakeTensorMode`: shapes": ("compiled", *KERNELS),
     "`.to(torch.float64)`": ("pointwise", "triton", "numba_cuda"),
     "`.to(torch.bfloat16)`": ("numba_cpu", "numba_cuda"),
     "`proj_size`": ("triton", "numba_cpu", "numba_cuda"),
