@@ -6,7 +6,7 @@ from unittest.mock import patch
 import compatibility
 import pytest
 import torch
-from compatibility import COLUMNS, ERROR, INTERPRETED, NOT_YET, ROWS, WORKS, WRONG, find
+from compatibility import COLUMNS, ERROR, INTERPRETED, NOT_YET, ROWS, WORKS, WRONG, Cell, find
 from integrations import TORCH_NN, Column, Row
 from places import ROOT
 from torch.nn.utils.rnn import PackedSequence
@@ -86,6 +86,14 @@ class WrongGradient(lk.LSTM):
         return y * 1.5 - (y * 0.5).detach(), states
 
 
+class WrongShape(lk.LSTM):
+    """Runs, with a step too few."""
+
+    def forward(self, *args: Any) -> Any:
+        y, states = super().forward(*args)
+        return y[1:], states
+
+
 def with_module(module: type[lk.LSTM]) -> Any:
     """Have a column of that name be of these modules."""
     own = Column._made
@@ -125,4 +133,8 @@ def test_what_is_wrong_is_named() -> None:
         assert find(row, "spoilt").line.startswith("y by 0.5, d_x by 0.5, d_weight_ih_l0 by 0.5")
     with with_module(WrongGradient):
         assert find(row, "spoilt").line.startswith("d_x by 0.5, d_weight_ih_l0 by 0.5")
+    with with_module(WrongShape):
+        assert find(row, "spoilt") == Cell(
+            WRONG, "AssertionError: shape (2, 2, 4), expected (3, 2, 4)"
+        )
     assert find(row, "trtion").line.startswith("ValueError: unknown backend 'trtion'")

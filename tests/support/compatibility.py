@@ -103,7 +103,10 @@ def find(row: Row, column: str) -> Cell:
         return Cell(ERROR, line_of(error))
     finally:
         torch.set_num_threads(threads)
-    errors = closeness.relative_errors(found.got, found.want)
+    try:
+        errors = closeness.relative_errors(found.got, found.want)
+    except AssertionError as error:  # of another shape, or one too many or too few
+        return Cell(WRONG, line_of(error))
     over = [f"{name} by {error:.1g}" for name, error in errors.items() if not error <= found.bound]
     return Cell(WRONG, ", ".join(over)) if over else Cell(WORKS)
 
