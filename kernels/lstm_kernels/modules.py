@@ -187,7 +187,8 @@ class _OnBackend(torch.nn.RNNBase):
             lengths=lengths,
             dropout=self.dropout,
             training=self.training,
-            recompute=self.recompute,
+            # What runs in the backend's place may have none.
+            recompute=self.recompute and choice.name == self.backend,
         )
 
     def _weights(self) -> tuple[Weights, ...]:

@@ -162,6 +162,14 @@ def test_what_is_right_is_what_many_calls_give(of_naive: Any) -> None:
     assert torch.equal(got["jvp"], got["forward mode"])
 
 
+@pytest.mark.filterwarnings("ignore:torch.func's:UserWarning")
+def test_what_runs_in_its_place_need_not_recompute(of_naive: Any) -> None:
+    state, x, want = of_naive
+    model = Model(lk.LSTM(INPUTS, H, backend="triton", recompute=True))
+    model.load_state_dict(state)
+    close(torch.func.jvp(model, (x,), (torch.ones_like(x),))[1], want["jvp"])
+
+
 def test_who_named_a_kernel_is_told_that_naive_runs_in_its_place(x: Tensor) -> None:
     rnn = lk.LSTM(INPUTS, H, backend="numba_cpu")
     batch = torch.stack([x, x])
