@@ -57,14 +57,14 @@ def test_torch_compile_leaves_the_layer_as_it_is(models: Any, x: Tensor, backend
     theirs, ours = models(backend_name)
     torch._dynamo.reset()
     compiled = torch.compile(ours, backend="eager")
-    for length in (T, T + 3):
+    for length in (T, T + 3, T + 7, T + 11):
         given = torch.randn(length, B, INPUTS)
         close(compiled(given), theirs(given))
         compiled(given).sum().backward()
     assert ours.rnn.weight_hh_l0.grad.norm() > 0
-    # Another length is no other graph: what is compiled is what stands around the layer.
+    # Yet another length is no other graph: what is compiled is what stands around the layer.
     torch._dynamo.utils.counters.clear()
-    compiled(torch.randn(T + 7, B, INPUTS))
+    compiled(torch.randn(T + 19, B, INPUTS))
     assert not torch._dynamo.utils.counters["stats"].get("unique_graphs")
 
 

@@ -44,6 +44,7 @@ class Kind:
     make: Callable[[Path], Path]
     spoil: Spoil
     read: Callable[[Path, random.Random], None]
+    seconds: bool = False  # that a reading takes, as it makes pages
 
 
 def command(*words: str | Path, ends: tuple[int, ...] = ENDS_WELL) -> None:
@@ -237,7 +238,7 @@ KINDS = {
     "noise": Kind(_noise, mutations.json_lines, _read_noise),
     "tuned": Kind(_tuned, mutations.json_document, _read_tuned),
     "history index": Kind(_store, mutations.under_a_digest, _read_store),
-    "cards": Kind(_cards, mutations.under_a_digest, _read_cards),
+    "cards": Kind(_cards, mutations.under_a_digest, _read_cards, seconds=True),
     "benchmarks": Kind(_benchmarks, mutations.json_document, _read_benchmarks),
 }
 
