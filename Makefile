@@ -15,11 +15,11 @@ bench: .venv/.installed
 	$(BIN)/lstm-bench limits
 	$(BIN)/lstm-bench run quick
 
-# What every change needs: six minutes on two cores, at most.
+# What every change needs: three to eight minutes on two cores.
 test: .venv/.installed-dev
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not browser and not slow"
 
-# With the covering samples and the long proofs: twenty minutes.
+# With the covering samples and the long proofs: ten to thirty minutes.
 test-all: .venv/.installed-dev
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not browser"
 
