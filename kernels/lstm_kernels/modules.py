@@ -8,7 +8,6 @@ that, with torch.nn's dtypes of results and gradients. What torch.compile, trace
 make of a layer is on `lstm_kernels.tracing`'s page.
 """
 
-import sys
 import warnings
 from functools import partial
 from typing import Any
@@ -20,7 +19,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from lstm_kernels.autocast import under_autocast
 from lstm_kernels.choose import AUTO, check_backend, choose, number_format, problem_of
 from lstm_kernels.stack import Outputs, Weights, run
-from lstm_kernels.tracing import is_traced
+from lstm_kernels.tracing import is_proxy, is_traced
 
 State = Tensor | tuple[Tensor, Tensor]
 
@@ -60,12 +59,12 @@ class _OnBackend(torch.nn.RNNBase):
             Unsupported: with the reason the backend gives.
             The exceptions of torch.nn's forward, for the same mistakes.
         """
-        if _is_proxy(input):
-            return self._as_a_leaf(input, hx)  # type: ignore[no-any-return]
+        if is_proxy(input):
+            return self._as_a_leaf(input, hx)  # type: ignore[no-any-return] # a proxy of both
         self._update_flat_weights()
         data = input.data if isinstance(input, PackedSequence) else input
         if is_traced(data):
-            return super().forward(input, hx)  # type: ignore[no-any-return]
+            return super().forward(input, hx)  # type: ignore[no-any-return] # untyped in torch.nn
         if self.mode == "LSTM" and hx is not None:
             hx = (hx[0], hx[1])  # a list will do, as it does for torch.nn
         if isinstance(input, PackedSequence):
@@ -239,12 +238,6 @@ class GRU(_OnBackend, torch.nn.GRU):  # type: ignore[misc] # as for LSTM
 
 class RNN(_OnBackend, torch.nn.RNN):  # type: ignore[misc] # as for LSTM
     """torch.nn.RNN, of either nonlinearity, on a backend of choice; arguments as for `LSTM`."""
-
-
-def _is_proxy(input: Any) -> bool:
-    """Whether torch.fx goes through a model; where nobody imported it, it does not."""
-    fx = sys.modules.get("torch.fx")
-    return fx is not None and isinstance(input, fx.Proxy)
 
 
 def _joined(states: list[Tensor | None]) -> State:

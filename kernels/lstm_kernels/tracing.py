@@ -9,7 +9,7 @@ made of PyTorch's operations: through `naive` where they do not go through a bac
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ def left_alone(function: Callable[Arguments, Returned]) -> Callable[Arguments, R
     @wraps(function)
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Returned:
         if torch.compiler.is_dynamo_compiling():
-            return torch.compiler.disable(function)(*args, **kwargs)  # type: ignore[no-any-return]
+            return torch.compiler.disable(function)(*args, **kwargs)  # type: ignore[no-any-return] # untyped
         return function(*args, **kwargs)
 
     return call
@@ -39,8 +39,18 @@ def is_traced(input: Tensor) -> bool:
     """Whether a call's operations are noted, or its shapes, and there are no numbers in it."""
     if torch._C._is_tracing() or torch.compiler.is_exporting() or input.is_meta:
         return True
-    fake = sys.modules.get("torch._subclasses.fake_tensor")
-    return fake is not None and isinstance(input, fake.FakeTensor)
+    return _is_a("torch._subclasses.fake_tensor", "FakeTensor", input)
+
+
+def is_proxy(input: Any) -> bool:
+    """Whether torch.fx goes through a model."""
+    return _is_a("torch.fx", "Proxy", input)
+
+
+def _is_a(module: str, name: str, input: Any) -> bool:
+    """Whether it is one of a class; where nobody imported the class, it is none."""
+    imported = sys.modules.get(module)
+    return imported is not None and isinstance(input, getattr(imported, name))
 
 
 def transforms() -> frozenset[str]:
