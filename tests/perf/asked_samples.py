@@ -16,20 +16,17 @@ from math import exp, log
 from pathlib import Path
 from statistics import median
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / part) for part in ("kernels", "harness", "tests/perf")]
+from looping import COUNTED, OBJECTS, UNCOUNTED
 
-from looping import COUNTED, OBJECTS, UNCOUNTED  # noqa: E402 - found on the path above
-
-from lstm_harness.analysis.statistics import mean_interval  # noqa: E402 - likewise
-from lstm_harness.model.case import Case  # noqa: E402 - likewise
-from lstm_harness.model.plan import PlannedCell  # noqa: E402 - likewise
-from lstm_harness.model.protocol import LoadBackend  # noqa: E402 - likewise
-from lstm_harness.race.oracle import Oracle  # noqa: E402 - likewise
-from lstm_harness.race.process import WorkerProcess, WorkerSettings  # noqa: E402 - likewise
-from lstm_harness.race.sampler import StopRule  # noqa: E402 - likewise
-from lstm_harness.race.visit import Job, Visit  # noqa: E402 - likewise
-from lstm_kernels import Problem  # noqa: E402 - likewise
+from lstm_harness.analysis.statistics import mean_interval
+from lstm_harness.model.case import Case
+from lstm_harness.model.plan import PlannedCell
+from lstm_harness.model.protocol import LoadBackend
+from lstm_harness.race.oracle import Oracle
+from lstm_harness.race.process import WorkerProcess, WorkerSettings
+from lstm_harness.race.sampler import StopRule
+from lstm_harness.race.visit import Job, Visit
+from lstm_kernels import Problem
 
 PASSES = ("inference", "forward", "backward")
 PROBLEMS = [Problem("lstm", t, b, 128, 128) for t in (32, 128) for b in (1, 16)]

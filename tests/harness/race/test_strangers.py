@@ -7,6 +7,7 @@ import time
 
 from lstm_harness.race.strangers import children_ms, end_below, has_not_ended, no_strangers
 
+# Until somebody ends it.
 SLEEPS = [sys.executable, "-c", "import time; time.sleep(3600)"]
 # A child that leaves a child of its own behind, in a session of its own.
 DAEMON = f"""
@@ -20,7 +21,7 @@ PATIENCE_S = 10.0
 def ends(pid):
     deadline = time.monotonic() + PATIENCE_S
     while has_not_ended(pid) and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(0.01)  # between two looks
     return not has_not_ended(pid)
 
 
