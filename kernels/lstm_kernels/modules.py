@@ -14,10 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
 
+from lstm_kernels import registry
 from lstm_kernels.autocast import under_autocast
 from lstm_kernels.choose import AUTO, check_backend, choose, number_format, problem_of
+from lstm_kernels.common.packing import lengths_of, packed, padded
 from lstm_kernels.stack import Outputs, Weights, run
 from lstm_kernels.tracing import is_proxy, is_traced
 
@@ -122,18 +124,16 @@ class _OnBackend(torch.nn.RNNBase):
         else:
             hx = self.permute_hidden(hx, order)  # type: ignore[arg-type]
         self.check_forward_args(data, hx, batch_sizes)  # type: ignore[arg-type]
-        x, lengths = pad_packed_sequence(PackedSequence(data, batch_sizes))
-        y, *states = self._run(x, hx, lengths)
-        packed = pack_padded_sequence(y, lengths)
-        result = PackedSequence(packed.data, batch_sizes, order, back)
+        y, *states = self._run(data, hx, lengths_of(batch_sizes))
+        result = PackedSequence(y, batch_sizes, order, back)
         return result, self.permute_hidden(_joined(states), back)  # type: ignore[arg-type]
 
     def _run(self, x: Tensor, hx: State, lengths: Tensor | None = None) -> Outputs:
         """One call of a backend.
 
         Args:
-            x: [T, B, I]; hx: h [L*D, B, S], or (h, c) with c [L*D, B, H].
-            lengths: [B], on the CPU, or None where all are T.
+            x: [T, B, I], or [R, I] packed; hx: h [L*D, B, S], or (h, c) with c [L*D, B, H].
+            lengths: [B] of what is packed, falling, on the CPU; else None.
         """
         h0, c0 = hx if isinstance(hx, tuple) else (hx, None)
         layers = partial(self._run_in_one_dtype, lengths=lengths)
@@ -157,9 +157,8 @@ class _OnBackend(torch.nn.RNNBase):
         lengths: Tensor | None,
     ) -> Outputs:
         _check_alike(x, h0, c0)
-        T, B, _ = x.shape
-        if lengths is not None and int(lengths.min()) == T:
-            lengths = None
+        T, B = (int(lengths[0]), len(lengths)) if lengths is not None else x.shape[:2]
+        is_ragged = lengths is not None and int(lengths[-1]) < T
         problem = problem_of(
             cell=self.mode.lower(),
             seq_len=T,
@@ -171,24 +170,27 @@ class _OnBackend(torch.nn.RNNBase):
             bias=self.bias,
             proj_size=self.proj_size,
             # A name has no room for B lengths; of a packed batch this much is known.
-            lengths="full" if lengths is None else f"uniform:1:{T}",
+            lengths=f"uniform:1:{T}" if is_ragged else "full",
             **number_format(x),
         )
         choice = choose(self.backend, problem, x.device)
         self._chosen = choice.name
-        return run(
+        # A backend may take it packed, where that is not the same as padded.
+        unpacked = None if is_ragged and registry.get(choice.name).packed else lengths
+        y, h_n, c_n = run(
             choice.implementation,
-            x.contiguous(),
+            padded(x, unpacked).contiguous(),
             h0.contiguous(),
             None if c0 is None else c0.contiguous(),
             weights,
             problem=problem,
-            lengths=lengths,
+            lengths=lengths if is_ragged else None,
             dropout=self.dropout,
             training=self.training,
             # What runs in the backend's place may have none.
             recompute=self.recompute and choice.name == self.backend,
         )
+        return packed(y, unpacked), h_n, c_n
 
     def _weights(self) -> tuple[Weights, ...]:
         flat = self._flat_weights

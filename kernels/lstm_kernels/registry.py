@@ -29,9 +29,10 @@ class Backend:
     captured in another: its `launches` are `("eager",)`. `raced` is False for the oracle alone.
     `interpreter` names the environment variable that, set to 1, has one that lives on CUDA alone
     run on a CPU too, interpreted: to be checked there, far too slowly to be timed. `recompute`
-    tells that it can save less for the backward, on demand (see `lstm_kernels.stack`). `transforms`
-    are those of torch.func that go through it, of `grad`, `vmap`, `jvp`: all where it is made of
-    PyTorch's operations alone.
+    tells that it can save less for the backward, on demand, `packed` that it takes a ragged batch
+    as a PackedSequence holds it (see `lstm_kernels.stack` for both). `transforms` are those of
+    torch.func that go through it, of `grad`, `vmap`, `jvp`: all where it is made of PyTorch's
+    operations alone.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Backend:
     raced: bool = True
     interpreter: str = ""
     recompute: bool = False
+    packed: bool = False
     transforms: tuple[str, ...] = ()
 
 
@@ -96,6 +98,7 @@ BUILT_IN = (
         "Numba on a CPU: weights packed for cache and registers, a layer a kernel",
         devices=("cpu",),
         requires=("numba",),
+        packed=True,
     ),
     Backend(
         "numba_cuda",

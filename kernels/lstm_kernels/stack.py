@@ -11,6 +11,10 @@ cell has no c; S is P where projected, else H. `layer` has L = 1. `weights` is a
 or None where every sequence has T steps; y is zero past a sequence's end, h_n and c_n are the
 states at its own end, and the reverse direction starts there.
 
+One whose `Backend` record says `packed` takes a ragged batch without its padding, too: `lengths` by
+falling length, x [R, I] the R = sum(lengths) steps that there are, all sequences' first ones, then
+all second ones and so on, as a PackedSequence holds them; y is [R, D*S] then.
+
 One whose `Backend` record says `recompute` takes that keyword too: with True it saves less for
 the backward and makes the rest again there.
 
@@ -116,7 +120,7 @@ def _dropout(x: Tensor, probability: float, lengths: Tensor | None) -> Tensor:
 
     Of a ragged batch only the steps before a sequence's end are drawn for, in packed order.
     """
-    if lengths is None:
+    if lengths is None or x.dim() == 2:
         return torch.nn.functional.dropout(x, probability)
     steps = torch.arange(len(x), device=x.device).unsqueeze(1)
     alive = (steps < lengths.to(x.device)).nonzero(as_tuple=True)

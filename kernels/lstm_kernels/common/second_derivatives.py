@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from lstm_kernels.common.packing import packed, padded
 from lstm_kernels.common.unroll import run_directions, unroll_hoisted
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import unflatten
@@ -27,8 +28,9 @@ def layer_gradients(
     Runs the layer again, as the backend `hoisted` does, and holds the graph of both passes.
 
     Args:
-        inputs: x [T, B, I], h0 [D, B, S], c0 [D, B, H] or None, then the weights' tensors one
-            after another, each with its own graph: as `ctx.saved_tensors` gives them.
+        inputs: x [T, B, I], or [R, I] packed, h0 [D, B, S], c0 [D, B, H] or None, then the
+            weights' tensors one after another, each with its own graph: as `ctx.saved_tensors`
+            gives them.
         lengths: [B], on any device, or None.
         d_outputs: the gradients of y, h_n and, where the cell has one, c_n.
         needed: which of `inputs` need a gradient.
@@ -43,10 +45,18 @@ def layer_gradients(
     x, h0, c0, *flat = own
     assert x is not None
     assert h0 is not None
+    unpacked = lengths if x.dim() == 2 else None
     with torch.autocast(x.device.type, enabled=False):
-        outputs = run_directions(
-            unroll_hoisted, x, h0, c0, unflatten(flat), problem=problem, lengths=lengths
+        y, *states = run_directions(
+            unroll_hoisted,
+            padded(x, unpacked),
+            h0,
+            c0,
+            unflatten(flat),
+            problem=problem,
+            lengths=lengths,
         )
+        outputs = (packed(y, unpacked), *states)
         # Not every output needs to have a gradient: of one projected step, c_n has none by w_hr.
         pairs = [
             (output, d_output)

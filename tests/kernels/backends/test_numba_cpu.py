@@ -24,6 +24,7 @@ from torch import Tensor
 import lstm_kernels as lk
 from lstm_kernels import registry
 from lstm_kernels.backends.numba_cpu import activations, simd, team
+from lstm_kernels.common.packing import packed, padded
 from lstm_kernels.stack import Weights, run
 
 SIZES = {"seq_len": 9, "batch": 8, "input_size": 20, "hidden_size": 37}
@@ -39,8 +40,20 @@ KERNELS = str(Path(lk.__file__).parents[1])
 pytestmark = pytest.mark.xdist_group("numba_cpu")
 
 
+def run_packed(
+    implementation: Any, x: Tensor, *, lengths: Tensor, **others: Any
+) -> tuple[Tensor | None, ...]:
+    """`run` on what is padded, packed in between."""
+    y, *states = run(implementation, packed(x, lengths), lengths=lengths, **others)
+    return padded(y, lengths), *states
+
+
 def results(
-    backend: str, problem: lk.Problem, arguments: dict[str, Any], lengths: Tensor | None = None
+    backend: str,
+    problem: lk.Problem,
+    arguments: dict[str, Any],
+    lengths: Tensor | None = None,
+    run: Callable[..., tuple[Tensor | None, ...]] = run,
 ) -> dict[str, Tensor]:
     """Outputs and every gradient, by name."""
     leaves = {name: t for name, t in arguments.items() if isinstance(t, Tensor)}
@@ -106,6 +119,18 @@ def test_ragged_sequences_are_as_alone_and_padding_is_never_read(
     for row, length in enumerate(lengths):
         assert not got["d_x"][length:, row].any()
         assert not got["y"][length:, row].any()
+
+
+@pytest.mark.parametrize("chunks", ["one", "many"])
+def test_a_packed_batch_gives_the_bits_of_a_padded_one(
+    cell: str, chunks: str, make_layer: Any
+) -> None:
+    sizes = SIZES if chunks == "one" else SIZES | {"seq_len": 90}
+    problem, arguments = make_layer(cell, **sizes, bidirectional=True, num_layers=2)
+    T = problem.seq_len
+    lengths = torch.tensor([T, T, T - 1, T // 2, 3, 2, 1, 1])
+    want = results("numba_cpu", problem, arguments, lengths)
+    assert_equal(results("numba_cpu", problem, arguments, lengths, run_packed), want)
 
 
 @pytest.mark.parametrize("count", [2, 3, 7])

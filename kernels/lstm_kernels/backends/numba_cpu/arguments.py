@@ -3,7 +3,8 @@
 B rows, sorted by falling length, run S = max(lengths) steps of their own: in the reverse direction
 a row's step 0 is its last one in time. So the rows that are alive at a step are always the first
 ones, and the R = sum(lengths) pairs of step and row, one step after another, are all there is to
-compute. `starts` [S + 1] tells where each step's pairs begin.
+compute. `starts` [S + 1] tells where each step's pairs begin. A packed batch is in memory what its
+pairs are: x, y and their gradients are [R, ...] then, and its rows are sorted already.
 
 Units come in blocks of W, a vector. Forward, a panel is the gates of one block (LSTM, GRU) or
 four blocks (plain); backward, always four blocks. Padding is zero in everything padded.
@@ -21,7 +22,7 @@ LSTM, GRU, RNN_TANH, RNN_RELU = CELL_NUMBERS.values()
 
 # The last two: how many pairs a chunk may have, and how many `gates` has room for. Both are odd, so
 # that panels do not begin a power of two apart, where they would compete for the same cache sets.
-_SIZES = ("cell", "S", "B", "I", "H", "D", "R", "chunk_rows", "gate_rows")
+_SIZES = ("cell", "S", "B", "I", "H", "D", "R", "packed", "chunk_rows", "gate_rows")
 # int64 [B], [B], [S + 1]: rows in sorted order, their lengths, and the first pair of each step.
 _ROWS = ("order", "lengths", "starts")
 _SCRATCH = ("pairs", "scratch", "flags")
@@ -30,7 +31,7 @@ FORWARD = (
     *_SIZES,
     *_ROWS,
     *_SCRATCH,
-    # [T, B, I], [T, B, D*H], [D, B, H]
+    # [T, B, I] and [T, B, D*H], or [R, I] and [R, D*H] of a packed batch; [D, B, H]
     *("x", "y", "h0", "c0", "h_n", "c_n"),
     # One a direction; biases are 0 where there are none.
     *("w_ih_0", "w_hh_0", "b_ih_0", "b_hh_0", "w_ih_1", "w_hh_1", "b_ih_1", "b_hh_1"),

@@ -54,7 +54,7 @@ def alive_at(a: Any, step: int) -> int:
 
 @inlined
 def pair_of(a: Any, d: int, pair: int) -> int:
-    """T * B + b of a pair in one direction: its row of x [T*B, I] and y [T*B, D*H]."""
+    """The row of x [T*B or R, I] and y [T*B or R, D*H] that a pair has in one direction."""
     return load_word(a.pairs + 8 * (d * a.R + pair))
 
 
@@ -98,11 +98,16 @@ def list_pairs(a: Any, thread: int, team: int) -> None:
     for step in range(begin, end):
         first = first_pair(a, step)
         for row in range(alive_at(a, step)):
-            b = order_of(a, row)
-            store_word(a.pairs + 8 * (first + row), step * a.B + b)
+            store_word(a.pairs + 8 * (first + row), _place_of(a, step, row))
             if a.D == 2:
                 t = length_of(a, row) - 1 - step
-                store_word(a.pairs + 8 * (a.R + first + row), t * a.B + b)
+                store_word(a.pairs + 8 * (a.R + first + row), _place_of(a, t, row))
+
+
+@inlined
+def _place_of(a: Any, t: int, row: int) -> int:
+    """Which row of x holds step t of a sorted row."""
+    return first_pair(a, t) + row if a.packed else t * a.B + order_of(a, row)
 
 
 @routine

@@ -117,11 +117,11 @@ def run_forward(
     saves: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None, Saved]:
     """y, h_n, c_n, and what a backward needs where `saves`; tensors contiguous."""
-    T, B, inputs = x.shape
+    B, inputs = h0.shape[1], x.shape[-1]
     D, H = problem.directions, problem.hidden_size
-    rows, sizes = rows_of(T, B, lengths), sizes_of(problem)
+    rows, sizes = rows_of(len(x), B, lengths), sizes_of(problem)
     # Past a sequence's end y is zero, and the kernel does not write there.
-    y = (x.new_empty if lengths is None else x.new_zeros)(T, B, D * H)
+    y = (x.new_zeros if _has_padding(x, lengths) else x.new_empty)(*x.shape[:-1], D * H)
     h_n, c_n = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
     # A plain cell's gradient needs y alone.
     saves = saves and problem.gates > 1
@@ -132,7 +132,7 @@ def run_forward(
     )
     panels, units = D * sizes.panels, sizes.panels * sizes.W * (VECTORS if sizes.slots == 1 else 1)
     values: dict[str, Any] = {"x": x, "y": y, "h0": h0, "c0": c0, "h_n": h_n, "c_n": c_n}
-    values |= {"saves": saves, "gate_rows": gate_rows, "cells": cells}
+    values |= {"packed": x.dim() == 2, "saves": saves, "gate_rows": gate_rows, "cells": cells}
     values |= _per_direction(weights, "w_ih", "w_hh", "b_ih", "b_hh")
     scratch = {
         "packed_w_ih": panels * inputs * sizes.vectors * sizes.W,
@@ -168,13 +168,12 @@ def run_backward(
     Args:
         needed: which of them are asked for.
     """
-    T, B, inputs = x.shape
-    D, H = problem.directions, problem.hidden_size
-    rows, sizes = rows_of(T, B, lengths), sizes_of(problem)
+    B, D, H = h0.shape[1], problem.directions, problem.hidden_size
+    rows, sizes = rows_of(len(x), B, lengths), sizes_of(problem)
     d_x = None
     if needed[0]:
-        # Both directions add to dx; of a ragged batch not all of it is written.
-        d_x = (x.new_empty if lengths is None and D == 1 else x.new_zeros)(T, B, inputs)
+        # Both directions add to dx; nothing is written past a sequence's end.
+        d_x = (torch.zeros_like if _has_padding(x, lengths) or D == 2 else torch.empty_like)(x)
     d_h0, d_c0 = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
     new = x.new_empty if rows.R else x.new_zeros
     d_bias = new(D, sizes.slots, sizes.blocks * sizes.W)
@@ -182,7 +181,7 @@ def run_backward(
         (new(w.w_ih.shape) if needs_ih else None, new(w.w_hh.shape) if needs_hh else None)
         for w, (needs_ih, needs_hh, *_) in zip(weights, _each(needed[3:]), strict=True)
     ]
-    values: dict[str, Any] = {"x": x, "y": y, "h0": h0, "c0": c0}
+    values: dict[str, Any] = {"x": x, "y": y, "h0": h0, "c0": c0, "packed": x.dim() == 2}
     values |= {"gates": saved.gates, "cells": saved.cells, "gate_rows": rows.R | 1}
     values |= {"d_y": d_y, "d_h_n": d_h_n, "d_c_n": d_c_n}
     values |= {"d_x": d_x, "d_h0": d_h0, "d_c0": d_c0, "d_bias": d_bias}
@@ -205,6 +204,11 @@ def run_backward(
         biases = _d_biases(problem, d_bias[d, :, :H]) if problem.bias else (None, None)
         numbers += [*d_weight, *biases, None]
     return tuple(numbers)
+
+
+def _has_padding(x: Tensor, lengths: Tensor | None) -> bool:
+    """Whether x has steps past a sequence's end: a packed batch, [R, I], has none."""
+    return lengths is not None and x.dim() == 3
 
 
 def _each(needed: tuple[bool, ...]) -> list[tuple[bool, ...]]:
