@@ -1,11 +1,10 @@
 """`LSTM`, `GRU` and `RNN`: torch.nn's modules with a choice of backend.
 
 Construction, parameters, state_dict and printing are torch.nn's own; `forward` is this module's.
-Gradients may be differentiated again (`create_graph=True`) on every backend but `compiled` and
-`cudnn`, where torch.compile's and cuDNN's have no derivative: a backward raises there. Under
-torch.autocast a layer runs in autocast's dtype, or in float32 where its backend does not compute in
-that, with torch.nn's dtypes of results and gradients. What torch.compile, tracers and torch.func
-make of a layer is on `lstm_kernels.tracing`'s page.
+Gradients may be differentiated again (`create_graph=True`) on every backend but `cudnn`, whose
+backward raises there. Under torch.autocast a layer runs in autocast's dtype, or in float32 where
+its backend does not compute in that, with torch.nn's dtypes of results and gradients. What
+torch.compile, tracers and torch.func make of a layer is on `lstm_kernels.tracing`'s page.
 """
 
 import warnings
@@ -47,6 +46,17 @@ class _OnBackend(torch.nn.RNNBase):
         """The backend the last forward ran on; None before the first."""
         return self._chosen
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """torch.nn's; `qconfig` is what torch.ao.quantization puts on all that it goes through."""
+        if name == "qconfig":
+            own = _torch_nns_own(self)
+            warnings.warn(
+                f"quantization leaves this layer as it is, for it looks for torch.nn.{own.__name__}"
+                " alone: put one with the same state_dict in its place",
+                stacklevel=2,
+            )
+        super().__setattr__(name, value)
+
     def extra_repr(self) -> str:
         """torch.nn's, and the backend."""
         recompute = ", recompute=True" if self.recompute else ""
@@ -86,7 +96,7 @@ class _OnBackend(torch.nn.RNNBase):
 
     def __prepare_scriptable__(self) -> torch.nn.RNNBase:
         """What torch.jit.script compiles: torch.nn's own module, with the same parameters."""
-        own: Any = next(b for b in type(self).__mro__ if b.__module__ == torch.nn.LSTM.__module__)
+        own = _torch_nns_own(self)
         warnings.warn(
             f"torch.jit.script puts torch.nn.{own.__name__} in the place of this module, in the "
             "model that it was given, too",
@@ -240,6 +250,11 @@ class GRU(_OnBackend, torch.nn.GRU):  # type: ignore[misc] # as for LSTM
 
 class RNN(_OnBackend, torch.nn.RNN):  # type: ignore[misc] # as for LSTM
     """torch.nn.RNN, of either nonlinearity, on a backend of choice; arguments as for `LSTM`."""
+
+
+def _torch_nns_own(module: torch.nn.RNNBase) -> Any:
+    """torch.nn's class that a module of ours is of."""
+    return next(b for b in type(module).__mro__ if b.__module__ == torch.nn.LSTM.__module__)
 
 
 def _joined(states: list[Tensor | None]) -> State:

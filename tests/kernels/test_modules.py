@@ -311,3 +311,12 @@ def test_a_backend_that_refuses_is_not_replaced(name: str) -> None:
 
 def test_it_prints_its_backend() -> None:
     assert repr(lk.LSTM(3, 4, num_layers=2)) == "LSTM(3, 4, num_layers=2, backend='auto')"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_quantization_passes_over_it_with_a_warning() -> None:
+    model = torch.nn.Sequential(lk.GRU(3, 4))
+    with pytest.warns(UserWarning, match=r"looks for torch\.nn\.GRU alone"):
+        small = torch.ao.quantization.quantize_dynamic(model, dtype=torch.qint8)
+    x = torch.randn(2, 1, 3)
+    assert torch.equal(small(x)[0], model(x)[0])

@@ -16,9 +16,6 @@ from lstm_kernels import registry
 from lstm_kernels.common import second_derivatives
 from lstm_kernels.stack import Weights
 
-# What says that it gives first derivatives alone.
-REFUSES = {"compiled": "torch.compile gives first derivatives alone"}
-
 CELLS = list(lk.CELLS)
 SIZES = {"seq_len": 3, "batch": 2, "input_size": 2, "hidden_size": 3}
 SHAPES = {
@@ -82,15 +79,11 @@ def in_double(leaves: Leaves) -> Leaves:
 def assert_twice_right(
     backend: str, problem: lk.Problem, leaves: Leaves, assert_same: Any, **wish: bool
 ) -> None:
-    """Both derivatives equal float64 `naive`'s, or the backend refuses the second."""
+    """Both derivatives equal float64 `naive`'s."""
 
     def by_backend(*tensors: Tensor | None) -> tuple[Tensor, ...]:
         return outputs(backend, problem, *tensors, **wish)
 
-    if backend in REFUSES:
-        with pytest.raises(RuntimeError, match=REFUSES[backend]):
-            derivatives(by_backend, leaves)
-        return
     double = replace(problem, dtype="float64")
     want = derivatives(lambda *tensors: outputs("naive", double, *tensors), in_double(leaves))
     assert_same(derivatives(by_backend, leaves), want, closeness.LAYER[problem.dtype])
@@ -167,10 +160,6 @@ def test_of_inputs_that_depend_on_each_other(
     leaves = [
         None if t is None else t.detach().to(getattr(torch, dtype)).requires_grad_() for t in leaves
     ]
-    if backend in REFUSES:
-        with pytest.raises(RuntimeError, match=REFUSES[backend]):
-            derivatives(tied(backend, problem), leaves)
-        return
     assert_same(derivatives(tied(backend, problem), leaves), want, closeness.LAYER[dtype])
 
 
@@ -199,10 +188,6 @@ def test_a_step_with_a_gradient_penalty(
         # The step's own size, not the parameter's, is what an error is relative to.
         return {name: p.grad for name, p in module.named_parameters()} | module.state_dict()
 
-    if backend in REFUSES:
-        with pytest.raises(RuntimeError, match=REFUSES[backend]):
-            step(ours, x)
-        return
     assert_same(step(ours, x), step(theirs.double(), x.double()))
 
 

@@ -3,7 +3,7 @@
 Idea: the compiler fuses a step's pointwise operations and writes its backward. The step is
 compiled, not the unrolled sequence, whose compile time grows with T. Source: torch.compile.
 Limits: a compile for every new step shape (B, I, H, dtype, gradients), of some seconds; on a CPU
-it needs a C++ compiler; no second derivatives, which it refuses.
+it needs a C++ compiler; second derivatives are not compiled.
 """
 
 import functools
@@ -19,18 +19,13 @@ from torch.nn.functional import linear
 
 from lstm_kernels.common.gates import State, next_state
 from lstm_kernels.common.refusals import device_limit
-from lstm_kernels.common.second_derivatives import refuse_second_derivatives
+from lstm_kernels.common.second_derivatives import Recorded
 from lstm_kernels.common.unroll import run_directions, unroll
 from lstm_kernels.problem import Problem
-from lstm_kernels.stack import Outputs, Weights
+from lstm_kernels.stack import Outputs, Weights, unflatten
 
 # Step shapes one process may compile; past it, dynamo raises (fullgraph), it does not run eager.
 MAX_SHAPES = 4096
-
-ONCE = (
-    "compiled: torch.compile gives first derivatives alone, and this backward runs with "
-    "create_graph=True; use backend='naive'"
-)
 
 
 def one_direction(
@@ -59,18 +54,20 @@ def layer(
     problem: Problem,
     lengths: Tensor | None = None,
 ) -> Outputs:
-    """One layer, one or both directions, as `lstm_kernels.stack` says.
+    """One layer, one or both directions, as `lstm_kernels.stack` says."""
 
-    Raises:
-        RuntimeError: in a backward with `create_graph=True`; torch.compile raises itself, but for
-            a step of which all that it saved is its own, a GRU's: there it would be wrong.
-    """
+    def run(x: Tensor, h0: Tensor, c0: Tensor | None, *flat: Tensor | None) -> Outputs:
+        given = x, h0, c0, unflatten(flat)
+        return run_directions(one_direction, *given, problem=problem, lengths=lengths)
+
+    flat = [tensor for direction in weights for tensor in direction]
+    tensors = (x, h0, c0, *flat)
     with _no_recompile_limit():
-        outputs = run_directions(
-            one_direction, x, h0, c0, weights, problem=problem, lengths=lengths
-        )
-    refuse_second_derivatives(outputs, ONCE)
-    return outputs
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+            # torch does not annotate `apply`.
+            y, h_n, *c_n = Recorded.apply(run, problem, lengths, *tensors)  # type: ignore[no-untyped-call]
+            return y, h_n, c_n[0] if c_n else None
+        return run(x, h0, c0, *flat)
 
 
 def unsupported(problem: Problem, device: str) -> str | None:

@@ -5,7 +5,8 @@ What a kernel writes has no graph. So where a backward runs with gradients enabl
 kernel's, from the inputs it saved. Without, nothing differs and nothing more is saved.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch import Tensor
 from lstm_kernels.common.packing import packed, padded
 from lstm_kernels.common.unroll import run_directions, unroll_hoisted
 from lstm_kernels.problem import Problem
-from lstm_kernels.stack import unflatten
+from lstm_kernels.stack import Outputs, unflatten
 
 
 def layer_gradients(
@@ -57,40 +58,68 @@ def layer_gradients(
             lengths=lengths,
         )
         outputs = (packed(y, unpacked), *states)
-        # Not every output needs to have a gradient: of one projected step, c_n has none by w_hr.
-        pairs = [
-            (output, d_output)
-            for output, d_output in zip(outputs, d_outputs, strict=False)
-            if output is not None and output.requires_grad and d_output is not None
-        ]
-        wanted = [
-            tensor for tensor, need in zip(own, needed, strict=True) if tensor is not None and need
-        ]
-        found = iter(
-            torch.autograd.grad(
-                [output for output, _ in pairs],
-                wanted,
-                [d_output for _, d_output in pairs],
-                create_graph=True,
-                allow_unused=True,
-            )
+        return _gradients(outputs, own, d_outputs, needed, create_graph=True)
+
+
+def _gradients(
+    outputs: Sequence[Tensor | None],
+    inputs: Sequence[Tensor | None],
+    d_outputs: Sequence[Tensor | None],
+    needed: Sequence[bool],
+    **how: bool,
+) -> tuple[Tensor | None, ...]:
+    """A gradient for each of `inputs` that needs one and had a part, else None."""
+    # Not every output needs to have a gradient: of one projected step, c_n has none by w_hr.
+    pairs = [
+        (output, d_output)
+        for output, d_output in zip(outputs, d_outputs, strict=False)
+        if output is not None and output.requires_grad and d_output is not None
+    ]
+    found = iter(
+        torch.autograd.grad(
+            [output for output, _ in pairs],
+            [t for t, need in zip(inputs, needed, strict=True) if t is not None and need],
+            [d_output for _, d_output in pairs],
+            allow_unused=True,
+            **how,
         )
+    )
     return tuple(next(found) if need else None for need in needed)
 
 
-def refuse_second_derivatives(outputs: Iterable[Tensor | None], reason: str) -> None:
-    """Have a backward from these outputs raise where it runs with `create_graph=True`.
+class Recorded(torch.autograd.Function):
+    """A layer whose own graph gives first derivatives alone, as torch.compile's does.
 
-    For what would be wrong there without a word.
-
-    Raises:
-        RuntimeError: in that backward, with the reason.
+    Its graph is kept apart, and run through by the backward.
     """
 
-    def refuse(d_outputs: tuple[Tensor, ...]) -> None:
-        if torch.is_grad_enabled():
-            raise RuntimeError(reason)
+    @staticmethod
+    def forward(
+        ctx: Any,
+        run: Callable[..., Outputs],
+        problem: Problem,
+        lengths: Tensor | None,
+        *inputs: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        """y, h_n and, where the cell has one, c_n: what `run` makes of the inputs."""
+        own = [None if t is None else t.detach().requires_grad_(t.requires_grad) for t in inputs]
+        with torch.enable_grad():
+            outputs = [output for output in run(*own) if output is not None]
+        ctx.problem, ctx.lengths, ctx.count = problem, lengths, len(inputs)
+        # A graph of outputs that are saved ends with them: after a backward that keeps nothing.
+        ctx.save_for_backward(*inputs, *own, *outputs)
+        return tuple(output.detach() for output in outputs)
 
-    for output in outputs:
-        if output is not None and output.grad_fn is not None:
-            output.grad_fn.register_prehook(refuse)
+    @staticmethod
+    def backward(ctx: Any, *d_outputs: Tensor) -> Any:
+        """The gradients of what `forward` takes, in its order; None for what has none."""
+        saved, count = ctx.saved_tensors, ctx.count
+        inputs, own, outputs = saved[:count], saved[count : 2 * count], saved[2 * count :]
+        needed = ctx.needs_input_grad[3:]
+        if torch.is_grad_enabled():
+            found = layer_gradients(ctx.problem, inputs, ctx.lengths, d_outputs, needed)
+            return None, None, None, *found
+        # As whoever calls this backward has it: torch.compile's own may not be kept.
+        keeps = torch._C._autograd._get_current_graph_task_keep_graph()
+        found = _gradients(outputs, own, d_outputs, needed, retain_graph=keeps)
+        return None, None, None, *found

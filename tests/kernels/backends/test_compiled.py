@@ -1,5 +1,6 @@
 """The compiled step compiles, and says so when it cannot."""
 
+import weakref
 from typing import Any
 
 import pytest
@@ -57,34 +58,25 @@ def test_dynamos_own_limits_are_put_back(make_layer: Any) -> None:
     assert torch._dynamo.config.recompile_limit == before
 
 
-@pytest.mark.parametrize("output", [0, 1, 2], ids=["y", "h_n", "c_n"])
-def test_create_graph_is_refused_whatever_is_differentiated(
-    make_layer: Any, monkeypatch: pytest.MonkeyPatch, output: int
-) -> None:
-    # It refuses before anything compiled would run.
-    monkeypatch.setattr(compiled, "_compiled_step", lambda: compiled._step)
-    problem, arguments = make_layer("lstm", bidirectional=True)
-    loss = run(compiled, **arguments, problem=problem)[output].sum()
-    with pytest.raises(RuntimeError, match="use backend='naive'"):
-        torch.autograd.grad(loss, arguments["x"], create_graph=True)
-    loss.backward()
-    assert arguments["x"].grad is not None
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("_compiler")
-def test_torch_compile_is_wrong_where_it_is_not_refused(
+def test_its_graph_ends_with_a_backward_that_keeps_nothing(
     make_layer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a GRU, autograd sees no second derivative at all. No refusal is needed once this fails."""
-    monkeypatch.setattr(compiled, "refuse_second_derivatives", lambda *_: None)
-    problem, arguments = make_layer("gru", seq_len=1)
-    x = arguments["x"]
-    for tensor in (arguments["h0"], *arguments["weights"][0][:4]):
-        tensor.requires_grad_(False)
-    y, _, _ = run(compiled, **arguments, problem=problem)
-    (d_x,) = torch.autograd.grad(y.sum(), x, create_graph=True)
-    assert torch.autograd.grad(d_x.square().sum(), x, allow_unused=True) == (None,)
+    monkeypatch.setattr(compiled, "_compiled_step", lambda: compiled._step)
+    problem, arguments = make_layer("lstm", bidirectional=True)
+    y, _, c_n = run(compiled, **arguments, problem=problem)
+    part = lk.LSTM(1, 1)  # of its graph, as any object may be
+    y.grad_fn.saved_tensors[-1].grad_fn.metadata["part"] = part
+    part = weakref.ref(part)
+    loss = y.sum() + c_n.sum()
+    assert part() is not None
+    first, again = (
+        torch.autograd.grad(loss, arguments["x"], retain_graph=retain)[0]
+        for retain in (True, False)
+    )
+    assert torch.equal(first, again)
+    with pytest.raises(RuntimeError, match="a second time"):
+        loss.backward()
+    assert part() is None
 
 
 def test_a_missing_compiler_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
