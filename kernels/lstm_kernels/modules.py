@@ -10,6 +10,7 @@ make of a layer is on `lstm_kernels.tracing`'s page.
 
 import warnings
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ class _OnBackend(torch.nn.RNNBase):
     backend: str
     recompute: bool
     _chosen: str | None
+    _why: str = "no forward has run yet"
 
     def __init__(
         self, *args: Any, backend: str = AUTO, recompute: bool = False, **kwargs: Any
@@ -44,6 +46,14 @@ class _OnBackend(torch.nn.RNNBase):
     def chosen_backend(self) -> str | None:
         """The backend the last forward ran on; None before the first."""
         return self._chosen
+
+    def why_chosen(self) -> str:
+        """Why the last forward ran on that backend, in a sentence.
+
+        Of `auto` it tells on what problem, how near, which run measured it, on what, and what was
+        passed over.
+        """
+        return self._why
 
     def extra_repr(self) -> str:
         """torch.nn's, and the backend."""
@@ -91,7 +101,7 @@ class _OnBackend(torch.nn.RNNBase):
             stacklevel=2,
         )
         plain: torch.nn.RNNBase = own.__new__(own)
-        ours = ("backend", "recompute", "_chosen")
+        ours = ("backend", "recompute", "_chosen", "_why")
         plain.__dict__.update({n: v for n, v in self.__dict__.items() if n not in ours})
         return plain
 
@@ -174,8 +184,9 @@ class _OnBackend(torch.nn.RNNBase):
             lengths="full" if lengths is None else f"uniform:1:{T}",
             **number_format(x),
         )
-        choice = choose(self.backend, problem, x.device)
-        self._chosen = choice.name
+        tensors = (x, h0, c0, *chain.from_iterable(weights))
+        choice = choose(self.backend, problem, x.device, tensors)
+        self._chosen, self._why = choice.name, choice.why
         return run(
             choice.implementation,
             x.contiguous(),
@@ -222,8 +233,8 @@ class LSTM(_OnBackend, torch.nn.LSTM):  # type: ignore[misc] # torch.nn's forwar
 
     Args:
         torch.nn.LSTM's, and
-        backend: a name of `lstm_kernels.backends()`, or "auto", which takes PyTorch's own
-            implementation until something was measured.
+        backend: a name of `lstm_kernels.backends()`, or "auto", which takes the fastest measured
+            on the nearest problem, and PyTorch's own where nothing near was; `why_chosen` tells.
         recompute: save no gates for the backward but make them again there: less memory between
             the passes for one more product of all steps. Only where the backend offers it.
     Raises:
