@@ -65,7 +65,7 @@ def device_class(manifest: Mapping[str, Any]) -> DeviceClass | None:
     name, instructions, threads = (cpu.get(each) for each in ("model", "capability", "threads"))
     if name is None or instructions is None or threads is None:
         return None
-    return DeviceClass(kind, name, instructions, threads)
+    return DeviceClass(kind, name or "cpu", instructions, threads)
 
 
 def _rows(summary: pd.DataFrame, blocks: int, kind: str, run: MeasuredRun) -> list[Row]:

@@ -175,6 +175,13 @@ def test_a_run_that_tells_too_little_tells_nothing(fields: dict[str, Any]) -> No
     assert rows(*cells, **fields) == ()
 
 
+def test_a_cpu_that_has_no_name_is_called_as_the_kernels_call_it() -> None:
+    nameless = environment() | {"cpu": CPU | {"model": ""}}
+    assert for_auto.device_class(manifest(environment=nameless)) == DeviceClass(
+        "cpu", "cpu", "AVX2", 2
+    )
+
+
 def test_an_empty_run_tells_nothing() -> None:
     assert rows() == ()
     assert isinstance(summarise(()), pd.DataFrame)
