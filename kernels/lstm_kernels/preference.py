@@ -156,10 +156,11 @@ def _against(name: str, kind: str, training: bool) -> str | None:
         return f"is not for {kind}"
     if training and "backward" not in record.passes:
         return "has no gradients"
-    for package in record.requires:
-        if find_spec(package) is None:
-            return f"needs {package}, which is not installed"
     try:
+        # By their top-level names: looking inside would import them.
+        missing = [each for each in record.requires if find_spec(each.partition(".")[0]) is None]
+        if missing:
+            return f"needs {', '.join(missing)}, which is not installed"
         registry.load(name)
     except Exception as error:  # noqa: BLE001 - a stranger's module may raise anything; why tells it
         return f"cannot be imported ({type(error).__name__}: {error})"

@@ -172,7 +172,7 @@ UNUSABLE = {
     "gone": (None, "is not registered here"),
     "graphed": (None, "is not for cpu"),
     "compiled": (None, "compiles for seconds at each new shape, and has no second derivative"),
-    "mine": (Backend("mine", "x", "", requires=("no_such_package",)), "needs no_such_package, "),
+    "mine": (Backend("mine", "x", "", requires=("no_such.package",)), "needs no_such.package, "),
     "forward_only": (Backend("forward_only", "x", "", passes=("inference",)), "has no gradients"),
     "broken": (Backend("broken", "no_such_module", ""), "cannot be imported (ModuleNotFoundError"),
 }
