@@ -9,8 +9,8 @@ checked, and the sources of the other's backends are not the package's.
 of a forward and a backward together, block by block, or that of the pass `train` where the two were
 not measured. Who is fastest and who is tied is `ranking.ranked`'s to say, once of that time and
 once of each pass: tied is only who is so in all of them. Of a tie PyTorch's own is taken, else the
-fastest of it. Who comes next is found the same way among the rest, down to PyTorch's own, which is
-never refused.
+fastest of it. Who comes next, for where that one cannot run, is found the same way among the rest,
+down to PyTorch's own.
 """
 
 from collections.abc import Mapping
