@@ -9,7 +9,7 @@ GPU_PYTHON ?= $(BIN)/python
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: bench test test-all lint browser-test screenshots perf gpu kernel-page compatibility-page verdict-study judge-trials clean
+.PHONY: bench test test-all lint browser-test screenshots perf gpu kernel-page compatibility-page shipped-results verdict-study judge-trials clean
 
 bench: .venv/.installed
 	$(BIN)/lstm-bench limits
@@ -59,6 +59,10 @@ kernel-page: .venv/.installed
 # How an LSTM on each backend fares with PyTorch's own tools: three minutes.
 compatibility-page: .venv/.installed-dev
 	$(BIN)/python tests/support/compatibility.py docs/compatibility.md
+
+# What backend="auto" reads of the published runs: after a run was published.
+shipped-results: .venv/.installed-dev
+	$(BIN)/python tests/support/shipped_results.py kernels/lstm_kernels/shipped
 
 # How often a verdict is wrong, and what it can find: ten minutes, or less.
 verdict-study: .venv/.installed-dev

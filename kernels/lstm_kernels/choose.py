@@ -1,6 +1,7 @@
-"""Which backend runs a problem: the one that was named, or PyTorch's own where none was."""
+"""Which backend runs a problem: the one that was named, or for `auto` the fastest one measured."""
 
 import warnings
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -8,7 +9,9 @@ import torch
 from torch import Tensor
 
 from lstm_kernels import registry
+from lstm_kernels.measured import own_on
 from lstm_kernels.names import check_name
+from lstm_kernels.preference import preferred
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Unsupported
 from lstm_kernels.tracing import transforms
@@ -19,10 +22,11 @@ GONE_THROUGH = "naive"
 
 
 class Chosen(NamedTuple):
-    """A backend and what holds its `layer` or `stack`."""
+    """A backend, what holds its `layer` or `stack`, and why it was chosen, in a sentence."""
 
     name: str
     implementation: Any
+    why: str
 
 
 def check_backend(name: str, *, recompute: bool = False) -> str:
@@ -38,32 +42,65 @@ def check_backend(name: str, *, recompute: bool = False) -> str:
     return name
 
 
-def choose(name: str, problem: Problem, device: torch.device) -> Chosen:
-    """The backend of that name; for `auto` PyTorch's own, as nothing has been measured.
+def choose(
+    name: str, problem: Problem, device: torch.device, given: Iterable[Tensor | None]
+) -> Chosen:
+    """The backend of that name; for `auto` the fastest measured (see `lstm_kernels.preference`).
 
-    `auto` takes `cudnn` on CUDA where cuDNN would run, else `aten`. Under a transform of torch.func
-    that does not go through it, `naive` runs in its place, with a warning where it was named.
+    Under a transform of torch.func `auto` is PyTorch's own. Where that, or the one named, does not
+    let the transform through, `naive` runs in its place, with a warning where it was named.
 
+    Args:
+        given: input, states and weights, which tell `auto` whether gradients may be asked for.
     Raises:
         Unsupported: with the reason the backend gives.
     """
-    pytorch = ("cudnn", "aten") if device.type == "cuda" else ("aten",)
-    candidates = pytorch if name == AUTO else (name,)
     under = transforms()
-    if under and not all(under <= set(registry.get(each).transforms) for each in candidates):
-        if name != AUTO:
-            warnings.warn(
-                f"torch.func's {', '.join(sorted(under))} does not go through backend {name!r}; "
-                f"{GONE_THROUGH} runs in its place",
-                stacklevel=2,
-            )
-        candidates = (GONE_THROUGH,)
-    for candidate in candidates:
-        implementation = registry.load(candidate)
+    if under:
+        return _under(under, name, problem, device)
+    if name != AUTO:
+        return _first((name,), problem, device, "it was named")
+    training = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given)
+    preference = preferred(problem, str(device), training, torch.get_num_threads())
+    return _first(preference.order, problem, device, preference.why)
+
+
+def _first(
+    names: tuple[str, ...],
+    problem: Problem,
+    device: torch.device,
+    why: str | Callable[[str, Mapping[str, str]], str],
+) -> Chosen:
+    """The first of these backends that runs the problem.
+
+    Args:
+        why: the ground; or it is told the backend and those before it, each with its reason.
+    """
+    refused: dict[str, str] = {}
+    for name in names:
+        implementation = registry.load(name)
         reason = implementation.unsupported(problem, str(device))
         if reason is None:
-            return Chosen(candidate, implementation)
-    raise Unsupported(f"backend {candidate!r}: {reason}")
+            said = f"{name}: {why}" if isinstance(why, str) else why(name, refused)
+            return Chosen(name, implementation, said)
+        refused[name] = reason
+    raise Unsupported(f"backend {name!r}: {reason}")
+
+
+def _under(under: frozenset[str], name: str, problem: Problem, device: torch.device) -> Chosen:
+    """As `choose`, under these transforms of torch.func."""
+    candidates = own_on(device.type) if name == AUTO else (name,)
+    told = f"torch.func's {', '.join(sorted(under))}"
+    if all(under <= set(registry.get(each).transforms) for each in candidates):
+        ground = f"PyTorch's own, as {told} goes through it" if name == AUTO else "it was named"
+        return _first(candidates, problem, device, ground)
+    if name != AUTO:
+        warnings.warn(
+            f"{told} does not go through backend {name!r}; {GONE_THROUGH} runs in its place",
+            stacklevel=3,
+        )
+    lacking = "PyTorch's own" if name == AUTO else f"backend {name!r}"
+    return _first((GONE_THROUGH,), problem, device, f"{told} does not go through {lacking}")
 
 
 @lru_cache(maxsize=1024)

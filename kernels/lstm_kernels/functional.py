@@ -115,7 +115,7 @@ def _in_one_dtype(
         bias=weights.b_ih is not None,
         **number_format(x),
     )
-    choice = choose(backend, problem, x.device)
+    choice = choose(backend, problem, x.device, (x, h0, c0, *weights))
     return run(
         choice.implementation,
         x.contiguous(),

@@ -9,6 +9,7 @@ torch.compile, tracers and torch.func make of a layer is on `lstm_kernels.tracin
 
 import warnings
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ class _OnBackend(torch.nn.RNNBase):
     backend: str
     recompute: bool
     _chosen: str | None
+    _why: str = "no forward has run yet"
 
     def __init__(
         self, *args: Any, backend: str = AUTO, recompute: bool = False, **kwargs: Any
@@ -45,6 +47,14 @@ class _OnBackend(torch.nn.RNNBase):
     def chosen_backend(self) -> str | None:
         """The backend the last forward ran on; None before the first."""
         return self._chosen
+
+    def why_chosen(self) -> str:
+        """Why the last forward ran on that backend, in a sentence.
+
+        Of `auto` it tells on what problem, how near, which run measured it, on what, and what was
+        passed over.
+        """
+        return self._why
 
     def __setattr__(self, name: str, value: Any) -> None:
         """torch.nn's; `qconfig` is what torch.ao.quantization puts on all that it goes through."""
@@ -103,7 +113,7 @@ class _OnBackend(torch.nn.RNNBase):
             stacklevel=2,
         )
         plain: torch.nn.RNNBase = own.__new__(own)
-        ours = ("backend", "recompute", "_chosen")
+        ours = ("backend", "recompute", "_chosen", "_why")
         plain.__dict__.update({n: v for n, v in self.__dict__.items() if n not in ours})
         return plain
 
@@ -183,8 +193,9 @@ class _OnBackend(torch.nn.RNNBase):
             lengths=f"uniform:1:{T}" if is_ragged else "full",
             **number_format(x),
         )
-        choice = choose(self.backend, problem, x.device)
-        self._chosen = choice.name
+        tensors = (x, h0, c0, *chain.from_iterable(weights))
+        choice = choose(self.backend, problem, x.device, tensors)
+        self._chosen, self._why = choice.name, choice.why
         # A backend may take it packed, where that is not the same as padded.
         unpacked = None if is_ragged and registry.get(choice.name).packed else lengths
         y, h_n, c_n = run(
@@ -234,8 +245,8 @@ class LSTM(_OnBackend, torch.nn.LSTM):  # type: ignore[misc] # torch.nn's forwar
 
     Args:
         torch.nn.LSTM's, and
-        backend: a name of `lstm_kernels.backends()`, or "auto", which takes PyTorch's own
-            implementation until something was measured.
+        backend: a name of `lstm_kernels.backends()`, or "auto", which takes the fastest measured
+            on the nearest problem, and PyTorch's own where nothing near was; `why_chosen` tells.
         recompute: save no gates for the backward but make them again there: less memory between
             the passes for one more product of all steps. Only where the backend offers it.
     Raises:

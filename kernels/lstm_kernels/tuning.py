@@ -38,7 +38,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lstm_kernels import registry
+from lstm_kernels import registry, user_cache
 from lstm_kernels.problem import Problem
 
 SCHEMA = 1
@@ -253,11 +253,7 @@ def _paths(backend: str, device: str) -> tuple[Path, ...]:
 
 def user_folder() -> Path | None:
     """Where a user's files lie; None where there is no home."""
-    cache = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return (Path(cache) if cache else Path.home() / ".cache") / "lstm-bench" / "tuned"
-    except RuntimeError:
-        return None
+    return user_cache.folder("tuned")
 
 
 def file_name(backend: str, device: Device) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import lstm_kernels as lk
-from lstm_kernels import registry
+from lstm_kernels import measured, preference, registry
 from lstm_kernels.stack import Weights
 
 _CPU = [b.name for b in registry.registered().values() if "cpu" in b.devices]
@@ -89,8 +89,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True, scope="module")
 def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        # Parameters that were tuned on this machine are not what is tested.
+        # Parameters that were tuned on this machine, and what was measured on it or comes with the
+        # package for its like, are not what is tested.
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(measured, "SHIPPED", tmp_path_factory.mktemp("shipped"))
+        preference.forget()
         for name, value in interpreted.VARIABLES.items():
             patch.setenv(name, value)
         # Kernels compiled for another instruction set must not be taken for this one's.
@@ -100,6 +103,7 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         # A pool of compilers is as many processes that import torch, for a few small kernels.
         patch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
         yield
+    preference.forget()
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,8 @@ from lstm_harness.model.errors import Exit, UserError
 from lstm_harness.model.record import Record
 from lstm_harness.model.spec import build, suite_from_file, suite_names
 from lstm_harness.store import kept_limits, run_folder
-from lstm_kernels import registry, tuning
+from lstm_harness.store.kept_for_auto import keep_for_auto
+from lstm_kernels import measured, preference, registry, tuning
 
 # No reader may compute longer over a small file.
 LONGEST_S = 10.0
@@ -178,6 +179,30 @@ def _read_tuned(folder: Path, _: random.Random) -> None:
         assert all(isinstance(entry["choice"], dict | None) for entry in tuned.entries.values())
 
 
+def _measured(folder: Path) -> Path:
+    told = synthetic_store.environment()
+    told |= {"cpu": told["cpu"] | {"capability": "AVX2"}}
+    run = save(folder / "fast", _small_grid(), environment=told)
+    kept = keep_for_auto(run_folder.load(run))
+    assert kept is not None
+    return kept
+
+
+def _read_measured(folder: Path, _: random.Random) -> None:
+    (path,) = (folder / "cache" / "lstm-bench" / "measured").iterdir()
+    with suppress(OSError, ValueError):
+        found = measured.read(path)
+        for row in found.rows:
+            near = preference.nearest(row.problem, row.use, found.rows)
+            assert near is not None
+            assert near[1] == 0
+            told = preference.Preference(row.order, row.problem.label(), row)
+            assert told.why(row.order[0], {})
+        assert measured.parsed(measured.text_of(found).encode()) == found
+    keep_for_auto(run_folder.load(folder / "fast"))
+    assert measured.read(path).rows
+
+
 def _store(folder: Path) -> Path:
     synthetic_store.series(folder / "store", [100_000, 200_000, 200_000])
     command("history", folder / "store", "--quiet")
@@ -237,6 +262,7 @@ KINDS = {
     "limits": Kind(_limits, mutations.json_document, _read_limits),
     "noise": Kind(_noise, mutations.json_lines, _read_noise),
     "tuned": Kind(_tuned, mutations.json_document, _read_tuned),
+    "measured": Kind(_measured, mutations.json_document, _read_measured),
     "history index": Kind(_store, mutations.under_a_digest, _read_store),
     "cards": Kind(_cards, mutations.under_a_digest, _read_cards, seconds=True),
     "benchmarks": Kind(_benchmarks, mutations.json_document, _read_benchmarks),

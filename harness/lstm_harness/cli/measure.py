@@ -137,8 +137,13 @@ def _conclude(folder: Path, as_json: bool) -> int:
     from lstm_harness.console import output, run_table, tuning
     from lstm_harness.race import runs
     from lstm_harness.store import run_folder
+    from lstm_harness.store.kept_for_auto import keep_for_auto
 
     finished = run_folder.load(folder)
+    try:
+        keep_for_auto(finished)
+    except MeasuringFailed as error:  # the run is whole without
+        output.warning(str(error))
     page: Path | None = None
     try:
         page = write_report_of([finished], folder / run_folder.REPORT)

@@ -1,0 +1,300 @@
+"""What runs measured of backends, as `backend="auto"` reads it: a small file a class of devices.
+
+    {"schema": 1, "device": {...},
+     "runs": [{"id": ..., "start": ..., "torch": ..., "kernels": the digest of their sources}],
+     "rows": [{"problem": {...}, "use": "inference" or "training", "run": its place in runs,
+               "median_ns": by backend, the fastest first,
+               "tied": those that cannot be told from the fastest, itself among them,
+               "order": whom to take, and whom where that one cannot run, down to PyTorch's own}]}
+
+`lstm-bench run` leaves what it measured in `user_folder()`; what the published runs measured comes
+with the package, in `SHIPPED`. Who stands where in `order` is decided where the file is made
+(`lstm_harness.analysis.for_auto`).
+
+Of the user's own results those alone count that this minor version of torch and these very sources
+of the kernels gave; of those shipped, that this minor version of torch gave, whatever the kernels.
+A file that is broken is passed over with a warning: it never stops a forward.
+"""
+
+import hashlib
+import json
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from lstm_kernels import tuning, user_cache
+from lstm_kernels.problem import Problem
+
+SCHEMA = 1
+USES = ("inference", "training")
+SHIPPED = Path(__file__).with_name("shipped")
+MOST_BYTES = 64 << 20
+# The kinds of device that anything is measured on.
+KINDS = ("cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class DeviceClass:
+    """Devices that results are taken to hold for alike.
+
+    `name` is the model's. A CPU's `instructions` are torch's name of the set that it uses
+    ("AVX2", "AVX512"), and `threads` how many torch computes with; a GPU has "" and 0.
+    """
+
+    kind: str
+    name: str
+    instructions: str = ""
+    threads: int = 0
+
+    def label(self) -> str:
+        """Like "AMD EPYC, AVX512, 2 threads"."""
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}" if self.threads else ""
+        return ", ".join(part for part in (self.name, self.instructions, threads) if part)
+
+    def file_name(self) -> str:
+        """The name of the file of such devices."""
+        words = re.findall("[a-z0-9]+", f"{self.kind} {self.label()}".lower())
+        return f"{'-'.join(words)}.json"
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """A run of the harness: `start` in UTC, torch's version, the digest of the kernels' sources."""
+
+    id: str
+    start: str
+    torch: str
+    kernels: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """Who was how fast on a problem, in inference or in training; see this module's page."""
+
+    problem: Problem
+    use: str
+    run: MeasuredRun
+    median_ns: Mapping[str, float]
+    tied: tuple[str, ...]
+    order: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A file: what was measured on a class of devices."""
+
+    device: DeviceClass
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows that hold here and now, whose they are, and why others were passed over, if any were."""
+
+    whose: str
+    rows: tuple[Row, ...] = ()
+    refused: str = ""
+
+
+def own_on(kind: str) -> tuple[str, ...]:
+    """What torch.nn's own layer runs on, on such a device: the first of these that can."""
+    return ("cudnn", "aten") if kind == "cuda" else ("aten",)
+
+
+def user_folder() -> Path | None:
+    """Where this user's own results lie; None where there is no home."""
+    return user_cache.folder("measured")
+
+
+def merged(files: Iterable[Measured]) -> Measured:
+    """Several files of one class of devices as one: the newest run's row of each problem and use.
+
+    Rows of several minor versions of torch stand beside each other.
+
+    Raises:
+        ValueError: they are of several classes, or none.
+    """
+    files = tuple(files)
+    devices = {file.device for file in files}
+    if len(devices) != 1:
+        raise ValueError(f"{len(files)} files of {len(devices)} classes of devices; expected one")
+    newest: dict[tuple[Problem, str, str], Row] = {}
+    for row in sorted((row for file in files for row in file.rows), key=lambda row: row.run.start):
+        newest[row.problem, row.use, minor_of(row.run.torch)] = row
+    return Measured(devices.pop(), tuple(sorted(newest.values(), key=_place)))
+
+
+def _place(row: Row) -> tuple[Any, ...]:
+    """Small problems first, so that a file is the same whatever it was made from in what order."""
+    problem = row.problem.to_dict()
+    sizes = [problem.pop(name) for name in ("hidden_size", "input_size", "batch", "seq_len")]
+    return *map(str, problem.values()), *sizes, row.use, row.run.torch
+
+
+def text_of(measured: Measured) -> str:
+    """A file's content: JSON, a row a line."""
+    runs = list(dict.fromkeys(row.run for row in measured.rows))
+    head = {"schema": SCHEMA, "device": asdict(measured.device), "runs": list(map(asdict, runs))}
+    lines = [
+        json.dumps(
+            {
+                "problem": row.problem.to_dict(),
+                "use": row.use,
+                "run": runs.index(row.run),
+                "median_ns": dict(row.median_ns),
+                "tied": list(row.tied),
+                "order": list(row.order),
+            },
+            allow_nan=False,
+        )
+        for row in measured.rows
+    ]
+    above = json.dumps(head, indent=1, allow_nan=False).removesuffix("\n}")
+    body = ",\n  ".join(lines)
+    return f'{above},\n "rows": [\n  {body}\n ]\n}}\n'
+
+
+def parsed(content: bytes) -> Measured:
+    """What a file holds.
+
+    Raises:
+        ValueError: it is no such file; the message is a reason in one line.
+    """
+    try:
+        document = json.loads(content)
+    except (RecursionError, ValueError) as error:
+        raise ValueError(f"is broken: it is not JSON ({error})") from None
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != SCHEMA:
+        raise ValueError(f"has schema {schema!r}; expected {SCHEMA}")
+    device = DeviceClass(**_typed(document.get("device"), DeviceClass, "device"))
+    runs = [
+        MeasuredRun(**_typed(run, MeasuredRun, "a run")) for run in _list(document, "runs", dict)
+    ]
+    return Measured(device, tuple(_row(row, runs) for row in _list(document, "rows", dict)))
+
+
+def _row(stored: Mapping[str, Any], runs: list[MeasuredRun]) -> Row:
+    problem = Problem(**_typed(stored.get("problem"), Problem, "a problem"))
+    use, run, medians = (stored.get(name) for name in ("use", "run", "median_ns"))
+    if use not in USES:
+        raise ValueError(f"is broken: the use of a row is {_shown(use)}")
+    if type(run) is not int or run not in range(len(runs)):
+        raise ValueError(f"is broken: the run of a row is {_shown(run)}, of {len(runs)}")
+    if not isinstance(medians, dict) or not all(map(_is_time, medians.values())):
+        raise ValueError(f"is broken: the medians of a row are {_shown(medians)}")
+    tied, order = (tuple(_list(stored, name, str)) for name in ("tied", "order"))
+    if not order or not medians.keys() >= {*tied, *order}:
+        raise ValueError(f"is broken: the order of a row is {_shown(order)}")
+    return Row(problem, use, runs[run], medians, tied, order)
+
+
+def _typed(stored: Any, kind: Any, what: str) -> dict[str, Any]:
+    """The fields of a dataclass of texts, numbers and truths, each of its very type."""
+    types = {field.name: field.type for field in fields(kind)}
+    if not isinstance(stored, dict) or stored.keys() != types.keys():
+        raise ValueError(f"is broken: {what} is {_shown(stored)}; expected {', '.join(types)}")
+    for name, value in stored.items():
+        if type(value) is not types[name]:
+            raise ValueError(f"is broken: {name} of {what} is {_shown(value)}")
+    return stored
+
+
+def _list(stored: Mapping[str, Any], name: str, kind: type) -> list[Any]:
+    found = stored.get(name)
+    if not isinstance(found, list) or not all(isinstance(each, kind) for each in found):
+        raise ValueError(f"is broken: its {name!r} is {_shown(found)}")
+    return found
+
+
+def _is_time(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < inf
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+@lru_cache
+def device_class(device: str, threads: int) -> DeviceClass:
+    """The class of a device of torch's, like "cpu" or "cuda:1"; `threads` tells of a CPU alone."""
+    import torch
+
+    name = tuning.device_facts(device).name
+    if torch.device(device).type != "cpu":
+        return DeviceClass("cuda", name)
+    return DeviceClass("cpu", name, torch.backends.cpu.get_cpu_capability(), threads)
+
+
+@lru_cache
+def sources(device: DeviceClass) -> tuple[Source, Source]:
+    """The user's own results on such a device, then those shipped; read once a process."""
+    return _source("your own", user_folder(), device), _source("shipped", SHIPPED, device)
+
+
+def forget() -> None:
+    """Read files anew at the next question."""
+    sources.cache_clear()
+    kernels_digest.cache_clear()
+
+
+def _source(whose: str, folder: Path | None, device: DeviceClass) -> Source:
+    if folder is None:
+        return Source(whose)
+    path = folder / device.file_name()
+    try:
+        measured = read(path)
+    except FileNotFoundError:
+        return Source(whose)
+    except (OSError, ValueError) as error:
+        reason = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
+        refused = f"{path.name} {reason}"
+        warnings.warn(f"measured results: {refused}; auto does without", UserWarning, stacklevel=2)
+        return Source(whose, refused=refused)
+    if measured.device != device:
+        return Source(whose, refused=f"{path.name} is of {measured.device.label()}")
+    reasons = {run: _against(run, whose) for run in {row.run for row in measured.rows}}
+    refused = "; ".join(sorted({reason for reason in reasons.values() if reason}))
+    return Source(whose, tuple(row for row in measured.rows if not reasons[row.run]), refused)
+
+
+def read(path: Path) -> Measured:
+    """A file.
+
+    Raises:
+        OSError: it cannot be read. ValueError: it is no such file, with the reason in one line.
+    """
+    if path.is_fifo() or path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"is no file of at most {MOST_BYTES:,} bytes")
+    return parsed(path.read_bytes())
+
+
+def _against(run: MeasuredRun, whose: str) -> str:
+    """Why a run's results do not hold here, or nothing."""
+    import torch
+
+    if minor_of(run.torch) != minor_of(torch.__version__):
+        return f"run {run.id} was measured with torch {run.torch}; this is {torch.__version__}"
+    if whose == "your own" and run.kernels != kernels_digest():
+        return f"run {run.id} was measured with other sources of the kernels than these"
+    return ""
+
+
+def minor_of(version: str) -> str:
+    """The minor version: 2.13 of 2.13.0+cpu."""
+    return ".".join(version.split(".")[:2])
+
+
+@lru_cache
+def kernels_digest() -> str:
+    """SHA-256 of the sources of this package, as a run's manifest tells it."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
