@@ -13,7 +13,6 @@ from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence
 import lstm_kernels as lk
 from lstm_kernels import registry
 
-PROJECTED = lk.Problem("lstm", 3, 2, 4, 5, proj_size=2)
 MODULES = {"lstm": lk.LSTM, "gru": lk.GRU, "rnn_tanh": lk.RNN, "rnn_relu": lk.RNN}
 
 
@@ -45,7 +44,6 @@ def test_torchs_own_inputs(
         info, "cpu", torch.float32, requires_grad=True, training=True, **packed
     )
     assert len(inputs) >= (32 if name != "GRU" else 16)
-    no_projections = registry.load(backend).unsupported(PROJECTED, "cpu")
     # Interpreted or compiled for each, they are dear; their options are on and off by turns of two.
     dear = backend == "compiled" or bool(registry.get(backend).interpreter)
     for case in inputs[:: 3 if dear else 1]:
@@ -53,10 +51,6 @@ def test_torchs_own_inputs(
         theirs = getattr(torch.nn, name)(*args, **kwargs)
         ours = getattr(lk, name)(*args, **kwargs, backend=backend)
         ours.load_state_dict(theirs.state_dict())
-        if no_projections and kwargs.get("proj_size"):
-            with pytest.raises(lk.Unsupported, match=f"backend {backend!r}: "):
-                ours(*case.forward_input.args)
-            continue
         y, state = ours(*case.forward_input.args)
         want_y, want_state = theirs(*case.forward_input.args)
         got = dict(enumerate([getattr(y, "data", y), *state_tensors(state)]))

@@ -67,8 +67,6 @@ were compared; it was not run. Made by `make compatibility-page`;
 # Where ours is known to be worse than torch.nn's: rows, and which backends.
 NOT_YET = {
     "`.to(torch.float64)`": ("pointwise", "triton", "numba_cuda"),
-    "`.to(torch.bfloat16)`": ("numba_cuda",),
-    "`proj_size`": ("triton", "numba_cpu", "numba_cuda"),
     "`quantize_dynamic`": tuple(COLUMNS[1:]),
     "double backward: `gradgradcheck` in float64": ("pointwise", "triton", "numba_cuda"),
     "under `FlopCounterMode`": ("compiled",),

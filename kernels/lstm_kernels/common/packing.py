@@ -15,6 +15,12 @@ def lengths_of(batch_sizes: Tensor) -> Tensor:
     return _how_many_exceed(batch_sizes, int(batch_sizes[0]))
 
 
+def first_pairs(lengths: Tensor) -> Tensor:
+    """Where each step's rows begin, int64 [T]; lengths [B], falling."""
+    rows = _how_many_exceed(lengths, int(lengths[0]))
+    return rows.cumsum(0) - rows
+
+
 def padded(data: Tensor, lengths: Tensor | None) -> Tensor:
     """[T, B, K] of [R, K]; lengths [B], falling, on the CPU, or None where nothing is to change."""
     if lengths is None:

@@ -242,9 +242,8 @@ def test_what_it_refuses() -> None:
         return backend.unsupported(lk.Problem("lstm", 2, 2, 4, 8, **fields), str(DEVICE))
 
     assert reason() is None
-    for dtype in ("float64", "float16", "bfloat16"):
-        assert str(reason(dtype=dtype)).endswith(f"computes in float32, and this is {dtype}")
-    assert "P=3" in str(reason(proj_size=3))
+    assert str(reason(dtype="float64")).endswith("computes in float32, and this is float64")
+    assert reason(proj_size=3, dtype="bfloat16") is None
     if ON_CUDA:
         assert "tf32" in str(reason(precision="tf32"))
     tf32 = lk.Problem("lstm", 2, 2, 4, 8, precision="tf32")

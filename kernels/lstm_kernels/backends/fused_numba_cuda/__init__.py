@@ -4,8 +4,9 @@ Idea: a layer is one kernel, and W_hh is read once: `held` spreads it over the r
 memory of all SMs, which hand each other the state after every step. Where it does not fit,
 `streamed` makes a step's product by cuBLAS and the gates in one kernel; docs/numba-cuda.md tells
 more. Source: Diamos et al. 2016, "Persistent RNNs: Stashing Recurrent Weights On-Chip".
-Limits: CUDA of compute capability 8.0 on, or Numba's simulator for checking; float32 alone, and no
-matrix units, so no TF32; no projection; second derivatives without a kernel. Not run on a GPU
+Limits: CUDA of compute capability 8.0 on, or Numba's simulator for checking; float32 arithmetic,
+and no matrix units, so neither float64 nor TF32; bfloat16 and float16 are computed from copies, and
+a projection as a plain layer of W_hh W_hr; second derivatives without a kernel. Not run on a GPU
 yet.
 """
 
@@ -33,7 +34,9 @@ from lstm_kernels.backends.fused_numba_cuda.tuning import (
     tuning_key,
     using,
 )
-from lstm_kernels.common.refusals import interpreted_limit
+from lstm_kernels.common.in_float32 import in_float32, is_narrow, widened
+from lstm_kernels.common.projected import plain, projected
+from lstm_kernels.common.refusals import float32_limit, interpreted_limit
 from lstm_kernels.common.sequence_products import as_given
 from lstm_kernels.gpu.machine_code import architecture
 from lstm_kernels.gpu.numba_launching import NumbaLaunch
@@ -63,6 +66,10 @@ def layer(
     lengths: Tensor | None = None,
 ) -> Outputs:
     """One layer, one or both directions, as `lstm_kernels.stack` says."""
+    if is_narrow(problem):
+        return in_float32(layer, x, h0, c0, weights, problem=problem, lengths=lengths)
+    if problem.proj_size:
+        return projected(layer, x, h0, c0, weights, problem=problem, lengths=lengths)
     x, h0, c0 = x.contiguous(), h0.contiguous(), None if c0 is None else c0.contiguous()
     on_device = None if lengths is None else lengths.to(x.device).contiguous()
     flat = [tensor for direction in weights for tensor in direction]
@@ -93,6 +100,7 @@ def kernels_used(problem: Problem) -> list[str]:
     if torch.cuda.is_available():
         device = torch.device("cuda", torch.cuda.current_device())
     facts = architecture_of(device)
+    problem = widened(problem)
     return [
         f"{pass_name}: {parameters_for(problem, pass_name, facts, device)}"
         for pass_name in ("forward", "backward")
@@ -101,7 +109,7 @@ def kernels_used(problem: Problem) -> list[str]:
 
 def candidates(problem: Problem, pass_name: str, device: str) -> list[dict[str, Any]]:
     """The launch parameters worth measuring; see `lstm_kernels.tuning`, as for the other hooks."""
-    return candidates_on(problem, pass_name, architecture_of(torch.device(device)))
+    return candidates_on(widened(problem), pass_name, architecture_of(torch.device(device)))
 
 
 def launches_for(problem: Problem, arch: str) -> list[NumbaLaunch]:
@@ -115,6 +123,7 @@ def launches_for(problem: Problem, arch: str) -> list[NumbaLaunch]:
     reason = _never(problem)
     if reason:
         raise Unsupported(reason)
+    problem = plain(widened(problem))
     on = architecture(arch)
 
     def meta(*shape: int) -> Tensor:
@@ -149,10 +158,6 @@ def launches_for(problem: Problem, arch: str) -> list[NumbaLaunch]:
 
 
 def _never(problem: Problem) -> str | None:
-    if problem.dtype != "float32":
-        return f"{WHAT} computes in float32, and this is {problem.dtype}"
     if problem.precision != "ieee":
         return f"{WHAT} uses no matrix units, and this is float32 by {problem.precision}"
-    if problem.proj_size:
-        return f"{WHAT} holds W_hh on chip, not a projection's W_hr, and P={problem.proj_size}"
-    return None
+    return float32_limit(problem, WHAT)

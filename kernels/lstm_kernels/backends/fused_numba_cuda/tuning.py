@@ -15,6 +15,7 @@ import torch
 from lstm_kernels import tuning
 from lstm_kernels.backends.fused_numba_cuda import parameters as rules
 from lstm_kernels.backends.fused_numba_cuda.parameters import Parameters
+from lstm_kernels.common.in_float32 import widened
 from lstm_kernels.gpu.machine_code import Architecture
 from lstm_kernels.problem import Problem
 
@@ -37,7 +38,7 @@ def tuning_key(problem: Problem, pass_name: str, device: str) -> str:
 @lru_cache(maxsize=1024)
 def _key(problem: Problem, pass_name: str) -> str:
     # These kernels are for small batches, which differ in how many blocks share the work.
-    return tuning.key_of(problem, pass_name, least_batch=1)
+    return tuning.key_of(widened(problem), pass_name, least_batch=1)
 
 
 def parameters_for(

@@ -4,8 +4,8 @@ Idea: a layer is one kernel, and W_hh is read once: `own` holds all of it on one
 it over SMs that hand each other the state after every step. Where it does not fit, `streamed` reads
 it at each step, in one kernel a step; docs/triton.md tells more. Source: Diamos et al. 2016,
 "Persistent RNNs: Stashing Recurrent Weights On-Chip". Limits: CUDA of compute capability 8.0 on,
-or Triton's interpreter for checking; float32 arithmetic, so no float64; no projection; second
-derivatives without a kernel. Not run on a GPU yet.
+or Triton's interpreter for checking; float32 arithmetic, so no float64; a projection is
+computed as a plain layer of W_hh W_hr; second derivatives without a kernel. Not run on a GPU yet.
 """
 
 from typing import Any
@@ -27,6 +27,7 @@ from lstm_kernels.backends.fused_triton.tuning import (
     tuning_key,
     using,
 )
+from lstm_kernels.common.projected import plain, projected
 from lstm_kernels.common.refusals import float32_limit, triton_limit
 from lstm_kernels.common.sequence_products import as_given
 from lstm_kernels.gpu.launching import Launch
@@ -62,6 +63,10 @@ def layer(
     Args:
         recompute: keep no gates for the backward, [D, T, B, 4*H], but make them again from y.
     """
+    if problem.proj_size:
+        return projected(
+            layer, x, h0, c0, weights, problem=problem, lengths=lengths, recompute=recompute
+        )
     x, h0, c0 = x.contiguous(), h0.contiguous(), None if c0 is None else c0.contiguous()
     on_device = None if lengths is None else lengths.to(x.device).contiguous()
     flat = [tensor for direction in weights for tensor in direction]
@@ -78,7 +83,7 @@ def layer(
 
 def unsupported(problem: Problem, device: str) -> str | None:
     """The reason not to run this, or None."""
-    reason = triton_limit(problem, device, WHAT) or _never(problem)
+    reason = triton_limit(problem, device, WHAT)
     if reason is None and torch.device(device).type == "cuda":
         capability = architecture_of(torch.device(device)).capability
         if capability < 80:
@@ -111,9 +116,10 @@ def launches_for(problem: Problem, arch: str) -> list[Launch]:
     Raises:
         Unsupported: with the reason.
     """
-    reason = float32_limit(problem, WHAT) or _never(problem)
+    reason = float32_limit(problem, WHAT)
     if reason:
         raise Unsupported(reason)
+    problem = plain(problem)
     facts = architecture(arch)
     dtype = getattr(torch, problem.dtype)
 
@@ -142,9 +148,3 @@ def launches_for(problem: Problem, arch: str) -> list[Launch]:
             problem, parameters, back, facts.sm_count, preactivated=preactivated
         )
     return made
-
-
-def _never(problem: Problem) -> str | None:
-    if problem.proj_size:
-        return f"{WHAT} holds W_hh on chip, not a projection's W_hr, and P={problem.proj_size}"
-    return None

@@ -5,8 +5,8 @@ W_ih and W_hh once and keeps them in its cache over all steps; all gates of a un
 registers, and the state from them at once. The backward makes dx and every weight's gradient a
 chunk of steps at a time, while the gates' gradients are still in cache. docs/numba-cpu.md tells
 more. Source: Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication".
-Limits: CPUs; no projection; bfloat16 and float16 are computed in float32, from copies; second
-derivatives without a kernel.
+Limits: CPUs; a projection is computed as a plain layer of W_hh W_hr, bfloat16 and float16 in
+float32, from copies; second derivatives without a kernel.
 """
 
 import torch
@@ -16,6 +16,7 @@ from lstm_kernels.backends.numba_cpu import team
 from lstm_kernels.backends.numba_cpu.sequence import NumbaLayer, packable, run_forward, sizes_of
 from lstm_kernels.backends.numba_cpu.tile import ROWS, VECTORS
 from lstm_kernels.common.in_float32 import in_float32, is_narrow, widened
+from lstm_kernels.common.projected import projected
 from lstm_kernels.common.refusals import device_limit
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights
@@ -35,6 +36,8 @@ def layer(
     """One layer, one or both directions, as `lstm_kernels.stack` says."""
     if is_narrow(problem):
         return in_float32(layer, x, h0, c0, weights, problem=problem, lengths=lengths)
+    if problem.proj_size:
+        return projected(layer, x, h0, c0, weights, problem=problem, lengths=lengths)
     x, h0, c0 = x.contiguous(), h0.contiguous(), None if c0 is None else c0.contiguous()
     flat = [tensor for direction in weights for tensor in direction]
     tensors = (x, h0, c0, *flat)
@@ -53,8 +56,6 @@ def unsupported(problem: Problem, device: str) -> str | None:
         return reason
     if torch.device(device).type != "cpu":
         return f"{WHAT} needs a CPU, and this is {device!r}"
-    if problem.proj_size:
-        return f"{WHAT} packs W_hh, not a projection's W_hr, and P={problem.proj_size}"
     return None
 
 
