@@ -20,6 +20,7 @@ from lstm_kernels import registry
 from lstm_kernels.autocast import under_autocast
 from lstm_kernels.choose import AUTO, check_backend, choose, number_format, problem_of
 from lstm_kernels.common.packing import lengths_of, packed, padded
+from lstm_kernels.common.segments import cut
 from lstm_kernels.stack import Outputs, Weights, run
 from lstm_kernels.tracing import is_proxy, is_traced
 
@@ -73,18 +74,30 @@ class _OnBackend(torch.nn.RNNBase):
         return f"{super().extra_repr()}, backend={self.backend!r}{recompute}"
 
     def forward(
-        self, input: Tensor | PackedSequence, hx: State | None = None
+        self,
+        input: Tensor | PackedSequence,
+        hx: State | None = None,
+        resets: Tensor | None = None,
     ) -> tuple[Tensor | PackedSequence, State]:
         """As torch.nn's: input padded, unbatched or packed; hx h, or (h, c) for an LSTM.
 
+        Args:
+            resets: bool, shaped as the input without its features: where it is True, the state
+                before that step is the initial one, hx, as at the first step. Both directions of a
+                bidirectional layer end there. The steps between resets are run as sequences of
+                their own, so that a mask with others is a batch of another size.
+
         Raises:
             Unsupported: with the reason the backend gives.
+            ValueError: resets do not fit the input, or come with a packed one or while tracing.
             The exceptions of torch.nn's forward, for the same mistakes.
         """
         if is_proxy(input):
-            return self._as_a_leaf(input, hx)  # type: ignore[no-any-return] # a proxy of both
+            return self._as_a_leaf(input, hx, resets)  # type: ignore[no-any-return] # a proxy of both
         self._update_flat_weights()
         data = input.data if isinstance(input, PackedSequence) else input
+        if resets is not None:
+            _check_resets(resets, input)
         if is_traced(data):
             return super().forward(input, hx)  # type: ignore[no-any-return] # untyped in torch.nn
         if self.mode == "LSTM" and hx is not None:
@@ -97,12 +110,13 @@ class _OnBackend(torch.nn.RNNBase):
             # No steps or no sequences: nothing to choose a backend for. torch.nn refuses the
             # first and knows the shapes of the second.
             return super().forward(input, hx)  # type: ignore[no-any-return]
-        return self._forward_padded(input, hx)
+        return self._forward_padded(input, hx, resets)
 
-    def _as_a_leaf(self, input: Any, hx: Any) -> Any:
+    def _as_a_leaf(self, input: Any, hx: Any, resets: Any) -> Any:
         """The call as torch.fx notes it of torch.nn's modules, which it looks no further into."""
         tracer, given = input.tracer, (input,) if hx is None else (input, hx)
-        return tracer.create_proxy("call_module", tracer.path_of_module(self), given, {})
+        named = {} if resets is None else {"resets": resets}
+        return tracer.create_proxy("call_module", tracer.path_of_module(self), given, named)
 
     def __prepare_scriptable__(self) -> torch.nn.RNNBase:
         """What torch.jit.script compiles: torch.nn's own module, with the same parameters."""
@@ -117,23 +131,40 @@ class _OnBackend(torch.nn.RNNBase):
         plain.__dict__.update({n: v for n, v in self.__dict__.items() if n not in ours})
         return plain
 
-    def _forward_padded(self, input: Tensor, hx: State | None) -> tuple[Tensor, State]:
+    def _forward_padded(
+        self, input: Tensor, hx: State | None, resets: Tensor | None
+    ) -> tuple[Tensor, State]:
         batched = input.dim() == 3
         batch_dim = 0 if self.batch_first else 1
         if not batched:
             input = input.unsqueeze(batch_dim)
+            resets = None if resets is None else resets.unsqueeze(batch_dim)
         hx = (
             self._zeros(input, input.shape[batch_dim]) if hx is None else self._batched(hx, batched)
         )
         self.check_forward_args(input, hx, None)  # type: ignore[arg-type]
         x = input.transpose(0, 1) if self.batch_first else input
-        y, *states = self._run(x, hx)
+        if resets is None:
+            y, *states = self._run(x, hx)
+        else:
+            y, *states = self._run_cut(x, hx, resets.t() if self.batch_first else resets)
         if self.batch_first:
             y = y.transpose(0, 1)
         if not batched:
             y = y.squeeze(batch_dim)
             states = [state if state is None else state.squeeze(1) for state in states]
         return y, _joined(states)
+
+    def _run_cut(self, x: Tensor, hx: State, resets: Tensor) -> Outputs:
+        """One call of a backend on the segments between resets, bool [T, B]; else as `_run`."""
+        segments = cut(resets)
+        states = hx if isinstance(hx, tuple) else (hx,)
+        begun = [state.index_select(1, segments.sequences) for state in states]
+        data = x.flatten(0, 1).index_select(0, segments.rows)
+        y, *ended = self._run(data, _joined([*begun]), segments.lengths)
+        h_n, c_n = (s if s is None else s.index_select(1, segments.last) for s in ended)
+        assert h_n is not None
+        return y.index_select(0, segments.places).unflatten(0, x.shape[:2]), h_n, c_n
 
     def _forward_packed(
         self, input: PackedSequence, hx: State | None
@@ -273,6 +304,20 @@ def _joined(states: list[Tensor | None]) -> State:
     h, c = (*states, None)[:2]
     assert h is not None
     return h if c is None else (h, c)
+
+
+def _check_resets(resets: Tensor, input: Tensor | PackedSequence) -> None:
+    if isinstance(input, PackedSequence):
+        raise ValueError("resets came with a packed input; give the input padded")
+    if is_traced(input):
+        raise ValueError(
+            "resets were given to a layer that is traced or exported; call it as it is"
+        )
+    if resets.dtype is not torch.bool or resets.shape != input.shape[:-1]:
+        raise ValueError(
+            f"resets is {resets.dtype} of shape {tuple(resets.shape)}; "
+            f"expected torch.bool of {tuple(input.shape[:-1])}"
+        )
 
 
 def _check_alike(x: Tensor, h0: Tensor, c0: Tensor | None) -> None:

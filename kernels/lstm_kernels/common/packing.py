@@ -15,9 +15,14 @@ def lengths_of(batch_sizes: Tensor) -> Tensor:
     return _how_many_exceed(batch_sizes, int(batch_sizes[0]))
 
 
+def batch_sizes_of(lengths: Tensor) -> Tensor:
+    """How many rows have each step, int64 [T]; lengths [B], falling."""
+    return _how_many_exceed(lengths, int(lengths[0]))
+
+
 def first_pairs(lengths: Tensor) -> Tensor:
     """Where each step's rows begin, int64 [T]; lengths [B], falling."""
-    rows = _how_many_exceed(lengths, int(lengths[0]))
+    rows = batch_sizes_of(lengths)
     return rows.cumsum(0) - rows
 
 
@@ -27,8 +32,7 @@ def padded(data: Tensor, lengths: Tensor | None) -> Tensor:
         return data
     if _are_alike(lengths):
         return data.reshape(int(lengths[0]), len(lengths), -1)
-    batch_sizes = _how_many_exceed(lengths, int(lengths[0]))
-    sequences: Tensor = pad_packed_sequence(PackedSequence(data, batch_sizes))[0]
+    sequences: Tensor = pad_packed_sequence(PackedSequence(data, batch_sizes_of(lengths)))[0]
     return sequences
 
 
