@@ -12,15 +12,15 @@ The names are imported on first use, so that the command line stays quick.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from lstm_harness.api import MeasuringFailed, Report, Run, UserError, load, run
-
 __all__ = ["MeasuringFailed", "Report", "Run", "UserError", "load", "run"]
 
 __version__ = "0.1.0"
 
+if TYPE_CHECKING:
+    from lstm_harness.api import MeasuringFailed, Report, Run, UserError, load, run
+else:  # a type checker would take any name for one of ours
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'lstm_harness' has no attribute {name!r}")
-    return getattr(import_module("lstm_harness.api"), name)
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module 'lstm_harness' has no attribute {name!r}")
+        return getattr(import_module("lstm_harness.api"), name)
