@@ -113,7 +113,8 @@ class _NotebookPlace:
             return
         self._drawn_s = time.monotonic()
         text = io.StringIO()
-        console = Console(file=text, width=NOTEBOOK_WIDTH, force_jupyter=False)
+        # IPython asks for colour, which not every viewer of a notebook shows.
+        console = Console(file=text, width=NOTEBOOK_WIDTH, force_jupyter=False, color_system=None)
         console.print(bar.get_renderable())
         self._draw(text.getvalue().rstrip())
 

@@ -39,6 +39,7 @@ def notebook(monkeypatch):
     monkeypatch.setitem(sys.modules, "IPython.display", module)
     monkeypatch.setattr(progress.err, "is_jupyter", True)
     monkeypatch.setattr(progress, "REDRAW_S", 0.0)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as IPython's kernel does
     return made
 
 
@@ -77,6 +78,7 @@ def test_quiet_and_without_a_terminal_nothing_is_drawn(notebook, monkeypatch, ca
     measure(quiet=True)
     assert notebook.shown == []
     monkeypatch.setattr(progress.err, "is_jupyter", False)
+    monkeypatch.delenv("FORCE_COLOR")
     measure(quiet=False)
     assert notebook.shown == []
     assert capfd.readouterr() == ("", "")
