@@ -12,6 +12,8 @@ import pytest
 import typer
 from bench import environment, records_of
 from places import SUPPORT
+from saved_runs import save
+from synthetic_runs import record
 
 import lstm_harness as lb
 from lstm_harness.cli.app import app
@@ -96,6 +98,19 @@ def test_a_mistake_is_one_line_and_measures_nothing(here, forked, given, says):
     assert says in str(told.value)
     assert "\n" not in str(told.value)
     assert not (here / "results").exists()
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_who_waits_is_told_for_whom(here, monkeypatch, capsys, wait):
+    def run(spec, out, watch, command):
+        assert (watch.waiting is not None) == wait
+        if watch.waiting:
+            watch.waiting("another run measures here")
+        return save(here / "race", [record()])
+
+    monkeypatch.setattr("lstm_harness.race.runs.run", run)
+    assert len(lb.run(wait=wait, quiet=True).records) == 1
+    assert ("another run measures here; waiting for it" in capsys.readouterr().err) == wait
 
 
 INTERRUPTED = """

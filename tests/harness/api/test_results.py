@@ -1,6 +1,7 @@
 """A run as frames, as a notebook shows it, and against another."""
 
 import math
+import re
 import sys
 
 import pytest
@@ -47,6 +48,18 @@ def test_records_have_the_columns_that_parquet_has(saved):
     run = saved([record()])
     assert list(run.records.columns) == list(PARQUET_COLUMNS)
     assert list(saved([], "empty").records.columns) == list(PARQUET_COLUMNS)
+
+
+@pytest.mark.parametrize("name", ["records", "summary", "fastest", "compare"])
+def test_the_columns_that_a_frames_page_names_are_there(saved, name):
+    run = saved(grid(("aten", "naive")))
+    member = getattr(lb.Run, name)
+    page = (member if name == "compare" else member.func).__doc__
+    named = set(re.findall(r"`(\w+)`", page.partition("Columns:")[2]))
+    frame = run.compare(run) if name == "compare" else getattr(run, name)
+    told = {"records", "attrs", "headline", "notes", "differences"}
+    assert len(named) > 8
+    assert named - told <= set(frame.columns)
 
 
 def test_a_notebook_shows_the_table_and_the_notes_and_obeys_no_name(saved):
