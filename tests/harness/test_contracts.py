@@ -24,6 +24,7 @@ PLANTED = [
     ("floors of the harness", f"{HARNESS}/judge/noise.py", "import lstm_harness.history.series"),
     ("floors of the harness", f"{HARNESS}/tune/search.py", "import lstm_harness.interop.export"),
     ("floors of the harness", f"{HARNESS}/worker/clock.py", "import lstm_harness.analysis.ratios"),
+    ("floors of the harness", f"{HARNESS}/api/results.py", "import lstm_harness.cli.pages"),
     ("floors of the harness", f"{HARNESS}/nowhere.py", ""),
     ("nobody imports the worker", f"{HARNESS}/race/lock.py", "import lstm_harness.worker.clock"),
     ("only the worker touches a device", f"{HARNESS}/race/lock.py", "import torch"),
