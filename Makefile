@@ -6,6 +6,8 @@ JOBS ?= 3
 TRIALS ?= 20
 REPORT ?= results/amd-epyc-2core/quick/report.html
 GPU_PYTHON ?= $(BIN)/python
+# What `make bench` installs beside what a CPU needs: where there is an NVIDIA GPU, its kernels.
+EXTRAS ?= $(if $(shell command -v nvidia-smi),cuda)
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -53,7 +55,7 @@ gpu: $(if $(filter $(BIN)/%,$(GPU_PYTHON)),.venv/.installed-dev)
 	$(GPU_PYTHON) tests/gpu/prove.py
 
 # Compiles every kernel for two architectures: some minutes.
-kernel-page: .venv/.installed
+kernel-page: .venv/.installed-dev
 	$(BIN)/python tests/support/machine_code_table.py docs/triton-machine-code.md
 
 # How an LSTM on each backend fares with PyTorch's own tools: three minutes.
@@ -78,7 +80,7 @@ clean:
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --editable '.$(if $(EXTRAS),[$(EXTRAS)])'
 	touch $@
 
 .venv/.installed-dev: .venv/.installed

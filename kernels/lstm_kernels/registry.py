@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -123,6 +124,9 @@ BUILT_IN = (
     ),
 )
 
+# The extra of this distribution that brings a package.
+_EXTRA_OF = {"triton": "cuda", "numba_cuda": "cuda", "pynvml": "cuda"}
+
 _plugins: dict[str, Backend] = {}
 _unavailable: dict[str, str] = {}
 _entry_points: dict[str, Backend] | None = None
@@ -155,10 +159,36 @@ def get(name: str) -> Backend:
 
 
 def load(name: str) -> Any:
-    """Import and return the object that holds a backend's `unsupported` and `layer` or `stack`."""
+    """Import and return the object that holds a backend's `unsupported` and `layer` or `stack`.
+
+    Raises:
+        ModuleNotFoundError: a package that it requires is not installed, with what to type.
+    """
     module_name, _, attribute = get(name).module.partition(":")
+    lacking = missing(name) if module_name not in sys.modules else ()
+    if lacking:
+        needs = f"backend {name!r} needs {', '.join(lacking)}: {how_to_get(lacking)}"
+        raise ModuleNotFoundError(needs, name=lacking[0])
     module = importlib.import_module(module_name)
     return getattr(module, attribute) if attribute else module
+
+
+def missing(name: str) -> tuple[str, ...]:
+    """The packages that a backend requires and that are not installed, told without an import."""
+    return tuple(package for package in get(name).requires if not _is_installed(package))
+
+
+def how_to_get(packages: Collection[str]) -> str:
+    """What to type for packages that are missing: an extra of ours, where one brings them."""
+    extras = sorted({_EXTRA_OF[package] for package in packages if package in _EXTRA_OF})
+    ours = [f"'lstm-bench[{','.join(extras)}]'"] if extras else []
+    return " ".join(["pip install", *ours, *(each for each in packages if each not in _EXTRA_OF)])
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a package can be found, by its top-level name: looking inside would import it."""
+    top = package.partition(".")[0]
+    return bool(top) and importlib.util.find_spec(top) is not None
 
 
 def add_plugin(path: str | Path) -> tuple[Backend, ...]:

@@ -67,7 +67,7 @@ def main() -> int:
         return refuse(f"needs a CUDA device, and torch {torch.__version__} finds none here")
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        return refuse(f"this python has no {', '.join(missing)}: pip install them")
+        return refuse(f"this python has no {', '.join(missing)}; the extra dev brings all")
     name = torch.cuda.get_device_name()
     asked = arguments(re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"))
     stages = {stage.name: stage for stage in stages_into(asked.out)}

@@ -1,11 +1,12 @@
 """What light commands must not import: torch, pandas, triton, numba."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
-from bench import environment
+from bench import ROOTS, environment
 from places import SUPPORT
 
 pytestmark = pytest.mark.xdist_group("imports")  # one process answers every question
@@ -53,6 +54,22 @@ def answers(tmp_path_factory):
 def test_help_imports_nothing_heavy(line, answers):
     assert answers[line]["code"] == 0
     assert answers[line]["importers"] == {}
+
+
+def test_importing_the_package_imports_nothing_heavy_until_a_name_is_asked_for():
+    code = (
+        "import sys, lstm_harness as lb;"
+        f"print([name for name in {[*HEAVY, 'rich', 'typer']} if name in sys.modules]);"
+        "lb.run; print([name for name in ('torch', 'pandas') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": os.pathsep.join(ROOTS)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split("\n")[:2] == ["[]", "['pandas']"]
 
 
 def test_the_check_sees_an_import_and_who_did_it(answers):

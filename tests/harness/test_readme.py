@@ -1,14 +1,19 @@
 """The README's recipe, extracted and followed as a newcomer would."""
 
+import ast
+import inspect
 import json
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import interpreted
 import pytest
 from bench import bench, environment
 from places import ROOT
+
+import lstm_harness as lb
 
 README = ROOT / "README.md"
 
@@ -62,6 +67,17 @@ def test_a_mistake_in_the_recipe_is_found(lstm_bench, tmp_path):
     verified = lstm_bench(commands.splitlines()[0], "--threads 1 --quiet")
     assert verified.returncode == 4
     assert "y" in verified.stderr
+
+
+def test_the_calls_from_python_are_there():
+    (block,) = re.findall(r"### From Python\n\n((?:    .*\n)+)", README.read_text())
+    for call in ast.walk(ast.parse(textwrap.dedent(block))):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "lb.run":
+            given = {each.arg: ast.literal_eval(each.value) for each in call.keywords}
+            inspect.signature(lb.run).bind(**given)
+        if isinstance(call, ast.Attribute):
+            owner = {"lb": lb, "race": lb.Run}.get(ast.unparse(call.value), lb.Run)
+            assert hasattr(owner, call.attr), call.attr
 
 
 def test_kernels_are_checked_with_no_gpu(lstm_bench):

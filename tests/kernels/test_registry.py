@@ -1,8 +1,11 @@
 """Who is known: built-in backends, plugin files and entry points."""
 
 import importlib.metadata
+import importlib.util
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +95,39 @@ def test_plugin_file_runs(tmp_path: Path) -> None:
     assert "mine" in lk.backends()
     assert lk.LSTM(2, 3, backend="mine").backend == "mine"
     assert registry.load("mine").unsupported(None, "cpu") is None
+
+
+def test_a_package_that_is_missing_is_told_with_the_extra_that_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = importlib.util.find_spec
+    gone = ("triton", "numba_cuda", "elsewhere")
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in gone else there(name)
+    )
+    monkeypatch.delitem(sys.modules, registry.get("triton").module, raising=False)
+    assert registry.missing("triton") == ("triton",)
+    assert registry.missing("aten") == ()
+    with pytest.raises(ModuleNotFoundError) as told:
+        registry.load("triton")
+    assert str(told.value) == "backend 'triton' needs triton: pip install 'lstm-bench[cuda]'"
+    assert told.value.name == "triton"
+    assert registry.how_to_get(gone) == "pip install 'lstm-bench[cuda]' elsewhere"
+    assert registry.how_to_get(["elsewhere"]) == "pip install elsewhere"
+
+
+def test_every_package_that_a_backend_requires_comes_with_us() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    extras = {name: names_of(lines) for name, lines in project["optional-dependencies"].items()}
+    for backend in registry.BUILT_IN:
+        for package in backend.requires:
+            extra = registry._EXTRA_OF.get(package)
+            assert package in (extras[extra] if extra else names_of(project["dependencies"]))
+
+
+def names_of(requirements: list[str]) -> set[str]:
+    """The packages of requirements, as they are imported."""
+    return {re.split(r"[^\w-]", each)[0].replace("-", "_") for each in requirements}
 
 
 @pytest.mark.parametrize(

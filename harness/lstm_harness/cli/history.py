@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lstm_harness.cli.flags import Json, Quiet
-from lstm_harness.cli.guards import libraries
 from lstm_harness.cli.options import names_in
+from lstm_harness.console.guards import libraries
 from lstm_harness.model.errors import Exit, UserError
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ Imports stay light, as in `app`.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -37,10 +37,10 @@ def compare(
     explain: Explain = None,
 ) -> int:
     """The difference between two runs, told; exit code 0."""
-    from lstm_harness.judge.comparison import side_of
+    from lstm_harness.judge.comparison import compared, side_of
 
     outputs = Outputs(as_json, explain, junit, markdown, html)
-    tell(_compared(side_of(base), side_of(new), margin), outputs)
+    tell(compared(side_of(base), side_of(new), margin), outputs)
     return Exit.DONE
 
 
@@ -62,7 +62,7 @@ def check(
     explain: Explain = None,
 ) -> int:
     """The difference to a baseline, judged; the exit code says what came of it."""
-    from lstm_harness.judge.comparison import kinds_named, side_of
+    from lstm_harness.judge.comparison import compared, kinds_named, side_of
 
     fails, outputs = kinds_named(fail_on), Outputs(as_json, explain, junit, markdown, html)
     judged = side_of(new)
@@ -70,7 +70,7 @@ def check(
         kept = side_of(Path(base))
     except UserError as error:
         raise NotComparable(str(error)) from None
-    comparison = _compared(kept, judged, margin, fail_on=fails)
+    comparison = compared(kept, judged, margin, fail_on=fails)
     if rerun:
         comparison = _again(new, comparison)
     tell(comparison, outputs)
@@ -113,16 +113,6 @@ def list_baselines(into: Into = None, as_json: Json = False) -> int:
     else:
         output.line(f"no baseline in {folder}; lstm-bench baseline save RUN NAME makes one")
     return Exit.DONE
-
-
-def _compared(base: Any, new: Any, margin: float, **how: Any) -> "Comparison":
-    from lstm_harness.judge import noise
-    from lstm_harness.judge.comparison import compare_sides, is_paired
-    from lstm_harness.judge.verdict import Rules
-
-    margins = noise.kept(new.manifest["environment"]).margins
-    rules = Rules(margin=margin, paired=is_paired(base, new))
-    return compare_sides(base, new, rules, margins, **how)
 
 
 def _again(run: Path, first: "Comparison") -> "Comparison":

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from lstm_harness.model.axes import AXES
-from lstm_harness.model.errors import UserError
-from lstm_harness.model.spec import Spec, build, named_suite, suite_from_file
+from lstm_harness.model.spec import Spec, asked
+from lstm_harness.model.spec import names_in as names_in  # whose text is that of an option
 
 _SIZES = "64, or 16,32, or 16:64:x2, or 8:64:+8"
 
@@ -178,32 +178,14 @@ def spec_of(
     plugin: list[str] | None,
     **options: Any,
 ) -> Spec:
-    """The spec that options make; with no suite and no axis at all it is `quick`.
+    """The spec that options make; see `model.spec.asked`.
 
     Raises:
         UserError: a value that cannot be, or two sources of shapes at once.
     """
-    if suite and spec_file:
-        raise UserError(f"suite {suite!r} and --spec {spec_file} both give shapes; leave one out")
     given = {name: value for name, value in options.items() if value is not None}
     axes = {name: given[p] for name, p in _AXIS_PARAMETERS.items() if p in given}
     settings = {name: value for name, value in given.items() if name in _SETTING_OPTIONS}
     if backend is not None:
         settings["backends"] = names_in(backend)
-    settings["plugins"] = tuple(str(Path(path).resolve()) for path in plugin or ())
-    if spec_file:
-        return build(suite_from_file(spec_file), axes, settings)
-    chosen = suite or (None if axes else "quick")
-    return build(named_suite(chosen) if chosen else None, axes, settings)
-
-
-def names_in(text: str) -> tuple[str, ...]:
-    """The names of `--backend`, each once.
-
-    Raises:
-        UserError: there is none.
-    """
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if not names:
-        raise UserError("--backend is empty; expected names, like naive,aten")
-    return names
+    return asked(suite, spec_file, plugin or (), axes, settings)

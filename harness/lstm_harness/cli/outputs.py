@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lstm_harness.cli.guards import libraries
+from lstm_harness.console.guards import libraries
 from lstm_harness.model.errors import UserError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lstm_harness.cli.flags import Quiet
-from lstm_harness.cli.guards import libraries
+from lstm_harness.console.guards import libraries
 from lstm_harness.model.errors import Exit, UserError
 
 if TYPE_CHECKING:

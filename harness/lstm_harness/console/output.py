@@ -3,7 +3,7 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,18 +41,29 @@ def warning(said: str) -> None:
 
 def failures(outcomes: Iterable[tuple[str, str, str]]) -> None:
     """Failed cells on stderr, one line a backend, status and reason, with how many cells."""
+    for said in told_failures(outcomes):
+        warning(said)
+
+
+def told_failures(outcomes: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+    """The lines of `failures`."""
     for (backend, status, reason), count in Counter(outcomes).items():
-        cells = f"{count} records" if count > 1 else "1 record"
-        err.print(Text(f"{backend}: {status}, {cells}: {reason}"), soft_wrap=True)
+        yield f"{backend}: {status}, {text.count(count, 'record')}: {reason}"
 
 
 def damaged(run: Run) -> None:
     """Say that records are not as they were written, on stderr."""
+    for said in told_damage(run):
+        warning(said)
+
+
+def told_damage(run: Run) -> Iterator[str]:
+    """The lines of `damaged`."""
     if run.torn:
         dropped = f"{run.folder}: the last line of records.jsonl is torn and was left out"
-        err.print(Text(f"{dropped}; lstm-bench run --resume measures it again"), soft_wrap=True)
+        yield f"{dropped}; lstm-bench run --resume measures it again"
     if run.edited:
-        warning(f"{run.folder}: records.jsonl is not what the run wrote: its SHA-256 is another")
+        yield f"{run.folder}: records.jsonl is not what the run wrote: its SHA-256 is another"
 
 
 def duration(time_ns: float) -> str:

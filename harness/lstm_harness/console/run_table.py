@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from lstm_harness.console import output
 from lstm_harness.model.plan import Plan
 from lstm_harness.store import kept_limits
 from lstm_harness.store.run_folder import Run
+from lstm_kernels.registry import how_to_get
 
 NOBODY = "no correct backend"
 
@@ -51,23 +52,25 @@ def write(run: Run, page: Path | None) -> None:
     Args:
         page: the report; None where there is none.
     """
-    _absent(run)
-    _no_limits(run)
-    output.failures((r.backend, *r.standing) for r in run.records if r.standing[0] != "ok")
-    _warnings(run)
-    _unfinished(run)
+    for said in notes(run):
+        output.warning(said)
     table = output.empty_table(*COLUMNS)
-    for row in _fastest(run).to_dict("records"):
-        won = row["backend"] is not None
-        cells = [cell(row) for cell in COLUMNS.values()] if won else [row["label"], NOBODY]
+    for cells in lines(fastest(run)):
         table.add_row(*map(Text, cells))
     output.out.print(table)
     output.path(page or run.folder)
 
 
+def lines(winners: pd.DataFrame) -> Iterator[list[str]]:
+    """The cells of each line of the table, of the rows that `fastest` gives."""
+    for row in winners.to_dict("records"):
+        won = row["backend"] is not None
+        yield [cell(row) for cell in COLUMNS.values()] if won else [row["label"], NOBODY]
+
+
 def document(run: Run, page: Path | None) -> dict[str, Any]:
     """What `run --json` prints: where the run lies, its statuses, the fastest a case."""
-    rows = json.loads(_fastest(run)[list(FIELDS)].to_json(orient="records"))
+    rows = json.loads(fastest(run)[list(FIELDS)].to_json(orient="records"))
     return {
         "run": str(run.folder),
         "report": None if page is None else str(page),
@@ -77,39 +80,52 @@ def document(run: Run, page: Path | None) -> dict[str, Any]:
     }
 
 
-def _fastest(run: Run) -> pd.DataFrame:
-    """A row a case in the order of the plan's cases, which is a reader's order."""
+def fastest(run: Run) -> pd.DataFrame:
+    """A row a case (`ranking.fastest_by_case`) in the order of the plan, which is a reader's."""
+    return fastest_by_case(summary(run))
+
+
+def summary(run: Run) -> pd.DataFrame:
+    """The run's Summary, its cases in the order of the plan."""
     cases = Plan.from_dict(run.manifest["plan"]).cases
     place = {case: number for number, case in enumerate(cases)}
-    as_planned = sorted(run.records, key=lambda record: place[record.case])
-    return fastest_by_case(summarise(as_planned))
+    return summarise(sorted(run.records, key=lambda record: place[record.case]))
 
 
-def _absent(run: Run) -> None:
-    """Who takes no part, on stderr."""
+def notes(run: Run) -> Iterator[str]:
+    """What a reader must know of the run, a line each: who is missing, what failed, what warns."""
     for entry in run.manifest["plan"]["absent"]:
-        output.warning(f"{entry['backend']} takes no part: {entry['reason']}")
-
-
-def _no_limits(run: Run) -> None:
-    """Why a run's records have no floor, on stderr."""
+        yield f"{entry['backend']} takes no part: {entry['reason']}"
     if run.manifest.get("limits") is None:
-        output.warning(run.manifest.get("no_limits") or kept_limits.NONE_KEPT)
+        yield run.manifest.get("no_limits") or kept_limits.NONE_KEPT
+    yield from _no_clocks(run)
+    failed = ((r.backend, *r.standing) for r in run.records if r.standing[0] != "ok")
+    yield from output.told_failures(failed)
+    yield from _warnings(run)
+    yield from _unfinished(run)
 
 
-def _unfinished(run: Run) -> None:
-    """Say on stderr that the time budget was spent before every case was measured."""
+def _no_clocks(run: Run) -> Iterator[str]:
+    """That a GPU told nothing of its clocks: what NVML tells, its driver names first."""
+    gpu = run.manifest["environment"].get("gpu")
+    if gpu and gpu.get("driver") is None:
+        lost = "no clocks, throttling or energy are recorded: NVML tells nothing here"
+        yield f"{lost}; its library comes with {how_to_get(['pynvml'])}"
+
+
+def _unfinished(run: Run) -> Iterator[str]:
+    """That the time budget was spent before every case was measured."""
     planned = run.manifest["plan"]["planned_records"]
     if run.manifest["end"] and len(run.records) < planned:
         go_on = shlex.join(["lstm-bench", "run", "--resume", str(run.folder)])
-        output.warning(
+        yield (
             f"{len(run.records):,} of {planned:,} records: the time budget of "
             f"{run.manifest['spec']['time_budget_s']:g} s is spent; measure more with: {go_on}"
         )
 
 
-def _warnings(run: Run) -> None:
-    """What records warn of, on stderr, one line a backend and warning."""
+def _warnings(run: Run) -> Iterator[str]:
+    """What records warn of, one line a backend and warning."""
     counts = Counter((record.backend, text) for record in run.records for text in record.warnings)
     for (backend, text), count in counts.items():
-        output.warning(f"{backend}: in {count} records: {text}")
+        yield f"{backend}: in {count} records: {text}"

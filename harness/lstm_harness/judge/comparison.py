@@ -108,6 +108,19 @@ def compare_sides(
     return told(base, new, rules, verdicts, differ, fail_on)
 
 
+def compared(base: Side, new: Side, margin: float, fail_on: frozenset[Kind] = FAILS) -> Comparison:
+    """Judge one side against the other by what is kept of this machine's noise.
+
+    Args:
+        margin: how much slower is no matter: 0.05 is 5%.
+    Raises:
+        UserError: that noise cannot be read.
+    """
+    margins = noise.kept(new.manifest["environment"]).margins
+    rules = Rules(margin=margin, paired=is_paired(base, new))
+    return compare_sides(base, new, rules, margins, fail_on)
+
+
 def told(
     base: Side,
     new: Side,

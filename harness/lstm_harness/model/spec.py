@@ -2,7 +2,7 @@
 
 import itertools
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from importlib import resources
 from math import prod
@@ -102,11 +102,47 @@ class Spec:
         return cls(**{"grids": stored["grids"]} | known(stored, cls, "spec"))
 
 
-def build(suite: Suite | None, axes: Mapping[str, str], settings: Settings) -> Spec:
+def asked(
+    suite: str | None,
+    spec_file: Path | None,
+    plugins: Iterable[str | Path],
+    axes: Mapping[str, Any],
+    settings: Settings,
+) -> Spec:
+    """The spec of a command line, or of a call; with no suite and no axis at all it is `quick`.
+
+    Args:
+        spec_file: a suite of one's own, instead of a named one.
+        axes, settings: as for `build`.
+    Raises:
+        UserError: a value that cannot be, or two sources of shapes at once.
+    """
+    if suite and spec_file:
+        raise UserError(f"suite {suite!r} and --spec {spec_file} both give shapes; leave one out")
+    settings = {**settings, "plugins": tuple(str(Path(path).resolve()) for path in plugins)}
+    if spec_file:
+        return build(suite_from_file(spec_file), axes, settings)
+    chosen = suite or (None if axes else "quick")
+    return build(named_suite(chosen) if chosen else None, axes, settings)
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """The names of `--backend`, each once.
+
+    Raises:
+        UserError: there is none.
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise UserError("--backend is empty; expected names, like naive,aten")
+    return names
+
+
+def build(suite: Suite | None, axes: Mapping[str, Any], settings: Settings) -> Spec:
     """Join a suite with the flags that override it; without a suite the flags and defaults stand.
 
     Args:
-        axes: axis name to the text given; axes that were not given are absent.
+        axes: axis name to the text or the list given; axes that were not given are absent.
         settings: fields of `Spec` that were given.
     Raises:
         UserError: a value that cannot be.

@@ -70,9 +70,11 @@ def look_around(spec: Spec) -> Survey:
         return worker.survey()
 
 
-def run(spec: Spec, out: Path | None, watch: Watch) -> Path:
+def run(spec: Spec, out: Path | None, watch: Watch, command: Sequence[str] = ()) -> Path:
     """Measure everything a spec asks for and return the run's folder.
 
+    Args:
+        command: the command line that asks for it, where it is not this process's own.
     Raises:
         UserError: before anything ran; `Interrupted` or `MeasuringFailed` with what to type after.
     """
@@ -82,9 +84,8 @@ def run(spec: Spec, out: Path | None, watch: Watch) -> Path:
     with device_lock(survey.identity, watch.waiting):
         folder = out or default_folder(spec)
         run_folder.create(folder)
-        _measure_alone(
-            RunSide(folder, manifest_of(folder, spec, plan, survey), plan, survey), spec, watch
-        )
+        manifest = manifest_of(folder, spec, plan, survey, command)
+        _measure_alone(RunSide(folder, manifest, plan, survey), spec, watch)
     return folder
 
 
@@ -311,14 +312,16 @@ def resumable(folder: Path) -> Iterator[None]:
         raise Interrupted(f"interrupted; go on with: {go_on}") from None
 
 
-def manifest_of(folder: Path, spec: Spec, plan: Plan, survey: Survey) -> dict[str, Any]:
-    """What run.json says of a run that begins now."""
+def manifest_of(
+    folder: Path, spec: Spec, plan: Plan, survey: Survey, command: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What run.json says of a run that begins now; its command is this process's where none is."""
     return {
         "schema": SCHEMA,
         "id": folder.resolve().name,
         "label": spec.label,
         "suite": spec.suite,
-        "command": ["lstm-bench", *sys.argv[1:]],
+        "command": list(command) or ["lstm-bench", *sys.argv[1:]],
         "lstm_bench": __version__,
         "seed": spec.seed,
         "start": now(),

@@ -7,7 +7,6 @@ of what to launch.
 
 import os
 from collections.abc import Callable
-from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,13 +75,13 @@ def _hook(backend: str, plugins: tuple[str, ...]) -> Hook:
     for path in plugins:
         _add_plugin(path)
     try:
-        needed = registry.get(backend).requires
+        missing = registry.missing(backend)
     except ValueError as error:
         broken = [f"{source} failed: {why}" for source, why in registry.unavailable().items()]
         raise UserError("; ".join([str(error), *broken])) from None
-    for package in needed:
-        if find_spec(package.partition(".")[0]) is None:
-            raise UserError(f"backend {backend!r} needs {package}, which is not installed")
+    if missing:
+        how = registry.how_to_get(missing)
+        raise UserError(f"backend {backend!r} needs {', '.join(missing)}: {how}")
     try:
         module = registry.load(backend)
     except Exception as error:  # noqa: BLE001 - a stranger's module may raise anything

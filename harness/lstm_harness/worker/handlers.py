@@ -4,7 +4,6 @@ import gc
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -290,11 +289,5 @@ def why_missing(device: str, backend: str, checking: bool) -> str | None:
         if record.interpreter and device == "cpu":
             reason += f"; {record.interpreter}=1 lstm-bench verify checks it here, interpreted"
         return reason
-    missing = [package for package in record.requires if not _is_installed(package)]
-    return f"needs {', '.join(missing)}: pip install {' '.join(missing)}" if missing else None
-
-
-def _is_installed(package: str) -> bool:
-    """Whether a package can be found, by its top-level name: looking inside would import it."""
-    top = package.partition(".")[0]
-    return bool(top) and find_spec(top) is not None
+    missing = registry.missing(backend)
+    return f"needs {', '.join(missing)}: {registry.how_to_get(missing)}" if missing else None

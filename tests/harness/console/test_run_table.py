@@ -63,3 +63,12 @@ def test_who_lacks_limits_or_time_is_told(capsys):
     err = " ".join(capsys.readouterr().err.split())
     assert "1 of 1,234 records: the time budget of 60 s is spent" in err
     assert "lstm-bench limits" in err
+
+
+@pytest.mark.parametrize(("driver", "told"), [(None, True), ("595.58", False)])
+def test_a_gpu_that_tells_nothing_of_its_clocks_is_told(driver, told):
+    measured = run([record()])
+    measured.manifest["environment"]["gpu"] = {"name": "A GPU", "driver": driver}
+    assert (
+        any("pip install 'lstm-bench[cuda]'" in note for note in run_table.notes(measured)) == told
+    )

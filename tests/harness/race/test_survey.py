@@ -41,11 +41,19 @@ def test_a_graph_is_refused_where_it_cannot_be(backend, problem, launch, device,
 def test_what_is_interpreted_is_checked_and_never_timed(
     device, interpreter, checking, runs, monkeypatch
 ):
-    monkeypatch.setattr(handlers, "_is_installed", lambda package: True)
+    monkeypatch.setattr(registry, "missing", lambda name: ())
     monkeypatch.setenv("TRITON_INTERPRET", interpreter)
     reason = handlers.why_missing(device, "pointwise", checking)
     assert (reason is None) == runs
     assert runs or reason.startswith("runs on cuda only; this is cpu; TRITON_INTERPRET=1 lstm-be")
+
+
+@pytest.mark.parametrize("name", ["triton", "pointwise", "numba_cuda"])
+def test_what_an_extra_would_bring_is_told_with_the_extra(name, monkeypatch):
+    packages = registry.get(name).requires
+    monkeypatch.setattr(registry, "missing", lambda name: packages)
+    reason = handlers.why_missing("cuda", name, checking=False)
+    assert reason == f"needs {packages[0]}: pip install 'lstm-bench[cuda]'"
 
 
 def test_verify_checks_interpreted_kernels(document, monkeypatch):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lstm_harness.cli.guards import libraries
+from lstm_harness.console.guards import libraries
 from lstm_harness.model.errors import NoReportLibraries
 
 

@@ -1,0 +1,136 @@
+"""`run` measures and `load` reads; both give a `Run`."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from lstm_harness.api import arguments
+from lstm_harness.api.arguments import Files, Flags, Names, Sizes
+from lstm_harness.api.results import Run
+from lstm_harness.console import output
+from lstm_harness.console.progress import LiveProgress
+from lstm_harness.model.errors import Interrupted, UserError
+from lstm_harness.race import runs
+
+
+def run(
+    suite: str | None = None,
+    *,
+    spec: str | Path | None = None,
+    backend: Names | None = None,
+    plugin: Files | None = None,
+    cell: Names | None = None,
+    seq_len: Sizes | None = None,
+    batch: Sizes | None = None,
+    input: Sizes | None = None,
+    hidden: Sizes | None = None,
+    layers: Sizes | None = None,
+    bidirectional: Flags | None = None,
+    dtype: Names | None = None,
+    precision: Names | None = None,
+    lengths: Names | None = None,
+    passes: Names | None = None,
+    launch: Names | None = None,
+    cache: Names | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    blocks: int | None = None,
+    min_samples: int | None = None,
+    rel_ci: float | None = None,
+    cell_timeout: float | None = None,
+    time_budget: float | None = None,
+    seed: int | None = None,
+    label: str | None = None,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    wait: bool = False,
+    quiet: bool = False,
+) -> Run:
+    """Verify and measure, in worker processes of their own, and keep the records on disk.
+
+    What is not given is as `lstm-bench run` has it; with no suite and no axis at all it is `quick`.
+    An axis takes one value, several, or a text of the command line: `16`, `[16, 32]`, `"16:64:x2"`.
+
+    Args:
+        suite: a named workload; `spec` is a file of one of your own, in TOML.
+        backend: names; every backend that runs here where none is given.
+        plugin: files with BACKENDS, which only the workers import.
+        cell, dtype, precision, lengths, launch, cache: see `lstm-bench run --help`.
+        seq_len, batch, input, hidden, layers: T, B, I, H, L; I is H where it is not given.
+        bidirectional: True, False, or both.
+        passes: inference, forward, backward, train (the axis `--pass`).
+        device: auto, cpu or cuda.
+        threads: CPU threads.
+        blocks: rounds of fresh worker processes, the unit of replication.
+        min_samples, rel_ci: samples a block, at least, and when there are enough.
+        cell_timeout, time_budget: seconds for one cell, and for the whole run.
+        seed, label: of the order and the inputs; a name to tell the run by.
+        out: the run's folder, new or empty; else one below results/runs.
+        resume: a run that was interrupted, to be finished as planned.
+        wait: whether to wait for the end of another run that holds the device.
+        quiet: whether to show no progress.
+    Returns:
+        The run. What failed in it is a record with a reason; see `Run.notes`.
+    Raises:
+        UserError: before anything ran, with what to change.
+        MeasuringFailed: something else than a backend failed; the records so far are kept.
+        KeyboardInterrupt: with the command that goes on; the records so far are kept.
+
+    Processes that other threads of this one start meanwhile are ended with the run.
+    """
+    axes = {
+        "cell": cell,
+        "seq-len": seq_len,
+        "batch": batch,
+        "input": input,
+        "hidden": hidden,
+        "layers": layers,
+        "bidirectional": bidirectional,
+        "dtype": dtype,
+        "precision": precision,
+        "lengths": lengths,
+        "pass": passes,
+        "launch": launch,
+        "cache": cache,
+    }
+    settings = {
+        "device": device,
+        "threads": threads,
+        "blocks": blocks,
+        "min_samples": min_samples,
+        "rel_ci": rel_ci,
+        "cell_timeout": cell_timeout,
+        "time_budget": time_budget,
+        "seed": seed,
+        "label": label,
+    }
+    wanted = arguments.spec_of(suite, spec, backend, plugin, axes, settings)
+    if resume is not None:
+        _refuse_changes(resume, out, wanted)
+    command = arguments.command_of(suite, spec, backend, plugin, axes | settings | {"out": out})
+    try:
+        with LiveProgress(quiet) as watch:
+            if wait:
+                watch = replace(watch, waiting=lambda who: output.warning(f"{who}; waiting for it"))
+            if resume is not None:
+                return Run(runs.resume(Path(resume), watch))
+            return Run(runs.run(wanted, None if out is None else Path(out), watch, command))
+    except Interrupted as cut:
+        raise KeyboardInterrupt(str(cut)) from None
+
+
+def load(path: str | Path) -> Run:
+    """Read a run that `run` or the command line left on disk.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    return Run(Path(path))
+
+
+def _refuse_changes(resume: str | Path, out: str | Path | None, wanted: object) -> None:
+    if out is not None:
+        raise UserError(f"out={str(out)!r} with resume={str(resume)!r}: a run keeps its folder")
+    if wanted != arguments.spec_of(None, None, None, None, {}, {}):
+        raise UserError(
+            f"resume={str(resume)!r} goes on as planned; leave out what to run, and how"
+        )
