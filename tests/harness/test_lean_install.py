@@ -1,5 +1,6 @@
 """Without what the extras bring a CPU is raced, and whoever needs one names it in a line."""
 
+import interpreted
 import pytest
 from bench import bench, environment
 from saved_runs import save
@@ -23,8 +24,10 @@ SMALL = "--seq-len 2 --batch 1 --hidden 4 --blocks 1 --threads 1 --quiet"
 
 
 @pytest.fixture
-def lean(tmp_path):
+def lean(tmp_path, monkeypatch):
     """Run a command line where the extras are missing, in its workers too."""
+    for variable in interpreted.VARIABLES:  # pytest-xdist's workers begin with them
+        monkeypatch.delenv(variable, raising=False)
     (tmp_path / "lean").mkdir()
     (tmp_path / "lean" / "sitecustomize.py").write_text(WITHOUT)
     env = environment(tmp_path, tmp_path / "lean")
