@@ -119,7 +119,7 @@ class _Race:
         own = None
         if own_total:
             own = next(iter(names)) if len(names) == 1 else OWN_MIXED
-        keeps = own is not None and (not order or bool(ratios[0] and ratios[0].tie))
+        keeps = own is not None and not (ratios and ratios[0] and _is_saving(ratios[0]))
         backend = own if keeps else next(iter(order), None)
         total = own_total if keeps else whole.get(backend or "")
         return Advice(
@@ -131,7 +131,7 @@ class _Race:
                 Standing(name, whole[name]["median_ns"], ratio)
                 for name, ratio in zip(order, ratios, strict=True)
             ),
-            parts=self._parts(backend, own_total),
+            parts=self._parts(backend),
             refused=refused,
             unmeasured=self._unmeasured,
         )
@@ -170,13 +170,14 @@ class _Race:
             return None
         return {"block_ids": ids, "block_medians_ns": sums, "median_ns": median(sums)}
 
-    def _parts(self, backend: str | None, own_total: Row | None) -> tuple[Part, ...]:
+    def _parts(self, backend: str | None) -> tuple[Part, ...]:
         """A part a use, in the order of the suite."""
         parts = []
-        whole_ns = own_total["median_ns"] if own_total else None
-        for use in self._uses:
+        owned = {use: self._row(self._own[use.case], use.case) for use in self._uses}
+        spent = [use.calls * own["median_ns"] for use, own in owned.items() if own]
+        whole_ns = sum(spent) if len(spent) == len(owned) else None
+        for use, own in owned.items():
             own_name = self._own[use.case]
-            own = self._row(own_name, use.case)
             chosen = own if backend == OWN_MIXED else self._row(backend, use.case)
             others = [row for name in self._backends if (row := self._row(name, use.case))]
             alone = min(others, key=lambda row: row["median_ns"], default=None)
@@ -195,6 +196,11 @@ class _Race:
                 )
             )
         return tuple(parts)
+
+
+def _is_saving(ratio: Ratio) -> bool:
+    """Whether the one takes longer than the other, and not within noise, where that is known."""
+    return ratio.value > 1 and ratio.tie is not True
 
 
 def _key(case: Case) -> tuple[Any, ...]:

@@ -15,7 +15,8 @@ from lstm_harness.interop.watched_program import Notes
 from lstm_harness.model.text import count
 from lstm_harness.store.run_folder import Run
 
-COLUMNS = ("layer", "case", "calls", "torch.nn", "share", "advised", "torch.nn takes", "alone")
+AGAINST = "torch.nn takes"
+COLUMNS = ("layer", "case", "calls", "torch.nn", "share", "advised", AGAINST, "alone")
 
 
 def came_of(made: Captured, notes: Notes, out: Path) -> str:
@@ -49,10 +50,10 @@ def write(run: Run, page: Path | None, advice: Advice) -> None:
         go_on = shlex.join(["lstm-bench", "recommend", "--resume", str(run.folder)])
         output.warning(f"{cases} not measured, and not in this advice; measure more with: {go_on}")
     output.line(sentence(advice))
-    standings = output.empty_table("backend", "all calls", "torch.nn takes")
+    standings = output.empty_table("backend", "all calls", AGAINST)
     for each in advice.standings:
-        time = output.duration(each.total_ns)
-        standings.add_row(Text(each.backend), time, _ratio(each.ratio))
+        shown = "" if each.backend == advice.own else _ratio(each.ratio)
+        standings.add_row(Text(each.backend), output.duration(each.total_ns), shown)
     output.out.print(standings)
     table = output.empty_table(*COLUMNS)
     for part in advice.parts:
@@ -74,18 +75,18 @@ def sentence(advice: Advice) -> str:
             f"Use {advice.backend}, the fastest: all calls take {total}; "
             "torch.nn's own choice did not run every case, so what is saved is not known."
         )
-    if advice.backend in (advice.own, OWN_MIXED):
-        if fastest is None or fastest.backend == advice.backend:
+    if advice.backend == advice.own:
+        if fastest is None or fastest.backend == advice.backend or not (ratio and ratio.tie):
             return f"Stay with {own}: no other backend that ran every case is faster."
         return (
             f"Stay with {own}: {fastest.backend} is the fastest, "
-            f"and cannot be told from it: torch.nn takes {_ratio(ratio)}."
+            f"and cannot be told from it: torch.nn takes {_as_long(ratio)}."
         )
     old, new = advice.own_ns or 0.0, advice.advised_ns or 0.0
     times = f"all calls take {output.duration(new)} instead of {output.duration(old)} with {own}"
     saved = f"{output.duration(old - new)} ({1 - new / old:.0%}) saved"
     sure = "beyond noise" if ratio and ratio.tie is False else "not known to be beyond noise"
-    return f"Use {advice.backend}: {times}, {saved}, {sure}: torch.nn takes {_ratio(ratio)}."
+    return f"Use {advice.backend}: {times}, {saved}, {sure}: torch.nn takes {_as_long(ratio)}."
 
 
 def document(run: Run, page: Path | None, advice: Advice) -> dict[str, Any]:
@@ -140,7 +141,7 @@ def _numbers(ratio: Ratio | None) -> Mapping[str, Any] | None:
 def _cells(part: Part) -> list[str]:
     alone = ""
     if part.alone:
-        alone = f"{part.alone} faster, {_ratio(part.alone_ratio)}"
+        alone = f"{part.alone}, {_ratio(part.alone_ratio)}"
     return [
         part.use.layer,
         part.use.case.label(),
@@ -158,6 +159,14 @@ def _ratio(ratio: Ratio | None) -> str:
     if ratio is None:
         return ""
     if ratio.tie is None:
-        return f"{ratio.value:.2f}x as long, interval unknown"
-    shown = f"{ratio.value:.2f}x as long ({ratio.low:.2f} to {ratio.high:.2f})"
-    return f"{shown}, a tie" if ratio.tie else shown
+        return f"{ratio.value:.2f}x, interval unknown"
+    shown = f"{ratio.value:.2f}x ({ratio.low:.2f} to {ratio.high:.2f})"
+    return f"tie, {shown}" if ratio.tie else shown
+
+
+def _as_long(ratio: Ratio | None) -> str:
+    """The same in a sentence."""
+    if ratio is None or ratio.tie is None:
+        few = "an interval takes 3 blocks"
+        return f"{ratio.value:.2f}x as long ({few})" if ratio else f"an unknown time ({few})"
+    return f"{ratio.value:.2f}x as long ({ratio.low:.2f} to {ratio.high:.2f})"

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ def read(folder: Path) -> Notes:
         for line in path.read_bytes().split(b"\n")[:-1]:
             try:
                 _take(notes, parsed(line), path)
-            except (Broken, Unfit, KeyError, TypeError) as error:
+            except (Broken, Unfit, IndexError, KeyError, OSError, TypeError) as error:
                 notes.troubles[f"{path.name}: {error}"] = None
     return notes
 
@@ -163,7 +164,9 @@ def _take(notes: Notes, line: Mapping[str, Any], path: Path) -> None:
         count.running = [a + b for a, b in zip(held, more, strict=True)]
 
 
+@lru_cache(maxsize=1)
 def _numbers(path: Path) -> "array.array[int]":
+    """A file of counts; lines that follow each other count in the same."""
     numbers = array.array("Q")
     numbers.frombytes(path.read_bytes())
     return numbers

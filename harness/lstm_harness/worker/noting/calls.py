@@ -73,7 +73,7 @@ class Notes:
             x, y = given.data, y.data
         if x.is_meta or _is_fake(x):
             return
-        running = given.batch_sizes.tolist() if is_packed else ()
+        running: list[int] = given.batch_sizes.tolist() if is_packed else []
         if is_packed:
             T, B = len(running), running[0]
         elif x.dim() == 2:
