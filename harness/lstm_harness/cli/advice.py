@@ -11,7 +11,7 @@ import typer
 from lstm_harness.cli.flags import Json, Quiet
 from lstm_harness.cli.measure import Out, Resume, Wait, measured, write_page
 from lstm_harness.cli.options import spec_of, takes_shapes
-from lstm_harness.model.errors import Exit, UserError
+from lstm_harness.model.errors import Exit, Interrupted, UserError
 from lstm_harness.model.spec import Spec
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def capture(
     if made.text:
         write_file(out, made.text.encode())
     _tell(made, notes, out)
+    if code == Exit.INTERRUPTED:
+        raise Interrupted("the program was interrupted; what it had called until then counts")
     return code
 
 

@@ -111,6 +111,15 @@ def test_a_program_without_a_layer_leaves_no_suite(tmp_path):
     assert not (tmp_path / "captured.toml").exists()
 
 
+def test_an_interrupted_program_is_told_from_an_interrupted_command(command):
+    line = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+    code, out, err = command("capture", "--", sys.executable, "-c", line)
+    assert (code, out) == (Exit.INTERRUPTED, "")
+    assert err.endswith(
+        "lstm-bench: the program was interrupted; what it had called until then counts\n"
+    )
+
+
 def test_mistakes_before_a_program_runs(refused, here):
     assert "cannot start 'pyton'" in refused("capture", "--", "pyton", "train.py")
     assert "Missing argument" in refused("capture")

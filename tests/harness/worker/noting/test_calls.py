@@ -126,6 +126,14 @@ def test_results_random_numbers_and_memory_are_as_without(noting):
     assert [each() for each in gone] == [None, None, None]
 
 
+def test_nothing_but_the_call_of_recurrent_modules_is_touched(noting):
+    # A global hook would have torch.compile warn and every module take a longer way.
+    assert not calls.modules._has_any_global_hook()
+    assert "__call__" not in vars(nn.LSTM)
+    assert nn.Linear.__call__ is nn.Module.__call__
+    assert nn.LSTM.__call__ is nn.GRU.__call__ is not nn.Module.__call__
+
+
 def test_a_layer_that_raises_raises_the_same_and_is_not_counted(noting):
     with pytest.raises(RuntimeError, match=r"input\.size"):
         nn.LSTM(2, 3)(torch.zeros(2, 1, 5))
