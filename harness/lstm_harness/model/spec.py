@@ -126,7 +126,14 @@ class Spec:
         Raises:
             KeyError, TypeError, ValueError: it is none; the message says which field.
         """
-        return cls(**{"grids": stored["grids"]} | known(stored, cls, "spec"))
+        spec = cls(**{"grids": stored["grids"]} | known(stored, cls, "spec"))
+        for grid in spec.grids:
+            for name, values in grid.items():
+                if any(isinstance(value, dict | list) for value in values):
+                    raise ValueError(
+                        f"a grid's {name} holds {str(values)[:60]}; expected plain values"
+                    )
+        return spec
 
 
 def build(suite: Suite | None, axes: Mapping[str, str], settings: Settings) -> Spec:

@@ -81,6 +81,14 @@ def test_a_stored_spec_that_lacks_later_axes_has_their_defaults():
     assert Spec.from_dict(stored).cases("cpu") == spec.cases("cpu")
 
 
+@pytest.mark.parametrize("value", [{}, [8], {"a": 1}])
+def test_a_stored_grid_of_anything_but_plain_values_is_none(value):
+    stored = build(None, {"hidden": "8"}, {}).to_dict()
+    stored["grids"][0]["cell"] = [value]
+    with pytest.raises(ValueError, match="a grid's cell holds"):
+        Spec.from_dict(stored)
+
+
 def test_bias_and_projection_are_axes():
     cases = build(None, {"hidden": "8", "bias": "true,false", "proj": "0,4"}, {}).cases("cpu")
     told = {(case.problem.bias, case.problem.proj_size) for case in cases}
