@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 import weakref
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from torch.nn.utils.rnn import PackedSequence
 FILE_NUMBERS = 1 << 16
 # Reasons of different kinds, more than anybody reads.
 MOST_TROUBLES = 20
+_NO_COUNTS = memoryview(b"").cast("Q")
 _CALL = modules.Module._call_impl.__code__
 _COMPILER = "torch._dynamo"
 _FAKE = "torch._subclasses.fake_tensor"
@@ -51,14 +53,14 @@ class Notes:
 
     def _forget(self) -> None:
         """Begin anew: what a forked process has of its parent's notes is the parent's."""
-        self._lock = threading.Lock()
+        # A signal's handler may call a layer while one is being noted.
+        self._lock = threading.RLock()
         self._name = f"{os.getpid()}-{time.time_ns()}"
         self._places: dict[Any, tuple[memoryview, int]] = {}
         self._modules: weakref.WeakKeyDictionary[Any, tuple[Any, ...]] = weakref.WeakKeyDictionary()
         self._troubles: set[str] = set()
         self._files = 0
-        self._counts = memoryview(b"").cast("Q")
-        self._free = 0
+        self._counts, self._free = _NO_COUNTS, 0
 
     def call(self, module: RNNBase, given: Any, output: Any) -> None:
         """Note one call of a layer.
@@ -101,8 +103,8 @@ class Notes:
             counts[place] += 1
 
     def trouble(self, reason: str) -> None:
-        """Note that a call could not be noted."""
-        with self._lock:
+        """Note that a call could not be noted; where nothing can be written, nobody is told."""
+        with self._lock, suppress(OSError):
             if reason not in self._troubles and len(self._troubles) < MOST_TROUBLES:
                 self._troubles.add(reason)
                 self._write({"trouble": reason})
@@ -110,8 +112,9 @@ class Notes:
     def _new(self, kind: Any, numbers: int) -> tuple[memoryview, int]:
         """Make room for a kind of call that was not met before, and write its line."""
         if self._free + numbers > len(self._counts):
+            # Where no file can be made, there is none: the next kind tries again.
+            self._counts, self._free = _NO_COUNTS, 0
             self._counts = self._new_file(max(FILE_NUMBERS, numbers))
-            self._free = 0
         at, self._free = self._free, self._free + numbers
         what = {"cell": kind} if isinstance(kind, str) else {"call": _told(kind)}
         self._write({"file": self._files, "at": at} | what)
@@ -119,7 +122,8 @@ class Notes:
         return self._counts, at
 
     def _new_file(self, numbers: int) -> memoryview:
-        path = os.path.join(self._folder, f"{self._name}-{self._files + 1}.counts")  # noqa: PTH118 - no import the program may not have
+        self._files += 1
+        path = os.path.join(self._folder, f"{self._name}-{self._files}.counts")  # noqa: PTH118 - no import the program may not have
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             # With no room on the disk this raises; writing to memory would end the program.
@@ -127,7 +131,6 @@ class Notes:
             memory = memoryview(mmap.mmap(file, 8 * numbers)).cast("Q")
         finally:
             os.close(file)
-        self._files += 1
         return memory
 
     def _write(self, line: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import shutil
 import weakref
 
 import pytest
@@ -147,6 +148,22 @@ def test_what_cannot_be_noted_is_told_and_changes_nothing(noting, monkeypatch):
     assert noting().troubles == {"ZeroDivisionError: division by zero": None}
 
 
+def test_a_program_that_outlives_the_folder_goes_on(noting, tmp_path):
+    rnn, x = nn.LSTM(2, 3), torch.zeros(2, 1, 2)
+    rnn(x)
+    shutil.rmtree(tmp_path)
+    assert rnn(torch.zeros(3, 1, 2))[0].shape == (3, 1, 3)
+    assert rnn(x)[0].shape == (2, 1, 3)
+
+
+def test_a_handler_may_call_a_layer_while_a_call_is_noted(tmp_path):
+    notes, rnn, x = calls.Notes(str(tmp_path)), nn.LSTM(2, 3), torch.zeros(2, 1, 2)
+    y = rnn(x)
+    with notes._lock:
+        notes.call(rnn, x, y)
+    assert only(read(tmp_path))[1].calls == 1
+
+
 def test_a_forked_process_has_notes_of_its_own(tmp_path):
     notes, rnn = calls.Notes(str(tmp_path)), nn.LSTM(2, 3)
     x = torch.zeros(2, 1, 2)
@@ -173,6 +190,28 @@ def test_more_kinds_than_a_file_has_room_for(tmp_path, monkeypatch):
         T: [1] * T for T in (1, 2, 3, 9)
     }
     assert len(list(tmp_path.glob("*.counts"))) > 1
+
+
+def test_a_disk_that_was_full_for_a_while_costs_those_calls_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(calls, "FILE_NUMBERS", 4)
+    notes, rnn = calls.Notes(str(tmp_path)), nn.LSTM(1, 2)
+
+    def call(T):
+        x = pack_sequence([torch.zeros(T, 1)])
+        notes.call(rnn, x, rnn(x))
+
+    def full(*_):
+        raise OSError("no space left")
+
+    call(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(calls.os, "posix_fallocate", full)
+        with pytest.raises(OSError, match="no space left"):
+            call(9)
+    call(1)
+    call(2)
+    told = {call.seq_len: count.calls for call, count in read(tmp_path).counts.items()}
+    assert told == {1: 2, 2: 1}
 
 
 def test_a_line_that_a_kill_tore_costs_itself(tmp_path):
