@@ -237,3 +237,30 @@ def test_a_program_is_captured_raced_and_advised(trained):
     assert not told["unmeasured"]
     assert (folder / told["run"] / "records.jsonl").exists()
     assert (folder / told["report"]).exists()
+
+
+# torch.compile leaves the layer out of its graphs, and looks into whatever is called beside them.
+COMPILED = """
+import sys, torch
+torch.set_num_threads(1)
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.rnn = torch.nn.Linear(2, 2), torch.nn.LSTM(2, 3)
+    def forward(self, x):
+        return self.rnn(self.first(x))[0]
+model = torch.compile(Model(), backend="eager")
+for T in (2, 2, 3):
+    model(torch.zeros(T, 1, 2))
+whole = torch.compile(torch.nn.Linear(2, 2), backend="eager", fullgraph=True)
+whole(torch.zeros(1, 2))
+"""
+
+
+@pytest.mark.slow
+def test_a_compiled_model_is_compiled_as_without(tmp_path):
+    done = capture(tmp_path, "--", sys.executable, "-c", COMPILED)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr  # our own
+    told = {use.case.problem.seq_len: use.calls for use in uses_of(tmp_path / "captured.toml")}
+    assert told == {2: 2, 3: 1}
