@@ -12,7 +12,17 @@ from places import SUPPORT
 pytestmark = pytest.mark.xdist_group("imports")  # one process answers every question
 
 COMMANDS = ["", "backends", "suites", "plan", "run", "verify", "inspect", "limits", "tune"]
-COMMANDS += ["report", "view", "history", "export", "import", "ab", "selftest"]
+COMMANDS += [
+    "capture",
+    "recommend",
+    "report",
+    "view",
+    "history",
+    "export",
+    "import",
+    "ab",
+    "selftest",
+]
 COMMANDS += ["compare", "check", "baseline save", "baseline list"]
 HELP = [f"{command} --help" for command in COMMANDS]
 LISTING = "backends --json"

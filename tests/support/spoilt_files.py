@@ -34,6 +34,7 @@ from lstm_kernels import measured, preference, registry, tuning
 # No reader may compute longer over a small file.
 LONGEST_S = 10.0
 ENDS_WELL = (Exit.DONE, Exit.USAGE)
+ADVISES = (*ENDS_WELL, Exit.INCORRECT, Exit.MEASURING_FAILED)
 
 Spoil = Callable[[bytes, random.Random], bytes]
 
@@ -70,7 +71,9 @@ def _small_grid() -> Iterator[Record]:
 
 def _run(folder: Path) -> Path:
     limits = {"limits": cpu_limits().to_dict()}
-    environment = {"environment": synthetic_store.environment()}
+    sizes = {"seq-len": "32", "batch": "4", "hidden": "128"}
+    spec = {"spec": build(None, sizes, {}).to_dict()}
+    environment = {"environment": synthetic_store.environment(), **spec}
     save(folder / "sound", _small_grid(), **limits, **environment)
     return save(folder / "run", _small_grid(), **limits, **environment)
 
@@ -85,6 +88,7 @@ def _read_run(folder: Path, chance: random.Random) -> None:
             "export", spoilt, "--format", "pytest-benchmark", "-o", folder / "run.json"
         ),
         lambda: command("history", folder, "--quiet"),
+        lambda: command("recommend", "--run", spoilt, ends=ADVISES),
         lambda: command(
             *("check", spoilt, "--baseline", sound, "--junit", folder / "v.xml"), ends=tuple(Exit)
         ),
@@ -127,7 +131,7 @@ def _suite(folder: Path) -> Path:
 
 def _read_suite(folder: Path, _: random.Random) -> None:
     with suppress(UserError):
-        build(suite_from_file(folder / "suite.toml"), {}, {})
+        build(suite_from_file(folder / "suite.toml"), {}, {}).uses("cpu")
 
 
 def _limits(folder: Path) -> Path:

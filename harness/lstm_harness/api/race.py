@@ -8,8 +8,10 @@ from lstm_harness.api.arguments import Files, Flags, Names, Sizes
 from lstm_harness.api.results import Run
 from lstm_harness.console import output
 from lstm_harness.console.progress import LiveProgress
-from lstm_harness.model.errors import Interrupted, UserError
+from lstm_harness.model.errors import Interrupted, MeasuringFailed, UserError
 from lstm_harness.race import runs
+from lstm_harness.store import run_folder
+from lstm_harness.store.kept_for_auto import keep_for_auto
 
 
 def run(
@@ -25,6 +27,8 @@ def run(
     hidden: Sizes | None = None,
     layers: Sizes | None = None,
     bidirectional: Flags | None = None,
+    bias: Flags | None = None,
+    proj: Sizes | None = None,
     dtype: Names | None = None,
     precision: Names | None = None,
     lengths: Names | None = None,
@@ -56,7 +60,7 @@ def run(
         plugin: files with BACKENDS, which only the workers import.
         cell, dtype, precision, lengths, launch, cache: see `lstm-bench run --help`.
         seq_len, batch, input, hidden, layers: T, B, I, H, L; I is H where it is not given.
-        bidirectional: True, False, or both.
+        bidirectional, bias: True, False, or both; proj: P, 0 for none.
         passes: inference, forward, backward, train (the axis `--pass`).
         device: auto, cpu or cuda.
         threads: CPU threads.
@@ -85,6 +89,8 @@ def run(
         "hidden": hidden,
         "layers": layers,
         "bidirectional": bidirectional,
+        "bias": bias,
+        "proj": proj,
         "dtype": dtype,
         "precision": precision,
         "lengths": lengths,
@@ -112,10 +118,16 @@ def run(
             if wait:
                 watch = replace(watch, waiting=lambda who: output.warning(f"{who}; waiting for it"))
             if resume is not None:
-                return Run(runs.resume(Path(resume), watch))
-            return Run(runs.run(wanted, None if out is None else Path(out), watch, command))
+                folder = runs.resume(Path(resume), watch)
+            else:
+                folder = runs.run(wanted, None if out is None else Path(out), watch, command)
     except Interrupted as cut:
         raise KeyboardInterrupt(str(cut)) from None
+    try:
+        keep_for_auto(run_folder.load(folder))
+    except MeasuringFailed as error:  # the run is whole without
+        output.warning(str(error))
+    return Run(folder)
 
 
 def load(path: str | Path) -> Run:

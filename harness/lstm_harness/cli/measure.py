@@ -4,7 +4,7 @@ Imports stay light, as in `app`.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from lstm_harness.cli.options import spec_of, takes_spec
 from lstm_harness.cli.pages import write_report_of
 from lstm_harness.model.errors import Exit, MeasuringFailed, NoReportLibraries, UserError
 from lstm_harness.model.spec import Spec, named_suite, suite_names
+
+if TYPE_CHECKING:
+    from lstm_harness.store.run_folder import Run
 
 app = typer.Typer()
 
@@ -87,6 +90,17 @@ def run(
     quiet: Quiet = False,
 ) -> int:
     """The main job: verify, measure, store, report."""
+    from lstm_harness.race import runs
+
+    if resume and spec != spec_of(None, None, None, None):
+        raise UserError(f"--resume {resume} goes on as planned; leave out what to run, and how")
+    folder = measured(spec, out, resume, wait, quiet)
+    with runs.resumable(folder):
+        return _conclude(folder, as_json)
+
+
+def measured(spec: Spec, out: Path | None, resume: Path | None, wait: bool, quiet: bool) -> Path:
+    """The folder of a run that is made, or gone on with."""
     from dataclasses import replace
 
     from lstm_harness.console import output
@@ -95,14 +109,10 @@ def run(
 
     if out and resume:
         raise UserError(f"--out {out} with --resume {resume}: a resumed run keeps its folder")
-    if resume and spec != spec_of(None, None, None, None):
-        raise UserError(f"--resume {resume} goes on as planned; leave out what to run, and how")
     with LiveProgress(quiet) as watch:
         if wait:
             watch = replace(watch, waiting=lambda who: output.warning(f"{who}; waiting for it"))
-        folder = runs.resume(resume, watch) if resume else runs.run(spec, out, watch)
-    with runs.resumable(folder):
-        return _conclude(folder, as_json)
+        return runs.resume(resume, watch) if resume else runs.run(spec, out, watch)
 
 
 @app.command()
@@ -137,24 +147,45 @@ def _conclude(folder: Path, as_json: bool) -> int:
     from lstm_harness.console import output, run_table, tuning
     from lstm_harness.race import runs
     from lstm_harness.store import run_folder
-    from lstm_harness.store.kept_for_auto import keep_for_auto
 
     finished = run_folder.load(folder)
-    try:
-        keep_for_auto(finished)
-    except MeasuringFailed as error:  # the run is whole without
-        output.warning(str(error))
-    page: Path | None = None
-    try:
-        page = write_report_of([finished], folder / run_folder.REPORT)
-    except NoReportLibraries as error:
-        output.warning(f"{error}; the records are in {folder}")
-    except UserError as error:
-        again = f"the records are safe: lstm-bench report {folder} makes the page again"
-        raise MeasuringFailed(f"{error}; {again}") from None
+    keep_for_auto(finished)
+    page = write_page(finished)
     tuning.untuned(finished)
     if as_json:
         output.as_json(run_table.document(finished, page))
     else:
         run_table.write(finished, page)
     return runs.exit_code([record.standing[0] for record in finished.records])
+
+
+def keep_for_auto(finished: "Run") -> Path | None:
+    """Keep what `auto` reads of a run: the file; None, with a warning where it cannot be kept."""
+    from lstm_harness.console import output
+    from lstm_harness.store import kept_for_auto
+
+    try:
+        return kept_for_auto.keep_for_auto(finished)
+    except MeasuringFailed as error:  # the run is whole without
+        output.warning(str(error))
+        return None
+
+
+def write_page(finished: "Run") -> Path | None:
+    """Write a run's report; None, with a warning, where a library for it is not installed.
+
+    Raises:
+        MeasuringFailed: it cannot be written.
+    """
+    from lstm_harness.console import output
+    from lstm_harness.store import run_folder
+
+    folder = finished.folder
+    try:
+        return write_report_of([finished], folder / run_folder.REPORT)
+    except NoReportLibraries as error:
+        output.warning(f"{error}; the records are in {folder}")
+        return None
+    except UserError as error:
+        again = f"the records are safe: lstm-bench report {folder} makes the page again"
+        raise MeasuringFailed(f"{error}; {again}") from None

@@ -36,6 +36,8 @@ _AXIS_HELP = {
     "hidden": "H, likewise",
     "layers": "L, likewise",
     "bidirectional": "true, false",
+    "bias": "true, false",
+    "proj": "the size that an lstm's h is projected to; 0, the default, is none",
     "dtype": "float32, float64, float16, bfloat16",
     "precision": "ieee, tf32: how float32 products are made",
     "lengths": "full, uniform:LOW:HIGH, or a named distribution of lengths",
@@ -64,7 +66,10 @@ _SETTING_OPTIONS = {
 }
 
 _SOURCES = {
-    "suite": Annotated[str | None, typer.Argument(help="a named workload: see lstm-bench suites")],
+    "suite": Annotated[
+        str | None,
+        typer.Argument(help="a named workload (see lstm-bench suites), or a file: mine.toml"),
+    ],
     "spec_file": Annotated[
         Path | None, typer.Option("--spec", metavar="FILE", help="a suite of your own, in TOML")
     ],
@@ -103,6 +108,33 @@ def takes_paired_spec(command: Callable[..., int | None]) -> Callable[..., int |
     return _with_spec(command, _OPTIONS | _PAIRED_OPTIONS, {"blocks": PAIRED_BLOCKS})
 
 
+def takes_shapes(
+    fallback: str,
+) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
+    """Likewise for a command to which a file gives the shapes that nobody names.
+
+    Its spec is None where none of these options is given.
+
+    Args:
+        fallback: the file, in the current folder.
+    """
+
+    def decorate(command: Callable[..., int | None]) -> Callable[..., int | None]:
+        def with_spec(**given: Any) -> int | None:
+            shared = {name: given.pop(name) for name in _OPTIONS}
+            asked = {name for name, value in shared.items() if value is not None and value != []}
+            if not asked:
+                return command(None, **given)
+            if not asked & {"suite", "spec_file", *_AXIS_OPTIONS}:
+                shared["suite"] = fallback
+            return command(spec_of(**shared), **given)
+
+        _take_on(with_spec, _parameters(command, _OPTIONS), command)
+        return with_spec
+
+    return decorate
+
+
 def _with_spec(
     command: Callable[..., int | None], options: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> Callable[..., int | None]:
@@ -111,14 +143,19 @@ def _with_spec(
         shared |= {name: value for name, value in defaults.items() if shared[name] is None}
         return command(spec_of(**shared), **given)
 
+    _take_on(with_options, _parameters(command, options), command)
+    return with_options
+
+
+def _parameters(command: Callable[..., Any], options: Mapping[str, Any]) -> list[inspect.Parameter]:
+    """These options, then the command's own but for the first, which is the spec."""
     own = list(inspect.signature(command).parameters.values())[1:]
     keyword = inspect.Parameter.KEYWORD_ONLY
     shared = [
         inspect.Parameter(name, keyword, default=None, annotation=annotation)
         for name, annotation in options.items()
     ]
-    _take_on(with_options, shared + [parameter.replace(kind=keyword) for parameter in own], command)
-    return with_options
+    return shared + [parameter.replace(kind=keyword) for parameter in own]
 
 
 # Axes of a measurement; a problem has none of them.

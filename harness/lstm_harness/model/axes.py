@@ -4,12 +4,13 @@
 TOML lists, in a suite.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from lstm_harness.model.case import CACHES, LAUNCHES
 from lstm_harness.model.errors import UserError
+from lstm_harness.model.text import printable
 from lstm_kernels import CELLS, DTYPE_BYTES, PASSES, PRECISIONS
 from lstm_kernels.names import check_name
 
@@ -17,6 +18,7 @@ MOST_VALUES = 10_000
 # Beyond what any machine holds; it keeps arithmetic on sizes quick, and inside a float.
 MOST = 10**9
 MOST_LAYERS = 1000
+MOST_CALLS = 10**15
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,24 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:40] + "...")
 
 
+def _read_calls(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_CALLS:
+        return value
+    raise UserError(f"calls = {_shown(str(value))}: expected a whole number, 1 to {MOST_CALLS}")
+
+
+def _read_layer(value: Any) -> str:
+    if isinstance(value, str) and value.strip():
+        return printable(value)
+    raise UserError(f"layer = {_shown(str(value))}: expected a layer's name, like 'encoder.rnn'")
+
+
 def _read_input(name: str, value: Any) -> int | None:
     return None if value == "hidden" else read_size(name, value)
+
+
+def _read_projection(name: str, value: Any) -> int:
+    return 0 if str(value) == "0" else read_size(name, value)
 
 
 def _read_bool(name: str, value: Any) -> bool:
@@ -134,6 +152,8 @@ AXES = {
         Axis("hidden", read_size, (256,), ranges=True),
         Axis("layers", read_size, (1,), ranges=True),
         Axis("bidirectional", _read_bool, (False,)),
+        Axis("bias", _read_bool, (True,)),
+        Axis("proj", _read_projection, (0,), ranges=True),
         Axis("dtype", _one_of(DTYPE_BYTES), ("float32",)),
         Axis("precision", _one_of(PRECISIONS), ("ieee",)),
         Axis("lengths", _read_text, ("full",)),
@@ -142,3 +162,7 @@ AXES = {
         Axis("cache", _one_of(CACHES), ("warm",)),
     )
 }
+
+# What a grid of a suite says beside its axes: how often a program calls each of its cases, and in
+# which layer.
+NOTES: Mapping[str, Callable[[Any], Any]] = {"calls": _read_calls, "layer": _read_layer}

@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from lstm_harness.model.axes import AXES
+from lstm_harness.model.axes import AXES, NOTES
 from lstm_harness.model.case import DEVICES, Case
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.reading import content_of
@@ -20,18 +20,31 @@ from lstm_kernels.names import check_name
 Grid = Mapping[str, tuple[Any, ...]]
 Settings = Mapping[str, Any]
 
+# A suite's name that ends so is that of a file.
+TOML = ".toml"
 MOST_CASES = 100_000
 MOST_BLOCKS = 1000
 
 # What a suite may set, and of which kind.
-_WHOLE, _NUMBER = (int, "a whole number"), (int | float, "a number")
+_WHOLE, _NUMBER, _NAME = (int, "a whole number"), (int | float, "a number"), (str, "a name")
 _SETTINGS = {
+    "device": _NAME,
+    "threads": _WHOLE,
     "blocks": _WHOLE,
     "min_samples": _WHOLE,
     "rel_ci": _NUMBER,
     "cell_timeout_s": _NUMBER,
     "time_budget_s": _NUMBER,
 }
+
+
+@dataclass(frozen=True)
+class Use:
+    """How often a layer of a program calls a case; once where the suite does not say."""
+
+    layer: str
+    case: Case
+    calls: int
 
 
 @dataclass(frozen=True)
@@ -73,14 +86,30 @@ class Spec:
         Raises:
             UserError: an impossible combination, tf32 with float16 say, or too many cases.
         """
-        count = sum(prod(len(values) for values in grid.values()) for grid in self.grids)
+        return tuple(dict.fromkeys(use.case for use in self.uses(device)))
+
+    def uses(self, device: str) -> tuple[Use, ...]:
+        """Which layer calls which case how often, in the order the grids give.
+
+        What stands in several grids of one layer stands here once, its calls added up.
+
+        Raises:
+            UserError: as `cases`; or calls that are no whole number from 1 on.
+        """
+        count = sum(prod(map(len, _values(grid))) for grid in self.grids)
         if count > MOST_CASES:
             raise UserError(f"{count} cases; expected at most {MOST_CASES}: take fewer values")
-        try:
-            cases = [_case(point, device) for grid in self.grids for point in _points(grid)]
-        except ValueError as error:
-            raise UserError(str(error)) from None
-        return tuple(dict.fromkeys(cases))
+        calls: dict[tuple[str, Case], int] = {}
+        for grid in self.grids:
+            noted = {name: read(grid[name][0]) for name, read in NOTES.items() if grid.get(name)}
+            try:
+                cases = [_case(point, device) for point in _points(grid)]
+            except ValueError as error:
+                raise UserError(str(error)) from None
+            for case in cases:
+                key = noted.get("layer") or case.problem.label(), case
+                calls[key] = calls.get(key, 0) + noted.get("calls", 1)
+        return tuple(Use(layer, case, count) for (layer, case), count in calls.items())
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as run.json stores it."""
@@ -99,7 +128,14 @@ class Spec:
         Raises:
             KeyError, TypeError, ValueError: it is none; the message says which field.
         """
-        return cls(**{"grids": stored["grids"]} | known(stored, cls, "spec"))
+        spec = cls(**{"grids": stored["grids"]} | known(stored, cls, "spec"))
+        for grid in spec.grids:
+            for name, values in grid.items():
+                if any(isinstance(value, dict | list) for value in values):
+                    raise ValueError(
+                        f"a grid's {name} holds {str(values)[:60]}; expected plain values"
+                    )
+        return spec
 
 
 def asked(
@@ -123,6 +159,8 @@ def asked(
     if spec_file:
         return build(suite_from_file(spec_file), axes, settings)
     chosen = suite or (None if axes else "quick")
+    if chosen and chosen.endswith(TOML):
+        return build(suite_from_file(Path(chosen)), axes, settings)
     return build(named_suite(chosen) if chosen else None, axes, settings)
 
 
@@ -211,8 +249,11 @@ def _parse(name: str, text: str, where: str) -> Suite:
 
 
 def _parse_grid(grid: dict[str, Any], where: str) -> Grid:
-    _refuse_unknown(grid, AXES, f"{where} [[grid]]")
-    return {name: AXES[name].values(given) for name, given in grid.items()}
+    _refuse_unknown(grid, (*AXES, *NOTES), f"{where} [[grid]]")
+    return {
+        name: (NOTES[name](given),) if name in NOTES else AXES[name].values(given)
+        for name, given in grid.items()
+    }
 
 
 def _parse_settings(table: Any, where: str) -> Settings:
@@ -235,8 +276,13 @@ def _refuse_unknown(table: dict[str, Any], known: Any, where: str) -> None:
 
 
 def _points(grid: Grid) -> Iterator[dict[str, Any]]:
-    for values in itertools.product(*(grid[name] for name in AXES)):
+    for values in itertools.product(*_values(grid)):
         yield dict(zip(AXES, values, strict=True))
+
+
+def _values(grid: Grid) -> list[tuple[Any, ...]]:
+    """A grid's values, axis by axis; a stored one of an earlier version lacks later axes."""
+    return [grid.get(name, axis.default) for name, axis in AXES.items()]
 
 
 def _case(point: dict[str, Any], device: str) -> Case:
@@ -248,6 +294,8 @@ def _case(point: dict[str, Any], device: str) -> Case:
         hidden_size=point["hidden"],
         num_layers=point["layers"],
         bidirectional=point["bidirectional"],
+        bias=point["bias"],
+        proj_size=point["proj"],
         dtype=point["dtype"],
         precision=point["precision"],
         lengths=point["lengths"],

@@ -132,3 +132,5 @@ _TABLES: Mapping[str, Callable[[], Mapping[int, int]]] = {
     "cmudict": _cmudict,
     "translation": _translation,
 }
+# Their names.
+TABLES = tuple(_TABLES)

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,59 @@ def test_spec_survives_being_stored(written):
     assert Spec.from_dict(spec.to_dict()) == spec
 
 
+CALLED = '[[grid]]\nlayer = "{}"\ncalls = {}\nhidden = [{}]\npass = "train"\n'
+
+
+def test_calls_of_a_case_add_up_within_a_layer_and_not_across(written):
+    grids = [("rnn", 5, "8, 16"), ("rnn", 2, "8"), ("other", 3, "8")]
+    text = "".join(CALLED.format(*each) for each in grids)
+    spec = build(suite_from_file(written(text)), {}, {})
+    told = [(use.layer, use.case.problem.hidden_size, use.calls) for use in spec.uses("cpu")]
+    assert told == [("rnn", 8, 7), ("rnn", 16, 5), ("other", 8, 3)]
+    assert [case.problem.hidden_size for case in spec.cases("cpu")] == [8, 16]
+    stored = json.loads(json.dumps(spec.to_dict()))
+    assert Spec.from_dict(stored).uses("cpu") == spec.uses("cpu")
+
+
+def test_without_calls_each_case_counts_once_under_its_own_name(written):
+    spec = build(suite_from_file(written(GRID)), {}, {})
+    assert {use.calls for use in spec.uses("cpu")} == {1}
+    assert [use.layer for use in spec.uses("cpu")] == [
+        use.case.problem.label() for use in spec.uses("cpu")
+    ]
+
+
+def test_a_stored_spec_that_lacks_later_axes_has_their_defaults():
+    spec = build(None, {"hidden": "8"}, {})
+    stored = spec.to_dict()
+    for grid in stored["grids"]:
+        del grid["bias"], grid["proj"]
+    assert Spec.from_dict(stored).cases("cpu") == spec.cases("cpu")
+
+
+@pytest.mark.parametrize("value", [{}, [8], {"a": 1}])
+def test_a_stored_grid_of_anything_but_plain_values_is_none(value):
+    stored = build(None, {"hidden": "8"}, {}).to_dict()
+    stored["grids"][0]["cell"] = [value]
+    with pytest.raises(ValueError, match="a grid's cell holds"):
+        Spec.from_dict(stored)
+
+
+def test_bias_and_projection_are_axes():
+    cases = build(None, {"hidden": "8", "bias": "true,false", "proj": "0,4"}, {}).cases("cpu")
+    told = {(case.problem.bias, case.problem.proj_size) for case in cases}
+    assert told == {(True, 0), (True, 4), (False, 0), (False, 4)}
+
+
+def test_a_suite_says_its_device_and_threads_and_flags_outrank_it(written):
+    suite = suite_from_file(written(f'{GRID}[run]\ndevice = "cuda"\nthreads = 3'))
+    spec = build(suite, {}, {})
+    assert (spec.device, spec.threads) == ("cuda", 3)
+    assert build(suite, {}, {"device": "cpu"}).device == "cpu"
+    with pytest.raises(UserError, match="unknown device 'tpu'"):
+        build(suite_from_file(written(f'{GRID}[run]\ndevice = "tpu"')), {}, {})
+
+
 def test_impossible_combination_is_the_users_mistake():
     spec = build(None, {"precision": "tf32", "dtype": "float64"}, {})
     with pytest.raises(UserError, match="tf32"):
@@ -82,6 +136,16 @@ def test_grid_too_large_to_list_is_refused_before_it_is_listed():
         ("[[grid]]\nhidden = 1.5", "--hidden '1.5'"),
         ("[[grid]]\ncell = 3", "unknown cell 3"),
         ("[[grid]]\nlengths = 3", "--lengths 3"),
+        ("[[grid]]\ncalls = 0", "calls = '0': expected a whole number"),
+        ("[[grid]]\ncalls = 2.5", "calls = '2.5'"),
+        ("[[grid]]\ncalls = true", "calls = 'True'"),
+        ("[[grid]]\ncalls = [1, 2]", "calls = "),
+        (f"[[grid]]\ncalls = {10**30}", "calls = '1000"),
+        ("[[grid]]\nlayer = ' '", "expected a layer's name"),
+        ("[[grid]]\nlayer = 3", "expected a layer's name"),
+        ("[[grid]]\ncallls = 3", "did you mean 'calls'"),
+        ("[[grid]]\nproj = -1", "--proj"),
+        (f"{GRID}[run]\ndevice = 3", "a name"),
     ],
 )
 def test_bad_suite_file_is_refused_in_one_line(written, text, says):

@@ -1,0 +1,215 @@
+"""A run to one piece of advice: which backend for a program that makes these calls, what it saves.
+
+A backend's time is the sum over all calls of their case's time, in each block. So two backends are
+paired by block, and cannot be told apart where the interval of their ratio includes 1, as two
+cells of a run are (`analysis.ratios`). Who did not run every case that was measured is out.
+
+torch.nn's own choice is cuDNN on CUDA, where cuDNN runs the case, else PyTorch's native path. It is
+advised where the fastest cannot be told from it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from lstm_harness.analysis.ratios import Ratio, of_times
+from lstm_harness.analysis.summary import CASE_COLUMNS, PROBLEM_COLUMNS, plain_rows, summarise
+from lstm_harness.model.case import Case
+from lstm_harness.model.plan import Plan
+from lstm_harness.model.record import Record
+from lstm_harness.model.spec import Spec, Use
+from lstm_kernels.measured import own_on
+
+# What is advised where that is not the same backend in every case.
+OWN_MIXED = "torch.nn"
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A backend that ran every case: the time of all calls, and torch.nn's over it."""
+
+    backend: str
+    total_ns: float
+    ratio: Ratio | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one layer's calls of one case come to.
+
+    Attributes:
+        own: torch.nn's choice there, None where it did not run; `own_ns` its time of one call.
+        share: the part that these calls have of all of torch.nn's time.
+        advised_ns: one call's time with who is advised.
+        ratio: torch.nn's time over that.
+        alone: who is faster here, beyond noise, than who is advised, and the fastest of those;
+            `alone_ratio` is the time of who is advised over its.
+    """
+
+    use: Use
+    own: str | None = None
+    own_ns: float | None = None
+    share: float | None = None
+    advised_ns: float | None = None
+    ratio: Ratio | None = None
+    alone: str | None = None
+    alone_ratio: Ratio | None = None
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Which backend to use.
+
+    Attributes:
+        backend: None where nobody ran every case.
+        own: torch.nn's own choice; None where it did not run every case.
+        own_ns, advised_ns: the time of all calls; None where unknown.
+        standings: who ran every case, fastest first.
+        refused: who did not, with the reason.
+        unmeasured: what no backend has a record of.
+    """
+
+    backend: str | None
+    own: str | None
+    own_ns: float | None
+    advised_ns: float | None
+    standings: tuple[Standing, ...]
+    parts: tuple[Part, ...]
+    refused: Mapping[str, str]
+    unmeasured: tuple[Use, ...]
+
+
+def recommended(spec: Spec, plan: Plan, records: Iterable[Record]) -> Advice:
+    """The advice of a run.
+
+    Raises:
+        UserError: its spec cannot be, as one that was edited.
+    """
+    return _Race(plain_rows(summarise(records)), spec.uses(plan.device), plan).advice()
+
+
+class _Race:
+    """The rows of a run's Summary, by backend and case, and the calls that weigh them."""
+
+    def __init__(self, rows: Iterable[Row], uses: Sequence[Use], plan: Plan) -> None:
+        self._cells = {(row["backend"], tuple(row[n] for n in CASE_COLUMNS)): row for row in rows}
+        measured = {key for _, key in self._cells}
+        self._backends = plan.backends
+        self._uses = [use for use in uses if _key(use.case) in measured]
+        self._unmeasured = tuple(use for use in uses if _key(use.case) not in measured)
+        candidates = own_on(plan.device)
+        self._own = {
+            use.case: next((name for name in candidates if self._row(name, use.case)), None)
+            for use in self._uses
+        }
+
+    def advice(self) -> Advice:
+        """Who is advised, and all that tells why."""
+        refused = {name: why for name in self._backends if (why := self._refusal(name))}
+        own_total = self._total(lambda case: self._own[case])
+        totals = {name: self._total_of(name) for name in self._backends if name not in refused}
+        whole = {name: total for name, total in totals.items() if total}
+        order = sorted(whole, key=lambda name: (whole[name]["median_ns"], name))
+        ratios = _ratios([(own_total, whole[name]) for name in order])
+        names = set(self._own.values())
+        own = None
+        if own_total:
+            own = next(iter(names)) if len(names) == 1 else OWN_MIXED
+        keeps = own is not None and not (ratios and ratios[0] and _is_saving(ratios[0]))
+        backend = own if keeps else next(iter(order), None)
+        total = own_total if keeps else whole.get(backend or "")
+        return Advice(
+            backend=backend,
+            own=own,
+            own_ns=own_total["median_ns"] if own_total else None,
+            advised_ns=total["median_ns"] if total else None,
+            standings=tuple(
+                Standing(name, whole[name]["median_ns"], ratio)
+                for name, ratio in zip(order, ratios, strict=True)
+            ),
+            parts=self._parts(backend),
+            refused=refused,
+            unmeasured=self._unmeasured,
+        )
+
+    def _row(self, backend: str | None, case: Case) -> Row | None:
+        """A backend's row on a case, where it has a time."""
+        row = self._cells.get((backend or "", _key(case)))
+        return row if row and row["status"] == "ok" else None
+
+    def _refusal(self, backend: str) -> str | None:
+        """Why a backend is out: the first of the cases that it did not run."""
+        missing = [use.case for use in self._uses if not self._row(backend, use.case)]
+        if not missing:
+            return None
+        row = self._cells.get((backend, _key(missing[0])))
+        why = f"{row['status']}: {row['reason']}" if row else "not measured yet"
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        return f"{missing[0].label()}{more}: {why}"
+
+    def _total_of(self, backend: str) -> Row | None:
+        return self._total(lambda _: backend)
+
+    def _total(self, who: Callable[[Case], str | None]) -> Row | None:
+        """All calls together as a row, in the blocks that all have; None where a case lacks."""
+        rows = [(use.calls, self._row(who(use.case), use.case)) for use in self._uses]
+        times = [
+            (calls, dict(zip(row["block_ids"], row["block_medians_ns"], strict=True)))
+            for calls, row in rows
+            if row
+        ]
+        if not rows or len(times) < len(rows):
+            return None
+        ids = [block for block in times[0][1] if all(block in each for _, each in times)]
+        sums = [sum(calls * each[block] for calls, each in times) for block in ids]
+        if not sums:
+            return None
+        return {"block_ids": ids, "block_medians_ns": sums, "median_ns": median(sums)}
+
+    def _parts(self, backend: str | None) -> tuple[Part, ...]:
+        """A part a use, in the order of the suite."""
+        parts = []
+        owned = {use: self._row(self._own[use.case], use.case) for use in self._uses}
+        spent = [use.calls * own["median_ns"] for use, own in owned.items() if own]
+        whole_ns = sum(spent) if len(spent) == len(owned) else None
+        for use, own in owned.items():
+            own_name = self._own[use.case]
+            chosen = own if backend == OWN_MIXED else self._row(backend, use.case)
+            others = [row for name in self._backends if (row := self._row(name, use.case))]
+            alone = min(others, key=lambda row: row["median_ns"], default=None)
+            ratio, over_alone = _ratios([(own, chosen), (chosen, alone)])
+            is_faster = bool(over_alone and over_alone.tie is False and over_alone.value > 1)
+            parts.append(
+                Part(
+                    use,
+                    own=own_name,
+                    own_ns=own["median_ns"] if own else None,
+                    share=use.calls * own["median_ns"] / whole_ns if own and whole_ns else None,
+                    advised_ns=chosen["median_ns"] if chosen else None,
+                    ratio=ratio,
+                    alone=alone["backend"] if alone and is_faster else None,
+                    alone_ratio=over_alone if is_faster else None,
+                )
+            )
+        return tuple(parts)
+
+
+def _is_saving(ratio: Ratio) -> bool:
+    """Whether the one takes longer than the other, and not within noise, where that is known."""
+    return ratio.value > 1 and ratio.tie is not True
+
+
+def _key(case: Case) -> tuple[Any, ...]:
+    """A case as the columns of a Summary tell it."""
+    of_problem = (getattr(case.problem, name) for name in PROBLEM_COLUMNS)
+    return (*of_problem, case.pass_name, case.launch, case.cache, case.device)
+
+
+def _ratios(pairs: Sequence[tuple[Row | None, Row | None]]) -> list[Ratio | None]:
+    """The first's time over the second's, of each pair; None where one of them has none."""
+    whole = [(over, under) for over, under in pairs if over and under]
+    known = iter(of_times(whole))
+    return [next(known) if over and under else None for over, under in pairs]

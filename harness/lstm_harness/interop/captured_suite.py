@@ -1,0 +1,252 @@
+"""What a program's recurrent layers were called with, as a suite: a case a kind of call, weighted.
+
+A layer's calls with gradients become the pass `train`, the others `inference`. A layer that met
+more shapes than `MOST_SHAPES` in a pass has them joined: ordered by their steps (of all sequences
+of a batch together), cut into so many parts of about as much work, each told by the one of its
+shapes whose steps are nearest to the part's mean. All calls are counted.
+
+The lengths of packed batches become the named distribution that is nearest: `uniform:LOW:T` or
+`uniform:1:HIGH`, that with their mean where there is one, or a table of
+`lstm_kernels.common.lengths`. Nearest is the least sum of differences of a batch's sorted lengths.
+
+Not told by a case, and so in a comment: batch_first, dropout, autocast. What no case can be, or
+another device's, is a comment too, and the command says so.
+"""
+
+import itertools
+import json
+import shlex
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import PurePath
+
+from lstm_harness.interop.watched_program import Call, Count, Notes
+from lstm_harness.model.case import DEVICES
+from lstm_harness.model.text import count as counted
+from lstm_harness.model.text import shorten
+from lstm_kernels import DTYPE_BYTES, Problem
+from lstm_kernels.common.lengths import TABLES, sequence_lengths
+
+MOST_SHAPES = 4
+# Enough to tell a difference (README, Gate a CI).
+BLOCKS = 5
+FULL = "full"
+# What may differ between the calls that one case stands for.
+_SHAPE = ("seq_len", "batch", "packed", "threads")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes that one layer was called with in one pass, and how often.
+
+    `running` is that of a `Count`, `steps` those of one call, of all its sequences together. Where
+    it stands for others, `shapes` in all, `longest` and `batches` are their least and most T and B.
+    """
+
+    seq_len: int
+    batch: int
+    running: tuple[int, ...]
+    calls: int
+    steps: float
+    shapes: int
+    longest: tuple[int, int]
+    batches: tuple[int, int]
+
+    @classmethod
+    def of(cls, call: Call, count: Count) -> "Shape":
+        """The sizes of one kind of call."""
+        T, B = call.seq_len, call.batch
+        steps = sum(count.running) / count.calls if call.packed else float(T * B)
+        return cls(T, B, tuple(count.running), count.calls, steps, 1, (T, T), (B, B))
+
+    def sorted_lengths(self) -> list[int]:
+        """B lengths, ascending: the middles of B equal parts of all that there were."""
+        if not self.running:
+            return [self.seq_len] * self.batch
+        total = self.running[0]
+        ended = [total - more for more in (*self.running[1:], 0)]  # at most so long, by length
+        middles = (total * (row + 0.5) / self.batch for row in range(self.batch))
+        return [bisect_right(ended, middle) + 1 for middle in middles]
+
+    def lengths(self) -> str:
+        """The name of the distribution that is nearest to these lengths."""
+        drawn, T = self.sorted_lengths(), self.seq_len
+        if drawn[0] == T:
+            return FULL
+        twice = round(2 * sum(drawn) / len(drawn))
+        low, high = max(1, twice - T), min(T, max(1, twice - 1))
+        names = (f"uniform:{low}:{T}", f"uniform:1:{high}", *TABLES)
+
+        def distance(name: str) -> int:
+            named = sorted(sequence_lengths(name, T, len(drawn)))
+            return sum(abs(a - b) for a, b in zip(named, drawn, strict=True))
+
+        return min(names, key=distance)
+
+
+@dataclass(frozen=True)
+class Captured:
+    """The suite as text, empty where there is nothing to race; and what a reader must know."""
+
+    text: str
+    layers: int
+    cases: int
+    calls: int
+    said: tuple[str, ...]
+
+
+def captured(notes: Notes, command: Sequence[str]) -> Captured:
+    """The suite of what a program's processes noted."""
+    told = {call: count for call, count in notes.counts.items() if count.calls}
+    device = _device(told)
+    raced = {call: count for call, count in told.items() if _why_not(call, device) is None}
+    left = Counter[tuple[str, str]]()
+    for call, count in told.items():
+        reason = _why_not(call, device)
+        if reason:
+            left[call.layer, reason] += count.calls
+    said = [f"{layer}: {counted(n, 'call')} left out: {why}" for (layer, why), n in left.items()]
+    said += [
+        f"{name}: {counted(n, 'call')} left out: a cell runs a step alone, and is no case"
+        for name, n in notes.cells.items()
+    ]
+    said += [f"some calls could not be noted: {shorten(each, 200)}" for each in notes.troubles]
+    groups = _by_layer_and_pass(raced)
+    shapes = {call: _joined([Shape.of(*each) for each in group]) for call, group in groups.items()}
+    calls = sum(count.calls for count in raced.values())
+    text = "".join(_lines(shapes, raced, said, device, command, calls)) if raced else ""
+    layers = len({call.layer for call in groups})
+    return Captured(text, layers, sum(map(len, shapes.values())), calls, tuple(said))
+
+
+def _device(told: Mapping[Call, Count]) -> str:
+    """Where most calls were made, of the devices that a case can be on."""
+    calls = Counter[str]()
+    for call, count in told.items():
+        calls[call.device] += count.calls if call.device in DEVICES else 0
+    return max(calls, key=lambda name: calls[name], default="cpu")
+
+
+def _why_not(call: Call, device: str) -> str | None:
+    """Why a call can be no case of a suite for this device; None where it can."""
+    if call.device not in DEVICES:
+        return f"on {call.device}; cases are on {' and '.join(DEVICES)}"
+    if call.device != device:
+        return f"on {call.device}, and most others on {device}; a suite is for one device"
+    if call.dtype not in DTYPE_BYTES:
+        return f"{call.dtype}; cases are in {', '.join(DTYPE_BYTES)}"
+    try:
+        _problem(call, call.seq_len, call.batch, FULL)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _problem(call: Call, seq_len: int, batch: int, lengths: str) -> Problem:
+    own = {each.name for each in fields(Problem)} - {"seq_len", "batch", "lengths"}
+    same = {name: getattr(call, name) for name in own}
+    return Problem(seq_len=seq_len, batch=batch, lengths=lengths, **same)
+
+
+def _by_layer_and_pass(raced: Mapping[Call, Count]) -> dict[Call, list[tuple[Call, Count]]]:
+    """The calls that differ in their sizes alone, under the first of them."""
+    groups: dict[tuple[object, ...], list[tuple[Call, Count]]] = {}
+    names = [each.name for each in fields(Call) if each.name not in _SHAPE]
+    for call, count in raced.items():
+        groups.setdefault(tuple(getattr(call, n) for n in names), []).append((call, count))
+    return {group[0][0]: group for group in groups.values()}
+
+
+def _joined(shapes: Sequence[Shape]) -> list[Shape]:
+    """At most `MOST_SHAPES` that stand for all of these, in the order of their steps."""
+    shapes = sorted(shapes, key=lambda each: (each.steps, each.seq_len, each.batch))
+    if len(shapes) <= MOST_SHAPES:
+        return shapes
+    work = list(itertools.accumulate(each.calls * each.steps for each in shapes))
+    parts: dict[int, list[Shape]] = {}
+    for shape, done in zip(shapes, work, strict=True):
+        middle = done - shape.calls * shape.steps / 2
+        parts.setdefault(int(MOST_SHAPES * middle / work[-1]), []).append(shape)
+    return [_one_of(part) for part in parts.values()]
+
+
+def _one_of(part: Sequence[Shape]) -> Shape:
+    calls = sum(each.calls for each in part)
+    mean = sum(each.calls * each.steps for each in part) / calls
+    nearest = min(part, key=lambda each: (abs(each.steps - mean), -each.calls))
+    return replace(
+        nearest,
+        calls=calls,
+        shapes=len(part),
+        longest=(min(each.seq_len for each in part), max(each.seq_len for each in part)),
+        batches=(min(each.batch for each in part), max(each.batch for each in part)),
+    )
+
+
+def _lines(
+    shapes: Mapping[Call, Sequence[Shape]],
+    raced: Mapping[Call, Count],
+    said: Sequence[str],
+    device: str,
+    command: Sequence[str],
+    calls: int,
+) -> Iterator[str]:
+    program = " ".join(PurePath(word).name for word in command[:3])
+    title = f"the recurrent layers of {program}: {counted(calls, 'call')}"
+    yield f"title = {_text(title)}\n"
+    yield f"source = {_text('lstm-bench capture -- ' + shlex.join(command))}\n\n"
+    yield from (f"# {shorten(each, 200)}\n" for each in said)
+    yield f'[run]\ndevice = "{device}"\nblocks = {BLOCKS}\n'
+    if device == "cpu":
+        threads = Counter[int]()
+        for call, count in raced.items():
+            threads[call.threads] += count.calls
+        yield f"threads = {threads.most_common(1)[0][0]}\n"
+    for call, each in shapes.items():
+        for shape in each:
+            yield "\n" + "".join(f"# {line}\n" for line in _remarks(call, shape))
+            yield from _grid(call, shape)
+
+
+def _remarks(call: Call, shape: Shape) -> Iterator[str]:
+    notes = []
+    if shape.running:
+        drawn = shape.sorted_lengths()
+        mean = sum(drawn) / len(drawn)
+        notes.append(f"packed: lengths {drawn[0]} to {drawn[-1]}, mean {mean:.3g}")
+    notes += ["batch first"] if call.batch_first else []
+    notes += [f"dropout {call.dropout:g}, which is not raced"] if call.dropout else []
+    notes += ["under autocast"] if call.autocast else []
+    if notes:
+        yield "; ".join(notes)
+    if shape.shapes > 1:
+        sizes = f"T {_range(shape.longest)}, B {_range(shape.batches)}"
+        yield f"stands for {shape.shapes} shapes: {sizes}"
+    if call.precision == "tf32":
+        yield 'TF32, as cuDNN may here; in lk.LSTM: torch.set_float32_matmul_precision("high")'
+
+
+def _grid(call: Call, shape: Shape) -> Iterator[str]:
+    """One case: whatever is not an axis's default, with its layer and its calls."""
+    yield f"[[grid]]\nlayer = {_text(call.layer)}\ncalls = {shape.calls}\n"
+    yield f'cell = "{call.cell}"\nseq-len = {shape.seq_len}\nbatch = {shape.batch}\n'
+    yield f"input = {call.input_size}\nhidden = {call.hidden_size}\n"
+    yield f"layers = {call.num_layers}\n" if call.num_layers > 1 else ""
+    yield "bidirectional = true\n" if call.bidirectional else ""
+    yield "" if call.bias else "bias = false\n"
+    yield f"proj = {call.proj_size}\n" if call.proj_size else ""
+    yield f'dtype = "{call.dtype}"\nprecision = "{call.precision}"\n'
+    yield f'lengths = "{shape.lengths()}"\n'
+    yield f'pass = "{"train" if call.gradients else "inference"}"\n'
+
+
+def _range(ends: tuple[int, int]) -> str:
+    low, high = ends
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _text(text: str) -> str:
+    """A text of TOML, on one line, without what a terminal would obey."""
+    return json.dumps(shorten(text, 200), ensure_ascii=False)

@@ -1,0 +1,1 @@
+"""What notes the recurrent layers of a user's program, inside that program."""
