@@ -18,7 +18,9 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from lstm_kernels.autocast import under_autocast
 from lstm_kernels.choose import AUTO, check_backend, choose, number_format, problem_of
-from lstm_kernels.stack import Outputs, Weights, run
+from lstm_kernels.common import operators
+from lstm_kernels.compiling import alone, has_operators, in_graph, layers_traced_where_called
+from lstm_kernels.stack import Outputs, Unsupported, Weights, run, run_layers
 from lstm_kernels.tracing import is_proxy, is_traced
 
 State = Tensor | tuple[Tensor, Tensor]
@@ -59,11 +61,15 @@ class _OnBackend(torch.nn.RNNBase):
             Unsupported: with the reason the backend gives.
             The exceptions of torch.nn's forward, for the same mistakes.
         """
+        if in_graph():
+            if self._by_operators(input):
+                return self._forward_padded(input, hx)  # type: ignore[arg-type] # not packed
+            return alone("forward")(self, input, hx)  # type: ignore[no-any-return] # forward's
         if is_proxy(input):
             return self._as_a_leaf(input, hx)  # type: ignore[no-any-return] # a proxy of both
         self._update_flat_weights()
         data = input.data if isinstance(input, PackedSequence) else input
-        if is_traced(data):
+        if is_traced(data) and not self._any_length(input):
             return super().forward(input, hx)  # type: ignore[no-any-return] # untyped in torch.nn
         if self.mode == "LSTM" and hx is not None:
             hx = (hx[0], hx[1])  # a list will do, as it does for torch.nn
@@ -76,6 +82,30 @@ class _OnBackend(torch.nn.RNNBase):
             # first and knows the shapes of the second.
             return super().forward(input, hx)  # type: ignore[no-any-return]
         return self._forward_padded(input, hx)
+
+    def _by_operators(self, input: Tensor | PackedSequence) -> bool:
+        """Whether torch.compile finds this call made of operators.
+
+        The input comes last: a layer that is left alone is so whatever its shape.
+        """
+        if not self._has_operators(self.weight_hh_l0):
+            return False
+        if isinstance(input, PackedSequence) or input.dim() not in (2, 3):
+            return False
+        return 0 not in input.shape[:-1]
+
+    def _any_length(self, input: Tensor | PackedSequence) -> bool:
+        """Whether torch.export is to find operators: T is a symbol, which torch.nn cannot have."""
+        if not torch.compiler.is_exporting() or isinstance(input, PackedSequence):
+            return False
+        steps = input.shape[1 if self.batch_first and input.dim() == 3 else 0]
+        return isinstance(steps, torch.SymInt) and self._has_operators(self.weight_hh_l0)
+
+    def _has_operators(self, like: Tensor) -> bool:
+        """Whether the backend has operators for tensors like this one."""
+        return has_operators(
+            self.backend, self.mode.lower(), self.proj_size, like.device.type, **number_format(like)
+        )
 
     def _as_a_leaf(self, input: Any, hx: Any) -> Any:
         """The call as torch.fx notes it of torch.nn's modules, which it looks no further into."""
@@ -158,6 +188,8 @@ class _OnBackend(torch.nn.RNNBase):
     ) -> Outputs:
         _check_alike(x, h0, c0)
         T, B, _ = x.shape
+        if in_graph() or isinstance(T, torch.SymInt):
+            return self._run_operators(x, h0, c0, weights)
         if lengths is not None and int(lengths.min()) == T:
             lengths = None
         problem = problem_of(
@@ -190,8 +222,29 @@ class _OnBackend(torch.nn.RNNBase):
             recompute=self.recompute and choice.name == self.backend,
         )
 
+    def _run_operators(
+        self, x: Tensor, h0: Tensor, c0: Tensor | None, weights: tuple[Weights, ...]
+    ) -> Outputs:
+        """What torch.compile puts into its graph; the same for any T and B."""
+        if not self._has_operators(x):
+            raise Unsupported(f"backend {self.backend!r} does not compute in {x.dtype}")
+
+        def layer(
+            index: int, x: Tensor, h0: Tensor, c0: Tensor | None, weights: tuple[Weights, ...]
+        ) -> Outputs:
+            cell, recompute = self.mode.lower(), self.recompute
+            return operators.layer(self.backend, x, h0, c0, weights, cell=cell, recompute=recompute)
+
+        dropout = self.dropout if self.training else 0.0
+        directions = 2 if self.bidirectional else 1
+        return run_layers(layer, x, h0, c0, weights, directions=directions, dropout=dropout)
+
     def _weights(self) -> tuple[Weights, ...]:
-        flat = self._flat_weights
+        if in_graph():
+            # The list is made anew where weights have changed, which is not for a graph to find.
+            flat = [getattr(self, name) for name in self._flat_weights_names]
+        else:
+            flat = self._flat_weights
         size = len(self._all_weights[0])
         by_direction = []
         for start in range(0, len(flat), size):
@@ -254,3 +307,6 @@ def _check_alike(x: Tensor, h0: Tensor, c0: Tensor | None) -> None:
                 f"a state is {state.dtype} on {state.device}; "
                 f"expected the input's, {x.dtype} on {x.device}"
             )
+
+
+layers_traced_where_called(_OnBackend)

@@ -31,7 +31,8 @@ class Backend:
     run on a CPU too, interpreted: to be checked there, far too slowly to be timed. `recompute`
     tells that it can save less for the backward, on demand (see `lstm_kernels.stack`). `transforms`
     are those of torch.func that go through it, of `grad`, `vmap`, `jvp`: all where it is made of
-    PyTorch's operations alone.
+    PyTorch's operations alone. `operators` tells that its kernels are operators of PyTorch, too
+    (`lstm_kernels.common.operators`): torch.compile does not leave its layers alone.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Backend:
     interpreter: str = ""
     recompute: bool = False
     transforms: tuple[str, ...] = ()
+    operators: bool = False
 
 
 _OURS = "lstm_kernels.backends."
@@ -89,6 +91,7 @@ BUILT_IN = (
         requires=("triton",),
         interpreter="TRITON_INTERPRET",
         recompute=True,
+        operators=True,
     ),
     Backend(
         "numba_cpu",
@@ -96,6 +99,7 @@ BUILT_IN = (
         "Numba on a CPU: weights packed for cache and registers, a layer a kernel",
         devices=("cpu",),
         requires=("numba",),
+        operators=True,
     ),
     Backend(
         "numba_cuda",
@@ -104,6 +108,7 @@ BUILT_IN = (
         devices=("cuda",),
         requires=("numba_cuda",),
         interpreter="NUMBA_ENABLE_CUDASIM",
+        operators=True,
     ),
     Backend(
         "aten",

@@ -25,7 +25,10 @@ from lstm_kernels.backends.fused_numba_cuda.sequence import (
     architecture_of,
     new_backward,
     new_forward,
+    operator_backward,
+    operator_forward,
     run_forward,
+    saved_shapes,
 )
 from lstm_kernels.backends.fused_numba_cuda.tuning import (
     candidates_on,
@@ -33,6 +36,7 @@ from lstm_kernels.backends.fused_numba_cuda.tuning import (
     tuning_key,
     using,
 )
+from lstm_kernels.common import operators
 from lstm_kernels.common.refusals import interpreted_limit
 from lstm_kernels.common.sequence_products import as_given
 from lstm_kernels.gpu.machine_code import architecture
@@ -45,6 +49,9 @@ __all__ = [
     "kernels_used",
     "launches_for",
     "layer",
+    "operator_backward",
+    "operator_forward",
+    "saved_shapes",
     "tuning_key",
     "unsupported",
     "using",
@@ -63,6 +70,8 @@ def layer(
     lengths: Tensor | None = None,
 ) -> Outputs:
     """One layer, one or both directions, as `lstm_kernels.stack` says."""
+    if lengths is None and operators.are_watched():
+        return operators.layer("numba_cuda", x, h0, c0, weights, cell=problem.cell)
     x, h0, c0 = x.contiguous(), h0.contiguous(), None if c0 is None else c0.contiguous()
     on_device = None if lengths is None else lengths.to(x.device).contiguous()
     flat = [tensor for direction in weights for tensor in direction]

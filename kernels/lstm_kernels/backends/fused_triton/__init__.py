@@ -19,7 +19,10 @@ from lstm_kernels.backends.fused_triton.sequence import (
     architecture_of,
     new_backward,
     new_forward,
+    operator_backward,
+    operator_forward,
     run_forward,
+    saved_shapes,
 )
 from lstm_kernels.backends.fused_triton.tuning import (
     candidates_on,
@@ -27,6 +30,7 @@ from lstm_kernels.backends.fused_triton.tuning import (
     tuning_key,
     using,
 )
+from lstm_kernels.common import operators
 from lstm_kernels.common.refusals import float32_limit, triton_limit
 from lstm_kernels.common.sequence_products import as_given
 from lstm_kernels.gpu.launching import Launch
@@ -39,6 +43,9 @@ __all__ = [
     "kernels_used",
     "launches_for",
     "layer",
+    "operator_backward",
+    "operator_forward",
+    "saved_shapes",
     "tuning_key",
     "unsupported",
     "using",
@@ -62,6 +69,9 @@ def layer(
     Args:
         recompute: keep no gates for the backward, [D, T, B, 4*H], but make them again from y.
     """
+    if lengths is None and operators.are_watched():
+        cell = problem.cell
+        return operators.layer("triton", x, h0, c0, weights, cell=cell, recompute=recompute)
     x, h0, c0 = x.contiguous(), h0.contiguous(), None if c0 is None else c0.contiguous()
     on_device = None if lengths is None else lengths.to(x.device).contiguous()
     flat = [tensor for direction in weights for tensor in direction]

@@ -12,11 +12,29 @@ import torch
 from torch import Tensor
 
 from lstm_kernels.backends.numba_cpu import team
-from lstm_kernels.backends.numba_cpu.sequence import NumbaLayer, packable, run_forward, sizes_of
+from lstm_kernels.backends.numba_cpu.sequence import (
+    NumbaLayer,
+    operator_backward,
+    operator_forward,
+    packable,
+    run_forward,
+    saved_shapes,
+    sizes_of,
+)
 from lstm_kernels.backends.numba_cpu.tile import ROWS, VECTORS
+from lstm_kernels.common import operators
 from lstm_kernels.common.refusals import device_limit
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights
+
+__all__ = [
+    "kernels_used",
+    "layer",
+    "operator_backward",
+    "operator_forward",
+    "saved_shapes",
+    "unsupported",
+]
 
 WHAT = "the numba_cpu backend"
 
@@ -31,6 +49,8 @@ def layer(
     lengths: Tensor | None = None,
 ) -> Outputs:
     """One layer, one or both directions, as `lstm_kernels.stack` says."""
+    if lengths is None and operators.are_watched():
+        return operators.layer("numba_cpu", x, h0, c0, weights, cell=problem.cell)
     x, h0, c0 = x.contiguous(), h0.contiguous(), None if c0 is None else c0.contiguous()
     flat = [tensor for direction in weights for tensor in direction]
     tensors = (x, h0, c0, *flat)
