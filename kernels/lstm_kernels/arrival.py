@@ -10,7 +10,7 @@ Action = Callable[[ModuleType], None]
 
 
 class _Watch(MetaPathFinder):
-    """Python's import machinery asks it first: it has the others find, and adds what is to be done."""
+    """Asked first by Python's imports: it has the others find, and adds what is to be done."""
 
     def __init__(self) -> None:
         self.waiting: dict[str, list[Action]] = {}

@@ -7,15 +7,18 @@ packed.
 
 Dynamo, torch.compile's tracer, has to be told three things for that, once it is imported:
 
-- It looks into no module that is a torch.nn.LSTM, GRU or RNN unless `torch._dynamo.config.allow_rnn`
-  is set, which is not ours to set for torch.nn's own. So it is for as long as it takes to look at a
-  layer of ours.
+- It looks into no module that is a torch.nn.LSTM, GRU or RNN but with `allow_rnn` of its config,
+  which is not ours to set for torch.nn's own. So it is set for as long as a layer of ours is looked
+  at.
 - What is left alone it would compile from inside, function by function.
 - A layer that is compiled by itself is called from a function of Dynamo's, as torch.nn's are.
 """
 
+import warnings
 from collections.abc import Callable, Iterable
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
+from operator import attrgetter
 from types import ModuleType
 from typing import Any
 
@@ -27,7 +30,16 @@ from lstm_kernels.common import operators
 from lstm_kernels.problem import Problem
 from lstm_kernels.tracing import known_while_tracing, transforms
 
-
+# What of Dynamo is used here.
+_INSIDES = attrgetter(
+    "disable",
+    "config.allow_rnn",
+    "external_utils.wrap_inline",
+    "variables.builder.VariableBuilder.wrap_module",
+    *(f"eval_frame.{name}" for name in ("set_code_exec_strategy", "FrameAction.SKIP")),
+    *(f"eval_frame.{name}" for name in ("FrameExecStrategy", "DisableContext")),
+    "eval_frame.OptimizedModule._initialize",
+)
 # By name, what calls a function and has Dynamo look no further.
 _ALONE: dict[str, Callable[..., Any]] = {}
 
@@ -52,6 +64,8 @@ def alone(name: str) -> Callable[..., Any]:
 
 
 def _leave_whole(functions: Iterable[Callable[..., Any]], dynamo: ModuleType) -> None:
+    if not _is_known(dynamo):
+        return
     eval_frame = dynamo.eval_frame
     skip = eval_frame.FrameAction.SKIP
     both = eval_frame.FrameExecStrategy(skip, skip)  # the function, and what it calls
@@ -62,8 +76,10 @@ def _leave_whole(functions: Iterable[Callable[..., Any]], dynamo: ModuleType) ->
 
 
 def _look_into(layers: type[torch.nn.Module], dynamo: ModuleType) -> None:
-    builder, eval_frame = dynamo.variables.builder, dynamo.eval_frame
-    wrap, initialize = builder.VariableBuilder.wrap_module, eval_frame.OptimizedModule._initialize
+    if not _is_known(dynamo):
+        return
+    builder, compiled = dynamo.variables.builder.VariableBuilder, dynamo.eval_frame.OptimizedModule
+    wrap, initialize = builder.wrap_module, compiled._initialize
 
     def wrap_module(self: Any, value: torch.nn.Module) -> Any:
         if not isinstance(value, layers):
@@ -73,12 +89,27 @@ def _look_into(layers: type[torch.nn.Module], dynamo: ModuleType) -> None:
 
     def initialize_then(self: Any) -> None:
         initialize(self)
-        disabled = isinstance(self.dynamo_ctx, eval_frame.DisableContext)
+        disabled = isinstance(self.dynamo_ctx, dynamo.eval_frame.DisableContext)
         if isinstance(self._orig_mod, layers) and not disabled:
-            self.forward = self.dynamo_ctx(eval_frame.external_utils.wrap_inline(self._orig_mod))
+            self.forward = self.dynamo_ctx(dynamo.external_utils.wrap_inline(self._orig_mod))
 
-    builder.VariableBuilder.wrap_module = wrap_module
-    eval_frame.OptimizedModule._initialize = initialize_then
+    builder.wrap_module = wrap_module
+    compiled._initialize = initialize_then
+
+
+@cache
+def _is_known(dynamo: ModuleType) -> bool:
+    """Whether this Dynamo has inside what is told above, which is no promise of PyTorch's."""
+    try:
+        _INSIDES(dynamo)
+    except AttributeError as error:
+        warnings.warn(
+            f"torch.compile breaks its graphs at every layer of lstm_kernels: torch "
+            f"{torch.__version__} is newer than what lstm_kernels knows ({error})",
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 def in_graph() -> bool:
@@ -100,7 +131,7 @@ def has_operators(
     record = registry.registered().get(backend)
     if record is None or not record.operators or transforms():
         return False
-    sizes = dict.fromkeys(("seq_len", "batch", "input_size"), 1) | {"hidden_size": proj_size + 1}
-    problem = Problem(cell, **sizes, proj_size=proj_size, dtype=dtype, precision=precision)
+    one = Problem(cell, seq_len=1, batch=1, input_size=1, hidden_size=proj_size + 1)
+    problem = replace(one, proj_size=proj_size, dtype=dtype, precision=precision)
     operators.define(backend)
     return registry.load(backend).unsupported(problem, device) is None

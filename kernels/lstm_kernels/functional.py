@@ -5,7 +5,6 @@ Under torch.autocast the arguments may differ in dtype; results are as those of 
 
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from lstm_kernels.autocast import under_autocast

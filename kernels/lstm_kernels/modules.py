@@ -9,6 +9,7 @@ make of a layer is on `lstm_kernels.tracing`'s page.
 """
 
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -63,7 +64,8 @@ class _OnBackend(torch.nn.RNNBase):
         """
         if in_graph():
             if self._by_operators(input):
-                return self._forward_padded(input, hx)  # type: ignore[arg-type] # not packed
+                self._chosen = self.backend
+                return self._forward_padded(input, self._paired(hx))  # type: ignore[arg-type] # not packed
             return alone("forward")(self, input, hx)  # type: ignore[no-any-return] # forward's
         if is_proxy(input):
             return self._as_a_leaf(input, hx)  # type: ignore[no-any-return] # a proxy of both
@@ -71,8 +73,7 @@ class _OnBackend(torch.nn.RNNBase):
         data = input.data if isinstance(input, PackedSequence) else input
         if is_traced(data) and not self._any_length(input):
             return super().forward(input, hx)  # type: ignore[no-any-return] # untyped in torch.nn
-        if self.mode == "LSTM" and hx is not None:
-            hx = (hx[0], hx[1])  # a list will do, as it does for torch.nn
+        hx = self._paired(hx)
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx)
         if input.dim() not in (2, 3):
@@ -83,12 +84,16 @@ class _OnBackend(torch.nn.RNNBase):
             return super().forward(input, hx)  # type: ignore[no-any-return]
         return self._forward_padded(input, hx)
 
+    def _paired(self, hx: State | None) -> State | None:
+        """H and c as a tuple: a list will do, as it does for torch.nn."""
+        return (hx[0], hx[1]) if self.mode == "LSTM" and hx is not None else hx
+
     def _by_operators(self, input: Tensor | PackedSequence) -> bool:
         """Whether torch.compile finds this call made of operators.
 
         The input comes last: a layer that is left alone is so whatever its shape.
         """
-        if not self._has_operators(self.weight_hh_l0):
+        if not self._has_operators(self._named_weights()[1]):
             return False
         if isinstance(input, PackedSequence) or input.dim() not in (2, 3):
             return False
@@ -99,7 +104,7 @@ class _OnBackend(torch.nn.RNNBase):
         if not torch.compiler.is_exporting() or isinstance(input, PackedSequence):
             return False
         steps = input.shape[1 if self.batch_first and input.dim() == 3 else 0]
-        return isinstance(steps, torch.SymInt) and self._has_operators(self.weight_hh_l0)
+        return isinstance(steps, torch.SymInt) and self._has_operators(self._named_weights()[1])
 
     def _has_operators(self, like: Tensor) -> bool:
         """Whether the backend has operators for tensors like this one."""
@@ -166,13 +171,17 @@ class _OnBackend(torch.nn.RNNBase):
             lengths: [B], on the CPU, or None where all are T.
         """
         h0, c0 = hx if isinstance(hx, tuple) else (hx, None)
-        layers = partial(self._run_in_one_dtype, lengths=lengths)
+        if in_graph():
+            layers, weights = self._run_operators, self._weights(self._named_weights())
+        else:
+            layers = partial(self._run_in_one_dtype, lengths=lengths)
+            weights = self._weights(self._flat_weights)
         return under_autocast(
             layers,
             x,
             h0,
             c0,
-            self._weights(),
+            weights,
             cell=self.mode.lower(),
             packed=lengths is not None,
         )
@@ -188,7 +197,7 @@ class _OnBackend(torch.nn.RNNBase):
     ) -> Outputs:
         _check_alike(x, h0, c0)
         T, B, _ = x.shape
-        if in_graph() or isinstance(T, torch.SymInt):
+        if type(T) is not int:
             return self._run_operators(x, h0, c0, weights)
         if lengths is not None and int(lengths.min()) == T:
             lengths = None
@@ -239,12 +248,11 @@ class _OnBackend(torch.nn.RNNBase):
         directions = 2 if self.bidirectional else 1
         return run_layers(layer, x, h0, c0, weights, directions=directions, dropout=dropout)
 
-    def _weights(self) -> tuple[Weights, ...]:
-        if in_graph():
-            # The list is made anew where weights have changed, which is not for a graph to find.
-            flat = [getattr(self, name) for name in self._flat_weights_names]
-        else:
-            flat = self._flat_weights
+    def _named_weights(self) -> list[Tensor]:
+        """What `_flat_weights` is to hold: of a graph's inputs it holds nothing."""
+        return [getattr(self, name) for name in self._flat_weights_names]
+
+    def _weights(self, flat: Sequence[Any]) -> tuple[Weights, ...]:
         size = len(self._all_weights[0])
         by_direction = []
         for start in range(0, len(flat), size):

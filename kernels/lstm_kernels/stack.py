@@ -140,7 +140,7 @@ def run_layers(
     if len(last_states) == 1:
         return x, *last_states[0]
     h_n = torch.cat([h for h, _ in last_states])
-    c_n = None if c0 is None else torch.cat([c for _, c in last_states])
+    c_n = None if c0 is None else torch.cat([c for _, c in last_states if c is not None])
     return x, h_n, c_n
 
 

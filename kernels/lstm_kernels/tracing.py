@@ -1,8 +1,10 @@
 """What PyTorch's tools make of a call: torch.compile, tracers, torch.func.
 
-What torch.compile makes of a layer is on `lstm_kernels.compiling`'s page. Tracers (torch.jit, torch.export, ONNX) are shown
-torch.nn's own path. torch.func's transforms, and forward-mode differentiation, go through what is
-made of PyTorch's operations: through `naive` where they do not go through a backend.
+What torch.compile makes of a layer is on `lstm_kernels.compiling`'s page. Tracers (torch.jit,
+torch.export, ONNX) are shown torch.nn's own path; but torch.export for any T, which that path
+cannot have, the operators of a backend that has some. torch.func's transforms, and forward-mode
+differentiation, go through what is made of PyTorch's operations: through `naive` where they do not
+go through a backend.
 """
 
 import sys

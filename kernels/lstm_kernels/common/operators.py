@@ -202,7 +202,7 @@ class _Kernels:
         """The gradients of the forward's inputs, in its order."""
         if not ctx.saves:
             raise RuntimeError(
-                f"{self._backend}: this forward saved nothing for a backward; call it with saves=True"
+                f"{self._backend}: this forward saved nothing for a backward; give it saves=True"
             )
         x, h0, c0, *flat = ctx.saved_tensors[:-3]
         y, *saved = ctx.saved_tensors[-3:]
@@ -331,7 +331,11 @@ def _checked(
         raise ValueError(f"{len(weights)} weights for {D} directions; expected 2 or 4 for each")
     directions = _by_direction(weights, D)
     (T, _, inputs), rows = x.shape, CELLS[cell].gates * H
-    expected = [(x, (T, B, inputs)), (h0, (D, B, H)), (c0, (D, B, H))]
+    expected: list[tuple[Tensor | None, Shape]] = [
+        (x, (T, B, inputs)),
+        (h0, (D, B, H)),
+        (c0, (D, B, H)),
+    ]
     for one in directions:
         shapes = ((rows, inputs), (rows, H), (rows,), (rows,), ())
         expected += zip(one, shapes, strict=True)

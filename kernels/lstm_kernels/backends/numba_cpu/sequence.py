@@ -146,8 +146,9 @@ def run_forward(
     # Past a sequence's end y is zero, and the kernel does not write there.
     y = (x.new_empty if lengths is None else x.new_zeros)(T, B, D * H)
     h_n, c_n = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
-    shapes = _saved_shapes(problem, rows.R) if saves else (None, None)
-    gates, cells = (None if shape is None else x.new_empty(shape) for shape in shapes)
+    of_gates, of_cells = _saved_shapes(problem, rows.R) if saves else (None, None)
+    gates = None if of_gates is None else x.new_empty(of_gates)
+    cells = None if of_cells is None else x.new_empty(of_cells)
     saves = gates is not None
     gate_rows = _odd(rows.R) if saves else rows.chunk
     panels, units = D * sizes.panels, sizes.panels * sizes.W * (VECTORS if sizes.slots == 1 else 1)
@@ -303,6 +304,11 @@ def operator_forward(
 ) -> tuple[Tensor | None, ...]:
     """y, h_n, c_n, gates and cells, as `lstm_kernels.common.operators` says."""
     y, h_n, c_n, saved = run_forward(problem, x, h0, c0, packable(weights), None, saves=saves)
+    pairs, panels = x.shape[0] * x.shape[1], problem.directions * sizes_of(problem).panels
+    for tensor in saved:
+        if tensor is not None:
+            # What an operator returns is to be the same every time, room for a pair too many too.
+            tensor.view(panels, _odd(pairs), -1)[:, pairs:].zero_()
     return y, h_n, c_n, *saved
 
 
