@@ -1,6 +1,7 @@
 """One layer, one direction, on a backend of choice: `lstm`, `gru`, `rnn_tanh`, `rnn_relu`.
 
 Under torch.autocast the arguments may differ in dtype; results are as those of the modules.
+torch.compile traces a function where something that it compiles calls it, as it does a module.
 """
 
 from functools import partial

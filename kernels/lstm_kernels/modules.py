@@ -4,8 +4,8 @@ Construction, parameters, state_dict and printing are torch.nn's own; `forward` 
 Gradients may be differentiated again (`create_graph=True`) on every backend but `compiled` and
 `cudnn`, where torch.compile's and cuDNN's have no derivative: a backward raises there. Under
 torch.autocast a layer runs in autocast's dtype, or in float32 where its backend does not compute in
-that, with torch.nn's dtypes of results and gradients. What torch.compile, tracers and torch.func
-make of a layer is on `lstm_kernels.tracing`'s page.
+that, with torch.nn's dtypes of results and gradients. What torch.compile makes of a layer is on
+`lstm_kernels.compiling`'s page, what tracers and torch.func do on `lstm_kernels.tracing`'s.
 """
 
 import warnings

@@ -17,6 +17,8 @@ the backward and makes the rest again there.
 Gradients are right where they are differentiated again (`create_graph=True`), or a backward raises:
 a backend with an autograd Function of its own has `common.second_derivatives` for it.
 
+One whose record says `operators` offers what `common.operators` needs for them, too.
+
 It may offer `flatten(weights, problem)` too: lay out the weights' memory as it likes it, their
 values unchanged, in place. Whoever owns the weights calls it once, before the first run.
 """
