@@ -45,7 +45,10 @@ class _OnBackend(torch.nn.RNNBase):
 
     @property
     def chosen_backend(self) -> str | None:
-        """The backend the last forward ran on; None before the first."""
+        """The backend the last forward ran on; None before the first.
+
+        A forward in a graph of torch.compile runs on the one that was named, and is not noted here.
+        """
         return self._chosen
 
     def extra_repr(self) -> str:
@@ -64,7 +67,6 @@ class _OnBackend(torch.nn.RNNBase):
         """
         if in_graph():
             if self._by_operators(input):
-                self._chosen = self.backend
                 return self._forward_padded(input, self._paired(hx))  # type: ignore[arg-type] # not packed
             return alone("forward")(self, input, hx)  # type: ignore[no-any-return] # forward's
         if is_proxy(input):

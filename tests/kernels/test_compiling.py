@@ -11,6 +11,7 @@ from torch import Tensor
 from torch._dynamo.backends.debugging import aot_eager
 from torch._guards import CompileContext
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.utils.checkpoint import checkpoint
 
 import lstm_kernels as lk
 from lstm_kernels import compiling
@@ -144,16 +145,65 @@ def flat(outputs: Any) -> list[Tensor]:
     return [y, *(last if isinstance(last, tuple) else (last,))]
 
 
-def test_states_in_a_list_and_who_ran(operated: str) -> None:
+def test_states_in_a_list_and_another_backend(operated: str) -> None:
     rnn, x, h = lk.LSTM(INPUTS, H, backend=operated), torch.randn(T, B, INPUTS), torch.ones(1, B, H)
-    compiled = torch.compile(rnn, backend=Graphs(), fullgraph=True)
-    y, _ = compiled(x, [h, h])
-    assert rnn.chosen_backend == operated
-    close(y, rnn(x, (h, h))[0])
+    graphs = Graphs()
+    compiled = torch.compile(rnn, backend=graphs)
+    close(compiled(x, [h, h])[0], rnn(x, (h, h))[0])
+    assert (len(graphs.made), rnn.chosen_backend) == (1, operated)
     rnn.backend = "naive"
-    y, _ = torch.compile(rnn, backend=Graphs())(x, (h, h))
-    assert rnn.chosen_backend == "naive"
+    y, _ = compiled(x, (h, h))
+    assert (len(graphs.made), rnn.chosen_backend) == (1, "naive")
     close(y, rnn(x, (h, h))[0])
+
+
+def test_hooks_subclasses_parametrizations_and_checkpoints(operated: str) -> None:
+    class Narrow(lk.LSTM):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x)[0]
+
+    rnn, x = Narrow(INPUTS, H, backend=operated), torch.randn(T, B, INPUTS, requires_grad=True)
+    torch.nn.utils.parametrizations.weight_norm(rnn, "weight_hh_l0")
+    rnn.register_forward_hook(lambda _, __, y: y * 2)
+
+    def run(x: Tensor) -> Tensor:
+        return checkpoint(lambda x: rnn(x), x, use_reentrant=False)
+
+    results = []
+    for call in (torch.compile(run, backend=Graphs(), fullgraph=True), run):
+        y = call(x)
+        results.append((y, *torch.autograd.grad(y.pow(2).sum(), [x, *rnn.parameters()])))
+    for got, want in zip(*results, strict=True):
+        close(got, want)
+
+
+def test_parameters_that_need_no_gradient_get_none(operated: str) -> None:
+    rnn, x = lk.LSTM(INPUTS, H, num_layers=2, backend=operated), torch.randn(T, B, INPUTS)
+    for name in ("weight_ih_l0", "bias_hh_l1"):
+        rnn.get_parameter(name).requires_grad_(False)
+    results = []
+    for call in (torch.compile(rnn, backend=Graphs(), fullgraph=True), rnn):
+        rnn.zero_grad()
+        call(x)[0].pow(2).sum().backward()
+        results.append({name: p.grad for name, p in rnn.named_parameters()})
+    for name, want in results[1].items():
+        if name in ("weight_ih_l0", "bias_hh_l1"):
+            assert results[0][name] is None
+        else:
+            close(results[0][name], want)
+
+
+def test_mistakes_raise_what_they_raise_without_a_graph(operated: str) -> None:
+    rnn = lk.LSTM(INPUTS, H, backend=operated)
+    compiled, x = torch.compile(rnn, backend=Graphs()), torch.randn(T, B, INPUTS)
+    states = torch.zeros(1, B + 1, H), torch.zeros(1, B + 1, H)
+    for arguments in ((x[..., :2],), (x.double(),), (x, states), (x[:0],), (x.bfloat16(),)):
+        with pytest.raises((RuntimeError, ValueError)) as raised:
+            rnn(*arguments)
+        with pytest.raises(type(raised.value)):
+            compiled(*arguments)
+    with pytest.raises(lk.Unsupported, match="float32 or float64, and this is bfloat16"):
+        torch.compile(rnn.bfloat16(), backend=Graphs())(x.bfloat16())
 
 
 def test_without_gradients_nothing_is_saved(operated: str) -> None:
