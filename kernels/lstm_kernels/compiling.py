@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from torch.compiler import is_dynamo_compiling, is_exporting
 
 from lstm_kernels import registry
 from lstm_kernels.arrival import when_imported
@@ -117,7 +118,7 @@ def in_graph() -> bool:
 
     torch.export is not: it may do so by the same means, and is shown what it is shown otherwise.
     """
-    return torch.compiler.is_dynamo_compiling() and not torch.compiler.is_exporting()
+    return is_dynamo_compiling() and not is_exporting()
 
 
 @known_while_tracing

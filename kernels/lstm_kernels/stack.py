@@ -132,6 +132,8 @@ def run_layers(
         layer: called with a layer's number, from 0 on, its input, states and weights.
         dropout: probability, applied between layers.
     """
+    if len(weights) == directions:
+        return layer(0, x, h0, c0, weights)
     last_states = []
     for index in range(len(weights) // directions):
         rows = slice(index * directions, (index + 1) * directions)
@@ -139,8 +141,6 @@ def run_layers(
             x = _dropout(x, dropout, lengths)
         x, h_n, c_n = layer(index, x, h0[rows], None if c0 is None else c0[rows], weights[rows])
         last_states.append((h_n, c_n))
-    if len(last_states) == 1:
-        return x, *last_states[0]
     h_n = torch.cat([h for h, _ in last_states])
     c_n = None if c0 is None else torch.cat([c for _, c in last_states if c is not None])
     return x, h_n, c_n

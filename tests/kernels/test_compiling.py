@@ -112,6 +112,22 @@ def test_a_layer_is_one_graph_for_any_sizes(
     assert len(graphs.operators()) == ours.num_layers
 
 
+def test_every_backend_with_operators_is_in_the_graph(
+    operator_backend: str, make_pair: Any
+) -> None:
+    theirs, ours = make_pair("lstm", operator_backend, INPUTS, H, bidirectional=True)
+    graphs = Graphs()
+    compiled = torch.compile(ours, backend=graphs, fullgraph=True)
+    x, results = torch.randn(2, B, INPUTS), []
+    for module in (compiled, theirs):
+        y, (_, c) = module(x)
+        loss = y.pow(2).sum() + c.pow(3).sum()
+        results.append((y, c, *torch.autograd.grad(loss, list(module.parameters()))))
+    for got, want in zip(*results, strict=True):
+        close(got, want)
+    assert graphs.operators() == [f"lstm_kernels.{operator_backend}_forward"]
+
+
 def test_sizes_that_are_dynamic_from_the_start_are_one_graph(operated: str) -> None:
     graphs, model = Graphs(), Model(lk.LSTM(INPUTS, H, num_layers=2, backend=operated))
     compiled = torch.compile(model, backend=graphs, fullgraph=True, dynamic=True)

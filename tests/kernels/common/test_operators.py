@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import lstm_kernels as lk
-from lstm_kernels import registry
+from lstm_kernels import common, registry
 from lstm_kernels.common import operators
 
 T, B, I, H = 3, 2, 3, 5  # noqa: E741 - the field's name of the input's size
@@ -227,13 +227,14 @@ def test_they_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     operators.define("numba_cpu")
     before = torch.ops.lstm_kernels.numba_cpu_forward.default
     name = operators.__name__
-    monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(torch.library, "custom_op", None)
-    again = importlib.import_module(name)
-    monkeypatch.setitem(sys.modules, name, operators)
-    monkeypatch.setattr(sys.modules["lstm_kernels.common"], "operators", operators)
+    try:
+        del sys.modules[name]
+        again = importlib.import_module(name)
+        again.define("numba_cpu")
+    finally:
+        sys.modules[name] = common.operators = operators
     assert again is not operators
-    again.define("numba_cpu")
     assert torch.ops.lstm_kernels.numba_cpu_forward.default is before
 
 
