@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 
 from lstm_kernels.stack import Outputs, Unsupported, Weights, unflatten
-from lstm_kernels.tracing import left_alone
+from lstm_kernels.tracing import known_while_tracing
 
 Layers = Callable[[Tensor, Tensor, Tensor | None, tuple[Weights, ...]], Outputs]
 
 
-@left_alone
 def under_autocast(
     layers: Layers,
     x: Tensor,
@@ -101,13 +100,20 @@ def _as_torch_nn(
 
 def _by_onednn(x: Tensor, weights: tuple[Weights, ...], packed: bool) -> bool:
     """Whether oneDNN runs torch.nn's LSTM on a CPU: `use_mkldnn` in ATen's native/RNN.cpp."""
-    if packed or weights[0].w_hr is not None or not torch.backends.mkldnn.is_available():
+    if packed or weights[0].w_hr is not None or not _onednn_is_there():
         return False
     if x.dtype is torch.bfloat16:
         return _onednn_has_bfloat16()
     return x.dtype is torch.float32
 
 
+@known_while_tracing
+def _onednn_is_there() -> bool:
+    """In this PyTorch."""
+    return bool(torch.backends.mkldnn.is_available())
+
+
+@known_while_tracing
 def _onednn_has_bfloat16() -> bool:
     """On this CPU."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

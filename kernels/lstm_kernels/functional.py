@@ -1,6 +1,7 @@
 """One layer, one direction, on a backend of choice: `lstm`, `gru`, `rnn_tanh`, `rnn_relu`.
 
 Under torch.autocast the arguments may differ in dtype; results are as those of the modules.
+torch.compile traces a function where something that it compiles calls it, as it does a module.
 """
 
 from functools import partial
@@ -9,8 +10,10 @@ from torch import Tensor
 
 from lstm_kernels.autocast import under_autocast
 from lstm_kernels.choose import AUTO, check_backend, choose, number_format, problem_of
+from lstm_kernels.common import operators
+from lstm_kernels.compiling import alone, has_operators, in_graph, traced_where_called
 from lstm_kernels.problem import CELLS
-from lstm_kernels.stack import Outputs, Weights, run
+from lstm_kernels.stack import Outputs, Unsupported, Weights, run
 
 
 def lstm(
@@ -90,7 +93,12 @@ def rnn_relu(
 def _one_layer(
     cell: str, x: Tensor, h0: Tensor, c0: Tensor | None, weights: Weights, backend: str
 ) -> Outputs:
-    check_backend(backend)
+    if in_graph():
+        device = weights.w_hh.device.type
+        if not has_operators(backend, cell, 0, device, **number_format(weights.w_hh)):
+            return alone("_one_layer")(cell, x, h0, c0, weights, backend)  # type: ignore[no-any-return] # its
+    else:
+        check_backend(backend)
     layers = partial(_in_one_dtype, cell, backend)
     return under_autocast(layers, x, h0, c0, (weights,), cell=cell)
 
@@ -105,6 +113,11 @@ def _in_one_dtype(
 ) -> Outputs:
     (weights,) = by_direction
     _check(cell, x, h0, c0, weights)
+    if in_graph():
+        if not has_operators(backend, cell, 0, x.device.type, **number_format(x)):
+            raise Unsupported(f"backend {backend!r} does not compute in {x.dtype}")
+        c0 = None if c0 is None else c0.unsqueeze(0)
+        return operators.layer(backend, x, h0.unsqueeze(0), c0, by_direction, cell=cell)
     T, B, input_size = x.shape
     problem = problem_of(
         cell=cell,
@@ -155,3 +168,6 @@ def _check(cell: str, x: Tensor, h0: Tensor, c0: Tensor | None, weights: Weights
                 f"{name} is {tensor.dtype} on {tensor.device}; "
                 f"expected x's, {x.dtype} on {x.device}"
             )
+
+
+traced_where_called(lstm, gru, rnn_tanh, rnn_relu, _one_layer)

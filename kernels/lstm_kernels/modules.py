@@ -4,10 +4,12 @@ Construction, parameters, state_dict and printing are torch.nn's own; `forward` 
 Gradients may be differentiated again (`create_graph=True`) on every backend but `cudnn`, whose
 backward raises there. Under torch.autocast a layer runs in autocast's dtype, or in float32 where
 its backend does not compute in that, with torch.nn's dtypes of results and gradients. What
-torch.compile, tracers and torch.func make of a layer is on `lstm_kernels.tracing`'s page.
+torch.compile makes of a layer is on `lstm_kernels.compiling`'s page, what tracers and torch.func do
+on `lstm_kernels.tracing`'s.
 """
 
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -19,9 +21,11 @@ from torch.nn.utils.rnn import PackedSequence
 from lstm_kernels import registry
 from lstm_kernels.autocast import under_autocast
 from lstm_kernels.choose import AUTO, check_backend, choose, number_format, problem_of
+from lstm_kernels.common import operators
 from lstm_kernels.common.packing import lengths_of, packed, padded
 from lstm_kernels.common.segments import cut
-from lstm_kernels.stack import Outputs, Weights, run
+from lstm_kernels.compiling import alone, has_operators, in_graph, layers_traced_where_called
+from lstm_kernels.stack import Outputs, Unsupported, Weights, run, run_layers
 from lstm_kernels.tracing import is_proxy, is_traced
 
 State = Tensor | tuple[Tensor, Tensor]
@@ -46,7 +50,10 @@ class _OnBackend(torch.nn.RNNBase):
 
     @property
     def chosen_backend(self) -> str | None:
-        """The backend the last forward ran on; None before the first."""
+        """The backend the last forward ran on; None before the first.
+
+        A forward in a graph of torch.compile runs on the one that was named, and is not noted here.
+        """
         return self._chosen
 
     def why_chosen(self) -> str:
@@ -92,16 +99,19 @@ class _OnBackend(torch.nn.RNNBase):
             ValueError: resets do not fit the input, or come with a packed one or while tracing.
             The exceptions of torch.nn's forward, for the same mistakes.
         """
+        if in_graph():
+            if resets is None and self._by_operators(input):
+                return self._forward_padded(input, self._paired(hx), None)  # type: ignore[arg-type] # not packed
+            return alone("forward")(self, input, hx, resets)  # type: ignore[no-any-return] # forward's
         if is_proxy(input):
             return self._as_a_leaf(input, hx, resets)  # type: ignore[no-any-return] # a proxy of both
         self._update_flat_weights()
         data = input.data if isinstance(input, PackedSequence) else input
         if resets is not None:
             _check_resets(resets, input)
-        if is_traced(data):
+        if is_traced(data) and not self._any_length(input):
             return super().forward(input, hx)  # type: ignore[no-any-return] # untyped in torch.nn
-        if self.mode == "LSTM" and hx is not None:
-            hx = (hx[0], hx[1])  # a list will do, as it does for torch.nn
+        hx = self._paired(hx)
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx)
         if input.dim() not in (2, 3):
@@ -111,6 +121,34 @@ class _OnBackend(torch.nn.RNNBase):
             # first and knows the shapes of the second.
             return super().forward(input, hx)  # type: ignore[no-any-return]
         return self._forward_padded(input, hx, resets)
+
+    def _paired(self, hx: State | None) -> State | None:
+        """H and c as a tuple: a list will do, as it does for torch.nn."""
+        return (hx[0], hx[1]) if self.mode == "LSTM" and hx is not None else hx
+
+    def _by_operators(self, input: Tensor | PackedSequence) -> bool:
+        """Whether torch.compile finds this call made of operators.
+
+        The input comes last: a layer that is left alone is so whatever its shape.
+        """
+        if not self._has_operators(self._named_weights()[1]):
+            return False
+        if isinstance(input, PackedSequence) or input.dim() not in (2, 3):
+            return False
+        return 0 not in input.shape[:-1]
+
+    def _any_length(self, input: Tensor | PackedSequence) -> bool:
+        """Whether torch.export is to find operators: T is a symbol, which torch.nn cannot have."""
+        if not torch.compiler.is_exporting() or isinstance(input, PackedSequence):
+            return False
+        steps = input.shape[1 if self.batch_first and input.dim() == 3 else 0]
+        return isinstance(steps, torch.SymInt) and self._has_operators(self._named_weights()[1])
+
+    def _has_operators(self, like: Tensor) -> bool:
+        """Whether the backend has operators for tensors like this one."""
+        return has_operators(
+            self.backend, self.mode.lower(), self.proj_size, like.device.type, **number_format(like)
+        )
 
     def _as_a_leaf(self, input: Any, hx: Any, resets: Any) -> Any:
         """The call as torch.fx notes it of torch.nn's modules, which it looks no further into."""
@@ -187,13 +225,17 @@ class _OnBackend(torch.nn.RNNBase):
             lengths: [B] of what is packed, falling, on the CPU; else None.
         """
         h0, c0 = hx if isinstance(hx, tuple) else (hx, None)
-        layers = partial(self._run_in_one_dtype, lengths=lengths)
+        if in_graph():
+            layers, weights = self._run_operators, self._weights(self._named_weights())
+        else:
+            layers = partial(self._run_in_one_dtype, lengths=lengths)
+            weights = self._weights(self._flat_weights)
         return under_autocast(
             layers,
             x,
             h0,
             c0,
-            self._weights(),
+            weights,
             cell=self.mode.lower(),
             packed=lengths is not None,
         )
@@ -209,6 +251,8 @@ class _OnBackend(torch.nn.RNNBase):
     ) -> Outputs:
         _check_alike(x, h0, c0)
         T, B = (int(lengths[0]), len(lengths)) if lengths is not None else x.shape[:2]
+        if type(T) is not int:
+            return self._run_operators(x, h0, c0, weights)
         is_ragged = lengths is not None and int(lengths[-1]) < T
         problem = problem_of(
             cell=self.mode.lower(),
@@ -244,8 +288,28 @@ class _OnBackend(torch.nn.RNNBase):
         )
         return packed(y, unpacked), h_n, c_n
 
-    def _weights(self) -> tuple[Weights, ...]:
-        flat = self._flat_weights
+    def _run_operators(
+        self, x: Tensor, h0: Tensor, c0: Tensor | None, weights: tuple[Weights, ...]
+    ) -> Outputs:
+        """What torch.compile puts into its graph; the same for any T and B."""
+        if not self._has_operators(x):
+            raise Unsupported(f"backend {self.backend!r} does not compute in {x.dtype}")
+
+        def layer(
+            index: int, x: Tensor, h0: Tensor, c0: Tensor | None, weights: tuple[Weights, ...]
+        ) -> Outputs:
+            cell, recompute = self.mode.lower(), self.recompute
+            return operators.layer(self.backend, x, h0, c0, weights, cell=cell, recompute=recompute)
+
+        dropout = self.dropout if self.training else 0.0
+        directions = 2 if self.bidirectional else 1
+        return run_layers(layer, x, h0, c0, weights, directions=directions, dropout=dropout)
+
+    def _named_weights(self) -> list[Tensor]:
+        """What `_flat_weights` is to hold: of a graph's inputs it holds nothing."""
+        return [getattr(self, name) for name in self._flat_weights_names]
+
+    def _weights(self, flat: Sequence[Any]) -> tuple[Weights, ...]:
         size = len(self._all_weights[0])
         by_direction = []
         for start in range(0, len(flat), size):
@@ -327,3 +391,6 @@ def _check_alike(x: Tensor, h0: Tensor, c0: Tensor | None) -> None:
                 f"a state is {state.dtype} on {state.device}; "
                 f"expected the input's, {x.dtype} on {x.device}"
             )
+
+
+layers_traced_where_called(_OnBackend)

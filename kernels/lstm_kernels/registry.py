@@ -33,7 +33,8 @@ class Backend:
     tells that it can save less for the backward, on demand, `packed` that it takes a ragged batch
     as a PackedSequence holds it (see `lstm_kernels.stack` for both). `transforms` are those of
     torch.func that go through it, of `grad`, `vmap`, `jvp`: all where it is made of PyTorch's
-    operations alone.
+    operations alone. `operators` tells that its kernels are operators of PyTorch, too
+    (`lstm_kernels.common.operators`): torch.compile does not leave its layers alone.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Backend:
     recompute: bool = False
     packed: bool = False
     transforms: tuple[str, ...] = ()
+    operators: bool = False
 
 
 _OURS = "lstm_kernels.backends."
@@ -92,6 +94,7 @@ BUILT_IN = (
         requires=("triton",),
         interpreter="TRITON_INTERPRET",
         recompute=True,
+        operators=True,
     ),
     Backend(
         "numba_cpu",
@@ -100,6 +103,7 @@ BUILT_IN = (
         devices=("cpu",),
         requires=("numba",),
         packed=True,
+        operators=True,
     ),
     Backend(
         "numba_cuda",
@@ -108,6 +112,7 @@ BUILT_IN = (
         devices=("cuda",),
         requires=("numba_cuda",),
         interpreter="NUMBA_ENABLE_CUDASIM",
+        operators=True,
     ),
     Backend(
         "aten",

@@ -21,11 +21,13 @@ the backward and makes the rest again there.
 Gradients are right where they are differentiated again (`create_graph=True`), or a backward raises:
 a backend with an autograd Function of its own has `common.second_derivatives` for it.
 
+One whose record says `operators` offers what `common.operators` needs for them, too.
+
 It may offer `flatten(weights, problem)` too: lay out the weights' memory as it likes it, their
 values unchanged, in place. Whoever owns the weights calls it once, before the first run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -47,6 +49,9 @@ class Weights(NamedTuple):
     b_ih: Tensor | None = None
     b_hh: Tensor | None = None
     w_hr: Tensor | None = None
+
+
+OneLayer = Callable[[int, Tensor, Tensor, Tensor | None, tuple[Weights, ...]], Outputs]
 
 
 def unflatten(flat: Sequence[Tensor | None]) -> tuple[Weights, ...]:
@@ -93,25 +98,55 @@ def run(
             training=training,
             **wish,
         )
-    last_states = []
-    for index in range(problem.num_layers):
-        rows = slice(index * problem.directions, (index + 1) * problem.directions)
-        if index and dropout and training:
-            x = _dropout(x, dropout, lengths)
-        x, h_n, c_n = implementation.layer(
-            x,
-            h0[rows],
-            None if c0 is None else c0[rows],
-            weights[rows],
-            problem=problem.layer(index),
-            lengths=lengths,
-            **wish,
+
+    def layer(
+        index: int, x: Tensor, h0: Tensor, c0: Tensor | None, weights: tuple[Weights, ...]
+    ) -> Outputs:
+        one = problem.layer(index)
+        return implementation.layer(  # type: ignore[no-any-return]
+            x, h0, c0, weights, problem=one, lengths=lengths, **wish
         )
+
+    return run_layers(
+        layer,
+        x,
+        h0,
+        c0,
+        weights,
+        directions=problem.directions,
+        lengths=lengths,
+        dropout=dropout if training else 0.0,
+    )
+
+
+def run_layers(
+    layer: OneLayer,
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    weights: tuple[Weights, ...],
+    *,
+    directions: int,
+    lengths: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Outputs:
+    """Run one layer after another, each given the output of the one before.
+
+    Args:
+        layer: called with a layer's number, from 0 on, its input, states and weights.
+        dropout: probability, applied between layers.
+    """
+    if len(weights) == directions:
+        return layer(0, x, h0, c0, weights)
+    last_states = []
+    for index in range(len(weights) // directions):
+        rows = slice(index * directions, (index + 1) * directions)
+        if index and dropout:
+            x = _dropout(x, dropout, lengths)
+        x, h_n, c_n = layer(index, x, h0[rows], None if c0 is None else c0[rows], weights[rows])
         last_states.append((h_n, c_n))
-    if problem.num_layers == 1:
-        return x, *last_states[0]
     h_n = torch.cat([h for h, _ in last_states])
-    c_n = None if c0 is None else torch.cat([c for _, c in last_states])
+    c_n = None if c0 is None else torch.cat([c for _, c in last_states if c is not None])
     return x, h_n, c_n
 
 

@@ -1,43 +1,37 @@
 """What PyTorch's tools make of a call: torch.compile, tracers, torch.func.
 
-torch.compile leaves a layer as it is, as it does torch.nn's recurrent modules: its graph ends
-before the layer, and another begins after it. Tracers (torch.jit, torch.export, ONNX) are shown
-torch.nn's own path. torch.func's transforms, and forward-mode differentiation, go through what is
-made of PyTorch's operations: through `naive` where they do not go through a backend.
+What torch.compile makes of a layer is on `lstm_kernels.compiling`'s page. Tracers (torch.jit,
+torch.export, ONNX) are shown torch.nn's own path; but torch.export for any T, which that path
+cannot have, the operators of a backend that has some. torch.func's transforms, and forward-mode
+differentiation, go through what is made of PyTorch's operations: through `naive` where they do not
+go through a backend.
 """
 
 import sys
 from collections.abc import Callable
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-Arguments = ParamSpec("Arguments")
-Returned = TypeVar("Returned")
+Called = TypeVar("Called", bound=Callable[..., Any])
 _NONE: frozenset[str] = frozenset()
 
 
-def left_alone(function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
-    """Have torch.compile call a function and look no further, nor into what it calls.
+def known_while_tracing(function: Called) -> Called:
+    """Have torch.compile take what a function returns as it is while a graph is made.
 
-    `torch.compiler.disable` does that; it is asked for only there, for it imports the compiler.
+    Its arguments are numbers and names, on which the graph depends. So does
+    `torch.compiler.assume_constant_result`, which would import the compiler.
     """
-
-    @wraps(function)
-    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Returned:
-        if torch.compiler.is_dynamo_compiling():
-            return torch.compiler.disable(function)(*args, **kwargs)  # type: ignore[no-any-return] # untyped
-        return function(*args, **kwargs)
-
-    return call
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 def is_traced(input: Tensor) -> bool:
     """Whether a call's operations are noted, or its shapes, and there are no numbers in it."""
-    if torch._C._is_tracing() or torch.compiler.is_exporting() or input.is_meta:
+    if torch.compiler.is_exporting() or torch._C._is_tracing() or input.is_meta:
         return True
     return _is_a("torch._subclasses.fake_tensor", "FakeTensor", input)
 

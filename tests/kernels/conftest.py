@@ -36,6 +36,7 @@ BACKENDS = {
     ],
     "compiled_backend": ["compiled"],
     "interpreted_backend": _INTERPRETED,
+    "operator_backend": [b.name for b in registry.registered().values() if b.operators],
 }
 CELLS = list(lk.CELLS)
 MODULES = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
@@ -58,7 +59,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # grid's sample has every cell.
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        dear = parameters.get("backend") in (*_INTERPRETED, "numba_cpu")
+        named = {parameters.get("backend"), parameters.get("operator_backend")}
+        dear = not named.isdisjoint((*_INTERPRETED, "numba_cpu"))
         dear = dear or item.path.name == "test_numba_cpu.py"
         if dear and parameters.get("cell", "lstm") != "lstm":
             item.add_marker(pytest.mark.slow)
@@ -140,6 +142,7 @@ def backend(request: pytest.FixtureRequest, skip_where_refused: Any) -> str:
 
 # The same, of some of them.
 eager_backend = eager_or_slow_backend = compiled_backend = interpreted_backend = backend
+operator_backend = backend
 
 
 @pytest.fixture

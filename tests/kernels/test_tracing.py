@@ -1,4 +1,4 @@
-"""torch.compile, tracers and torch.func with our modules in a model: as torch.nn's, or better."""
+"""Tracers and torch.func with our modules in a model: as torch.nn's, or better."""
 
 from typing import Any
 
@@ -52,22 +52,6 @@ def close(got: Tensor, want: Tensor) -> None:
     )
 
 
-@pytest.mark.parametrize("backend_name", ["auto", "aten", "numba_cpu", "naive"])
-def test_torch_compile_leaves_the_layer_as_it_is(models: Any, x: Tensor, backend_name: str) -> None:
-    theirs, ours = models(backend_name)
-    torch._dynamo.reset()
-    compiled = torch.compile(ours, backend="eager")
-    for length in (T, T + 3, T + 7, T + 11):
-        given = torch.randn(length, B, INPUTS)
-        close(compiled(given), theirs(given))
-        compiled(given).sum().backward()
-    assert ours.rnn.weight_hh_l0.grad.norm() > 0
-    # Yet another length is no other graph: what is compiled is what stands around the layer.
-    torch._dynamo.utils.counters.clear()
-    compiled(torch.randn(T + 19, B, INPUTS))
-    assert not torch._dynamo.utils.counters["stats"].get("unique_graphs")
-
-
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
 def test_tracers_see_torch_nns_own_path(models: Any, x: Tensor, cell: str) -> None:
     theirs, ours = models("numba_cpu", cell)
@@ -79,6 +63,36 @@ def test_tracers_see_torch_nns_own_path(models: Any, x: Tensor, cell: str) -> No
     close(exported(x), theirs(x))
     shapes = ours.to("meta")(x.to("meta"))
     assert (shapes.shape, shapes.is_meta) == (theirs(x).shape, True)
+
+
+@pytest.mark.parametrize(
+    ("cell", "settings"),
+    [("lstm", {}), ("gru", {"num_layers": 2, "batch_first": True}), ("rnn_tanh", {})],
+)
+def test_torch_export_for_any_length_sees_operators(
+    models: Any, x: Tensor, cell: str, settings: dict[str, Any]
+) -> None:
+    pytest.importorskip("numba")
+    theirs, ours = models("numba_cpu", cell, **settings)
+    steps, batch = torch.export.Dim("T", min=2, max=64), torch.export.Dim("B", min=2, max=64)
+    dims = {1: steps, 0: batch} if settings.get("batch_first") else {0: steps, 1: batch}
+    program = torch.export.export(ours, (x,), dynamic_shapes=(dims,))
+    targets = [str(node.target) for node in program.graph.nodes]
+    assert targets.count("lstm_kernels.numba_cpu_forward.default") == ours.rnn.num_layers
+    exported = program.module()
+    for shape in ((T + 4, B + 2), (B, T)):
+        given = torch.randn(*shape, INPUTS)
+        close(exported(given), theirs(given))
+    exported(given).sum().backward()
+    theirs(given).sum().backward()
+    close(exported.get_parameter("rnn.weight_hh_l0").grad, theirs.rnn.weight_hh_l0.grad)
+
+
+def test_torch_export_by_dynamo_sees_torch_nns_own_path(models: Any, x: Tensor) -> None:
+    theirs, ours = models("numba_cpu")
+    program = torch.export.export(ours, (x,), strict=True)
+    assert "aten.lstm.input" in [str(node.target) for node in program.graph.nodes]
+    close(program.module()(x), theirs(x))
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_relu"])

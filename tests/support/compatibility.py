@@ -54,8 +54,9 @@ PyTorch's tools: torch {torch}, a CPU{onednn} bfloat16 in oneDNN, one thread.
 
 Which backend computes is not always the one that was named: `torch.jit`, `torch.export`, ONNX,
 `meta` and fake tensors are shown `torch.nn`'s own path, and what is under `vmap`, `jvp` or forward
-mode runs on `naive` where it does not go through a backend. `torch.compile` leaves every backend as
-it is.
+mode runs on `naive` where it does not go through a backend. {operators}
+are operators of PyTorch, which `torch.compile`, `torch.export` for any T and the counter of
+`FlopCounterMode` see; `torch.compile` leaves every other backend as it is.
 
 {interpreted} ran under their interpreters, on a CPU.
 `graphed` and `cudnn` need CUDA and are not here. Of ONNX's graph the operators and their weights
@@ -141,6 +142,7 @@ def page_of(cells: Cells, *, version: str, onednn: bool) -> str:
         torch=version,
         onednn=" with" if onednn else " without",
         interpreted=_listed(INTERPRETED),
+        operators=_listed([b.name for b in registry.BUILT_IN if b.operators]),
     )
     numbered = [f"{number}. `{line}`" for number, line in enumerate(lines, 1)]
     return (

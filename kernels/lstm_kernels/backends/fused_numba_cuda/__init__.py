@@ -26,7 +26,10 @@ from lstm_kernels.backends.fused_numba_cuda.sequence import (
     architecture_of,
     new_backward,
     new_forward,
+    operator_backward,
+    operator_forward,
     run_forward,
+    saved_shapes,
 )
 from lstm_kernels.backends.fused_numba_cuda.tuning import (
     candidates_on,
@@ -34,6 +37,7 @@ from lstm_kernels.backends.fused_numba_cuda.tuning import (
     tuning_key,
     using,
 )
+from lstm_kernels.common import operators
 from lstm_kernels.common.in_float32 import in_float32, is_narrow, widened
 from lstm_kernels.common.projected import plain, projected
 from lstm_kernels.common.refusals import float32_limit, interpreted_limit
@@ -44,16 +48,21 @@ from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Unsupported, Weights
 
 __all__ = [
+    "OPERATOR_DTYPES",
     "candidates",
     "kernels_used",
     "launches_for",
     "layer",
+    "operator_backward",
+    "operator_forward",
+    "saved_shapes",
     "tuning_key",
     "unsupported",
     "using",
 ]
 
 WHAT = "the numba_cuda backend"
+OPERATOR_DTYPES = ("float32",)
 
 
 def layer(
@@ -70,6 +79,8 @@ def layer(
         return in_float32(layer, x, h0, c0, weights, problem=problem, lengths=lengths)
     if problem.proj_size:
         return projected(layer, x, h0, c0, weights, problem=problem, lengths=lengths)
+    if lengths is None and operators.are_watched():
+        return operators.layer("numba_cuda", x, h0, c0, weights, cell=problem.cell)
     x, h0, c0 = x.contiguous(), h0.contiguous(), None if c0 is None else c0.contiguous()
     on_device = None if lengths is None else lengths.to(x.device).contiguous()
     flat = [tensor for direction in weights for tensor in direction]

@@ -54,6 +54,8 @@ def new_forward(
     # Past a sequence's end y is zero, and the kernel does not write there.
     y = (x.new_empty if lengths is None else x.new_zeros)(T, B, D * H)
     has_c = c0 is not None
+    shapes = saved_shapes(problem, T, B) if saves else (None, None)
+    gates, cells = (none if shape is None else x.new_empty(shape) for shape in shapes)
     return Forward(
         from_x=x.new_empty(D, T, B, problem.gates * H),
         w=weights[0].w_hh.contiguous(),
@@ -66,8 +68,8 @@ def new_forward(
         y=y,
         h_n=torch.empty_like(h0),
         c_n=torch.empty_like(h0) if has_c else none,
-        gates=x.new_empty(D, T, B, 4 * H) if saves and problem.gates > 1 else none,
-        cells=x.new_empty(D, T, B, H) if saves and has_c else none,
+        gates=gates,
+        cells=cells,
     )
 
 
@@ -180,14 +182,83 @@ def _gradients(ctx: Any, d_y: Tensor, d_h_n: Tensor, d_c_n: Tensor | None) -> An
     if torch.is_grad_enabled():
         inputs, d_outputs = (x, h0, c0, *flat), (d_y, d_h_n, d_c_n)
         return None, None, *layer_gradients(problem, inputs, lengths, d_outputs, needed)
+    return (
+        None,
+        None,
+        *_kernel_gradients(
+            problem, (x, h0, c0), weights, y, (gates, cells), (d_y, d_h_n, d_c_n), lengths, needed
+        ),
+    )
+
+
+def _kernel_gradients(
+    problem: Problem,
+    inputs: tuple[Tensor, Tensor, Tensor | None],
+    weights: tuple[Weights, ...],
+    y: Tensor,
+    saved: tuple[Tensor, Tensor],
+    d_outputs: tuple[Tensor, Tensor, Tensor | None],
+    lengths: Tensor | None,
+    needed: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:
+    """The gradients of x, h0, c0 and of every weight; None for what needs none."""
+    x, h0, c0 = inputs
     if lengths is not None:
         # What lies past a sequence's end may be anything, NaN included.
         alive = alive_steps(lengths, len(x), x.device).unsqueeze(-1)
         x = x.masked_fill(~alive, 0)
-    to = new_backward(problem, d_y, d_h_n, d_c_n, weights, (gates, cells), y, h0, c0, lengths)
+    to = new_backward(problem, *d_outputs, weights, saved, y, h0, c0, lengths)
     run_backward(problem, to)
     d_x, d_flat = sequence_gradients(problem, x, y, h0, to.d_gates, lengths, weights, needed)
-    return None, None, d_x, to.d_h0, None if c0 is None else to.d_c0, *d_flat
+    return d_x, to.d_h0, None if c0 is None else to.d_c0, *d_flat
+
+
+def operator_forward(
+    problem: Problem,
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    weights: tuple[Weights, ...],
+    *,
+    saves: bool,
+    recompute: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """y, h_n, c_n, gates and cells, as `lstm_kernels.common.operators` says."""
+    with as_given(x.device):
+        to = new_forward(problem, x, h0, c0, weights, None, saves=saves)
+        run_forward(problem, x, weights, to, saves=saves)
+    some = (to.c_n, to.gates, to.cells)
+    return to.y, to.h_n, *(tensor if tensor.numel() else None for tensor in some)
+
+
+def operator_backward(
+    problem: Problem,
+    inputs: tuple[Tensor, Tensor, Tensor | None],
+    weights: tuple[Weights, ...],
+    y: Tensor,
+    saved: tuple[Tensor | None, Tensor | None],
+    d_outputs: tuple[Tensor, Tensor, Tensor | None],
+    needed: tuple[bool, ...],
+    *,
+    recompute: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of x, h0, c0 and of every weight, as that page says."""
+    gates, cells = (y.new_empty(0) if tensor is None else tensor for tensor in saved)
+    with as_given(y.device):
+        return _kernel_gradients(
+            problem, inputs, weights, y, (gates, cells), d_outputs, None, needed
+        )
+
+
+def saved_shapes(
+    problem: Problem, T: int, B: int, *, recompute: bool = False
+) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """The shapes of gates and cells, None for what is not saved; T and B may be symbols."""
+    D, H = problem.directions, problem.hidden_size
+    return (
+        (D, T, B, 4 * H) if problem.gates > 1 else None,
+        (D, T, B, H) if problem.has_cell_state else None,
+    )
 
 
 def _bias(weights: Weights) -> Tensor:

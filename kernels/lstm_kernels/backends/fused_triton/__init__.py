@@ -19,7 +19,10 @@ from lstm_kernels.backends.fused_triton.sequence import (
     architecture_of,
     new_backward,
     new_forward,
+    operator_backward,
+    operator_forward,
     run_forward,
+    saved_shapes,
 )
 from lstm_kernels.backends.fused_triton.tuning import (
     candidates_on,
@@ -27,6 +30,7 @@ from lstm_kernels.backends.fused_triton.tuning import (
     tuning_key,
     using,
 )
+from lstm_kernels.common import operators
 from lstm_kernels.common.projected import plain, projected
 from lstm_kernels.common.refusals import float32_limit, triton_limit
 from lstm_kernels.common.sequence_products import as_given
@@ -36,16 +40,21 @@ from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Unsupported, Weights
 
 __all__ = [
+    "OPERATOR_DTYPES",
     "candidates",
     "kernels_used",
     "launches_for",
     "layer",
+    "operator_backward",
+    "operator_forward",
+    "saved_shapes",
     "tuning_key",
     "unsupported",
     "using",
 ]
 
 WHAT = "the triton backend"
+OPERATOR_DTYPES = ("float32", "float16", "bfloat16")
 
 
 def layer(
@@ -67,6 +76,9 @@ def layer(
         return projected(
             layer, x, h0, c0, weights, problem=problem, lengths=lengths, recompute=recompute
         )
+    if lengths is None and operators.are_watched():
+        cell = problem.cell
+        return operators.layer("triton", x, h0, c0, weights, cell=cell, recompute=recompute)
     x, h0, c0 = x.contiguous(), h0.contiguous(), None if c0 is None else c0.contiguous()
     on_device = None if lengths is None else lengths.to(x.device).contiguous()
     flat = [tensor for direction in weights for tensor in direction]

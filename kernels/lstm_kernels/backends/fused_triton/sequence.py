@@ -62,7 +62,8 @@ def new_forward(
     (T, B, _), D, H = x.shape, problem.directions, problem.hidden_size
     # Past a sequence's end y is zero, and the kernel does not write there.
     y = (x.new_empty if lengths is None else x.new_zeros)(T, B, D * H)
-    keeps_gates = saves and not recompute and problem.gates > 1
+    shapes = saved_shapes(problem, T, B, recompute=recompute) if saves else (None, None)
+    gates, cells = (None if shape is None else x.new_empty(shape) for shape in shapes)
     return Forward(
         from_x=x.new_empty(D, T, B, problem.gates * H),
         w=weights[0].w_hh.contiguous(),
@@ -75,8 +76,8 @@ def new_forward(
         y=y,
         h_n=torch.empty_like(h0),
         c_n=None if c0 is None else torch.empty_like(c0),
-        gates=x.new_empty(D, T, B, 4 * H) if keeps_gates else None,
-        cells=None if c0 is None or not saves else x.new_empty(D, T, B, H),
+        gates=gates,
+        cells=cells,
     )
 
 
@@ -182,17 +183,96 @@ def _gradients(ctx: Any, d_y: Tensor, d_h_n: Tensor, d_c_n: Tensor | None) -> An
     if torch.is_grad_enabled():
         inputs, d_outputs = (x, h0, c0, *flat), (d_y, d_h_n, d_c_n)
         return None, None, None, *layer_gradients(problem, inputs, lengths, d_outputs, needed)
+    return (
+        None,
+        None,
+        None,
+        *_kernel_gradients(
+            problem,
+            (x, h0, c0),
+            weights,
+            y,
+            (gates, cells),
+            (d_y, d_h_n, d_c_n),
+            lengths,
+            needed,
+            recompute=ctx.recompute,
+        ),
+    )
+
+
+def _kernel_gradients(
+    problem: Problem,
+    inputs: tuple[Tensor, Tensor, Tensor | None],
+    weights: tuple[Weights, ...],
+    y: Tensor,
+    saved: tuple[Tensor | None, Tensor | None],
+    d_outputs: tuple[Tensor, Tensor, Tensor | None],
+    lengths: Tensor | None,
+    needed: tuple[bool, ...],
+    *,
+    recompute: bool,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of x, h0, c0 and of every weight; None for what needs none."""
+    (x, h0, c0), (gates, cells) = inputs, saved
     if lengths is not None:
         # What lies past a sequence's end may be anything, NaN included.
         alive = alive_steps(lengths, len(x), x.device).unsqueeze(-1)
         x = x.masked_fill(~alive, 0)
-    preactivated = ctx.recompute and problem.gates > 1
+    preactivated = recompute and problem.gates > 1
     if preactivated:
         gates = _preactivations(problem, x, h0, weights, y, lengths)
-    to = new_backward(problem, d_y, d_h_n, d_c_n, weights, (gates, cells), y, h0, c0, lengths)
+    to = new_backward(problem, *d_outputs, weights, (gates, cells), y, h0, c0, lengths)
     run_backward(problem, to, preactivated=preactivated)
     d_x, d_flat = sequence_gradients(problem, x, y, h0, to.d_gates, lengths, weights, needed)
-    return None, None, None, d_x, to.d_h0, to.d_c0, *d_flat
+    return d_x, to.d_h0, to.d_c0, *d_flat
+
+
+def operator_forward(
+    problem: Problem,
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    weights: tuple[Weights, ...],
+    *,
+    saves: bool,
+    recompute: bool,
+) -> tuple[Tensor | None, ...]:
+    """y, h_n, c_n, gates and cells, as `lstm_kernels.common.operators` says."""
+    with as_given(x.device):
+        to = new_forward(problem, x, h0, c0, weights, None, saves=saves, recompute=recompute)
+        run_forward(problem, x, weights, to)
+    return to.y, to.h_n, to.c_n, to.gates, to.cells
+
+
+def operator_backward(
+    problem: Problem,
+    inputs: tuple[Tensor, Tensor, Tensor | None],
+    weights: tuple[Weights, ...],
+    y: Tensor,
+    saved: tuple[Tensor | None, Tensor | None],
+    d_outputs: tuple[Tensor, Tensor, Tensor | None],
+    needed: tuple[bool, ...],
+    *,
+    recompute: bool,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of x, h0, c0 and of every weight, as that page says."""
+    with as_given(y.device):
+        return _kernel_gradients(
+            problem, inputs, weights, y, saved, d_outputs, None, needed, recompute=recompute
+        )
+
+
+def saved_shapes(
+    problem: Problem, T: int, B: int, *, recompute: bool
+) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """The shapes of gates and cells, None for what is not saved; T and B may be symbols."""
+    D, H = problem.directions, problem.hidden_size
+    keeps_gates = not recompute and problem.gates > 1
+    return (
+        (D, T, B, 4 * H) if keeps_gates else None,
+        (D, T, B, H) if problem.has_cell_state else None,
+    )
 
 
 def _preactivations(

@@ -13,15 +13,35 @@ import torch
 from torch import Tensor
 
 from lstm_kernels.backends.numba_cpu import team
-from lstm_kernels.backends.numba_cpu.sequence import NumbaLayer, packable, run_forward, sizes_of
+from lstm_kernels.backends.numba_cpu.sequence import (
+    NumbaLayer,
+    operator_backward,
+    operator_forward,
+    packable,
+    run_forward,
+    saved_shapes,
+    sizes_of,
+)
 from lstm_kernels.backends.numba_cpu.tile import ROWS, VECTORS
+from lstm_kernels.common import operators
 from lstm_kernels.common.in_float32 import in_float32, is_narrow, widened
 from lstm_kernels.common.projected import projected
 from lstm_kernels.common.refusals import device_limit
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights
 
+__all__ = [
+    "OPERATOR_DTYPES",
+    "kernels_used",
+    "layer",
+    "operator_backward",
+    "operator_forward",
+    "saved_shapes",
+    "unsupported",
+]
+
 WHAT = "the numba_cpu backend"
+OPERATOR_DTYPES = ("float32", "float64")
 
 
 def layer(
@@ -38,6 +58,8 @@ def layer(
         return in_float32(layer, x, h0, c0, weights, problem=problem, lengths=lengths)
     if problem.proj_size:
         return projected(layer, x, h0, c0, weights, problem=problem, lengths=lengths)
+    if lengths is None and operators.are_watched():
+        return operators.layer("numba_cpu", x, h0, c0, weights, cell=problem.cell)
     x, h0, c0 = x.contiguous(), h0.contiguous(), None if c0 is None else c0.contiguous()
     flat = [tensor for direction in weights for tensor in direction]
     tensors = (x, h0, c0, *flat)

@@ -106,6 +106,29 @@ def sizes_of(problem: Problem) -> Sizes:
     )
 
 
+def saved_shapes(
+    problem: Problem, T: int, B: int, *, recompute: bool = False
+) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """The shapes of what a forward over full sequences keeps, None for nothing: see `Saved`."""
+    return _saved_shapes(problem, T * B)
+
+
+def _saved_shapes(
+    problem: Problem, pairs: int
+) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """The same of so many pairs of step and row."""
+    if problem.gates == 1:
+        return None, None  # a plain cell's gradient needs y alone
+    sizes = sizes_of(problem)
+    elements = problem.directions * sizes.panels * _odd(pairs) * sizes.W
+    return (elements * VECTORS,), (elements,) if problem.has_cell_state else None
+
+
+def _odd(pairs: int) -> int:
+    """How many pairs `gates` has room for; as `pairs | 1`, which symbols lack."""
+    return pairs // 2 * 2 + 1
+
+
 def run_forward(
     problem: Problem,
     x: Tensor,
@@ -123,13 +146,11 @@ def run_forward(
     # Past a sequence's end y is zero, and the kernel does not write there.
     y = (x.new_zeros if _has_padding(x, lengths) else x.new_empty)(*x.shape[:-1], D * H)
     h_n, c_n = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
-    # A plain cell's gradient needs y alone.
-    saves = saves and problem.gates > 1
-    gate_rows = rows.R | 1 if saves else rows.chunk
-    gates = x.new_empty(D * sizes.panels * gate_rows * VECTORS * sizes.W) if saves else None
-    cells = (
-        x.new_empty(D * sizes.panels * gate_rows * sizes.W) if saves and c0 is not None else None
-    )
+    of_gates, of_cells = _saved_shapes(problem, rows.R) if saves else (None, None)
+    gates = None if of_gates is None else x.new_empty(of_gates)
+    cells = None if of_cells is None else x.new_empty(of_cells)
+    saves = gates is not None
+    gate_rows = _odd(rows.R) if saves else rows.chunk
     panels, units = D * sizes.panels, sizes.panels * sizes.W * (VECTORS if sizes.slots == 1 else 1)
     values: dict[str, Any] = {"x": x, "y": y, "h0": h0, "c0": c0, "h_n": h_n, "c_n": c_n}
     values |= {"packed": x.dim() == 2, "saves": saves, "gate_rows": gate_rows, "cells": cells}
@@ -182,7 +203,7 @@ def run_backward(
         for w, (needs_ih, needs_hh, *_) in zip(weights, _each(needed[3:]), strict=True)
     ]
     values: dict[str, Any] = {"x": x, "y": y, "h0": h0, "c0": c0, "packed": x.dim() == 2}
-    values |= {"gates": saved.gates, "cells": saved.cells, "gate_rows": rows.R | 1}
+    values |= {"gates": saved.gates, "cells": saved.cells, "gate_rows": _odd(rows.R)}
     values |= {"d_y": d_y, "d_h_n": d_h_n, "d_c_n": d_c_n}
     values |= {"d_x": d_x, "d_h0": d_h0, "d_c0": d_c0, "d_bias": d_bias}
     values |= _per_direction(weights, "w_ih", "w_hh")
@@ -273,6 +294,53 @@ def _word(value: Any) -> int:
 def packable(weights: tuple[Weights, ...]) -> tuple[Weights, ...]:
     """The same weights, each contiguous."""
     return unflatten([None if t is None else t.contiguous() for one in weights for t in one])
+
+
+def operator_forward(
+    problem: Problem,
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    weights: tuple[Weights, ...],
+    *,
+    saves: bool,
+    recompute: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """y, h_n, c_n, gates and cells, as `lstm_kernels.common.operators` says."""
+    y, h_n, c_n, saved = run_forward(problem, x, h0, c0, packable(weights), None, saves=saves)
+    pairs, panels = x.shape[0] * x.shape[1], problem.directions * sizes_of(problem).panels
+    for tensor in saved:
+        if tensor is not None:
+            # What an operator returns is to be the same every time, room for a pair too many too.
+            tensor.view(panels, _odd(pairs), -1)[:, pairs:].zero_()
+    return y, h_n, c_n, *saved
+
+
+def operator_backward(
+    problem: Problem,
+    inputs: tuple[Tensor, Tensor, Tensor | None],
+    weights: tuple[Weights, ...],
+    y: Tensor,
+    saved: tuple[Tensor | None, Tensor | None],
+    d_outputs: tuple[Tensor, Tensor, Tensor | None],
+    needed: tuple[bool, ...],
+    *,
+    recompute: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of x, h0, c0 and of every weight, as `run_backward` has them."""
+    d_y, d_h_n, d_c_n = d_outputs
+    return run_backward(
+        problem,
+        d_y.contiguous(),
+        d_h_n.contiguous(),
+        None if d_c_n is None else d_c_n.contiguous(),
+        *inputs,
+        y,
+        Saved(*saved),
+        packable(weights),
+        None,
+        needed,
+    )
 
 
 class NumbaLayer(torch.autograd.Function):

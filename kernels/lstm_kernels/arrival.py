@@ -1,0 +1,48 @@
+"""To do something when a module is imported, whoever imports it, and not to import it oneself."""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+
+Action = Callable[[ModuleType], None]
+
+
+class _Watch(MetaPathFinder):
+    """Asked first by Python's imports: it has the others find, and adds what is to be done."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[str, list[Action]] = {}
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in self.waiting:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is None or spec.loader is None:
+            return None
+        run = spec.loader.exec_module
+
+        def run_then(module: ModuleType) -> None:
+            run(module)
+            for then in self.waiting.pop(fullname, ()):
+                then(module)
+
+        # Of this loader alone, which was made for this module.
+        spec.loader.exec_module = run_then  # type: ignore[method-assign]
+        return spec
+
+
+_WATCH = _Watch()
+
+
+def when_imported(name: str, then: Action) -> None:
+    """Call `then` with a module once it is imported: now, where it is."""
+    if name in sys.modules:
+        then(sys.modules[name])
+        return
+    if _WATCH not in sys.meta_path:
+        sys.meta_path.insert(0, _WATCH)
+    _WATCH.waiting.setdefault(name, []).append(then)

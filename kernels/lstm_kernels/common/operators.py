@@ -1,0 +1,398 @@
+"""A backend's kernels as operators of PyTorch: what torch.compile, torch.export and counters see.
+
+A layer's forward and its backward are one operator each, `lstm_kernels::NAME_forward` and
+`lstm_kernels::NAME_backward`: one layer, one or both directions, every sequence full. Each has a
+fake kernel, which knows the shapes of what it returns for any T and B, and a FLOP formula; the
+forward has an autograd formula. The dispatcher takes tens of microseconds a call, so what runs
+eagerly goes past it, by the backend's own autograd Function.
+
+A backend that has them says so in its record (`operators=True`), and its module offers
+
+    operator_forward(problem, x, h0, c0, weights, *, saves, recompute) -> y, h_n, c_n, gates, cells
+    operator_backward(problem, inputs, weights, y, saved, d_outputs, needed, *, recompute)
+        -> the gradients of x, h0, c0 and the weights' tensors one after another
+    saved_shapes(problem, T, B, *, recompute) -> the shapes of gates and of cells
+    OPERATOR_DTYPES, the names of those that its kernels compute in, as they are given
+
+Gates and cells are what its forward keeps for its backward; None is whatever there is none of.
+T and B may be symbols in `saved_shapes`, whose problem tells everything but them.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lstm_kernels import registry
+from lstm_kernels.arrival import when_imported
+from lstm_kernels.choose import number_format, problem_of
+from lstm_kernels.common.second_derivatives import layer_gradients
+from lstm_kernels.problem import CELLS, Problem
+from lstm_kernels.stack import Outputs, Unsupported, Weights
+
+NAMESPACE = "lstm_kernels"
+# Weights come without those that are not there: of a list with None in it, autograd sees nothing.
+_INPUTS = "Tensor x, Tensor h0, Tensor? c0, Tensor[] weights"
+_SAVED = "Tensor gates, Tensor cells"
+_FORWARD = (
+    f"({_INPUTS}, str cell, bool saves, bool recompute)"
+    f" -> (Tensor y, Tensor h_n, Tensor c_n, {_SAVED})"
+)
+_BACKWARD = (
+    f"({_INPUTS}, Tensor y, {_SAVED}, Tensor d_y, Tensor d_h_n, Tensor? d_c_n, "
+    "str cell, bool recompute, bool[] needed) -> Tensor[]"
+)
+Shape = Sequence[int]
+
+
+def layer(
+    backend: str,
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    weights: tuple[Weights, ...],
+    *,
+    cell: str,
+    recompute: bool = False,
+) -> Outputs:
+    """One layer, one or both directions, by a backend's operators; as `lstm_kernels.stack` says.
+
+    The lengths are all T. While a graph is made, `define` is to have been called.
+    """
+    if not torch.compiler.is_dynamo_compiling():
+        define(backend)
+    flat = [tensor for one in weights for tensor in one if tensor is not None]
+    tensors = (x, h0, *flat) if c0 is None else (x, h0, c0, *flat)
+    saves = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    forward = getattr(getattr(torch.ops, NAMESPACE), f"{backend}_forward")
+    y, h_n, c_n, _, _ = forward(x, h0, c0, flat, cell, saves, recompute)
+    return y, h_n, None if c0 is None else c_n
+
+
+def reason_against(module: Any, problem: Problem, device: str) -> str | None:
+    """The reason that a backend's operators do not run this, or None.
+
+    What a backend computes by way of another layer, its operators do not.
+    """
+    if problem.proj_size:
+        return f"its operators have no projection, and P={problem.proj_size}"
+    if problem.dtype not in module.OPERATOR_DTYPES:
+        return (
+            f"its operators compute in {' or '.join(module.OPERATOR_DTYPES)}, not {problem.dtype}"
+        )
+    return module.unsupported(problem, device)  # type: ignore[no-any-return] # a module's
+
+
+def are_watched() -> bool:
+    """Whether a mode of PyTorch's dispatcher looks at what is called: a counter, a tracer.
+
+    It sees operators alone.
+    """
+    return torch._C._len_torch_dispatch_stack() > 0
+
+
+@cache
+def define(backend: str) -> None:
+    """Make a backend's operators, which import its module when they run.
+
+    They outlive this module where it is imported anew, and graphs hold them: they are made once.
+    """
+    # It takes a third of a second to import, and what only runs eagerly needs none of it.
+    from torch.utils.flop_counter import register_flop_formula
+
+    library, names = getattr(torch.ops, NAMESPACE), (f"{backend}_forward", f"{backend}_backward")
+    if hasattr(library, names[1]):
+        return
+    of, (first, second) = _Kernels(backend), (f"{NAMESPACE}::{name}" for name in names)
+    forward = torch.library.custom_op(first, of.forward, mutates_args=(), schema=_FORWARD)
+    forward.register_fake(of.shapes_of_forward)
+    forward.register_autograd(of.differentiate, setup_context=_keep)
+    backward = torch.library.custom_op(second, of.backward, mutates_args=(), schema=_BACKWARD)
+    backward.register_fake(of.shapes_of_backward)
+    register_flop_formula(getattr(library, names[0]))(forward_flops)
+    register_flop_formula(getattr(library, names[1]))(backward_flops)
+
+
+def _define_all(flop_counter: ModuleType) -> None:
+    """So that a counter knows the operators from its beginning on, when it copies the formulas."""
+    for backend in registry.registered().values():
+        if backend.operators:
+            define(backend.name)
+
+
+class _Kernels:
+    """What a backend's operators do."""
+
+    def __init__(self, backend: str) -> None:
+        self._backend = backend
+
+    def forward(
+        self,
+        x: Tensor,
+        h0: Tensor,
+        c0: Tensor | None,
+        weights: list[Tensor],
+        cell: str,
+        saves: bool,
+        recompute: bool,
+    ) -> tuple[Tensor, ...]:
+        """y, h_n, c_n, gates, cells; an empty tensor for each that there is none of."""
+        directions = _checked(x, h0, c0, weights, cell)
+        found = self._module_for(x, directions, cell).operator_forward(
+            _problem(x, directions, cell),
+            x.contiguous(),
+            h0.contiguous(),
+            None if c0 is None else c0.contiguous(),
+            directions,
+            saves=saves,
+            recompute=recompute,
+        )
+        return tuple(x.new_empty(0) if tensor is None else tensor for tensor in found)
+
+    def shapes_of_forward(
+        self,
+        x: Tensor,
+        h0: Tensor,
+        c0: Tensor | None,
+        weights: list[Tensor],
+        cell: str,
+        saves: bool,
+        recompute: bool,
+    ) -> tuple[Tensor, ...]:
+        """The same, of shapes alone."""
+        (T, B, _), (D, _, H) = x.shape, h0.shape
+        directions = _checked(x, h0, c0, weights, cell)
+        saved = self._saved_shapes(x, directions, cell, recompute) if saves else (None, None)
+        shapes = ((T, B, D * H), (D, B, H), None if c0 is None else (D, B, H), *saved)
+        return tuple(x.new_empty((0,) if shape is None else shape) for shape in shapes)
+
+    def backward(
+        self,
+        x: Tensor,
+        h0: Tensor,
+        c0: Tensor | None,
+        weights: list[Tensor],
+        y: Tensor,
+        gates: Tensor,
+        cells: Tensor,
+        d_y: Tensor,
+        d_h_n: Tensor,
+        d_c_n: Tensor | None,
+        cell: str,
+        recompute: bool,
+        needed: list[bool],
+    ) -> list[Tensor]:
+        """The gradients that are needed of the inputs in `_inputs`, one after another."""
+        directions = _checked(x, h0, c0, weights, cell)
+        shapes = self._saved_shapes(x, directions, cell, recompute)
+        found = self._module_for(x, directions, cell).operator_backward(
+            _problem(x, directions, cell),
+            (x.contiguous(), h0.contiguous(), None if c0 is None else c0.contiguous()),
+            directions,
+            y.contiguous(),
+            _saved((gates, cells), shapes),
+            (d_y, d_h_n, d_c_n),
+            tuple(needed),
+            recompute=recompute,
+        )
+        return _apart(tensor for tensor, need in zip(found, needed, strict=True) if need)
+
+    def shapes_of_backward(
+        self, x: Tensor, h0: Tensor, c0: Tensor | None, weights: list[Tensor], *rest: Any
+    ) -> list[Tensor]:
+        """The same, of shapes alone."""
+        inputs, needed = _inputs(x, h0, c0, _by_direction(weights, len(h0))), rest[-1]
+        return [
+            x.new_empty(tensor.shape)
+            for tensor, need in zip(inputs, needed, strict=True)
+            if tensor is not None and need
+        ]
+
+    def differentiate(
+        self, ctx: Any, d_y: Tensor | None, d_h_n: Tensor | None, d_c_n: Tensor | None, *_: Any
+    ) -> Any:
+        """The gradients of the forward's inputs, in its order."""
+        if not ctx.saves:
+            raise RuntimeError(
+                f"{self._backend}: this forward saved nothing for a backward; give it saves=True"
+            )
+        x, h0, c0, *flat = ctx.saved_tensors[:-3]
+        y, *saved = ctx.saved_tensors[-3:]
+        has_c = c0 is not None
+        for_states = [h0.new_zeros(h0.shape) if d is None else d for d in (d_h_n, d_c_n)]
+        d_outputs = (
+            y.new_zeros(y.shape) if d_y is None else d_y,
+            for_states[0],
+            for_states[1] if has_c else None,
+        )
+        need_x, need_h0, need_c0, need_weights, *_ = ctx.needs_input_grad
+        directions = _by_direction(flat, len(h0))
+        weights_needed = iter(need_weights)
+        needed = [need_x, need_h0, need_c0 and has_c] + [
+            tensor is not None and next(weights_needed) for one in directions for tensor in one
+        ]
+        if torch.is_grad_enabled():
+            inputs = _inputs(x, h0, c0, directions)
+            problem = _problem(x, directions, ctx.cell, of_any_size=True)
+            found = layer_gradients(problem, inputs, None, d_outputs, needed)
+        else:
+            backward = getattr(getattr(torch.ops, NAMESPACE), f"{self._backend}_backward")
+            some = iter(
+                backward(x, h0, c0, flat, y, *saved, *d_outputs, ctx.cell, ctx.recompute, needed)
+            )
+            found = tuple(next(some) if need else None for need in needed)
+        of_weights = found[3:]
+        given = [tensor is not None for one in directions for tensor in one]
+        d_weights = [d for d, there in zip(of_weights, given, strict=True) if there]
+        return *found[:3], d_weights, None, None, None
+
+    def _module_for(self, x: Tensor, directions: tuple[Weights, ...], cell: str) -> Any:
+        """The backend's module, where it supports this."""
+        module, problem = registry.load(self._backend), _problem(x, directions, cell)
+        reason = reason_against(module, problem, str(x.device))
+        if reason is not None:
+            raise Unsupported(f"backend {self._backend!r}: {reason}")
+        return module
+
+    def _saved_shapes(
+        self, x: Tensor, directions: tuple[Weights, ...], cell: str, recompute: bool
+    ) -> tuple[Shape | None, ...]:
+        (T, B, _), problem = x.shape, _problem(x, directions, cell, of_any_size=True)
+        module = registry.load(self._backend)
+        return module.saved_shapes(problem, T, B, recompute=recompute)  # type: ignore[no-any-return] # a module's
+
+
+def forward_flops(
+    x: Shape, h0: Shape, c0: Shape | None, weights: Sequence[Shape], *_: Any, **__: Any
+) -> int:
+    """Floating point operations of a forward's products, from its arguments' shapes."""
+    return 2 * x[0] * x[1] * sum(rows * columns for rows, columns in _matrices(weights))
+
+
+def backward_flops(
+    x: Shape, h0: Shape, c0: Shape | None, weights: Sequence[Shape], *rest: Any, **__: Any
+) -> int:
+    """The same of a backward: through W_hh at every step, and for each gradient that is needed.
+
+    What was not saved is made again by one more forward's products.
+    """
+    *_, recompute, needed = rest
+    directions = h0[0]
+    need_x, need_weights = needed[0], needed[3:]
+    fields = len(Weights._fields)
+    elements = 0
+    for direction in range(directions):
+        (rows, inputs), (_, H) = _matrices(weights)[2 * direction : 2 * direction + 2]
+        need_w_ih, need_w_hh = need_weights[fields * direction : fields * direction + 2]
+        elements += rows * inputs * (need_x + need_w_ih) + rows * H * (1 + need_w_hh)
+    again = forward_flops(x, h0, c0, weights) if recompute and rows > H else 0
+    return int(2 * x[0] * x[1] * elements + again)
+
+
+def _matrices(weights: Sequence[Shape]) -> list[Shape]:
+    """The shapes of w_ih and w_hh of each direction."""
+    return [shape for shape in weights if len(shape) == 2]
+
+
+def _keep(ctx: Any, inputs: Any, output: Any) -> None:
+    """What a forward leaves for `differentiate`."""
+    x, h0, c0, weights, ctx.cell, ctx.saves, ctx.recompute = inputs
+    y, _, _, gates, cells = output
+    ctx.mark_non_differentiable(gates, cells)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(x, h0, c0, *weights, y, gates, cells)
+
+
+def _problem(
+    x: Tensor, directions: tuple[Weights, ...], cell: str, *, of_any_size: bool = False
+) -> Problem:
+    """A layer's problem; with T and B of 1 where they are symbols and nobody asks."""
+    T, B = (1, 1) if of_any_size else x.shape[:2]
+    return problem_of(
+        cell=cell,
+        seq_len=T,
+        batch=B,
+        # Symbols too where weights are no parameters; a graph is then made for these sizes.
+        input_size=int(directions[0].w_ih.shape[1]),
+        hidden_size=int(directions[0].w_hh.shape[1]),
+        bidirectional=len(directions) == 2,
+        bias=directions[0].b_ih is not None,
+        **number_format(x),
+    )
+
+
+def _by_direction(weights: Sequence[Tensor], directions: int) -> tuple[Weights, ...]:
+    """The weights of each direction: w_ih and w_hh, then b_ih and b_hh where there are any."""
+    size = len(weights) // directions
+    return tuple(Weights(*weights[i : i + size]) for i in range(0, len(weights), size))
+
+
+def _inputs(
+    x: Tensor, h0: Tensor, c0: Tensor | None, directions: tuple[Weights, ...]
+) -> list[Tensor | None]:
+    """What a layer has gradients of: x, h0, c0, and the weights' tensors one after another."""
+    return [x, h0, c0, *(tensor for one in directions for tensor in one)]
+
+
+def _checked(
+    x: Tensor, h0: Tensor, c0: Tensor | None, weights: list[Tensor], cell: str
+) -> tuple[Weights, ...]:
+    """The weights of each direction, once everything fits: kernels look at addresses alone."""
+    D, B, H = h0.shape
+    if len(weights) not in (2 * D, 4 * D):
+        raise ValueError(f"{len(weights)} weights for {D} directions; expected 2 or 4 for each")
+    directions = _by_direction(weights, D)
+    (T, _, inputs), rows = x.shape, CELLS[cell].gates * H
+    expected: list[tuple[Tensor | None, Shape]] = [
+        (x, (T, B, inputs)),
+        (h0, (D, B, H)),
+        (c0, (D, B, H)),
+    ]
+    for one in directions:
+        shapes = ((rows, inputs), (rows, H), (rows,), (rows,), ())
+        expected += zip(one, shapes, strict=True)
+    for tensor, shape in expected:
+        if tensor is None:
+            continue
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"a tensor has shape {tuple(tensor.shape)}; expected {shape}")
+        if (tensor.dtype, tensor.device) != (x.dtype, x.device):
+            raise ValueError(
+                f"a tensor is {tensor.dtype} on {tensor.device}; "
+                f"expected x's, {x.dtype} on {x.device}"
+            )
+    if (c0 is not None) != CELLS[cell].has_cell_state:
+        raise ValueError(f"c0 goes with an LSTM, and with nothing else; the cell is {cell!r}")
+    return directions
+
+
+def _saved(
+    saved: tuple[Tensor, Tensor], shapes: tuple[Shape | None, ...]
+) -> tuple[Tensor | None, ...]:
+    """What a forward kept, None where there is none, once it has the shapes that it should."""
+    for tensor, shape in zip(saved, shapes, strict=True):
+        expected = (0,) if shape is None else tuple(shape)
+        if tuple(tensor.shape) != expected:
+            raise ValueError(f"saved has shape {tuple(tensor.shape)}; expected {expected}")
+    return tuple(
+        None if shape is None else tensor.contiguous()
+        for tensor, shape in zip(saved, shapes, strict=True)
+    )
+
+
+def _apart(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """The same, with copies of what shares memory: an operator's results may not."""
+    apart: list[Tensor] = []
+    seen: set[int] = set()
+    for tensor in tensors:
+        memory = tensor.untyped_storage()
+        own = memory.nbytes() == tensor.nbytes and memory.data_ptr() not in seen
+        apart.append(tensor if own else tensor.clone(memory_format=torch.contiguous_format))
+        seen.add(memory.data_ptr())
+    return apart
+
+
+when_imported("torch.utils.flop_counter", _define_all)
