@@ -70,7 +70,6 @@ NOT_YET = {
     "`.to(torch.float64)`": ("pointwise", "triton", "numba_cuda"),
     "`quantize_dynamic`": tuple(COLUMNS[1:]),
     "double backward: `gradgradcheck` in float64": ("pointwise", "triton", "numba_cuda"),
-    "under `FlopCounterMode`": ("compiled",),
 }
 
 

@@ -3,7 +3,8 @@
 Idea: the compiler fuses a step's pointwise operations and writes its backward. The step is
 compiled, not the unrolled sequence, whose compile time grows with T. Source: torch.compile.
 Limits: a compile for every new step shape (B, I, H, dtype, gradients), of some seconds; on a CPU
-it needs a C++ compiler; second derivatives are not compiled.
+it needs a C++ compiler; second derivatives are not compiled, nor is what a counter or another mode
+of PyTorch's dispatcher looks at.
 """
 
 import functools
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from lstm_kernels.common.gates import State, next_state
+from lstm_kernels.common.operators import are_watched
 from lstm_kernels.common.refusals import device_limit
 from lstm_kernels.common.second_derivatives import Recorded
 from lstm_kernels.common.unroll import run_directions, unroll
@@ -32,7 +34,8 @@ def one_direction(
     x: Tensor, h: Tensor, c: Tensor | None, weights: Weights, *, cell: str, alive: Tensor | None
 ) -> Outputs:
     """A layer run forward in time (see `lstm_kernels.common.unroll.OneDirection`)."""
-    compiled = _compiled_step()
+    # torch.compile runs nothing where a mode looks at every operation.
+    compiled = _step if are_watched() else _compiled_step()
     # With B = 1 its stride may be anything, and every stride would be compiled for.
     x = x.flatten(0, 1).unflatten(0, x.shape[:2])
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, c, *weights)):
