@@ -29,6 +29,7 @@ from torch import Tensor
 from lstm_kernels import registry
 from lstm_kernels.arrival import when_imported
 from lstm_kernels.choose import number_format, problem_of
+from lstm_kernels.common.operator_flops import Shape, backward_flops, forward_flops
 from lstm_kernels.common.second_derivatives import layer_gradients
 from lstm_kernels.problem import CELLS, Problem
 from lstm_kernels.stack import Outputs, Unsupported, Weights
@@ -45,7 +46,6 @@ _BACKWARD = (
     f"({_INPUTS}, Tensor y, {_SAVED}, Tensor d_y, Tensor d_h_n, Tensor? d_c_n, "
     "str cell, bool recompute, bool[] needed) -> Tensor[]"
 )
-Shape = Sequence[int]
 
 
 def layer(
@@ -263,38 +263,6 @@ class _Kernels:
         (T, B, _), problem = x.shape, _problem(x, directions, cell, of_any_size=True)
         module = registry.load(self._backend)
         return module.saved_shapes(problem, T, B, recompute=recompute)  # type: ignore[no-any-return] # a module's
-
-
-def forward_flops(
-    x: Shape, h0: Shape, c0: Shape | None, weights: Sequence[Shape], *_: Any, **__: Any
-) -> int:
-    """Floating point operations of a forward's products, from its arguments' shapes."""
-    return 2 * x[0] * x[1] * sum(rows * columns for rows, columns in _matrices(weights))
-
-
-def backward_flops(
-    x: Shape, h0: Shape, c0: Shape | None, weights: Sequence[Shape], *rest: Any, **__: Any
-) -> int:
-    """The same of a backward: through W_hh at every step, and for each gradient that is needed.
-
-    What was not saved is made again by one more forward's products.
-    """
-    *_, recompute, needed = rest
-    directions = h0[0]
-    need_x, need_weights = needed[0], needed[3:]
-    fields = len(Weights._fields)
-    elements = 0
-    for direction in range(directions):
-        (rows, inputs), (_, H) = _matrices(weights)[2 * direction : 2 * direction + 2]
-        need_w_ih, need_w_hh = need_weights[fields * direction : fields * direction + 2]
-        elements += rows * inputs * (need_x + need_w_ih) + rows * H * (1 + need_w_hh)
-    again = forward_flops(x, h0, c0, weights) if recompute and rows > H else 0
-    return int(2 * x[0] * x[1] * elements + again)
-
-
-def _matrices(weights: Sequence[Shape]) -> list[Shape]:
-    """The shapes of w_ih and w_hh of each direction."""
-    return [shape for shape in weights if len(shape) == 2]
 
 
 def _keep(ctx: Any, inputs: Any, output: Any) -> None:
