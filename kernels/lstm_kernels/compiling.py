@@ -133,6 +133,7 @@ def has_operators(
     if record is None or not record.operators or transforms():
         return False
     one = Problem(cell, seq_len=1, batch=1, input_size=1, hidden_size=proj_size + 1)
+    dtype = operators.computed_in(backend, dtype)
     problem = replace(one, proj_size=proj_size, dtype=dtype, precision=precision)
     operators.define(backend)
-    return operators.reason_against(registry.load(backend), problem, device) is None
+    return operators.reason_against(backend, problem, device) is None

@@ -34,7 +34,8 @@ class Backend:
     as a PackedSequence holds it (see `lstm_kernels.stack` for both). `transforms` are those of
     torch.func that go through it, of `grad`, `vmap`, `jvp`: all where it is made of PyTorch's
     operations alone. `operators` tells that its kernels are operators of PyTorch, too
-    (`lstm_kernels.common.operators`): torch.compile does not leave its layers alone.
+    (`lstm_kernels.common.operators`), and names the dtypes that they compute in: torch.compile does
+    not leave its layers alone.
     """
 
     name: str
@@ -49,7 +50,7 @@ class Backend:
     recompute: bool = False
     packed: bool = False
     transforms: tuple[str, ...] = ()
-    operators: bool = False
+    operators: tuple[str, ...] = ()
 
 
 _OURS = "lstm_kernels.backends."
@@ -94,7 +95,7 @@ BUILT_IN = (
         requires=("triton",),
         interpreter="TRITON_INTERPRET",
         recompute=True,
-        operators=True,
+        operators=("float32", "float16", "bfloat16"),
     ),
     Backend(
         "numba_cpu",
@@ -103,7 +104,7 @@ BUILT_IN = (
         devices=("cpu",),
         requires=("numba",),
         packed=True,
-        operators=True,
+        operators=("float32", "float64"),
     ),
     Backend(
         "numba_cuda",
@@ -112,7 +113,7 @@ BUILT_IN = (
         devices=("cuda",),
         requires=("numba_cuda",),
         interpreter="NUMBA_ENABLE_CUDASIM",
-        operators=True,
+        operators=("float32",),
     ),
     Backend(
         "aten",

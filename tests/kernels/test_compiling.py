@@ -218,8 +218,22 @@ def test_mistakes_raise_what_they_raise_without_a_graph(operated: str) -> None:
             rnn(*arguments)
         with pytest.raises(type(raised.value)):
             compiled(*arguments)
-    with pytest.raises(lk.Unsupported, match="float32 or float64, and this is bfloat16"):
-        torch.compile(rnn.bfloat16(), backend=Graphs())(x.bfloat16())
+
+
+def test_what_is_computed_in_float32_is_so_in_a_graph(operated: str) -> None:
+    rnn, x = lk.LSTM(INPUTS, H, backend=operated).bfloat16(), torch.randn(T, B, INPUTS).bfloat16()
+    graphs = Graphs()
+    y, _ = torch.compile(rnn, backend=graphs, fullgraph=True)(x)
+    assert y.dtype is torch.bfloat16
+    close(y.float(), rnn(x)[0].float())
+    assert graphs.operators()
+
+
+def test_a_projection_is_left_alone(operated: str) -> None:
+    rnn, x = lk.LSTM(INPUTS, H, proj_size=2, backend=operated), torch.randn(T, B, INPUTS)
+    graphs = Graphs()
+    close(torch.compile(rnn, backend=graphs)(x)[0], rnn(x)[0])
+    assert not graphs.made
 
 
 def test_without_gradients_nothing_is_saved(operated: str) -> None:

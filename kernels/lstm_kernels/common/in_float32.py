@@ -25,18 +25,17 @@ def in_float32(
     h0: Tensor,
     c0: Tensor | None,
     weights: tuple[Weights, ...],
-    *,
-    problem: Problem,
-    lengths: Tensor | None,
 ) -> Outputs:
-    """What `layer` makes of float32 copies, rounded to the dtype of x once, at the end."""
+    """What `layer` makes of float32 copies, rounded to the dtype of x once, at the end.
+
+    Args:
+        layer: it is given x, h0, c0 and weights alone.
+    """
     flat = [None if t is None else t.float() for one in weights for t in one]
     y, h_n, c_n = layer(
         x.float(),
         h0.float(),
         None if c0 is None else c0.float(),
         unflatten(flat),
-        problem=widened(problem),
-        lengths=lengths,
     )
     return y.to(x), h_n.to(x), None if c_n is None else c_n.to(x)

@@ -6,20 +6,20 @@ fake kernel, which knows the shapes of what it returns for any T and B, and a FL
 forward has an autograd formula. The dispatcher takes tens of microseconds a call, so what runs
 eagerly goes past it, by the backend's own autograd Function.
 
-A backend that has them says so in its record (`operators=True`), and its module offers
+A backend that has them says so in its record, by the dtypes they compute in (`operators=`), and its
+module offers
 
     operator_forward(problem, x, h0, c0, weights, *, saves, recompute) -> y, h_n, c_n, gates, cells
     operator_backward(problem, inputs, weights, y, saved, d_outputs, needed, *, recompute)
         -> the gradients of x, h0, c0 and the weights' tensors one after another
     saved_shapes(problem, T, B, *, recompute) -> the shapes of gates and of cells
-    OPERATOR_DTYPES, the names of those that its kernels compute in, as they are given
 
 Gates and cells are what its forward keeps for its backward; None is whatever there is none of.
 T and B may be symbols in `saved_shapes`, whose problem tells everything but them.
 """
 
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, partial
 from types import ModuleType
 from typing import Any
 
@@ -29,10 +29,12 @@ from torch import Tensor
 from lstm_kernels import registry
 from lstm_kernels.arrival import when_imported
 from lstm_kernels.choose import number_format, problem_of
+from lstm_kernels.common.in_float32 import in_float32
 from lstm_kernels.common.operator_flops import Shape, backward_flops, forward_flops
 from lstm_kernels.common.second_derivatives import layer_gradients
-from lstm_kernels.problem import CELLS, Problem
+from lstm_kernels.problem import CELLS, DTYPE_BYTES, Problem
 from lstm_kernels.stack import Outputs, Unsupported, Weights
+from lstm_kernels.tracing import known_while_tracing
 
 NAMESPACE = "lstm_kernels"
 # Weights come without those that are not there: of a list with None in it, autograd sees nothing.
@@ -62,6 +64,10 @@ def layer(
 
     The lengths are all T. While a graph is made, `define` is to have been called.
     """
+    dtype = number_format(x)["dtype"]
+    if computed_in(backend, dtype) != dtype:
+        in_wide = partial(layer, backend, cell=cell, recompute=recompute)
+        return in_float32(in_wide, x, h0, c0, weights)
     if not torch.compiler.is_dynamo_compiling():
         define(backend)
     flat = [tensor for one in weights for tensor in one if tensor is not None]
@@ -72,18 +78,21 @@ def layer(
     return y, h_n, None if c0 is None else c_n
 
 
-def reason_against(module: Any, problem: Problem, device: str) -> str | None:
-    """The reason that a backend's operators do not run this, or None.
-
-    What a backend computes by way of another layer, its operators do not.
-    """
+def reason_against(backend: str, problem: Problem, device: str) -> str | None:
+    """The reason that a backend's operators do not run this, or None."""
     if problem.proj_size:
         return f"its operators have no projection, and P={problem.proj_size}"
-    if problem.dtype not in module.OPERATOR_DTYPES:
-        return (
-            f"its operators compute in {' or '.join(module.OPERATOR_DTYPES)}, not {problem.dtype}"
-        )
-    return module.unsupported(problem, device)  # type: ignore[no-any-return] # a module's
+    able = registry.get(backend).operators
+    if problem.dtype not in able:
+        return f"its operators compute in {' or '.join(able)}, and this is {problem.dtype}"
+    return registry.load(backend).unsupported(problem, device)  # type: ignore[no-any-return] # a module's
+
+
+@known_while_tracing
+def computed_in(backend: str, dtype: str) -> str:
+    """The dtype that a backend's operators take in place of one: float32 where that is wider."""
+    is_wider = DTYPE_BYTES[dtype] < DTYPE_BYTES["float32"]
+    return "float32" if is_wider and dtype not in registry.get(backend).operators else dtype
 
 
 def are_watched() -> bool:
@@ -252,7 +261,7 @@ class _Kernels:
     def _module_for(self, x: Tensor, directions: tuple[Weights, ...], cell: str) -> Any:
         """The backend's module, where it supports this."""
         module, problem = registry.load(self._backend), _problem(x, directions, cell)
-        reason = reason_against(module, problem, str(x.device))
+        reason = reason_against(self._backend, problem, str(x.device))
         if reason is not None:
             raise Unsupported(f"backend {self._backend!r}: {reason}")
         return module

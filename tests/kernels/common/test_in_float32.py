@@ -1,5 +1,7 @@
 """A narrow layer computed in float32: rounded once, going in and coming out."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,12 +15,13 @@ def test_it_is_a_float32_layer_of_the_same_numbers_rounded_at_the_end(
     cell: str, make_layer: object
 ) -> None:
     problem, given = make_layer(cell, dtype="bfloat16")
-    got = in_float32(naive.layer, **given, problem=problem, lengths=None)
+    layer = partial(naive.layer, problem=widened(problem), lengths=None)
+    got = in_float32(layer, **given)
     wide = {name: t.float() if isinstance(t, Tensor) else t for name, t in given.items()}
     wide["weights"] = tuple(
         type(w)(*(None if t is None else t.float() for t in w)) for w in given["weights"]
     )
-    want = naive.layer(**wide, problem=widened(problem), lengths=None)
+    want = layer(**wide)
     for a, b in zip(got, want, strict=True):
         assert (a is None and b is None) or torch.equal(a, b.bfloat16())
     got[0].sum().backward()

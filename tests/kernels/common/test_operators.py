@@ -171,7 +171,9 @@ def test_a_backend_that_refuses_does_so_by_operators_too() -> None:
     made = call("numba_cpu", "lstm")
     x, h0, c0, weights = made.inputs
     low = [tensor.bfloat16() for tensor in (x, h0, c0, *weights)]
-    with pytest.raises(lk.Unsupported, match="computes in float32 or float64"):
+    with pytest.raises(
+        lk.Unsupported, match="operators compute in float32 or float64, and this is bfloat16"
+    ):
         made.forward(*low[:3], low[3:], *made.settings)
 
 

@@ -10,6 +10,7 @@ a projection as a plain layer of W_hh W_hr; second derivatives without a kernel.
 yet.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,7 +49,6 @@ from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Unsupported, Weights
 
 __all__ = [
-    "OPERATOR_DTYPES",
     "candidates",
     "kernels_used",
     "launches_for",
@@ -62,7 +62,6 @@ __all__ = [
 ]
 
 WHAT = "the numba_cuda backend"
-OPERATOR_DTYPES = ("float32",)
 
 
 def layer(
@@ -76,7 +75,8 @@ def layer(
 ) -> Outputs:
     """One layer, one or both directions, as `lstm_kernels.stack` says."""
     if is_narrow(problem):
-        return in_float32(layer, x, h0, c0, weights, problem=problem, lengths=lengths)
+        in_wide = partial(layer, problem=widened(problem), lengths=lengths)
+        return in_float32(in_wide, x, h0, c0, weights)
     if problem.proj_size:
         return projected(layer, x, h0, c0, weights, problem=problem, lengths=lengths)
     if lengths is None and operators.are_watched():

@@ -40,7 +40,6 @@ from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Unsupported, Weights
 
 __all__ = [
-    "OPERATOR_DTYPES",
     "candidates",
     "kernels_used",
     "launches_for",
@@ -54,7 +53,6 @@ __all__ = [
 ]
 
 WHAT = "the triton backend"
-OPERATOR_DTYPES = ("float32", "float16", "bfloat16")
 
 
 def layer(

@@ -9,6 +9,8 @@ Limits: CPUs; a projection is computed as a plain layer of W_hh W_hr, bfloat16 a
 float32, from copies; second derivatives without a kernel.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -31,7 +33,6 @@ from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights
 
 __all__ = [
-    "OPERATOR_DTYPES",
     "kernels_used",
     "layer",
     "operator_backward",
@@ -41,7 +42,6 @@ __all__ = [
 ]
 
 WHAT = "the numba_cpu backend"
-OPERATOR_DTYPES = ("float32", "float64")
 
 
 def layer(
@@ -55,7 +55,8 @@ def layer(
 ) -> Outputs:
     """One layer, one or both directions, as `lstm_kernels.stack` says."""
     if is_narrow(problem):
-        return in_float32(layer, x, h0, c0, weights, problem=problem, lengths=lengths)
+        in_wide = partial(layer, problem=widened(problem), lengths=lengths)
+        return in_float32(in_wide, x, h0, c0, weights)
     if problem.proj_size:
         return projected(layer, x, h0, c0, weights, problem=problem, lengths=lengths)
     if lengths is None and operators.are_watched():
