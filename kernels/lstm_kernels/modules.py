@@ -195,7 +195,7 @@ class _OnBackend(torch.nn.RNNBase):
 
     def _run_cut(self, x: Tensor, hx: State, resets: Tensor) -> Outputs:
         """One call of a backend on the segments between resets, bool [T, B]; else as `_run`."""
-        segments = cut(resets)
+        segments = cut(resets.to(x.device))
         states = hx if isinstance(hx, tuple) else (hx,)
         begun = [state.index_select(1, segments.sequences) for state in states]
         data = x.flatten(0, 1).index_select(0, segments.rows)
@@ -208,21 +208,29 @@ class _OnBackend(torch.nn.RNNBase):
         self, input: PackedSequence, hx: State | None
     ) -> tuple[PackedSequence, State]:
         data, batch_sizes, order, back = input
+        if int(batch_sizes.sum()) != len(data) or bool((batch_sizes.diff() > 0).any()):
+            raise RuntimeError(
+                f"a packed input has {len(data)} rows, and batch sizes that sum to "
+                f"{int(batch_sizes.sum())}; expected as many, and sizes that never rise"
+            )
         if hx is None:
             hx = self._zeros(data, int(batch_sizes[0]))
         else:
             hx = self.permute_hidden(hx, order)  # type: ignore[arg-type]
         self.check_forward_args(data, hx, batch_sizes)  # type: ignore[arg-type]
-        y, *states = self._run(data, hx, lengths_of(batch_sizes))
+        y, *states = self._run(data, hx, lengths_of(batch_sizes), is_packed=True)
         result = PackedSequence(y, batch_sizes, order, back)
         return result, self.permute_hidden(_joined(states), back)  # type: ignore[arg-type]
 
-    def _run(self, x: Tensor, hx: State, lengths: Tensor | None = None) -> Outputs:
+    def _run(
+        self, x: Tensor, hx: State, lengths: Tensor | None = None, *, is_packed: bool = False
+    ) -> Outputs:
         """One call of a backend.
 
         Args:
             x: [T, B, I], or [R, I] packed; hx: h [L*D, B, S], or (h, c) with c [L*D, B, H].
             lengths: [B] of what is packed, falling, on the CPU; else None.
+            is_packed: whether the caller's input came packed.
         """
         h0, c0 = hx if isinstance(hx, tuple) else (hx, None)
         if in_graph():
@@ -237,7 +245,7 @@ class _OnBackend(torch.nn.RNNBase):
             c0,
             weights,
             cell=self.mode.lower(),
-            packed=lengths is not None,
+            packed=is_packed,
         )
 
     def _run_in_one_dtype(
@@ -249,7 +257,7 @@ class _OnBackend(torch.nn.RNNBase):
         *,
         lengths: Tensor | None,
     ) -> Outputs:
-        _check_alike(x, h0, c0)
+        _check_alike(x, h0, c0, *chain.from_iterable(weights))
         T, B = (int(lengths[0]), len(lengths)) if lengths is not None else x.shape[:2]
         if type(T) is not int:
             return self._run_operators(x, h0, c0, weights)
@@ -384,11 +392,11 @@ def _check_resets(resets: Tensor, input: Tensor | PackedSequence) -> None:
         )
 
 
-def _check_alike(x: Tensor, h0: Tensor, c0: Tensor | None) -> None:
-    for state in (h0, c0):
+def _check_alike(x: Tensor, *others: Tensor | None) -> None:
+    for state in others:
         if state is not None and (state.dtype, state.device) != (x.dtype, x.device):
             raise RuntimeError(
-                f"a state is {state.dtype} on {state.device}; "
+                f"a state or weight is {state.dtype} on {state.device}; "
                 f"expected the input's, {x.dtype} on {x.device}"
             )
 

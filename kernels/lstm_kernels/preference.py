@@ -103,7 +103,8 @@ def _of_row(
     reasons = {name: _against(name, kind, row.use == "training") for name in row.order}
     passed_over = {name: reason for name, reason in reasons.items() if reason}
     taken = dict.fromkeys(name for name in (*row.order, *own_on(kind)) if name not in passed_over)
-    where = f"{away:.2g} doublings from {problem.label()}" if away else "the very problem"
+    is_same = row.problem == problem
+    where = "the very problem" if is_same else f"{away:.2g} doublings from {problem.label()}"
     ground = f"{row.problem.label()} in {row.use}, {where}, in run {row.run.id} "
     ground += f"({source}; torch {row.run.torch}){refused}"
     return Preference(tuple(taken), ground, row, passed_over)

@@ -272,7 +272,7 @@ def _check_records(records: tuple[Any, ...]) -> None:
     for record in records:
         if not isinstance(record, Backend):
             raise TypeError(f"BACKENDS holds {record!r}; expected lstm_kernels.Backend records")
-        for field in ("devices", "requires", "passes", "launches", "transforms"):
+        for field in ("devices", "requires", "passes", "launches", "transforms", "operators"):
             if isinstance(getattr(record, field), str):
                 given = getattr(record, field)
                 raise TypeError(

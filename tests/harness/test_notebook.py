@@ -26,9 +26,9 @@ def executed(tmp_path_factory):
     env |= {name: str(folder / name) for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR")}
     read = nbformat.read(NOTEBOOK, as_version=4)
     place = {"metadata": {"path": str(folder)}}
-    nbclient.NotebookClient(read, timeout=600, kernel_name="python3", resources=place).execute(
-        env=env
-    )
+    patience = dict.fromkeys(("timeout", "iopub_timeout", "startup_timeout"), 600)
+    client = nbclient.NotebookClient(read, kernel_name="python3", resources=place, **patience)
+    client.execute(env=env)
     return {cell.source: cell.outputs for cell in read.cells if cell.cell_type == "code"}
 
 

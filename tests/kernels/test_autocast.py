@@ -165,3 +165,11 @@ def test_a_second_derivative(make_pair: Any) -> None:
     (d_x,) = torch.autograd.grad(y.pow(2).sum(), x, create_graph=True)
     d_x.pow(2).sum().backward()
     assert ours.weight_hh_l0.grad.norm() > 0
+
+
+def test_resets_change_no_dtype(eager_backend: str) -> None:
+    rnn, x = lk.LSTM(4, 5, backend=eager_backend), torch.randn(3, 2, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        y, (h, c) = rnn(x)
+        cut, (h_cut, c_cut) = rnn(x, resets=torch.tensor([[True, False]] * 3))
+    assert (cut.dtype, h_cut.dtype, c_cut.dtype) == (y.dtype, h.dtype, c.dtype)

@@ -373,3 +373,20 @@ def test_a_dynamo_with_other_insides_is_left_as_it_is() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         compiling._leave_whole([lk.lstm], other)  # it is said once
+
+
+def test_selective_checkpointing_goes_through_operators(operated: str) -> None:
+    from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
+
+    rnn, x = lk.LSTM(INPUTS, H, backend=operated), torch.randn(T, B, INPUTS, requires_grad=True)
+
+    def policy(*_: Any, **__: Any) -> CheckpointPolicy:
+        return CheckpointPolicy.PREFER_RECOMPUTE
+
+    def contexts() -> Any:
+        return create_selective_checkpoint_contexts(policy)
+
+    y = checkpoint(lambda x: rnn(x)[0], x, use_reentrant=False, context_fn=contexts)
+    (got,) = torch.autograd.grad(y.sum(), x)
+    (want,) = torch.autograd.grad(rnn(x)[0].sum(), x)
+    close(got, want)

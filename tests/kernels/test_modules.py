@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence
 
 import lstm_kernels as lk
 from lstm_kernels import registry
@@ -314,3 +314,41 @@ def test_quantization_passes_over_it_with_a_warning() -> None:
         small = torch.ao.quantization.quantize_dynamic(model, dtype=torch.qint8)
     x = torch.randn(2, 1, 3)
     assert torch.equal(small(x)[0], model(x)[0])
+
+
+def test_a_weight_of_another_dtype_or_device_is_refused(eager_backend: str) -> None:
+    one_off, elsewhere = (lk.LSTM(4, 5, backend=eager_backend) for _ in range(2))
+    one_off.weight_hh_l0.data = one_off.weight_hh_l0.data.double()
+    for rnn in (one_off, elsewhere.to("meta")):
+        with pytest.raises(RuntimeError, match=r"a state or weight is torch\."):
+            rnn(torch.randn(3, 2, 4))
+
+
+@pytest.mark.parametrize("sizes", [[3, 3], [2, 3], [2, 2, 2]], ids=["more", "rise", "less"])
+def test_a_packed_input_that_is_none_is_refused(eager_backend: str, sizes: list[int]) -> None:
+    spoilt = PackedSequence(torch.randn(5, 4), torch.tensor(sizes))
+    with pytest.raises(RuntimeError, match="and batch sizes that sum to"):
+        lk.LSTM(4, 5, backend=eager_backend)(spoilt)
+
+
+def test_another_default_device_is_nothing_to_it(eager_backend: str, assert_same: Any) -> None:
+    rnn, x = lk.LSTM(4, 5, backend=eager_backend), torch.randn(3, 2, 4)
+    packed = pack_sequence([torch.randn(3, 4), torch.randn(2, 4)])
+    resets = torch.tensor([[False, False], [True, False], [False, True]])
+
+    def results() -> dict[str, torch.Tensor]:
+        return {"x": rnn(x)[0], "packed": rnn(packed)[0].data, "cut": rnn(x, resets=resets)[0]}
+
+    want = results()
+    with torch.device("meta"):
+        got = results()
+    assert_same(got, want)
+
+
+def test_a_packed_layer_under_transforms() -> None:
+    rnn, x = lk.LSTM(4, 5, backend="naive"), torch.randn(3, 2, 4)
+    resets = torch.tensor([[False, False], [True, False], [False, True]])
+    _, tangent = torch.func.jvp(lambda x: rnn(x, resets=resets)[0], (x,), (torch.ones_like(x),))
+    step = 1e-3
+    apart = rnn(x + step, resets=resets)[0] - rnn(x - step, resets=resets)[0]
+    assert torch.allclose(tangent, apart / (2 * step), atol=1e-3)

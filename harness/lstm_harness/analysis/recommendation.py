@@ -101,10 +101,7 @@ class _Race:
         self._uses = [use for use in uses if _key(use.case) in measured]
         self._unmeasured = tuple(use for use in uses if _key(use.case) not in measured)
         candidates = own_on(plan.device)
-        self._own = {
-            use.case: next((name for name in candidates if self._row(name, use.case)), None)
-            for use in self._uses
-        }
+        self._own = {use.case: self._own_on(use.case, candidates, plan) for use in self._uses}
 
     def advice(self) -> Advice:
         """Who is advised, and all that tells why."""
@@ -134,6 +131,15 @@ class _Race:
             refused=refused,
             unmeasured=self._unmeasured,
         )
+
+    def _own_on(self, case: Case, candidates: Sequence[str], plan: Plan) -> str | None:
+        """torch.nn's own choice: the first that runs the case; None where one was not asked."""
+        for name in candidates:
+            if self._row(name, case):
+                return name
+            if name not in plan.backends and name not in plan.absent:
+                return None
+        return None
 
     def _row(self, backend: str | None, case: Case) -> Row | None:
         """A backend's row on a case, where it has a time."""

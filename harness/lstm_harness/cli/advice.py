@@ -87,7 +87,8 @@ def recommend(
         else:
             shown.write(finished, page, advice)
     statuses = [record.standing[0] for record in finished.records]
-    return runs.exit_code(statuses) if advice.backend else Exit.MEASURING_FAILED
+    code = runs.exit_code(statuses)
+    return code if advice.backend or code == Exit.INCORRECT else Exit.MEASURING_FAILED
 
 
 def _tell(made: "Captured", notes: "Notes", out: Path) -> None:
@@ -128,5 +129,5 @@ def _refuse_contradiction(
         named = ",".join(spec.backends)
         raise UserError(
             f"--backend {named} leaves out torch.nn's own choice, which the others are held "
-            f"against; type --backend {named},aten"
+            f"against; type --backend {named},aten,cudnn"
         )

@@ -30,6 +30,8 @@ from lstm_kernels import DTYPE_BYTES, Problem
 from lstm_kernels.common.lengths import TABLES, sequence_lengths
 
 MOST_SHAPES = 4
+# Where a name keeps less than that of the longest length, it is said.
+LEAST_OF_LONGEST = 0.8
 # Enough to tell a difference (README, Gate a CI).
 BLOCKS = 5
 FULL = "full"
@@ -85,6 +87,15 @@ class Shape:
 
         return min(names, key=distance)
 
+    def raced_lengths(self) -> list[int]:
+        """The lengths that such a name stands for, ascending."""
+        return sorted(sequence_lengths(self.lengths(), self.seq_len, self.batch))
+
+    @property
+    def is_raced_otherwise(self) -> bool:
+        """Whether the longest is raced far off, which is how many steps wait for each other."""
+        return self.raced_lengths()[-1] < LEAST_OF_LONGEST * self.sorted_lengths()[-1]
+
 
 @dataclass(frozen=True)
 class Captured:
@@ -115,6 +126,14 @@ def captured(notes: Notes, command: Sequence[str]) -> Captured:
     said += [f"some calls could not be noted: {shorten(each, 200)}" for each in notes.troubles]
     groups = _by_layer_and_pass(raced)
     shapes = {call: _joined([Shape.of(*each) for each in group]) for call, group in groups.items()}
+    said += [
+        f"{call.layer}: packed lengths {_ends(each.sorted_lengths())} are raced as "
+        f"{each.lengths()}, {_ends(each.raced_lengths())}, the nearest with a name: its times may "
+        "be others"
+        for call, some in shapes.items()
+        for each in some
+        if each.is_raced_otherwise
+    ]
     calls = sum(count.calls for count in raced.values())
     text = "".join(_lines(shapes, raced, said, device, command, calls)) if raced else ""
     layers = len({call.layer for call in groups})
@@ -240,6 +259,10 @@ def _grid(call: Call, shape: Shape) -> Iterator[str]:
     yield f'dtype = "{call.dtype}"\nprecision = "{call.precision}"\n'
     yield f'lengths = "{shape.lengths()}"\n'
     yield f'pass = "{"train" if call.gradients else "inference"}"\n'
+
+
+def _ends(lengths: Sequence[int]) -> str:
+    return f"{lengths[0]} to {lengths[-1]}"
 
 
 def _range(ends: tuple[int, int]) -> str:

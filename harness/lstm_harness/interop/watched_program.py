@@ -91,7 +91,7 @@ def run(command: Sequence[str], folder: Path) -> int:
     """
     paths = [str(NOTING), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), FOLDER: str(folder)}
-    with _handing_on() as started:
+    with _handing_on() as (started, came):
         try:
             process = subprocess.Popen(command, env=environment)
         except OSError as error:
@@ -100,25 +100,33 @@ def run(command: Sequence[str], folder: Path) -> int:
                 "like: lstm-bench capture -- python train.py"
             ) from None
         started.append(process)
+        for number in came:
+            process.send_signal(number)
         code = process.wait()
     return 128 - code if code < 0 else code
 
 
 @contextmanager
-def _handing_on() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Hand signals on to the process that is put in the list, and live on."""
+def _handing_on() -> Iterator[tuple[list[subprocess.Popen[bytes]], list[int]]]:
+    """Hand signals on to the process that is put in the first list, and live on.
+
+    Those that came before it was there are in the second.
+    """
     started: list[subprocess.Popen[bytes]] = []
+    came: list[int] = []
 
     def hand_on(number: int, _: Any) -> None:
         # A terminal's Ctrl-C reaches the program by itself.
         if not (number == signal.SIGINT and _in_foreground()):
             for process in started:
                 process.send_signal(number)
+            if not started:
+                came.append(number)
 
     heard = [each for each in HANDED_ON if signal.getsignal(each) is not signal.SIG_IGN]
     before = {number: signal.signal(number, hand_on) for number in heard}
     try:
-        yield started
+        yield started, came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

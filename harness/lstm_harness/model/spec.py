@@ -139,7 +139,7 @@ class Spec:
 
 
 def asked(
-    suite: str | None,
+    suite: str | Path | None,
     spec_file: Path | None,
     plugins: Iterable[str | Path],
     axes: Mapping[str, Any],
@@ -158,7 +158,7 @@ def asked(
     settings = {**settings, "plugins": tuple(str(Path(path).resolve()) for path in plugins)}
     if spec_file:
         return build(suite_from_file(spec_file), axes, settings)
-    chosen = suite or (None if axes else "quick")
+    chosen = str(suite) if suite else (None if axes else "quick")
     if chosen and chosen.endswith(TOML):
         return build(suite_from_file(Path(chosen)), axes, settings)
     return build(named_suite(chosen) if chosen else None, axes, settings)

@@ -7,23 +7,24 @@ from lstm_harness.analysis.for_auto import measured_of
 from lstm_harness.analysis.summary import summarise
 from lstm_harness.store import cache_folder
 from lstm_harness.store.run_folder import Run
-from lstm_kernels.measured import Measured, MeasuredRun, merged, minor_of, read, text_of
+from lstm_kernels.measured import Measured, kernels_digest, merged, read, text_of
 
 
 def keep_for_auto(run: Run) -> Path | None:
     """Keep what counts of a run (`analysis.for_auto`) beside what other runs left.
 
     The file is one a class of devices. Of a problem that an older run measured too, this one's row
-    takes its place; rows of another minor version of torch, or of other sources of the kernels,
-    hold no longer and go, as does a file that is broken. A process that has read the file already
-    sees it anew after `lstm_kernels.preference.forget()`.
+    takes its place; rows of other sources of the kernels hold no longer and go, as does a file that
+    is broken. A run of other sources than are here tells nothing. A process that has read the file
+    already sees it anew after `lstm_kernels.preference.forget()`.
 
     Returns:
         The file; None where nothing of the run counts, and nothing was written.
     Raises:
         MeasuringFailed: it cannot be written.
     """
-    new = None if run.edited else measured_of(run.manifest, summarise(run.records))
+    is_ours = not run.edited and run.manifest["kernels_digest"] == kernels_digest()
+    new = measured_of(run.manifest, summarise(run.records)) if is_ours else None
     if new is None:
         return None
     path = cache_folder.folder("measured") / new.device.file_name()
@@ -38,9 +39,4 @@ def _still_true(path: Path, new: Measured) -> Measured:
     with suppress(OSError, ValueError):
         found = read(path)
         old = found if found.device == new.device else old
-    software = _software(new.rows[0].run)
-    return Measured(new.device, tuple(r for r in old.rows if _software(r.run) == software))
-
-
-def _software(run: MeasuredRun) -> tuple[str, str]:
-    return minor_of(run.torch), run.kernels
+    return Measured(new.device, tuple(r for r in old.rows if r.run.kernels == kernels_digest()))

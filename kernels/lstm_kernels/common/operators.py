@@ -228,8 +228,8 @@ class _Kernels:
             raise RuntimeError(
                 f"{self._backend}: this forward saved nothing for a backward; give it saves=True"
             )
-        x, h0, c0, *flat = ctx.saved_tensors[:-3]
-        y, *saved = ctx.saved_tensors[-3:]
+        x, h0, c0, *flat, y, gates, cells = ctx.saved_tensors
+        saved = (gates, cells)
         has_c = c0 is not None
         for_states = [h0.new_zeros(h0.shape) if d is None else d for d in (d_h_n, d_c_n)]
         d_outputs = (

@@ -7,7 +7,6 @@ Where all lengths are T, the two are one memory seen in two ways.
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 
 def lengths_of(batch_sizes: Tensor) -> Tensor:
@@ -32,8 +31,9 @@ def padded(data: Tensor, lengths: Tensor | None) -> Tensor:
         return data
     if _are_alike(lengths):
         return data.reshape(int(lengths[0]), len(lengths), -1)
-    sequences: Tensor = pad_packed_sequence(PackedSequence(data, batch_sizes_of(lengths)))[0]
-    return sequences
+    T, B = int(lengths[0]), len(lengths)
+    rows = data.new_zeros(T * B, data.shape[1])
+    return rows.index_copy(0, _rows(lengths, data.device), data).view(T, B, -1)
 
 
 def packed(sequences: Tensor, lengths: Tensor | None) -> Tensor:
@@ -42,8 +42,14 @@ def packed(sequences: Tensor, lengths: Tensor | None) -> Tensor:
         return sequences
     if _are_alike(lengths):
         return sequences.flatten(0, 1)
-    data: Tensor = pack_padded_sequence(sequences, lengths).data
-    return data
+    return sequences.flatten(0, 1).index_select(0, _rows(lengths, sequences.device))
+
+
+def _rows(lengths: Tensor, device: torch.device) -> Tensor:
+    """Of each row of the packed batch, which of [T*B, K] it is, int64 [R]."""
+    steps = torch.repeat_interleave(batch_sizes_of(lengths))
+    sequences = torch.arange(len(steps), device=steps.device) - first_pairs(lengths)[steps]
+    return (steps * len(lengths) + sequences).to(device)
 
 
 def _how_many_exceed(falling: Tensor, count: int) -> Tensor:
@@ -51,7 +57,9 @@ def _how_many_exceed(falling: Tensor, count: int) -> Tensor:
 
     A batch's lengths by how many rows have each step, and the other way round.
     """
-    found: Tensor = torch.searchsorted(falling.flip(0), torch.arange(count), right=True)
+    found: Tensor = torch.searchsorted(
+        falling.flip(0), torch.arange(count, device=falling.device), right=True
+    )
     return len(falling) - found
 
 

@@ -40,13 +40,13 @@ def cut(resets: Tensor) -> Segments:
     begins = resets.detach().t().cpu().clone()  # [B, T]
     begins[:, 0] = True
     begin = begins.flatten().nonzero().squeeze(1)
-    ends = torch.cat([begin[1:], torch.tensor([T * B])])
+    ends = torch.cat([begin[1:], torch.tensor([T * B], device="cpu")])
     lengths, order = torch.sort(ends - begin, descending=True, stable=True)
     sequences, first = begin[order] // T, begin[order] % T
     steps = torch.repeat_interleave(batch_sizes_of(lengths))
-    segments = torch.arange(T * B) - first_pairs(lengths)[steps]
+    segments = torch.arange(T * B, device="cpu") - first_pairs(lengths)[steps]
     rows = (first[segments] + steps) * B + sequences[segments]
-    last = torch.empty(B, dtype=torch.int64)
+    last = torch.empty(B, dtype=torch.int64, device="cpu")
     is_last = first + lengths == T
     last[sequences[is_last]] = is_last.nonzero().squeeze(1)
     on_device = (each.to(resets.device) for each in (rows, rows.argsort(), sequences, last))

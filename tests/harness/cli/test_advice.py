@@ -116,7 +116,9 @@ def test_a_program_without_a_layer_leaves_no_suite(tmp_path):
 
 
 def test_an_interrupted_program_is_told_from_an_interrupted_command(command):
-    line = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+    # A shell that starts tests in the background has them, and what they start, ignore it.
+    line = "import os, signal; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    line += "os.kill(os.getpid(), signal.SIGINT)"
     code, out, err = command("capture", "--", sys.executable, "-c", line)
     assert (code, out) == (Exit.INTERRUPTED, "")
     assert err.endswith(
@@ -205,7 +207,8 @@ def test_auto_goes_by_it(command, here):
     )
     records = [*blocks("aten", [2000] * 3, of=of), *blocks("naive", [1000] * 3, of=of)]
     facts = synthetic_runs.environment() | {"cpu": cpu, "torch": "2.13.0"}
-    save(here / "run", records, spec=spec.to_dict(), environment=facts)
+    digest = measured.kernels_digest()
+    save(here / "run", records, spec=spec.to_dict(), environment=facts, kernels_digest=digest)
     _, _, err = command("recommend", "--run", "run")
     (kept,) = re.findall(r'backend="auto" goes by this run from now on: (.+)', err)
     assert [row.order[0] for row in measured.read(Path(kept)).rows] == ["naive"]
@@ -234,7 +237,7 @@ def test_mistakes_of_recommend(refused, here):
     assert "cannot read mine.toml" in refused("recommend", "mine.toml")
     assert "not a run" in refused("recommend", "--run", "nowhere")
     line = refused("recommend", "quick", "--backend", "naive,numba_cpu")
-    assert line.endswith("type --backend naive,numba_cpu,aten\n")
+    assert line.endswith("type --backend naive,numba_cpu,aten,cudnn\n")
     (here / "captured.toml").write_text("[[grid]]\nhidden = 8\ncalls = 0\n")
     for asked in (["recommend"], ["recommend", "--blocks", "1"]):
         assert "calls = '0': expected a whole number" in refused(*asked)

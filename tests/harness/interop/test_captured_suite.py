@@ -179,3 +179,11 @@ def test_hostile_names_stay_texts(written):
     (use,) = spec.uses("cpu")
     assert use.layer.startswith('Model." [[grid]]')
     assert use.layer.isprintable()
+
+
+def test_a_longest_length_that_no_name_keeps_is_said(written):
+    _, made = written(packed(400, *[20] * 15))
+    (said,) = made.said
+    assert "packed lengths 20 to 400 are raced as " in said
+    assert "the nearest with a name" in said
+    assert f"# {said[:60]}" in made.text

@@ -82,14 +82,24 @@ def test_a_run_that_was_resumed_takes_its_own_place(tmp_path):
     assert row.order == ("aten",)
 
 
-@pytest.mark.parametrize("changed", [{"kernels_digest": "0" * 64}, {"environment": "torch"}])
-def test_what_other_versions_left_goes(tmp_path, changed):
-    if "environment" in changed:
-        changed = {"environment": here() | {"torch": "2.1.0"}}
-    path = keep_for_auto(run(tmp_path / "old", batch=16, **changed))
+def test_what_other_sources_left_goes(tmp_path):
+    path = keep_for_auto(run(tmp_path / "old", batch=16))
+    path.write_text(path.read_text().replace(measured.kernels_digest(), "0" * 64))
     assert ids(path) == ["old"]
     keep_for_auto(run(tmp_path / "new"))
     assert ids(path) == ["new"]
+
+
+def test_a_run_of_other_sources_tells_nothing_and_takes_nothing(tmp_path):
+    path = keep_for_auto(run(tmp_path / "new"))
+    assert keep_for_auto(run(tmp_path / "old", kernels_digest="0" * 64)) is None
+    assert ids(path) == ["new"]
+
+
+def test_another_torch_keeps_its_own(tmp_path):
+    path = keep_for_auto(run(tmp_path / "old", environment=here() | {"torch": "2.1.0"}))
+    keep_for_auto(run(tmp_path / "new"))
+    assert sorted(ids(path)) == ["new", "old"]
 
 
 def test_a_broken_file_is_replaced(tmp_path):

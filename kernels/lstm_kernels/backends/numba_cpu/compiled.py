@@ -8,7 +8,7 @@ the same.
 
 import hashlib
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -35,8 +35,14 @@ def compiled(pass_name: str, dtype: str) -> Any:
     named = FunctionType(function.__code__, function.__globals__, name)
     named.__qualname__ = name
     named.__module__ = function.__module__
-    compile_it = numba.cfunc(signature_of(fields, dtype), cache=True, error_model="numpy")
-    return compile_it(named)
+    made = partial(numba.cfunc, signature_of(fields, dtype), error_model="numpy")
+    try:
+        return made(cache=True)(named)
+    except RuntimeError as error:
+        if "no locator available" not in str(error):
+            raise
+        # Nowhere to keep it: neither beside the sources nor in a home.
+        return made(cache=False)(named)
 
 
 @cache

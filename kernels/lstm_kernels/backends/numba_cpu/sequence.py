@@ -73,16 +73,18 @@ def rows_of(T: int, B: int, lengths: Tensor | None) -> Rows:
     order = torch.argsort(lengths, descending=True, stable=True)
     lengths = lengths[order]
     S = int(lengths[0])
-    alive = B - torch.searchsorted(lengths.flip(0), torch.arange(S), right=True)
-    starts = torch.zeros(S + 1, dtype=torch.int64)
+    alive = B - torch.searchsorted(lengths.flip(0), torch.arange(S, device="cpu"), right=True)
+    starts = torch.zeros(S + 1, dtype=torch.int64, device="cpu")
     torch.cumsum(alive, 0, out=starts[1:])
     return Rows(order, lengths, starts, B, S, int(starts[-1]))
 
 
 @lru_cache(maxsize=64)
 def _full_rows(T: int, B: int) -> Rows:
-    starts = torch.arange(T + 1) * B
-    return Rows(torch.arange(B), torch.full((B,), T), starts, B, T, T * B)
+    starts = torch.arange(T + 1, device="cpu") * B
+    return Rows(
+        torch.arange(B, device="cpu"), torch.full((B,), T, device="cpu"), starts, B, T, T * B
+    )
 
 
 @lru_cache(maxsize=256)
@@ -269,8 +271,8 @@ def _run(
     sizes |= {"pairs": 8 * problem.directions * rows.R, "scratch": SCRATCH_BYTES * count}
     # Whole cache lines each, so that no two threads write the same one.
     lines = [-(-size // LINE_BYTES) for size in sizes.values()]
-    memory = torch.empty(sum(lines, 1) * LINE_BYTES, dtype=torch.uint8)
-    flags = torch.zeros(count * LINE_BYTES, dtype=torch.uint8)
+    memory = torch.empty(sum(lines, 1) * LINE_BYTES, dtype=torch.uint8, device="cpu")
+    flags = torch.zeros(count * LINE_BYTES, dtype=torch.uint8, device="cpu")
     first = -(-memory.data_ptr() // LINE_BYTES)
     addresses = [line * LINE_BYTES for line in accumulate(lines, initial=first)]
     values = values | dict(zip(sizes, addresses, strict=False))
