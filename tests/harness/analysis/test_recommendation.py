@@ -161,3 +161,10 @@ def test_on_cuda_torch_nn_takes_cudnn_where_it_runs():
     # The fastest that ran every case is slower than what torch.nn does.
     assert told.standings[0].backend == "aten"
     assert (told.backend, told.advised_ns) == (OWN_MIXED, told.own_ns)
+
+
+def test_on_cuda_aten_is_not_its_choice_where_nobody_asked_cudnn():
+    records = [*timed("triton", {8: 50_000}, "cuda"), *timed("aten", {8: 100_000}, "cuda")]
+    told = advise({("a", 8): 1}, records, "cuda")
+    assert (told.backend, told.own, told.own_ns) == ("triton", None, None)
+    assert [each.ratio for each in told.standings] == [None, None]

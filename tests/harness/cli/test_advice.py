@@ -220,6 +220,9 @@ def test_a_run_with_a_wrong_answer_ends_as_run_does(command, here):
     records = [*blocks("aten", [2000] * 3, of=of), record("bad", of=of, status="incorrect")]
     save(here / "run", records, spec=spec.to_dict())
     assert command("recommend", "--run", "run")[0] == Exit.INCORRECT
+    alone = [record(name, of=of, status="incorrect") for name in ("aten", "bad")]
+    save(here / "none", alone, spec=spec.to_dict())
+    assert command("recommend", "--run", "none")[0] == Exit.INCORRECT
 
 
 def test_a_run_whose_suite_and_records_have_nothing_in_common(command, here):

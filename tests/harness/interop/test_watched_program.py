@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -103,3 +104,16 @@ def test_console_scripts_and_children_are_looked_into(tmp_path):
 def test_a_python_that_reads_no_path_is_not_looked_into(tmp_path):
     assert run([sys.executable, "-I", "-c", "pass"], tmp_path) == 0
     assert not read(tmp_path).python
+
+
+def test_a_signal_that_comes_while_the_program_starts_is_handed_on(tmp_path, monkeypatch):
+    start = subprocess.Popen
+
+    def slowly(*args, **named):
+        process = start(*args, **named)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", slowly)
+    code = run([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path)
+    assert code == 128 + signal.SIGTERM

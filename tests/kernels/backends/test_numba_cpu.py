@@ -23,7 +23,7 @@ from torch import Tensor
 
 import lstm_kernels as lk
 from lstm_kernels import registry
-from lstm_kernels.backends.numba_cpu import activations, simd, team
+from lstm_kernels.backends.numba_cpu import activations, compiled, simd, team
 from lstm_kernels.common.packing import packed, padded
 from lstm_kernels.stack import Weights, run
 
@@ -314,6 +314,23 @@ def test_processes_that_start_at_once_on_an_empty_cache_agree(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_a_kernel_is_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def cfunc(_: Any, *, cache: bool, error_model: str) -> Any:
+        def compile_it(function: Any) -> Any:
+            asked.append(cache)
+            if cache:
+                raise RuntimeError("cannot cache function 'f': no locator available for file 'f'")
+            return function
+
+        return compile_it
+
+    monkeypatch.setattr(numba, "cfunc", cfunc)
+    assert compiled.compiled.__wrapped__("forward", "float32").__name__.startswith("forward_")
+    assert asked == [True, False]
+
+
 def test_a_forked_child_does_not_wait_for_its_parents_threads() -> None:
     forked = start(FORKED)
     try:
