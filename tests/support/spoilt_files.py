@@ -186,7 +186,8 @@ def _read_tuned(folder: Path, _: random.Random) -> None:
 def _measured(folder: Path) -> Path:
     told = synthetic_store.environment()
     told |= {"cpu": told["cpu"] | {"capability": "AVX2"}}
-    run = save(folder / "fast", _small_grid(), environment=told)
+    digest = measured.kernels_digest()
+    run = save(folder / "fast", _small_grid(), environment=told, kernels_digest=digest)
     kept = keep_for_auto(run_folder.load(run))
     assert kept is not None
     return kept
