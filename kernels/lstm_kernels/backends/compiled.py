@@ -11,8 +11,8 @@ import functools
 import os
 import shutil
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -99,13 +99,18 @@ def _compiled_step() -> Callable[..., State]:
     return torch.compile(_step, dynamic=False, fullgraph=True)
 
 
-def _no_recompile_limit() -> Any:
-    """A context in which dynamo compiles every new shape."""
+@contextmanager
+def _no_recompile_limit() -> Iterator[None]:
+    """Dynamo compiles every new shape, and a backward may be gone through again."""
     import torch._dynamo
+    import torch._functorch.config
 
-    return torch._dynamo.config.patch(
+    limits = torch._dynamo.config.patch(
         recompile_limit=MAX_SHAPES, accumulated_recompile_limit=MAX_SHAPES
     )
+    # A backward that writes over what was saved for it refuses `retain_graph=True`.
+    with limits, torch._functorch.config.patch(donated_buffer=False):
+        yield
 
 
 def _with_gradient(state: Tensor) -> Tensor:
