@@ -31,7 +31,7 @@ class _Watch(MetaPathFinder):
                 then(module)
 
         # Of this loader alone, which was made for this module.
-        spec.loader.exec_module = run_then  # type: ignore[method-assign]
+        spec.loader.exec_module = run_then  # type: ignore[method-assign] # of this one loader
         return spec
 
 

@@ -103,7 +103,7 @@ def run(
         index: int, x: Tensor, h0: Tensor, c0: Tensor | None, weights: tuple[Weights, ...]
     ) -> Outputs:
         one = problem.layer(index)
-        return implementation.layer(  # type: ignore[no-any-return]
+        return implementation.layer(  # type: ignore[no-any-return] # a module's
             x, h0, c0, weights, problem=one, lengths=lengths, **wish
         )
 

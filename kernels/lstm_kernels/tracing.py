@@ -25,7 +25,7 @@ def known_while_tracing(function: Called) -> Called:
     Its arguments are numbers and names, on which the graph depends. So does
     `torch.compiler.assume_constant_result`, which would import the compiler.
     """
-    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined] # as Dynamo has it
     return function
 
 

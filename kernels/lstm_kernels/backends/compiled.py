@@ -68,7 +68,7 @@ def layer(
     with _no_recompile_limit():
         if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
             # torch does not annotate `apply`.
-            y, h_n, *c_n = Recorded.apply(run, problem, lengths, *tensors)  # type: ignore[no-untyped-call]
+            y, h_n, *c_n = Recorded.apply(run, problem, lengths, *tensors)  # type: ignore[no-untyped-call] # torch's
             return y, h_n, c_n[0] if c_n else None
         return run(x, h0, c0, *flat)
 

@@ -9,7 +9,7 @@ from lstm_harness.interop.captured_suite import MOST_SHAPES, captured
 from lstm_harness.interop.watched_program import Call, Count, Notes
 from lstm_harness.model.spec import build, suite_from_file
 
-COMMAND = ("python", "/work/train.py", "--lr", "0.1")
+COMMAND = ("python", "/home/me/train.py", "--lr", "0.1")
 CALL = Call(
     layer="Model.rnn",
     cell="lstm",
