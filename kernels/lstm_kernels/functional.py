@@ -11,6 +11,7 @@ from torch import Tensor
 from lstm_kernels.autocast import under_autocast
 from lstm_kernels.choose import AUTO, check_backend, choose, number_format, problem_of
 from lstm_kernels.common import operators
+from lstm_kernels.common.checks import check_tensors
 from lstm_kernels.compiling import alone, has_operators, in_graph, traced_where_called
 from lstm_kernels.problem import CELLS
 from lstm_kernels.stack import Outputs, Unsupported, Weights, run
@@ -158,16 +159,7 @@ def _check(cell: str, x: Tensor, h0: Tensor, c0: Tensor | None, weights: Weights
         "b_ih": (weights.b_ih, (rows,)),
         "b_hh": (weights.b_hh, (rows,)),
     }
-    for name, (tensor, shape) in expected.items():
-        if tensor is None:
-            continue
-        if tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {shape}")
-        if (tensor.dtype, tensor.device) != (x.dtype, x.device):
-            raise ValueError(
-                f"{name} is {tensor.dtype} on {tensor.device}; "
-                f"expected x's, {x.dtype} on {x.device}"
-            )
+    check_tensors(expected, x)
 
 
 traced_where_called(lstm, gru, rnn_tanh, rnn_relu, _one_layer)

@@ -29,6 +29,7 @@ from torch import Tensor
 from lstm_kernels import registry
 from lstm_kernels.arrival import when_imported
 from lstm_kernels.choose import number_format, problem_of
+from lstm_kernels.common.checks import check_tensors
 from lstm_kernels.common.in_float32 import in_float32
 from lstm_kernels.common.operator_flops import Shape, backward_flops, forward_flops
 from lstm_kernels.common.second_derivatives import layer_gradients
@@ -323,24 +324,16 @@ def _checked(
         raise ValueError(f"{len(weights)} weights for {D} directions; expected 2 or 4 for each")
     directions = _by_direction(weights, D)
     (T, _, inputs), rows = x.shape, CELLS[cell].gates * H
-    expected: list[tuple[Tensor | None, Shape]] = [
-        (x, (T, B, inputs)),
-        (h0, (D, B, H)),
-        (c0, (D, B, H)),
-    ]
-    for one in directions:
+    expected: dict[str, tuple[Tensor | None, Shape]] = {
+        "x": (x, (T, B, inputs)),
+        "h0": (h0, (D, B, H)),
+        "c0": (c0, (D, B, H)),
+    }
+    for d, one in enumerate(directions):
         shapes = ((rows, inputs), (rows, H), (rows,), (rows,), ())
-        expected += zip(one, shapes, strict=True)
-    for tensor, shape in expected:
-        if tensor is None:
-            continue
-        if tuple(tensor.shape) != shape:
-            raise ValueError(f"a tensor has shape {tuple(tensor.shape)}; expected {shape}")
-        if (tensor.dtype, tensor.device) != (x.dtype, x.device):
-            raise ValueError(
-                f"a tensor is {tensor.dtype} on {tensor.device}; "
-                f"expected x's, {x.dtype} on {x.device}"
-            )
+        for name, tensor, shape in zip(Weights._fields, one, shapes, strict=True):
+            expected[f"{name} of direction {d}"] = tensor, shape
+    check_tensors(expected, x)
     if (c0 is not None) != CELLS[cell].has_cell_state:
         raise ValueError(f"c0 goes with an LSTM, and with nothing else; the cell is {cell!r}")
     return directions

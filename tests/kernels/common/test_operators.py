@@ -154,7 +154,7 @@ def test_what_does_not_fit_is_refused() -> None:
         ((x, h0, c0, weights[:3]), "3 weights for 2 directions"),
         ((x, h0[:, :1], c0, weights), "expected"),
         ((x[..., :2], h0, c0, weights), "expected"),
-        ((x.double(), h0, c0, weights), "a tensor is torch.float32"),
+        ((x.double(), h0, c0, weights), "h0 is torch.float32"),
         ((x, h0, None, weights), "c0 goes with an LSTM"),
     ]
     for inputs, message in bad:
