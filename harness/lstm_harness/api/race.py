@@ -7,11 +7,11 @@ from lstm_harness.api import arguments
 from lstm_harness.api.arguments import Files, Flags, Names, Sizes
 from lstm_harness.api.results import Run
 from lstm_harness.console import output
+from lstm_harness.console.keeping import keep_for_auto
 from lstm_harness.console.progress import LiveProgress
-from lstm_harness.model.errors import Interrupted, MeasuringFailed, UserError
+from lstm_harness.model.errors import Interrupted, UserError
 from lstm_harness.race import runs
 from lstm_harness.store import run_folder
-from lstm_harness.store.kept_for_auto import keep_for_auto
 
 
 def run(
@@ -123,10 +123,7 @@ def run(
                 folder = runs.run(wanted, None if out is None else Path(out), watch, command)
     except Interrupted as cut:
         raise KeyboardInterrupt(str(cut)) from None
-    try:
-        keep_for_auto(run_folder.load(folder))
-    except MeasuringFailed as error:  # the run is whole without
-        output.warning(str(error))
+    keep_for_auto(run_folder.load(folder))
     return Run(folder)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lstm_harness.cli.flags import Json, Quiet
-from lstm_harness.cli.measure import Out, Resume, Wait, keep_for_auto, measured, write_page
+from lstm_harness.cli.measure import Out, Resume, Wait, measured, write_page
 from lstm_harness.cli.options import spec_of, takes_shapes
 from lstm_harness.model.errors import Exit, Interrupted, UserError
 from lstm_harness.model.spec import Spec
@@ -67,6 +67,7 @@ def recommend(
     from lstm_harness.analysis.recommendation import recommended
     from lstm_harness.console import output
     from lstm_harness.console import recommendation as shown
+    from lstm_harness.console.keeping import keep_for_auto
     from lstm_harness.model.plan import Plan
     from lstm_harness.race import runs
     from lstm_harness.store import run_folder

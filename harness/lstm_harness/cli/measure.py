@@ -145,6 +145,7 @@ def verify(spec: Spec, as_json: Json = False, quiet: Quiet = False) -> int:
 def _conclude(folder: Path, as_json: bool) -> int:
     """Write the report, print the fastest backend a case and, last, the report's path."""
     from lstm_harness.console import output, run_table, tuning
+    from lstm_harness.console.keeping import keep_for_auto
     from lstm_harness.race import runs
     from lstm_harness.store import run_folder
 
@@ -157,18 +158,6 @@ def _conclude(folder: Path, as_json: bool) -> int:
     else:
         run_table.write(finished, page)
     return runs.exit_code([record.standing[0] for record in finished.records])
-
-
-def keep_for_auto(finished: "Run") -> Path | None:
-    """Keep what `auto` reads of a run: the file; None, with a warning where it cannot be kept."""
-    from lstm_harness.console import output
-    from lstm_harness.store import kept_for_auto
-
-    try:
-        return kept_for_auto.keep_for_auto(finished)
-    except MeasuringFailed as error:  # the run is whole without
-        output.warning(str(error))
-        return None
 
 
 def write_page(finished: "Run") -> Path | None:
