@@ -140,7 +140,7 @@ def test_interrupted_it_keeps_its_records_and_goes_on(tmp_path, monkeypatch):
     while len(records_of(tmp_path / "race")) < 2:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        time.sleep(0.01)  # between two looks
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, "")

@@ -64,7 +64,7 @@ def test_a_signal_is_handed_on_and_the_program_decides(tmp_path, monkeypatch, nu
             if (tmp_path / "ready").exists():
                 os.kill(os.getpid(), number)
                 return
-            time.sleep(0.01)
+            time.sleep(0.01)  # between two looks
 
     sender = threading.Thread(target=send_once_it_is_ready)
     sender.start()
