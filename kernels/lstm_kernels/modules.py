@@ -257,8 +257,8 @@ class _OnBackend(torch.nn.RNNBase):
         *,
         lengths: Tensor | None,
     ) -> Outputs:
-        tensors = (x, h0, c0, *chain.from_iterable(weights))
-        _check_alike(*tensors)
+        others = (h0, c0, *chain.from_iterable(weights))
+        _check_alike(x, *others)
         T, B = (int(lengths[0]), len(lengths)) if lengths is not None else x.shape[:2]
         if type(T) is not int:
             return self._run_operators(x, h0, c0, weights)
@@ -277,7 +277,7 @@ class _OnBackend(torch.nn.RNNBase):
             lengths=f"uniform:1:{T}" if is_ragged else "full",
             **number_format(x),
         )
-        choice = choose(self.backend, problem, x.device, tensors)
+        choice = choose(self.backend, problem, x.device, (x, *others))
         self._chosen, self._why = choice.name, choice.why
         # A backend may take it packed, where that is not the same as padded.
         unpacked = None if is_ragged and registry.get(choice.name).packed else lengths
