@@ -1,0 +1,120 @@
+"""What a cell is: its gates, its states, and one step past the products as a Python function."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+Step = Callable[..., Any]
+
+
+class Slot(NamedTuple):
+    """One pre-activation of a unit, and the blocks of H rows that it comes from.
+
+    `x` is the block of w_ih, `h` that of w_hh; None where it meets that one not.
+    """
+
+    name: str
+    x: int | None
+    h: int | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One step's arithmetic, and the sizes that follow from it.
+
+    `gates` are the blocks of w_ih and w_hh in their order. A gate of `apart` arrives in two parts,
+    `p.n_x` and `p.n_h`; one of `from_x` meets x alone, and has no block in w_hh. `states` are h,
+    which is multiplied, then those that belong to a unit alone. `per_unit` are parameters [H].
+    """
+
+    name: str
+    gates: tuple[str, ...]
+    states: tuple[str, ...]
+    step: Step
+    per_unit: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
+    from_x: tuple[str, ...] = ()
+
+    @cached_property
+    def slots(self) -> tuple[Slot, ...]:
+        """The pre-activations: one a gate, in order; then the parts from h of those apart."""
+        rows = [gate for gate in self.gates if gate not in self.from_x]
+        first = []
+        for x, gate in enumerate(self.gates):
+            if gate in self.apart:
+                first.append(Slot(f"{gate}_x", x, None))
+            else:
+                first.append(Slot(gate, x, rows.index(gate) if gate in rows else None))
+        last = [Slot(f"{gate}_h", None, rows.index(gate)) for gate in self.apart]
+        return (*first, *last)
+
+    @property
+    def x_blocks(self) -> int:
+        """Blocks of H rows of w_ih and b_ih."""
+        return len(self.gates)
+
+    @property
+    def h_blocks(self) -> int:
+        """Blocks of H rows of w_hh and b_hh; 0 where the cell makes no product with h."""
+        return len(self.gates) - len(self.from_x)
+
+    @property
+    def own_states(self) -> int:
+        """States beside h: side by side they are c, [.., own_states * H]."""
+        return len(self.states) - 1
+
+    @property
+    def has_cell_state(self) -> bool:
+        """Whether a unit has states beside h."""
+        return self.own_states > 0
+
+
+def cell(
+    *, gates: str, states: str, per_unit: str = "", apart: str = "", from_x: str = ""
+) -> Callable[[Step], Cell]:
+    """A cell from a function of one step past the products, whose name is the cell's.
+
+    The function takes `p`, the pre-activations by gate with the biases added, then the states
+    before the step, then the parameters a unit, and returns the states after it. It is run once,
+    on symbols: it may use + - * /, comparisons inside `where`, and this package's functions.
+
+    Args:
+        gates, states, per_unit, apart, from_x: names with spaces between, as on `Cell`'s page.
+    Raises:
+        ValueError: a name is unfit or stands twice, or `apart` or `from_x` names no gate.
+    """
+    named = {
+        "gates": tuple(gates.split()),
+        "states": tuple(states.split()),
+        "per_unit": tuple(per_unit.split()),
+        "apart": tuple(apart.split()),
+        "from_x": tuple(from_x.split()),
+    }
+
+    def defined(step: Step) -> Cell:
+        name = step.__name__
+        _check(name, named)
+        return Cell(name=name, step=step, **named)
+
+    return defined
+
+
+def _check(cell: str, named: dict[str, tuple[str, ...]]) -> None:
+    for field in ("gates", "states"):
+        if not named[field]:
+            raise ValueError(f"cell {cell!r} has no {field}; name one at least")
+    every = (*named["gates"], *named["states"], *named["per_unit"])
+    for each in every:
+        if not each.isidentifier() or each.startswith("_"):
+            raise ValueError(f"cell {cell!r} names {each!r}; expected a plain Python name")
+        if every.count(each) > 1:
+            raise ValueError(f"cell {cell!r} names {each!r} twice; expected names apart")
+    for field in ("apart", "from_x"):
+        for each in named[field]:
+            if each not in named["gates"]:
+                known = ", ".join(named["gates"])
+                raise ValueError(f"cell {cell!r} has {field}={each!r}; its gates: {known}")
+    both = set(named["apart"]) & set(named["from_x"])
+    if both:
+        raise ValueError(f"cell {cell!r} has {sorted(both)} both apart and from_x; choose one")

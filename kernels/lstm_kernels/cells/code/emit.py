@@ -1,0 +1,220 @@
+"""A cell's step and its gradients as plain source, for whoever runs it: PyTorch, Triton or Numba.
+
+What is written are two functions, whose arguments and results are tuples:
+
+    next_state(p, before, per_unit) -> after, saved
+    gradients(d_after, saved, before, after, per_unit) -> d_p, d_before, d_per_unit
+
+and for PyTorch a third, `gradients_of_saved`, which also takes `d_saved`, after `d_after`: what was
+saved has a gradient of its own where gradients are differentiated again.
+
+p and d_p are in the order of `Cell.slots`, states in that of `Cell.states`. Of `before` and `after`
+the gradients look at what `Derived` says they use; anything may stand for the rest.
+"""
+
+import linecache
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from lstm_kernels.cells.code.definition import Cell
+from lstm_kernels.cells.code.derive import Derived, derived, gradients_of
+from lstm_kernels.cells.code.symbols import CHOICES, FUNCTIONS, Node, input_node
+from lstm_kernels.cells.code.trace import in_order
+
+OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "less": "<", "less_equal": "<="}
+# How tightly each binds, so that no more parentheses are written than are read.
+BINDING = {"less": 1, "less_equal": 1, "add": 2, "sub": 2, "mul": 3, "div": 3, "neg": 4}
+# Of a line, where results still stand side by side.
+WIDTH = 90
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a language spells what Python's operators do not.
+
+    `functions` is put before the names of `symbols.FUNCTIONS` and `CHOICES`. `number` has a place
+    {} for a constant; `filled` one for something as wide as results are, and one for a constant
+    that is a result. `decorator` stands above each function.
+    """
+
+    name: str
+    functions: str = ""
+    number: str = "{}"
+    filled: str = "full_like({}, {})"
+    decorator: str = ""
+    differentiates_again: bool = False
+
+
+TORCH = Dialect(
+    "torch",
+    functions="torch.",
+    filled="torch.full_like({}, {})",
+    differentiates_again=True,
+)
+
+# What a function takes or returns under one name: the nodes, and what each is called in it.
+Argument = tuple[str, Sequence[tuple[Node, str]]]
+
+
+class _Writer:
+    """The lines of one function."""
+
+    def __init__(self, dialect: Dialect, names: dict[Node, str], outputs: Sequence[Node]) -> None:
+        self._dialect = dialect
+        self._names = dict(names)
+        self.lines: list[str] = []
+        order = list(in_order(outputs, names))
+        inputs = [node for node in names if node in set(order)]
+        # What a constant is to be as wide as; where nothing else is taken, the first there is.
+        like = (inputs or list(names))[0]
+        self._like = names[like]
+        self.inputs = frozenset((*inputs, like))
+        self._uses = Counter(arg for node in order if node not in names for arg in node.args)
+        self._uses.update(outputs)
+        for node in order:
+            if node not in self._names and self._has_a_line(node):
+                text = self.text(node)
+                self._names[node] = f"v_{len(self.lines)}"
+                self.lines.append(f"{self._names[node]} = {text}")
+
+    def result(self, nodes: Sequence[Node]) -> str:
+        """A tuple of results, each as wide as the others where it is a constant."""
+        texts = [self._filled(node) for node in nodes]
+        comma = "," if len(texts) == 1 else ""
+        return _in_lines("(", texts, f"{comma})", indent=8)
+
+    def text(self, node: Node) -> str:
+        """A node by its name, or as an expression."""
+        if node in self._names:
+            return self._names[node]
+        if node.op == "constant":
+            return self._dialect.number.format(node.value)
+        args = [self.text(each) for each in node.args]
+        if node.op == "where":
+            # Of two constants something as wide as the others is to come, too.
+            args[1] = self._filled(node.args[1]) if node.args[2].op == "constant" else args[1]
+        if node.op in (*FUNCTIONS, *CHOICES):
+            return f"{self._dialect.functions}{node.op}({', '.join(args)})"
+        tight = BINDING[node.op]
+        if node.op == "neg":
+            return f"-{self._bound(node.args[0], args[0], tight)}"
+        left = self._bound(node.args[0], args[0], tight)
+        return f"{left} {OPERATORS[node.op]} {self._bound(node.args[1], args[1], tight + 1)}"
+
+    def _filled(self, node: Node) -> str:
+        """A node, as wide as the others where it is a constant."""
+        text = self.text(node)
+        return self._dialect.filled.format(self._like, text) if node.op == "constant" else text
+
+    def _has_a_line(self, node: Node) -> bool:
+        """What is used again, or takes long."""
+        return node.op != "constant" and (self._uses[node] > 1 or node.op in FUNCTIONS)
+
+    def _bound(self, node: Node, text: str, least: int) -> str:
+        """In parentheses where its operator would bind less tightly than the one it stands at."""
+        is_whole = node in self._names or node.op not in BINDING
+        return text if is_whole or BINDING[node.op] >= least else f"({text})"
+
+
+def source_of(cell: Cell, dialect: Dialect) -> str:
+    """The functions of a cell, as text."""
+    made = derived(cell)
+    functions = [_next_state(made, dialect), _gradients(made, dialect)]
+    if dialect.differentiates_again:
+        functions.append(_gradients_of_saved(made, dialect))
+    return "\n\n\n".join(functions) + "\n"
+
+
+def compiled(cell: Cell, dialect: Dialect, namespace: dict[str, Any]) -> dict[str, Any]:
+    """The functions of a cell by name, made in a copy of a namespace that has what they call.
+
+    Python's own tools find their source where they look for any, under a name in angle brackets.
+    """
+    source = source_of(cell, dialect)
+    filename = f"<cell {cell.name} for {dialect.name}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    made = dict(namespace)
+    exec(compile(source, filename, "exec"), made)
+    return {name: made[name] for name in made.keys() - namespace.keys() - {"__builtins__"}}
+
+
+def _next_state(made: Derived, dialect: Dialect) -> str:
+    step = made.step
+    arguments = [
+        ("p", _as_they_are(step.slots)),
+        ("before", _as_they_are(step.before)),
+        ("per_unit", _as_they_are(step.per_unit)),
+    ]
+    return _function(dialect, "next_state", arguments, [step.after, made.saved])
+
+
+def _gradients(made: Derived, dialect: Dialect) -> str:
+    arguments = [("d_after", _as_they_are(made.d_after)), *_of_backward(made)]
+    found = made.gradients
+    results = [found.d_slots, found.d_before, found.d_per_unit]
+    return _function(dialect, "gradients", arguments, results)
+
+
+def _gradients_of_saved(made: Derived, dialect: Dialect) -> str:
+    d_saved = [input_node(f"d_s_{at}") for at in range(len(made.saved))]
+    outputs = zip((*made.step.after, *made.saved), (*made.d_after, *d_saved), strict=True)
+    found = gradients_of(made.step, outputs)
+    arguments = [
+        ("d_after", _as_they_are(made.d_after)),
+        ("d_saved", _as_they_are(d_saved)),
+        *_of_backward(made),
+    ]
+    results = [found.d_slots, found.d_before, found.d_per_unit]
+    return _function(dialect, "gradients_of_saved", arguments, results)
+
+
+def _of_backward(made: Derived) -> list[Argument]:
+    """What a backward has of its forward."""
+    step = made.step
+    names = [node.name for node in step.before]
+    return [
+        ("saved", [(node, f"s_{at}") for at, node in enumerate(made.saved)]),
+        ("before", [(n, f"{name}_before") for n, name in zip(step.before, names, strict=True)]),
+        ("after", [(n, f"{name}_after") for n, name in zip(step.after, names, strict=True)]),
+        ("per_unit", _as_they_are(step.per_unit)),
+    ]
+
+
+def _as_they_are(nodes: Sequence[Node]) -> list[tuple[Node, str]]:
+    return [(node, node.name) for node in nodes]
+
+
+def _function(
+    dialect: Dialect, name: str, arguments: Sequence[Argument], results: Sequence[Sequence[Node]]
+) -> str:
+    names: dict[Node, str] = {}
+    for node, text in chain.from_iterable(nodes for _, nodes in arguments):
+        names.setdefault(node, text)
+    writer = _Writer(dialect, names, list(chain.from_iterable(results)))
+    lines = [dialect.decorator] if dialect.decorator else []
+    lines.append(f"def {name}({', '.join(argument for argument, _ in arguments)}):")
+    for argument, nodes in arguments:
+        taken = [
+            (text, f"{argument}[{at}]")
+            for at, (node, text) in enumerate(nodes)
+            if node in writer.inputs and names[node] == text
+        ]
+        if taken:
+            left, right = (", ".join(each) for each in zip(*taken, strict=True))
+            lines.append(f"    {left} = {right}")
+    lines += [f"    {line}" for line in writer.lines]
+    lines.append("    return " + _in_lines("(", [writer.result(n) for n in results], ")", indent=4))
+    return "\n".join(lines)
+
+
+def _in_lines(begin: str, texts: Sequence[str], end: str, indent: int) -> str:
+    """Texts with commas between, one a line where they are too long together."""
+    whole = f"{begin}{', '.join(texts)}{end}"
+    if len(whole) + indent <= WIDTH and "\n" not in whole:
+        return whole
+    spaces = " " * indent
+    lines = [f"{spaces}    {text}," for text in texts]
+    return "\n".join((begin, *lines, spaces + end.lstrip(",")))

@@ -1,0 +1,70 @@
+"""A cell's step as a graph: its function run once, on symbols."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from types import SimpleNamespace
+
+from lstm_kernels.cells.code.definition import Cell
+from lstm_kernels.cells.code.symbols import Node, as_node, input_node
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step takes and what it makes, a node each: `after` are the states after it."""
+
+    slots: tuple[Node, ...]
+    before: tuple[Node, ...]
+    per_unit: tuple[Node, ...]
+    after: tuple[Node, ...]
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        """Everything that the step takes."""
+        return (*self.slots, *self.before, *self.per_unit)
+
+
+@cache
+def traced(cell: Cell) -> Step:
+    """The graph of a cell's step.
+
+    Raises:
+        TypeError, ValueError: the step does what cannot be traced, or returns other than its
+            states; the message names the cell.
+    """
+    slots = tuple(input_node(f"p_{slot.name}") for slot in cell.slots)
+    before = tuple(input_node(name) for name in cell.states)
+    per_unit = tuple(input_node(name) for name in cell.per_unit)
+    p = SimpleNamespace(**{s.name: node for s, node in zip(cell.slots, slots, strict=True)})
+    try:
+        found = cell.step(p, *before, *per_unit)
+        after = found if isinstance(found, tuple) else (found,)
+        nodes = tuple(as_node(each) for each in after)
+    except (TypeError, AttributeError) as error:
+        raise TypeError(f"cell {cell.name!r}: {error}") from error
+    if len(nodes) != len(cell.states):
+        raise ValueError(
+            f"cell {cell.name!r} returns {len(nodes)} states; "
+            f"expected {len(cell.states)}: {', '.join(cell.states)}"
+        )
+    return Step(slots, before, per_unit, nodes)
+
+
+def in_order(outputs: Iterable[Node], leaves: Iterable[Node] = ()) -> Iterator[Node]:
+    """Every node that outputs are made of, each after what it is made of itself, once.
+
+    Args:
+        leaves: nodes that are given: what they are made of is left out.
+    """
+    stop, seen = set(leaves), set()
+    # Each node twice: first to look at what it is made of, then to be given.
+    pending = [(node, False) for node in reversed(list(outputs))]
+    while pending:
+        node, is_made = pending.pop()
+        if is_made:
+            yield node
+        elif node not in seen:
+            seen.add(node)
+            pending.append((node, True))
+            if node not in stop:
+                pending += [(each, False) for each in reversed(node.args)]

@@ -1,0 +1,33 @@
+"""The cells there are: those of this package's files, and those that came in by a plugin."""
+
+from collections.abc import Iterable
+from importlib import import_module
+from pkgutil import iter_modules
+
+from lstm_kernels.cells.code.definition import Cell
+
+CELLS: dict[str, Cell] = {}
+
+
+def add_cells(cells: Iterable[Cell], origin: str) -> None:
+    """Make cells known.
+
+    Args:
+        origin: where they come from, for the message.
+    Raises:
+        TypeError: one is no cell.
+        ValueError: a name is taken by another cell.
+    """
+    for each in cells:
+        if not isinstance(each, Cell):
+            raise TypeError(f"{origin} has {each!r} among its cells; expected what @cell makes")
+        if CELLS.setdefault(each.name, each) is not each:
+            raise ValueError(f"{origin} defines cell {each.name!r}, a name that is taken")
+
+
+def add_files_beside(package: str, path: Iterable[str]) -> None:
+    """Make the cells known that the modules of a package define."""
+    for found in iter_modules(path):
+        if not found.ispkg and found.name != "known":
+            module = import_module(f"{package}.{found.name}")
+            add_cells((v for v in vars(module).values() if isinstance(v, Cell)), module.__name__)

@@ -1,0 +1,206 @@
+"""The code that is made of definitions, in PyTorch's dialect, against PyTorch's own autograd."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lstm_kernels.cells import (
+    CELLS,
+    Cell,
+    cell,
+    exp,
+    log,
+    maximum,
+    minimum,
+    relu,
+    sigmoid,
+    tanh,
+    where,
+)
+from lstm_kernels.cells.code.derive import derived
+from lstm_kernels.cells.code.emit import TORCH, compiled, source_of
+from lstm_kernels.cells.code.symbols import FUNCTIONS
+
+WIDTH = 7
+
+
+def numbers(count: int, seed: int = 0) -> list[torch.Tensor]:
+    """Of both signs, and none near 0, where a division would be ill."""
+    made = torch.Generator().manual_seed(seed)
+    size = torch.rand(count, WIDTH, generator=made, dtype=torch.float64) + 0.25
+    sign = torch.randint(0, 2, (count, WIDTH), generator=made) * 2 - 1
+    return [row.clone().requires_grad_() for row in size * sign]
+
+
+def check_gradients(of: Cell, *, positive: str = "") -> None:
+    code = compiled(of, TORCH, {"torch": torch})
+    p, before = numbers(len(of.slots)), numbers(len(of.states), 1)
+    per_unit = numbers(len(of.per_unit), 2)
+    for at, name in enumerate(of.states):
+        if name in positive:
+            before[at] = before[at].detach().abs().requires_grad_()
+    after, saved = code["next_state"](p, before, per_unit)
+    d_after, d_saved = numbers(len(after), 3), numbers(len(saved), 4)
+    inputs = [*p, *before, *per_unit]
+
+    def check(outputs: list, d_outputs: list, found: tuple) -> None:
+        wanted = torch.autograd.grad(
+            outputs, inputs, d_outputs, allow_unused=True, retain_graph=True
+        )
+        for one, other in zip((g for part in found for g in part), wanted, strict=True):
+            torch.testing.assert_close(one, torch.zeros_like(one) if other is None else other)
+
+    backward = code["gradients"](d_after, saved, before, after, per_unit)
+    check([*after], d_after, backward)
+    again = code["gradients_of_saved"](d_after, d_saved, saved, before, after, per_unit)
+    check([*after, *saved], [*d_after, *d_saved], again)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_gradients_are_autograds(name):
+    check_gradients(CELLS[name], positive="n" if name == "slstm" else "")
+
+
+def test_every_operation_has_its_gradient():
+    @cell(gates="a b", states="h c", per_unit="u", apart="b")
+    def everything(p, h, c, u):
+        x = where(p.a < h, p.b_x / (1 + exp(c)), -relu(p.b_h) * u) - minimum(p.a, c)
+        y = maximum(h * 2, c) + log(1 + exp(p.b_h)) - tanh(u - x)
+        return where(y >= 0.5, sigmoid(x), y) + 3, x * y + exp(-y / (2 + sigmoid(h)))
+
+    operations = set()
+    pending = list(derived(everything).step.after)
+    while pending:
+        node = pending.pop()
+        operations.add(node.op)
+        pending += node.args
+    assert operations >= {*FUNCTIONS, "maximum", "minimum", "where", "div", "neg", "sub"}
+    check_gradients(everything)
+
+
+@st.composite
+def random_steps(draw):
+    """A cell of a few operations in a row, each on any that was there before."""
+    gates, states, per_unit = (draw(st.integers(1, n)) for n in (4, 3, 2))
+    apart = draw(st.integers(0, 1))
+    makers = [
+        lambda a, b, c: a + b,
+        lambda a, b, c: a - b * 0.5,
+        lambda a, b, c: a * b,
+        lambda a, b, c: a / (1.5 + sigmoid(b)),
+        lambda a, b, c: sigmoid(a),
+        lambda a, b, c: tanh(a - b),
+        lambda a, b, c: relu(a),
+        lambda a, b, c: exp(-relu(a)),
+        lambda a, b, c: log(2 + sigmoid(a)),
+        lambda a, b, c: maximum(a, b),
+        lambda a, b, c: where(a < c, b, 1 - a),
+    ]
+    number = st.integers(0, 1000)
+    plan = draw(
+        st.lists(
+            st.tuples(st.sampled_from(makers), number, number, number), min_size=1, max_size=12
+        )
+    )
+    ends = draw(st.lists(number, min_size=states, max_size=states))
+    names = [f"g{at}" for at in range(gates)]
+
+    def drawn(p, *others):
+        values = [*vars(p).values(), *others]
+        for make, *places in plan:
+            values.append(tanh(make(*(values[at % len(values)] for at in places))))
+        return tuple(values[-1 - at % len(values)] for at in ends)
+
+    return cell(
+        gates=" ".join(names),
+        states=" ".join(["h", "c", "d"][:states]),
+        per_unit=" ".join(["u", "v"][:per_unit]),
+        apart=names[0] if apart else "",
+    )(drawn)
+
+
+@settings(max_examples=50, deadline=None)
+@given(random_steps())
+def test_gradients_of_any_cell_are_autograds(drawn):
+    check_gradients(drawn)
+
+
+def test_what_an_lstm_saves_is_its_gates_and_no_more():
+    saved = derived(CELLS["lstm"]).saved
+    assert [node.op for node in saved] == ["sigmoid", "sigmoid", "tanh", "sigmoid"]
+    assert [node.args[0].name for node in saved] == ["p_i", "p_f", "p_g", "p_o"]
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    {"rnn_tanh": 0, "rnn_relu": 0, "indrnn": 0, "gru": 4, "lstm_cifg": 3, "ugrnn": 2}.items(),
+)
+def test_what_can_be_made_again_is_not_saved(name, count):
+    assert len(derived(CELLS[name]).saved) == count
+
+
+def test_a_carry_is_known_to_be_none():
+    assert derived(CELLS["lstm"]).carries == (False, True)
+    assert derived(CELLS["gru"]).carries == (True,)
+
+
+def test_a_step_is_readable():
+    source = source_of(CELLS["lstm"], TORCH)
+    assert "v_0 = torch.sigmoid(p_o)" in source
+    assert "v_1 * c + v_2 * v_3" in source
+
+
+def test_a_nan_stays_one():
+    @cell(gates="a", states="h")
+    def chosen(p, h):
+        return maximum(p.a, h) + minimum(p.a, h) + relu(p.a)
+
+    code = compiled(chosen, TORCH, {"torch": torch})
+    (h,), _ = code["next_state"]([torch.tensor([math.nan])], [torch.tensor([1.0])], [])
+    assert h.isnan().all()
+
+
+def test_an_if_on_a_value_is_refused_with_what_to_write():
+    @cell(gates="a", states="h")
+    def hasty(p, h):
+        return p.a if p.a > 0 else h
+
+    with pytest.raises(TypeError, match=r"cell 'hasty': .* write where\(condition"):
+        derived(hasty)
+
+
+def test_a_step_that_returns_too_little_is_refused():
+    @cell(gates="a", states="h c")
+    def forgetful(p, h, c):
+        return h + p.a + c
+
+    with pytest.raises(ValueError, match=r"returns 1 states; expected 2: h, c"):
+        derived(forgetful)
+
+
+def test_a_gate_that_is_not_there_is_refused():
+    @cell(gates="a", states="h")
+    def lost(p, h):
+        return p.b + h
+
+    with pytest.raises(TypeError, match=r"cell 'lost': .*'b'"):
+        derived(lost)
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({"gates": "", "states": "h"}, "no gates"),
+        ({"gates": "a a", "states": "h"}, "'a' twice"),
+        ({"gates": "a", "states": "a"}, "'a' twice"),
+        ({"gates": "1a", "states": "h"}, "plain Python name"),
+        ({"gates": "a", "states": "h", "apart": "b"}, "its gates: a"),
+        ({"gates": "a", "states": "h", "apart": "a", "from_x": "a"}, "both apart and from_x"),
+    ],
+)
+def test_unfit_names_are_refused(named, message):
+    with pytest.raises(ValueError, match=message):
+        cell(**named)(lambda p, h: h)
