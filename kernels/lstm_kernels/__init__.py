@@ -7,7 +7,8 @@ read without it.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lstm_kernels.problem import CELLS, DTYPE_BYTES, PASSES, PRECISIONS, Problem
+from lstm_kernels.cells import CELLS
+from lstm_kernels.problem import DTYPE_BYTES, PASSES, PRECISIONS, Problem
 from lstm_kernels.registry import Backend
 from lstm_kernels.registry import backends as _backends
 

@@ -9,11 +9,11 @@ from functools import partial
 from torch import Tensor
 
 from lstm_kernels.autocast import under_autocast
+from lstm_kernels.cells import CELLS
 from lstm_kernels.choose import AUTO, check_backend, choose, number_format, problem_of
 from lstm_kernels.common import operators
 from lstm_kernels.common.checks import check_tensors
 from lstm_kernels.compiling import alone, has_operators, in_graph, traced_where_called
-from lstm_kernels.problem import CELLS
 from lstm_kernels.stack import Outputs, Unsupported, Weights, run
 
 
@@ -149,15 +149,16 @@ def _check(cell: str, x: Tensor, h0: Tensor, c0: Tensor | None, weights: Weights
     if (weights.b_ih is None) != (weights.b_hh is None):
         raise ValueError("one of b_ih and b_hh is given without the other; give both or neither")
     _, B, input_size = x.shape
-    H = weights.w_hh.shape[1]
-    rows = CELLS[cell].gates * H
+    H, definition = weights.w_hh.shape[1], CELLS[cell]
+    rows, rows_h = definition.x_blocks * H, definition.h_blocks * H
     expected = {
         "h0": (h0, (B, H)),
-        "c0": (c0, (B, H)),
+        "c0": (c0, (B, definition.own_states * H)),
         "w_ih": (weights.w_ih, (rows, input_size)),
-        "w_hh": (weights.w_hh, (rows, H)),
+        "w_hh": (weights.w_hh, (rows_h, H)),
         "b_ih": (weights.b_ih, (rows,)),
-        "b_hh": (weights.b_hh, (rows,)),
+        "b_hh": (weights.b_hh, (rows_h,)),
+        "per_unit": (weights.per_unit, (len(definition.per_unit) * H,)),
     }
     check_tensors(expected, x)
 

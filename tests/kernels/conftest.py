@@ -240,14 +240,22 @@ def make_layer(
         weights = []
         for index in range(problem.num_layers):
             one = problem.layer(index)
-            rows, S = one.gates * one.hidden_size, one.state_size
+            H, S, units = one.hidden_size, one.state_size, len(one.definition.per_unit)
+            rows, rows_h = one.gates * H, one.h_gates * H
             for _ in range(one.directions):
-                biases = (draw(rows), draw(rows)) if one.bias else (None, None)
-                w_hr = draw(S, one.hidden_size) if one.proj_size else None
-                weights.append(Weights(draw(rows, one.input_size), draw(rows, S), *biases, w_hr))
+                biases = (draw(rows), draw(rows_h)) if one.bias else (None, None)
+                w_hr = draw(S, H) if one.proj_size else None
+                per_unit = draw(units * H) if units else None
+                products = draw(rows, one.input_size), draw(rows_h, S)
+                weights.append(Weights(*products, *biases, w_hr, per_unit))
         states = problem.num_layers * problem.directions
         h0 = draw(states, problem.batch, problem.state_size)
-        c0 = draw(states, problem.batch, problem.hidden_size) if problem.has_cell_state else None
+        c0 = None
+        if problem.has_cell_state:
+            c0 = draw(states, problem.batch, problem.cell_state_size)
+            with torch.no_grad():
+                for columns in problem.definition.positive_columns(problem.hidden_size):
+                    c0[..., columns].abs_().add_(0.5)
         x = draw(problem.seq_len, problem.batch, problem.input_size)
         return problem, {"x": x, "h0": h0, "c0": c0, "weights": tuple(weights)}
 

@@ -20,12 +20,13 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn.functional import linear
 
+from lstm_kernels.cells import CELLS
 from lstm_kernels.common.gates import State, gradients_of_saved
 from lstm_kernels.common.refusals import float32_limit, triton_limit
 from lstm_kernels.common.unroll import run_directions, unroll
 from lstm_kernels.gpu.fused_gates import gradients, next_state
 from lstm_kernels.gpu.launching import Launch
-from lstm_kernels.problem import CELLS, Problem
+from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Unsupported, Weights
 
 # Elements of the state a program owns: B=64, H=512 then fills the 132 SMs of an H100. A guess.
@@ -198,7 +199,7 @@ def backward_launch(
 ) -> Launch:
     """The kernel of one step's gradients, over new tensors for what it writes."""
     B, H = d_h.shape
-    d_gates = d_h.new_empty(B, CELLS[cell].gates * H)
+    d_gates = d_h.new_empty(B, CELLS[cell].x_blocks * H)
     tensors = {
         "d_h": d_h,
         "d_c": d_c,
@@ -223,7 +224,7 @@ def _launch(
     block_h = min(TILE, triton.next_power_of_2(H))
     block_b = TILE // block_h
     blocks = {"BLOCK_B": block_b, "BLOCK_H": block_h}
-    sizes = {"B": B, "H": H, "CELL": cell, "GATES": CELLS[cell].gates}
+    sizes = {"B": B, "H": H, "CELL": cell, "GATES": CELLS[cell].x_blocks}
     return Launch(
         kernel,
         (triton.cdiv(B, block_b), triton.cdiv(H, block_h)),
@@ -236,7 +237,7 @@ def _launch(
 
 def _state_shape(cell: str, from_x: Tensor) -> tuple[int, int]:
     B, rows = from_x.shape
-    return B, rows // CELLS[cell].gates
+    return B, rows // CELLS[cell].x_blocks
 
 
 def _saved_like(state: Tensor, cell: str) -> Tensor:
@@ -307,7 +308,7 @@ def fused_step(cell: str, from_x: Tensor, from_h: Tensor, h: Tensor, c: Tensor |
 def _one_direction(
     x: Tensor, h: Tensor, c: Tensor | None, weights: Weights, *, cell: str, alive: Tensor | None
 ) -> Outputs:
-    w_ih, w_hh, b_ih, b_hh, w_hr = weights
+    w_ih, w_hh, b_ih, b_hh, w_hr, _ = weights
 
     def step(from_x: Tensor, h: Tensor, c: Tensor | None) -> State:
         h, c = fused_step(cell, from_x, linear(h, w_hh, b_hh), h, c)

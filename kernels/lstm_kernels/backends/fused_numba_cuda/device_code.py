@@ -44,8 +44,8 @@ from lstm_kernels.backends.fused_numba_cuda.points import (
     store_blocks,
     with_products,
 )
+from lstm_kernels.cells import CELLS
 from lstm_kernels.gpu.numba_launching import device_function
-from lstm_kernels.problem import CELLS
 
 # Floats between the vectors that lanes of one warp read at once, beside their own length: the next
 # one starts four banks on, and four gates' vectors are read without a conflict.
@@ -128,7 +128,7 @@ def _state_base(r, rows, first_row, lengths, ragged, step, direction, D, T, B, H
 
 @cache
 def _gate_base_of(cell: str) -> Any:
-    gates_of = CELLS[cell].gates
+    gates_of = CELLS[cell].x_blocks
     slots = 4 if gates_of > 1 else 1
     is_gru = cell == "gru"
 
@@ -186,7 +186,7 @@ def _product_of(registers: int, overflows: bool) -> Any:
 @cache
 def forward_kernel(cell: str, registers: int, overflows: bool) -> Callable[..., None]:
     """The forward of a cell; a thread has that many weights in registers, all if none overflow."""
-    gates_of = CELLS[cell].gates
+    gates_of = CELLS[cell].x_blocks
     has_c = CELLS[cell].has_cell_state
     saves_gates = gates_of > 1
     next_state = NEXT_STATE[cell]
@@ -339,7 +339,7 @@ def backward_kernel(cell: str, registers: int, overflows: bool) -> Callable[...,
     A lane is a gate and a unit here too: it multiplies that gate's gradients of all units with the
     gate's column of W_hh for its unit, and the sum over parts adds the gates up besides.
     """
-    gates_of = CELLS[cell].gates
+    gates_of = CELLS[cell].x_blocks
     slots = 4 if gates_of > 1 else 1
     has_c = CELLS[cell].has_cell_state
     is_gru = cell == "gru"
