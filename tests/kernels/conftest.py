@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import lstm_kernels as lk
 from lstm_kernels import measured, preference, registry
+from lstm_kernels.registry import TORCH_CELLS
 from lstm_kernels.stack import Weights
 
 _CPU = [b.name for b in registry.registered().values() if "cpu" in b.devices]
@@ -38,7 +39,7 @@ BACKENDS = {
     "interpreted_backend": _INTERPRETED,
     "operator_backend": [b.name for b in registry.registered().values() if b.operators],
 }
-CELLS = list(lk.CELLS)
+CELLS = list(TORCH_CELLS)
 MODULES = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
 
 Results = dict[str, Tensor]

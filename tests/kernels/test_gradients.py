@@ -8,7 +8,7 @@ import pytest
 import torch
 from layer_outputs import flat, outputs
 
-import lstm_kernels as lk
+from lstm_kernels.registry import TORCH_CELLS
 
 SHAPES = {
     "one": {},
@@ -25,7 +25,7 @@ SHAPES = {
 
 SIZES = {"seq_len": 3, "batch": 2, "input_size": 2, "hidden_size": 3}
 CASES = [
-    (cell, name) for cell in lk.CELLS for name in SHAPES if cell == "lstm" or name != "projected"
+    (cell, name) for cell in TORCH_CELLS for name in SHAPES if cell == "lstm" or name != "projected"
 ]
 
 # Every shape with one cell, every cell with the shape that has most in it.

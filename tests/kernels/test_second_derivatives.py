@@ -14,9 +14,10 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import lstm_kernels as lk
 from lstm_kernels import registry
 from lstm_kernels.common import second_derivatives
+from lstm_kernels.registry import TORCH_CELLS
 from lstm_kernels.stack import Weights
 
-CELLS = list(lk.CELLS)
+CELLS = list(TORCH_CELLS)
 SIZES = {"seq_len": 3, "batch": 2, "input_size": 2, "hidden_size": 3}
 SHAPES = {
     "one": {},

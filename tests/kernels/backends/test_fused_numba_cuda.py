@@ -15,6 +15,7 @@ from torch import Tensor
 
 import lstm_kernels as lk
 from lstm_kernels.gpu.machine_code import ARCHITECTURES
+from lstm_kernels.registry import TORCH_CELLS
 from lstm_kernels.stack import Weights
 
 pytest.importorskip("numba.cuda", reason="the Numba CUDA backend needs numba-cuda")
@@ -27,7 +28,7 @@ ON_CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_CUDA else "cpu")
 
 OPTIONS: dict[str, tuple[Any, ...]] = {
-    "cell": tuple(lk.CELLS),
+    "cell": tuple(TORCH_CELLS),
     "bidirectional": (False, True),
     "ragged": (False, True),
     "bias": (True, False),
@@ -140,7 +141,7 @@ def test_the_sample_meets_what_blocks_can_be() -> None:
 
 SIZES = [
     (cell, H, B, bidirectional)
-    for cell in lk.CELLS
+    for cell in TORCH_CELLS
     for H in (1, 30, 64, 256, 512, 768, 1024, 1100, 1536, 2048)
     for B in (1, 2, 3, 4, 8, 16, 33, 100)
     for bidirectional in (False, True)

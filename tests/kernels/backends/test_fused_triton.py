@@ -14,6 +14,7 @@ from torch import Tensor
 import lstm_kernels as lk
 from lstm_kernels.backends import fused_triton
 from lstm_kernels.backends.fused_triton import parameters, sequence
+from lstm_kernels.registry import TORCH_CELLS
 from lstm_kernels.stack import Weights
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -23,7 +24,7 @@ if DEVICE.type == "cuda":
     # A way to make float32 products, which a CPU has not.
     DTYPES = (*DTYPES, "tf32")
 OPTIONS = {
-    "cell": tuple(lk.CELLS),
+    "cell": tuple(TORCH_CELLS),
     "bidirectional": (False, True),
     "ragged": (False, True),
     "dtype": DTYPES,

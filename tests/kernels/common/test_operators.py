@@ -61,7 +61,7 @@ def call(
     operators.define(backend)
     library = torch.ops.lstm_kernels
     both = (getattr(library, f"{backend}_{which}").default for which in ("forward", "backward"))
-    rows = lk.CELLS[cell].gates * H
+    rows = lk.CELLS[cell].x_blocks * H
 
     def draw(*shape: int) -> Tensor:
         return (torch.randn(shape) * 0.5).requires_grad_()
@@ -155,7 +155,7 @@ def test_what_does_not_fit_is_refused() -> None:
         ((x, h0[:, :1], c0, weights), "expected"),
         ((x[..., :2], h0, c0, weights), "expected"),
         ((x.double(), h0, c0, weights), "h0 is torch.float32"),
-        ((x, h0, None, weights), "c0 goes with an LSTM"),
+        ((x, h0, None, weights), "c0 is for those beside h"),
     ]
     for inputs, message in bad:
         with pytest.raises(ValueError, match=message):
