@@ -14,6 +14,7 @@ from lstm_kernels.registry import backends as _backends
 
 if TYPE_CHECKING:
     from lstm_kernels.functional import gru, lstm, rnn_relu, rnn_tanh
+    from lstm_kernels.grid_lstm import GridLSTM
     from lstm_kernels.modules import GRU, LSTM, RNN
     from lstm_kernels.stack import Unsupported, Weights
 
@@ -26,6 +27,7 @@ __all__ = [
     "PRECISIONS",
     "RNN",
     "Backend",
+    "GridLSTM",
     "Problem",
     "Unsupported",
     "Weights",
@@ -40,6 +42,7 @@ _HOME = {
     "LSTM": "modules",
     "GRU": "modules",
     "RNN": "modules",
+    "GridLSTM": "grid_lstm",
     "lstm": "functional",
     "gru": "functional",
     "rnn_tanh": "functional",
