@@ -13,7 +13,8 @@ from lstm_kernels.registry import Backend
 from lstm_kernels.registry import backends as _backends
 
 if TYPE_CHECKING:
-    from lstm_kernels.functional import gru, lstm, rnn_relu, rnn_tanh
+    from lstm_kernels.any_cell import Recurrent
+    from lstm_kernels.functional import gru, lstm, recurrent, rnn_relu, rnn_tanh
     from lstm_kernels.grid_lstm import GridLSTM
     from lstm_kernels.modules import GRU, LSTM, RNN
     from lstm_kernels.stack import Unsupported, Weights
@@ -29,11 +30,13 @@ __all__ = [
     "Backend",
     "GridLSTM",
     "Problem",
+    "Recurrent",
     "Unsupported",
     "Weights",
     "backends",
     "gru",
     "lstm",
+    "recurrent",
     "rnn_relu",
     "rnn_tanh",
 ]
@@ -42,9 +45,11 @@ _HOME = {
     "LSTM": "modules",
     "GRU": "modules",
     "RNN": "modules",
+    "Recurrent": "any_cell",
     "GridLSTM": "grid_lstm",
     "lstm": "functional",
     "gru": "functional",
+    "recurrent": "functional",
     "rnn_tanh": "functional",
     "rnn_relu": "functional",
     "Unsupported": "stack",

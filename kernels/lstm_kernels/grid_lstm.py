@@ -42,7 +42,7 @@ class _TanhOfProduct(torch.nn.LSTM):
     def forward(  # type: ignore[override] # torch.nn's takes packed input, and no states, too
         self, input: Tensor, hx: TimeStates
     ) -> tuple[Tensor, TimeStates]:
-        w_ih, w_hh, b_ih, b_hh, _ = Weights(*self.all_weights[0])
+        w_ih, w_hh, b_ih, b_hh, *_ = Weights(*self.all_weights[0])
 
         def step(from_x: Tensor, h: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
             assert c is not None

@@ -37,7 +37,7 @@ class Call(NamedTuple):
         d_c_n = None if c0 is None else torch.randn_like(h_n)
         bias = len(weights) in (4, 8)
         needed = [True, True, c0 is not None]
-        needed += [True, True, bias, bias, False] * len(h_n)
+        needed += [True, True, bias, bias, False, False] * len(h_n)
         d_outputs = torch.randn_like(y), torch.randn_like(h_n), d_c_n
         return *self.inputs, y, *saved, *d_outputs, cell, recompute, needed
 
