@@ -136,7 +136,7 @@ BUILT_IN = (
         devices=("cuda",),
         requires=("numba_cuda",),
         interpreter="NUMBA_ENABLE_CUDASIM",
-        operators=("float32",),
+        operators=("float32", "float64"),
     ),
     Backend(
         "aten",

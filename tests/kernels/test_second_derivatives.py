@@ -92,12 +92,14 @@ def assert_twice_right(
 
 @cases(FEWER)
 def test_gradgradcheck(
-    eager_backend: str, cell: str, shape: str, make_layer: Any, skip_where_refused: Any
+    eager_or_slow_backend: str, cell: str, shape: str, make_layer: Any, skip_where_refused: Any
 ) -> None:
     problem, arguments = make_layer(cell, **SIZES | SHAPES[shape])
-    skip_where_refused(eager_backend, problem)
+    skip_where_refused(eager_or_slow_backend, problem)
     assert torch.autograd.gradgradcheck(
-        lambda *tensors: outputs(eager_backend, problem, *tensors), flat(arguments), fast_mode=True
+        lambda *tensors: outputs(eager_or_slow_backend, problem, *tensors),
+        flat(arguments),
+        fast_mode=True,
     )
 
 
