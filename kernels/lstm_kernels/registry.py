@@ -118,7 +118,7 @@ BUILT_IN = (
         requires=("triton",),
         interpreter="TRITON_INTERPRET",
         recompute=True,
-        operators=("float32", "float16", "bfloat16"),
+        operators=("float64", "float32", "float16", "bfloat16"),
     ),
     Backend(
         "numba_cpu",

@@ -56,14 +56,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Where a cell is dear, interpreted or compiled for each dtype, one shows what all share; the
-    # grid's sample has every cell.
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        named = {parameters.get("backend"), parameters.get("operator_backend")}
-        dear = not named.isdisjoint((*_INTERPRETED, "numba_cpu"))
-        dear = dear or item.path.name == "test_numba_cpu.py"
-        if dear and parameters.get("cell", "lstm") != "lstm":
+        if _is_dear(item, parameters):
             item.add_marker(pytest.mark.slow)
         # What `run` does about a layer is the same for all; one of the interpreted shows it.
         of_run = item.path.name == "test_stack.py"
@@ -87,6 +82,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(f"compiled-{str(cell).lower()}"))
         if "numba_cpu" in names:
             item.add_marker(pytest.mark.xdist_group("numba_cpu"))
+
+
+def _is_dear(item: pytest.Item, parameters: dict[str, Any]) -> bool:
+    """Whether an item takes long, and another shows nearly the same."""
+    # Where a cell is dear, interpreted or compiled for each dtype, one shows what all share; the
+    # grid's sample has every cell.
+    named = {parameters.get("backend"), parameters.get("operator_backend")}
+    of_cell = not named.isdisjoint((*_INTERPRETED, "numba_cpu"))
+    of_cell = of_cell or item.path.name == "test_numba_cpu.py"
+    # Interpreted, finite differences take seconds a shape; one has both directions and lengths.
+    of_shape = item.path.name == "test_gradients.py" and "gradcheck" in item.name
+    of_shape = of_shape and parameters.get("backend") in _INTERPRETED
+    return (of_cell and parameters.get("cell", "lstm") != "lstm") or (
+        of_shape and parameters.get("shape") != "ragged"
+    )
 
 
 @pytest.fixture(autouse=True, scope="module")

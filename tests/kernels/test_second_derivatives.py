@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import closeness
@@ -101,6 +102,16 @@ def test_gradgradcheck(
         flat(arguments),
         fast_mode=True,
     )
+
+
+@cases(FEWER)
+def test_gradgradcheck_of_kernels(
+    interpreted_backend: str, cell: str, shape: str, make_layer: Any, skip_where_refused: Any
+) -> None:
+    problem, arguments = make_layer(cell, **SIZES | SHAPES[shape])
+    skip_where_refused(interpreted_backend, problem)
+    function = partial(outputs, interpreted_backend, problem)
+    assert torch.autograd.gradgradcheck(function, flat(arguments), fast_mode=True)
 
 
 @cases(FEW)
