@@ -67,9 +67,9 @@ were compared; it was not run. Made by `make compatibility-page`;
 
 # Where ours is known to be worse than torch.nn's: rows, and which backends.
 NOT_YET = {
-    "`.to(torch.float64)`": ("pointwise", "triton", "numba_cuda"),
+    "`.to(torch.float64)`": ("numba_cuda",),
     "`quantize_dynamic`": tuple(COLUMNS[1:]),
-    "double backward: `gradgradcheck` in float64": ("pointwise", "triton", "numba_cuda"),
+    "double backward: `gradgradcheck` in float64": ("numba_cuda",),
 }
 
 
