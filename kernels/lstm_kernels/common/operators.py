@@ -1,10 +1,10 @@
 """A backend's kernels as operators of PyTorch: what torch.compile, torch.export and counters see.
 
-A layer's forward and its backward are one operator each, `lstm_kernels::NAME_forward` and
-`lstm_kernels::NAME_backward`: one layer, one or both directions, every sequence full. Each has a
-fake kernel, which knows the shapes of what it returns for any T and B, and a FLOP formula; the
-forward has an autograd formula. The dispatcher takes tens of microseconds a call, so what runs
-eagerly goes past it, by the backend's own autograd Function.
+A layer's forward and its backward are one operator each, `NAME_forward` and `NAME_backward` of a
+namespace of ours: one layer, one or both directions, every sequence full. Each has a fake kernel,
+which knows the shapes of what it returns for any T and B, and a FLOP formula; the forward has an
+autograd formula. The dispatcher takes tens of microseconds a call, so what runs eagerly goes past
+it, by the backend's own autograd Function.
 
 A backend that has them says so in its record, by the dtypes they compute in (`operators=`), and its
 module offers
@@ -38,7 +38,9 @@ from lstm_kernels.problem import DTYPE_BYTES, Problem
 from lstm_kernels.stack import Outputs, Unsupported, Weights
 from lstm_kernels.tracing import known_while_tracing
 
-NAMESPACE = "lstm_kernels"
+# The number goes up with what a forward and its backward agree on, and with the shapes of what is
+# saved: torch.compile keeps graphs of both on disk, by these names.
+NAMESPACE = "lstm_kernels_2"
 # Weights come without those that are not there: of a list with None in it, autograd sees nothing.
 _INPUTS = "Tensor x, Tensor h0, Tensor? c0, Tensor[] weights"
 _SAVED = "Tensor gates, Tensor cells"

@@ -59,7 +59,7 @@ def call(
 ) -> Call:
     """Everything in float32, with gradients."""
     operators.define(backend)
-    library = torch.ops.lstm_kernels
+    library = getattr(torch.ops, operators.NAMESPACE)
     both = (getattr(library, f"{backend}_{which}").default for which in ("forward", "backward"))
     rows = lk.CELLS[cell].x_blocks * H
 
@@ -140,7 +140,7 @@ def test_a_second_derivative_is_right() -> None:
     x = torch.randn(T, B, I, dtype=torch.float64, requires_grad=True)
     with CalledOperators() as seen:
         got = penalty(rnn, x)
-    assert "lstm_kernels.numba_cpu_forward.default" in seen.names
+    assert f"{operators.NAMESPACE}.numba_cpu_forward.default" in seen.names
     rnn.backend = "naive"
     for found, wanted in zip(got, penalty(rnn, x), strict=True):
         assert closeness.relative_error(found, wanted) <= closeness.LAYER["float64"]
@@ -187,7 +187,7 @@ def test_a_backward_of_what_saved_nothing_is_refused() -> None:
 
 def test_they_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     operators.define("numba_cpu")
-    before = torch.ops.lstm_kernels.numba_cpu_forward.default
+    before = getattr(torch.ops, operators.NAMESPACE).numba_cpu_forward.default
     name = operators.__name__
     monkeypatch.setattr(torch.library, "custom_op", None)
     try:
@@ -197,7 +197,7 @@ def test_they_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         sys.modules[name] = common.operators = operators
     assert again is not operators
-    assert torch.ops.lstm_kernels.numba_cpu_forward.default is before
+    assert getattr(torch.ops, operators.NAMESPACE).numba_cpu_forward.default is before
 
 
 def test_records_tell_who_has_them() -> None:
