@@ -171,6 +171,12 @@ def _ugrnn(x: Gates, h: Gates, before: Tensor) -> tuple[Tensor, ...]:
     return ((1 - g) * n + g * before,)
 
 
+def _mgu(x: Gates, h: Gates, before: Tensor) -> tuple[Tensor, ...]:
+    f = torch.sigmoid(x[0] + h[0])
+    n = torch.tanh(x[1] + f * h[1])
+    return ((1 - f) * before + f * n,)
+
+
 # The products by gate, h, then states beside it and parameters a unit; h and the others after.
 _STEPS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
     "lstm": _lstm,
@@ -182,6 +188,7 @@ _STEPS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
     "indrnn": _indrnn,
     "slstm": _slstm,
     "ugrnn": _ugrnn,
+    "mgu": _mgu,
 }
 
 
