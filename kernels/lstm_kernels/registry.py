@@ -37,7 +37,8 @@ class Backend:
     operations alone. `operators` tells that its kernels are operators of PyTorch, too
     (`lstm_kernels.common.operators`), and names the dtypes that they compute in: torch.compile does
     not leave its layers alone. `any_cell` tells that it runs every cell that is defined
-    (`lstm_kernels.cells`); another is asked for PyTorch's four alone.
+    (`lstm_kernels.cells`) and meets W_hh once a step, `meets_again` that it runs the others, too;
+    any other backend is asked for PyTorch's four alone.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Backend:
     transforms: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()
     any_cell: bool = False
+    meets_again: bool = False
 
 
 # The cells that PyTorch has, and whoever wrote a backend knows.
@@ -69,6 +71,7 @@ BUILT_IN = (
         "float64, obvious loops: the oracle",
         raced=False,
         any_cell=True,
+        meets_again=True,
     ),
     Backend(
         "per_gate",
@@ -76,6 +79,7 @@ BUILT_IN = (
         "one product per gate and step",
         transforms=_ALL,
         any_cell=True,
+        meets_again=True,
     ),
     Backend(
         "naive",
@@ -83,6 +87,7 @@ BUILT_IN = (
         "the textbook PyTorch loop: two products a step",
         transforms=_ALL,
         any_cell=True,
+        meets_again=True,
     ),
     Backend(
         "hoisted",
@@ -90,9 +95,14 @@ BUILT_IN = (
         "input product of all steps at once, before the loop",
         transforms=_ALL,
         any_cell=True,
+        meets_again=True,
     ),
     Backend(
-        "compiled", _OURS + "compiled", "naive with its step under torch.compile", any_cell=True
+        "compiled",
+        _OURS + "compiled",
+        "naive with its step under torch.compile",
+        any_cell=True,
+        meets_again=True,
     ),
     Backend(
         "graphed",
@@ -101,6 +111,7 @@ BUILT_IN = (
         devices=("cuda",),
         launches=("eager",),
         any_cell=True,
+        meets_again=True,
     ),
     Backend(
         "pointwise",
@@ -210,6 +221,8 @@ def unsupported(name: str, problem: Problem, device: str) -> str | None:
     if problem.cell not in TORCH_CELLS and not get(name).any_cell:
         known = ", ".join(TORCH_CELLS)
         return f"it has PyTorch's cells ({known}), and this is {problem.cell}"
+    if problem.definition.again and not get(name).meets_again:
+        return f"it multiplies by W_hh once a step, and {problem.cell} does so again"
     return load(name).unsupported(problem, device)  # type: ignore[no-any-return] # a module's
 
 

@@ -7,7 +7,7 @@ is PyTorch's: i, f, g, o and r, z, n.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch.nn.functional import linear
 
 from lstm_kernels.cells import CELLS, Cell
 from lstm_kernels.cells.code.emit import TORCH, compiled
+from lstm_kernels.stack import Weights
 
 State = tuple[Tensor, Tensor | None]
 
@@ -34,6 +35,8 @@ class StepCode:
     units: int
     # Slots that lie in both products alike, from the first one on: added at once.
     both: int
+    # Blocks of W_hh, the last ones, that a step meets with what it makes itself.
+    again: int
     # Of the others the block of each product, None where it has no part.
     others: tuple[tuple[int | None, int | None], ...]
 
@@ -50,6 +53,7 @@ def step_code(cell: str) -> StepCode:
         definition.own_states,
         len(definition.per_unit),
         both,
+        len(definition.again),
         tuple((slot.x, slot.h) for slot in definition.slots[both:]),
     )
 
@@ -70,24 +74,22 @@ def _in_both(definition: Cell) -> int:
 
 
 def next_state(
-    code: StepCode,
-    from_x: Tensor,
-    from_h: Tensor,
-    h: Tensor,
-    c: Tensor | None,
-    per_unit: Tensor | None,
-    w_hr: Tensor | None,
+    code: StepCode, from_x: Tensor, h: Tensor, c: Tensor | None, weights: Weights
 ) -> State:
-    """The state after a step, from the two products of all gates at once.
+    """The state after a step: one product with W_hh, then the rest.
 
     Args:
-        from_x: [B, G*H], x W_ih^T + b_ih. from_h: [B, G*H], h W_hh^T + b_hh, of what meets h.
+        from_x: [B, G*H], x W_ih^T + b_ih.
         h: [B, S], the state before; c: [B, K*H], a unit's own states side by side, or None.
-        per_unit: [U*H] or None. w_hr: [P, H] where h is projected, else None.
     Returns:
         h [B, S] and c [B, K*H] or None.
     """
     H = from_x.shape[-1] // code.x_blocks
+    w_hh, b_hh = weights.w_hh, weights.b_hh
+    if code.again:
+        rows = (code.h_blocks - code.again) * H
+        w_hh, b_hh = w_hh[:rows], None if b_hh is None else b_hh[:rows]
+    from_h = linear(h, w_hh, b_hh)
     if code.both == code.x_blocks == code.h_blocks:
         p = list((from_x + from_h).chunk(code.both, -1))
     elif code.both:
@@ -98,7 +100,7 @@ def next_state(
         p = []
     if code.others:
         p += _each(code.others, from_x.split(H, -1), from_h.split(H, -1))
-    return activate(code, p, h, c, per_unit, w_hr)
+    return activate(code, p, h, c, weights)
 
 
 def add_gates(
@@ -110,19 +112,23 @@ def add_gates(
 
 
 def activate(
-    code: StepCode,
-    p: Sequence[Tensor],
-    h: Tensor,
-    c: Tensor | None,
-    per_unit: Tensor | None,
-    w_hr: Tensor | None,
+    code: StepCode, p: Sequence[Tensor], h: Tensor, c: Tensor | None, weights: Weights
 ) -> State:
     """The next state from a step's pre-activations, each [B, H], in the order of `Cell.slots`."""
     own = () if c is None else c.chunk(code.own_states, -1)
-    units = () if per_unit is None else per_unit.chunk(code.units)
-    (h, *own), _ = code.function(p, (h, *own), units)
+    units = () if weights.per_unit is None else weights.per_unit.chunk(code.units)
+    products = (_products(code, weights),) if code.again else ()
+    (h, *own), _ = code.function(p, (h, *own), units, *products)
     c = None if c is None else own[0] if len(own) == 1 else torch.cat(own, -1)
-    return (h if w_hr is None else linear(h, w_hr)), c
+    return (h if weights.w_hr is None else linear(h, weights.w_hr)), c
+
+
+def _products(code: StepCode, weights: Weights) -> list[Callable[[Tensor], Tensor]]:
+    """Of each gate that meets W_hh again, its product with what it is given."""
+    H = weights.w_hh.shape[1]
+    blocks = weights.w_hh.split(H)[-code.again :]
+    biases = [None] * code.again if weights.b_hh is None else weights.b_hh.split(H)[-code.again :]
+    return [partial(linear, weight=w, bias=b) for w, b in zip(blocks, biases, strict=True)]
 
 
 def _each(
