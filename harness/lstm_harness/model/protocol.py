@@ -50,13 +50,15 @@ class PluginAdded:
 class Registered:
     """Every registered backend, as the fields of its record, and what could not be imported.
 
-    `cells` are those that are not built in, as data (`lstm_kernels.cells.to_data`). The kernels may
-    be of another revision than the harness, whose record has other fields.
+    `cells` are those that are not built in, as data (`lstm_kernels.cells.to_data`); `cell_names`
+    are those of all. The kernels may be of another revision than the harness, whose record has
+    other fields, and who has other cells.
     """
 
     backends: tuple[Mapping[str, Any], ...]
     unavailable: Mapping[str, str]
-    cells: tuple[Mapping[str, Any], ...] = ()
+    cells: tuple[Mapping[str, Any], ...]
+    cell_names: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from lstm_harness.model.text import shorten
 from lstm_harness.race.process import Failed, WorkerProcess, WorkerSettings
 from lstm_harness.race.strangers import no_strangers
 from lstm_kernels import Backend
-from lstm_kernels.cells import CELLS, add_cells, from_data, to_data
+from lstm_kernels.cells import BUILT_IN, CELLS, add_cells, from_data, to_data
 from lstm_kernels.names import check_name
 
 Reply = TypeVar("Reply")
@@ -44,7 +44,7 @@ class Survey:
     `kernels` is the folder that the workers import `lstm_kernels` from. `plugin_of` maps a backend
     to the file it came from, `plugins` are all files that take part; `missing` maps a backend to
     why it cannot run on this device at all; `unavailable` maps a plugin or entry point to its
-    import error.
+    import error. `cells` are the names of those that its kernels know or can be told of.
     """
 
     device: str
@@ -58,6 +58,7 @@ class Survey:
     plugins: tuple[str, ...]
     missing: Mapping[str, str]
     unavailable: Mapping[str, str]
+    cells: frozenset[str]
 
 
 class SurveyWorker:
@@ -122,6 +123,7 @@ class SurveyWorker:
             plugins=plugins,
             missing={name: reason for name, reason in missing.items() if reason},
             unavailable={**registered.unavailable, **failed},
+            cells=BUILT_IN & set(registered.cell_names) | {each["name"] for each in self._cells},
         )
 
     def skips(self, backend: str, cases: tuple[Case, ...], survey: Survey) -> dict[Case, Skip]:
@@ -129,7 +131,7 @@ class SurveyWorker:
         missing = survey.missing.get(backend)
         if missing:
             return dict.fromkeys(cases, Skip("unsupported", missing))
-        skips = {case: _general_skip(case, survey.backends[backend]) for case in cases}
+        skips = {case: _general_skip(case, survey.backends[backend], survey) for case in cases}
         asked = tuple(case for case in cases if skips[case] is None)
         skips |= dict(zip(asked, self._unsupported(backend, asked, survey), strict=True))
         return {case: skip for case, skip in skips.items() if skip}
@@ -285,8 +287,10 @@ def _refuse_unknown(name: str, survey: Survey) -> None:
         raise UserError(f"backend {name!r} is the oracle and is never raced; leave it out")
 
 
-def _general_skip(case: Case, backend: Backend) -> Skip | None:
+def _general_skip(case: Case, backend: Backend, survey: Survey) -> Skip | None:
     """What no backend of this kind can do, asked of none of them."""
+    if case.problem.cell not in survey.cells:
+        return Skip("unsupported", f"kernels of this revision know no cell {case.problem.cell}")
     if case.pass_name not in backend.passes:
         passes = ", ".join(backend.passes)
         return Skip("unsupported", f"{backend.name} does {passes} only, not {case.pass_name}")

@@ -101,7 +101,8 @@ def _list_backends(worker: Worker, asked: protocol.ListBackends) -> protocol.Reg
     known = registry.registered().values()
     cells = _brought_cells()
     backends = tuple(asdict(each) for each in known)
-    return protocol.Registered(backends, registry.unavailable(), cells)
+    names = tuple(lstm_kernels.CELLS)
+    return protocol.Registered(backends, registry.unavailable(), cells, names)
 
 
 def _brought_cells() -> tuple[Mapping[str, Any], ...]:
