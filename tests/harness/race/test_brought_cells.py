@@ -4,8 +4,9 @@ import json
 import sys
 
 import pytest
-from bench import manifest_of, records_of
+from bench import bench, environment, manifest_of, records_of
 
+import lstm_harness as lb
 from lstm_harness.model.protocol import LearnCells, LoadBackend, MakeAnswer
 from lstm_harness.race.process import Failed, WorkerProcess, WorkerSettings
 from lstm_kernels import CELLS, Problem
@@ -284,3 +285,59 @@ def test_a_worker_that_was_not_told_of_a_cell_cannot_be_asked_of_it(race, here, 
     with pytest.raises(Failed, match="expected name, gates"):
         worker.ask(LearnCells(({"name": "x"},)))
     worker.close()
+
+
+def test_installed_packages_bring_cells_and_a_failing_one_is_listed(here):
+    """In a process of its own: who is installed is looked for where packages are."""
+    site = here / "site"
+    facts = site / "theirs-1.0.dist-info"
+    facts.mkdir(parents=True)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    points = {
+        "one": "their_cells:minimal",
+        "gone": "their_cells:nothing",
+        "ours": "their_lstm:lstm",
+    }
+    lines = [f"{name} = {value}" for name, value in points.items()]
+    (facts / "entry_points.txt").write_text("\n".join(["[lstm_kernels.cells]", *lines, ""]))
+    (site / "their_cells.py").write_text(CELL)
+    (site / "their_lstm.py").write_text(LSTM)
+    flags = " ".join(["--cell minimal --backend naive --pass inference --json --quiet", *SMALL])
+    installed = {"env": environment(here, site)}
+    done = bench(f"verify {flags}", here, **installed)
+    assert done.returncode == 0, done.stderr
+    assert [row["status"] for row in json.loads(done.stdout)] == ["ok"]
+    rows = json.loads(bench("backends --json", here, **installed).stdout)
+    listed = {row["name"]: row for row in rows}
+    assert "has no attribute 'nothing'" in listed["their_cells:nothing"]["reason"]
+    assert "'lstm', a name that is taken" in listed["their_lstm:lstm"]["reason"]
+    assert "their_cells:minimal" not in listed
+    refused = bench("plan --cell minimla --backend naive", here, **installed)
+    assert refused.returncode == 2
+    assert "did you mean 'minimal'?" in refused.stderr
+
+
+def test_from_python_too(plugin, forked):
+    run = lb.run(
+        plugin=plugin(CELL),
+        cell="minimal",
+        backend="naive",
+        passes="inference",
+        seq_len=3,
+        batch=2,
+        hidden=4,
+        threads=1,
+        blocks=1,
+        min_samples=3,
+        time_budget=1,
+        quiet=True,
+    )
+    assert set(run.summary["status"]) == {"ok"}
+    assert set(run.summary["cell"]) == {"minimal"}
+
+
+def test_in_one_process_a_cell_is_not_changed(race, plugin, refused, command):
+    """As a notebook would: what was measured as `minimal` would not be told from what is now."""
+    assert command("report", "race")[0] == 0
+    line = refused("plan", "--plugin", plugin(CHANGED), "--cell", "minimal")
+    assert "give one of them another name" in line
