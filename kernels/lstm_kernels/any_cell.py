@@ -21,8 +21,8 @@ from lstm_kernels.cells import CELLS, Cell, add_cells
 from lstm_kernels.choose import AUTO, check_backend, choose, number_format, problem_of
 from lstm_kernels.common.checks import check_tensors
 from lstm_kernels.common.packing import lengths_of, packed, padded
-from lstm_kernels.names import check_name
 from lstm_kernels.problem import Problem
+from lstm_kernels.registry import cell_named
 from lstm_kernels.stack import Outputs, Weights, run, run_layers
 from lstm_kernels.zoneout import masks, zoned, zoned_weights
 
@@ -67,7 +67,7 @@ class Recurrent(torch.nn.Module):
         if isinstance(cell, Cell):
             add_cells([cell], "Recurrent")
             cell = cell.name
-        self.cell = check_name("cell", cell, CELLS)
+        self.cell = cell_named(cell)
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, dropout
         self.bidirectional, self.backend = bidirectional, backend

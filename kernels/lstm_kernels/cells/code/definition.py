@@ -1,8 +1,9 @@
 """What a cell is: its gates, its states, and one step past the products as a Python function."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from keyword import iskeyword
 from typing import Any, NamedTuple
 
 Step = Callable[..., Any]
@@ -118,19 +119,24 @@ def cell(
 
     def defined(step: Step) -> Cell:
         name = step.__name__
-        _check(name, named)
+        check_names(name, named)
         return Cell(name=name, step=step, **named)
 
     return defined
 
 
-def _check(cell: str, named: dict[str, tuple[str, ...]]) -> None:
+def check_names(cell: str, named: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse names that a cell of that name cannot have, by the field of `Cell` they stand in.
+
+    Raises:
+        ValueError: as `cell` tells.
+    """
     for field in ("gates", "states"):
         if not named[field]:
             raise ValueError(f"cell {cell!r} has no {field}; name one at least")
     every = (*named["gates"], *named["states"], *named["per_unit"])
     for each in every:
-        if not each.isidentifier() or each.startswith("_"):
+        if not each.isidentifier() or iskeyword(each) or each.startswith("_"):
             raise ValueError(f"cell {cell!r} names {each!r}; expected a plain Python name")
         if every.count(each) > 1:
             raise ValueError(f"cell {cell!r} names {each!r} twice; expected names apart")
@@ -143,7 +149,7 @@ def _check(cell: str, named: dict[str, tuple[str, ...]]) -> None:
     _check_kinds(cell, named)
 
 
-def _check_kinds(cell: str, named: dict[str, tuple[str, ...]]) -> None:
+def _check_kinds(cell: str, named: Mapping[str, tuple[str, ...]]) -> None:
     gates, again = named["gates"], named["again"]
     for each in gates:
         of = [kind for kind in KINDS if each in named[kind]]
