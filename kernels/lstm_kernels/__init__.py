@@ -7,12 +7,15 @@ read without it.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lstm_kernels.problem import CELLS, DTYPE_BYTES, PASSES, PRECISIONS, Problem
+from lstm_kernels.cells import CELLS
+from lstm_kernels.problem import DTYPE_BYTES, PASSES, PRECISIONS, Problem
 from lstm_kernels.registry import Backend
 from lstm_kernels.registry import backends as _backends
 
 if TYPE_CHECKING:
-    from lstm_kernels.functional import gru, lstm, rnn_relu, rnn_tanh
+    from lstm_kernels.any_cell import Recurrent
+    from lstm_kernels.functional import gru, lstm, recurrent, rnn_relu, rnn_tanh
+    from lstm_kernels.grid_lstm import GridLSTM
     from lstm_kernels.modules import GRU, LSTM, RNN
     from lstm_kernels.stack import Unsupported, Weights
 
@@ -25,12 +28,15 @@ __all__ = [
     "PRECISIONS",
     "RNN",
     "Backend",
+    "GridLSTM",
     "Problem",
+    "Recurrent",
     "Unsupported",
     "Weights",
     "backends",
     "gru",
     "lstm",
+    "recurrent",
     "rnn_relu",
     "rnn_tanh",
 ]
@@ -39,8 +45,11 @@ _HOME = {
     "LSTM": "modules",
     "GRU": "modules",
     "RNN": "modules",
+    "Recurrent": "any_cell",
+    "GridLSTM": "grid_lstm",
     "lstm": "functional",
     "gru": "functional",
+    "recurrent": "functional",
     "rnn_tanh": "functional",
     "rnn_relu": "functional",
     "Unsupported": "stack",

@@ -79,7 +79,7 @@ def _first(
     refused: dict[str, str] = {}
     for name in names:
         implementation = registry.load(name)
-        reason = implementation.unsupported(problem, str(device))
+        reason = registry.unsupported(name, problem, str(device))
         if reason is None:
             said = f"{name}: {why}" if isinstance(why, str) else why(name, refused)
             return Chosen(name, implementation, said)

@@ -1,19 +1,23 @@
 """One layer, one direction, on a backend of choice: `lstm`, `gru`, `rnn_tanh`, `rnn_relu`.
 
+`recurrent` is the form for every other cell, one's own among them.
 Under torch.autocast the arguments may differ in dtype; results are as those of the modules.
 torch.compile traces a function where something that it compiles calls it, as it does a module.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from lstm_kernels.autocast import under_autocast
+from lstm_kernels.cells import CELLS, Cell, add_cells
 from lstm_kernels.choose import AUTO, check_backend, choose, number_format, problem_of
 from lstm_kernels.common import operators
 from lstm_kernels.common.checks import check_tensors
 from lstm_kernels.compiling import alone, has_operators, in_graph, traced_where_called
-from lstm_kernels.problem import CELLS
+from lstm_kernels.names import check_name
 from lstm_kernels.stack import Outputs, Unsupported, Weights, run
 
 
@@ -91,6 +95,49 @@ def rnn_relu(
     return y, h_n[0]
 
 
+def recurrent(
+    cell: str | Cell,
+    x: Tensor,
+    states: Sequence[Tensor],
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+    per_unit: Sequence[Tensor] = (),
+    *,
+    backend: str = AUTO,
+) -> tuple[Tensor, ...]:
+    """Run one layer of any cell over a sequence.
+
+    Args:
+        cell: a name of `lk.CELLS`, or what `lstm_kernels.cells.cell` makes.
+        x: [T, B, I].
+        states: the cell's, in its order, [B, H] each: before step 0; not modified.
+        w_ih: [G*H, I]; w_hh: [G*H, H], of the gates that meet h; biases [G*H], both or neither.
+        per_unit: the cell's parameters a unit, in its order, [H] each.
+    Returns:
+        y [T, B, H], then the states after the last step.
+    Raises:
+        ValueError: the cell or backend is unknown, or a number, shape or dtype does not fit.
+        Unsupported: with the reason the backend gives.
+    """
+    if isinstance(cell, Cell):
+        add_cells([cell], "recurrent")
+        cell = cell.name
+    definition = CELLS[check_name("cell", cell, CELLS)]
+    for what, given, names in (
+        ("states", states, definition.states),
+        ("per_unit", per_unit, definition.per_unit),
+    ):
+        if len(given) != len(names):
+            expected = ", ".join(names) or "none"
+            raise ValueError(f"{what} holds {len(given)} tensors; {cell} has {expected}")
+    h0, *own = states
+    weights = Weights(w_ih, w_hh, b_ih, b_hh, per_unit=torch.cat([*per_unit]) if per_unit else None)
+    y, h_n, c_n = _one_layer(cell, x, h0, torch.cat(own, -1) if own else None, weights, backend)
+    return y, h_n[0], *(() if c_n is None else c_n[0].split(h0.shape[-1], -1))
+
+
 def _one_layer(
     cell: str, x: Tensor, h0: Tensor, c0: Tensor | None, weights: Weights, backend: str
 ) -> Outputs:
@@ -149,17 +196,18 @@ def _check(cell: str, x: Tensor, h0: Tensor, c0: Tensor | None, weights: Weights
     if (weights.b_ih is None) != (weights.b_hh is None):
         raise ValueError("one of b_ih and b_hh is given without the other; give both or neither")
     _, B, input_size = x.shape
-    H = weights.w_hh.shape[1]
-    rows = CELLS[cell].gates * H
+    H, definition = weights.w_hh.shape[1], CELLS[cell]
+    rows, rows_h = definition.x_blocks * H, definition.h_blocks * H
     expected = {
         "h0": (h0, (B, H)),
-        "c0": (c0, (B, H)),
+        "c0": (c0, (B, definition.own_states * H)),
         "w_ih": (weights.w_ih, (rows, input_size)),
-        "w_hh": (weights.w_hh, (rows, H)),
+        "w_hh": (weights.w_hh, (rows_h, H)),
         "b_ih": (weights.b_ih, (rows,)),
-        "b_hh": (weights.b_hh, (rows,)),
+        "b_hh": (weights.b_hh, (rows_h,)),
+        "per_unit": (weights.per_unit, (len(definition.per_unit) * H,)),
     }
     check_tensors(expected, x)
 
 
-traced_where_called(lstm, gru, rnn_tanh, rnn_relu, _one_layer)
+traced_where_called(lstm, gru, rnn_tanh, rnn_relu, recurrent, _one_layer)

@@ -321,10 +321,10 @@ class _OnBackend(torch.nn.RNNBase):
         size = len(self._all_weights[0])
         by_direction = []
         for start in range(0, len(flat), size):
-            tensors = list(flat[start : start + size])
-            w_hr = tensors.pop() if self.proj_size else None
-            no_bias = [] if self.bias else [None, None]
-            by_direction.append(Weights._make([*tensors, *no_bias, w_hr]))
+            w_ih, w_hh, *others = flat[start : start + size]
+            w_hr = others.pop() if self.proj_size else None
+            b_ih, b_hh = others or (None, None)
+            by_direction.append(Weights(w_ih, w_hh, b_ih, b_hh, w_hr))
         return tuple(by_direction)
 
     def _batched(self, hx: State, batched: bool) -> State:

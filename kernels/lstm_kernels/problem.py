@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
+from lstm_kernels.cells import CELLS, Cell
 from lstm_kernels.common.lengths import check_lengths, sequence_lengths
 from lstm_kernels.names import check_name
 
@@ -30,26 +31,6 @@ def activations_per_step(gates: int, pass_name: str) -> int:
     backward = 3 * gates + 4
     per_pass = {"inference": gates + 2, "forward": forward, "backward": backward}
     return per_pass.get(pass_name, forward + backward)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One step's arithmetic, as far as sizes go.
-
-    `gates` is the number of [H, I] blocks in w_ih, in PyTorch's order: LSTM i, f, g, o;
-    GRU r, z, n. `has_cell_state` tells whether a c is carried beside h.
-    """
-
-    gates: int
-    has_cell_state: bool
-
-
-CELLS = {
-    "lstm": Cell(gates=4, has_cell_state=True),
-    "gru": Cell(gates=3, has_cell_state=False),
-    "rnn_tanh": Cell(gates=1, has_cell_state=False),
-    "rnn_relu": Cell(gates=1, has_cell_state=False),
-}
 
 
 @dataclass(frozen=True)
@@ -96,14 +77,29 @@ class Problem:
             raise ValueError(f"precision 'tf32' with dtype {self.dtype!r}: it is a float32 mode")
 
     @property
+    def definition(self) -> Cell:
+        """The cell itself."""
+        return CELLS[self.cell]
+
+    @property
     def gates(self) -> int:
-        """Gate blocks of the cell: 4, 3 or 1."""
-        return CELLS[self.cell].gates
+        """Blocks of H rows of w_ih: 4 of an LSTM."""
+        return self.definition.x_blocks
+
+    @property
+    def h_gates(self) -> int:
+        """Blocks of H rows of w_hh: as many, but 0 where a unit sees its own state alone."""
+        return self.definition.h_blocks
 
     @property
     def has_cell_state(self) -> bool:
         """Whether the cell carries c beside h."""
-        return CELLS[self.cell].has_cell_state
+        return self.definition.has_cell_state
+
+    @property
+    def cell_state_size(self) -> int:
+        """Elements of c for one sequence: H for every state beside h."""
+        return self.definition.own_states * self.hidden_size
 
     @property
     def directions(self) -> int:
@@ -145,8 +141,7 @@ class Problem:
         forward = 0
         for index in range(self.num_layers):
             layer = self.layer(index)
-            products = self.gates * self.hidden_size * (layer.input_size + self.state_size)
-            products += self.hidden_size * self.proj_size
+            products = self._products(layer.input_size)
             forward += 2 * self.directions * self.valid_steps * products
         return FORWARDS_PER_PASS[pass_name] * forward
 
@@ -194,10 +189,14 @@ class Problem:
 
     def _layer_parameters(self, index: int) -> int:
         layer = self.layer(index)
-        count = self.gates * self.hidden_size * (layer.input_size + self.state_size)
-        count += self.hidden_size * self.proj_size
-        count += 2 * self.gates * self.hidden_size if self.bias else 0
-        return self.directions * count
+        blocks = len(self.definition.per_unit)
+        blocks += self.gates + self.h_gates if self.bias else 0
+        return self.directions * (self._products(layer.input_size) + blocks * self.hidden_size)
+
+    def _products(self, input_size: int) -> int:
+        """Elements of a direction's matrices."""
+        rows = self.gates * input_size + self.h_gates * self.state_size
+        return self.hidden_size * (rows + self.proj_size)
 
 
 def _check_size(field: str, value: object, minimum: int) -> None:

@@ -13,8 +13,9 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+from lstm_kernels.cells import add_cells
 from lstm_kernels.names import check_name
-from lstm_kernels.problem import PASSES
+from lstm_kernels.problem import PASSES, Problem
 
 ENTRY_POINT_GROUP = "lstm_kernels.backends"
 
@@ -35,7 +36,8 @@ class Backend:
     torch.func that go through it, of `grad`, `vmap`, `jvp`: all where it is made of PyTorch's
     operations alone. `operators` tells that its kernels are operators of PyTorch, too
     (`lstm_kernels.common.operators`), and names the dtypes that they compute in: torch.compile does
-    not leave its layers alone.
+    not leave its layers alone. `any_cell` tells that it runs every cell that is defined
+    (`lstm_kernels.cells`); another is asked for PyTorch's four alone.
     """
 
     name: str
@@ -51,33 +53,54 @@ class Backend:
     packed: bool = False
     transforms: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()
+    any_cell: bool = False
 
+
+# The cells that PyTorch has, and whoever wrote a backend knows.
+TORCH_CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 _OURS = "lstm_kernels.backends."
 _ALL = ("grad", "vmap", "jvp")
 
 BUILT_IN = (
-    Backend("reference", _OURS + "reference", "float64, obvious loops: the oracle", raced=False),
-    Backend("per_gate", _OURS + "per_gate", "one product per gate and step", transforms=_ALL),
+    Backend(
+        "reference",
+        _OURS + "reference",
+        "float64, obvious loops: the oracle",
+        raced=False,
+        any_cell=True,
+    ),
+    Backend(
+        "per_gate",
+        _OURS + "per_gate",
+        "one product per gate and step",
+        transforms=_ALL,
+        any_cell=True,
+    ),
     Backend(
         "naive",
         _OURS + "naive",
         "the textbook PyTorch loop: two products a step",
         transforms=_ALL,
+        any_cell=True,
     ),
     Backend(
         "hoisted",
         _OURS + "hoisted",
         "input product of all steps at once, before the loop",
         transforms=_ALL,
+        any_cell=True,
     ),
-    Backend("compiled", _OURS + "compiled", "naive with its step under torch.compile"),
+    Backend(
+        "compiled", _OURS + "compiled", "naive with its step under torch.compile", any_cell=True
+    ),
     Backend(
         "graphed",
         _OURS + "graphed",
         "hoisted replayed from a CUDA graph",
         devices=("cuda",),
         launches=("eager",),
+        any_cell=True,
     ),
     Backend(
         "pointwise",
@@ -95,7 +118,7 @@ BUILT_IN = (
         requires=("triton",),
         interpreter="TRITON_INTERPRET",
         recompute=True,
-        operators=("float32", "float16", "bfloat16"),
+        operators=("float64", "float32", "float16", "bfloat16"),
     ),
     Backend(
         "numba_cpu",
@@ -113,7 +136,7 @@ BUILT_IN = (
         devices=("cuda",),
         requires=("numba_cuda",),
         interpreter="NUMBA_ENABLE_CUDASIM",
-        operators=("float32",),
+        operators=("float32", "float64"),
     ),
     Backend(
         "aten",
@@ -179,6 +202,17 @@ def load(name: str) -> Any:
     return getattr(module, attribute) if attribute else module
 
 
+def unsupported(name: str, problem: Problem, device: str) -> str | None:
+    """The reason that a backend does not run a problem, or None: what its own module says.
+
+    But it is not asked about a cell that it does not know: it would take it for another.
+    """
+    if problem.cell not in TORCH_CELLS and not get(name).any_cell:
+        known = ", ".join(TORCH_CELLS)
+        return f"it has PyTorch's cells ({known}), and this is {problem.cell}"
+    return load(name).unsupported(problem, device)  # type: ignore[no-any-return] # a module's
+
+
 def missing(name: str) -> tuple[str, ...]:
     """The packages that a backend requires and that are not installed, told without an import."""
     return tuple(package for package in get(name).requires if not _is_installed(package))
@@ -198,7 +232,9 @@ def _is_installed(package: str) -> bool:
 
 
 def add_plugin(path: str | Path) -> tuple[Backend, ...]:
-    """Register the `BACKENDS` of a Python file; one that fails to import is kept in `unavailable`.
+    """Register the `BACKENDS` and `CELLS` of a Python file, of which it has one at least.
+
+    One that fails to import is kept in `unavailable`.
 
     Returns:
         The backends it added; empty where it failed.
@@ -209,8 +245,10 @@ def add_plugin(path: str | Path) -> tuple[Backend, ...]:
     if not file.is_file():
         raise ValueError(f"plugin {str(path)!r} is not a file; give the path of a Python file")
     try:
-        added = tuple(_import_file(file).BACKENDS)
+        module = _import_file(file)
+        added = tuple(getattr(module, "BACKENDS", ()))
         _check_records(added)
+        add_cells(_cells_of(module, file), str(path))
     except Exception as error:  # noqa: BLE001 - a stranger's file may raise anything; it is kept and shown
         _unavailable[str(path)] = f"{type(error).__name__}: {error}"
         return ()
@@ -219,6 +257,12 @@ def add_plugin(path: str | Path) -> tuple[Backend, ...]:
             raise ValueError(f"plugin {str(path)!r}: the name {backend.name!r} is taken")
         _plugins[backend.name] = backend
     return added
+
+
+def _cells_of(module: Any, file: Path) -> tuple[Any, ...]:
+    if not hasattr(module, "BACKENDS") and not hasattr(module, "CELLS"):
+        raise AttributeError(f"{file.name} defines neither BACKENDS nor CELLS")
+    return tuple(getattr(module, "CELLS", ()))
 
 
 def _import_file(file: Path) -> Any:

@@ -41,7 +41,8 @@ Outputs = tuple[Tensor, Tensor, Tensor | None]
 class Weights(NamedTuple):
     """One layer, one direction, gates in PyTorch's order (LSTM i, f, g, o; GRU r, z, n).
 
-    w_ih [G*H, I], w_hh [G*H, S], b_ih and b_hh [G*H] or None, w_hr [P, H] or None.
+    w_ih [G*H, I], w_hh [G*H, S], b_ih and b_hh [G*H] or None, w_hr [P, H] or None; per_unit [U*H],
+    the cell's parameters a unit side by side, or None.
     """
 
     w_ih: Tensor
@@ -49,6 +50,7 @@ class Weights(NamedTuple):
     b_ih: Tensor | None = None
     b_hh: Tensor | None = None
     w_hr: Tensor | None = None
+    per_unit: Tensor | None = None
 
 
 OneLayer = Callable[[int, Tensor, Tensor, Tensor | None, tuple[Weights, ...]], Outputs]

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import lstm_kernels as lk
 from lstm_kernels import measured, preference, registry
+from lstm_kernels.registry import TORCH_CELLS
 from lstm_kernels.stack import Weights
 
 _CPU = [b.name for b in registry.registered().values() if "cpu" in b.devices]
@@ -38,7 +39,7 @@ BACKENDS = {
     "interpreted_backend": _INTERPRETED,
     "operator_backend": [b.name for b in registry.registered().values() if b.operators],
 }
-CELLS = list(lk.CELLS)
+CELLS = list(TORCH_CELLS)
 MODULES = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
 
 Results = dict[str, Tensor]
@@ -55,14 +56,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Where a cell is dear, interpreted or compiled for each dtype, one shows what all share; the
-    # grid's sample has every cell.
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        named = {parameters.get("backend"), parameters.get("operator_backend")}
-        dear = not named.isdisjoint((*_INTERPRETED, "numba_cpu"))
-        dear = dear or item.path.name == "test_numba_cpu.py"
-        if dear and parameters.get("cell", "lstm") != "lstm":
+        if _is_dear(item, parameters):
             item.add_marker(pytest.mark.slow)
         # What `run` does about a layer is the same for all; one of the interpreted shows it.
         of_run = item.path.name == "test_stack.py"
@@ -86,6 +82,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(f"compiled-{str(cell).lower()}"))
         if "numba_cpu" in names:
             item.add_marker(pytest.mark.xdist_group("numba_cpu"))
+
+
+def _is_dear(item: pytest.Item, parameters: dict[str, Any]) -> bool:
+    """Whether an item takes long, and another shows nearly the same."""
+    # Where a cell is dear, interpreted or compiled for each dtype, one shows what all share; the
+    # grid's sample has every cell.
+    named = {parameters.get("backend"), parameters.get("operator_backend")}
+    of_cell = not named.isdisjoint((*_INTERPRETED, "numba_cpu"))
+    of_cell = of_cell or item.path.name == "test_numba_cpu.py"
+    # Interpreted, finite differences take seconds a shape; one has both directions and lengths.
+    of_shape = item.path.name == "test_gradients.py" and "gradcheck" in item.name
+    of_shape = of_shape and parameters.get("backend") in _INTERPRETED
+    return (of_cell and parameters.get("cell", "lstm") != "lstm") or (
+        of_shape and parameters.get("shape") != "ragged"
+    )
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -240,14 +251,22 @@ def make_layer(
         weights = []
         for index in range(problem.num_layers):
             one = problem.layer(index)
-            rows, S = one.gates * one.hidden_size, one.state_size
+            H, S, units = one.hidden_size, one.state_size, len(one.definition.per_unit)
+            rows, rows_h = one.gates * H, one.h_gates * H
             for _ in range(one.directions):
-                biases = (draw(rows), draw(rows)) if one.bias else (None, None)
-                w_hr = draw(S, one.hidden_size) if one.proj_size else None
-                weights.append(Weights(draw(rows, one.input_size), draw(rows, S), *biases, w_hr))
+                biases = (draw(rows), draw(rows_h)) if one.bias else (None, None)
+                w_hr = draw(S, H) if one.proj_size else None
+                per_unit = draw(units * H) if units else None
+                products = draw(rows, one.input_size), draw(rows_h, S)
+                weights.append(Weights(*products, *biases, w_hr, per_unit))
         states = problem.num_layers * problem.directions
         h0 = draw(states, problem.batch, problem.state_size)
-        c0 = draw(states, problem.batch, problem.hidden_size) if problem.has_cell_state else None
+        c0 = None
+        if problem.has_cell_state:
+            c0 = draw(states, problem.batch, problem.cell_state_size)
+            with torch.no_grad():
+                for columns in problem.definition.positive_columns(problem.hidden_size):
+                    c0[..., columns].abs_().add_(0.5)
         x = draw(problem.seq_len, problem.batch, problem.input_size)
         return problem, {"x": x, "h0": h0, "c0": c0, "weights": tuple(weights)}
 

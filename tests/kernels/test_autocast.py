@@ -112,7 +112,7 @@ def test_dtypes_and_values_are_torch_nns(
 
 @pytest.mark.parametrize("low", [BF16, torch.float16])
 def test_functional_forms(cell: str, low: torch.dtype) -> None:
-    rows = H * lk.CELLS[cell].gates
+    rows = H * lk.CELLS[cell].x_blocks
     shapes = [(T, B, INPUTS), (B, H), (B, H), (rows, INPUTS), (rows, H), (rows,), (rows,)]
     if cell != "lstm":
         del shapes[2]

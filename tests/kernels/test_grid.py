@@ -14,11 +14,12 @@ import torch
 from covering import Case, covering_sample, grid
 
 import lstm_kernels as lk
+from lstm_kernels.registry import TORCH_CELLS
 
 # H and P; I is twice the state, so that the layers of a bidirectional stack repeat step shapes,
 # which is what a compiled backend pays for.
 SIZES = [(1, 0), (5, 0), (30, 0), (5, 2), (30, 4)]
-NETWORKS = [(cell, h, p) for cell in lk.CELLS for h, p in SIZES if cell == "lstm" or not p]
+NETWORKS = [(cell, h, p) for cell in TORCH_CELLS for h, p in SIZES if cell == "lstm" or not p]
 OPTIONS: dict[str, tuple[Any, ...]] = {
     "network": tuple(NETWORKS),
     "batch": (1, 3),

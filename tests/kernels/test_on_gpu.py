@@ -15,6 +15,7 @@ from torch import Tensor
 
 import lstm_kernels as lk
 from lstm_kernels import registry
+from lstm_kernels.registry import TORCH_CELLS
 
 small_layers = pytest.importorskip("small_layers")
 
@@ -106,7 +107,7 @@ def on_stream(stream: torch.cuda.Stream) -> Iterator[None]:
     torch.cuda.current_stream().wait_stream(stream)
 
 
-@pytest.mark.parametrize("cell", lk.CELLS)
+@pytest.mark.parametrize("cell", TORCH_CELLS)
 def test_repeats_are_bit_identical_on_a_busy_device(regime: tuple[str, str], cell: str) -> None:
     layer = layer_in(regime, cell=cell)
     want = alone(layer)

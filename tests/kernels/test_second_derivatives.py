@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import closeness
@@ -14,9 +15,10 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import lstm_kernels as lk
 from lstm_kernels import registry
 from lstm_kernels.common import second_derivatives
+from lstm_kernels.registry import TORCH_CELLS
 from lstm_kernels.stack import Weights
 
-CELLS = list(lk.CELLS)
+CELLS = list(TORCH_CELLS)
 SIZES = {"seq_len": 3, "batch": 2, "input_size": 2, "hidden_size": 3}
 SHAPES = {
     "one": {},
@@ -91,13 +93,25 @@ def assert_twice_right(
 
 @cases(FEWER)
 def test_gradgradcheck(
-    eager_backend: str, cell: str, shape: str, make_layer: Any, skip_where_refused: Any
+    eager_or_slow_backend: str, cell: str, shape: str, make_layer: Any, skip_where_refused: Any
 ) -> None:
     problem, arguments = make_layer(cell, **SIZES | SHAPES[shape])
-    skip_where_refused(eager_backend, problem)
+    skip_where_refused(eager_or_slow_backend, problem)
     assert torch.autograd.gradgradcheck(
-        lambda *tensors: outputs(eager_backend, problem, *tensors), flat(arguments), fast_mode=True
+        lambda *tensors: outputs(eager_or_slow_backend, problem, *tensors),
+        flat(arguments),
+        fast_mode=True,
     )
+
+
+@cases(FEWER)
+def test_gradgradcheck_of_kernels(
+    interpreted_backend: str, cell: str, shape: str, make_layer: Any, skip_where_refused: Any
+) -> None:
+    problem, arguments = make_layer(cell, **SIZES | SHAPES[shape])
+    skip_where_refused(interpreted_backend, problem)
+    function = partial(outputs, interpreted_backend, problem)
+    assert torch.autograd.gradgradcheck(function, flat(arguments), fast_mode=True)
 
 
 @cases(FEW)

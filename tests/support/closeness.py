@@ -15,7 +15,7 @@ from torch import Tensor
 # against float64.
 LAYER = {"float64": 1e-12, "float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2, "tf32": 2e-3}
 # One step's pointwise arithmetic, inputs and results in that dtype, against float64.
-STEP = {"float32": 3e-6, "float16": 4e-3, "bfloat16": 3e-2}
+STEP = {"float64": 6e-15, "float32": 3e-6, "float16": 4e-3, "bfloat16": 3e-2}
 # An activation of one number in that many of its dtype's roundings, near zero and far out.
 ACTIVATION_ROUNDINGS = 8
 # Two ways to the same result, both in that dtype: some 50 roundings of it, over few steps.

@@ -10,12 +10,16 @@ from lstm_kernels.gpu.numba_launching import NumbaLaunch
 ARCH = "sm_90"
 
 
-def launches(**fields: int) -> dict[str, NumbaLaunch]:
+def launches(cell: str = "gru", dtype: str = "float32", **fields: int) -> dict[str, NumbaLaunch]:
     """The launch of each pass by name."""
     sizes = {"seq_len": 32, "batch": 4, "input_size": 512, "hidden_size": 512} | fields
-    return {
-        made.name: made for made in fused_numba_cuda.launches_for(Problem("gru", **sizes), ARCH)
-    }
+    problem = Problem(cell, **sizes, dtype=dtype)
+    return {made.name: made for made in fused_numba_cuda.launches_for(problem, ARCH)}
+
+
+def ptx_of(made: dict[str, NumbaLaunch]) -> dict[str, str]:
+    """The PTX of each launch."""
+    return {name: each.compile(ARCH).ptx for name, each in made.items()}
 
 
 def main() -> None:
@@ -25,6 +29,9 @@ def main() -> None:
     of_shapes = [launches(**shape) for shape in shapes]
     other = launches(hidden_size=768)
     streamed = launches(hidden_size=4096)
+    # Of the cell whose arithmetic is ours alone: CUDA's own float64 tanh has float32 inside.
+    double = launches("rnn_relu", "float64")
+    double_streamed = launches("rnn_relu", "float64", hidden_size=4096)
     told = {
         "code": {
             name: {
@@ -33,8 +40,10 @@ def main() -> None:
             }
             for name in ("forward", "backward")
         },
-        "ptx": {name: made.compile(ARCH).ptx for name, made in of_shapes[0].items()},
-        "streamed ptx": {name: made.compile(ARCH).ptx for name, made in streamed.items()},
+        "ptx": ptx_of(of_shapes[0]),
+        "streamed ptx": ptx_of(streamed),
+        "float64 ptx": ptx_of(double),
+        "float64 streamed ptx": ptx_of(double_streamed),
     }
     json.dump(told, sys.stdout)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from lstm_harness.worker.probes import kernels
 from lstm_kernels.gpu.launching import Launch
 from lstm_kernels.gpu.machine_code import facts
-from lstm_kernels.problem import CELLS
+from lstm_kernels.registry import TORCH_CELLS
 
 EVERYWHERE = ("read L2", "ping-pong", "barriers", "lstm forward")
 SWEEPS = ("forward", "backward")
@@ -31,7 +31,7 @@ def launches() -> dict[str, Launch]:
         "ping-pong": kernels.ping_pong_launch(flags, 2000),
         "barriers": kernels.barriers_launch(flags, 132, 2000),
     }
-    for cell in CELLS:
+    for cell in TORCH_CELLS:
         for sweep in SWEEPS:
             made[f"{cell} {sweep}"] = kernels.gates_launch(p, last[0], 10_000, cell, sweep)
     return made
@@ -65,7 +65,7 @@ def interpreted() -> dict[str, float]:
         parts = _exclusive_or(mixed.view(programs, block))
         told[f"read {rounds}"] = float((parts != whole).sum())
     p = torch.randn(4, kernels.GATE_TILE)
-    for cell in CELLS:
+    for cell in TORCH_CELLS:
         for sweep in SWEEPS:
             last = torch.zeros(kernels.GATE_TILE)
             kernels.gates_launch(p, last, 3, cell, sweep).run()

@@ -13,13 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lstm_harness.worker.inputs import Inputs
+from lstm_harness.worker.inputs import STATE_SCALE, Inputs, keep_positive
 from lstm_kernels.stack import Weights
 
 # Numbers that inputs are made of: a window of each pool, as long as the largest is drawn at once.
 POOL = 1 << 19
 WINDOW = POOL // 2
-STATE_SCALE = 0.5
 # The gradients that a backward starts from.
 STARTS = ("d_y", "d_h_n", "d_c_n")
 # Weights are changed by up to that part of themselves, or by so many times the error that is let
@@ -77,7 +76,9 @@ class Mixer:
         if with_room:
             rooms = {name: getattr(like, name) for name in STARTS}
             fresh |= {n: torch.empty_like(t) for n, t in rooms.items() if t is not None}
-        return replace(like, **fresh)
+        made = replace(like, **fresh)
+        keep_positive(made)
+        return made
 
     def gradients(self, inputs: Inputs, nonce: str, execution: int) -> None:
         """Draw what the gradients of one execution start from, into the room for it."""

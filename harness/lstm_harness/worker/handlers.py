@@ -138,8 +138,9 @@ def _find_missing(worker: Worker, asked: protocol.FindMissing) -> protocol.Reaso
 
 @answers(protocol.FindUnsupported)
 def _find_unsupported(worker: Worker, asked: protocol.FindUnsupported) -> protocol.Reasons:
-    unsupported = registry.load(asked.backend).unsupported
-    reasons = [unsupported(problem, worker.device) for problem in asked.problems]
+    reasons = [
+        registry.unsupported(asked.backend, problem, worker.device) for problem in asked.problems
+    ]
     # A stranger's reason may be any object.
     return protocol.Reasons(tuple(str(reason) if reason else None for reason in reasons))
 

@@ -14,6 +14,9 @@ from torch import Tensor
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Weights
 
+# States are normal numbers of this size.
+STATE_SCALE = 0.5
+
 TORCH_DTYPES = {
     "float64": torch.float64,
     "float32": torch.float32,
@@ -26,8 +29,9 @@ TORCH_DTYPES = {
 class Inputs:
     """What one execution reads.
 
-    x [T, B, I]; h0 [L*D, B, S]; c0 [L*D, B, H] or None; weights L*D of them; d_y [T, B, D*S],
+    x [T, B, I]; h0 [L*D, B, S]; c0 [L*D, B, K*H] or None; weights L*D of them; d_y [T, B, D*S],
     d_h_n and d_c_n like the states: the gradients that backward starts from. lengths [B] or None.
+    `positive` are the columns of c0 that are above 0, and away from it.
     """
 
     x: Tensor
@@ -38,6 +42,7 @@ class Inputs:
     d_h_n: Tensor
     d_c_n: Tensor | None
     lengths: Tensor | None
+    positive: tuple[slice, ...] = ()
 
     def per_set(self) -> tuple[Tensor, ...]:
         """The tensors in which two sets of one problem differ."""
@@ -69,21 +74,31 @@ def make_inputs(
     weights = weights or draw.weights(_generator(problem, seed, "weights"))
     generator = _generator(problem, seed, f"set {index}")
     T, B, L_D = problem.seq_len, problem.batch, problem.num_layers * problem.directions
-    S, H = problem.state_size, problem.hidden_size
+    S, of_c = problem.state_size, problem.cell_state_size
     lengths = None
     if problem.lengths != "full":
         lengths = torch.tensor(problem.sequence_lengths(), dtype=torch.int64)
     has_c = problem.has_cell_state
-    return Inputs(
+    made = Inputs(
         x=draw.normal(generator, T, B, problem.input_size),
-        h0=draw.normal(generator, L_D, B, S, scale=0.5),
-        c0=draw.normal(generator, L_D, B, H, scale=0.5) if has_c else None,
+        h0=draw.normal(generator, L_D, B, S, scale=STATE_SCALE),
+        c0=draw.normal(generator, L_D, B, of_c, scale=STATE_SCALE) if has_c else None,
         weights=weights,
         d_y=draw.normal(generator, T, B, problem.directions * S),
         d_h_n=draw.normal(generator, L_D, B, S),
-        d_c_n=draw.normal(generator, L_D, B, H) if has_c else None,
+        d_c_n=draw.normal(generator, L_D, B, of_c) if has_c else None,
         lengths=lengths,
+        positive=problem.definition.positive_columns(problem.hidden_size),
     )
+    keep_positive(made)
+    return made
+
+
+def keep_positive(inputs: Inputs) -> None:
+    """Put the states that have to be positive where they are, in place."""
+    for columns in inputs.positive:
+        assert inputs.c0 is not None
+        inputs.c0[..., columns].abs_().add_(STATE_SCALE)
 
 
 def on_batched(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
@@ -159,16 +174,18 @@ class _Draw:
         )
 
     def _one(self, generator: torch.Generator, layer: Problem) -> Weights:
-        G_H, H, P = layer.gates * layer.hidden_size, layer.hidden_size, layer.proj_size
+        H, P, units = layer.hidden_size, layer.proj_size, len(layer.definition.per_unit)
+        rows, rows_h = layer.gates * H, layer.h_gates * H
 
         def uniform(*shape: int) -> Tensor:
             drawn = torch.rand(shape, generator=generator).mul_(2).sub_(1).mul_(H**-0.5)
             return drawn.to(self._device, self._dtype)
 
         return Weights(
-            w_ih=uniform(G_H, layer.input_size),
-            w_hh=uniform(G_H, layer.state_size),
-            b_ih=uniform(G_H) if layer.bias else None,
-            b_hh=uniform(G_H) if layer.bias else None,
+            w_ih=uniform(rows, layer.input_size),
+            w_hh=uniform(rows_h, layer.state_size),
+            b_ih=uniform(rows) if layer.bias else None,
+            b_hh=uniform(rows_h) if layer.bias else None,
             w_hr=uniform(P, H) if P else None,
+            per_unit=uniform(units * H) if units else None,
         )

@@ -147,7 +147,7 @@ class Oracle:
         inputs = checked_inputs(problem, seed, self._device)
         for name in STAND_INS:
             implementation = registry.load(name)
-            if implementation.unsupported(wide, self._device):
+            if registry.unsupported(name, wide, self._device):
                 continue
             made = _executed(implementation, wide, inputs, "train")
             bound = tolerance(problem) / NEARER

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from lstm_kernels.common.gates import State, next_state
+from lstm_kernels.common.gates import State, StepCode, next_state, step_code
 from lstm_kernels.common.operators import are_watched
 from lstm_kernels.common.refusals import device_limit
 from lstm_kernels.common.second_derivatives import Recorded
@@ -42,8 +42,10 @@ def one_direction(
         # The state needs a gradient from step 1 on: asked for at step 0 too, one compile serves.
         h, c = _with_gradient(h), None if c is None else _with_gradient(c)
 
+    code = step_code(cell)
+
     def step(x_t: Tensor, h: Tensor, c: Tensor | None) -> State:
-        return compiled(cell, x_t, h, c, *weights)
+        return compiled(code, x_t, h, c, *weights)
 
     return unroll(step, x, h, c, alive)
 
@@ -81,7 +83,7 @@ def unsupported(problem: Problem, device: str) -> str | None:
 
 
 def _step(
-    cell: str,
+    code: StepCode,
     x: Tensor,
     h: Tensor,
     c: Tensor | None,
@@ -90,8 +92,9 @@ def _step(
     b_ih: Tensor | None,
     b_hh: Tensor | None,
     w_hr: Tensor | None,
+    per_unit: Tensor | None,
 ) -> State:
-    return next_state(cell, linear(x, w_ih, b_ih), linear(h, w_hh, b_hh), h, c, w_hr)
+    return next_state(code, linear(x, w_ih, b_ih), linear(h, w_hh, b_hh), h, c, per_unit, w_hr)
 
 
 @functools.cache

@@ -8,7 +8,7 @@ sizes the host is the bottleneck.
 from torch import Tensor
 from torch.nn.functional import linear
 
-from lstm_kernels.common.gates import State, next_state
+from lstm_kernels.common.gates import State, next_state, step_code
 from lstm_kernels.common.refusals import device_limit
 from lstm_kernels.common.unroll import run_directions, unroll
 from lstm_kernels.problem import Problem
@@ -19,12 +19,13 @@ def one_direction(
     x: Tensor, h: Tensor, c: Tensor | None, weights: Weights, *, cell: str, alive: Tensor | None
 ) -> Outputs:
     """A layer run forward in time (see `lstm_kernels.common.unroll.OneDirection`)."""
-    w_ih, w_hh, b_ih, b_hh, w_hr = weights
+    w_ih, w_hh, b_ih, b_hh, w_hr, per_unit = weights
+    code = step_code(cell)
 
     def step(x_t: Tensor, h: Tensor, c: Tensor | None) -> State:
         from_x = linear(x_t, w_ih, b_ih)
         from_h = linear(h, w_hh, b_hh)
-        return next_state(cell, from_x, from_h, h, c, w_hr)
+        return next_state(code, from_x, from_h, h, c, per_unit, w_hr)
 
     return unroll(step, x, h, c, alive)
 

@@ -7,10 +7,10 @@ Recurrent Neural Networks in cuDNN 5". Limits: speed.
 from torch import Tensor
 from torch.nn.functional import linear
 
-from lstm_kernels.common.gates import State, activate, add_gates
+from lstm_kernels.common.gates import State, activate, add_gates, step_code
 from lstm_kernels.common.refusals import device_limit
 from lstm_kernels.common.unroll import run_directions, unroll
-from lstm_kernels.problem import CELLS, Problem
+from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights
 
 
@@ -18,13 +18,15 @@ def one_direction(
     x: Tensor, h: Tensor, c: Tensor | None, weights: Weights, *, cell: str, alive: Tensor | None
 ) -> Outputs:
     """A layer run forward in time (see `lstm_kernels.common.unroll.OneDirection`)."""
-    ih = _by_gate(weights.w_ih, weights.b_ih, CELLS[cell].gates)
-    hh = _by_gate(weights.w_hh, weights.b_hh, CELLS[cell].gates)
+    w_ih, w_hh, b_ih, b_hh, w_hr, per_unit = weights
+    code = step_code(cell)
+    ih = _by_gate(w_ih, b_ih, code.x_blocks)
+    hh = _by_gate(w_hh, b_hh, code.h_blocks)
 
     def step(x_t: Tensor, h: Tensor, c: Tensor | None) -> State:
         from_x = [linear(x_t, w, b) for w, b in ih]
         from_h = [linear(h, w, b) for w, b in hh]
-        return activate(cell, add_gates(cell, from_x, from_h), h, c, weights.w_hr)
+        return activate(code, add_gates(code, from_x, from_h), h, c, per_unit, w_hr)
 
     return unroll(step, x, h, c, alive)
 
@@ -48,5 +50,7 @@ def unsupported(problem: Problem, device: str) -> str | None:
 
 
 def _by_gate(w: Tensor, b: Tensor | None, gates: int) -> list[tuple[Tensor, Tensor | None]]:
+    if not gates:
+        return []
     biases = [None] * gates if b is None else b.chunk(gates)
     return list(zip(w.chunk(gates), biases, strict=True))

@@ -3,10 +3,11 @@
 Idea: between two products a step is one kernel: it reads x W_ih^T + b_ih and h W_hh^T + b_hh,
 and writes the next state and what the backward needs, instead of a kernel for every sum, sigmoid
 and tanh. Source: "fusing point-wise operations" in NVIDIA's "Optimizing Recurrent Neural Networks
-in cuDNN 5". Limits: CUDA, or Triton's interpreter for checking; float32 arithmetic, so no float64;
-a gradient that is differentiated again is made by PyTorch's operations; ragged lengths are masked
-by kernels of their own. A new T or B compiles nothing where H is a multiple of 16; where it is not,
-rows that start on a 16-byte boundary and rows that do not are two kernels. Not run on a GPU yet.
+in cuDNN 5". Limits: CUDA, or Triton's interpreter for checking; arithmetic in float32, and of
+float64 in float64; a gradient that is differentiated again is made by PyTorch's operations; ragged
+lengths are masked by kernels of their own. A new T or B compiles nothing where H is a multiple of
+16; where it is not, rows that start on a 16-byte boundary and rows that do not are two kernels. Not
+run on a GPU yet.
 """
 
 # Device code is not Python: Triton reads these functions' source, and types them itself.
@@ -20,13 +21,14 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn.functional import linear
 
+from lstm_kernels.cells import CELLS
 from lstm_kernels.common.gates import State, gradients_of_saved
-from lstm_kernels.common.refusals import float32_limit, triton_limit
+from lstm_kernels.common.refusals import triton_limit
 from lstm_kernels.common.unroll import run_directions, unroll
-from lstm_kernels.gpu.fused_gates import gradients, next_state
+from lstm_kernels.gpu.fused_gates import gradients, next_state, widened
 from lstm_kernels.gpu.launching import Launch
-from lstm_kernels.problem import CELLS, Problem
-from lstm_kernels.stack import Outputs, Unsupported, Weights
+from lstm_kernels.problem import Problem
+from lstm_kernels.stack import Outputs, Weights
 
 # Elements of the state a program owns: B=64, H=512 then fills the 132 SMs of an H100. A guess.
 TILE = 256
@@ -48,7 +50,7 @@ def _tile(B, H, BLOCK_B: tl.constexpr, BLOCK_H: tl.constexpr):
 
 @triton.jit
 def _read(tensor, at, exists):
-    return tl.load(tensor + at, mask=exists, other=0.0).to(tl.float32)
+    return widened(tl.load(tensor + at, mask=exists, other=0.0))
 
 
 @triton.jit
@@ -198,7 +200,7 @@ def backward_launch(
 ) -> Launch:
     """The kernel of one step's gradients, over new tensors for what it writes."""
     B, H = d_h.shape
-    d_gates = d_h.new_empty(B, CELLS[cell].gates * H)
+    d_gates = d_h.new_empty(B, CELLS[cell].x_blocks * H)
     tensors = {
         "d_h": d_h,
         "d_c": d_c,
@@ -223,7 +225,7 @@ def _launch(
     block_h = min(TILE, triton.next_power_of_2(H))
     block_b = TILE // block_h
     blocks = {"BLOCK_B": block_b, "BLOCK_H": block_h}
-    sizes = {"B": B, "H": H, "CELL": cell, "GATES": CELLS[cell].gates}
+    sizes = {"B": B, "H": H, "CELL": cell, "GATES": CELLS[cell].x_blocks}
     return Launch(
         kernel,
         (triton.cdiv(B, block_b), triton.cdiv(H, block_h)),
@@ -236,7 +238,7 @@ def _launch(
 
 def _state_shape(cell: str, from_x: Tensor) -> tuple[int, int]:
     B, rows = from_x.shape
-    return B, rows // CELLS[cell].gates
+    return B, rows // CELLS[cell].x_blocks
 
 
 def _saved_like(state: Tensor, cell: str) -> Tensor:
@@ -307,7 +309,7 @@ def fused_step(cell: str, from_x: Tensor, from_h: Tensor, h: Tensor, c: Tensor |
 def _one_direction(
     x: Tensor, h: Tensor, c: Tensor | None, weights: Weights, *, cell: str, alive: Tensor | None
 ) -> Outputs:
-    w_ih, w_hh, b_ih, b_hh, w_hr = weights
+    w_ih, w_hh, b_ih, b_hh, w_hr, _ = weights
 
     def step(from_x: Tensor, h: Tensor, c: Tensor | None) -> State:
         h, c = fused_step(cell, from_x, linear(h, w_hh, b_hh), h, c)
@@ -337,14 +339,7 @@ def unsupported(problem: Problem, device: str) -> str | None:
 
 
 def launches_for(problem: Problem, arch: str) -> list[Launch]:
-    """What a step launches: for inference, for a forward that saves and for a backward.
-
-    Raises:
-        Unsupported: with the reason.
-    """
-    reason = float32_limit(problem, WHAT)
-    if reason:
-        raise Unsupported(reason)
+    """What a step launches: for inference, for a forward that saves and for a backward."""
     cell, B, H = problem.cell, problem.batch, problem.hidden_size
 
     def meta(columns: int) -> Tensor:

@@ -1,17 +1,27 @@
 """The oracle: every step in float64, written as in a textbook, never raced.
 
-Source: the equations of the documentation of torch.nn.LSTM, GRU and RNN. It shares no arithmetic
-with the other backends, so that a mistake of theirs is not a mistake of its own. Whatever the
-dtype of x, it computes in float64 and casts back at the end. A ragged batch is run one sequence
-at a time, each at its own length. Limits: speed.
+Source: the equations of the documentation of torch.nn.LSTM, GRU and RNN, and of the papers that
+`lstm_kernels.cells` names. It shares no arithmetic with the other backends, so that a mistake of
+theirs is not a mistake of its own; of a cell of the user's own it runs the definition, operation
+by operation, under PyTorch's autograd. Whatever the dtype of x, it computes in float64 and casts
+back at the end. A ragged batch is run one sequence at a time, each at its own length.
+Limits: speed.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from lstm_kernels.cells import CELLS
+from lstm_kernels.cells.code.symbols import CHOICES, FUNCTIONS
+from lstm_kernels.cells.code.trace import in_order, traced
 from lstm_kernels.common.refusals import device_limit
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights
+
+# What a product gives, by gate: [B, H] each.
+Gates = tuple[Tensor, ...]
 
 
 def layer(
@@ -82,26 +92,135 @@ def _full(
 def _step(
     cell: str, x: Tensor, h: Tensor, c: Tensor | None, w: Weights
 ) -> tuple[Tensor, Tensor | None]:
-    H = w.w_ih.shape[0] // {"lstm": 4, "gru": 3}.get(cell, 1)
     from_x = x @ w.w_ih.T  # [B, G*H]
     from_h = h @ w.w_hh.T
     if w.b_ih is not None and w.b_hh is not None:
         from_x = from_x + w.b_ih
         from_h = from_h + w.b_hh
-    if cell == "lstm":
-        assert c is not None
-        gates = from_x + from_h
-        i = torch.sigmoid(gates[:, :H])
-        f = torch.sigmoid(gates[:, H : 2 * H])
-        g = torch.tanh(gates[:, 2 * H : 3 * H])
-        o = torch.sigmoid(gates[:, 3 * H :])
-        c = f * c + i * g
-        h = o * torch.tanh(c)
-        return (h if w.w_hr is None else h @ w.w_hr.T), c
-    if cell == "gru":
-        r = torch.sigmoid(from_x[:, :H] + from_h[:, :H])
-        z = torch.sigmoid(from_x[:, H : 2 * H] + from_h[:, H : 2 * H])
-        n = torch.tanh(from_x[:, 2 * H :] + r * from_h[:, 2 * H :])
-        return (1 - z) * n + z * h, None
-    total = from_x + from_h
-    return (torch.tanh(total) if cell == "rnn_tanh" else total.clamp(min=0)), None
+    if cell not in _STEPS:
+        return _defined_step(cell, from_x, from_h, h, c, w.per_unit)
+    H = (w.w_hh if w.w_hr is None else w.w_hr).shape[1]
+    own = () if c is None else c.split(H, dim=1)
+    units = () if w.per_unit is None else w.per_unit.split(H)
+    h, *own = _STEPS[cell](from_x.split(H, dim=1), from_h.split(H, dim=1), h, *own, *units)
+    return (h if w.w_hr is None else h @ w.w_hr.T), torch.cat(own, dim=1) if own else None
+
+
+def _lstm(x: Gates, h: Gates, _: Tensor, c: Tensor) -> tuple[Tensor, ...]:
+    i = torch.sigmoid(x[0] + h[0])
+    f = torch.sigmoid(x[1] + h[1])
+    g = torch.tanh(x[2] + h[2])
+    o = torch.sigmoid(x[3] + h[3])
+    c = f * c + i * g
+    return o * torch.tanh(c), c
+
+
+def _gru(x: Gates, h: Gates, before: Tensor) -> tuple[Tensor, ...]:
+    r = torch.sigmoid(x[0] + h[0])
+    z = torch.sigmoid(x[1] + h[1])
+    n = torch.tanh(x[2] + r * h[2])
+    return ((1 - z) * n + z * before,)
+
+
+def _rnn_tanh(x: Gates, h: Gates, _: Tensor) -> tuple[Tensor, ...]:
+    return (torch.tanh(x[0] + h[0]),)
+
+
+def _rnn_relu(x: Gates, h: Gates, _: Tensor) -> tuple[Tensor, ...]:
+    return ((x[0] + h[0]).clamp(min=0),)
+
+
+def _lstm_peephole(
+    x: Gates, h: Gates, _: Tensor, c: Tensor, w_ci: Tensor, w_cf: Tensor, w_co: Tensor
+) -> tuple[Tensor, ...]:
+    i = torch.sigmoid(x[0] + h[0] + w_ci * c)
+    f = torch.sigmoid(x[1] + h[1] + w_cf * c)
+    g = torch.tanh(x[2] + h[2])
+    c = f * c + i * g
+    o = torch.sigmoid(x[3] + h[3] + w_co * c)
+    return o * torch.tanh(c), c
+
+
+def _lstm_cifg(x: Gates, h: Gates, _: Tensor, c: Tensor) -> tuple[Tensor, ...]:
+    f = torch.sigmoid(x[0] + h[0])
+    g = torch.tanh(x[1] + h[1])
+    o = torch.sigmoid(x[2] + h[2])
+    c = f * c + (1 - f) * g
+    return o * torch.tanh(c), c
+
+
+def _indrnn(x: Gates, _: Gates, h: Tensor, u: Tensor) -> tuple[Tensor, ...]:
+    return ((x[0] + u * h).clamp(min=0),)
+
+
+def _slstm(x: Gates, h: Gates, _: Tensor, c: Tensor, n: Tensor, m: Tensor) -> tuple[Tensor, ...]:
+    log_i, log_f = x[0] + h[0], x[1] + h[1]
+    z = torch.tanh(x[2] + h[2])
+    o = torch.sigmoid(x[3] + h[3])
+    following = torch.maximum(log_f + m, log_i)
+    i = torch.exp(log_i - following)
+    f = torch.exp(log_f + m - following)
+    c = f * c + i * z
+    n = f * n + i
+    return o * c / n, c, n, following
+
+
+def _ugrnn(x: Gates, h: Gates, before: Tensor) -> tuple[Tensor, ...]:
+    g = torch.sigmoid(x[0] + h[0])
+    n = torch.tanh(x[1] + h[1])
+    return ((1 - g) * n + g * before,)
+
+
+# The products by gate, h, then states beside it and parameters a unit; h and the others after.
+_STEPS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
+    "lstm": _lstm,
+    "gru": _gru,
+    "rnn_tanh": _rnn_tanh,
+    "rnn_relu": _rnn_relu,
+    "lstm_peephole": _lstm_peephole,
+    "lstm_cifg": _lstm_cifg,
+    "indrnn": _indrnn,
+    "slstm": _slstm,
+    "ugrnn": _ugrnn,
+}
+
+
+def _defined_step(
+    cell: str,
+    from_x: Tensor,
+    from_h: Tensor,
+    h: Tensor,
+    c: Tensor | None,
+    per_unit: Tensor | None,
+) -> tuple[Tensor, Tensor | None]:
+    """A cell of the user's own: its definition, one operation of PyTorch after another."""
+    definition = CELLS[cell]
+    H = h.shape[1]
+    x, of_h = from_x.split(H, dim=1), from_h.split(H, dim=1)
+    p = [
+        sum(part[at] for part, at in ((x, slot.x), (of_h, slot.h)) if at is not None)
+        for slot in definition.slots
+    ]
+    step = traced(definition)
+    own = () if c is None else c.split(H, dim=1)
+    units = () if per_unit is None else per_unit.split(H)
+    values = dict(zip(step.inputs, (*p, h, *own, *units), strict=True))
+    for node in in_order(step.after, values):
+        if node.op == "constant":
+            values[node] = torch.full_like(h, node.value)
+        elif node not in values:
+            values[node] = _OPERATIONS[node.op](*(values[each] for each in node.args))
+    h, *own = (values[node] for node in step.after)
+    return h, torch.cat(own, dim=1) if own else None
+
+
+_OPERATIONS: dict[str, Callable[..., Tensor]] = {
+    "add": torch.add,
+    "sub": torch.sub,
+    "mul": torch.mul,
+    "div": torch.div,
+    "neg": torch.neg,
+    "less": torch.lt,
+    "less_equal": torch.le,
+    **{name: getattr(torch, name) for name in (*FUNCTIONS, *CHOICES)},
+}

@@ -3,7 +3,7 @@
 from lstm_kernels.cells import cell, exp, maximum, sigmoid, tanh
 
 
-@cell(gates="i f z o", states="h c n m")
+@cell(gates="i f z o", states="h c n m", positive="n")
 def slstm(p, h, c, n, m):
     """Both gates are exponential: m keeps them small, and h is c over n, all that came in."""
     most = maximum(p.f + m, p.i)

@@ -1,10 +1,10 @@
 """A backend's kernels as operators of PyTorch: what torch.compile, torch.export and counters see.
 
-A layer's forward and its backward are one operator each, `lstm_kernels::NAME_forward` and
-`lstm_kernels::NAME_backward`: one layer, one or both directions, every sequence full. Each has a
-fake kernel, which knows the shapes of what it returns for any T and B, and a FLOP formula; the
-forward has an autograd formula. The dispatcher takes tens of microseconds a call, so what runs
-eagerly goes past it, by the backend's own autograd Function.
+A layer's forward and its backward are one operator each, `NAME_forward` and `NAME_backward` of a
+namespace of ours: one layer, one or both directions, every sequence full. Each has a fake kernel,
+which knows the shapes of what it returns for any T and B, and a FLOP formula; the forward has an
+autograd formula. The dispatcher takes tens of microseconds a call, so what runs eagerly goes past
+it, by the backend's own autograd Function.
 
 A backend that has them says so in its record, by the dtypes they compute in (`operators=`), and its
 module offers
@@ -28,16 +28,19 @@ from torch import Tensor
 
 from lstm_kernels import registry
 from lstm_kernels.arrival import when_imported
+from lstm_kernels.cells import CELLS
 from lstm_kernels.choose import number_format, problem_of
 from lstm_kernels.common.checks import check_tensors
 from lstm_kernels.common.in_float32 import in_float32
 from lstm_kernels.common.operator_flops import Shape, backward_flops, forward_flops
 from lstm_kernels.common.second_derivatives import layer_gradients
-from lstm_kernels.problem import CELLS, DTYPE_BYTES, Problem
+from lstm_kernels.problem import DTYPE_BYTES, Problem
 from lstm_kernels.stack import Outputs, Unsupported, Weights
 from lstm_kernels.tracing import known_while_tracing
 
-NAMESPACE = "lstm_kernels"
+# The number goes up with what a forward and its backward agree on, and with the shapes of what is
+# saved: torch.compile keeps graphs of both on disk, by these names.
+NAMESPACE = "lstm_kernels_2"
 # Weights come without those that are not there: of a list with None in it, autograd sees nothing.
 _INPUTS = "Tensor x, Tensor h0, Tensor? c0, Tensor[] weights"
 _SAVED = "Tensor gates, Tensor cells"
@@ -86,7 +89,7 @@ def reason_against(backend: str, problem: Problem, device: str) -> str | None:
     able = registry.get(backend).operators
     if problem.dtype not in able:
         return f"its operators compute in {' or '.join(able)}, and this is {problem.dtype}"
-    return registry.load(backend).unsupported(problem, device)  # type: ignore[no-any-return] # a module's
+    return registry.unsupported(backend, problem, device)
 
 
 @known_while_tracing
@@ -176,7 +179,8 @@ class _Kernels:
         (T, B, _), (D, _, H) = x.shape, h0.shape
         directions = _checked(x, h0, c0, weights, cell)
         saved = self._saved_shapes(x, directions, cell, recompute) if saves else (None, None)
-        shapes = ((T, B, D * H), (D, B, H), None if c0 is None else (D, B, H), *saved)
+        of_c = None if c0 is None else tuple(c0.shape)
+        shapes = ((T, B, D * H), (D, B, H), of_c, *saved)
         return tuple(x.new_empty((0,) if shape is None else shape) for shape in shapes)
 
     def backward(
@@ -214,7 +218,7 @@ class _Kernels:
         self, x: Tensor, h0: Tensor, c0: Tensor | None, weights: list[Tensor], *rest: Any
     ) -> list[Tensor]:
         """The same, of shapes alone."""
-        inputs, needed = _inputs(x, h0, c0, _by_direction(weights, len(h0))), rest[-1]
+        inputs, needed = _inputs(x, h0, c0, _by_direction(weights, len(h0), rest[-3])), rest[-1]
         return [
             x.new_empty(tensor.shape)
             for tensor, need in zip(inputs, needed, strict=True)
@@ -239,7 +243,7 @@ class _Kernels:
             for_states[1] if has_c else None,
         )
         need_x, need_h0, need_c0, need_weights, *_ = ctx.needs_input_grad
-        directions = _by_direction(flat, len(h0))
+        directions = _by_direction(flat, len(h0), ctx.cell)
         weights_needed = iter(need_weights)
         needed = [need_x, need_h0, need_c0 and has_c] + [
             tensor is not None and next(weights_needed) for one in directions for tensor in one
@@ -302,10 +306,17 @@ def _problem(
     )
 
 
-def _by_direction(weights: Sequence[Tensor], directions: int) -> tuple[Weights, ...]:
-    """The weights of each direction: w_ih and w_hh, then b_ih and b_hh where there are any."""
+def _by_direction(weights: Sequence[Tensor], directions: int, cell: str) -> tuple[Weights, ...]:
+    """The weights of each direction: w_ih, w_hh, then biases and what a unit has, if any."""
     size = len(weights) // directions
-    return tuple(Weights(*weights[i : i + size]) for i in range(0, len(weights), size))
+    with_units = bool(CELLS[cell].per_unit)
+    found = []
+    for i in range(0, len(weights), size):
+        w_ih, w_hh, *others = weights[i : i + size]
+        per_unit = others.pop() if with_units else None
+        b_ih, b_hh = others or (None, None)
+        found.append(Weights(w_ih, w_hh, b_ih, b_hh, per_unit=per_unit))
+    return tuple(found)
 
 
 def _inputs(
@@ -319,23 +330,28 @@ def _checked(
     x: Tensor, h0: Tensor, c0: Tensor | None, weights: list[Tensor], cell: str
 ) -> tuple[Weights, ...]:
     """The weights of each direction, once everything fits: kernels look at addresses alone."""
-    D, B, H = h0.shape
-    if len(weights) not in (2 * D, 4 * D):
-        raise ValueError(f"{len(weights)} weights for {D} directions; expected 2 or 4 for each")
-    directions = _by_direction(weights, D)
-    (T, _, inputs), rows = x.shape, CELLS[cell].gates * H
+    (D, B, H), definition = h0.shape, CELLS[cell]
+    few, units = 2 + bool(definition.per_unit), len(definition.per_unit)
+    if len(weights) not in (few * D, (few + 2) * D):
+        raise ValueError(
+            f"{len(weights)} weights for {D} directions; expected {few} or {few + 2} for each"
+        )
+    directions = _by_direction(weights, D, cell)
+    (T, _, inputs), rows, rows_h = x.shape, definition.x_blocks * H, definition.h_blocks * H
     expected: dict[str, tuple[Tensor | None, Shape]] = {
         "x": (x, (T, B, inputs)),
         "h0": (h0, (D, B, H)),
-        "c0": (c0, (D, B, H)),
+        "c0": (c0, (D, B, definition.own_states * H)),
     }
     for d, one in enumerate(directions):
-        shapes = ((rows, inputs), (rows, H), (rows,), (rows,), ())
+        shapes = ((rows, inputs), (rows_h, H), (rows,), (rows_h,), (), (units * H,))
         for name, tensor, shape in zip(Weights._fields, one, shapes, strict=True):
             expected[f"{name} of direction {d}"] = tensor, shape
     check_tensors(expected, x)
-    if (c0 is not None) != CELLS[cell].has_cell_state:
-        raise ValueError(f"c0 goes with an LSTM, and with nothing else; the cell is {cell!r}")
+    if (c0 is not None) != definition.has_cell_state:
+        raise ValueError(
+            f"cell {cell!r} has the states {', '.join(definition.states)}; c0 is for those beside h"
+        )
     return directions
 
 

@@ -71,7 +71,7 @@ def projected(
 
 def _plain_weights(weights: Weights, direction: int, directions: int) -> Weights:
     """What makes m of the longer x: each direction's own W_hh stands at its own columns."""
-    w_ih, w_hh, b_ih, b_hh, w_hr = weights
+    w_ih, w_hh, b_ih, b_hh, w_hr, _ = weights
     assert w_hr is not None
     columns = [w_hh if d == direction else torch.zeros_like(w_hh) for d in range(directions)]
     return Weights(torch.cat([w_ih, *columns], -1), w_hh @ w_hr, b_ih, b_hh)

@@ -31,9 +31,8 @@ def cuda_limit(problem: Problem, device: str, what: str) -> str | None:
 
 
 def triton_limit(problem: Problem, device: str, what: str) -> str | None:
-    """Why Triton kernels that compute in float32 cannot run here, or None."""
-    reason = interpreted_limit(problem, device, what, "TRITON_INTERPRET")
-    return reason or float32_limit(problem, what)
+    """Why Triton kernels cannot run here, or None."""
+    return interpreted_limit(problem, device, what, "TRITON_INTERPRET")
 
 
 def interpreted_limit(problem: Problem, device: str, what: str, variable: str) -> str | None:

@@ -4,12 +4,11 @@ x W_ih^T + b_ih is one product before the loop; dx and every weight's gradient a
 after it. The kernel writes the gates' gradients once and the products read them where they are;
 the state before each step is y, shifted by one, and is not copied either.
 
-Gradients of gates, `d_gates` [D, T, B, slots*H], have a block for each of the parts that a cell's
-pre-activations consist of: LSTM i, f, g, o; GRU r, z and n's part from x, then n's part from h;
-plain cells one.
+Gradients of gates, `d_gates` [D, T, B, slots*H], have a block for each of `Cell.slots`: LSTM i, f,
+g, o; GRU r, z and n's part from x, then n's part from h; plain cells one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lstm_kernels.cells import CELLS
 from lstm_kernels.gpu.machine_code import Architecture
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Weights
@@ -24,7 +24,7 @@ from lstm_kernels.stack import Weights
 
 def slots_of(cell: str) -> int:
     """Blocks of H of the gates' gradients: a GRU's n counts twice."""
-    return 4 if cell in ("lstm", "gru") else 1
+    return len(CELLS[cell].slots)
 
 
 @lru_cache
@@ -78,6 +78,7 @@ def sequence_gradients(
     lengths: Tensor | None,
     weights: tuple[Weights, ...],
     needed: tuple[bool, ...],
+    d_per_unit: Sequence[Tensor] | None = None,
 ) -> tuple[Tensor | None, list[Tensor | None]]:
     """The gradients of x and of every weight, from the gates' gradients of all steps.
 
@@ -85,6 +86,7 @@ def sequence_gradients(
         x: [T, B, I], finite past a sequence's end too, where d_gates is zero.
         y: [T, B, D*H]. h0: [D, B, H]. lengths: [B] on their device, or None.
         needed: which of x, h0, c0 and then the weights' tensors, one after another, need one.
+        d_per_unit: [U*H] of each direction, which the kernels make, handed on.
     Returns:
         d_x, and the weights' gradients in their order; None for what needs none.
     """
@@ -106,8 +108,9 @@ def sequence_gradients(
             d_from_x.t() @ rows if needs.w_ih else None,
             d_w_hh,
             None if d_bias is None else d_bias[: G * H],
-            None if d_bias is None else torch.cat([d_bias[part] for part, _ in blocks(problem)]),
+            None if d_bias is None else _of_h(problem, d_bias),
             None,
+            d_per_unit[direction] if d_per_unit is not None and needs.per_unit else None,
         ]
     return None if d_x is None else d_x.view_as(x), d_flat
 
@@ -121,7 +124,7 @@ def _d_w_hh(
     lengths: Tensor | None,
 ) -> Tensor:
     """The gradient of W_hh: d_gates [T*B, slots*H] of a direction times the state before."""
-    d_w_hh = y.new_zeros(problem.gates * problem.hidden_size, problem.hidden_size)
+    d_w_hh = y.new_zeros(problem.h_gates * problem.hidden_size, problem.hidden_size)
     for at, states in states_before(problem, direction, y, h0, lengths):
         d_rows = d_gates[at]
         for columns, rows in blocks(problem):
@@ -150,7 +153,22 @@ def states_before(
 
 def blocks(problem: Problem) -> list[tuple[slice, slice]]:
     """Columns of d_gates beside the rows of W_hh they belong to: a GRU's third is n from x."""
-    H, G = problem.hidden_size, problem.gates
-    if problem.cell == "gru":
-        return [(slice(0, 2 * H), slice(0, 2 * H)), (slice(3 * H, 4 * H), slice(2 * H, 3 * H))]
-    return [(slice(0, G * H), slice(0, G * H))]
+    found: list[tuple[slice, slice]] = []
+    H = problem.hidden_size
+    for column, slot in enumerate(problem.definition.slots):
+        if slot.h is None:
+            continue
+        columns, rows = (slice(at * H, at * H + H) for at in (column, slot.h))
+        if found and (found[-1][0].stop, found[-1][1].stop) == (columns.start, rows.start):
+            before = found.pop()
+            columns, rows = slice(before[0].start, columns.stop), slice(before[1].start, rows.stop)
+        found.append((columns, rows))
+    return found
+
+
+def _of_h(problem: Problem, d_bias: Tensor) -> Tensor:
+    """The gradient of b_hh [Gh*H] from the sums of all slots' gradients."""
+    d_b_hh = d_bias.new_zeros(problem.h_gates * problem.hidden_size)
+    for columns, rows in blocks(problem):
+        d_b_hh[rows] = d_bias[columns]
+    return d_b_hh

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from lstm_kernels.common.gates import State, next_state
+from lstm_kernels.common.gates import State, next_state, step_code
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights
 
@@ -18,7 +18,7 @@ Step = Callable[[Tensor, Tensor, Tensor | None], State]
 
 
 class OneDirection(Protocol):
-    """A layer run forward in time: x [T, B, I], h [B, S], c [B, H] or None -> y, h_n, c_n.
+    """A layer run forward in time: x [T, B, I], h [B, S], c [B, K*H] or None -> y, h_n, c_n.
 
     `alive` [T, B, 1] is True where a sequence still runs, or None where all always do.
     """
@@ -103,10 +103,11 @@ def unroll_hoisted(
     x: Tensor, h: Tensor, c: Tensor | None, weights: Weights, *, cell: str, alive: Tensor | None
 ) -> Outputs:
     """One direction with x W_ih^T + b_ih of all steps made at once, before the loop."""
-    w_ih, w_hh, b_ih, b_hh, w_hr = weights
+    w_ih, w_hh, b_ih, b_hh, w_hr, per_unit = weights
+    code = step_code(cell)
 
     def step(from_x: Tensor, h: Tensor, c: Tensor | None) -> State:
-        return next_state(cell, from_x, linear(h, w_hh, b_hh), h, c, w_hr)
+        return next_state(code, from_x, linear(h, w_hh, b_hh), h, c, per_unit, w_hr)
 
     return unroll(step, linear(x, w_ih, b_ih), h, c, alive)
 

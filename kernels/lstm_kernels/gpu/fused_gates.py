@@ -1,9 +1,10 @@
 """One step's arithmetic, past the products, as Triton device functions: `gates` and its gradients.
 
-For tiles of any shape, float32 in and out; what a cell has no use for costs nothing. No libdevice
-and no assembly, so that Triton's interpreter runs it too. The meaning is `gates.activate`'s.
+For tiles of any shape, all float32 or all float64, in and out; what a cell has no use for costs
+nothing. No call of libdevice and no assembly, so that Triton's interpreter runs it too. The meaning
+is `gates.activate`'s.
 
-Source: the derivatives of `gates.activate`, by hand; `tanh` near 0 from Cephes, `tanhf`.
+Source: the derivatives of `gates.activate`, by hand; `tanh` near 0 from Cephes, `tanhf` and `tanh`.
 """
 
 # Device code is not Python: Triton reads these functions' source, and types them itself.
@@ -11,6 +12,14 @@ Source: the derivatives of `gates.activate`, by hand; `tanh` near 0 from Cephes,
 
 import triton
 import triton.language as tl
+
+
+@triton.jit
+def widened(value):
+    """A value in the type that is computed in: float64 as it is, whatever else in float32."""
+    if value.dtype != tl.float64:
+        value = value.to(tl.float32)
+    return value
 
 
 @triton.jit
@@ -29,14 +38,31 @@ def tanh(x):
     # Where 1 - e would cancel; held below 0.625, so that the branch not taken cannot overflow.
     near = tl.minimum(a, 0.625)
     q = near * near
+    p = _near_0_float64(q) if x.dtype == tl.float64 else _near_0_float32(q)
+    near += near * (q * p)
+    t = tl.where(a < 0.625, near, far)
+    return tl.where(x < 0, -t, t)
+
+
+@triton.jit
+def _near_0_float32(q):
+    """(tanh(x) / x - 1) / x^2 of q = x^2, below 0.625: a polynomial."""
     p = -5.70498872745e-3
     p = p * q + 2.06390887954e-2
     p = p * q - 5.37397155531e-2
     p = p * q + 1.33314422036e-1
-    p = p * q - 3.33332819422e-1
-    near += near * (q * p)
-    t = tl.where(a < 0.625, near, far)
-    return tl.where(x < 0, -t, t)
+    return p * q - 3.33332819422e-1
+
+
+@triton.jit
+def _near_0_float64(q):
+    """The same by a quotient of polynomials."""
+    p = -9.64399179425052238628e-1 * q - 9.92877231001918586564e1
+    p = p * q - 1.61468768441708447952e3
+    d = q + 1.12811678491632931402e2
+    d = d * q + 2.23548839060100448583e3
+    d = d * q + 4.84406305325125486048e3
+    return p / d
 
 
 @triton.jit

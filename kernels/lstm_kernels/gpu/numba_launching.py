@@ -45,7 +45,12 @@ def device_function(function: Function) -> Function:
     return cuda.jit(device=True)(function)  # type: ignore[no-any-return] # untyped
 
 
-_POINTERS = {torch.float32: types.float32, torch.int64: types.int64, torch.int32: types.int32}
+_POINTERS = {
+    torch.float32: types.float32,
+    torch.float64: types.float64,
+    torch.int64: types.int64,
+    torch.int32: types.int32,
+}
 
 
 @dataclass(frozen=True)

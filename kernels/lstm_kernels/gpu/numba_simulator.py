@@ -45,7 +45,7 @@ class _Module(simulator.FakeCUDAModule):  # type: ignore[misc] # Numba ships no 
 
     def __init__(self, *configuration: Any) -> None:
         super().__init__(*configuration)
-        # Four bytes of it are a NaN.
+        # Four bytes of it are a NaN, and eight too.
         self.shared._dynshared.fill(-1)
 
 

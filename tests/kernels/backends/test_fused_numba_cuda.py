@@ -15,6 +15,7 @@ from torch import Tensor
 
 import lstm_kernels as lk
 from lstm_kernels.gpu.machine_code import ARCHITECTURES
+from lstm_kernels.registry import TORCH_CELLS
 from lstm_kernels.stack import Weights
 
 pytest.importorskip("numba.cuda", reason="the Numba CUDA backend needs numba-cuda")
@@ -27,10 +28,11 @@ ON_CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_CUDA else "cpu")
 
 OPTIONS: dict[str, tuple[Any, ...]] = {
-    "cell": tuple(lk.CELLS),
+    "cell": tuple(TORCH_CELLS),
     "bidirectional": (False, True),
     "ragged": (False, True),
     "bias": (True, False),
+    "dtype": ("float32", "float64"),
     "seq_len": (1, 2, 9) if ON_CUDA else (1, 2, 4),
     "batch": (1, 3, 8, 17) if ON_CUDA else (1, 3, 5),
     "hidden_size": (1, 16, 30, 257, 512, 1030) if ON_CUDA else (1, 5, 16, 22),
@@ -53,7 +55,7 @@ def _poisoned() -> Iterator[None]:
 @contextmanager
 def simulated(lanes: int, parts: int, sm_count: int, registers: tuple[int, ...] = (4,)) -> Any:
     """Have layers run in such blocks, on a simulated GPU of so many SMs."""
-    choices = parameters.Choices(lanes * parts, (lanes,), registers)
+    choices = parameters.Choices(lanes * parts, (lanes,), registers, registers[-1])
     with ExitStack() as patches:
         patches.enter_context(patch.object(parameters, "SIMULATED", choices))
         simulator = replace(parameters.SIMULATOR, sm_count=sm_count)
@@ -70,8 +72,8 @@ def problem_of(fields: dict[str, Any]) -> lk.Problem:
 
 
 def name_of(case: tuple[Any, ...]) -> str:
-    cell, bidirectional, ragged, bias, T, B, H, regime, *block = case
-    parts = [regime, cell, f"T{T}", f"B{B}", f"H{H}", *(f"{each}" for each in block)]
+    cell, bidirectional, ragged, bias, dtype, T, B, H, regime, *block = case
+    parts = [regime, cell, dtype, f"T{T}", f"B{B}", f"H{H}", *(f"{each}" for each in block)]
     return "-".join(
         parts + ["bidirectional"] * bidirectional + ["ragged"] * ragged + ["no-bias"] * (not bias)
     )
@@ -98,10 +100,12 @@ def test_equals_float64(case: tuple[Any, ...]) -> None:
 
 
 @pytest.mark.skipif(ON_CUDA, reason="runs as it is on a GPU")
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_the_blocks_of_a_gpu_are_right(cell: str) -> None:
+@pytest.mark.parametrize(
+    ("cell", "dtype"), [("lstm", "float32"), ("gru", "float32"), ("lstm", "float64")]
+)
+def test_the_blocks_of_a_gpu_are_right(cell: str, dtype: str) -> None:
     """256 threads, and weights that overflow from registers into shared memory."""
-    problem = lk.Problem(cell, 1, 2, 3, 14, bidirectional=True)
+    problem = lk.Problem(cell, 1, 2, 3, 14, bidirectional=True, dtype=dtype)
     with simulated(32, 8, 4, registers=(4,) if cell == "lstm" else (32,)):
         assert parameters.choose(problem, "forward", parameters.SIMULATOR).regime == "held"
         assert_right(problem)
@@ -140,7 +144,7 @@ def test_the_sample_meets_what_blocks_can_be() -> None:
 
 SIZES = [
     (cell, H, B, bidirectional)
-    for cell in lk.CELLS
+    for cell in TORCH_CELLS
     for H in (1, 30, 64, 256, 512, 768, 1024, 1100, 1536, 2048)
     for B in (1, 2, 3, 4, 8, 16, 33, 100)
     for bidirectional in (False, True)
@@ -149,11 +153,12 @@ SIZES = [
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 @pytest.mark.parametrize("pass_name", ["forward", "backward"])
-def test_what_is_held_fits_and_is_resident(arch: str, pass_name: str) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_held_fits_and_is_resident(arch: str, pass_name: str, dtype: str) -> None:
     on = ARCHITECTURES[arch]
     held = 0
     for cell, H, B, bidirectional in SIZES:
-        problem = lk.Problem(cell, 8, B, H, H, bidirectional=bidirectional)
+        problem = lk.Problem(cell, 8, B, H, H, bidirectional=bidirectional, dtype=dtype)
         picked = parameters.choose(problem, pass_name, on)
         if picked.regime == "streamed":
             continue
@@ -163,13 +168,25 @@ def test_what_is_held_fits_and_is_resident(arch: str, pass_name: str) -> None:
         assert at_once >= 1, name
         assert picked.groups(problem) * at_once * picked.directions <= on.sm_count, name
         assert picked.shared_bytes(problem, pass_name) <= on.shared_per_block, name
-        assert picked.threads <= parameters.ON_CUDA.threads, name
+        assert picked.threads <= parameters.ON_CUDA[dtype].threads, name
         assert picked.units * picked.tile <= picked.threads, name
         assert picked.units * problem.gates <= picked.lanes, name
         assert picked.parts * (picked.registers + picked.in_shared) >= H, name
         # Vectors, sums and weights in shared memory each start at 16 bytes.
         assert picked.lanes % 4 == picked.registers % 4 == picked.in_shared % 4 == 0, name
-    assert held > len(SIZES) / 2
+    assert held > len(SIZES) / (2 if dtype == "float32" else 3)
+
+
+def test_a_float64_takes_twice_the_room() -> None:
+    problem = lk.Problem("lstm", 8, 4, 512, 512)
+    double = replace(problem, dtype="float64")
+    for pass_name in ("forward", "backward"):
+        picked = parameters.choose(double, pass_name, ARCHITECTURES["sm_90"])
+        vectors = picked.tile * (4 if pass_name == "backward" else 1)
+        # Where vectors lie is told in as many bytes.
+        bases = 32 * -(-vectors // 4)
+        shared_bytes = [picked.shared_bytes(each, pass_name) - bases for each in (problem, double)]
+        assert shared_bytes[1] == 2 * shared_bytes[0] > 0
 
 
 @pytest.mark.parametrize("hidden", [256, 512, 768, 1024])
@@ -242,7 +259,7 @@ def test_what_it_refuses() -> None:
         return backend.unsupported(lk.Problem("lstm", 2, 2, 4, 8, **fields), str(DEVICE))
 
     assert reason() is None
-    assert str(reason(dtype="float64")).endswith("computes in float32, and this is float64")
+    assert reason(dtype="float64") is None
     assert reason(proj_size=3, dtype="bfloat16") is None
     if ON_CUDA:
         assert "tf32" in str(reason(precision="tf32"))

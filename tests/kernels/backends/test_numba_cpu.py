@@ -25,6 +25,7 @@ import lstm_kernels as lk
 from lstm_kernels import registry
 from lstm_kernels.backends.numba_cpu import activations, compiled, simd, team
 from lstm_kernels.common.packing import packed, padded
+from lstm_kernels.registry import TORCH_CELLS
 from lstm_kernels.stack import Weights, run
 
 SIZES = {"seq_len": 9, "batch": 8, "input_size": 20, "hidden_size": 37}
@@ -157,7 +158,7 @@ def test_a_kernel_runs_on_torchs_threads_and_no_more_than_there_are_cores() -> N
 
 def test_many_python_threads_at_once(make_layer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(team, "threads", lambda: 2)
-    layers = [make_layer(cell, **SIZES, dtype="float32") for cell in lk.CELLS]
+    layers = [make_layer(cell, **SIZES, dtype="float32") for cell in TORCH_CELLS]
     wanted = [results("numba_cpu", *layer) for layer in layers]
     with ThreadPoolExecutor(4) as pool:
         run_at_once = list(pool.map(lambda layer: results("numba_cpu", *layer), layers * 5))

@@ -34,7 +34,8 @@ def assert_clean(row: dict[str, Any]) -> None:
     assert row["weight_loads"] - row["weight_loads_in_loop"] == in_registers, name
     assert (row["weight_loads_in_loop"] > 0) == (in_shared > 0), name
     assert row["weight_loads_in_step_loop"] == 0, name
-    assert row["instructions"]["FFMA"] >= in_registers, name
+    multiplications = "DFMA" if row["problem"]["dtype"] == "float64" else "FFMA"
+    assert row["instructions"][multiplications] >= in_registers, name
 
 
 CELLS_AXES = (
@@ -49,12 +50,18 @@ RAGGED_AXES = (
 FAST_CELLS_AXES = "--dtype float32 --arch sm_90 --cell lstm,rnn_relu --hidden 1024 --batch 1"
 FAST_LSTM_AXES = "--dtype float32 --arch sm_80 --hidden 1536 --batch 4"
 FAST_RAGGED_AXES = RAGGED_AXES.replace("sm_80,sm_90", "sm_80")
+# Registers full, and some weights in shared memory beside them.
+FLOAT64_AXES = (
+    "--dtype float64 --arch sm_80,sm_90 --cell lstm,gru,rnn_tanh,rnn_relu --hidden 512,640 "
+    "--batch 1"
+)
+FAST_FLOAT64_AXES = "--dtype float64 --arch sm_90 --hidden 512,640 --batch 1"
 
 
 @pytest.fixture(scope="module")
 def sample() -> dict[str, list[dict[str, Any]]]:
     """The kernels of the few problems that every change compiles, by their axes."""
-    asked = (FAST_CELLS_AXES, FAST_LSTM_AXES, FAST_RAGGED_AXES)
+    asked = (FAST_CELLS_AXES, FAST_LSTM_AXES, FAST_RAGGED_AXES, FAST_FLOAT64_AXES)
     return dict(zip(asked, inspected("numba_cuda", *asked), strict=True))
 
 
@@ -86,6 +93,22 @@ def test_both_directions_and_ragged(sample: dict[str, list[dict[str, Any]]]) -> 
     regimes = regimes_of_clean(sample[FAST_RAGGED_AXES])
     assert len(regimes) == 2
     assert set(regimes.values()) == {"held"}
+
+
+def test_float64_in_registers_and_beside_shared_memory(
+    sample: dict[str, list[dict[str, Any]]],
+) -> None:
+    regimes = regimes_of_clean(sample[FAST_FLOAT64_AXES])
+    assert len(regimes) == 2 * 2
+    assert set(regimes.values()) == {"held"}
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("numba every float64")
+def test_every_cell_in_float64() -> None:
+    (cells,) = map(regimes_of_clean, inspected("numba_cuda", FLOAT64_AXES))
+    assert len(cells) == 2 * 4 * 2 * 2
+    assert set(cells.values()) == {"held"}
 
 
 @pytest.mark.slow
@@ -148,6 +171,14 @@ def test_every_number_is_a_float32(told: Any) -> None:
     for ptx in (*told["ptx"].values(), *told["streamed ptx"].values()):
         assert re.search(r"\.f32\b", ptx)
         assert not re.search(r"\.f64\b", ptx)
+
+
+def test_every_number_of_float64_is_one(told: Any) -> None:
+    for ptx in (*told["float64 ptx"].values(), *told["float64 streamed ptx"].values()):
+        assert re.search(r"\.f64\b", ptx)
+        assert not re.search(r"\.f32\b", ptx)
+    for ptx in told["float64 ptx"].values():
+        assert "ld.global.cg.v2.f64" in ptx
 
 
 def test_a_kernel_that_never_waits_has_no_flags(told: Any) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 import lstm_kernels as lk
 from lstm_kernels.common import gates
 from lstm_kernels.gpu.machine_code import ARCHITECTURES
-from lstm_kernels.stack import Unsupported, run
+from lstm_kernels.stack import run
 
 pytest.importorskip("triton", reason="the fused gates need triton")
 pointwise = pytest.importorskip("lstm_kernels.backends.pointwise")
@@ -45,7 +45,7 @@ def by_torch(cell: str, from_x: Tensor, from_h: Tensor, h: Tensor, c: Tensor | N
     return gates.next_state(cell, from_x, from_h, h, c, None)
 
 
-@pytest.mark.parametrize("name", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["float64", "float32", "float16", "bfloat16"])
 @pytest.mark.parametrize(("B", "H"), SIZES, ids=[f"B{b}-H{h}" for b, h in SIZES])
 def test_a_step_equals_plain_torch(cell: str, B: int, H: int, name: str) -> None:
     dtype = getattr(torch, name)
@@ -154,9 +154,3 @@ def test_every_element_belongs_to_a_program(cell: str) -> None:
             assert 0 <= rows * one.parameters["BLOCK_B"] - B < one.parameters["BLOCK_B"]
             assert 0 <= units * one.parameters["BLOCK_H"] - H < one.parameters["BLOCK_H"]
             assert all(t.is_meta for t in one.arguments.values() if isinstance(t, Tensor))
-
-
-def test_launches_are_refused_with_the_reason() -> None:
-    problem = lk.Problem("lstm", 4, 2, 8, 8, dtype="float64")
-    with pytest.raises(Unsupported, match="the fused gates compute in float32"):
-        pointwise.launches_for(problem, ARCHITECTURES["sm_90"])

@@ -12,11 +12,12 @@ from places import SUPPORT
 from lstm_kernels.gpu.machine_code import ARCHITECTURES
 
 HIDDEN = (64, 128, 256, 512, 768, 1024, 2048)
-DTYPES = ("float16", "bfloat16", "float32")
+DTYPES = ("float16", "bfloat16", "float32", "float64")
 ARCHS = ("sm_80", "sm_90")
 OTHER_CELLS = ("gru", "rnn_tanh", "rnn_relu")
 # Each of the three regimes is compiled for sm_90, in 16 bits: at which H.
 REGIMES = {64: "own", 768: "held", 2048: "streamed"}
+REGIMES_IN_FLOAT64 = {32: "own", 256: "held", 2048: "streamed"}
 
 pytest.importorskip("triton")
 
@@ -42,12 +43,14 @@ def assert_clean(row: dict[str, Any]) -> None:
     if row["regime"] == "held":
         assert row["grid_is_resident"], name
     if row["problem"]["dtype"] != "float32":
-        assert sum(row["matrix_instructions"].get(n, 0) for n in ("HMMA", "HGMMA")) > 0, name
+        wanted = ("DMMA",) if row["problem"]["dtype"] == "float64" else ("HMMA", "HGMMA")
+        assert sum(row["matrix_instructions"].get(n, 0) for n in wanted) > 0, name
 
 
-# What every change compiles, in one process: every regime; then another cell on the other
-# architecture in 32 bits, ragged and both ways.
+# What every change compiles, in one process: every regime, in 16 bits and in 64; then another cell
+# on the other architecture in 32 bits, ragged and both ways.
 REGIMES_AXES = "--arch sm_90 --dtype float16 --hidden " + ",".join(map(str, REGIMES))
+FLOAT64_AXES = "--arch sm_90 --dtype float64 --hidden " + ",".join(map(str, REGIMES_IN_FLOAT64))
 OTHER_AXES = (
     "--arch sm_80 --cell gru --hidden 512 --dtype float32 --bidirectional true "
     "--lengths uniform:1:64"
@@ -57,18 +60,35 @@ OTHER_AXES = (
 @pytest.fixture(scope="module")
 def sample() -> dict[str, Rows]:
     """The kernels of the few problems that every change compiles, by their axes."""
-    asked = (REGIMES_AXES, OTHER_AXES)
+    asked = (REGIMES_AXES, FLOAT64_AXES, OTHER_AXES)
     return dict(zip(asked, inspected("triton", *asked), strict=True))
 
 
-@pytest.mark.parametrize("hidden", REGIMES, ids="H{}".format)
-def test_every_regime(hidden: int, sample: dict[str, Rows]) -> None:
-    rows = [row for row in sample[REGIMES_AXES] if row["problem"]["hidden_size"] == hidden]
+@pytest.mark.parametrize(
+    ("axes", "hidden", "regime"),
+    [
+        *((REGIMES_AXES, *each) for each in REGIMES.items()),
+        *((FLOAT64_AXES, *each) for each in REGIMES_IN_FLOAT64.items()),
+    ],
+    ids=[
+        *(f"float16-H{hidden}" for hidden in REGIMES),
+        *(f"float64-H{hidden}" for hidden in REGIMES_IN_FLOAT64),
+    ],
+)
+def test_every_regime(axes: str, hidden: int, regime: str, sample: dict[str, Rows]) -> None:
+    rows = [row for row in sample[axes] if row["problem"]["hidden_size"] == hidden]
     # Inference, a forward that saves, a backward, and one that recomputes.
     assert len(rows) == 4
     for row in rows:
         assert_clean(row)
-    assert {row["regime"] for row in rows} == {REGIMES[hidden]}
+    assert {row["regime"] for row in rows} == {regime}
+
+
+def test_pointwise_in_float64_spills_nothing() -> None:
+    (rows,) = inspected("pointwise", "--arch sm_90 --dtype float64 --hidden 256")
+    assert len(rows) == 3
+    for row in rows:
+        assert row["stack_bytes"] == row["local_bytes"] == row["spill_bytes"] == 0
 
 
 def test_another_cell_ragged_and_both_ways(sample: dict[str, Rows]) -> None:

@@ -26,7 +26,7 @@ FACTS = sequence.architecture_of(DEVICE)
 
 
 def problems(batches=(1, 16, 40, 64, 256)):
-    dtypes = (("float16", "ieee"), ("float32", "ieee"), ("float32", "tf32"))
+    dtypes = (("float16", "ieee"), ("float32", "ieee"), ("float32", "tf32"), ("float64", "ieee"))
     for cell, H, B, (dtype, precision), D in product(
         ("lstm", "gru", "rnn_tanh"), HIDDEN, batches, dtypes, (False, True)
     ):

@@ -37,7 +37,7 @@ class Call(NamedTuple):
         d_c_n = None if c0 is None else torch.randn_like(h_n)
         bias = len(weights) in (4, 8)
         needed = [True, True, c0 is not None]
-        needed += [True, True, bias, bias, False] * len(h_n)
+        needed += [True, True, bias, bias, False, False] * len(h_n)
         d_outputs = torch.randn_like(y), torch.randn_like(h_n), d_c_n
         return *self.inputs, y, *saved, *d_outputs, cell, recompute, needed
 
@@ -59,9 +59,9 @@ def call(
 ) -> Call:
     """Everything in float32, with gradients."""
     operators.define(backend)
-    library = torch.ops.lstm_kernels
+    library = getattr(torch.ops, operators.NAMESPACE)
     both = (getattr(library, f"{backend}_{which}").default for which in ("forward", "backward"))
-    rows = lk.CELLS[cell].gates * H
+    rows = lk.CELLS[cell].x_blocks * H
 
     def draw(*shape: int) -> Tensor:
         return (torch.randn(shape) * 0.5).requires_grad_()
@@ -140,7 +140,7 @@ def test_a_second_derivative_is_right() -> None:
     x = torch.randn(T, B, I, dtype=torch.float64, requires_grad=True)
     with CalledOperators() as seen:
         got = penalty(rnn, x)
-    assert "lstm_kernels.numba_cpu_forward.default" in seen.names
+    assert f"{operators.NAMESPACE}.numba_cpu_forward.default" in seen.names
     rnn.backend = "naive"
     for found, wanted in zip(got, penalty(rnn, x), strict=True):
         assert closeness.relative_error(found, wanted) <= closeness.LAYER["float64"]
@@ -155,7 +155,7 @@ def test_what_does_not_fit_is_refused() -> None:
         ((x, h0[:, :1], c0, weights), "expected"),
         ((x[..., :2], h0, c0, weights), "expected"),
         ((x.double(), h0, c0, weights), "h0 is torch.float32"),
-        ((x, h0, None, weights), "c0 goes with an LSTM"),
+        ((x, h0, None, weights), "c0 is for those beside h"),
     ]
     for inputs, message in bad:
         with pytest.raises(ValueError, match=message):
@@ -187,7 +187,7 @@ def test_a_backward_of_what_saved_nothing_is_refused() -> None:
 
 def test_they_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     operators.define("numba_cpu")
-    before = torch.ops.lstm_kernels.numba_cpu_forward.default
+    before = getattr(torch.ops, operators.NAMESPACE).numba_cpu_forward.default
     name = operators.__name__
     monkeypatch.setattr(torch.library, "custom_op", None)
     try:
@@ -197,7 +197,7 @@ def test_they_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         sys.modules[name] = common.operators = operators
     assert again is not operators
-    assert torch.ops.lstm_kernels.numba_cpu_forward.default is before
+    assert getattr(torch.ops, operators.NAMESPACE).numba_cpu_forward.default is before
 
 
 def test_records_tell_who_has_them() -> None:

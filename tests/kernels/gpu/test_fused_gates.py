@@ -57,11 +57,30 @@ def step_kernel(given, results, CELL: tl.constexpr, SIZE: tl.constexpr):
     tl.store(results + 7 * SIZE + i, dc_before)
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e-6, 1e-3, 0.1, 0.7, 3.0, 12.0, 1e4])
-def test_curves_are_right_to_float32(scale: float) -> None:
-    x = torch.linspace(-scale, scale, SIZE, device=DEVICE)
-    sigmoids, tanhs = torch.full((2, SIZE), torch.nan, device=DEVICE)
+SCALES = pytest.mark.parametrize("scale", [1e-30, 1e-6, 1e-3, 0.1, 0.625, 0.7, 3.0, 12.0, 1e4])
+
+
+def curves(scale: float, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Numbers between -scale and scale, their sigmoids and hyperbolic tangents."""
+    x = torch.linspace(-scale, scale, SIZE, device=DEVICE, dtype=dtype)
+    sigmoids, tanhs = torch.full((2, SIZE), torch.nan, device=DEVICE, dtype=dtype)
     curves_kernel[(1,)](x, sigmoids, tanhs, SIZE)
+    return x, sigmoids, tanhs
+
+
+@SCALES
+def test_curves_are_right_to_float64(scale: float) -> None:
+    x, sigmoids, tanhs = curves(scale, torch.float64)
+    # float64 has few digits below 1e-308.
+    eps = torch.finfo(torch.float64).eps
+    bounds = {"rtol": closeness.ACTIVATION_ROUNDINGS * eps, "atol": 1e-307}
+    torch.testing.assert_close(sigmoids, torch.sigmoid(x), **bounds)
+    torch.testing.assert_close(tanhs, torch.tanh(x), **bounds)
+
+
+@SCALES
+def test_curves_are_right_to_float32(scale: float) -> None:
+    x, sigmoids, tanhs = curves(scale, torch.float32)
     # exp(-x) is as wrong as its argument's rounding, and float32 has nothing below 1e-38.
     eps = torch.finfo(torch.float32).eps
     bounds = {"rtol": closeness.ACTIVATION_ROUNDINGS * eps, "atol": 1e-37}
@@ -78,7 +97,7 @@ def test_what_is_not_finite() -> None:
 
 
 def step(cell: str, given: Tensor) -> dict[str, Tensor]:
-    results = torch.full((8, SIZE), torch.nan, device=DEVICE)
+    results = torch.full((8, SIZE), torch.nan, device=DEVICE, dtype=given.dtype)
     step_kernel[(1,)](given.to(DEVICE), results, cell, SIZE)
     names = ("h", "c", "g0", "g1", "g2", "g3", "d_carry", "dc_before")
     return dict(zip(names, results.double(), strict=True))
@@ -111,6 +130,18 @@ def test_a_step_and_its_gradients_equal_autograd(cell: str, scale: float) -> Non
         )
         # A saturated gate's gradient is a difference that cancels, in torch's float32 as in ours.
         closeness.assert_within(max(closeness.STEP["float32"], 8 * torchs), {name: error})
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 10.0])
+def test_a_step_in_float64_equals_autograd(cell: str, scale: float) -> None:
+    given = torch.randn(8, SIZE, dtype=torch.float64)
+    given[:4] *= scale
+    found, expected = step(cell, given), by_autograd(cell, given)
+    errors = {
+        name: closeness.relative_error(found[name], wanted, smallest=1e-30)
+        for name, wanted in expected.items()
+    }
+    closeness.assert_within(closeness.STEP["float64"], errors)
 
 
 def test_gates_that_are_swapped_are_caught() -> None:

@@ -232,7 +232,7 @@ class _Device:
     def _weight_bytes(self) -> float:
         """The recurrent weights of one layer and direction, as few as they can be made."""
         problem = self.problem
-        gates, H, P = problem.gates, problem.hidden_size, problem.proj_size
+        gates, H, P = problem.h_gates, problem.hidden_size, problem.proj_size
         elements = min(gates * H * P + P * H, gates * H * H) if P else gates * H * H
         return elements * problem.element_bytes
 
@@ -249,7 +249,7 @@ def _compulsory_bytes(problem: Problem, pass_name: str) -> tuple[int, int]:
     valid = problem.valid_steps
     x = valid * problem.input_size
     y = valid * problem.directions * problem.state_size
-    carried = problem.state_size + (problem.hidden_size if problem.has_cell_state else 0)
+    carried = problem.state_size + problem.cell_state_size
     states = problem.num_layers * problem.directions * problem.batch * carried
     weights = problem.parameter_count()
     read, written = x + states + weights, 0

@@ -20,7 +20,7 @@ from lstm_harness.worker.clock import Clock, make_clock
 from lstm_harness.worker.inputs import TORCH_DTYPES
 from lstm_harness.worker.probes.probe import Bench, Probe, Sample, Take, in_place
 from lstm_kernels.gpu.launching import Launch
-from lstm_kernels.problem import CELLS
+from lstm_kernels.registry import TORCH_CELLS
 
 # Of an SM, the same in every architecture that Triton compiles for.
 REGISTER_FILE_BYTES = 256 * 1024
@@ -121,7 +121,7 @@ class Prober:
         yield Probe("launch", "in a graph", "", "ns", detail, self._graph)
 
     def _gates(self) -> Iterator[Probe]:
-        for cell in CELLS:
+        for cell in TORCH_CELLS:
             for sweep in ("forward", "backward"):
                 detail = f"{GATE_STEPS} dependent steps of one warp"
                 make = partial(self._gate_chain, cell, sweep)

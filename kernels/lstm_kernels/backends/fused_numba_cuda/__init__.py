@@ -4,10 +4,10 @@ Idea: a layer is one kernel, and W_hh is read once: `held` spreads it over the r
 memory of all SMs, which hand each other the state after every step. Where it does not fit,
 `streamed` makes a step's product by cuBLAS and the gates in one kernel; docs/numba-cuda.md tells
 more. Source: Diamos et al. 2016, "Persistent RNNs: Stashing Recurrent Weights On-Chip".
-Limits: CUDA of compute capability 8.0 on, or Numba's simulator for checking; float32 arithmetic,
-and no matrix units, so neither float64 nor TF32; bfloat16 and float16 are computed from copies, and
-a projection as a plain layer of W_hh W_hr; second derivatives without a kernel. Not run on a GPU
-yet.
+Limits: CUDA of compute capability 8.0 on, or Numba's simulator for checking; float32 and float64
+arithmetic without matrix units, so no TF32; bfloat16 and float16 are computed in float32, from
+copies, and a projection as a plain layer of W_hh W_hr; second derivatives without a kernel. Not run
+on a GPU yet.
 """
 
 from functools import partial
@@ -41,7 +41,7 @@ from lstm_kernels.backends.fused_numba_cuda.tuning import (
 from lstm_kernels.common import operators
 from lstm_kernels.common.in_float32 import in_float32, is_narrow, widened
 from lstm_kernels.common.projected import plain, projected
-from lstm_kernels.common.refusals import float32_limit, interpreted_limit
+from lstm_kernels.common.refusals import interpreted_limit
 from lstm_kernels.common.sequence_products import as_given
 from lstm_kernels.gpu.machine_code import architecture
 from lstm_kernels.gpu.numba_launching import NumbaLaunch
@@ -138,7 +138,7 @@ def launches_for(problem: Problem, arch: str) -> list[NumbaLaunch]:
     on = architecture(arch)
 
     def meta(*shape: int) -> Tensor:
-        return torch.empty(shape, device="meta")
+        return torch.empty(shape, dtype=getattr(torch, problem.dtype), device="meta")
 
     T, B, H, D = problem.seq_len, problem.batch, problem.hidden_size, problem.directions
     rows = problem.gates * H
@@ -171,4 +171,4 @@ def launches_for(problem: Problem, arch: str) -> list[NumbaLaunch]:
 def _never(problem: Problem) -> str | None:
     if problem.precision != "ieee":
         return f"{WHAT} uses no matrix units, and this is float32 by {problem.precision}"
-    return float32_limit(problem, WHAT)
+    return None

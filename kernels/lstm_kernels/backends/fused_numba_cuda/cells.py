@@ -1,8 +1,9 @@
 """One step's arithmetic, past the products, as Numba device functions: `gates` and its gradients.
 
 The meaning is `lstm_kernels.common.gates.activate`'s; what is saved, and in which order, is that of
-`lstm_kernels.gpu.fused_gates`, where the Triton kernels have the same arithmetic. Every number is a
-float32: a bare 1.0 would be a float64, and so would all that it touches.
+`lstm_kernels.gpu.fused_gates`, where the Triton kernels have the same arithmetic. Every number has
+its kernel's dtype. The constants are float32, and exact: beside a float64 they become one, where a
+bare 1.0 would make a float64 of every float32 that it touches.
 
 Source: the derivatives of `gates.activate`, by hand.
 """
@@ -14,8 +15,11 @@ import math
 
 import numpy as np
 
-from lstm_kernels.gpu.numba_launching import device_function
-from lstm_kernels.problem import CELLS
+from lstm_kernels.gpu.numba_launching import SIMULATED, device_function
+
+# Of the simulator's numbers, which are NumPy's, `math` would make Python's own. Those take the
+# dtype of what they meet: beside a constant a float64 would be lost.
+exp, tanh = (np.exp, np.tanh) if SIMULATED else (math.exp, math.tanh)
 
 ZERO = np.float32(0.0)
 ONE = np.float32(1.0)
@@ -24,7 +28,7 @@ ONE = np.float32(1.0)
 @device_function
 def sigmoid(x):
     """1 / (1 + exp(-x)), from the exponential of a negative number alone: nothing overflows."""
-    e = math.exp(-abs(x))
+    e = exp(-abs(x))
     if x >= ZERO:
         return ONE / (ONE + e)
     return e / (ONE + e)
@@ -34,23 +38,23 @@ def sigmoid(x):
 def _lstm_state(p0, p1, p2, p3, h, c):
     s0 = sigmoid(p0)
     s1 = sigmoid(p1)
-    s2 = math.tanh(p2)
+    s2 = tanh(p2)
     s3 = sigmoid(p3)
     c = s1 * c + s0 * s2
-    return s3 * math.tanh(c), c, s0, s1, s2, s3
+    return s3 * tanh(c), c, s0, s1, s2, s3
 
 
 @device_function
 def _gru_state(p0, p1, p2, p3, h, c):
     s0 = sigmoid(p0)
     s1 = sigmoid(p1)
-    s2 = math.tanh(p2 + s0 * p3)
+    s2 = tanh(p2 + s0 * p3)
     return s2 + s1 * (h - s2), c, s0, s1, s2, p3
 
 
 @device_function
 def _tanh_state(p0, p1, p2, p3, h, c):
-    h = math.tanh(p0)
+    h = tanh(p0)
     return h, c, h, h, h, h
 
 
@@ -63,7 +67,7 @@ def _relu_state(p0, p1, p2, p3, h, c):
 
 @device_function
 def _lstm_gradients(dh, dc, s0, s1, s2, s3, c_before, c, h_before, h):
-    t = math.tanh(c)
+    t = tanh(c)
     dc = dc + dh * s3 * (ONE - t * t)
     g0 = dc * s2 * s0 * (ONE - s0)
     g1 = dc * c_before * s1 * (ONE - s1)
@@ -105,4 +109,4 @@ GRADIENTS = {
     "rnn_tanh": _tanh_gradients,
     "rnn_relu": _relu_gradients,
 }
-assert NEXT_STATE.keys() == GRADIENTS.keys() == CELLS.keys()
+assert NEXT_STATE.keys() == GRADIENTS.keys()

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from numba import cuda, float32, int64
+from numba import cuda, float32, float64, int64
 
 from lstm_kernels.backends.fused_numba_cuda.cells import GRADIENTS, NEXT_STATE, ZERO
 from lstm_kernels.backends.fused_numba_cuda.flags import COUNTER_STRIDE, arrive, wait
@@ -44,12 +44,18 @@ from lstm_kernels.backends.fused_numba_cuda.points import (
     store_blocks,
     with_products,
 )
+from lstm_kernels.cells import CELLS
 from lstm_kernels.gpu.numba_launching import device_function
-from lstm_kernels.problem import CELLS
+from lstm_kernels.problem import DTYPE_BYTES
 
-# Floats between the vectors that lanes of one warp read at once, beside their own length: the next
-# one starts four banks on, and four gates' vectors are read without a conflict.
+TYPES = {"float32": float32, "float64": float64}
+
+# Elements between the vectors that lanes of one warp read at once, beside their own length: the
+# next one starts four banks on, or eight, and four gates' vectors are read without a conflict.
 VECTOR_PADDING = 4
+
+# Bytes that say where four vectors lie, an int64 each.
+BYTES_OF_FOUR_BASES = 32
 
 # Where a vector lies that there is not: nothing is gathered.
 NOTHING = -1
@@ -75,8 +81,8 @@ def _four_of(source, base, k):
 def _gather(shared, bases, count, vectors, stride, source, H, aligned):
     """That many vectors of H, by all threads of the block.
 
-    Where four floats can be loaded at once, four vectors are on their way at once; else one float
-    of each thread is. (Loops are not over `range`: for one with a step Numba divides.)
+    Where four elements can be loaded at once, four vectors are on their way at once; else one
+    element of each thread is. (Loops are not over `range`: for one with a step Numba divides.)
     """
     n = 0
     while n < count:
@@ -128,7 +134,7 @@ def _state_base(r, rows, first_row, lengths, ragged, step, direction, D, T, B, H
 
 @cache
 def _gate_base_of(cell: str) -> Any:
-    gates_of = CELLS[cell].gates
+    gates_of = CELLS[cell].x_blocks
     slots = 4 if gates_of > 1 else 1
     is_gru = cell == "gru"
 
@@ -184,13 +190,15 @@ def _product_of(registers: int, overflows: bool) -> Any:
 
 
 @cache
-def forward_kernel(cell: str, registers: int, overflows: bool) -> Callable[..., None]:
+def forward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> Callable[..., None]:
     """The forward of a cell; a thread has that many weights in registers, all if none overflow."""
-    gates_of = CELLS[cell].gates
+    gates_of = CELLS[cell].x_blocks
     has_c = CELLS[cell].has_cell_state
     saves_gates = gates_of > 1
     next_state = NEXT_STATE[cell]
     product = _product_of(registers, overflows)
+    element = TYPES[dtype]
+    four_bases = BYTES_OF_FOUR_BASES // DTYPE_BYTES[dtype]
 
     def forward(
         from_x,  # [D, T, B, G*H], x W_ih^T + b_ih
@@ -219,8 +227,8 @@ def forward_kernel(cell: str, registers: int, overflows: bool) -> Callable[..., 
         stride = parts * k_of_part + VECTOR_PADDING
         # One memory, as two: where vectors lie, then vectors, the parts' sums, and weights.
         bases = cuda.shared.array(0, int64)
-        shared = cuda.shared.array(0, float32)
-        vectors = 8 * ((tile + 3) // 4)
+        shared = cuda.shared.array(0, element)
+        vectors = four_bases * ((tile + 3) // 4)
         partials = vectors + tile * stride
         held = partials + parts * tile * lanes + 4 * thread
         flag = (cuda.blockIdx.z * cuda.gridDim.y + cuda.blockIdx.y) * COUNTER_STRIDE
@@ -233,7 +241,7 @@ def forward_kernel(cell: str, registers: int, overflows: bool) -> Callable[..., 
         first_k = part * k_of_part
         inside = H - first_k if gate < gates_of and column < H else 0
         at = (gate * H + column) * H + first_k
-        weights = cuda.local.array(registers, float32)
+        weights = cuda.local.array(registers, element)
         for i in range(registers):
             weights[i] = load_weights(w, at + i, i < inside)
         for i in range(in_shared if overflows else 0):
@@ -333,19 +341,21 @@ def forward_kernel(cell: str, registers: int, overflows: bool) -> Callable[..., 
 
 
 @cache
-def backward_kernel(cell: str, registers: int, overflows: bool) -> Callable[..., None]:
+def backward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> Callable[..., None]:
     """The backward of a cell; a thread has that many weights in registers, all if none overflow.
 
     A lane is a gate and a unit here too: it multiplies that gate's gradients of all units with the
     gate's column of W_hh for its unit, and the sum over parts adds the gates up besides.
     """
-    gates_of = CELLS[cell].gates
+    gates_of = CELLS[cell].x_blocks
     slots = 4 if gates_of > 1 else 1
     has_c = CELLS[cell].has_cell_state
     is_gru = cell == "gru"
     gradients = GRADIENTS[cell]
     gate_base = _gate_base_of(cell)
     product = _product_of(registers, overflows)
+    element = TYPES[dtype]
+    four_bases = BYTES_OF_FOUR_BASES // DTYPE_BYTES[dtype]
 
     def backward(
         d_y,  # [T, B, D*H]
@@ -379,8 +389,8 @@ def backward_kernel(cell: str, registers: int, overflows: bool) -> Callable[...,
         stride = parts * k_of_part + VECTOR_PADDING
         # One memory, as two: where vectors lie, then vectors, the parts' sums, and weights.
         bases = cuda.shared.array(0, int64)
-        shared = cuda.shared.array(0, float32)
-        vectors = 8 * ((tile * gates_of + 3) // 4)
+        shared = cuda.shared.array(0, element)
+        vectors = four_bases * ((tile * gates_of + 3) // 4)
         partials = vectors + tile * gates_of * stride
         held = partials + parts * tile * lanes + 4 * thread
         flag = (cuda.blockIdx.z * cuda.gridDim.y + cuda.blockIdx.y) * COUNTER_STRIDE
@@ -392,7 +402,7 @@ def backward_kernel(cell: str, registers: int, overflows: bool) -> Callable[...,
         first_k = part * k_of_part
         inside = H - first_k if gate < gates_of and column < H else 0
         at = (gate * H + first_k) * H + column
-        weights = cuda.local.array(registers, float32)
+        weights = cuda.local.array(registers, element)
         for i in range(registers):
             weights[i] = load_weights(w, at + i * H, i < inside)
         for i in range(in_shared if overflows else 0):

@@ -129,6 +129,7 @@ def _held(
         "cell": problem.cell,
         "registers": parameters.registers,
         "overflows": parameters.in_shared > 0,
+        "dtype": problem.dtype,
     }
     tiles = parameters.tiles(B)
     for first_direction in range(0, D, parameters.directions):
@@ -157,7 +158,7 @@ def _held(
                     grid,
                     parameters.threads,
                     {**given, **place, **sizes, **shape, **flags},
-                    choices_on(on).threads,
+                    choices_on(on, problem.dtype).threads,
                     shared_bytes,
                     cooperative=waits,
                     regime=parameters.regime,
@@ -216,5 +217,5 @@ def _step(
 
 
 def _aligned(problem: Problem, *gathered: Tensor) -> bool:
-    """Whether four floats at once can be loaded from any vector of H of these."""
+    """Whether 16 bytes at once can be loaded from any vector of H of these, four elements on."""
     return problem.hidden_size % 4 == 0 and all(t.data_ptr() % 16 == 0 for t in gathered)

@@ -8,6 +8,7 @@ memory): Numba's own `cuda.ldcg` does not, and may be moved across a barrier.
 # Device code is not Python: Numba types these functions itself.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 
+from dataclasses import dataclass
 from typing import Any
 
 from numba import types
@@ -27,21 +28,21 @@ if SIMULATED:
         shared[at] = value
 
     def load_four(shared, at):
-        """Four floats of shared memory from a multiple of 4 on."""
+        """Four elements of shared memory from a multiple of 4 on."""
         assert at % 4 == 0
         return shared[at], shared[at + 1], shared[at + 2], shared[at + 3]
 
     def store_four(shared, at, a, b, c, d):
-        """Store four floats to shared memory from a multiple of 4 on."""
+        """Store four elements to shared memory from a multiple of 4 on."""
         assert at % 4 == 0
         shared[at], shared[at + 1], shared[at + 2], shared[at + 3] = a, b, c, d
 
     def load_four_past_l1(array, at):
-        """Four floats of global memory that other SMs wrote, from a 16-byte boundary on."""
+        """Four elements of global memory that other SMs wrote, from a 16-byte boundary on."""
         return array[at], array[at + 1], array[at + 2], array[at + 3]
 
     def load_past_l1(array, at):
-        """A float of global memory that other SMs wrote."""
+        """An element of global memory that other SMs wrote."""
         return array[at]
 
     def load_acquire(counters, at):
@@ -60,8 +61,30 @@ else:
     from llvmlite import ir
     from numba.cuda.extending import intrinsic
 
-    _FLOAT = ir.FloatType()
-    _FOUR = types.UniTuple(types.float32, 4)
+    @dataclass(frozen=True)
+    class _Element:
+        """What a dtype is to the compiler, and the PTX that loads one or four of it past L1."""
+
+        llvm: Any
+        constraint: str
+        load: str
+        load_four: str
+
+    # A load has 16 bytes at most: four float32, and two float64.
+    _ELEMENTS = {
+        types.float32: _Element(
+            ir.FloatType(),
+            "f",
+            "ld.global.cg.f32 $0, [$1];",
+            "ld.global.cg.v4.f32 {$0, $1, $2, $3}, [$4];",
+        ),
+        types.float64: _Element(
+            ir.DoubleType(),
+            "d",
+            "ld.global.cg.f64 $0, [$1];",
+            "ld.global.cg.v2.f64 {$0, $1}, [$4]; ld.global.cg.v2.f64 {$2, $3}, [$4 + 16];",
+        ),
+    }
 
     def _asm(builder, result: Any, operands: list[Any], text: str, constraints: str) -> Any:
         kind = ir.FunctionType(result, [operand.type for operand in operands])
@@ -78,7 +101,8 @@ else:
 
     def _four_of(context, builder, signature, arguments) -> Any:
         pointer = _shared_element(context, builder, signature, arguments)
-        return builder.bitcast(pointer, ir.VectorType(_FLOAT, 4).as_pointer())
+        element = _ELEMENTS[signature.args[0].dtype].llvm
+        return builder.bitcast(pointer, ir.VectorType(element, 4).as_pointer())
 
     @intrinsic
     def load_shared(typing_context, shared, at):
@@ -103,7 +127,7 @@ else:
 
     @intrinsic
     def load_four(typing_context, shared, at):
-        """Four floats of shared memory from a multiple of 4 on."""
+        """Four elements of shared memory from a multiple of 4 on."""
 
         def generate(context, builder, signature, arguments):
             pointer = _four_of(context, builder, signature, arguments)
@@ -114,45 +138,49 @@ else:
             ]
             return context.make_tuple(builder, signature.return_type, lanes)
 
-        return _FOUR(shared, at), generate
+        return types.UniTuple(shared.dtype, 4)(shared, at), generate
 
     @intrinsic
     def store_four(typing_context, shared, at, a, b, c, d):
-        """Store four floats to shared memory from a multiple of 4 on."""
+        """Store four elements to shared memory from a multiple of 4 on."""
 
         def generate(context, builder, signature, arguments):
-            four = ir.Constant(ir.VectorType(_FLOAT, 4), ir.Undefined)
+            element = _ELEMENTS[signature.args[0].dtype].llvm
+            four = ir.Constant(ir.VectorType(element, 4), ir.Undefined)
             for lane, value in enumerate(arguments[2:]):
                 four = builder.insert_element(four, value, ir.Constant(ir.IntType(32), lane))
             pointer = _four_of(context, builder, signature, arguments)
             builder.store(four, pointer, align=16)
             return context.get_dummy_value()
 
-        return types.void(shared, at, *[types.float32] * 4), generate
+        return types.void(shared, at, *[shared.dtype] * 4), generate
 
     @intrinsic
     def load_four_past_l1(typing_context, array, at):
-        """Four floats of global memory that other SMs wrote, from a 16-byte boundary on."""
+        """Four elements of global memory that other SMs wrote, from a 16-byte boundary on."""
 
         def generate(context, builder, signature, arguments):
             pointer = _element(builder, *arguments)
-            text = "ld.global.cg.v4.f32 {$0, $1, $2, $3}, [$4];"
-            four = ir.LiteralStructType([_FLOAT] * 4)
-            loaded = _asm(builder, four, [pointer], text, "=f,=f,=f,=f,l,~{memory}")
+            element = _ELEMENTS[array.dtype]
+            four = ir.LiteralStructType([element.llvm] * 4)
+            constraints = f"={element.constraint}," * 4 + "l,~{memory}"
+            loaded = _asm(builder, four, [pointer], element.load_four, constraints)
             lanes = [builder.extract_value(loaded, lane) for lane in range(4)]
             return context.make_tuple(builder, signature.return_type, lanes)
 
-        return _FOUR(array, at), generate
+        return types.UniTuple(array.dtype, 4)(array, at), generate
 
     @intrinsic
     def load_past_l1(typing_context, array, at):
-        """A float of global memory that other SMs wrote."""
+        """An element of global memory that other SMs wrote."""
 
         def generate(context, builder, signature, arguments):
             pointer = _element(builder, *arguments)
-            return _asm(builder, _FLOAT, [pointer], "ld.global.cg.f32 $0, [$1];", "=f,l,~{memory}")
+            element = _ELEMENTS[array.dtype]
+            constraints = f"={element.constraint},l,~{{memory}}"
+            return _asm(builder, element.llvm, [pointer], element.load, constraints)
 
-        return types.float32(array, at), generate
+        return array.dtype(array, at), generate
 
     @intrinsic
     def load_acquire(typing_context, counters, at):

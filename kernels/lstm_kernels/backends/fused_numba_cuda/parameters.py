@@ -13,7 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from lstm_kernels.backends.fused_numba_cuda.device_code import VECTOR_PADDING
+from lstm_kernels.backends.fused_numba_cuda.device_code import (
+    BYTES_OF_FOUR_BASES,
+    VECTOR_PADDING,
+)
 from lstm_kernels.gpu.machine_code import ARCHITECTURES, Architecture
 from lstm_kernels.problem import Problem
 
@@ -24,20 +27,27 @@ class Choices:
 
     `threads` are those that kernels are compiled for; `lanes` the columns of a block's product, of
     which gates times units are used, fewest first; `registers` how many weights a thread may hold
-    in registers, a kernel each.
+    in registers, a kernel each, and `beside_shared` how many where shared memory holds the rest.
     """
 
     threads: int
     lanes: tuple[int, ...]
     registers: tuple[int, ...]
+    beside_shared: int
 
 
 # 256 threads may have 255 registers each, an SM's all; with 160 weights in them they spill. The
 # fewer lanes, the more blocks share the work; they are whole warps or half ones.
-ON_CUDA = Choices(threads=256, lanes=(32, 48, 64), registers=(32, 64, 96, 128))
+#
+# A float64 takes two of them. Weights of shared memory pass through registers too: with 64 beside
+# them kernels spill.
+ON_CUDA = {
+    "float32": Choices(256, (32, 48, 64), registers=(32, 64, 96, 128), beside_shared=128),
+    "float64": Choices(256, (32, 48, 64), registers=(16, 32, 48, 56, 64), beside_shared=56),
+}
 
 # The simulator takes 0.1 ms a thread: small blocks of the same code, on few SMs.
-SIMULATED = Choices(threads=16, lanes=(8,), registers=(4,))
+SIMULATED = Choices(threads=16, lanes=(8,), registers=(4,), beside_shared=4)
 SIMULATOR = replace(ARCHITECTURES["sm_90"], name="simulator", sm_count=32)
 
 # Sequences of a tile: each costs a block another pass over its weights in registers, and shared
@@ -101,8 +111,9 @@ class Parameters:
         vectors = self.tile * (problem.gates if pass_name == "backward" else 1)
         stride = self.parts * (self.registers + self.in_shared) + VECTOR_PADDING
         sums = self.tile * self.threads
-        where = 8 * math.ceil(vectors / 4)
-        return 4 * (where + vectors * stride + sums + self.in_shared * self.threads)
+        where = BYTES_OF_FOUR_BASES * math.ceil(vectors / 4)
+        elements = vectors * stride + sums + self.in_shared * self.threads
+        return where + problem.element_bytes * elements
 
 
 @lru_cache(maxsize=1024)
@@ -115,9 +126,9 @@ def choose(problem: Problem, pass_name: str, architecture: Architecture) -> Para
     return _held(problem, pass_name, architecture) or Parameters("streamed")
 
 
-def choices_on(architecture: Architecture) -> Choices:
-    """The blocks there are to choose from on that device."""
-    return SIMULATED if architecture.name == SIMULATOR.name else ON_CUDA
+def choices_on(architecture: Architecture, dtype: str) -> Choices:
+    """The blocks there are to choose from on that device, for kernels of that dtype."""
+    return SIMULATED if architecture.name == SIMULATOR.name else ON_CUDA[dtype]
 
 
 def _held(problem: Problem, pass_name: str, architecture: Architecture) -> Parameters | None:
@@ -133,7 +144,7 @@ def _held(problem: Problem, pass_name: str, architecture: Architecture) -> Param
 
 def every_block(problem: Problem, architecture: Architecture) -> Iterator[Parameters]:
     """All blocks whose groups are resident at once, their shared memory not looked at."""
-    choices = choices_on(architecture)
+    choices = choices_on(architecture, problem.dtype)
     for lanes in choices.lanes:
         units = lanes // problem.gates
         parts = choices.threads // lanes
@@ -152,5 +163,5 @@ def _places(hidden_size: int, parts: int, choices: Choices) -> tuple[int, int]:
     needed = 4 * math.ceil(hidden_size / (4 * parts))
     registers = next((count for count in choices.registers if count >= needed), None)
     if registers is None:
-        registers = choices.registers[-1]
+        registers = choices.beside_shared
     return registers, max(0, needed - registers)

@@ -20,13 +20,13 @@ from lstm_kernels.backends.fused_numba_cuda.points import (
     preactivations,
     store_blocks,
 )
-from lstm_kernels.problem import CELLS
+from lstm_kernels.cells import CELLS
 
 
 @cache
 def forward_step_kernel(cell: str) -> Callable[..., None]:
     """One step's gates of a cell."""
-    gates_of = CELLS[cell].gates
+    gates_of = CELLS[cell].x_blocks
     has_c = CELLS[cell].has_cell_state
     next_state = NEXT_STATE[cell]
 
@@ -80,7 +80,7 @@ def forward_step_kernel(cell: str) -> Callable[..., None]:
 @cache
 def backward_step_kernel(cell: str) -> Callable[..., None]:
     """One step's gradients of a cell's gates."""
-    gates_of = CELLS[cell].gates
+    gates_of = CELLS[cell].x_blocks
     slots = 4 if gates_of > 1 else 1
     has_c = CELLS[cell].has_cell_state
     is_gru = cell == "gru"

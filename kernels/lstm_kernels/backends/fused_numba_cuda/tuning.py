@@ -87,7 +87,7 @@ def reason_against(
         return None
     if given.regime != "held":
         return f"unknown regime {given.regime!r}"
-    reason = _against_block(problem, given, rules.choices_on(on))
+    reason = _against_block(problem, given, rules.choices_on(on, problem.dtype))
     if reason:
         return reason
     if given.directions not in (1, problem.directions):

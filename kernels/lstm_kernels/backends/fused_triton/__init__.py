@@ -4,8 +4,9 @@ Idea: a layer is one kernel, and W_hh is read once: `own` holds all of it on one
 it over SMs that hand each other the state after every step. Where it does not fit, `streamed` reads
 it at each step, in one kernel a step; docs/triton.md tells more. Source: Diamos et al. 2016,
 "Persistent RNNs: Stashing Recurrent Weights On-Chip". Limits: CUDA of compute capability 8.0 on,
-or Triton's interpreter for checking; float32 arithmetic, so no float64; a projection is
-computed as a plain layer of W_hh W_hr; second derivatives without a kernel. Not run on a GPU yet.
+or Triton's interpreter for checking; sums and states in float32, and of float64 in float64; a
+projection is computed as a plain layer of W_hh W_hr; second derivatives without a kernel. Not run
+on a GPU yet.
 """
 
 from typing import Any
@@ -32,12 +33,12 @@ from lstm_kernels.backends.fused_triton.tuning import (
 )
 from lstm_kernels.common import operators
 from lstm_kernels.common.projected import plain, projected
-from lstm_kernels.common.refusals import float32_limit, triton_limit
+from lstm_kernels.common.refusals import triton_limit
 from lstm_kernels.common.sequence_products import as_given
 from lstm_kernels.gpu.launching import Launch
 from lstm_kernels.gpu.machine_code import architecture
 from lstm_kernels.problem import Problem
-from lstm_kernels.stack import Outputs, Unsupported, Weights
+from lstm_kernels.stack import Outputs, Weights
 
 __all__ = [
     "candidates",
@@ -122,13 +123,7 @@ def launches_for(problem: Problem, arch: str) -> list[Launch]:
     """What a layer launches: for inference, for a forward that saves and for a backward.
 
     With the table's parameters, or those of `using`: no device's tuned file is asked.
-
-    Raises:
-        Unsupported: with the reason.
     """
-    reason = float32_limit(problem, WHAT)
-    if reason:
-        raise Unsupported(reason)
     problem = plain(problem)
     facts = architecture(arch)
     dtype = getattr(torch, problem.dtype)

@@ -11,7 +11,8 @@ recurrent product gets its operands:
 
 A launch runs the steps [first, last): the GPU all at once where weights are on chip; a step a
 launch where they are streamed, and under the interpreter, whose programs run one after another.
-Between launches the states are carried in float32.
+What is added up, and the states carried between launches, is float64 where the tensors are, and
+else float32: WIDE.
 
 A step's number counts in the order of computing; `_position` maps it to a place in the sequence,
 which for the reverse direction starts at each sequence's own end.
@@ -26,7 +27,7 @@ import triton.language as tl
 from triton import knobs
 
 from lstm_kernels.backends.fused_triton.flags import COUNTER_STRIDE, arrive, wait
-from lstm_kernels.gpu.fused_gates import gradients, next_state
+from lstm_kernels.gpu.fused_gates import gradients, next_state, widened
 
 # The interpreter of Triton 3.6 to 3.9 multiplies the bits of bfloat16 as integers.
 WIDENS_BFLOAT16 = tl.constexpr(knobs.runtime.interpret)
@@ -36,7 +37,11 @@ WIDENS_BFLOAT16 = tl.constexpr(knobs.runtime.interpret)
 def _dot(a, b, total, PRECISION: tl.constexpr):
     if WIDENS_BFLOAT16 and a.dtype == tl.bfloat16:
         a, b = a.to(tl.float32), b.to(tl.float32)
-    return tl.dot(a, b, total, input_precision=PRECISION)
+    if a.dtype == tl.float64:
+        total = tl.dot(a, b, total, input_precision=PRECISION, out_dtype=tl.float64)
+    else:
+        total = tl.dot(a, b, total, input_precision=PRECISION)
+    return total
 
 
 @triton.jit
@@ -130,13 +135,13 @@ def _columns(
 @triton.jit
 def _load_biases(
     b_ptr, first_unit, CELL: tl.constexpr, H: tl.constexpr, UNITS: tl.constexpr,
-    SLOTS: tl.constexpr
+    SLOTS: tl.constexpr, WIDE: tl.constexpr
 ):  # fmt: skip
-    """b_hh laid out as the product's columns, [UNITS*SLOTS] float32; zero where there is none."""
+    """b_hh laid out as the product's columns, [UNITS*SLOTS] WIDE; zero where there is none."""
     row, used = _columns(first_unit, CELL, H, UNITS, SLOTS)
-    biases = tl.zeros((UNITS * SLOTS,), tl.float32)
+    biases = tl.zeros((UNITS * SLOTS,), WIDE)
     if b_ptr is not None:
-        biases = tl.load(b_ptr + row, mask=used, other=0.0).to(tl.float32)
+        biases = widened(tl.load(b_ptr + row, mask=used, other=0.0))
     return biases
 
 
@@ -182,11 +187,11 @@ def _block(gate, CELL: tl.constexpr):
 def _held_product(
     rows_ptr, alive, weights, CELL: tl.constexpr, H: tl.constexpr, CHUNK: tl.constexpr,
     SPLIT: tl.constexpr, GATES: tl.constexpr, AHEAD: tl.constexpr, PRECISION: tl.constexpr,
-    TILE: tl.constexpr, COLUMNS: tl.constexpr
+    TILE: tl.constexpr, COLUMNS: tl.constexpr, WIDE: tl.constexpr
 ):  # fmt: skip
     """Rows times the weights on chip, AHEAD chunks on their way; [TILE, COLUMNS]."""
     CHUNKS: tl.constexpr = (H + CHUNK - 1) // CHUNK
-    total = _no_sum(TILE, COLUMNS, SPLIT)
+    total = _no_sum(TILE, COLUMNS, SPLIT, WIDE)
     chunks = ()
     for index in tl.static_range(0, GATES * CHUNKS + AHEAD):
         if index < GATES * CHUNKS:
@@ -200,12 +205,8 @@ def _held_product(
 
 
 @triton.jit
-def _no_sum(TILE: tl.constexpr, COLUMNS: tl.constexpr, SPLIT: tl.constexpr):
-    if SPLIT > 1:
-        total = tl.zeros((SPLIT, TILE, COLUMNS), tl.float32)
-    else:
-        total = tl.zeros((TILE, COLUMNS), tl.float32)
-    return total
+def _no_sum(TILE: tl.constexpr, COLUMNS: tl.constexpr, SPLIT: tl.constexpr, WIDE: tl.constexpr):
+    return tl.zeros((SPLIT, TILE, COLUMNS) if SPLIT > 1 else (TILE, COLUMNS), WIDE)
 
 
 @triton.jit
@@ -246,7 +247,7 @@ def forward(
     h_n_ptr, c_n_ptr,  # [D, B, H], written; c_n None as c0
     gates_ptr,  # [D, T, B, 4*H], written, or None where no backward follows
     cells_ptr,  # [D, T, B, H], written, or None likewise
-    carry_ptr,  # [2, D, B, H] float32, h and c between launches, or None where one launch is all
+    carry_ptr,  # [2, D, B, H] WIDE, h and c between launches, or None where one launch is all
     counters_ptr,  # [D * tiles * COUNTER_STRIDE] int32, zero, or None where nobody waits
     first, last, first_tile, T, B, poll_limit,
     CELL: tl.constexpr, H: tl.constexpr, SLOTS: tl.constexpr, PRODUCT: tl.constexpr,
@@ -256,6 +257,7 @@ def forward(
     """Steps [first, last) of one layer, one or both directions; the grid is groups, tiles, D."""
     CHUNKS: tl.constexpr = (H + CHUNK - 1) // CHUNK
     GATES: tl.constexpr = 4 if CELL == "lstm" else (3 if CELL == "gru" else 1)
+    WIDE: tl.constexpr = tl.float64 if y_ptr.dtype.element_ty == tl.float64 else tl.float32
     tile, direction = first_tile + tl.program_id(1), tl.program_id(2)
     groups, D = tl.num_programs(0), tl.num_programs(2)
     reverse = direction == 1
@@ -272,7 +274,7 @@ def forward(
             )
     if b_ptr is not None and direction == 1:
         b_ptr = b_reverse_ptr
-    biases = _load_biases(b_ptr, first_unit, CELL, H, UNITS, SLOTS)
+    biases = _load_biases(b_ptr, first_unit, CELL, H, UNITS, SLOTS, WIDE)
 
     sequence = (tile * TILE + tl.arange(0, TILE)).to(tl.int64)
     unit = first_unit + tl.arange(0, UNITS)
@@ -280,10 +282,10 @@ def forward(
     length = _lengths(lengths_ptr, sequence, T, B)
     state = (direction * B + sequence)[:, None] * H + unit[None, :]
     carried = D * B.to(tl.int64) * H
-    h = tl.load(h0_ptr + state, mask=own, other=0.0).to(tl.float32)
+    h = widened(tl.load(h0_ptr + state, mask=own, other=0.0))
     c = h
     if c0_ptr is not None:
-        c = tl.load(c0_ptr + state, mask=own, other=0.0).to(tl.float32)
+        c = widened(tl.load(c0_ptr + state, mask=own, other=0.0))
     if carry_ptr is not None and first > 0:
         h = tl.load(carry_ptr + state, mask=own, other=0.0)
         c = tl.load(carry_ptr + carried + state, mask=own, other=0.0)
@@ -297,13 +299,13 @@ def forward(
         row = _position(step, length, reverse) * B + sequence
         direction_row = direction.to(tl.int64) * T * B + row
         x_ptr = from_x_ptr + direction_row[:, None] * (GATES * H) + unit[None, :]
-        x_0 = tl.load(x_ptr, mask=here, other=0.0).to(tl.float32)
+        x_0 = widened(tl.load(x_ptr, mask=here, other=0.0))
         x_1, x_2, x_3 = x_0, x_0, x_0
         if GATES > 1:
-            x_1 = tl.load(x_ptr + H, mask=here, other=0.0).to(tl.float32)
-            x_2 = tl.load(x_ptr + 2 * H, mask=here, other=0.0).to(tl.float32)
+            x_1 = widened(tl.load(x_ptr + H, mask=here, other=0.0))
+            x_2 = widened(tl.load(x_ptr + 2 * H, mask=here, other=0.0))
         if GATES > 3:
-            x_3 = tl.load(x_ptr + 3 * H, mask=here, other=0.0).to(tl.float32)
+            x_3 = widened(tl.load(x_ptr + 3 * H, mask=here, other=0.0))
 
         if PRODUCT == "own":
             operand = h.to(y_ptr.dtype.element_ty)
@@ -321,10 +323,10 @@ def forward(
             if PRODUCT == "held":
                 total = _held_product(
                     rows_ptr, alive, weights, CELL, H, CHUNK, SPLIT, 1, AHEAD, PRECISION, TILE,
-                    UNITS * SLOTS
+                    UNITS * SLOTS, WIDE
                 )  # fmt: skip
             else:
-                total = _no_sum(TILE, UNITS * SLOTS, SPLIT)
+                total = _no_sum(TILE, UNITS * SLOTS, SPLIT, WIDE)
                 for first_k in tl.range(0, H, CHUNK, num_stages=AHEAD):
                     chunk = _gathered(rows_ptr, alive, 0, first_k, H, CHUNK, SPLIT)
                     w = load_weights_forward(
@@ -379,7 +381,7 @@ def backward(
     lengths_ptr,  # [B] or None
     d_gates_ptr,  # [D, T, B, SLOTS*H], written up to each sequence's end
     d_h0_ptr, d_c0_ptr,  # [D, B, H], written by the launch whose first step is -1
-    carry_ptr,  # [2, D, B, H] float32 between launches, or None where one launch is all
+    carry_ptr,  # [2, D, B, H] WIDE between launches, or None where one launch is all
     counters_ptr,  # [D * tiles * COUNTER_STRIDE] int32, zero, or None where nobody waits
     first, last, first_tile, T, B, poll_limit,
     CELL: tl.constexpr, H: tl.constexpr, SLOTS: tl.constexpr, PRODUCT: tl.constexpr,
@@ -394,6 +396,7 @@ def backward(
     """
     CHUNKS: tl.constexpr = (H + CHUNK - 1) // CHUNK
     GATES: tl.constexpr = 4 if CELL == "lstm" else (3 if CELL == "gru" else 1)
+    WIDE: tl.constexpr = tl.float64 if y_ptr.dtype.element_ty == tl.float64 else tl.float32
     tile, direction = first_tile + tl.program_id(1), tl.program_id(2)
     groups, D = tl.num_programs(0), tl.num_programs(2)
     reverse = direction == 1
@@ -416,14 +419,14 @@ def backward(
     length = _lengths(lengths_ptr, sequence, T, B)
     state = (direction * B + sequence)[:, None] * H + unit[None, :]
     carried = D * B.to(tl.int64) * H
-    d_h_n = tl.load(d_h_n_ptr + state, mask=own, other=0.0).to(tl.float32)
+    d_h_n = widened(tl.load(d_h_n_ptr + state, mask=own, other=0.0))
     d_c_n = d_h_n
     if c0_ptr is not None:
-        d_c_n = tl.load(d_c_n_ptr + state, mask=own, other=0.0).to(tl.float32)
+        d_c_n = widened(tl.load(d_c_n_ptr + state, mask=own, other=0.0))
     # What reaches h(step) from later steps beside the product, and c(step); both are replaced at
     # a sequence's last step.
     dh = d_h_n
-    d_direct = tl.zeros((TILE, UNITS), tl.float32)
+    d_direct = tl.zeros((TILE, UNITS), WIDE)
     dc = d_c_n
     if carry_ptr is not None and last < T:
         d_direct = tl.load(carry_ptr + state, mask=own, other=0.0)
@@ -449,27 +452,27 @@ def backward(
         h, h_before, c, c_before = dh, dh, dh, dh
         if CELL == "lstm" or CELL == "gru":
             saved_ptr = gates_ptr + direction_row[:, None] * (4 * H) + unit[None, :]
-            s_0 = tl.load(saved_ptr, mask=here, other=0.0).to(tl.float32)
-            s_1 = tl.load(saved_ptr + H, mask=here, other=0.0).to(tl.float32)
-            s_2 = tl.load(saved_ptr + 2 * H, mask=here, other=0.0).to(tl.float32)
-            s_3 = tl.load(saved_ptr + 3 * H, mask=here, other=0.0).to(tl.float32)
+            s_0 = widened(tl.load(saved_ptr, mask=here, other=0.0))
+            s_1 = widened(tl.load(saved_ptr + H, mask=here, other=0.0))
+            s_2 = widened(tl.load(saved_ptr + 2 * H, mask=here, other=0.0))
+            s_3 = widened(tl.load(saved_ptr + 3 * H, mask=here, other=0.0))
         else:
             h_ptr = y_ptr + ((row * D + direction) * H)[:, None] + unit[None, :]
-            h = tl.load(h_ptr, mask=here, other=0.0).to(tl.float32)
+            h = widened(tl.load(h_ptr, mask=here, other=0.0))
         if CELL == "lstm":
             c_ptr = cells_ptr + direction_row[:, None] * H + unit[None, :]
-            c = tl.load(c_ptr, mask=here, other=0.0).to(tl.float32)
+            c = widened(tl.load(c_ptr, mask=here, other=0.0))
             c_ptr = cells_ptr + (direction.to(tl.int64) * T * B + row_before)[:, None] * H
             c_before = tl.load(c_ptr + unit[None, :], mask=past_first, other=0.0)
             c_first = tl.load(c0_ptr + state, mask=at_first, other=0.0)
-            c_before = tl.where(step == 0, c_first, c_before).to(tl.float32)
+            c_before = widened(tl.where(step == 0, c_first, c_before))
         if CELL == "gru":
             h_ptr = y_ptr + ((row_before * D + direction) * H)[:, None] + unit[None, :]
             h_before = tl.load(h_ptr, mask=past_first, other=0.0)
             h_first = tl.load(h0_ptr + state, mask=at_first, other=0.0)
-            h_before = tl.where(step == 0, h_first, h_before).to(tl.float32)
+            h_before = widened(tl.where(step == 0, h_first, h_before))
         d_y_row = ((row * D + direction) * H)[:, None] + unit[None, :]
-        dy = tl.load(d_y_ptr + d_y_row, mask=here, other=0.0).to(tl.float32)
+        dy = widened(tl.load(d_y_ptr + d_y_row, mask=here, other=0.0))
         if PREACTIVATED:
             states = next_state(s_0, s_1, s_2, s_3, h_before, c_before, CELL)
             _, _, s_0, s_1, s_2, s_3 = states
@@ -481,7 +484,7 @@ def backward(
                 operands = (g_0, g_1, g_3)
             else:
                 operands = (g_0,)
-            total = _no_sum(TILE, UNITS, SPLIT)
+            total = _no_sum(TILE, UNITS, SPLIT, WIDE)
             for gate in tl.static_range(0, GATES):
                 operand = operands[gate].to(d_gates_ptr.dtype.element_ty)
                 if SPLIT > 1:
@@ -497,10 +500,10 @@ def backward(
             if PRODUCT == "held":
                 total = _held_product(
                     rows_ptr, alive_after, weights, CELL, H, CHUNK, SPLIT, GATES, AHEAD,
-                    PRECISION, TILE, UNITS
+                    PRECISION, TILE, UNITS, WIDE
                 )  # fmt: skip
             else:
-                total = _no_sum(TILE, UNITS, SPLIT)
+                total = _no_sum(TILE, UNITS, SPLIT, WIDE)
                 for index in tl.range(0, GATES * CHUNKS, num_stages=AHEAD):
                     gate = index // CHUNKS
                     first_k = index % CHUNKS * CHUNK

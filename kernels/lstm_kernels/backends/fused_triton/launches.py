@@ -100,7 +100,8 @@ def _launches(
     device = tensors.y.device
     carry = None
     if not whole:
-        carry = torch.empty(2, D, B, problem.hidden_size, dtype=torch.float32, device=device)
+        wide = torch.float64 if problem.dtype == "float64" else torch.float32
+        carry = torch.empty(2, D, B, problem.hidden_size, dtype=wide, device=device)
     arguments = {f"{name}_ptr": tensor for name, tensor in tensors._asdict().items()}
     arguments |= constants | {
         "carry_ptr": carry,

@@ -28,6 +28,10 @@ SMALLEST_CHUNK = 16
 # from rates, not measured.
 MOST_UNITS_WITHOUT_MATRIX_UNITS = 32
 
+# The sums and operands of 64 units in float64 are more than registers hold: LSTM spilled 740 to
+# 3320 bytes (sm_90, four warps, Triton 3.7.1).
+MOST_UNITS_IN_FLOAT64 = 32
+
 # How much longer than H the chunks of k together may be; their lengths are powers of two.
 MOST_PADDING = 1.25
 
@@ -124,6 +128,16 @@ STREAMED_UNITS = {
     ("backward", 32): 32,
 }
 
+# The same in float64, whose sums take twice the registers: with the rows above kernels of LSTM and
+# GRU spilled 8 to 528 bytes (H=2048, sm_80 and sm_90, Triton 3.7.1), with these none.
+STREAMED_IN_FLOAT64 = {
+    ("forward", 16): Row(chunk_bytes=512, split=4, ahead=3, warps=8),
+    ("forward", 32): Row(chunk_bytes=256, split=1, ahead=3, warps=8),
+    ("backward", 16): Row(chunk_bytes=512, split=4, ahead=3, warps=4),
+    ("backward", 32): Row(chunk_bytes=512, split=4, ahead=3, warps=8),
+}
+STREAMED_UNITS_IN_FLOAT64 = 16
+
 
 def multiplies_exactly(problem: Problem) -> bool:
     """Whether products are float32's own, which matrix units do not make."""
@@ -159,6 +173,8 @@ def _own(problem: Problem, pass_name: str, architecture: Architecture) -> Parame
     units = _power_of_two(problem.hidden_size, least=2 * SMALLEST_CHUNK)
     if multiplies_exactly(problem) and units > MOST_UNITS_WITHOUT_MATRIX_UNITS:
         return None
+    if problem.dtype == "float64" and units > MOST_UNITS_IN_FLOAT64:
+        return None
     for tile in TILES:
         if own_bytes(problem, tile, units) > architecture.shared_per_block:
             return None
@@ -173,7 +189,9 @@ def _own(problem: Problem, pass_name: str, architecture: Architecture) -> Parame
 
 def _own_warps(problem: Problem, units: int) -> int:
     """Enough that a program's sums stay in registers; exact float32 products hold operands too."""
-    return 8 if multiplies_exactly(problem) else min(8, max(4, units // SMALLEST_CHUNK))
+    if multiplies_exactly(problem) or problem.dtype == "float64":
+        return 8
+    return min(8, max(4, units // SMALLEST_CHUNK))
 
 
 def _held(problem: Problem, pass_name: str, architecture: Architecture) -> Parameters | None:
@@ -201,6 +219,9 @@ def held_rows(problem: Problem, pass_name: str) -> list[Parameters]:
 
 def _streamed(problem: Problem, pass_name: str) -> Parameters:
     tile = next((tile for tile in TILES if tile >= problem.batch), TILES[-1])
+    if problem.dtype == "float64":
+        row = STREAMED_IN_FLOAT64[pass_name, tile]
+        return _with_row("streamed", problem, tile, STREAMED_UNITS_IN_FLOAT64, row)
     row = STREAMED[pass_name, tile, multiplies_exactly(problem)]
     return _with_row("streamed", problem, tile, STREAMED_UNITS[pass_name, tile], row)
 
@@ -219,7 +240,7 @@ def own_bytes(problem: Problem, tile: int, units: int) -> int:
     """Shared memory of a program that holds all weights, at most."""
     weights = slots_of(problem.cell) * units * units * problem.element_bytes
     # Pre-activations change layout through shared memory, two gates at a time.
-    return weights + 2 * tile * units * 4
+    return weights + 2 * tile * units * sum_bytes(problem)
 
 
 def held_bytes(problem: Problem, pass_name: str, candidate: Parameters) -> int:
@@ -229,8 +250,13 @@ def held_bytes(problem: Problem, pass_name: str, candidate: Parameters) -> int:
     count = (problem.gates if backward else 1) * math.ceil(problem.hidden_size / candidate.chunk)
     chunk_bytes = candidate.chunk * problem.element_bytes
     staged = min(candidate.ahead + 1, count) * candidate.tile * chunk_bytes
-    summed = candidate.split * candidate.tile * columns * 4
+    summed = candidate.split * candidate.tile * columns * sum_bytes(problem)
     return count * chunk_bytes * columns + max(staged, summed)
+
+
+def sum_bytes(problem: Problem) -> int:
+    """Bytes of an element of what is added up: float32, or float64 where the tensors are."""
+    return max(4, problem.element_bytes)
 
 
 def _power_of_two(size: int, least: int) -> int:

@@ -143,7 +143,7 @@ def _against_streamed(
     backward = pass_name == "backward"
     columns = given.units * (1 if backward else slots_of(problem.cell))
     stage = given.chunk * (given.tile + columns) * problem.element_bytes
-    summed = given.split * given.tile * columns * 4
+    summed = given.split * given.tile * columns * table.sum_bytes(problem)
     return _too_large(max(given.ahead * stage, summed), architecture)
 
 

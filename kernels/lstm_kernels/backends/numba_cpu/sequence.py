@@ -226,7 +226,7 @@ def run_backward(
     numbers: list[Tensor | None] = [d_x, d_h0, d_c0]
     for d, d_weight in enumerate(d_weights):
         biases = _d_biases(of_cell, d_unit[d, :, :H]) if problem.bias else (None, None)
-        numbers += [*d_weight, *biases, None]
+        numbers += [*d_weight, *biases, None, None]
     return tuple(numbers)
 
 

@@ -26,6 +26,7 @@ class Cell:
     `gates` are the blocks of w_ih and w_hh in their order. A gate of `apart` arrives in two parts,
     `p.n_x` and `p.n_h`; one of `from_x` meets x alone, and has no block in w_hh. `states` are h,
     which is multiplied, then those that belong to a unit alone. `per_unit` are parameters [H].
+    `positive` are states that a step keeps above 0 where they begin there, and divides by.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Cell:
     per_unit: tuple[str, ...] = ()
     apart: tuple[str, ...] = ()
     from_x: tuple[str, ...] = ()
+    positive: tuple[str, ...] = ()
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
@@ -69,9 +71,20 @@ class Cell:
         """Whether a unit has states beside h."""
         return self.own_states > 0
 
+    def positive_columns(self, H: int) -> tuple[slice, ...]:
+        """Where the states that are positive lie in c."""
+        own = enumerate(self.states[1:])
+        return tuple(slice(at * H, at * H + H) for at, name in own if name in self.positive)
+
 
 def cell(
-    *, gates: str, states: str, per_unit: str = "", apart: str = "", from_x: str = ""
+    *,
+    gates: str,
+    states: str,
+    per_unit: str = "",
+    apart: str = "",
+    from_x: str = "",
+    positive: str = "",
 ) -> Callable[[Step], Cell]:
     """A cell from a function of one step past the products, whose name is the cell's.
 
@@ -80,9 +93,11 @@ def cell(
     on symbols: it may use + - * /, comparisons inside `where`, and this package's functions.
 
     Args:
-        gates, states, per_unit, apart, from_x: names with spaces between, as on `Cell`'s page.
+        gates, states, per_unit, apart, from_x, positive: names with spaces between, as on `Cell`'s
+            page.
     Raises:
-        ValueError: a name is unfit or stands twice, or `apart` or `from_x` names no gate.
+        ValueError: a name is unfit or stands twice, `apart` or `from_x` names no gate, or
+            `positive` no state beside h.
     """
     named = {
         "gates": tuple(gates.split()),
@@ -90,6 +105,7 @@ def cell(
         "per_unit": tuple(per_unit.split()),
         "apart": tuple(apart.split()),
         "from_x": tuple(from_x.split()),
+        "positive": tuple(positive.split()),
     }
 
     def defined(step: Step) -> Cell:
@@ -110,11 +126,12 @@ def _check(cell: str, named: dict[str, tuple[str, ...]]) -> None:
             raise ValueError(f"cell {cell!r} names {each!r}; expected a plain Python name")
         if every.count(each) > 1:
             raise ValueError(f"cell {cell!r} names {each!r} twice; expected names apart")
-    for field in ("apart", "from_x"):
+    gates, own_states = named["gates"], named["states"][1:]
+    for field, known in (("apart", gates), ("from_x", gates), ("positive", own_states)):
         for each in named[field]:
-            if each not in named["gates"]:
-                known = ", ".join(named["gates"])
-                raise ValueError(f"cell {cell!r} has {field}={each!r}; its gates: {known}")
+            if each not in known:
+                choice = ", ".join(known) or "none"
+                raise ValueError(f"cell {cell!r} has {field}={each!r}; expected of: {choice}")
     both = set(named["apart"]) & set(named["from_x"])
     if both:
         raise ValueError(f"cell {cell!r} has {sorted(both)} both apart and from_x; choose one")

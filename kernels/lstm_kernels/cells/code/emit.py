@@ -5,9 +5,6 @@ What is written are two functions, whose arguments and results are tuples:
     next_state(p, before, per_unit) -> after, saved
     gradients(d_after, saved, before, after, per_unit) -> d_p, d_before, d_per_unit
 
-and for PyTorch a third, `gradients_of_saved`, which also takes `d_saved`, after `d_after`: what was
-saved has a gradient of its own where gradients are differentiated again.
-
 p and d_p are in the order of `Cell.slots`, states in that of `Cell.states`. Of `before` and `after`
 the gradients look at what `Derived` says they use; anything may stand for the rest.
 """
@@ -20,8 +17,8 @@ from itertools import chain
 from typing import Any
 
 from lstm_kernels.cells.code.definition import Cell
-from lstm_kernels.cells.code.derive import Derived, derived, gradients_of
-from lstm_kernels.cells.code.symbols import CHOICES, FUNCTIONS, Node, input_node
+from lstm_kernels.cells.code.derive import Derived, derived
+from lstm_kernels.cells.code.symbols import CHOICES, FUNCTIONS, Node
 from lstm_kernels.cells.code.trace import in_order
 
 OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "less": "<", "less_equal": "<="}
@@ -45,15 +42,9 @@ class Dialect:
     number: str = "{}"
     filled: str = "full_like({}, {})"
     decorator: str = ""
-    differentiates_again: bool = False
 
 
-TORCH = Dialect(
-    "torch",
-    functions="torch.",
-    filled="torch.full_like({}, {})",
-    differentiates_again=True,
-)
+TORCH = Dialect("torch", functions="torch.", filled="torch.full_like({}, {})")
 
 # What a function takes or returns under one name: the nodes, and what each is called in it.
 Argument = tuple[str, Sequence[tuple[Node, str]]]
@@ -122,10 +113,7 @@ class _Writer:
 def source_of(cell: Cell, dialect: Dialect) -> str:
     """The functions of a cell, as text."""
     made = derived(cell)
-    functions = [_next_state(made, dialect), _gradients(made, dialect)]
-    if dialect.differentiates_again:
-        functions.append(_gradients_of_saved(made, dialect))
-    return "\n\n\n".join(functions) + "\n"
+    return f"{_next_state(made, dialect)}\n\n\n{_gradients(made, dialect)}\n"
 
 
 def compiled(cell: Cell, dialect: Dialect, namespace: dict[str, Any]) -> dict[str, Any]:
@@ -156,19 +144,6 @@ def _gradients(made: Derived, dialect: Dialect) -> str:
     found = made.gradients
     results = [found.d_slots, found.d_before, found.d_per_unit]
     return _function(dialect, "gradients", arguments, results)
-
-
-def _gradients_of_saved(made: Derived, dialect: Dialect) -> str:
-    d_saved = [input_node(f"d_s_{at}") for at in range(len(made.saved))]
-    outputs = zip((*made.step.after, *made.saved), (*made.d_after, *d_saved), strict=True)
-    found = gradients_of(made.step, outputs)
-    arguments = [
-        ("d_after", _as_they_are(made.d_after)),
-        ("d_saved", _as_they_are(d_saved)),
-        *_of_backward(made),
-    ]
-    results = [found.d_slots, found.d_before, found.d_per_unit]
-    return _function(dialect, "gradients_of_saved", arguments, results)
 
 
 def _of_backward(made: Derived) -> list[Argument]:

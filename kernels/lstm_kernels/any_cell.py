@@ -1,0 +1,263 @@
+"""`Recurrent`: any cell that is defined, as a module shaped like torch.nn's.
+
+A cell is a name of `lk.CELLS`, or what `lstm_kernels.cells.cell` makes. Parameters have torch.nn's
+names, and those a unit the definition's: `weight_ih_l0` [G*H, I], `w_ci_l0` [H], and for the
+reverse direction `w_ci_l0_reverse`.
+"""
+
+from functools import partial
+from itertools import product
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from lstm_kernels.autocast import under_autocast
+from lstm_kernels.cells import CELLS, Cell, add_cells
+from lstm_kernels.choose import AUTO, check_backend, choose, number_format, problem_of
+from lstm_kernels.common.checks import check_tensors
+from lstm_kernels.common.packing import lengths_of, packed, padded
+from lstm_kernels.names import check_name
+from lstm_kernels.stack import Outputs, Weights, run
+
+States = Tensor | tuple[Tensor, ...]
+
+
+class Recurrent(torch.nn.Module):
+    """A network of any cell.
+
+    Args:
+        cell: a name of `lk.CELLS`, or a cell of one's own.
+        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device,
+            dtype: torch.nn.LSTM's.
+        backend: a name of `lstm_kernels.backends()`, or "auto".
+    Raises:
+        ValueError: the cell or the backend is unknown, or a size is below 1.
+    """
+
+    def __init__(
+        self,
+        cell: str | Cell,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        backend: str = AUTO,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        check_backend(backend)
+        super().__init__()
+        if isinstance(cell, Cell):
+            add_cells([cell], "Recurrent")
+            cell = cell.name
+        self.cell = check_name("cell", cell, CELLS)
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.bias, self.batch_first, self.dropout = bias, batch_first, dropout
+        self.bidirectional, self.backend = bidirectional, backend
+        self._chosen: str | None = None
+        self._why = "no forward has run yet"
+        # Its errors are those of sizes.
+        self._sizes(1, 1)
+        for layer, direction in product(range(num_layers), range(self._directions)):
+            inputs = input_size if layer == 0 else hidden_size * self._directions
+            for name, shape in _shapes(self._definition, inputs, hidden_size, bias).items():
+                parameter = torch.nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+                self.register_parameter(name + _suffix(layer, direction), parameter)
+        self.reset_parameters()
+
+    @property
+    def chosen_backend(self) -> str | None:
+        """The backend that the last forward ran on; None before the first."""
+        return self._chosen
+
+    def why_chosen(self) -> str:
+        """Why the last forward ran on that backend, in a sentence."""
+        return self._why
+
+    def reset_parameters(self) -> None:
+        """Draw every parameter from ±1/sqrt(H), as torch.nn's."""
+        bound = 1 / sqrt(self.hidden_size)
+        for parameter in self.parameters():
+            torch.nn.init.uniform_(parameter, -bound, bound)
+
+    def extra_repr(self) -> str:
+        """The cell, the sizes, and the backend."""
+        sizes = f"{self.cell!r}, {self.input_size}, {self.hidden_size}"
+        defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
+        defaults |= {"bidirectional": False}
+        others = [
+            f"{name}={getattr(self, name)}"
+            for name, default in defaults.items()
+            if getattr(self, name) != default
+        ]
+        return ", ".join([sizes, *others, f"backend={self.backend!r}"])
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator] # torch's
+    def forward(
+        self, input: Tensor | PackedSequence, hx: States | None = None
+    ) -> tuple[Tensor | PackedSequence, States]:
+        """As torch.nn's modules: y, and the states after the last step.
+
+        Args:
+            input: [T, B, I], [B, T, I] where `batch_first`, [T, I], or packed.
+            hx: the cell's states in its order, [L*D, B, H] each, or h alone where it has no other;
+                zeros where they are not given.
+        Raises:
+            ValueError: a shape or dtype does not fit; packed input ends in no sequence.
+            Unsupported: with the reason the backend gives.
+        """
+        given = (hx,) if isinstance(hx, Tensor) else hx
+        if isinstance(input, PackedSequence):
+            return self._forward_packed(input, given)
+        if input.dim() not in (2, 3):
+            raise ValueError(f"expected an input of 2 or 3 dimensions, got {input.dim()}")
+        is_batched = input.dim() == 3
+        x = input if is_batched else input.unsqueeze(0 if self.batch_first else 1)
+        if given is not None and not is_batched:
+            given = tuple(state.unsqueeze(1) for state in given)
+        y, states = self._run(x.transpose(0, 1) if self.batch_first else x, given, None)
+        y = y.transpose(0, 1) if self.batch_first else y
+        if not is_batched:
+            y = y.squeeze(0 if self.batch_first else 1)
+            states = tuple(state.squeeze(1) for state in states)
+        return y, _alone(states)
+
+    def _forward_packed(
+        self, input: PackedSequence, given: tuple[Tensor, ...] | None
+    ) -> tuple[PackedSequence, States]:
+        data, batch_sizes, order, back = input
+        if given is not None and order is not None:
+            given = tuple(state.index_select(1, order) for state in given)
+        lengths = lengths_of(batch_sizes)
+        y, states = self._run(padded(data, lengths), given, lengths)
+        if back is not None:
+            states = tuple(state.index_select(1, back) for state in states)
+        return PackedSequence(packed(y, lengths), batch_sizes, order, back), _alone(states)
+
+    def _run(
+        self, x: Tensor, given: tuple[Tensor, ...] | None, lengths: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """One call of a backend; x [T, B, I], lengths [B] of what is ragged, else None."""
+        is_ragged = lengths is not None and int(lengths.min()) < len(x)
+        lengths = lengths if is_ragged else None
+        layers = partial(self._in_one_dtype, lengths=lengths)
+        h0, c0 = self._states(x, given)
+        y, h_n, c_n = under_autocast(layers, x, h0, c0, self._weights(), cell=self.cell)
+        return y, (h_n, *(() if c_n is None else c_n.split(self.hidden_size, -1)))
+
+    def _in_one_dtype(
+        self,
+        x: Tensor,
+        h0: Tensor,
+        c0: Tensor | None,
+        weights: tuple[Weights, ...],
+        *,
+        lengths: Tensor | None,
+    ) -> Outputs:
+        T, B, _ = x.shape
+        flat = [tensor for one in weights for tensor in one if tensor is not None]
+        own = () if c0 is None else c0.split(self.hidden_size, -1)
+        named = zip(self._definition.states, (h0, *own), strict=True)
+        check_tensors({name: (state, state.shape) for name, state in named}, x)
+        check_tensors({"a weight": (flat[0], flat[0].shape)}, x)
+        problem = problem_of(
+            **self._sizes(T, B),
+            lengths="full" if lengths is None else f"uniform:1:{T}",
+            **number_format(x),
+        )
+        choice = choose(self.backend, problem, x.device, (x, h0, c0, *flat))
+        self._chosen, self._why = choice.name, choice.why
+        return run(
+            choice.implementation,
+            x.contiguous(),
+            h0,
+            c0,
+            weights,
+            problem=problem,
+            lengths=lengths,
+            dropout=self.dropout,
+            training=self.training,
+        )
+
+    def _states(self, x: Tensor, given: tuple[Tensor, ...] | None) -> tuple[Tensor, Tensor | None]:
+        """h0 [L*D, B, H], and c0 [L*D, B, K*H] or None, of the right shapes."""
+        names = self._definition.states
+        if x.shape[2] != self.input_size:
+            raise ValueError(f"the input has {x.shape[2]} features; expected {self.input_size}")
+        shape = (self.num_layers * self._directions, x.shape[1], self.hidden_size)
+        if given is None:
+            given = tuple(x.new_zeros(shape) for _ in names)
+        if len(given) != len(names):
+            raise ValueError(
+                f"hx holds {len(given)} states; {self.cell} has {len(names)}: {', '.join(names)}"
+            )
+        for name, state in zip(names, given, strict=True):
+            if tuple(state.shape) != shape:
+                raise ValueError(f"{name} has shape {tuple(state.shape)}; expected {shape}")
+        h0, *own = given
+        return h0.contiguous(), torch.cat(own, -1) if own else None
+
+    def _weights(self) -> tuple[Weights, ...]:
+        found = []
+        for layer, direction in product(range(self.num_layers), range(self._directions)):
+            suffix = _suffix(layer, direction)
+
+            def named(name: str, suffix: str = suffix) -> Tensor:
+                return self.get_parameter(name + suffix)
+
+            own = [named(name) for name in self._definition.per_unit]
+            b_ih, b_hh = (named("bias_ih"), named("bias_hh")) if self.bias else (None, None)
+            per_unit = torch.cat(own) if own else None
+            w_ih, w_hh = named("weight_ih"), named("weight_hh")
+            found.append(Weights(w_ih, w_hh, b_ih, b_hh, per_unit=per_unit))
+        return tuple(found)
+
+    def _sizes(self, T: int, B: int) -> dict[str, Any]:
+        sizes: dict[str, Any] = {
+            "cell": self.cell,
+            "seq_len": T,
+            "batch": B,
+            "input_size": self.input_size,
+            "hidden_size": self.hidden_size,
+            "num_layers": self.num_layers,
+            "bidirectional": self.bidirectional,
+            "bias": self.bias,
+        }
+        problem_of(**sizes)
+        return sizes
+
+    @property
+    def _definition(self) -> Cell:
+        return CELLS[self.cell]
+
+    @property
+    def _directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+
+def _shapes(cell: Cell, I: int, H: int, bias: bool) -> dict[str, tuple[int, ...]]:  # noqa: E741 - the field's name
+    """Of one direction's parameters, by name."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "weight_ih": (cell.x_blocks * H, I),
+        "weight_hh": (cell.h_blocks * H, H),
+    }
+    if bias:
+        shapes |= {"bias_ih": (cell.x_blocks * H,), "bias_hh": (cell.h_blocks * H,)}
+    return shapes | dict.fromkeys(cell.per_unit, (H,))
+
+
+def _suffix(layer: int, direction: int) -> str:
+    """What torch.nn appends to a parameter's name."""
+    return f"_l{layer}{'_reverse' if direction else ''}"
+
+
+def _alone(states: tuple[Tensor, ...]) -> States:
+    """H alone where there is no other state, as torch.nn.GRU returns it."""
+    return states[0] if len(states) == 1 else states

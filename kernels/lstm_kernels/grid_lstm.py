@@ -1,0 +1,201 @@
+"""`GridLSTM`: an LSTM along time and one along depth at every point, each fed with both.
+
+At layer l and step t two LSTM steps, with weights and a memory c of their own, read the same
+H = [h_depth(l-1, t), h_time(l, t-1)]:
+
+    h_time(l, t),  c_time(l, t)  = LSTM_time(H, c_time(l, t-1))
+    h_depth(l, t), c_depth(l, t) = LSTM_depth(H, c_depth(l-1, t))
+
+A gate's product with H is a product with each half. So a layer's sweep along time is an LSTM over
+the whole sequence with the input h_depth(l-1) and the recurrent state h_time(l). After it h_time(l)
+is known at every step, and the sweep along depth is one LSTM step of all T*B points together, with
+the input h_time(l) of the step before and the recurrent state h_depth(l-1). Both are calls of
+`lk.LSTM` as it is, on any backend. Depth begins with two projections of x, one to h and one to c.
+
+Source: Kalchbrenner, Danihelka and Graves 2015, "Grid Long Short-Term Memory", arXiv 1507.01526;
+its W of a transform is w_ih and w_hh side by side, its m is c, and it has no biases. Limits: two
+dimensions, of one size; padded input only; time cannot have priority (see `GridLSTM`).
+"""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+from torch.nn.utils.rnn import PackedSequence
+
+from lstm_kernels.choose import AUTO, check_backend
+from lstm_kernels.common.checks import check_tensors
+from lstm_kernels.common.unroll import unroll
+from lstm_kernels.modules import LSTM
+from lstm_kernels.names import check_name
+from lstm_kernels.problem import Problem
+from lstm_kernels.stack import Weights
+
+TimeStates = tuple[Tensor, Tensor]
+OF_LSTMS, OF_THE_PAPER = "o*tanh(c)", "tanh(o*c)"
+
+
+class _TanhOfProduct(torch.nn.LSTM):
+    """torch.nn.LSTM of one layer whose h is tanh(o * c): PyTorch's operations, step by step."""
+
+    def forward(  # type: ignore[override] # torch.nn's takes packed input, and no states, too
+        self, input: Tensor, hx: TimeStates
+    ) -> tuple[Tensor, TimeStates]:
+        w_ih, w_hh, b_ih, b_hh, *_ = Weights(*self.all_weights[0])
+
+        def step(from_x: Tensor, h: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
+            assert c is not None
+            i, f, g, o = (from_x + linear(h, w_hh, b_hh)).chunk(4, dim=-1)
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            return torch.tanh(torch.sigmoid(o) * c), c
+
+        y, h, c = unroll(step, linear(input, w_ih, b_ih), hx[0][0], hx[1][0], None)
+        assert c is not None
+        return y, (h.unsqueeze(0), c.unsqueeze(0))
+
+
+class GridLSTM(torch.nn.Module):
+    """A 2-D Grid LSTM over depth and time; `along_time` and `along_depth` hold its LSTMs.
+
+    Args:
+        input_size, hidden_size, num_layers: I, H of both dimensions, and L, the layers of depth.
+        bias: whether the LSTMs have biases; the projections of x have none.
+        batch_first: input and output are [B, T, ...] and not [T, B, ...].
+        tied: one set of weights for all layers, the paper's Tied 2-LSTM, and not one a layer.
+            TensorFlow's `tied` is another thing: there depth and time share one.
+        priority: None, and both transforms read h_time of the step before; or "depth", which then
+            goes last and reads the new h_time, as TensorFlow's Grid2BasicLSTMCell has it. Not
+            "time": its transform at a step would wait for depth's at the same point, and that for
+            time's at the step before, so that neither sweep could run as a whole.
+        output: h from a gate and the memory: "o*tanh(c)", as all LSTMs of this package have it, or
+            the paper's "tanh(o*c)", which no backend computes: it runs as PyTorch's operations.
+        backend: who computes both sweeps, as for `lk.LSTM`; with "tanh(o*c)" only "auto".
+    Raises:
+        ValueError: a name is unknown, a size below 1, or the backend computes another output.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bias: bool = True,
+        batch_first: bool = False,
+        tied: bool = False,
+        priority: str | None = None,
+        output: str = OF_LSTMS,
+        backend: str = AUTO,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        _check_names(priority, output, backend)
+        # A problem refuses sizes that are none.
+        Problem("lstm", 1, 1, input_size, hidden_size, num_layers)
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.batch_first, self.tied, self.priority = batch_first, tied, priority
+        self.output, self.backend = output, backend
+
+        lstm = partial(LSTM, backend=backend) if output == OF_LSTMS else _TanhOfProduct
+        made = partial(lstm, hidden_size, hidden_size, bias=bias, device=device, dtype=dtype)
+        sets = range(1 if tied else num_layers)
+        # Rows of the weight: H for h, then H for c.
+        self.project = torch.nn.Linear(input_size, 2 * hidden_size, False, device, dtype)
+        self.along_time = torch.nn.ModuleList(made() for _ in sets)
+        self.along_depth = torch.nn.ModuleList(made() for _ in sets)
+
+    def extra_repr(self) -> str:
+        """What the modules inside do not tell."""
+        return (
+            f"num_layers={self.num_layers}, batch_first={self.batch_first}, tied={self.tied}, "
+            f"priority={self.priority!r}, output={self.output!r}"
+        )
+
+    def forward(self, input: Tensor, hx: TimeStates | None = None) -> tuple[Tensor, TimeStates]:
+        """Run the grid over a sequence.
+
+        Args:
+            input: [T, B, I], with batch_first [B, T, I], or [T, I] without a batch; T from 1 on.
+            hx: h and c along time before step 0, [L, B, H] or [L, H]; zeros where None.
+        Returns:
+            y, h_depth past the last layer, as the input with H features; h_n and c_n along time
+            past the last step, as hx.
+        Raises:
+            TypeError: the input is packed.
+            ValueError: a shape or dtype does not fit.
+            Unsupported: with the reason the backend gives.
+        """
+        y, _, last = self.far_sides(input, hx)
+        return y, last
+
+    def far_sides(
+        self, input: Tensor, hx: TimeStates | None = None
+    ) -> tuple[Tensor, Tensor, TimeStates]:
+        """As `forward`, with depth's memory too: y, c_depth past the last layer, (h_n, c_n)."""
+        self._check_input(input)
+        batched = input.dim() == 3
+        x = input if batched else input.unsqueeze(1)
+        x = x.transpose(0, 1) if batched and self.batch_first else x
+        shape = (self.num_layers, x.shape[1], self.hidden_size)
+        if hx is None:
+            h0, c0 = x.new_zeros(shape), x.new_zeros(shape)
+        else:
+            h0, c0 = hx if batched else (state.unsqueeze(1) for state in hx)
+            _check_states(x, h0, c0, shape)
+        h, c, *last = self._sweep(x, h0, c0)
+        if not batched:
+            h, c, *last = (side.squeeze(1) for side in (h, c, *last))
+        elif self.batch_first:
+            h, c = h.transpose(0, 1), c.transpose(0, 1)
+        return h, c, (last[0], last[1])
+
+    def _sweep(self, x: Tensor, h0: Tensor, c0: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Layer after layer: h and c of depth [T, B, H], then h and c of time [L, B, H]."""
+        h, c = self.project(x).chunk(2, dim=-1)
+        h_n, c_n = [], []
+        for layer in range(self.num_layers):
+            own = 0 if self.tied else layer
+            before = h0[layer : layer + 1], c0[layer : layer + 1]
+            h_time, last = self.along_time[own](h, before)
+            if self.priority is None:
+                h_time = torch.cat([before[0], h_time[:-1]])
+            h, c = _one_step(self.along_depth[own], h_time, h, c)
+            h_n.append(last[0])
+            c_n.append(last[1])
+        return h, c, torch.cat(h_n), torch.cat(c_n)
+
+    def _check_input(self, input: Tensor) -> None:
+        if isinstance(input, PackedSequence):
+            raise TypeError("GridLSTM was given a packed input; pad it: pad_packed_sequence")
+        if input.dim() not in (2, 3) or input.shape[-1] != self.input_size:
+            found = f"input has shape {tuple(input.shape)}"
+            raise ValueError(f"{found}; expected 2 or 3 dimensions, the last {self.input_size}")
+        if input.shape[1 if self.batch_first and input.dim() == 3 else 0] == 0:
+            raise ValueError(f"input has shape {tuple(input.shape)}: no step; expected one or more")
+
+
+def _one_step(lstm: torch.nn.Module, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """The h and c, [T, B, H], after one step of an LSTM, of every row of x, h and c [T, B, H]."""
+    rows, h0, c0 = (each.flatten(0, 1).unsqueeze(0) for each in (x, h, c))
+    _, (h_n, c_n) = lstm(rows, (h0, c0))
+    return h_n.reshape(h.shape), c_n.reshape(c.shape)
+
+
+def _check_names(priority: object, output: str, backend: str) -> None:
+    if priority not in (None, "depth"):
+        raise ValueError(f"priority={priority!r}: expected None or 'depth'")
+    check_name("output", output, (OF_LSTMS, OF_THE_PAPER))
+    if check_backend(backend) != AUTO and output == OF_THE_PAPER:
+        raise ValueError(
+            f"backend {backend!r} computes {OF_LSTMS!r}; output {OF_THE_PAPER!r} runs as PyTorch's "
+            f"operations alone: leave the backend at {AUTO!r}"
+        )
+
+
+def _check_states(x: Tensor, h0: Tensor, c0: Tensor, shape: tuple[int, int, int]) -> None:
+    # Under autocast what a call returned, and the next is given, has not the input's dtype.
+    is_mixed = torch.is_autocast_enabled(x.device.type)
+    for name, state in (("h0", h0), ("c0", c0)):
+        check_tensors({name: (state, shape)}, state if is_mixed else x)

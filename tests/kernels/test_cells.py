@@ -1,0 +1,209 @@
+"""Every cell on every backend that runs any, against the oracle; and a cell of one's own."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+import lstm_kernels as lk
+from lstm_kernels import registry
+from lstm_kernels.cells import cell, exp, sigmoid, tanh
+from lstm_kernels.registry import TORCH_CELLS
+from lstm_kernels.stack import run
+
+SHAPES = {
+    "two ways": {"bidirectional": True, "num_layers": 2},
+    "ragged": {"bidirectional": True, "lengths": "uniform:1:6"},
+    "no bias": {"bias": False, "batch": 1, "hidden_size": 9},
+}
+BOUNDS = {"float64": 1e-12, "float32": 1e-5}
+
+
+@cell(gates="a b", states="h c", per_unit="u", apart="b", positive="c")
+def invented(p, h, c, u):
+    """Of every kind something: a gate in parts, an own state, a parameter, an exponential."""
+    keep = sigmoid(p.a + u * h)
+    c = keep * c + exp(tanh(p.b_x))
+    return tanh(p.b_h * keep) / (1 + c) + u * h, c
+
+
+def of_any_cell() -> list[str]:
+    names = [b.name for b in registry.registered().values() if b.any_cell and b.raced]
+    return [name for name in names if not registry.missing(name)]
+
+
+def results(backend: str, problem: lk.Problem, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Every output and every gradient, by name."""
+    lengths = None
+    if problem.lengths != "full":
+        lengths = torch.tensor(problem.sequence_lengths())
+    implementation = registry.load(backend)
+    outputs = run(implementation, **arguments, problem=problem, lengths=lengths)
+    made = dict(zip(("y", "h_n", "c_n"), outputs, strict=True))
+    made = {name: tensor for name, tensor in made.items() if tensor is not None}
+    leaves = {name: arguments[name] for name in ("x", "h0", "c0")}
+    for at, weights in enumerate(arguments["weights"]):
+        leaves |= {f"{name}.{at}": tensor for name, tensor in weights._asdict().items()}
+    leaves = {name: leaf for name, leaf in leaves.items() if leaf is not None and leaf.numel()}
+    starts = [torch.linspace(-1, 1.5, t.numel()).to(t).view_as(t) for t in made.values()]
+    found = torch.autograd.grad(list(made.values()), list(leaves.values()), starts)
+    return made | {f"d_{name}": d for name, d in zip(leaves, found, strict=True)}
+
+
+def check(backend: str, of: str, fields: dict[str, Any], make_layer: Any, assert_same: Any) -> None:
+    problem, arguments = make_layer(of, **fields)
+    reason = registry.unsupported(backend, problem, "cpu")
+    if reason:
+        pytest.skip(reason)
+    oracle, wide = make_layer_wide(problem, arguments)
+    expected = results("reference", oracle, wide)
+    got = results(backend, problem, arguments)
+    assert got.keys() == expected.keys()
+    assert_same(
+        {name: tensor.double() for name, tensor in got.items()}, expected, BOUNDS[problem.dtype]
+    )
+
+
+def make_layer_wide(problem: lk.Problem, arguments: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def wide(tensor: Any) -> Any:
+        return None if tensor is None else tensor.detach().double().requires_grad_()
+
+    weights = tuple(lk.Weights._make(map(wide, one)) for one in arguments["weights"])
+    others = {name: wide(arguments[name]) for name in ("x", "h0", "c0")}
+    fields = problem.to_dict() | {"dtype": "float64"}
+    return lk.Problem.from_dict(fields), others | {"weights": weights}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("of", [name for name in lk.CELLS if name not in TORCH_CELLS])
+@pytest.mark.parametrize("on", of_any_cell())
+def test_a_variant_is_the_oracles(on, of, shape, make_layer, assert_same):
+    check(on, of, SHAPES[shape] | {"dtype": "float32"}, make_layer, assert_same)
+
+
+@pytest.mark.parametrize("on", of_any_cell())
+def test_a_cell_of_ones_own_is_the_oracles(on, make_layer, assert_same, monkeypatch):
+    monkeypatch.setitem(lk.CELLS, "invented", invented)
+    for shape in SHAPES.values():
+        check(on, "invented", shape | {"dtype": "float32"}, make_layer, assert_same)
+
+
+@pytest.mark.parametrize("on", ["aten", "cudnn"])
+def test_a_backend_is_not_asked_for_a_cell_that_it_does_not_know(on):
+    problem = lk.Problem("lstm_peephole", 2, 1, 3, 4)
+    reason = registry.unsupported(on, problem, "cpu")
+    assert reason == (
+        "it has PyTorch's cells (lstm, gru, rnn_tanh, rnn_relu), and this is lstm_peephole"
+    )
+
+
+def test_a_backend_of_a_stranger_is_not_asked_either(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "_plugins", {})
+    file = tmp_path / "theirs.py"
+    file.write_text(
+        "from lstm_kernels import Backend\n"
+        "BACKENDS = [Backend('theirs', __name__, 'takes all')]\n"
+        "def unsupported(problem, device): return None\n"
+    )
+    registry.add_plugin(file)
+    assert registry.unsupported("theirs", lk.Problem("lstm", 2, 1, 3, 4), "cpu") is None
+    assert "slstm" in registry.unsupported("theirs", lk.Problem("slstm", 2, 1, 3, 4), "cpu")
+
+
+@pytest.mark.parametrize("of", lk.CELLS)
+def test_the_module_is_the_functional_form(of):
+    definition = lk.CELLS[of]
+    module = lk.Recurrent(of, 3, 5, backend="naive")
+    x = torch.randn(4, 2, 3)
+    states = [torch.rand(1, 2, 5) + 0.5 for _ in definition.states]
+    y, last = module(x, tuple(states))
+    last = last if isinstance(last, tuple) else (last,)
+    weights = dict(module.named_parameters())
+    found = lk.recurrent(
+        of,
+        x,
+        [state[0] for state in states],
+        *(weights[f"{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")),
+        per_unit=[weights[f"{name}_l0"] for name in definition.per_unit],
+        backend="naive",
+    )
+    assert torch.equal(found[0], y)
+    assert len(last) == len(found) - 1 == len(definition.states)
+    assert all(torch.equal(a, b[0]) for a, b in zip(found[1:], last, strict=True))
+    assert module.chosen_backend == "naive"
+
+
+@pytest.mark.parametrize(("of", "theirs"), [("lstm", torch.nn.LSTM), ("gru", torch.nn.GRU)])
+def test_the_module_is_torchs_where_torch_has_the_cell(of, theirs):
+    settings = {"num_layers": 2, "bidirectional": True, "batch_first": True}
+    module, plain = lk.Recurrent(of, 3, 5, **settings), theirs(3, 5, **settings)
+    plain.load_state_dict(module.state_dict())
+    x = torch.randn(4, 6, 3)
+    lengths = torch.tensor([6, 2, 4, 1])
+    batch = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    for given in (x, x[0], batch):
+        y, last = module(given)
+        expected, expected_last = plain(given)
+        if given is batch:
+            y, _ = pad_packed_sequence(y)
+            expected, _ = pad_packed_sequence(expected)
+        torch.testing.assert_close(y, expected)
+        torch.testing.assert_close(last, expected_last)
+
+
+def test_a_module_of_ones_own_cell_trains(monkeypatch):
+    @cell(gates="f n", states="h", apart="n")
+    def minimal_of_this_test(p, h):
+        f = sigmoid(p.f)
+        return h + f * (tanh(p.n_x + f * p.n_h) - h)
+
+    # Gone again after this test.
+    monkeypatch.setitem(lk.CELLS, "minimal_of_this_test", minimal_of_this_test)
+    module = lk.Recurrent(minimal_of_this_test, 3, 8, backend="hoisted")
+    optimizer = torch.optim.Adam(module.parameters(), 0.02)
+    x = torch.randn(5, 4, 3)
+    losses = []
+    for _ in range(30):
+        y, _ = module(x)
+        loss = (y.mean(-1) - 0.5).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("lsmt", 3, 5), "unknown cell 'lsmt'"),
+        (("lstm", 0, 5), "input_size=0"),
+        (("lstm", 3, -5), "hidden_size=-5"),
+    ],
+)
+def test_a_module_refuses_what_is_not_there(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        lk.Recurrent(*arguments)
+
+
+def test_states_that_do_not_fit_are_named():
+    module = lk.Recurrent("slstm", 3, 5, backend="naive")
+    x, one = torch.randn(4, 2, 3), torch.zeros(1, 2, 5)
+    with pytest.raises(ValueError, match="hx holds 2 states; slstm has 4: h, c, n, m"):
+        module(x, (one, one))
+    with pytest.raises(ValueError, match=r"n has shape \(1, 2, 4\); expected \(1, 2, 5\)"):
+        module(x, (one, one, one[..., :4], one))
+    with pytest.raises(ValueError, match="the input has 4 features; expected 3"):
+        module(torch.randn(4, 2, 4))
+    with pytest.raises(ValueError, match=r"per_unit holds 0 tensors; indrnn has u"):
+        lk.recurrent("indrnn", x, [one[0]], torch.zeros(5, 3), torch.zeros(0, 5))
+
+
+def test_two_cells_of_one_name_are_refused():
+    @cell(gates="n", states="h")
+    def lstm(p, h):
+        return p.n
+
+    with pytest.raises(ValueError, match="'lstm', a name that is taken"):
+        lk.Recurrent(lstm, 3, 5)
