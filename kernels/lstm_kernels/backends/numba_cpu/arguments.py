@@ -40,6 +40,7 @@ FORWARD = (
     *("x", "y", "h0", "c0", "h_n", "c_n"),
     # One a direction; biases are 0 where there are none.
     *("w_ih_0", "w_hh_0", "b_ih_0", "b_hh_0", "w_ih_1", "w_hh_1", "b_ih_1", "b_hh_1"),
+    *("per_unit_0", "per_unit_1"),
     # Whether gates, and whether cells are kept for all pairs; else gates are one chunk's.
     *("saves_gates", "saves_cells"),
     # [D, panels, gate_rows, blocks, line, W]: from x, then what the cell saves.
@@ -57,13 +58,13 @@ BACKWARD = (
     *_ROWS,
     *_SCRATCH,
     *("x", "y", "h0", "c0", "d_y", "d_h_n", "d_c_n", "gates", "cells"),
-    *("w_ih_0", "w_hh_0", "w_ih_1", "w_hh_1"),
-    # Each 0 where it is not asked for; d_unit [D, d_slots, units], sums over pairs, always is.
+    *("w_ih_0", "w_hh_0", "w_ih_1", "w_hh_1", "per_unit_0", "per_unit_1"),
+    # Each 0 where it is not asked for; d_unit [D, d_units, units], sums over pairs, always is.
     *("d_x", "d_w_ih_0", "d_w_hh_0", "d_w_ih_1", "d_w_hh_1"),
     *("d_h0", "d_c0", "d_unit"),
     # [D, panels, gates*units, 4, W], of H's and of I's columns
     *("packed_w_hh", "packed_w_ih"),
-    # Slots' gradients of a chunk, and of the one before: [2, D, d_slots, blocks, chunk_rows, W]
+    # Slots' gradients of a chunk, and of the one before: [2, D, d_units, blocks, chunk_rows, W]
     "d_gates",
     # What they meet in weights' gradients: [D, panels, chunk_rows, 4, W], h's and x's columns
     *("packed_h", "packed_x"),

@@ -18,6 +18,7 @@ from lstm_kernels.backends.numba_cpu.layout import (
     pack_columns,
     pair_of,
     panels_of,
+    per_unit_of,
     wide_panels,
 )
 from lstm_kernels.backends.numba_cpu.simd import (
@@ -49,6 +50,7 @@ from lstm_kernels.backends.numba_cpu.tile import (
     multiply,
 )
 from lstm_kernels.backends.numba_cpu.tuples import (
+    first_elements,
     in_places,
     load_all,
     load_all_parts,
@@ -71,7 +73,7 @@ def backward(a: Any) -> None:
     while end > 0:
         first = chunk_begin(a, end)
         # Where gradients of the chunk's pairs go, counted from pair 0.
-        size = a.D * a.cell.d_slots * _blocks(a, like) * a.chunk_rows
+        size = a.D * a.cell.d_units * _blocks(a, like) * a.chunk_rows
         own = a.d_gates + (turn * size - first_pair(a, first)) * VECTOR_BYTES
         _pack_pairs(a, like, first, end, thread, team)
         for step in range(end - 1, first - 1, -1):
@@ -101,7 +103,7 @@ def _blocks(a: Any, like: Any) -> int:
 @inlined
 def _of_block(a: Any, like: Any, d: int, slot: int, block: int) -> int:
     """Where a block's gradients of one slot begin: a vector a pair, [chunk_rows, W]."""
-    return ((d * a.cell.d_slots + slot) * _blocks(a, like) + block) * a.chunk_rows * VECTOR_BYTES
+    return ((d * a.cell.d_units + slot) * _blocks(a, like) + block) * a.chunk_rows * VECTOR_BYTES
 
 
 @routine
@@ -288,13 +290,17 @@ def _row_gradients(
             c_before = load_kept(cell, like, _cells_of(a, like, d, u, before))
         c_after = load_kept(cell, like, _cells_of(a, like, d, u, pair))
         h, h_after = load_part(like, h_before + at, left), load_part(like, y + at, left)
-        weights = load_all_parts(like, 0, c_stride, cell.per_unit, left)
-        d_p, d_before, d_weights = cell.gradients(
-            (d_h, *d_c), saved, (h, *c_before), (h_after, *c_after), weights
+        per_unit = per_unit_of(a, like, d, u * W)
+        d_p, d_before, d_per_unit = cell.gradients(
+            (d_h, *d_c), saved, (h, *c_before), (h_after, *c_after), per_unit
         )
         here = to + u * (slot_bytes // blocks)
-        store_all(here, slot_bytes, in_places(cell, d_p))
-        store_all(here + cell.slots * slot_bytes, slot_bytes, d_weights)
+        d_p = in_places(cell, d_p)
+        if left < W:
+            # Whatever a cell makes of zeros: a NaN would spread, by products with zero weights.
+            d_p = first_elements(d_p, left)
+        store_all(here, slot_bytes, d_p)
+        store_all(here + cell.slots * slot_bytes, slot_bytes, d_per_unit)
         if cell.carries_h:
             store(d_h_carry + at, d_before[0])
         store_all(d_c_carry + at, carry_stride, d_before[1:])
@@ -406,7 +412,7 @@ def _d_weights_block(
 def _d_unit(a: Any, like: Any, first: int, end: int, own: int, thread: int, team: int) -> None:
     """What a chunk adds to the sums over pairs, of biases' and other parameters' gradients."""
     pairs = first_pair(a, end) - first_pair(a, first)
-    begin, stop = share(a.D * a.cell.d_slots * _blocks(a, like), thread, team)
+    begin, stop = share(a.D * a.cell.d_units * _blocks(a, like), thread, team)
     for item in range(begin, stop):
         total = zero(like)
         at = own + (item * a.chunk_rows + first_pair(a, first)) * VECTOR_BYTES

@@ -23,9 +23,9 @@ class CellLayout:
     `gates`: its pre-activations, then the `saved` values in their place. `own` are states beside
     h, of which `kept` are those that the backward looks at.
 
-    Of `d_slots` gradients `place_of` has each slot's place; `x_gate_at` and `h_gate_at` the gate
-    of W_ih and W_hh that belongs to a place, and those of W_hh begin at `h_begin`. `x_gate_of` and
-    `h_gate_of` have the same by slot. `carries_h` is 1 where a gradient of h goes past the product.
+    Of the `d_units` gradients `place_of` has each slot's place. `x_gate_at` and `h_gate_at` tell
+    which gate of W_ih and W_hh belongs to a place, `x_gate_of` and `h_gate_of` which to a slot;
+    places of W_hh begin at `h_begin`. `carries_h` is 1 where a gradient of h goes past the product.
     """
 
     slots: int
@@ -42,7 +42,7 @@ class CellLayout:
     kept: tuple[int, ...]
     kept_states: int
     per_unit: int
-    d_slots: int
+    d_units: int
     place_of: tuple[int, ...]
     x_gate_at: tuple[int, ...]
     h_gate_at: tuple[int, ...]
@@ -56,7 +56,6 @@ def layout_of(cell: Cell) -> CellLayout:
     made, slots = derived(cell), cell.slots
     per_unit = len(cell.per_unit)
     order = sorted(range(len(slots)), key=lambda at: (slots[at].x is None, slots[at].h is not None))
-    nowhere = (-1,) * per_unit
     blocks = max(VECTORS // cell.x_blocks, 1)
     used = zip(made.uses_before[1:], made.uses_after[1:], strict=True)
     kept = tuple(at for at, uses in enumerate(used) if any(uses))
@@ -75,10 +74,10 @@ def layout_of(cell: Cell) -> CellLayout:
         kept=kept,
         kept_states=len(kept),
         per_unit=per_unit,
-        d_slots=len(slots) + per_unit,
+        d_units=len(slots) + per_unit,
         place_of=tuple(order.index(at) for at in range(len(slots))),
-        x_gate_at=(*(_or_none(slots[at].x) for at in order), *nowhere),
-        h_gate_at=(*(_or_none(slots[at].h) for at in order), *nowhere),
+        x_gate_at=tuple(_or_none(slots[at].x) for at in order),
+        h_gate_at=tuple(_or_none(slots[at].h) for at in order),
         h_begin=sum(slot.h is None for slot in slots),
         carries_h=int(made.carries[0]),
     )

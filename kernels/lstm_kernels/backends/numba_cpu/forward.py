@@ -18,6 +18,7 @@ from lstm_kernels.backends.numba_cpu.layout import (
     pack_gates,
     pair_of,
     panels_of,
+    per_unit_of,
 )
 from lstm_kernels.backends.numba_cpu.simd import (
     VECTOR_BYTES,
@@ -211,13 +212,24 @@ def _step(a: Any, like: Any, step: int, base: int, thread: int, team: int) -> No
                 )
                 cells = (panel * a.cell_rows + pair) * blocks + block
                 u = (panel % panels * blocks + block) * lanes(like)
-                h = _next_states(a, like, p, before + state + at, state + at, gates, cells, last, u)
+                h = _next_states(
+                    a, like, d, u, p, before + state + at, state + at, gates, cells, last
+                )
                 _put(a, h, after + state + at, y, last * a.H, u)
 
 
 @inlined
 def _next_states(
-    a: Any, like: Any, p: Any, before: int, state: int, gates: int, cells: int, last: int, u: int
+    a: Any,
+    like: Any,
+    d: int,
+    u: int,
+    p: Any,
+    before: int,
+    state: int,
+    gates: int,
+    cells: int,
+    last: int,
 ) -> Any:
     """A block's h after a step; its other states are written where they belong.
 
@@ -230,8 +242,8 @@ def _next_states(
     size, left = itemsize(like), a.H - u
     stride = a.D * a.B * panels_of(a, like)[1] * a.cell.blocks * VECTOR_BYTES
     own = load_all(like, a.c_state + state, stride, a.cell.own)
-    weights = load_all_parts(like, 0, a.H * size, a.cell.per_unit, left)
-    after, saved = a.cell.next_state(p, (load(like, before), *own), weights)
+    per_unit = per_unit_of(a, like, d, u)
+    after, saved = a.cell.next_state(p, (load(like, before), *own), per_unit)
     own = after[1:]
     store_all(a.c_state + state, stride, own)
     store_all(a.gates + gates * a.cell.line * VECTOR_BYTES, VECTOR_BYTES, saved)

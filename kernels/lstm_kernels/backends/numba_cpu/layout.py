@@ -22,6 +22,7 @@ from lstm_kernels.backends.numba_cpu.simd import (
 )
 from lstm_kernels.backends.numba_cpu.team import share
 from lstm_kernels.backends.numba_cpu.tile import VECTORS
+from lstm_kernels.backends.numba_cpu.tuples import load_all_parts
 
 # Four vectors: a row of a product, and of a panel backward.
 ROW_BYTES = VECTORS * VECTOR_BYTES
@@ -62,6 +63,13 @@ def panels_of(a: Any, like: Any) -> tuple[int, int]:
     """How many blocks of units a forward panel has, and how many panels there are."""
     width = a.cell.blocks * lanes(like)
     return a.cell.blocks, (a.H + width - 1) // width
+
+
+@inlined
+def per_unit_of(a: Any, like: Any, d: int, u: int) -> Any:
+    """The parameters a unit of one direction, of the block that begins with a unit."""
+    to = (a.per_unit_1 if d else a.per_unit_0) + u * itemsize(like)
+    return load_all_parts(like, to, a.H * itemsize(like), a.cell.per_unit, a.H - u)
 
 
 @inlined

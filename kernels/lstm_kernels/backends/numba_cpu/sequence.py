@@ -155,7 +155,7 @@ def run_forward(
     values: dict[str, Any] = {"x": x, "y": y, "h0": h0, "c0": c0, "h_n": h_n, "c_n": c_n}
     values |= {"packed": x.dim() == 2, "gate_rows": gate_rows, "cell_rows": _odd(rows.R)}
     values |= {"saves_gates": gates is not None, "saves_cells": cells is not None, "cells": cells}
-    values |= _per_direction(weights, "w_ih", "w_hh", "b_ih", "b_hh")
+    values |= _per_direction(weights, "w_ih", "w_hh", "b_ih", "b_hh", "per_unit")
     scratch = {
         "packed_w_ih": panels * inputs * of_cell.x_vectors * sizes.W,
         "packed_w_hh": panels * H * of_cell.h_vectors * sizes.W,
@@ -199,7 +199,7 @@ def run_backward(
     d_h0, d_c0 = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
     new = x.new_empty if rows.R else x.new_zeros
     of_cell, units = sizes.of_cell, sizes.blocks * sizes.W
-    d_unit = new(D, of_cell.d_slots, units)
+    d_unit = new(D, of_cell.d_units, units)
     d_weights = [
         (new(w.w_ih.shape) if needs_ih else None, new(w.w_hh.shape) if needs_hh else None)
         for w, (needs_ih, needs_hh, *_) in zip(weights, _each(needed[3:]), strict=True)
@@ -209,14 +209,14 @@ def run_backward(
     values |= {"gate_rows": _odd(rows.R), "cell_rows": _odd(rows.R)}
     values |= {"d_y": d_y, "d_h_n": d_h_n, "d_c_n": d_c_n}
     values |= {"d_x": d_x, "d_h0": d_h0, "d_c0": d_c0, "d_unit": d_unit}
-    values |= _per_direction(weights, "w_ih", "w_hh")
+    values |= _per_direction(weights, "w_ih", "w_hh", "per_unit")
     for d, both in enumerate((d_weights[0], d_weights[-1])):
         values |= {f"d_w_ih_{d}": both[0], f"d_w_hh_{d}": both[1]}
     row = VECTORS * sizes.W
     scratch = {
         "packed_w_hh": D * sizes.wide_h * of_cell.h_gates * units * row,
         "packed_w_ih": D * sizes.wide_i * of_cell.x_gates * units * row,
-        "d_gates": 2 * D * of_cell.d_slots * units * rows.chunk,
+        "d_gates": 2 * D * of_cell.d_units * units * rows.chunk,
         "packed_h": D * sizes.wide_h * rows.chunk * row,
         "packed_x": D * sizes.wide_i * rows.chunk * row,
         "d_h_carry": D * B * units,
@@ -225,8 +225,10 @@ def run_backward(
     _run("backward", BACKWARD, problem, rows, values, scratch)
     numbers: list[Tensor | None] = [d_x, d_h0, d_c0]
     for d, d_weight in enumerate(d_weights):
-        biases = _d_biases(of_cell, d_unit[d, :, :H]) if problem.bias else (None, None)
-        numbers += [*d_weight, *biases, None, None]
+        slots = d_unit[d, : of_cell.slots, :H]
+        biases = _d_biases(of_cell, slots) if problem.bias else (None, None)
+        per_unit = d_unit[d, of_cell.slots :, :H].flatten() if of_cell.per_unit else None
+        numbers += [*d_weight, *biases, None, per_unit]
     return tuple(numbers)
 
 
@@ -241,18 +243,19 @@ def _each(needed: tuple[bool, ...]) -> list[tuple[bool, ...]]:
     return [needed[i : i + fields] for i in range(0, len(needed), fields)]
 
 
-def _d_biases(of_cell: CellLayout, d_unit: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of b_ih and b_hh [G*H], from the places' [d_slots, H]."""
-    d_b_ih = _by_gate(d_unit, of_cell.x_gate_at, of_cell.x_gates)
+def _d_biases(of_cell: CellLayout, d_slots: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of b_ih and b_hh [G*H], from those of the slots [slots, H] in their places."""
+    d_b_ih = _by_gate(d_slots, of_cell.x_gate_at, of_cell.x_gates)
     # Tensors that share memory would be clipped and scaled twice.
-    return d_b_ih, _by_gate(d_unit, of_cell.h_gate_at, of_cell.h_gates).clone()
+    return d_b_ih, _by_gate(d_slots, of_cell.h_gate_at, of_cell.h_gates).clone()
 
 
-def _by_gate(d_unit: Tensor, gate_at: tuple[int, ...], gates: int) -> Tensor:
-    """The rows of d_unit that belong to gates, one after another; perhaps the same memory."""
+def _by_gate(d_slots: Tensor, gate_at: tuple[int, ...], gates: int) -> Tensor:
+    """The rows that belong to gates, one after another; perhaps the same memory."""
     if gate_at == tuple(range(gates)):
-        return d_unit.flatten()
-    return torch.cat([d_unit[gate_at.index(gate)] for gate in range(gates)])
+        return d_slots.flatten()
+    rows = [d_slots[gate_at.index(gate)] for gate in range(gates)]
+    return torch.cat(rows) if rows else d_slots.new_empty(0)
 
 
 def _per_direction(weights: tuple[Weights, ...], *names: str) -> dict[str, Tensor | None]:

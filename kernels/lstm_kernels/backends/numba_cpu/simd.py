@@ -229,12 +229,17 @@ def store_part_at(builder: Any, vector: Vector, value: Any, address: Any, count:
 
 def _masked(builder: Any, vector: Vector, address: Any, count: Any) -> tuple[Any, Any]:
     """A pointer, and which of its elements are among the first `count`."""
+    mask = mask_of(builder, vector, count)
+    return builder.inttoptr(address, vector.ir.as_pointer()), mask
+
+
+def mask_of(builder: Any, vector: Vector, count: Any) -> Any:
+    """The IR of which elements are among the first `count`."""
     positions = ir.VectorType(INT32, vector.lanes)
     undefined = ir.Constant(positions, ir.Undefined)
     first = builder.insert_element(undefined, builder.trunc(count, INT32), INT32(0))
     counts = builder.shuffle_vector(first, undefined, ir.Constant(positions, [0] * vector.lanes))
-    mask = builder.icmp_signed("<", ir.Constant(positions, list(range(vector.lanes))), counts)
-    return builder.inttoptr(address, vector.ir.as_pointer()), mask
+    return builder.icmp_signed("<", ir.Constant(positions, list(range(vector.lanes))), counts)
 
 
 @intrinsic

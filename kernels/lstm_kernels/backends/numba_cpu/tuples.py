@@ -6,6 +6,7 @@ How many there are is known when a kernel is compiled, so that a tuple is so man
 from collections.abc import Sequence
 from typing import Any
 
+from llvmlite import ir
 from numba import types
 
 from lstm_kernels.backends.numba_cpu.cell_code import cell_layout
@@ -15,6 +16,7 @@ from lstm_kernels.backends.numba_cpu.simd import (
     intrinsic,
     load_at,
     load_part_at,
+    mask_of,
     store_at,
     store_part_at,
 )
@@ -140,6 +142,20 @@ def _picked(cell: Any, vectors: Any, picks: Sequence[int]) -> tuple[Any, Any]:
         return context.make_tuple(builder, found, values)
 
     return found(cell, vectors), generate
+
+
+@intrinsic
+def first_elements(typing: Any, vectors: Any, elements: Any) -> Any:
+    """The first `elements` of each vector, and zeros."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        values = [
+            builder.select(mask_of(builder, kind, args[1]), value, ir.Constant(kind.ir, None))
+            for kind, value in zip(vectors, _elements(builder, vectors, args[0]), strict=True)
+        ]
+        return context.make_tuple(builder, vectors, values)
+
+    return vectors(vectors, types.int64), generate
 
 
 @intrinsic
