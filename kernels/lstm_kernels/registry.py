@@ -142,6 +142,7 @@ BUILT_IN = (
         requires=("numba",),
         packed=True,
         operators=("float32", "float64"),
+        any_cell=True,
     ),
     Backend(
         "numba_cuda",

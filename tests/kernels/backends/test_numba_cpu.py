@@ -24,6 +24,18 @@ from torch import Tensor
 import lstm_kernels as lk
 from lstm_kernels import registry
 from lstm_kernels.backends.numba_cpu import activations, compiled, simd, team
+from lstm_kernels.cells import (
+    CELLS,
+    cell,
+    exp,
+    log,
+    maximum,
+    minimum,
+    relu,
+    sigmoid,
+    tanh,
+    where,
+)
 from lstm_kernels.common.packing import packed, padded
 from lstm_kernels.registry import TORCH_CELLS
 from lstm_kernels.stack import Weights, run
@@ -34,6 +46,12 @@ MANY_CHUNKS = {
     "long": {"seq_len": 300, "batch": 3, "input_size": 5, "hidden_size": 19},
     "wide": {"seq_len": 3, "batch": 300, "input_size": 70, "hidden_size": 17},
     "large": {"seq_len": 40, "batch": 20, "input_size": 65, "hidden_size": 257},
+}
+VARIANTS = [name for name in CELLS if name not in TORCH_CELLS]
+VARIANTS_SIZES = {
+    "one step": {"seq_len": 1, "batch": 1, "input_size": 3, "hidden_size": 30},
+    "odd": {"seq_len": 9, "batch": 3, "input_size": 20, "hidden_size": 30},
+    "many chunks": {"seq_len": 100, "batch": 3, "input_size": 7, "hidden_size": 257},
 }
 KERNELS = str(Path(lk.__file__).parents[1])
 
@@ -65,7 +83,10 @@ def results(
     outputs = dict(zip(("y", "h_n", "c_n"), returned, strict=True))
     outputs = {name: t for name, t in outputs.items() if t is not None}
     weighed = [torch.linspace(-1, 1.5, t.numel()).view_as(t).to(t) for t in outputs.values()]
-    gradients = torch.autograd.grad(list(outputs.values()), list(leaves.values()), weighed)
+    # A w_hh without rows has no part in anything.
+    gradients = torch.autograd.grad(
+        list(outputs.values()), list(leaves.values()), weighed, materialize_grads=True
+    )
     return outputs | {f"d_{name}": t for name, t in zip(leaves, gradients, strict=True)}
 
 
@@ -77,6 +98,13 @@ def doubled(problem: lk.Problem, arguments: dict[str, Any]) -> tuple[lk.Problem,
     tensors = {name: double(t) for name, t in arguments.items() if name != "weights"}
     fields = problem.to_dict() | {"dtype": "float64"}
     return lk.Problem.from_dict(fields), {**tensors, "weights": weights}
+
+
+def tame(arguments: dict[str, Any], hidden_size: int) -> None:
+    """Have gates away from 0 and 1, and no chaos, whatever H is."""
+    for tensor in chain(*arguments["weights"]):
+        if tensor is not None:
+            tensor.data /= max(hidden_size, 64) ** 0.5 / 1.5
 
 
 def assert_equal(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
@@ -96,13 +124,97 @@ def test_many_chunks_equal_float64_torch(
     assert_same: Any,
 ) -> None:
     problem, arguments = make_layer(cell, **sizes, bidirectional=bidirectional, dtype=dtype)
-    # Gates away from 0 and 1, and no chaos, whatever H is.
-    for tensor in chain(*arguments["weights"]):
-        if tensor is not None:
-            tensor.data /= max(sizes["hidden_size"], 64) ** 0.5 / 1.5
+    tame(arguments, sizes["hidden_size"])
     got = results("numba_cpu", problem, arguments)
     want = results("aten", *doubled(problem, arguments))
     assert_same(got, want, bound=closeness.LAYER[dtype])
+
+
+@pytest.mark.parametrize("lengths", ["full", "ragged"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "bidirectional"])
+@pytest.mark.parametrize("sizes", VARIANTS_SIZES.values(), ids=VARIANTS_SIZES)
+@pytest.mark.parametrize("cell", VARIANTS)
+def test_variants_equal_float64_autograd(
+    cell: str,
+    sizes: dict[str, int],
+    bidirectional: bool,
+    dtype: str,
+    lengths: str,
+    make_layer: Any,
+    assert_same: Any,
+) -> None:
+    problem, arguments = make_layer(cell, **sizes, bidirectional=bidirectional, dtype=dtype)
+    tame(arguments, sizes["hidden_size"])
+    T, B = problem.seq_len, problem.batch
+    steps = torch.tensor([T, 0, T // 2][:B]) if lengths == "ragged" else None
+    got = results("numba_cpu", problem, arguments, steps)
+    want = results("reference", *doubled(problem, arguments), steps)
+    assert_same(got, want, bound=closeness.LAYER[dtype])
+
+
+@cell(gates="n r", states="h c d e", per_unit="u v", apart="n")
+def of_two_gates(p, h, c, d, e, u, v):
+    """The gates of W_hh in another order, and states that the backward has no use for."""
+    d = minimum(log(2 + sigmoid(p.n_x)), u * d) - p.r
+    e = where(p.r < 0.1, e, 1 - p.n_h)
+    c = maximum(c, v * p.n_h) / (1 + exp(-relu(d)))
+    return tanh(p.r + h - c), c, d, e + p.n_x
+
+
+@cell(gates="a b", states="h c", per_unit="u", from_x="b")
+def of_one_gate_from_h(p, h, c, u):
+    """Fewer products of h than of x."""
+    c = sigmoid(p.b) * c + u
+    return tanh(p.a + c), c
+
+
+@cell(gates="a b c d", states="h", apart="a b c d")
+def of_eight_slots(p, h):
+    """As many pre-activations as there can be."""
+    whole = sigmoid(p.a_x) * p.a_h + p.b_x * tanh(p.b_h)
+    return tanh(whole + p.c_x * sigmoid(p.c_h) - p.d_h) * sigmoid(p.d_x + p.d_h)
+
+
+@cell(gates="a", states="h c", positive="c")
+def of_a_quotient(p, h, c):
+    """No number where all is zero, as it is where units are padded."""
+    c = c * sigmoid(p.a)
+    return tanh(p.a / c), c
+
+
+@cell(gates="a b c d e", states="h")
+def of_five_gates(p, h):
+    """One too many."""
+    return tanh(p.a + p.b + p.c + p.d + p.e)
+
+
+@pytest.mark.parametrize(
+    "defined",
+    [
+        of_two_gates,
+        of_a_quotient,
+        pytest.param(of_one_gate_from_h, marks=pytest.mark.slow),
+        pytest.param(of_eight_slots, marks=pytest.mark.slow),
+    ],
+    ids=lambda defined: defined.name,
+)
+def test_a_cell_of_ones_own_equals_float64_autograd(
+    defined: Any, make_layer: Any, assert_same: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CELLS, defined.name, defined)
+    problem, arguments = make_layer(defined.name, **SIZES, bidirectional=True)
+    lengths = torch.tensor([3, 0, 9, 1, 9, 8, 5, 2])
+    got = results("numba_cpu", problem, arguments, lengths)
+    want = results("reference", problem, arguments, lengths)
+    assert_same(got, want, bound=closeness.LAYER["float64"])
+
+
+def test_a_cell_of_five_gates_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CELLS, of_five_gates.name, of_five_gates)
+    problem = lk.Problem(of_five_gates.name, 2, 2, 2, 2)
+    reason = registry.unsupported("numba_cpu", problem, "cpu")
+    assert reason == "cell 'of_five_gates' has 5 gates, and a panel holds 4"
 
 
 @pytest.mark.parametrize("lengths", [[3, 0, 9, 1, 9, 0, 5, 2], [0] * 8], ids=["some", "none"])
@@ -207,6 +319,8 @@ def test_only_the_gradients_that_are_asked_for(make_layer: Any) -> None:
 APPLIED: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "sigmoid": (activations.sigmoid, lambda x: 1 / (1 + np.exp(-x))),
     "tanh": (activations.tanh, np.tanh),
+    "exp": (activations.exp, np.exp),
+    "log": (activations.log, np.log),
 }
 
 
@@ -239,7 +353,7 @@ def test_activations_are_accurate_near_zero_and_far_out(activation: Any) -> None
     draw = np.random.default_rng(0)
     tiny = 10.0 ** draw.uniform(-30, 0, 1000)
     x = np.concatenate([draw.uniform(-80, 80, 100_000), draw.normal(0, 1, 10_000), tiny, -tiny])
-    x = x.astype(dtype)
+    x = (np.abs(x) if exact is np.log else x).astype(dtype)
     want = exact(x.astype(np.longdouble))
     error = np.abs(apply(x) - want) / np.abs(want)
     bound = closeness.ACTIVATION_ROUNDINGS * np.finfo(dtype).eps
@@ -249,7 +363,7 @@ def test_activations_are_accurate_near_zero_and_far_out(activation: Any) -> None
 def test_activations_saturate_and_keep_nan(activation: Any) -> None:
     apply, dtype, exact = activation
     x = np.array([np.inf, 1e30, 100, 0, -100, -1e30, -np.inf, np.nan], dtype)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         want = exact(x)
     applied = apply(x)
     np.testing.assert_allclose(applied[:-1], want[:-1], rtol=1e-6, atol=2 * np.finfo(dtype).tiny)
@@ -275,7 +389,7 @@ import hashlib
 from lstm_kernels.backends.numba_cpu.compiled import compiled
 with torch.no_grad():
     print(hashlib.sha256(infer().numpy().tobytes()).hexdigest())
-print(compiled("forward", "float32").cache_hits)
+print(compiled("forward", "float32", "lstm").cache_hits)
 """
 FORKED = """
 import os
@@ -328,7 +442,8 @@ def test_a_kernel_is_compiled_where_nothing_can_be_kept(monkeypatch: pytest.Monk
         return compile_it
 
     monkeypatch.setattr(numba, "cfunc", cfunc)
-    assert compiled.compiled.__wrapped__("forward", "float32").__name__.startswith("forward_")
+    made = compiled.compiled.__wrapped__("forward", "float32", "lstm")
+    assert made.__name__.startswith("forward_lstm_")
     assert asked == [True, False]
 
 

@@ -2,11 +2,12 @@
 
 Idea: a layer is one parallel region of torch's own thread pool. Each thread packs its panels of
 W_ih and W_hh once and keeps them in its cache over all steps; all gates of a unit are made in
-registers, and the state from them at once. The backward makes dx and every weight's gradient a
-chunk of steps at a time, while the gates' gradients are still in cache. docs/numba-cpu.md tells
-more. Source: Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication".
-Limits: CPUs; a projection is computed as a plain layer of W_hh W_hr, bfloat16 and float16 in
-float32, from copies; second derivatives without a kernel.
+registers, and the states from them at once, by code that is written from the cell's definition. The
+backward makes dx and every weight's gradient a chunk of steps at a time, while the gates' gradients
+are still in cache. docs/numba-cpu.md tells more.
+Source: Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication".
+Limits: CPUs; cells of four gates at most; a projection is computed as a plain layer of W_hh W_hr,
+bfloat16 and float16 in float32, from copies; second derivatives without a kernel.
 """
 
 from functools import partial
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lstm_kernels.backends.numba_cpu import team
+from lstm_kernels.backends.numba_cpu.cell_layout import reason_against
 from lstm_kernels.backends.numba_cpu.sequence import (
     NumbaLayer,
     operator_backward,
@@ -25,6 +27,7 @@ from lstm_kernels.backends.numba_cpu.sequence import (
     sizes_of,
 )
 from lstm_kernels.backends.numba_cpu.tile import ROWS, VECTORS
+from lstm_kernels.cells import CELLS
 from lstm_kernels.common import operators
 from lstm_kernels.common.in_float32 import in_float32, is_narrow, widened
 from lstm_kernels.common.projected import projected
@@ -79,7 +82,7 @@ def unsupported(problem: Problem, device: str) -> str | None:
         return reason
     if torch.device(device).type != "cpu":
         return f"{WHAT} needs a CPU, and this is {device!r}"
-    return None
+    return reason_against(CELLS[problem.cell])
 
 
 def kernels_used(problem: Problem) -> list[str]:

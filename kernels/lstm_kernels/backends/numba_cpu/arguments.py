@@ -6,23 +6,28 @@ ones, and the R = sum(lengths) pairs of step and row, one step after another, ar
 compute. `starts` [S + 1] tells where each step's pairs begin. A packed batch is in memory what its
 pairs are: x, y and their gradients are [R, ...] then, and its rows are sorted already.
 
-Units come in blocks of W, a vector. Forward, a panel is the gates of one block (LSTM, GRU) or
-four blocks (plain); backward, always four blocks. Padding is zero in everything padded.
+Units come in blocks of W, a vector. Forward, a panel is all gates of as many blocks as fill four
+vectors, one at least; backward, always four blocks. Padding is zero in everything padded. What is
+counted in vectors a block is on `cell_layout.CellLayout`'s page.
 """
 
-from functools import cache
 from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import types
+from numba.core.imputils import lower_getattr_generic
+from numba.core.typing.templates import AttributeTemplate, infer_getattr
+from numba.extending import models, register_model
 
-CELL_NUMBERS = {"lstm": 0, "gru": 1, "rnn_tanh": 2, "rnn_relu": 3}
-LSTM, GRU, RNN_TANH, RNN_RELU = CELL_NUMBERS.values()
+from lstm_kernels.backends.numba_cpu.cell_code import CellType
+from lstm_kernels.backends.numba_cpu.simd import INT64, Vector, load_at
 
-# The last two: how many pairs a chunk may have, and how many `gates` has room for. Both are odd, so
-# that panels do not begin a power of two apart, where they would compete for the same cache sets.
-_SIZES = ("cell", "S", "B", "I", "H", "D", "R", "packed", "chunk_rows", "gate_rows")
+# The last three: how many pairs a chunk may have, and how many `gates` and `cells` have room for.
+# All are odd, so that panels do not begin a power of two apart, where they would compete for the
+# same cache sets.
+_SIZES = ("S", "B", "I", "H", "D", "R", "packed", "chunk_rows", "gate_rows", "cell_rows")
 # int64 [B], [B], [S + 1]: rows in sorted order, their lengths, and the first pair of each step.
 _ROWS = ("order", "lengths", "starts")
 _SCRATCH = ("pairs", "scratch", "flags")
@@ -31,19 +36,20 @@ FORWARD = (
     *_SIZES,
     *_ROWS,
     *_SCRATCH,
-    # [T, B, I] and [T, B, D*H], or [R, I] and [R, D*H] of a packed batch; [D, B, H]
+    # [T, B, I] and [T, B, D*H], or [R, I] and [R, D*H] of a packed batch; [D, B, H], [D, B, own*H]
     *("x", "y", "h0", "c0", "h_n", "c_n"),
     # One a direction; biases are 0 where there are none.
     *("w_ih_0", "w_hh_0", "b_ih_0", "b_hh_0", "w_ih_1", "w_hh_1", "b_ih_1", "b_hh_1"),
-    # Whether gates and cells are kept for all pairs; else gates are one chunk's.
-    "saves",
-    # [D, panels, gate_rows, 4, W]: from x, then activated: i, f, g, o or r, z, n, h W_n.
+    *("per_unit_0", "per_unit_1"),
+    # Whether gates, and whether cells are kept for all pairs; else gates are one chunk's.
+    *("saves_gates", "saves_cells"),
+    # [D, panels, gate_rows, blocks, line, W]: from x, then what the cell saves.
     "gates",
-    # [D, panels, gate_rows, W], the LSTM's c after each pair, or 0
+    # [D, panels, cell_rows, blocks, kept_states, W]: states beside h after each pair, or 0
     "cells",
-    # [D, panels, I or H, gates, W] and [D, panels, 4, W]
+    # [D, panels, I or H, blocks, gates, W] and [D, panels, blocks, slots, W]
     *("packed_w_ih", "packed_w_hh", "packed_b"),
-    # [2, D, B, units] before and after a step, [D, B, units]
+    # [2, D, B, units] before and after a step, [own, D, B, units]
     *("h_state", "c_state"),
 )
 
@@ -52,27 +58,63 @@ BACKWARD = (
     *_ROWS,
     *_SCRATCH,
     *("x", "y", "h0", "c0", "d_y", "d_h_n", "d_c_n", "gates", "cells"),
-    *("w_ih_0", "w_hh_0", "w_ih_1", "w_hh_1"),
-    # Each 0 where it is not asked for. d_bias [D, 4, units] is there always.
+    *("w_ih_0", "w_hh_0", "w_ih_1", "w_hh_1", "per_unit_0", "per_unit_1"),
+    # Each 0 where it is not asked for; d_unit [D, d_units, units], sums over pairs, always is.
     *("d_x", "d_w_ih_0", "d_w_hh_0", "d_w_ih_1", "d_w_hh_1"),
-    *("d_h0", "d_c0", "d_bias"),
+    *("d_h0", "d_c0", "d_unit"),
     # [D, panels, gates*units, 4, W], of H's and of I's columns
     *("packed_w_hh", "packed_w_ih"),
-    # Gates' gradients of a chunk, and of the one before: [2, D, slots, blocks, chunk_rows, W]
+    # Slots' gradients of a chunk, and of the one before: [2, D, d_units, blocks, chunk_rows, W]
     "d_gates",
     # What they meet in weights' gradients: [D, panels, chunk_rows, 4, W], h's and x's columns
     *("packed_h", "packed_x"),
-    # [D, B, units] what a step hands the one before it
+    # [D, B, units] and [own, D, B, units]: what a step hands the one before it
     *("d_h_carry", "d_c_carry"),
 )
 
 
-@cache
-def record_of(fields: tuple[str, ...], dtype: str) -> np.dtype[Any]:
-    """The record of those fields, and one element `like` of the dtype that tensors have."""
-    return np.dtype([("like", dtype), *((name, np.int64) for name in fields)], align=True)
+class Arguments(types.Type):  # type: ignore[misc]  # numba ships no types
+    """The address of a record of int64, one a field, and what is known when a kernel is compiled.
+
+    `a.cell` and `a.like`, a vector of the tensors' dtype, are such; every other name is a field.
+    """
+
+    def __init__(self, fields: tuple[str, ...], dtype: str, cell: CellType) -> None:
+        self.fields, self.cell = fields, cell
+        self.like = Vector(numba.from_dtype(np.dtype(dtype)))
+        super().__init__(name=f"Arguments({fields}, {dtype}, {cell})")
 
 
-def signature_of(fields: tuple[str, ...], dtype: str) -> Any:
+@register_model(Arguments)
+class ArgumentsModel(models.PrimitiveModel):  # type: ignore[misc]  # numba ships no types
+    """An address."""
+
+    def __init__(self, dmm: Any, fe_type: Arguments) -> None:
+        super().__init__(dmm, fe_type, INT64)
+
+
+@infer_getattr
+class _Attributes(AttributeTemplate):  # type: ignore[misc]  # numba ships no types
+    key = Arguments
+
+    def generic_resolve(self, a: Arguments, name: str) -> Any:
+        if name in ("cell", "like"):
+            return getattr(a, name)
+        return types.int64 if name in a.fields else None
+
+
+@lower_getattr_generic(Arguments)  # type: ignore[untyped-decorator]  # numba ships no types
+def _lower_attribute(context: Any, builder: Any, a: Arguments, value: Any, name: str) -> Any:
+    if name == "cell":
+        return context.get_dummy_value()
+    if name == "like":
+        return ir.Constant(a.like.ir, None)
+    loaded = load_at(builder, INT64, builder.add(value, INT64(8 * a.fields.index(name))), 8)
+    # Whatever a kernel writes, its record stays as it is.
+    loaded.set_metadata("invariant.load", builder.module.add_metadata([]))
+    return loaded
+
+
+def signature_of(fields: tuple[str, ...], dtype: str, cell: CellType) -> Any:
     """The C signature of a kernel: the address of its record."""
-    return types.void(types.CPointer(numba.from_dtype(record_of(fields, dtype))))
+    return types.void(Arguments(fields, dtype, cell))

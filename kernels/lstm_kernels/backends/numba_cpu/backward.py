@@ -7,10 +7,6 @@ weight's gradient are made of a chunk while its pairs are still in a near cache.
 
 from typing import Any
 
-from numba import carray
-
-from lstm_kernels.backends.numba_cpu.activations import tanh
-from lstm_kernels.backends.numba_cpu.arguments import GRU, LSTM, RNN_TANH
 from lstm_kernels.backends.numba_cpu.layout import (
     ROW_BYTES,
     alive_at,
@@ -21,6 +17,8 @@ from lstm_kernels.backends.numba_cpu.layout import (
     order_of,
     pack_columns,
     pair_of,
+    panels_of,
+    per_unit_of,
     wide_panels,
 )
 from lstm_kernels.backends.numba_cpu.simd import (
@@ -35,7 +33,6 @@ from lstm_kernels.backends.numba_cpu.simd import (
     store,
     store_part,
     store_word,
-    where_positive,
     zero,
 )
 from lstm_kernels.backends.numba_cpu.team import (
@@ -52,12 +49,20 @@ from lstm_kernels.backends.numba_cpu.tile import (
     VECTORS,
     multiply,
 )
+from lstm_kernels.backends.numba_cpu.tuples import (
+    first_elements,
+    in_places,
+    load_all,
+    load_all_parts,
+    load_kept,
+    store_all,
+    store_all_parts,
+)
 
 
-def backward(arguments: Any) -> None:
-    """What every thread of the team runs; `arguments` is a record of `arguments.BACKWARD`."""
-    a = carray(arguments, 1)[0]
-    like = zero(a.like)
+def backward(a: Any) -> None:
+    """What every thread of the team runs; `a` is a record of `arguments.BACKWARD`."""
+    like = a.like
     thread, team = thread_number(), team_size()
     list_pairs(a, thread, team)
     _prepare(a, like, thread, team)
@@ -68,7 +73,7 @@ def backward(arguments: Any) -> None:
     while end > 0:
         first = chunk_begin(a, end)
         # Where gradients of the chunk's pairs go, counted from pair 0.
-        size = a.D * _slots(a) * _blocks(a, like) * a.chunk_rows
+        size = a.D * a.cell.d_units * _blocks(a, like) * a.chunk_rows
         own = a.d_gates + (turn * size - first_pair(a, first)) * VECTOR_BYTES
         _pack_pairs(a, like, first, end, thread, team)
         for step in range(end - 1, first - 1, -1):
@@ -81,38 +86,12 @@ def backward(arguments: Any) -> None:
                 # Both directions add to the same rows.
                 meet(a.flags, thread, team)
         _d_weights(a, like, first, end, own, thread, team)
-        _d_bias(a, like, first, end, own, thread, team)
+        _d_unit(a, like, first, end, own, thread, team)
         meet(a.flags, thread, team)
         end = first
         following = own
         turn = 1 - turn
     _step(a, like, -1, 0, following, thread, team)
-
-
-@inlined
-def _slots(a: Any) -> int:
-    """Gates' gradients of a unit: i, f, g, o; n from x, r, z, n from h; one."""
-    return 4 if a.cell == LSTM or a.cell == GRU else 1
-
-
-@inlined
-def _gate_of_w_ih(a: Any, slot: int) -> int:
-    """Which gate of W_ih a slot belongs to, or -1."""
-    if a.cell == GRU:
-        return (slot + 2) % 3 if slot < 3 else -1
-    return slot
-
-
-@inlined
-def _gate_of_w_hh(a: Any, slot: int) -> int:
-    """Which gate of W_hh a slot belongs to, or -1."""
-    return slot - 1 if a.cell == GRU else slot
-
-
-@inlined
-def _product_slots(a: Any) -> int:
-    """Slots that meet W_ih, the first ones, and W_hh, the last ones."""
-    return 3 if a.cell == GRU else _slots(a)
 
 
 @inlined
@@ -124,39 +103,39 @@ def _blocks(a: Any, like: Any) -> int:
 @inlined
 def _of_block(a: Any, like: Any, d: int, slot: int, block: int) -> int:
     """Where a block's gradients of one slot begin: a vector a pair, [chunk_rows, W]."""
-    return ((d * _slots(a) + slot) * _blocks(a, like) + block) * a.chunk_rows * VECTOR_BYTES
+    return ((d * a.cell.d_units + slot) * _blocks(a, like) + block) * a.chunk_rows * VECTOR_BYTES
 
 
 @routine
 def _prepare(a: Any, like: Any, thread: int, team: int) -> None:
     """Pack W_hh and W_ih by columns: this thread's panels."""
     wide_h, wide_i = wide_panels(like, a.H), wide_panels(like, a.I)
+    units = _blocks(a, like) * lanes(like)
     begin, end = share(a.D * (wide_h + wide_i), thread, team)
     for item in range(begin, end):
         d, panel = item // (wide_h + wide_i), item % (wide_h + wide_i)
         if panel < wide_h:
-            w = a.w_hh_1 if d else a.w_hh_0
-            _pack_weights(a, like, a.packed_w_hh, d * wide_h + panel, w, panel, a.H, False)
+            w, h_gates = a.w_hh_1 if d else a.w_hh_0, a.cell.h_gates
+            to = a.packed_w_hh + (d * wide_h + panel) * h_gates * units * ROW_BYTES
+            for slot in range(h_gates):
+                gate = a.cell.h_gate_at[a.cell.h_begin + slot]
+                _pack_weights(a, like, to + slot * units * ROW_BYTES, w, gate, panel, a.H)
         elif a.d_x != 0:
             panel -= wide_h
-            w = a.w_ih_1 if d else a.w_ih_0
-            _pack_weights(a, like, a.packed_w_ih, d * wide_i + panel, w, panel, a.I, True)
+            w, x_gates = a.w_ih_1 if d else a.w_ih_0, a.cell.x_gates
+            to = a.packed_w_ih + (d * wide_i + panel) * x_gates * units * ROW_BYTES
+            for slot in range(x_gates):
+                gate = a.cell.x_gate_at[slot]
+                _pack_weights(a, like, to + slot * units * ROW_BYTES, w, gate, panel, a.I)
 
 
 @inlined
-def _pack_weights(
-    a: Any, like: Any, to: int, at: int, w: int, panel: int, columns: int, of_x: bool
-) -> None:
-    """[slots * units, 4, W]: a panel's columns of w [G*H, columns], in the slots' order."""
-    units = _blocks(a, like) * lanes(like)
+def _pack_weights(a: Any, like: Any, to: int, w: int, gate: int, panel: int, columns: int) -> None:
+    """[units, 4, W]: a panel's columns of one gate of w [G*H, columns]."""
     column = panel * VECTORS * lanes(like)
-    to += at * _product_slots(a) * units * ROW_BYTES
-    for slot in range(_product_slots(a)):
-        gate = _gate_of_w_ih(a, slot) if of_x else slot
-        for j in range(units):
-            source = w + ((gate * a.H + j) * columns + column) * itemsize(like)
-            row = to + (slot * units + j) * ROW_BYTES
-            pack_columns(like, row, source, columns - column if j < a.H else 0)
+    for j in range(_blocks(a, like) * lanes(like)):
+        source = w + ((gate * a.H + j) * columns + column) * itemsize(like)
+        pack_columns(like, to + j * ROW_BYTES, source, columns - column if j < a.H else 0)
 
 
 @inlined
@@ -199,8 +178,7 @@ def _step(a: Any, like: Any, step: int, own: int, following: int, thread: int, t
     """The gates' gradients of one step, from those of the one after; at -1, h0's and c0's."""
     blocks, wide = _blocks(a, like), wide_panels(like, a.H)
     stride = a.chunk_rows * VECTOR_BYTES
-    K = _product_slots(a) * blocks * lanes(like)
-    skipped = _slots(a) - _product_slots(a)
+    K = a.cell.h_gates * blocks * lanes(like)
     rows = alive_at(a, step) if step >= 0 else a.B
     continued = alive_at(a, step + 1) if step + 1 < a.S else 0
     tiles = (rows + ROWS - 1) // ROWS
@@ -215,16 +193,16 @@ def _step(a: Any, like: Any, step: int, own: int, following: int, thread: int, t
         count = min(high, continued) - low
         for j in range(count):
             pair = first_pair(a, step + 1) + low + j
-            at = following + _of_block(a, like, d, skipped, 0) + pair * VECTOR_BYTES
+            at = following + _of_block(a, like, d, a.cell.h_begin, 0) + pair * VECTOR_BYTES
             store_word(table + 8 * j, at)
         if step >= 0:
             _prefetch_saved(a, like, d, step, low, high, block)
         packed = a.packed_w_hh + panel * K * ROW_BYTES
-        multiply(like, count, table, stride, itemsize(like), packed, K, out)
+        multiply(like, count, VECTORS, table, stride, itemsize(like), packed, K, out)
         for at in range(
             out + max(count, 0) * ROW_BYTES, out + (high - low) * ROW_BYTES, VECTOR_BYTES
         ):
-            store(at, zero(a.like))
+            store(at, zero(like))
         for j in range(high - low):
             _row_gradients(a, like, d, step, low + j, block, out + j * ROW_BYTES, own)
 
@@ -238,12 +216,32 @@ def _prefetch_saved(a: Any, like: Any, d: int, step: int, low: int, high: int, b
         y = (pair_of(a, d, first + row) * a.D + d) * a.H * itemsize(like)
         for u in range(block, min(block + VECTORS, blocks)):
             prefetch(a.d_y + y + u * VECTOR_BYTES)
-            saved = (d * blocks + u) * a.gate_rows
-            if a.cell == LSTM or a.cell == GRU:
-                for v in range(VECTORS):
-                    prefetch(a.gates + (saved + first + row) * ROW_BYTES + v * VECTOR_BYTES)
-            if a.cell == LSTM:
-                prefetch(a.cells + (saved + before + row) * VECTOR_BYTES)
+            gates = _gates_of(a, like, d, u, first + row)
+            for v in range(a.cell.saved):
+                prefetch(gates + v * VECTOR_BYTES)
+            cells = _cells_of(a, like, d, u, before + row)
+            for v in range(a.cell.kept_states):
+                prefetch(cells + v * VECTOR_BYTES)
+
+
+@inlined
+def _place_of(a: Any, like: Any, d: int, u: int, pair: int, rows: int) -> int:
+    """Where a forward panel has a block's pair: its number among blocks of all pairs."""
+    panel = d * panels_of(a, like)[1] + u // a.cell.blocks
+    return (panel * rows + pair) * a.cell.blocks + u % a.cell.blocks
+
+
+@inlined
+def _gates_of(a: Any, like: Any, d: int, u: int, pair: int) -> int:
+    """Where a block's saved values of a pair begin."""
+    return a.gates + _place_of(a, like, d, u, pair, a.gate_rows) * a.cell.line * VECTOR_BYTES
+
+
+@inlined
+def _cells_of(a: Any, like: Any, d: int, u: int, pair: int) -> int:
+    """Where a block's states after a pair begin, those beside h."""
+    place = _place_of(a, like, d, u, pair, a.cell_rows)
+    return a.cells + place * a.cell.kept_states * VECTOR_BYTES
 
 
 @inlined
@@ -254,93 +252,58 @@ def _row_gradients(
     W, size, blocks = lanes(like), itemsize(like), _blocks(a, like)
     cell, H, slot_bytes = a.cell, a.H, blocks * a.chunk_rows * VECTOR_BYTES
     ends = step == length_of(a, row) - 1
-    state = (d * a.B + order_of(a, row)) * H * size
-    carry = (d * a.B + row) * blocks * VECTOR_BYTES
+    sequence = d * a.B + order_of(a, row)
+    of_h, of_c, c_stride = sequence * H * size, sequence * cell.own * H * size, H * size
+    carry, carry_stride = (d * a.B + row) * blocks * VECTOR_BYTES, a.D * a.B * blocks * VECTOR_BYTES
     pair = first_pair(a, max(step, 0)) + row
-    y = a.y
-    d_y = a.d_y
-    h_before = y
+    before = first_pair(a, max(step - 1, 0)) + row
+    y, d_y, h_before = a.y, a.d_y, a.y
     if step >= 0:
         offset = (pair_of(a, d, pair) * a.D + d) * H * size
         y += offset
         d_y += offset
         h_before = _state_before(a, like, d, step, row)
-    before = first_pair(a, max(step - 1, 0)) + row
-    gates, cells = a.gates, a.cells
-    d_h_n, d_c_n, d_h0, d_c0 = a.d_h_n + state, a.d_c_n + state, a.d_h0 + state, a.d_c0 + state
-    c0, d_h_carry, d_c_carry = a.c0 + state, a.d_h_carry + carry, a.d_c_carry + carry
+    d_h_n, d_c_n, d_h0, d_c0 = a.d_h_n + of_h, a.d_c_n + of_c, a.d_h0 + of_h, a.d_c0 + of_c
+    c0, d_h_carry, d_c_carry = a.c0 + of_c, a.d_h_carry + carry, a.d_c_carry + carry
     to = own + _of_block(a, like, d, 0, 0) + pair * VECTOR_BYTES
     for v in range(min(VECTORS, blocks - block)):
         u = block + v
         at = u * VECTOR_BYTES
         left = H - u * W
         d_h = load(like, d_hs + v * VECTOR_BYTES)
-        d_c = zero(a.like)
         if ends:
             d_h += load_part(like, d_h_n + at, left)
-            if cell == LSTM:
-                d_c = load_part(like, d_c_n + at, left)
-        elif cell == GRU:
-            d_h += load(like, d_h_carry + at)
-        elif cell == LSTM:
-            d_c = load(like, d_c_carry + at)
+            d_c = load_all_parts(like, d_c_n + at, c_stride, cell.own, left)
+        else:
+            if cell.carries_h:
+                d_h += load(like, d_h_carry + at)
+            d_c = load_all(like, d_c_carry + at, carry_stride, cell.own)
         if step < 0:
             store_part(d_h0 + at, d_h, left)
-            if cell == LSTM:
-                store_part(d_c0 + at, d_c, left)
+            store_all_parts(d_c0 + at, c_stride, d_c, left)
             continue
         d_h += load_part(like, d_y + at, left)
-        saved = (d * blocks + u) * a.gate_rows
-        gate = gates + (saved + pair) * ROW_BYTES
-        here = to + u * (slot_bytes // blocks)
-        if cell == LSTM:
-            c = load(like, cells + (saved + pair) * VECTOR_BYTES)
-            if step == 0:
-                c_before = load_part(like, c0 + at, left)
-            else:
-                c_before = load(like, cells + (saved + before) * VECTOR_BYTES)
-            _lstm(like, d_h, d_c, c, c_before, gate, here, slot_bytes, d_c_carry + at)
-        elif cell == GRU:
-            h = load_part(like, h_before + at, left)
-            _gru(like, d_h, h, gate, here, slot_bytes, d_h_carry + at)
+        saved = load_all(like, _gates_of(a, like, d, u, pair), VECTOR_BYTES, cell.saved)
+        if step == 0:
+            c_before = load_all_parts(like, c0 + at, c_stride, cell.own, left)
         else:
-            h = load_part(like, y + at, left)
-            store(here, d_h * (1.0 - h * h) if cell == RNN_TANH else where_positive(h, d_h))
-
-
-@inlined
-def _lstm(
-    like: Any,
-    d_h: Any,
-    d_c: Any,
-    c: Any,
-    c_before: Any,
-    gates: int,
-    to: int,
-    slot_bytes: int,
-    carry: int,
-) -> None:
-    i, f = load(like, gates), load(like, gates + VECTOR_BYTES)
-    g, o = load(like, gates + 2 * VECTOR_BYTES), load(like, gates + 3 * VECTOR_BYTES)
-    squashed = tanh(c)
-    d_c += d_h * o * (1.0 - squashed * squashed)
-    store(carry, d_c * f)
-    store(to, d_c * g * i * (1.0 - i))
-    store(to + slot_bytes, d_c * c_before * f * (1.0 - f))
-    store(to + 2 * slot_bytes, d_c * i * (1.0 - g * g))
-    store(to + 3 * slot_bytes, d_h * squashed * o * (1.0 - o))
-
-
-@inlined
-def _gru(like: Any, d_h: Any, h: Any, gates: int, to: int, slot_bytes: int, carry: int) -> None:
-    r, z = load(like, gates), load(like, gates + VECTOR_BYTES)
-    n, from_h = load(like, gates + 2 * VECTOR_BYTES), load(like, gates + 3 * VECTOR_BYTES)
-    d_n = d_h * (1.0 - z) * (1.0 - n * n)
-    store(carry, d_h * z)
-    store(to, d_n)
-    store(to + slot_bytes, d_n * from_h * r * (1.0 - r))
-    store(to + 2 * slot_bytes, d_h * (h - n) * z * (1.0 - z))
-    store(to + 3 * slot_bytes, d_n * r)
+            c_before = load_kept(cell, like, _cells_of(a, like, d, u, before))
+        c_after = load_kept(cell, like, _cells_of(a, like, d, u, pair))
+        h, h_after = load_part(like, h_before + at, left), load_part(like, y + at, left)
+        per_unit = per_unit_of(a, like, d, u * W)
+        d_p, d_before, d_per_unit = cell.gradients(
+            (d_h, *d_c), saved, (h, *c_before), (h_after, *c_after), per_unit
+        )
+        here = to + u * (slot_bytes // blocks)
+        d_p = in_places(cell, d_p)
+        if left < W:
+            # Whatever a cell makes of zeros: a NaN would spread, by products with zero weights.
+            d_p = first_elements(d_p, left)
+        store_all(here, slot_bytes, d_p)
+        store_all(here + cell.slots * slot_bytes, slot_bytes, d_per_unit)
+        if cell.carries_h:
+            store(d_h_carry + at, d_before[0])
+        store_all(d_c_carry + at, carry_stride, d_before[1:])
 
 
 @routine
@@ -348,7 +311,7 @@ def _d_x(a: Any, like: Any, d: int, first: int, end: int, own: int, thread: int,
     """The gradient of x at a chunk's pairs, of one direction."""
     W, size = lanes(like), itemsize(like)
     stride = a.chunk_rows * VECTOR_BYTES
-    K = _product_slots(a) * _blocks(a, like) * W
+    K = a.cell.x_gates * _blocks(a, like) * W
     pairs_begin = first_pair(a, first)
     pairs = first_pair(a, end) - pairs_begin
     tiles = (pairs + ROWS - 1) // ROWS
@@ -363,7 +326,7 @@ def _d_x(a: Any, like: Any, d: int, first: int, end: int, own: int, thread: int,
             at = own + _of_block(a, like, d, 0, 0) + pair * VECTOR_BYTES
             store_word(table + 8 * j, at)
         packed = a.packed_w_ih + (d * wide_panels(like, a.I) + panel) * K * ROW_BYTES
-        multiply(like, high - low, table, stride, size, packed, K, out)
+        multiply(like, high - low, VECTORS, table, stride, size, packed, K, out)
         column = panel * VECTORS * W
         for j in range(high - low):
             row = pair_of(a, d, pairs_begin + low + j)
@@ -387,20 +350,20 @@ def _d_weights(a: Any, like: Any, first: int, end: int, own: int, thread: int, t
     """What a chunk adds to the gradients of W_hh and W_ih: products over its pairs."""
     wide_h, wide_i = wide_panels(like, a.H), wide_panels(like, a.I)
     W, blocks = lanes(like), _blocks(a, like)
-    slots = _slots(a)
+    slots = a.cell.slots
     begin, stop = share(a.D * (wide_h + wide_i) * slots * blocks, thread, team)
     for item in range(begin, stop):
         panel, block = item // (slots * blocks), item % (slots * blocks)
         d, panel = panel // (wide_h + wide_i), panel % (wide_h + wide_i)
         d_gate = own + _of_block(a, like, d, 0, block) + first_pair(a, first) * VECTOR_BYTES
         if panel < wide_h:
-            gate = _gate_of_w_hh(a, block // blocks)
+            gate = a.cell.h_gate_at[block // blocks]
             d_w = a.d_w_hh_1 if d else a.d_w_hh_0
             packed = a.packed_h + (d * wide_h + panel) * a.chunk_rows * ROW_BYTES
             columns = a.H
         else:
             panel -= wide_h
-            gate = _gate_of_w_ih(a, block // blocks)
+            gate = a.cell.x_gate_at[block // blocks]
             d_w = a.d_w_ih_1 if d else a.d_w_ih_0
             packed = a.packed_x + (d * wide_i + panel) * a.chunk_rows * ROW_BYTES
             columns = a.I
@@ -439,23 +402,23 @@ def _d_weights_block(
             store_word(table + 8 * j, d_gate + (low + j) * size)
             for v in range(VECTORS):
                 prefetch(to + (low + j) * columns * size + v * VECTOR_BYTES)
-        multiply(like, high - low, table, block_stride, VECTOR_BYTES, packed, pairs, out)
+        multiply(like, high - low, VECTORS, table, block_stride, VECTOR_BYTES, packed, pairs, out)
         for j in range(high - low):
             row = to + (low + j) * columns * size
             _write(like, row, out + j * ROW_BYTES, columns - column, end != a.S)
 
 
 @routine
-def _d_bias(a: Any, like: Any, first: int, end: int, own: int, thread: int, team: int) -> None:
-    """What a chunk adds to the sums of the gates' gradients."""
+def _d_unit(a: Any, like: Any, first: int, end: int, own: int, thread: int, team: int) -> None:
+    """What a chunk adds to the sums over pairs, of biases' and other parameters' gradients."""
     pairs = first_pair(a, end) - first_pair(a, first)
-    begin, stop = share(a.D * _slots(a) * _blocks(a, like), thread, team)
+    begin, stop = share(a.D * a.cell.d_units * _blocks(a, like), thread, team)
     for item in range(begin, stop):
-        total = zero(a.like)
+        total = zero(like)
         at = own + (item * a.chunk_rows + first_pair(a, first)) * VECTOR_BYTES
         for pair in range(pairs):
             total += load(like, at + pair * VECTOR_BYTES)
-        to = a.d_bias + item * VECTOR_BYTES
+        to = a.d_unit + item * VECTOR_BYTES
         if end != a.S:
             total += load(like, to)
         store(to, total)

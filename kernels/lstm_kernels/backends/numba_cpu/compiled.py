@@ -19,7 +19,9 @@ import numba
 
 from lstm_kernels.backends.numba_cpu.arguments import BACKWARD, FORWARD, signature_of
 from lstm_kernels.backends.numba_cpu.backward import backward
+from lstm_kernels.backends.numba_cpu.cell_code import digest_of, type_of
 from lstm_kernels.backends.numba_cpu.forward import forward
+from lstm_kernels.cells import CELLS
 
 _KERNELS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "forward": (forward, FORWARD),
@@ -28,14 +30,17 @@ _KERNELS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
 
 
 @cache
-def compiled(pass_name: str, dtype: str) -> Any:
-    """The C function of a pass, "forward" or "backward", on tensors of a dtype."""
+def compiled(pass_name: str, dtype: str, cell: str) -> Any:
+    """The C function of a pass, "forward" or "backward", of a cell on tensors of a dtype."""
     function, fields = _KERNELS[pass_name]
-    name = f"{pass_name}_{dtype}_{_digest()}"
+    definition = CELLS[cell]
+    name = f"{pass_name}_{cell}_{dtype}_{digest_of(definition)}_{_digest()}"
     named = FunctionType(function.__code__, function.__globals__, name)
     named.__qualname__ = name
     named.__module__ = function.__module__
-    made = partial(numba.cfunc, signature_of(fields, dtype), error_model="numpy")
+    made = partial(
+        numba.cfunc, signature_of(fields, dtype, type_of(definition)), error_model="numpy"
+    )
     try:
         return made(cache=True)(named)
     except RuntimeError as error:
@@ -47,7 +52,10 @@ def compiled(pass_name: str, dtype: str) -> Any:
 
 @cache
 def _digest() -> str:
-    """Of this package's sources, of what compiles them, and of what they are compiled for."""
+    """Of this package's sources, of what compiles them, and of what they are compiled for.
+
+    What a cell's definition makes of them has a digest of its own.
+    """
     sources = sorted(Path(__file__).parent.glob("*.py"))
     parts = [source.read_bytes() for source in sources]
     machine = [numba.__version__, llvmlite.__version__, llvm.get_host_cpu_name()]

@@ -1,16 +1,12 @@
 """The forward kernel: weights packed, then chunk by chunk x W_ih^T, and a loop over its steps.
 
 A thread owns panels of units over all steps, so that its part of W_hh stays in its own cache; the
-threads meet once a step, to see each other's h. A panel holds all gates of its units: the state is
-made from the product while it is still in the nearest cache.
+threads meet once a step, to see each other's h. A panel holds all gates of its units: the states
+are made from the product while it is still in the nearest cache.
 """
 
 from typing import Any
 
-from numba import carray
-
-from lstm_kernels.backends.numba_cpu.activations import sigmoid, tanh
-from lstm_kernels.backends.numba_cpu.arguments import GRU, LSTM, RNN_TANH
 from lstm_kernels.backends.numba_cpu.layout import (
     ROW_BYTES,
     alive_at,
@@ -22,6 +18,7 @@ from lstm_kernels.backends.numba_cpu.layout import (
     pack_gates,
     pair_of,
     panels_of,
+    per_unit_of,
 )
 from lstm_kernels.backends.numba_cpu.simd import (
     VECTOR_BYTES,
@@ -34,7 +31,6 @@ from lstm_kernels.backends.numba_cpu.simd import (
     store,
     store_part,
     store_word,
-    where_positive,
     zero,
 )
 from lstm_kernels.backends.numba_cpu.team import (
@@ -48,16 +44,21 @@ from lstm_kernels.backends.numba_cpu.tile import (
     ROWS,
     SCRATCH_BYTES,
     TABLE_BYTES,
-    VECTORS,
     multiply,
-    multiply_three,
+)
+from lstm_kernels.backends.numba_cpu.tuples import (
+    kept_of,
+    load_all,
+    load_all_parts,
+    pre_activations,
+    store_all,
+    store_all_parts,
 )
 
 
-def forward(arguments: Any) -> None:
-    """What every thread of the team runs; `arguments` is a record of `arguments.FORWARD`."""
-    a = carray(arguments, 1)[0]
-    like = zero(a.like)
+def forward(a: Any) -> None:
+    """What every thread of the team runs; `a` is a record of `arguments.FORWARD`."""
+    like = a.like
     thread, team = thread_number(), team_size()
     list_pairs(a, thread, team)
     _prepare(a, like, thread, team)
@@ -66,7 +67,7 @@ def forward(arguments: Any) -> None:
     while first < a.S:
         end = chunk_end(a, first)
         # Gates lie behind those of all pairs before, or at the beginning of the chunk's own.
-        base = 0 if a.saves else first_pair(a, first)
+        base = 0 if a.saves_gates else first_pair(a, first)
         _project(a, like, first, end, base, thread, team)
         meet(a.flags, thread, team)
         for step in range(first, end):
@@ -78,75 +79,65 @@ def forward(arguments: Any) -> None:
 @routine
 def _prepare(a: Any, like: Any, thread: int, team: int) -> None:
     """Pack the weights, and copy the states before step 0: this thread's panels."""
-    W = lanes(like)
     blocks, panels = panels_of(a, like)
-    vectors = 3 if a.cell == GRU else VECTORS
-    stride, less = (W, W) if blocks == VECTORS else (a.H, 0)
     begin, end = share(a.D * panels, thread, team)
     for item in range(begin, end):
-        d, u = item // panels, item % panels * blocks * W
+        d, u = item // panels, item % panels * blocks * lanes(like)
         w_ih, w_hh = (a.w_ih_1, a.w_hh_1) if d else (a.w_ih_0, a.w_hh_0)
-        row_bytes = vectors * VECTOR_BYTES
-        to = a.packed_w_ih + item * a.I * row_bytes
-        pack_gates(like, to, vectors, w_ih, a.I, u, stride, a.H - u, less)
-        to = a.packed_w_hh + item * a.H * row_bytes
-        pack_gates(like, to, vectors, w_hh, a.H, u, stride, a.H - u, less)
-        _pack_bias(a, like, a.packed_b + item * ROW_BYTES, d, u, stride, less)
-        for row in range(a.B):
-            _first_state(a, like, d, u, row, blocks, panels)
+        to = a.packed_w_ih + item * a.I * a.cell.x_vectors * VECTOR_BYTES
+        pack_gates(like, to, a.cell.x_gates, blocks, w_ih, a.I, a.H, u)
+        to = a.packed_w_hh + item * a.H * a.cell.h_vectors * VECTOR_BYTES
+        pack_gates(like, to, a.cell.h_gates, blocks, w_hh, a.H, a.H, u)
+        for block in range(blocks):
+            unit = u + block * lanes(like)
+            _pack_bias(a, like, d, unit, _bias_of(a, item, block))
+            for row in range(a.B):
+                _first_states(a, like, d, unit, row, panels)
 
 
 @inlined
-def _pack_bias(a: Any, like: Any, to: int, d: int, u: int, stride: int, less: int) -> None:
-    """[4, W]: the sum of both biases, but for a GRU's n: that from x, then that from h."""
+def _bias_of(a: Any, panel: int, block: int) -> int:
+    """Where a block's biases are packed, [slots, W]."""
+    return a.packed_b + (panel * a.cell.blocks + block) * a.cell.slots * VECTOR_BYTES
+
+
+@inlined
+def _pack_bias(a: Any, like: Any, d: int, u: int, to: int) -> None:
+    """[slots, W]: the sum of the biases that belong to each slot."""
     b_ih, b_hh = (a.b_ih_1, a.b_hh_1) if d else (a.b_ih_0, a.b_hh_0)
+    for slot in range(a.cell.slots):
+        bias = zero(like)
+        x_gate, h_gate = a.cell.x_gate_of[slot], a.cell.h_gate_of[slot]
+        if b_ih != 0 and x_gate >= 0:
+            bias += load_part(like, b_ih + (x_gate * a.H + u) * itemsize(like), a.H - u)
+        if b_ih != 0 and h_gate >= 0:
+            bias += load_part(like, b_hh + (h_gate * a.H + u) * itemsize(like), a.H - u)
+        store(to + slot * VECTOR_BYTES, bias)
+
+
+@inlined
+def _first_states(a: Any, like: Any, d: int, u: int, row: int, panels: int) -> None:
+    """Copy a block's h0 and c0; a sequence without steps ends with them."""
     size = itemsize(like)
-    for v in range(VECTORS):
-        bias = zero(a.like)
-        if b_ih != 0:
-            left = a.H - u - v * less
-            at = (v * stride + u) * size
-            if a.cell != GRU or v < 2:
-                bias = load_part(like, b_ih + at, left) + load_part(like, b_hh + at, left)
-            elif v == 2:
-                bias = load_part(like, b_ih + at, left)
-            else:
-                bias = load_part(like, b_hh + at - a.H * size, left)
-        store(to + v * VECTOR_BYTES, bias)
-
-
-@inlined
-def _first_state(a: Any, like: Any, d: int, u: int, row: int, blocks: int, panels: int) -> None:
-    """Copy h0 and c0 of a panel's units; a sequence without steps ends with them."""
-    W, size = lanes(like), itemsize(like)
-    for block in range(blocks):
-        given = ((d * a.B + order_of(a, row)) * a.H + u + block * W) * size
-        here = (d * a.B + row) * panels * blocks * VECTOR_BYTES + (u + block * W) * size
-        left = a.H - u - block * W
-        h = load_part(like, a.h0 + given, left)
-        store(a.h_state + here, h)
-        if length_of(a, row) == 0:
-            store_part(a.h_n + given, h, left)
-        if a.cell == LSTM:
-            c = load_part(like, a.c0 + given, left)
-            store(a.c_state + here, c)
-            if length_of(a, row) == 0:
-                store_part(a.c_n + given, c, left)
-
-
-@inlined
-def _product(a: Any, like: Any, rows: int, table: int, panel: int, K: int, out: int) -> None:
-    if a.cell == GRU:
-        multiply_three(like, rows, table, VECTOR_BYTES, itemsize(like), panel, K, out)
-    else:
-        multiply(like, rows, table, VECTOR_BYTES, itemsize(like), panel, K, out)
+    units = panels * a.cell.blocks * lanes(like)
+    here = ((d * a.B + row) * units + u) * size
+    left, ends = a.H - u, length_of(a, row) == 0
+    given = d * a.B + order_of(a, row)
+    h = load_part(like, a.h0 + (given * a.H + u) * size, left)
+    store(a.h_state + here, h)
+    of_c = (given * a.cell.own * a.H + u) * size
+    own = load_all_parts(like, a.c0 + of_c, a.H * size, a.cell.own, left)
+    store_all(a.c_state + here, a.D * a.B * units * size, own)
+    if ends:
+        store_part(a.h_n + (given * a.H + u) * size, h, left)
+        store_all_parts(a.c_n + of_c, a.H * size, own, left)
 
 
 @routine
 def _project(a: Any, like: Any, first: int, end: int, base: int, thread: int, team: int) -> None:
     """X W_ih^T + b of a chunk's pairs, into `gates`."""
-    _, panels = panels_of(a, like)
-    vectors = 3 if a.cell == GRU else VECTORS
+    blocks, panels = panels_of(a, like)
+    line_bytes = a.cell.line * VECTOR_BYTES
     pairs_begin = first_pair(a, first)
     pairs = first_pair(a, end) - pairs_begin
     tiles = (pairs + ROWS - 1) // ROWS
@@ -156,24 +147,35 @@ def _project(a: Any, like: Any, first: int, end: int, base: int, thread: int, te
     for item in range(begin, stop):
         panel, tile = item // tiles, item % tiles
         low, high = share(pairs, tile, tiles)
-        for j in range(high - low):
+        rows = high - low
+        for j in range(rows):
             row = pair_of(a, panel // panels, pairs_begin + low + j)
             store_word(table + 8 * j, a.x + row * a.I * itemsize(like))
-        packed = a.packed_w_ih + panel * a.I * vectors * VECTOR_BYTES
-        _product(a, like, high - low, table, packed, a.I, out)
-        gates = a.gates + (panel * a.gate_rows + pairs_begin + low - base) * ROW_BYTES
-        bias = a.packed_b + panel * ROW_BYTES
-        for v in range(VECTORS):
-            b = load(like, bias + v * VECTOR_BYTES)
-            for at in range(v * VECTOR_BYTES, (high - low) * ROW_BYTES, ROW_BYTES):
-                store(gates + at, (load(like, out + at) + b) if v < vectors else b)
+        packed = a.packed_w_ih + panel * a.I * a.cell.x_vectors * VECTOR_BYTES
+        vectors = a.cell.x_vectors
+        multiply(like, rows, vectors, table, VECTOR_BYTES, itemsize(like), packed, a.I, out)
+        gates = a.gates + (panel * a.gate_rows + pairs_begin + low - base) * blocks * line_bytes
+        for block in range(blocks):
+            found = out + block * a.cell.x_gates * VECTOR_BYTES
+            _add_bias(a, like, rows, found, _bias_of(a, panel, block), gates + block * line_bytes)
+
+
+@inlined
+def _add_bias(a: Any, like: Any, rows: int, found: int, bias: int, to: int) -> None:
+    """Write a block's pre-activations but for what comes from h, of a tile's rows."""
+    to_bytes = a.cell.blocks * a.cell.line * VECTOR_BYTES
+    for slot in range(a.cell.slots):
+        at = slot * VECTOR_BYTES
+        b = load(like, bias + at)
+        for j in range(rows):
+            from_x = (load(like, found + j * ROW_BYTES + at) + b) if slot < a.cell.x_gates else b
+            store(to + j * to_bytes + at, from_x)
 
 
 @routine
 def _step(a: Any, like: Any, step: int, base: int, thread: int, team: int) -> None:
     """The product with W_hh of one step, and the states after it."""
     blocks, panels = panels_of(a, like)
-    vectors = 3 if a.cell == GRU else VECTORS
     state_bytes = panels * blocks * VECTOR_BYTES
     rows = alive_at(a, step)
     tiles = (rows + ROWS - 1) // ROWS
@@ -189,66 +191,69 @@ def _step(a: Any, like: Any, step: int, base: int, thread: int, team: int) -> No
         low, high = share(rows, tile, tiles)
         for j in range(high - low):
             store_word(table + 8 * j, before + (d * a.B + low + j) * state_bytes)
+        vectors = a.cell.h_vectors
         packed = a.packed_w_hh + panel * a.H * vectors * VECTOR_BYTES
-        _product(a, like, high - low, table, packed, a.H, out)
+        multiply(like, high - low, vectors, table, VECTOR_BYTES, itemsize(like), packed, a.H, out)
         for j in range(high - low):
-            pair = first_pair(a, step) + low + j
-            gates = a.gates + (panel * a.gate_rows + pair - base) * ROW_BYTES
-            state = (d * a.B + low + j) * state_bytes + panel % panels * blocks * VECTOR_BYTES
-            at = out + j * ROW_BYTES
-            u = panel % panels * blocks * lanes(like)
-            ends = length_of(a, low + j) - 1 == step
+            row = low + j
+            pair = first_pair(a, step) + row
+            state = (d * a.B + row) * state_bytes + panel % panels * blocks * VECTOR_BYTES
             y = (pair_of(a, d, pair) * a.D + d) * a.H
-            last = (d * a.B + order_of(a, low + j)) * a.H if ends else -1
-            if a.cell == LSTM:
-                c = _lstm(a, like, at, gates, a.c_state + state)
-                if a.saves:
-                    store(a.cells + (panel * a.gate_rows + pair) * VECTOR_BYTES, c)
-                if ends:
-                    store_part(a.c_n + (last + u) * itemsize(like), c, a.H - u)
-                h = load(like, gates + 3 * VECTOR_BYTES) * tanh(c)
-                _put(a, h, after + state, y, last, u)
-            elif a.cell == GRU:
-                h = _gru(a, like, at, gates, before + state)
-                _put(a, h, after + state, y, last, u)
-            else:
-                for v in range(VECTORS):
-                    here = v * VECTOR_BYTES
-                    h = load(like, at + here) + load(like, gates + here)
-                    h = tanh(h) if a.cell == RNN_TANH else where_positive(h, h)
-                    _put(a, h, after + state + here, y, last, u + v * lanes(like))
+            ends = length_of(a, row) - 1 == step
+            last = d * a.B + order_of(a, row) if ends else -1
+            for block in range(blocks):
+                at = block * VECTOR_BYTES
+                gates = (panel * a.gate_rows + pair - base) * blocks + block
+                p = pre_activations(
+                    a.cell,
+                    like,
+                    a.gates + gates * a.cell.line * VECTOR_BYTES,
+                    out + j * ROW_BYTES + at * a.cell.h_gates,
+                )
+                cells = (panel * a.cell_rows + pair) * blocks + block
+                u = (panel % panels * blocks + block) * lanes(like)
+                h = _next_states(
+                    a, like, d, u, p, before + state + at, state + at, gates, cells, last
+                )
+                _put(a, h, after + state + at, y, last * a.H, u)
 
 
 @inlined
-def _lstm(a: Any, like: Any, out: int, gates: int, c_state: int) -> Any:
-    """C after a step; i, f, g, o replace what came from x."""
-    V = VECTOR_BYTES
-    i = sigmoid(load(like, out) + load(like, gates))
-    f = sigmoid(load(like, out + V) + load(like, gates + V))
-    g = tanh(load(like, out + 2 * V) + load(like, gates + 2 * V))
-    o = sigmoid(load(like, out + 3 * V) + load(like, gates + 3 * V))
-    c = f * load(like, c_state) + i * g
-    store(c_state, c)
-    store(gates, i)
-    store(gates + V, f)
-    store(gates + 2 * V, g)
-    store(gates + 3 * V, o)
-    return c
+def _next_states(
+    a: Any,
+    like: Any,
+    d: int,
+    u: int,
+    p: Any,
+    before: int,
+    state: int,
+    gates: int,
+    cells: int,
+    last: int,
+) -> Any:
+    """A block's h after a step; its other states are written where they belong.
 
-
-@inlined
-def _gru(a: Any, like: Any, out: int, gates: int, h_state: int) -> Any:
-    """H after a step; r, z, n and h W_n + b replace what came from x."""
-    V = VECTOR_BYTES
-    r = sigmoid(load(like, out) + load(like, gates))
-    z = sigmoid(load(like, out + V) + load(like, gates + V))
-    from_h = load(like, out + 2 * V) + load(like, gates + 3 * V)
-    n = tanh(load(like, gates + 2 * V) + r * from_h)
-    store(gates, r)
-    store(gates + V, z)
-    store(gates + 2 * V, n)
-    store(gates + 3 * V, from_h)
-    return n + z * (load(like, h_state) - n)
+    Args:
+        before: the address of h before the step.
+        state: where the block's states lie, from each one's beginning.
+        gates, cells: the block's number among those of all pairs.
+        last: the sequence's number among all, where it ends here, else -1.
+    """
+    size, left = itemsize(like), a.H - u
+    stride = a.D * a.B * panels_of(a, like)[1] * a.cell.blocks * VECTOR_BYTES
+    own = load_all(like, a.c_state + state, stride, a.cell.own)
+    per_unit = per_unit_of(a, like, d, u)
+    after, saved = a.cell.next_state(p, (load(like, before), *own), per_unit)
+    own = after[1:]
+    store_all(a.c_state + state, stride, own)
+    store_all(a.gates + gates * a.cell.line * VECTOR_BYTES, VECTOR_BYTES, saved)
+    if a.saves_cells:
+        to = a.cells + cells * a.cell.kept_states * VECTOR_BYTES
+        store_all(to, VECTOR_BYTES, kept_of(a.cell, own))
+    if last >= 0:
+        to = a.c_n + (last * a.cell.own * a.H + u) * size
+        store_all_parts(to, a.H * size, own, left)
+    return after[0]
 
 
 @inlined

@@ -5,7 +5,6 @@ Functions of both kernels' records; see `arguments` for the words.
 
 from typing import Any
 
-from lstm_kernels.backends.numba_cpu.arguments import GRU, LSTM
 from lstm_kernels.backends.numba_cpu.simd import (
     VECTOR_BYTES,
     inlined,
@@ -23,8 +22,9 @@ from lstm_kernels.backends.numba_cpu.simd import (
 )
 from lstm_kernels.backends.numba_cpu.team import share
 from lstm_kernels.backends.numba_cpu.tile import VECTORS
+from lstm_kernels.backends.numba_cpu.tuples import load_all_parts
 
-# A panel's four vectors of one row.
+# Four vectors: a row of a product, and of a panel backward.
 ROW_BYTES = VECTORS * VECTOR_BYTES
 
 
@@ -61,9 +61,15 @@ def pair_of(a: Any, d: int, pair: int) -> int:
 @inlined
 def panels_of(a: Any, like: Any) -> tuple[int, int]:
     """How many blocks of units a forward panel has, and how many panels there are."""
-    blocks = 1 if a.cell == LSTM or a.cell == GRU else VECTORS
-    width = blocks * lanes(like)
-    return blocks, (a.H + width - 1) // width
+    width = a.cell.blocks * lanes(like)
+    return a.cell.blocks, (a.H + width - 1) // width
+
+
+@inlined
+def per_unit_of(a: Any, like: Any, d: int, u: int) -> Any:
+    """The parameters a unit of one direction, of the block that begins with a unit."""
+    to = (a.per_unit_1 if d else a.per_unit_0) + u * itemsize(like)
+    return load_all_parts(like, to, a.H * itemsize(like), a.cell.per_unit, a.H - u)
 
 
 @inlined
@@ -111,23 +117,24 @@ def _place_of(a: Any, t: int, row: int) -> int:
 
 
 @routine
-def pack_gates(
-    like: Any, to: int, vectors: int, w: int, K: int, first: int, stride: int, units: int, less: int
-) -> None:
-    """Pack a forward panel: `to` [K, vectors, W], from rows of w [G*H, K], transposed.
+def pack_gates(like: Any, to: int, gates: int, blocks: int, w: int, K: int, H: int, u: int) -> None:
+    """Pack a forward panel: `to` [K, blocks, gates, W], from rows of w [gates*H, K], transposed.
 
-    Vector v has the rows from first + v * stride on, of which units - v * less exist.
+    Args:
+        u: the panel's first unit.
     """
     size, W = itemsize(like), lanes(like)
-    step = vectors * VECTOR_BYTES
-    if units - (vectors - 1) * less < W:
+    step = blocks * gates * VECTOR_BYTES
+    if H - u < blocks * W:
         for at in range(to, to + K * step, VECTOR_BYTES):
             store(at, zero(load_scalar(like, at)))
     for start in range(0, K, W):
         count = min(K - start, W)
-        for v in range(vectors):
-            lines = min(units - v * less, W)
-            source = w + ((first + v * stride) * K + start) * size
+        for v in range(blocks * gates):
+            block, gate = v // gates, v % gates
+            unit = u + block * W
+            lines = min(H - unit, W)
+            source = w + ((gate * H + unit) * K + start) * size
             target = to + start * step + v * VECTOR_BYTES
             if lines == W and count == W:
                 transpose(like, source, K * size, target, step)

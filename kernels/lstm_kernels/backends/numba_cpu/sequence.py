@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from lstm_kernels.backends.numba_cpu import team
-from lstm_kernels.backends.numba_cpu.arguments import BACKWARD, CELL_NUMBERS, FORWARD
+from lstm_kernels.backends.numba_cpu.arguments import BACKWARD, FORWARD
+from lstm_kernels.backends.numba_cpu.cell_layout import CellLayout, layout_of
 from lstm_kernels.backends.numba_cpu.compiled import compiled
 from lstm_kernels.backends.numba_cpu.simd import lanes_of
 from lstm_kernels.backends.numba_cpu.team import LINE_BYTES
 from lstm_kernels.backends.numba_cpu.tile import SCRATCH_BYTES, VECTORS
+from lstm_kernels.cells import CELLS
 from lstm_kernels.common.second_derivatives import layer_gradients
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Weights, unflatten
@@ -53,6 +55,7 @@ class Saved(NamedTuple):
 class Sizes(NamedTuple):
     """The kernels' units of layout, for one problem."""
 
+    of_cell: CellLayout
     itemsize: int
     W: int
     # Blocks of units, of W.
@@ -61,9 +64,6 @@ class Sizes(NamedTuple):
     panels: int
     wide_h: int
     wide_i: int
-    # Vectors of packed weights a unit block has forward, and gradients a unit has backward.
-    vectors: int
-    slots: int
 
 
 def rows_of(T: int, B: int, lengths: Tensor | None) -> Rows:
@@ -90,21 +90,19 @@ def _full_rows(T: int, B: int) -> Rows:
 @lru_cache(maxsize=256)
 def sizes_of(problem: Problem) -> Sizes:
     """The layout of a problem."""
-    W = lanes_of(problem.element_bytes)
+    of_cell, W = layout_of(CELLS[problem.cell]), lanes_of(problem.element_bytes)
     blocks = -(-problem.hidden_size // W)
     wide_h, wide_i = (
         -(-columns // (VECTORS * W)) for columns in (problem.hidden_size, problem.input_size)
     )
-    gated = problem.gates > 1
     return Sizes(
+        of_cell=of_cell,
         itemsize=problem.element_bytes,
         W=W,
         blocks=blocks,
-        panels=blocks if gated else wide_h,
+        panels=-(-blocks // of_cell.blocks),
         wide_h=wide_h,
         wide_i=wide_i,
-        vectors=problem.gates if gated else VECTORS,
-        slots=4 if gated else 1,
     )
 
 
@@ -119,11 +117,11 @@ def _saved_shapes(
     problem: Problem, pairs: int
 ) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
     """The same of so many pairs of step and row."""
-    if problem.gates == 1:
-        return None, None  # a plain cell's gradient needs y alone
     sizes = sizes_of(problem)
-    elements = problem.directions * sizes.panels * _odd(pairs) * sizes.W
-    return (elements * VECTORS,), (elements,) if problem.has_cell_state else None
+    of_cell = sizes.of_cell
+    units = problem.directions * sizes.panels * _odd(pairs) * of_cell.blocks * sizes.W
+    gates = (units * of_cell.line,) if of_cell.saved else None
+    return gates, (units * of_cell.kept_states,) if of_cell.kept_states else None
 
 
 def _odd(pairs: int) -> int:
@@ -151,21 +149,22 @@ def run_forward(
     of_gates, of_cells = _saved_shapes(problem, rows.R) if saves else (None, None)
     gates = None if of_gates is None else x.new_empty(of_gates)
     cells = None if of_cells is None else x.new_empty(of_cells)
-    saves = gates is not None
-    gate_rows = _odd(rows.R) if saves else rows.chunk
-    panels, units = D * sizes.panels, sizes.panels * sizes.W * (VECTORS if sizes.slots == 1 else 1)
+    gate_rows = rows.chunk if gates is None else _odd(rows.R)
+    of_cell, panels = sizes.of_cell, D * sizes.panels
+    units = sizes.panels * of_cell.blocks * sizes.W
     values: dict[str, Any] = {"x": x, "y": y, "h0": h0, "c0": c0, "h_n": h_n, "c_n": c_n}
-    values |= {"packed": x.dim() == 2, "saves": saves, "gate_rows": gate_rows, "cells": cells}
-    values |= _per_direction(weights, "w_ih", "w_hh", "b_ih", "b_hh")
+    values |= {"packed": x.dim() == 2, "gate_rows": gate_rows, "cell_rows": _odd(rows.R)}
+    values |= {"saves_gates": gates is not None, "saves_cells": cells is not None, "cells": cells}
+    values |= _per_direction(weights, "w_ih", "w_hh", "b_ih", "b_hh", "per_unit")
     scratch = {
-        "packed_w_ih": panels * inputs * sizes.vectors * sizes.W,
-        "packed_w_hh": panels * H * sizes.vectors * sizes.W,
-        "packed_b": panels * VECTORS * sizes.W,
+        "packed_w_ih": panels * inputs * of_cell.x_vectors * sizes.W,
+        "packed_w_hh": panels * H * of_cell.h_vectors * sizes.W,
+        "packed_b": D * units * of_cell.slots,
         "h_state": 2 * D * B * units,
-        "c_state": 0 if c0 is None else D * B * units,
+        "c_state": of_cell.own * D * B * units,
     }
     if gates is None:
-        scratch["gates"] = panels * gate_rows * VECTORS * sizes.W
+        scratch["gates"] = D * units * gate_rows * of_cell.line
     else:
         values["gates"] = gates
     _run("forward", FORWARD, problem, rows, values, scratch)
@@ -199,33 +198,37 @@ def run_backward(
         d_x = (torch.zeros_like if _has_padding(x, lengths) or D == 2 else torch.empty_like)(x)
     d_h0, d_c0 = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
     new = x.new_empty if rows.R else x.new_zeros
-    d_bias = new(D, sizes.slots, sizes.blocks * sizes.W)
+    of_cell, units = sizes.of_cell, sizes.blocks * sizes.W
+    d_unit = new(D, of_cell.d_units, units)
     d_weights = [
         (new(w.w_ih.shape) if needs_ih else None, new(w.w_hh.shape) if needs_hh else None)
         for w, (needs_ih, needs_hh, *_) in zip(weights, _each(needed[3:]), strict=True)
     ]
     values: dict[str, Any] = {"x": x, "y": y, "h0": h0, "c0": c0, "packed": x.dim() == 2}
-    values |= {"gates": saved.gates, "cells": saved.cells, "gate_rows": _odd(rows.R)}
+    values |= {"gates": saved.gates, "cells": saved.cells}
+    values |= {"gate_rows": _odd(rows.R), "cell_rows": _odd(rows.R)}
     values |= {"d_y": d_y, "d_h_n": d_h_n, "d_c_n": d_c_n}
-    values |= {"d_x": d_x, "d_h0": d_h0, "d_c0": d_c0, "d_bias": d_bias}
-    values |= _per_direction(weights, "w_ih", "w_hh")
+    values |= {"d_x": d_x, "d_h0": d_h0, "d_c0": d_c0, "d_unit": d_unit}
+    values |= _per_direction(weights, "w_ih", "w_hh", "per_unit")
     for d, both in enumerate((d_weights[0], d_weights[-1])):
         values |= {f"d_w_ih_{d}": both[0], f"d_w_hh_{d}": both[1]}
-    units, row = sizes.blocks * sizes.W, VECTORS * sizes.W
+    row = VECTORS * sizes.W
     scratch = {
-        "packed_w_hh": D * sizes.wide_h * problem.gates * units * row,
-        "packed_w_ih": D * sizes.wide_i * problem.gates * units * row,
-        "d_gates": 2 * D * sizes.slots * units * rows.chunk,
+        "packed_w_hh": D * sizes.wide_h * of_cell.h_gates * units * row,
+        "packed_w_ih": D * sizes.wide_i * of_cell.x_gates * units * row,
+        "d_gates": 2 * D * of_cell.d_units * units * rows.chunk,
         "packed_h": D * sizes.wide_h * rows.chunk * row,
         "packed_x": D * sizes.wide_i * rows.chunk * row,
         "d_h_carry": D * B * units,
-        "d_c_carry": D * B * units,
+        "d_c_carry": of_cell.own * D * B * units,
     }
     _run("backward", BACKWARD, problem, rows, values, scratch)
     numbers: list[Tensor | None] = [d_x, d_h0, d_c0]
     for d, d_weight in enumerate(d_weights):
-        biases = _d_biases(problem, d_bias[d, :, :H]) if problem.bias else (None, None)
-        numbers += [*d_weight, *biases, None, None]
+        slots = d_unit[d, : of_cell.slots, :H]
+        biases = _d_biases(of_cell, slots) if problem.bias else (None, None)
+        per_unit = d_unit[d, of_cell.slots :, :H].flatten() if of_cell.per_unit else None
+        numbers += [*d_weight, *biases, None, per_unit]
     return tuple(numbers)
 
 
@@ -240,12 +243,19 @@ def _each(needed: tuple[bool, ...]) -> list[tuple[bool, ...]]:
     return [needed[i : i + fields] for i in range(0, len(needed), fields)]
 
 
-def _d_biases(problem: Problem, d_bias: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of b_ih and b_hh [G*H], from the slots' [slots, H]."""
-    if problem.cell == "gru":
-        n_x, r, z, n_h = d_bias
-        return torch.cat([r, z, n_x]), torch.cat([r, z, n_h])
-    return d_bias.flatten(), d_bias.flatten().clone()
+def _d_biases(of_cell: CellLayout, d_slots: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of b_ih and b_hh [G*H], from those of the slots [slots, H] in their places."""
+    d_b_ih = _by_gate(d_slots, of_cell.x_gate_at, of_cell.x_gates)
+    # Tensors that share memory would be clipped and scaled twice.
+    return d_b_ih, _by_gate(d_slots, of_cell.h_gate_at, of_cell.h_gates).clone()
+
+
+def _by_gate(d_slots: Tensor, gate_at: tuple[int, ...], gates: int) -> Tensor:
+    """The rows that belong to gates, one after another; perhaps the same memory."""
+    if gate_at == tuple(range(gates)):
+        return d_slots.flatten()
+    rows = [d_slots[gate_at.index(gate)] for gate in range(gates)]
+    return torch.cat(rows) if rows else d_slots.new_empty(0)
 
 
 def _per_direction(weights: tuple[Weights, ...], *names: str) -> dict[str, Tensor | None]:
@@ -277,13 +287,13 @@ def _run(
     addresses = [line * LINE_BYTES for line in accumulate(lines, initial=first)]
     values = values | dict(zip(sizes, addresses, strict=False))
     values |= {"flags": flags, "order": rows.order, "lengths": rows.lengths, "starts": rows.starts}
-    values |= {"cell": CELL_NUMBERS[problem.cell], "S": rows.S, "B": rows.B, "R": rows.R}
+    values |= {"S": rows.S, "B": rows.B, "R": rows.R}
     values |= {"I": problem.input_size, "H": problem.hidden_size, "D": problem.directions}
     values |= {"chunk_rows": rows.chunk}
-    words = (_word(values[name]) for name in fields)
-    # The record of `arguments.record_of`: eight bytes for `like`, and for each field.
-    record = array("q", (0, *words))
-    team.run(compiled(pass_name, problem.dtype).address, record.buffer_info()[0], count)
+    record = array("q", [_word(values[name]) for name in fields])
+    team.run(
+        compiled(pass_name, problem.dtype, problem.cell).address, record.buffer_info()[0], count
+    )
 
 
 def _word(value: Any) -> int:

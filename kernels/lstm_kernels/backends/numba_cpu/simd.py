@@ -103,8 +103,17 @@ def multiply(builder: Any, a: Any, b: Any) -> Any:
     return builder.fmul(a, b, flags=("contract",))
 
 
-def _binary(python: Callable[..., Any], emit: Callable[..., Any]) -> None:
-    """Teach Numba an operator on two vectors, or on a vector and a number."""
+def between(
+    python: Callable[..., Any],
+    emit: Callable[..., Any],
+    result_of: Callable[[Vector], Any] = lambda vector: vector,
+) -> None:
+    """Teach Numba an operator between two vectors, or a vector and a number.
+
+    Args:
+        emit: makes its IR from a builder and two vectors.
+        result_of: the type of what it makes, from the vectors'.
+    """
 
     @infer_global(python)
     class _Typing(AbstractTemplate):  # type: ignore[misc]  # numba ships no types
@@ -113,10 +122,11 @@ def _binary(python: Callable[..., Any], emit: Callable[..., Any]) -> None:
             if len(args) != 2 or not vectors:
                 return None
             vector = vectors[0]
-            return signature(vector, *(a if a is vector else vector.scalar for a in args))
+            kinds = (a if a is vector else vector.scalar for a in args)
+            return signature(result_of(vector), *kinds)
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        vector = sig.return_type
+        vector = next(kind for kind in sig.args if isinstance(kind, Vector))
         operands = [
             value if isinstance(kind, Vector) else splat(builder, vector, value)
             for kind, value in zip(sig.args, args, strict=True)
@@ -127,22 +137,33 @@ def _binary(python: Callable[..., Any], emit: Callable[..., Any]) -> None:
         lower_builtin(python, *kinds)(lower)
 
 
-_binary(operator.add, add)
-_binary(operator.iadd, add)
-_binary(operator.mul, multiply)
-_binary(operator.sub, lambda builder, a, b: builder.fsub(a, b, flags=("contract",)))
-_binary(operator.truediv, lambda builder, a, b: builder.fdiv(a, b))
+between(operator.add, add)
+between(operator.iadd, add)
+between(operator.mul, multiply)
+between(operator.sub, lambda builder, a, b: builder.fsub(a, b, flags=("contract",)))
+between(operator.truediv, lambda builder, a, b: builder.fdiv(a, b))
+
+
+@infer_global(operator.neg)
+class _Negation(AbstractTemplate):  # type: ignore[misc]  # numba ships no types
+    def generic(self, args: Any, kws: Any) -> Any:
+        return signature(args[0], args[0]) if isinstance(args[0], Vector) else None
+
+
+@lower_builtin(operator.neg, Vector)  # type: ignore[untyped-decorator]  # numba ships no types
+def _negative(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return builder.fneg(args[0], flags=("contract",))
 
 
 @intrinsic
-def zero(typing: Any, scalar: Any) -> Any:
-    """A vector of zeros, of elements like that scalar."""
-    vector = Vector(scalar)
+def zero(typing: Any, like: Any) -> Any:
+    """A vector of zeros, like that vector or of elements like that scalar."""
+    vector = like if isinstance(like, Vector) else Vector(like)
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return ir.Constant(vector.ir, None)
 
-    return vector(scalar), generate
+    return vector(like), generate
 
 
 @intrinsic
@@ -171,14 +192,19 @@ def load_part(typing: Any, like: Any, address: Any, count: Any) -> Any:
     """The first `count` elements at an address, and zeros; what lies behind is not read."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        where, mask = _masked(builder, like, args[1], args[2])
-        kind = ir.FunctionType(like.ir, [where.type, INT32, mask.type, like.ir])
-        name = f"llvm.masked.load.{like.suffix}.p0"
-        function = cgutils.get_or_insert_function(builder.module, kind, name)
-        align = INT32(like.scalar.bitwidth // 8)
-        return builder.call(function, [where, align, mask, ir.Constant(like.ir, None)])
+        return load_part_at(builder, like, args[1], args[2])
 
     return like(like, types.int64, types.int64), generate
+
+
+def load_part_at(builder: Any, vector: Vector, address: Any, count: Any) -> Any:
+    """The IR of a part's load."""
+    where, mask = _masked(builder, vector, address, count)
+    kind = ir.FunctionType(vector.ir, [where.type, INT32, mask.type, vector.ir])
+    name = f"llvm.masked.load.{vector.suffix}.p0"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    align = INT32(vector.scalar.bitwidth // 8)
+    return builder.call(function, [where, align, mask, ir.Constant(vector.ir, None)])
 
 
 @intrinsic
@@ -186,24 +212,34 @@ def store_part(typing: Any, address: Any, vector: Any, count: Any) -> Any:
     """Write the first `count` elements of a vector; what lies behind is left as it is."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        where, mask = _masked(builder, vector, args[0], args[2])
-        kind = ir.FunctionType(ir.VoidType(), [vector.ir, where.type, INT32, mask.type])
-        name = f"llvm.masked.store.{vector.suffix}.p0"
-        function = cgutils.get_or_insert_function(builder.module, kind, name)
-        builder.call(function, [args[1], where, INT32(vector.scalar.bitwidth // 8), mask])
+        store_part_at(builder, vector, args[1], args[0], args[2])
         return context.get_dummy_value()
 
     return types.void(types.int64, vector, types.int64), generate
 
 
+def store_part_at(builder: Any, vector: Vector, value: Any, address: Any, count: Any) -> None:
+    """The IR of a part's store."""
+    where, mask = _masked(builder, vector, address, count)
+    kind = ir.FunctionType(ir.VoidType(), [vector.ir, where.type, INT32, mask.type])
+    name = f"llvm.masked.store.{vector.suffix}.p0"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    builder.call(function, [value, where, INT32(vector.scalar.bitwidth // 8), mask])
+
+
 def _masked(builder: Any, vector: Vector, address: Any, count: Any) -> tuple[Any, Any]:
     """A pointer, and which of its elements are among the first `count`."""
+    mask = mask_of(builder, vector, count)
+    return builder.inttoptr(address, vector.ir.as_pointer()), mask
+
+
+def mask_of(builder: Any, vector: Vector, count: Any) -> Any:
+    """The IR of which elements are among the first `count`."""
     positions = ir.VectorType(INT32, vector.lanes)
     undefined = ir.Constant(positions, ir.Undefined)
     first = builder.insert_element(undefined, builder.trunc(count, INT32), INT32(0))
     counts = builder.shuffle_vector(first, undefined, ir.Constant(positions, [0] * vector.lanes))
-    mask = builder.icmp_signed("<", ir.Constant(positions, list(range(vector.lanes))), counts)
-    return builder.inttoptr(address, vector.ir.as_pointer()), mask
+    return builder.icmp_signed("<", ir.Constant(positions, list(range(vector.lanes))), counts)
 
 
 @intrinsic
@@ -233,18 +269,6 @@ def transpose(typing: Any, like: Any, source: Any, row: Any, to: Any, column: An
         return context.get_dummy_value()
 
     return types.void(like, *(types.int64,) * 4), generate
-
-
-@intrinsic
-def where_positive(typing: Any, condition: Any, value: Any) -> Any:
-    """`value`, but zero where `condition` is zero or less; a NaN there keeps it."""
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        nothing = ir.Constant(value.ir, None)
-        is_not = builder.fcmp_ordered("<=", args[0], nothing)
-        return builder.select(is_not, nothing, args[1])
-
-    return value(condition, value), generate
 
 
 def load_at(builder: Any, kind: Any, address: Any, align: int) -> Any:

@@ -113,46 +113,36 @@ def _multiply(
 
 @routine
 def multiply(
-    like: Any, rows: int, table: int, block_stride: int, stride: int, panel: int, K: int, out: int
+    like: Any,
+    rows: int,
+    vectors: int,
+    table: int,
+    block_stride: int,
+    stride: int,
+    panel: int,
+    K: int,
+    out: int,
 ) -> None:
-    """Write rows times panel: [rows, VECTORS] vectors at `out`.
+    """Write rows times panel: [rows, VECTORS] vectors at `out`, of which a row's first are made.
 
     Args:
         like: any vector of the panel's type, of W elements.
         rows: 1 to ROWS, or less for none.
+        vectors: 1 to VECTORS, known when this is compiled.
         table: address of the rows' addresses, an int64 each.
         block_stride, stride: bytes from W elements of a row to the next W, and from one to the
             next of them.
-        panel: address of [K, VECTORS] vectors.
+        panel: address of [K, vectors] vectors.
     """
     if rows == 1:
-        _multiply(like, 1, 4, table, block_stride, stride, panel, K, out)
+        _multiply(like, 1, vectors, table, block_stride, stride, panel, K, out)
     elif rows == 2:
-        _multiply(like, 2, 4, table, block_stride, stride, panel, K, out)
+        _multiply(like, 2, vectors, table, block_stride, stride, panel, K, out)
     elif rows == 3:
-        _multiply(like, 3, 4, table, block_stride, stride, panel, K, out)
+        _multiply(like, 3, vectors, table, block_stride, stride, panel, K, out)
     elif rows == 4:
-        _multiply(like, 4, 4, table, block_stride, stride, panel, K, out)
+        _multiply(like, 4, vectors, table, block_stride, stride, panel, K, out)
     elif rows == 5:
-        _multiply(like, 5, 4, table, block_stride, stride, panel, K, out)
+        _multiply(like, 5, vectors, table, block_stride, stride, panel, K, out)
     elif rows == 6:
-        _multiply(like, 6, 4, table, block_stride, stride, panel, K, out)
-
-
-@routine
-def multiply_three(
-    like: Any, rows: int, table: int, block_stride: int, stride: int, panel: int, K: int, out: int
-) -> None:
-    """The same with panels of [K, 3] vectors; every fourth vector at `out` is left as it is."""
-    if rows == 1:
-        _multiply(like, 1, 3, table, block_stride, stride, panel, K, out)
-    elif rows == 2:
-        _multiply(like, 2, 3, table, block_stride, stride, panel, K, out)
-    elif rows == 3:
-        _multiply(like, 3, 3, table, block_stride, stride, panel, K, out)
-    elif rows == 4:
-        _multiply(like, 4, 3, table, block_stride, stride, panel, K, out)
-    elif rows == 5:
-        _multiply(like, 5, 3, table, block_stride, stride, panel, K, out)
-    elif rows == 6:
-        _multiply(like, 6, 3, table, block_stride, stride, panel, K, out)
+        _multiply(like, 6, vectors, table, block_stride, stride, panel, K, out)
