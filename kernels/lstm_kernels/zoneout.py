@@ -1,4 +1,4 @@
-"""Zoneout: at random a unit keeps its state for a step, of any cell and on every backend of any.
+"""Zoneout: at random a unit keeps its state for a step, of any cell.
 
 The cell with zoneout is another cell: it has a gate more for every state, from x alone, which says
 how much of the state before is kept. The masks come in as further columns of x, which an identity

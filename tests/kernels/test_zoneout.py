@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import lstm_kernels as lk
 from lstm_kernels import any_cell, registry
+from lstm_kernels.zoneout import zoned
 
 T, B, I, H = 7, 3, 4, 5  # noqa: E741 - the field's name of the input's size
 ANY = [b.name for b in registry.registered().values() if b.any_cell and b.raced]
@@ -18,7 +19,8 @@ def skip_where_refused(on: str) -> None:
     if registry.missing(on):
         pytest.skip(f"{on} needs {registry.missing(on)}")
     problem = lk.Problem("lstm", T, B, I, H, bidirectional=True)
-    reason = registry.unsupported(on, replace(problem, cell="lstm_cifg"), "cpu")
+    zoned_lstm = zoned(lk.CELLS["lstm"]).name
+    reason = registry.unsupported(on, replace(problem, cell=zoned_lstm), "cpu")
     if reason:
         pytest.skip(reason)
 
