@@ -152,6 +152,7 @@ BUILT_IN = (
         requires=("numba_cuda",),
         interpreter="NUMBA_ENABLE_CUDASIM",
         operators=("float32", "float64"),
+        any_cell=True,
     ),
     Backend(
         "aten",
