@@ -4,7 +4,7 @@ The main process imports no backend, no plugin and no torch: a stranger's file t
 or exits costs that file its place and nothing else.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -131,7 +131,8 @@ class SurveyWorker:
         missing = survey.missing.get(backend)
         if missing:
             return dict.fromkeys(cases, Skip("unsupported", missing))
-        skips = {case: _general_skip(case, survey.backends[backend], survey) for case in cases}
+        record = survey.backends[backend]
+        skips = {case: _general_skip(case, record, survey.cells) for case in cases}
         asked = tuple(case for case in cases if skips[case] is None)
         skips |= dict(zip(asked, self._unsupported(backend, asked, survey), strict=True))
         return {case: skip for case, skip in skips.items() if skip}
@@ -287,9 +288,9 @@ def _refuse_unknown(name: str, survey: Survey) -> None:
         raise UserError(f"backend {name!r} is the oracle and is never raced; leave it out")
 
 
-def _general_skip(case: Case, backend: Backend, survey: Survey) -> Skip | None:
-    """What no backend of this kind can do, asked of none of them."""
-    if case.problem.cell not in survey.cells:
+def _general_skip(case: Case, backend: Backend, cells: Collection[str]) -> Skip | None:
+    """What no backend of this kind, among kernels with these cells, can do; asked of none."""
+    if case.problem.cell not in cells:
         return Skip("unsupported", f"kernels of this revision know no cell {case.problem.cell}")
     if case.pass_name not in backend.passes:
         passes = ", ".join(backend.passes)

@@ -45,6 +45,14 @@ class Wrong:
         y, h, c = naive.layer(x, h0, c0, weights, **more)
         return y + (x.sum() - x.sum().detach()), h, c
 """
+ENDS = """
+from lstm_kernels import Backend
+from lstm_kernels.backends import naive
+BACKENDS = [Backend("ends", __name__, "ends whoever asks", any_cell=True)]
+def unsupported(problem, device):
+    import os; os._exit(3)
+layer = naive.layer
+"""
 SMALL = ["--seq-len", "3", "--batch", "2", "--hidden", "4", "--threads", "1"]
 QUICK = [*SMALL, "--blocks", "1", "--min-samples", "3", "--time-budget", "1", "--quiet"]
 
@@ -244,15 +252,7 @@ cells.to_data = lambda each: real(each) | {"nodes": [["exec", "rm"]]}
 
 
 def test_a_surveyor_that_was_ended_knows_the_cells_again(plugin, document):
-    ends = """
-from lstm_kernels import Backend
-from lstm_kernels.backends import naive
-BACKENDS = [Backend("ends", __name__, "ends whoever asks", any_cell=True)]
-def unsupported(problem, device):
-    import os; os._exit(3)
-layer = naive.layer
-"""
-    flags = ["--plugin", plugin(CELL), "--plugin", plugin(ends, "ends"), "--cell", "minimal"]
+    flags = ["--plugin", plugin(CELL), "--plugin", plugin(ENDS, "ends"), "--cell", "minimal"]
     found = document("plan", *flags, *SMALL, "--backend", "ends,naive", "--json")
     assert {skip["backend"] for skip in found["skips"]} == {"ends"}
 
@@ -299,7 +299,9 @@ def test_installed_packages_bring_cells_and_a_failing_one_is_listed(here):
         "ours": "their_lstm:lstm",
     }
     lines = [f"{name} = {value}" for name, value in points.items()]
+    lines += ["[lstm_kernels.backends]", "ends = their_backend:BACKENDS"]
     (facts / "entry_points.txt").write_text("\n".join(["[lstm_kernels.cells]", *lines, ""]))
+    (site / "their_backend.py").write_text(ENDS)
     (site / "their_cells.py").write_text(CELL)
     (site / "their_lstm.py").write_text(LSTM)
     flags = " ".join(["--cell minimal --backend naive --pass inference --json --quiet", *SMALL])
@@ -312,6 +314,10 @@ def test_installed_packages_bring_cells_and_a_failing_one_is_listed(here):
     assert "has no attribute 'nothing'" in listed["their_cells:nothing"]["reason"]
     assert "'lstm', a name that is taken" in listed["their_lstm:lstm"]["reason"]
     assert "their_cells:minimal" not in listed
+    # Whoever surveys once more after another ended it is told of them.
+    asked = "plan --backend ends,naive --cell minimal --json"
+    planned = json.loads(bench(asked, here, **installed).stdout)
+    assert {skip["backend"] for skip in planned["skips"]} == {"ends"}
     refused = bench("plan --cell minimla --backend naive", here, **installed)
     assert refused.returncode == 2
     assert "did you mean 'minimal'?" in refused.stderr

@@ -6,6 +6,7 @@ from lstm_harness.model.case import Case
 from lstm_harness.race.survey import _general_skip
 from lstm_harness.worker import handlers
 from lstm_kernels import Problem, registry
+from lstm_kernels.registry import TORCH_CELLS
 
 FULL = Problem("lstm", 8, 2, 4, 4)
 RAGGED = Problem("lstm", 8, 2, 4, 4, lengths="uniform:1:8")
@@ -20,11 +21,12 @@ RAGGED = Problem("lstm", 8, 2, 4, 4, lengths="uniform:1:8")
         ("graphed", FULL, "graph", "cuda", "cannot be captured"),
         ("naive", RAGGED, "graph", "cuda", "ragged lengths"),
         ("naive", FULL, "graph", "cpu", "need a CUDA device"),
+        ("naive", Problem("slstm", 8, 2, 4, 4), "eager", "cpu", "this revision know no cell slstm"),
     ],
 )
-def test_a_graph_is_refused_where_it_cannot_be(backend, problem, launch, device, reason):
+def test_what_no_backend_of_a_kind_can_do_is_refused(backend, problem, launch, device, reason):
     case = Case(problem, "forward", launch, "warm", device)
-    skip = _general_skip(case, registry.get(backend))
+    skip = _general_skip(case, registry.get(backend), TORCH_CELLS)
     assert (skip is None) == (reason is None)
     assert reason is None or reason in skip.reason
 
