@@ -109,6 +109,7 @@ BUILT_IN = (
         devices=("cuda",),
         requires=("triton",),
         interpreter="TRITON_INTERPRET",
+        any_cell=True,
     ),
     Backend(
         "triton",

@@ -1,17 +1,30 @@
-"""One step's arithmetic, past the products, as Triton device functions: `gates` and its gradients.
+"""One step's arithmetic, past the products, as Triton device functions: `DeviceCell`.
 
-For tiles of any shape, all float32 or all float64, in and out; what a cell has no use for costs
-nothing. No call of libdevice and no assembly, so that Triton's interpreter runs it too. The meaning
-is `gates.activate`'s.
+A cell's `next_state` and `gradients` are written from its definition (`lstm_kernels.cells`), over
+the functions of this file. They take and give tuples of tiles of any shape, all float32 or all
+float64; what is not looked at costs nothing. Of float32 no call of libdevice, and no assembly, so
+that Triton's interpreter runs it too.
 
-Source: the derivatives of `gates.activate`, by hand; `tanh` near 0 from Cephes, `tanhf` and `tanh`.
+Source: `tanh` near 0 from Cephes, `tanhf` and `tanh`.
 """
 
 # Device code is not Python: Triton reads these functions' source, and types them itself.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
 import triton
 import triton.language as tl
+
+from lstm_kernels.cells import Cell
+from lstm_kernels.cells.code.derive import derived
+from lstm_kernels.cells.code.emit import Dialect, compiled, source_of
+from lstm_kernels.cells.code.trace import in_order
+
+TRITON = Dialect("triton", decorator="@triton.jit")
 
 
 @triton.jit
@@ -63,6 +76,140 @@ def _near_0_float64(q):
     d = d * q + 2.23548839060100448583e3
     d = d * q + 4.84406305325125486048e3
     return p / d
+
+
+@triton.jit
+def relu(x):
+    """The greater of x and 0, and NaN of NaN, which maximum would turn into 0."""
+    return tl.where(x < 0, 0.0, x)
+
+
+@triton.jit
+def exp(x):
+    """e^x."""
+    return tl.exp(x)
+
+
+@triton.jit
+def log(x):
+    """The natural logarithm; in float32 right to 2e-7 near 1, and to its last digits elsewhere."""
+    return tl.log(x)
+
+
+@triton.jit
+def maximum(a, b):
+    """The greater of two; NaN where one is."""
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def minimum(a, b):
+    """The smaller of two; NaN where one is."""
+    return tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def where(condition, a, b):
+    """One value where a comparison holds, else the other."""
+    return tl.where(condition, a, b)
+
+
+@triton.jit
+def full_like(x, value):
+    """A constant, as wide as x."""
+    return tl.full(x.shape, value, x.dtype)
+
+
+# What the generated functions call; Triton's interpreter looks for its language there.
+_NAMESPACE = {
+    "triton": triton,
+    "tl": tl,
+    "sigmoid": sigmoid,
+    "tanh": tanh,
+    "relu": relu,
+    "exp": exp,
+    "log": log,
+    "maximum": maximum,
+    "minimum": minimum,
+    "where": where,
+    "full_like": full_like,
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DeviceCell:
+    """A cell as a kernel takes it, one constexpr: its functions, and what else shapes a kernel.
+
+    `next_state` and `gradients` are told of in `lstm_kernels.cells.code.emit`, and `uses_before`,
+    `uses_after` and `carries` in `derive`. By state, `steps_with` and `saves_with` tell whether a
+    step, and what it saves, look at it, and `absent` what may stand where there is none: not 0
+    where it is divided by. By slot, `x_block` and `h_block` are the blocks of w_ih and w_hh that it
+    comes from, or None; `h_slot` is the slot by block of w_hh.
+
+    Triton knows a kernel by the texts of its constexprs while a process lives, and by their
+    `cache_key` on disk: a text of this has a digest of the functions' source in it.
+    """
+
+    name: str
+    digest: str
+    next_state: Any
+    gradients: Any
+    x_block: tuple[int | None, ...]
+    h_block: tuple[int | None, ...]
+    h_slot: tuple[int, ...]
+    uses_before: tuple[bool, ...]
+    uses_after: tuple[bool, ...]
+    steps_with: tuple[bool, ...]
+    saves_with: tuple[bool, ...]
+    carries: tuple[bool, ...]
+    absent: tuple[float, ...]
+    slots: int
+    states: int
+    x_blocks: int
+    h_blocks: int
+    saved: int
+    per_unit: int
+
+    @property
+    def cache_key(self) -> str:
+        """What differs where the functions do, or what they call; not of interpreted ones."""
+        return f"{self!r} {self.next_state.cache_key} {self.gradients.cache_key}"
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        # Triton makes names of it.
+        return f"{self.name}_{self.digest}"
+
+
+@cache
+def device_cell(definition: Cell) -> DeviceCell:
+    """The functions of a cell for kernels."""
+    made, slots = derived(definition), definition.slots
+    source = source_of(definition, TRITON)
+    h_blocks = [slot.h for slot in slots]
+    in_step, in_saved = set(in_order(made.step.after)), set(in_order(made.saved))
+    return DeviceCell(
+        name=definition.name,
+        digest=hashlib.sha256(f"{source}{slots}{definition.positive}".encode()).hexdigest()[:16],
+        **compiled(definition, TRITON, _NAMESPACE),
+        x_block=tuple(slot.x for slot in slots),
+        h_block=tuple(h_blocks),
+        h_slot=tuple(h_blocks.index(block) for block in range(definition.h_blocks)),
+        uses_before=made.uses_before,
+        uses_after=made.uses_after,
+        steps_with=tuple(state in in_step for state in made.step.before),
+        saves_with=tuple(state in in_saved for state in made.step.before),
+        carries=made.carries,
+        absent=tuple(float(name in definition.positive) for name in definition.states),
+        slots=len(slots),
+        states=len(definition.states),
+        x_blocks=definition.x_blocks,
+        h_blocks=definition.h_blocks,
+        saved=len(made.saved),
+        per_unit=len(definition.per_unit),
+    )
 
 
 @triton.jit
