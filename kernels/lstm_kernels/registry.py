@@ -120,6 +120,7 @@ BUILT_IN = (
         interpreter="TRITON_INTERPRET",
         recompute=True,
         operators=("float64", "float32", "float16", "bfloat16"),
+        any_cell=True,
     ),
     Backend(
         "numba_cpu",
