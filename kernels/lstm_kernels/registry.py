@@ -123,6 +123,7 @@ BUILT_IN = (
         devices=("cuda",),
         requires=("triton",),
         interpreter="TRITON_INTERPRET",
+        any_cell=True,
     ),
     Backend(
         "triton",
@@ -133,6 +134,7 @@ BUILT_IN = (
         interpreter="TRITON_INTERPRET",
         recompute=True,
         operators=("float64", "float32", "float16", "bfloat16"),
+        any_cell=True,
     ),
     Backend(
         "numba_cpu",

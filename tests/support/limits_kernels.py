@@ -116,12 +116,12 @@ def _backward(s: Tensor, cell: str) -> Tensor:
             ]
             dc = dc * s[1]
         elif cell == "gru":
-            n = dh * (1 - s[1]) * (1 - s[2] * s[2])
-            z = dh * (s[1] - s[2]) * s[1] * (1 - s[1])
-            parts = [n * s[3] * s[0] * (1 - s[0]), z, n, n * s[0], dh * s[1]]
+            # Saved are r, z, the part of n from h, and n.
+            n = dh * (1 - s[1]) * (1 - s[3] * s[3])
+            z = dh * (s[1] - s[3]) * s[1] * (1 - s[1])
+            parts = [n * s[2] * s[0] * (1 - s[0]), z, n, n * s[0], dh * s[1]]
         else:
-            one = dh * (1 - s[2] * s[2]) if cell == "rnn_tanh" else dh * (s[2] > 0)
-            parts = [one] * 4
+            parts = [dh * (1 - s[2] * s[2]) if cell == "rnn_tanh" else dh * (s[2] > 0)]
         dh = sum(parts, torch.zeros_like(dh))
     return dh
 

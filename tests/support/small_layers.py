@@ -29,8 +29,10 @@ def only(backend: str, regime: str) -> Iterator[None]:
     """Have a backend's layers run in one regime, whatever their size."""
     parameters = module_of(backend, "parameters")
     regimes = REGIMES[backend]
+    # A cell without a product has a regime of its own, which nothing else claims.
+    narrower = regimes[: regimes.index(regime)] if regime in regimes else ()
     with ExitStack() as patches:
-        for other in regimes[: regimes.index(regime)]:
+        for other in narrower:
             patches.enter_context(patch.object(parameters, f"_{other}", lambda *_: None))
         # Nor are parameters taken that were tuned on this machine.
         patches.enter_context(patch.object(tuning, "active", lambda *_: tuning.Active()))
@@ -120,27 +122,29 @@ def draw(problem: lk.Problem, *, dtype: torch.dtype, device: torch.device) -> di
         drawn = torch.randn(shape, generator=generator) * scale
         return drawn.to(own).to(device, dtype).requires_grad_()
 
-    T, B, H = problem.seq_len, problem.batch, problem.hidden_size
+    T, B, H, D = problem.seq_len, problem.batch, problem.hidden_size, problem.directions
     rows, rows_h, scale = problem.gates * H, problem.h_gates * H, 0.6 * H**-0.5
-    units = len(problem.definition.per_unit)
+    units = len(problem.definition.per_unit) * H
     weights = tuple(
         Weights(
             numbers(rows, problem.input_size, scale=0.4),
             numbers(rows_h, H, scale=scale),
             numbers(rows, scale=0.3) if problem.bias else None,
             numbers(rows_h, scale=0.3) if problem.bias else None,
-            per_unit=numbers(units * H, scale=0.3) if units else None,
+            per_unit=numbers(units, scale=0.3) if units else None,
         )
-        for _ in range(problem.directions)
+        for _ in range(D)
     )
-    x, h0 = numbers(T, B, problem.input_size), numbers(problem.directions, B, H, scale=0.5)
-    c0 = None
-    if problem.has_cell_state:
-        c0 = numbers(problem.directions, B, problem.cell_state_size, scale=0.5)
-        with torch.no_grad():
-            for columns in problem.definition.positive_columns(H):
-                c0[..., columns].abs_().add_(0.5)
-    return {"x": x, "h0": h0, "c0": c0, "weights": weights}
+    drawn = {
+        "x": numbers(T, B, problem.input_size),
+        "h0": numbers(D, B, H, scale=0.5),
+        "c0": numbers(D, B, problem.cell_state_size, scale=0.5) if problem.has_cell_state else None,
+        "weights": weights,
+    }
+    with torch.no_grad():
+        for columns in problem.definition.positive_columns(H):
+            drawn["c0"][..., columns] = drawn["c0"][..., columns].abs() + 0.5
+    return drawn
 
 
 def lengths_of(problem: lk.Problem) -> Tensor | None:
@@ -172,7 +176,7 @@ def results(
     for direction, weights in enumerate(arguments["weights"]):
         leaves |= {f"{name}.{direction}": w for name, w in weights._asdict().items()}
     for name, leaf in leaves.items():
-        if leaf is not None:
+        if leaf is not None and leaf.numel():
             # Where no sequence has a step, no weight takes part.
             named[f"d_{name}"] = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
     return {name: tensor.detach().cpu() for name, tensor in named.items()}

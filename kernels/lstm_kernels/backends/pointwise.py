@@ -2,16 +2,17 @@
 
 Idea: between two products a step is one kernel: it reads x W_ih^T + b_ih and h W_hh^T + b_hh,
 and writes the next state and what the backward needs, instead of a kernel for every sum, sigmoid
-and tanh. Source: "fusing point-wise operations" in NVIDIA's "Optimizing Recurrent Neural Networks
-in cuDNN 5". Limits: CUDA, or Triton's interpreter for checking; arithmetic in float32, and of
-float64 in float64; a gradient that is differentiated again is made by PyTorch's operations; ragged
-lengths are masked by kernels of their own. A new T or B compiles nothing where H is a multiple of
-16; where it is not, rows that start on a 16-byte boundary and rows that do not are two kernels. Not
-run on a GPU yet.
+and tanh; of any cell, from its definition. Source: "fusing point-wise operations" in NVIDIA's
+"Optimizing Recurrent Neural Networks in cuDNN 5". Limits: CUDA, or Triton's interpreter for
+checking; arithmetic in float32, and of float64 in float64; second derivatives without a kernel;
+ragged lengths are masked by kernels of their own. A new T or B compiles nothing where H is a
+multiple of 16; where it is not, rows that start on a 16-byte boundary and rows that do not are two
+kernels. Not run on a GPU yet.
 """
 
 # Device code is not Python: Triton reads these functions' source, and types them itself.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+# mypy: disable-error-code="assignment, misc, var-annotated"
 
 from typing import Any
 
@@ -19,25 +20,24 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from lstm_kernels.cells import CELLS
-from lstm_kernels.common.gates import State, gradients_of_saved
+from lstm_kernels.cells import CELLS, Cell
+from lstm_kernels.common.gates import State
 from lstm_kernels.common.refusals import triton_limit
+from lstm_kernels.common.second_derivatives import Recorded
 from lstm_kernels.common.unroll import run_directions, unroll
-from lstm_kernels.gpu.fused_gates import gradients, next_state, widened
+from lstm_kernels.gpu.fused_gates import DeviceCell, device_cell, widened
 from lstm_kernels.gpu.launching import Launch
 from lstm_kernels.problem import Problem
-from lstm_kernels.stack import Outputs, Weights
+from lstm_kernels.stack import Outputs, Weights, unflatten
 
 # Elements of the state a program owns: B=64, H=512 then fills the 132 SMs of an H100. A guess.
 TILE = 256
 NUM_WARPS = 4
 
 WHAT = "the fused gates"
-
-# Slices of H that `saved` holds: LSTM i, f, g, o; GRU r, z, n and n's part from h.
-SAVED = {"lstm": 4, "gru": 4}
 
 
 @triton.jit
@@ -49,8 +49,8 @@ def _tile(B, H, BLOCK_B: tl.constexpr, BLOCK_H: tl.constexpr):
 
 
 @triton.jit
-def _read(tensor, at, exists):
-    return widened(tl.load(tensor + at, mask=exists, other=0.0))
+def _read(tensor, at, exists, absent=0.0):
+    return widened(tl.load(tensor + at, mask=exists, other=absent))
 
 
 @triton.jit
@@ -58,250 +58,277 @@ def _write(tensor, at, value, exists):
     tl.store(tensor + at, value.to(tensor.dtype.element_ty), mask=exists)
 
 
+@triton.jit
+def _read_blocks(tensor, at, exists, H, COUNT: tl.constexpr):
+    """So many blocks of H, side by side in each row."""
+    values = ()
+    for block in tl.static_range(0, COUNT):
+        values = values + (_read(tensor, at + block * H, exists),)
+    return values
+
+
+@triton.jit
+def _read_states(h, c, state, own, exists, other, H, CELL: tl.constexpr, USES: tl.constexpr):
+    """The states that are looked at, `other` in the place of each that is not."""
+    OWN: tl.constexpr = CELL.states - 1
+    states = (_read(h, state, exists) if USES[0] else other,)
+    for at in tl.static_range(0, OWN):
+        found = other
+        if USES[at + 1]:
+            found = _read(c, own + at * H, exists, CELL.absent[at + 1])
+        states = states + (found,)
+    return states
+
+
+@triton.jit
+def _read_units(per_unit, unit, like, H, COUNT: tl.constexpr):
+    """Parameters of each unit, one for every row."""
+    values = ()
+    for at in tl.static_range(0, COUNT):
+        value = widened(tl.load(per_unit + at * H + unit, mask=unit < H, other=0.0))
+        values = values + (value + tl.zeros_like(like),)
+    return values
+
+
 @triton.jit(do_not_specialize=["B"])
 def forward_kernel(
     from_x,  # [B, G*H]
-    from_h,  # [B, G*H]
-    h_before,  # [B, H], GRU alone
-    c_before,  # [B, H], LSTM alone
+    from_h,  # [B, Gh*H], or None where h is not multiplied
+    h_before,  # [B, H], and the next, as far as the cell's step looks at them
+    c_before,  # [B, K*H]
+    per_unit,  # [U*H], or None where U is 0
     h,  # [B, H], written
-    c,  # [B, H], written, LSTM alone
-    saved,  # [B, 4*H], written where a backward follows, LSTM and GRU
+    c,  # [B, K*H], written, or None where K is 0
+    saved,  # [B, S*H], written, or None where no backward follows or nothing is saved
     B,
     H,
     CELL: tl.constexpr,
-    GATES: tl.constexpr,
     BLOCK_B: tl.constexpr,
     BLOCK_H: tl.constexpr,
 ):
     """The gates of one step. All tensors are contiguous and share no memory."""
+    SLOTS: tl.constexpr = CELL.slots
+    OWN: tl.constexpr = CELL.states - 1
+    SAVED: tl.constexpr = CELL.saved
     row, unit, exists = _tile(B, H, BLOCK_B, BLOCK_H)
-    gate = row * (GATES * H) + unit
+    x_row = row * (CELL.x_blocks * H) + unit
+    h_row = row * (CELL.h_blocks * H) + unit
     state = row * H + unit
-    p0 = _read(from_x, gate, exists) + _read(from_h, gate, exists)
-    p1 = p0
-    p2 = p0
-    p3 = p0
-    hidden = p0
-    memory = p0
-    if CELL == "lstm":
-        p1 = _read(from_x, gate + H, exists) + _read(from_h, gate + H, exists)
-        p2 = _read(from_x, gate + 2 * H, exists) + _read(from_h, gate + 2 * H, exists)
-        p3 = _read(from_x, gate + 3 * H, exists) + _read(from_h, gate + 3 * H, exists)
-        memory = _read(c_before, state, exists)
-    if CELL == "gru":
-        p1 = _read(from_x, gate + H, exists) + _read(from_h, gate + H, exists)
-        p2 = _read(from_x, gate + 2 * H, exists)
-        p3 = _read(from_h, gate + 2 * H, exists)
-        hidden = _read(h_before, state, exists)
-    hidden, memory, s0, s1, s2, s3 = next_state(p0, p1, p2, p3, hidden, memory, CELL)
-    _write(h, state, hidden, exists)
-    if CELL == "lstm":
-        _write(c, state, memory, exists)
+    own = row * (OWN * H) + unit
+    p = ()
+    for slot in tl.static_range(0, SLOTS):
+        if CELL.h_block[slot] is None:
+            part = _read(from_x, x_row + CELL.x_block[slot] * H, exists)
+        elif CELL.x_block[slot] is None:
+            part = _read(from_h, h_row + CELL.h_block[slot] * H, exists)
+        else:
+            part = _read(from_x, x_row + CELL.x_block[slot] * H, exists)
+            part += _read(from_h, h_row + CELL.h_block[slot] * H, exists)
+        p = p + (part,)
+    before = _read_states(h_before, c_before, state, own, exists, p[0], H, CELL, CELL.steps_with)
+    units = _read_units(per_unit, unit, p[0], H, CELL.per_unit)
+    after, kept = CELL.next_state(p, before, units)
+    _write(h, state, after[0], exists)
+    for at in tl.static_range(0, OWN):
+        _write(c, own + at * H, after[at + 1], exists)
     if saved is not None:
-        at = row * (4 * H) + unit
-        _write(saved, at, s0, exists)
-        _write(saved, at + H, s1, exists)
-        _write(saved, at + 2 * H, s2, exists)
-        _write(saved, at + 3 * H, s3, exists)
+        for at in tl.static_range(0, SAVED):
+            _write(saved, row * (SAVED * H) + unit + at * H, kept[at], exists)
 
 
 @triton.jit(do_not_specialize=["B"])
 def backward_kernel(
     d_h,  # [B, H]
-    d_c,  # [B, H], LSTM alone
-    saved,  # [B, 4*H], LSTM and GRU
-    c_before,  # [B, H], LSTM alone
-    c,  # [B, H], LSTM alone
-    h_before,  # [B, H], GRU alone
-    h,  # [B, H], plain cells alone
+    d_c,  # [B, K*H], or None where K is 0
+    saved,  # [B, S*H], or None where S is 0
+    h_before,  # [B, H], this and the next three as far as the cell's gradients look at them
+    c_before,  # [B, K*H]
+    h,  # [B, H]
+    c,  # [B, K*H]
+    per_unit,  # [U*H], or None where U is 0
     d_from_x,  # [B, G*H], written
-    d_from_h,  # [B, G*H], written, GRU alone: the others' is d_from_x
-    d_h_before,  # [B, H], written, GRU alone: the others' h acts through its product alone
-    d_c_before,  # [B, H], written, LSTM alone
+    d_from_h,  # [B, Gh*H], written, or None where it is d_from_x or there is none
+    d_h_before,  # [B, H], written, or None where h acts through its product alone
+    d_c_before,  # [B, K*H], written, or None where K is 0
+    d_per_unit,  # [B, U*H], written, or None where U is 0: each sequence's own part
     B,
     H,
     CELL: tl.constexpr,
-    GATES: tl.constexpr,
     BLOCK_B: tl.constexpr,
     BLOCK_H: tl.constexpr,
 ):
     """The gradients of one step's gates. All tensors are contiguous and share no memory."""
+    SLOTS: tl.constexpr = CELL.slots
+    OWN: tl.constexpr = CELL.states - 1
+    SAVED: tl.constexpr = CELL.saved
+    UNITS: tl.constexpr = CELL.per_unit
     row, unit, exists = _tile(B, H, BLOCK_B, BLOCK_H)
-    gate = row * (GATES * H) + unit
     state = row * H + unit
-    dh = _read(d_h, state, exists)
-    dc = dh
-    s0 = dh
-    s1 = dh
-    s2 = dh
-    s3 = dh
-    memory_before = dh
-    memory = dh
-    hidden_before = dh
-    hidden = dh
-    if saved is not None:
-        at = row * (4 * H) + unit
-        s0 = _read(saved, at, exists)
-        s1 = _read(saved, at + H, exists)
-        s2 = _read(saved, at + 2 * H, exists)
-        s3 = _read(saved, at + 3 * H, exists)
-    if CELL == "lstm":
-        dc = _read(d_c, state, exists)
-        memory_before = _read(c_before, state, exists)
-        memory = _read(c, state, exists)
-    elif CELL == "gru":
-        hidden_before = _read(h_before, state, exists)
-    else:
-        hidden = _read(h, state, exists)
-    g0, g1, g2, g3, d_carry, dc_before = gradients(
-        dh, dc, s0, s1, s2, s3, memory_before, memory, hidden_before, hidden, CELL
-    )
-    _write(d_from_x, gate, g0, exists)
-    if CELL == "lstm" or CELL == "gru":
-        _write(d_from_x, gate + H, g1, exists)
-        _write(d_from_x, gate + 2 * H, g2, exists)
-    if CELL == "lstm":
-        _write(d_from_x, gate + 3 * H, g3, exists)
-        _write(d_c_before, state, dc_before, exists)
-    if CELL == "gru":
-        _write(d_from_h, gate, g0, exists)
-        _write(d_from_h, gate + H, g1, exists)
-        _write(d_from_h, gate + 2 * H, g3, exists)
-        _write(d_h_before, state, d_carry, exists)
+    own = row * (OWN * H) + unit
+    d_after = (_read(d_h, state, exists),) + _read_blocks(d_c, own, exists, H, OWN)
+    like = d_after[0]
+    kept = _read_blocks(saved, row * (SAVED * H) + unit, exists, H, SAVED)
+    before = _read_states(h_before, c_before, state, own, exists, like, H, CELL, CELL.uses_before)
+    after = _read_states(h, c, state, own, exists, like, H, CELL, CELL.uses_after)
+    units = _read_units(per_unit, unit, like, H, UNITS)
+    d_p, d_before, d_units = CELL.gradients(d_after, kept, before, after, units)
+    x_row = row * (CELL.x_blocks * H) + unit
+    h_row = row * (CELL.h_blocks * H) + unit
+    for slot in tl.static_range(0, SLOTS):
+        if CELL.x_block[slot] is not None:
+            _write(d_from_x, x_row + CELL.x_block[slot] * H, d_p[slot], exists)
+        if d_from_h is not None and CELL.h_block[slot] is not None:
+            _write(d_from_h, h_row + CELL.h_block[slot] * H, d_p[slot], exists)
+    if d_h_before is not None:
+        _write(d_h_before, state, d_before[0], exists)
+    for at in tl.static_range(0, OWN):
+        _write(d_c_before, own + at * H, d_before[at + 1], exists)
+    for at in tl.static_range(0, UNITS):
+        _write(d_per_unit, row * (UNITS * H) + unit + at * H, d_units[at], exists)
 
 
 def forward_launch(
-    cell: str, from_x: Tensor, from_h: Tensor, h: Tensor, c: Tensor | None, saving: bool
+    cell: DeviceCell,
+    from_x: Tensor,
+    from_h: Tensor | None,
+    h: Tensor,
+    c: Tensor | None,
+    per_unit: Tensor | None,
+    saving: bool,
 ) -> Launch:
     """The kernel of one step, over new tensors for what it writes."""
-    state = from_x.new_empty(_state_shape(cell, from_x))
+    B, H = len(from_x), from_x.shape[1] // cell.x_blocks
+    h_before, c_before = _looked_at(cell.steps_with, (h, c))
+    state = from_x.new_empty(B, H)
     tensors = {
         "from_x": from_x,
         "from_h": from_h,
-        "h_before": h if cell == "gru" else None,
-        "c_before": c,
+        "h_before": h_before,
+        "c_before": c_before,
+        "per_unit": per_unit,
         "h": state,
-        "c": None if c is None else torch.empty_like(state),
-        "saved": _saved_like(state, cell) if saving and cell in SAVED else None,
+        "c": None if c is None else torch.empty_like(c),
+        "saved": state.new_empty(B, cell.saved * H) if saving and cell.saved else None,
     }
     return _launch(forward_kernel, cell, state, tensors, "training" if saving else "inference")
 
 
 def backward_launch(
-    cell: str,
+    cell: DeviceCell,
     d_h: Tensor,
     d_c: Tensor | None,
     saved: Tensor | None,
-    c_before: Tensor | None,
-    c: Tensor | None,
-    h_before: Tensor | None,
-    h: Tensor | None,
+    before: State,
+    after: State,
+    per_unit: Tensor | None,
 ) -> Launch:
     """The kernel of one step's gradients, over new tensors for what it writes."""
     B, H = d_h.shape
-    d_gates = d_h.new_empty(B, CELLS[cell].x_blocks * H)
+    (h_before, c_before), (h, c) = before, after
     tensors = {
         "d_h": d_h,
         "d_c": d_c,
         "saved": saved,
-        "c_before": c_before,
-        "c": c,
         "h_before": h_before,
+        "c_before": c_before,
         "h": h,
-        "d_from_x": d_gates,
-        "d_from_h": torch.empty_like(d_gates) if cell == "gru" else None,
-        "d_h_before": torch.empty_like(d_h) if cell == "gru" else None,
-        "d_c_before": torch.empty_like(d_h) if cell == "lstm" else None,
+        "c": c,
+        "per_unit": per_unit,
+        "d_from_x": d_h.new_empty(B, cell.x_blocks * H),
+        "d_from_h": None if _are_alike(cell) else d_h.new_empty(B, cell.h_blocks * H),
+        "d_h_before": torch.empty_like(d_h) if cell.carries[0] else None,
+        "d_c_before": None if d_c is None else torch.empty_like(d_c),
+        "d_per_unit": d_h.new_empty(B, cell.per_unit * H) if cell.per_unit else None,
     }
     return _launch(backward_kernel, cell, d_h, tensors, "backward")
 
 
+def _are_alike(cell: DeviceCell) -> bool:
+    """Whether both products' gradients are the same numbers; or there is but one product."""
+    return cell.x_block == cell.h_block or not cell.h_blocks
+
+
 def _launch(
-    kernel: Any, cell: str, state: Tensor, tensors: dict[str, Tensor | None], regime: str
+    kernel: Any, cell: DeviceCell, state: Tensor, tensors: dict[str, Tensor | None], regime: str
 ) -> Launch:
     """Over as many programs as tiles cover the state [B, H]; the tile depends on H alone."""
     B, H = state.shape
     block_h = min(TILE, triton.next_power_of_2(H))
     block_b = TILE // block_h
     blocks = {"BLOCK_B": block_b, "BLOCK_H": block_h}
-    sizes = {"B": B, "H": H, "CELL": cell, "GATES": CELLS[cell].x_blocks}
     return Launch(
         kernel,
         (triton.cdiv(B, block_b), triton.cdiv(H, block_h)),
-        {**tensors, **sizes, **blocks},
+        {**tensors, "B": B, "H": H, "CELL": cell, **blocks},
         {"num_warps": NUM_WARPS},
         regime,
         blocks,
     )
 
 
-def _state_shape(cell: str, from_x: Tensor) -> tuple[int, int]:
-    B, rows = from_x.shape
-    return B, rows // CELLS[cell].x_blocks
-
-
-def _saved_like(state: Tensor, cell: str) -> Tensor:
-    B, H = state.shape
-    return state.new_empty(B, SAVED[cell] * H)
+def _looked_at(uses: tuple[bool, ...], states: tuple[Any, Any]) -> tuple[Any, Any]:
+    """The states, None where none of it is looked at: a projected h is narrower than a kernel's."""
+    return states[0] if uses[0] else None, states[1] if any(uses[1:]) else None
 
 
 class _Gates(torch.autograd.Function):
-    """One step's gates: from_x, from_h [B, G*H], h, c -> h, c [B, H] and the saved gates [B, 4*H].
+    """One step's gates: from_x, from_h, h, c and the parameters a unit -> h [B, H], c [B, K*H].
 
-    c and the gates are None where the cell has none. The gates are an output, so that what is saved
-    of them has a graph: a second derivative needs it, and reaches them through it.
+    from_h, c and the parameters are None where the cell has none.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, cell: str, from_x: Tensor, from_h: Tensor, h: Tensor, c: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
-        launch = forward_launch(cell, from_x, from_h, h, c, saving=True)
+        ctx: Any, cell: DeviceCell, from_x: Tensor, from_h: Tensor | None, *given: Any
+    ) -> State:
+        h, c, per_unit = given
+        launch = forward_launch(cell, from_x, from_h, h, c, per_unit, saving=True)
         launch.run()
         written = launch.arguments
+        before = _looked_at(cell.uses_before, (h, c))
+        after = _looked_at(cell.uses_after, (written["h"], written["c"]))
         ctx.cell = cell
-        # Of the gates there is no gradient to add, but in a second derivative.
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(
-            written["saved"],
-            c,
-            written["c"],
-            written["h_before"],
-            None if cell in SAVED else written["h"],
-        )
-        return written["h"], written["c"], written["saved"]
+        ctx.save_for_backward(written["saved"], *before, *after, per_unit)
+        return written["h"], written["c"]
 
     @staticmethod
-    def backward(
-        ctx: Any, d_h: Tensor | None, d_c: Tensor | None, d_saved: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
-        saved, c_before, c, h_before, h = ctx.saved_tensors
-        state = next(t for t in (c, h_before, h) if t is not None)
-        d_h = torch.zeros_like(state) if d_h is None else d_h.contiguous()
-        if c is not None:
-            d_c = torch.zeros_like(state) if d_c is None else d_c.contiguous()
-        if torch.is_grad_enabled() or d_saved is not None:
-            return None, *gradients_of_saved(
-                ctx.cell, d_h, d_c, d_saved, saved, c_before, c, h_before, h
-            )
-        launch = backward_launch(ctx.cell, d_h, d_c, saved, c_before, c, h_before, h)
+    @once_differentiable
+    def backward(ctx: Any, d_h: Tensor, d_c: Tensor | None) -> tuple[Tensor | None, ...]:
+        cell, (saved, h_before, c_before, h, c, per_unit) = ctx.cell, ctx.saved_tensors
+        d_h, d_c = d_h.contiguous(), None if d_c is None else d_c.contiguous()
+        launch = backward_launch(cell, d_h, d_c, saved, (h_before, c_before), (h, c), per_unit)
         launch.run()
         written = launch.arguments
-        d_gates = written["d_from_x"]
-        d_from_h = d_gates if written["d_from_h"] is None else written["d_from_h"]
-        return None, d_gates, d_from_h, written["d_h_before"], written["d_c_before"]
+        d_from_h, d_per_unit = written["d_from_h"], written["d_per_unit"]
+        if d_from_h is None and cell.h_blocks:
+            d_from_h = written["d_from_x"]
+        return (
+            None,
+            written["d_from_x"],
+            d_from_h,
+            written["d_h_before"],
+            written["d_c_before"],
+            None if d_per_unit is None else d_per_unit.sum(0),
+        )
 
 
-def fused_step(cell: str, from_x: Tensor, from_h: Tensor, h: Tensor, c: Tensor | None) -> State:
+def fused_step(
+    definition: Cell,
+    from_x: Tensor,
+    from_h: Tensor | None,
+    h: Tensor,
+    c: Tensor | None,
+    per_unit: Tensor | None,
+) -> State:
     """The state after a step, before any projection; as `gates.next_state`, in one kernel."""
-    tensors = [from_x, from_h, h, c]
-    from_x, from_h, h = from_x.contiguous(), from_h.contiguous(), h.contiguous()
-    c = None if c is None else c.contiguous()
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        h, c, _ = _Gates.apply(cell, from_x, from_h, h, c)
-        return h, c
-    launch = forward_launch(cell, from_x, from_h, h, c, saving=False)
+    tensors = (from_x, from_h, h, c, per_unit)
+    needs = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    from_x, from_h, h, c, per_unit = (None if t is None else t.contiguous() for t in tensors)
+    cell = device_cell(definition)
+    if needs:
+        # torch does not annotate `apply`.
+        return _Gates.apply(cell, from_x, from_h, h, c, per_unit)  # type: ignore[no-any-return]
+    launch = forward_launch(cell, from_x, from_h, h, c, per_unit, saving=False)
     launch.run()
     return launch.arguments["h"], launch.arguments["c"]
 
@@ -309,10 +336,12 @@ def fused_step(cell: str, from_x: Tensor, from_h: Tensor, h: Tensor, c: Tensor |
 def _one_direction(
     x: Tensor, h: Tensor, c: Tensor | None, weights: Weights, *, cell: str, alive: Tensor | None
 ) -> Outputs:
-    w_ih, w_hh, b_ih, b_hh, w_hr, _ = weights
+    w_ih, w_hh, b_ih, b_hh, w_hr, per_unit = weights
+    definition = CELLS[cell]
 
     def step(from_x: Tensor, h: Tensor, c: Tensor | None) -> State:
-        h, c = fused_step(cell, from_x, linear(h, w_hh, b_hh), h, c)
+        from_h = linear(h, w_hh, b_hh) if definition.h_blocks else None
+        h, c = fused_step(definition, from_x, from_h, h, c, per_unit)
         return (h if w_hr is None else linear(h, w_hr)), c
 
     return unroll(step, linear(x, w_ih, b_ih), h, c, alive)
@@ -328,9 +357,19 @@ def layer(
     lengths: Tensor | None = None,
 ) -> Outputs:
     """One layer, one or both directions, as `lstm_kernels.stack` says."""
+
+    def run(x: Tensor, h0: Tensor, c0: Tensor | None, *flat: Tensor | None) -> Outputs:
+        given = x, h0, c0, unflatten(flat)
+        return run_directions(_one_direction, *given, problem=problem, lengths=lengths)
+
+    flat = [tensor for direction in weights for tensor in direction]
+    tensors = (x, h0, c0, *flat)
     # Triton launches on the current device, wherever the tensors lie.
     with torch.cuda.device_of(x):
-        return run_directions(_one_direction, x, h0, c0, weights, problem=problem, lengths=lengths)
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+            y, h_n, *c_n = Recorded.apply(run, problem, lengths, *tensors)
+            return y, h_n, c_n[0] if c_n else None
+        return run(x, h0, c0, *flat)
 
 
 def unsupported(problem: Problem, device: str) -> str | None:
@@ -340,26 +379,16 @@ def unsupported(problem: Problem, device: str) -> str | None:
 
 def launches_for(problem: Problem, arch: str) -> list[Launch]:
     """What a step launches: for inference, for a forward that saves and for a backward."""
-    cell, B, H = problem.cell, problem.batch, problem.hidden_size
+    B, H, cell = problem.batch, problem.hidden_size, device_cell(problem.definition)
 
-    def meta(columns: int) -> Tensor:
-        return torch.empty(B, columns, dtype=getattr(torch, problem.dtype), device="meta")
+    def meta(*shape: int) -> Tensor:
+        return torch.empty(*shape, dtype=getattr(torch, problem.dtype), device="meta")
 
-    c = meta(H) if problem.has_cell_state else None
-    gates = problem.gates * H
-    forwards = [
-        forward_launch(cell, meta(gates), meta(gates), meta(H), c, saving)
-        for saving in (False, True)
-    ]
-    written = forwards[1].arguments
-    backward = backward_launch(
-        cell,
-        meta(H),
-        c,
-        written["saved"],
-        c,
-        written["c"],
-        written["h_before"],
-        None if cell in SAVED else written["h"],
-    )
-    return [*forwards, backward]
+    h, c = meta(B, H), meta(B, problem.cell_state_size) if problem.has_cell_state else None
+    from_h = meta(B, problem.h_gates * H) if problem.h_gates else None
+    per_unit = meta(cell.per_unit * H) if cell.per_unit else None
+    given = cell, meta(B, problem.gates * H), from_h, h, c, per_unit
+    forwards = [forward_launch(*given, saving) for saving in (False, True)]
+    before, after = (_looked_at(uses, (h, c)) for uses in (cell.uses_before, cell.uses_after))
+    saved = forwards[1].arguments["saved"]
+    return [*forwards, backward_launch(cell, h, c, saved, before, after, per_unit)]

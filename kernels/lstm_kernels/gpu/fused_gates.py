@@ -1,17 +1,30 @@
-"""One step's arithmetic, past the products, as Triton device functions: `gates` and its gradients.
+"""One step's arithmetic, past the products, as Triton device functions: `DeviceCell`.
 
-For tiles of any shape, all float32 or all float64, in and out; what a cell has no use for costs
-nothing. No call of libdevice and no assembly, so that Triton's interpreter runs it too. The meaning
-is `gates.activate`'s.
+A cell's `next_state` and `gradients` are written from its definition (`lstm_kernels.cells`), over
+the functions of this file. They take and give tuples of tiles of any shape, all float32 or all
+float64; what is not looked at costs nothing. Of float32 no call of libdevice, and no assembly, so
+that Triton's interpreter runs it too.
 
-Source: the derivatives of `gates.activate`, by hand; `tanh` near 0 from Cephes, `tanhf` and `tanh`.
+Source: `tanh` near 0 from Cephes, `tanhf` and `tanh`.
 """
 
 # Device code is not Python: Triton reads these functions' source, and types them itself.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
 import triton
 import triton.language as tl
+
+from lstm_kernels.cells import Cell
+from lstm_kernels.cells.code.derive import derived
+from lstm_kernels.cells.code.emit import Dialect, compiled, source_of
+from lstm_kernels.cells.code.trace import in_order
+
+TRITON = Dialect("triton", decorator="@triton.jit")
 
 
 @triton.jit
@@ -66,78 +79,144 @@ def _near_0_float64(q):
 
 
 @triton.jit
-def next_state(p0, p1, p2, p3, h, c, CELL: tl.constexpr):
-    """The state after a step, and what its gradients need.
-
-    Args:
-        p0, p1, p2, p3: pre-activations. LSTM i, f, g, o; GRU r, z and the two parts of n, from x
-            (with b_ih) and from h (with b_hh); plain cells p0 alone. Give p0 for the unused.
-        h, c: the state before; where the cell has no c, anything.
-        CELL: "lstm", "gru", "rnn_tanh" or "rnn_relu".
-    Returns:
-        h, c, s0, s1, s2, s3: c is unchanged where the cell has none. Saved are LSTM's activated
-        i, f, g, o, and GRU's r, z, n and p3; plain cells need h alone, and all s are h.
-    """
-    if CELL == "lstm":
-        s0 = sigmoid(p0)
-        s1 = sigmoid(p1)
-        s2 = tanh(p2)
-        s3 = sigmoid(p3)
-        c = s1 * c + s0 * s2
-        h = s3 * tanh(c)
-    elif CELL == "gru":
-        s0 = sigmoid(p0)
-        s1 = sigmoid(p1)
-        s2 = tanh(p2 + s0 * p3)
-        s3 = p3
-        h = s2 + s1 * (h - s2)
-    else:
-        tl.static_assert(CELL == "rnn_tanh" or CELL == "rnn_relu")
-        # Not maximum, which would turn a NaN into 0.
-        h = tanh(p0) if CELL == "rnn_tanh" else tl.where(p0 < 0, 0.0, p0)
-        s0 = h
-        s1 = h
-        s2 = h
-        s3 = h
-    return h, c, s0, s1, s2, s3
+def relu(x):
+    """The greater of x and 0, and NaN of NaN, which maximum would turn into 0."""
+    return tl.where(x < 0, 0.0, x)
 
 
 @triton.jit
-def gradients(dh, dc, s0, s1, s2, s3, c_before, c, h_before, h, CELL: tl.constexpr):
-    """The gradients of a step's pre-activations and of the state before it.
+def exp(x):
+    """e^x."""
+    return tl.exp(x)
 
-    Args:
-        dh, dc: gradients of the state after the step, everything that reads it counted.
-        s0, s1, s2, s3: what `next_state` saved.
-        c_before, c: LSTM, the cell state before and after. h_before: GRU. h: plain cells.
-            What a cell does not name here may be anything.
-    Returns:
-        g0, g1, g2, g3: of p0 to p3; g0 stands for the unused.
-        d_carry: the part of h_before's gradient that passes no product: GRU's dh * z, else 0.
-        dc_before: of c_before; dc where the cell has no c.
+
+@triton.jit
+def log(x):
+    """The natural logarithm; in float32 right to 2e-7 near 1, and to its last digits elsewhere."""
+    return tl.log(x)
+
+
+@triton.jit
+def maximum(a, b):
+    """The greater of two; NaN where one is."""
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def minimum(a, b):
+    """The smaller of two; NaN where one is."""
+    return tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def where(condition, a, b):
+    """One value where a comparison holds, else the other."""
+    return tl.where(condition, a, b)
+
+
+@triton.jit
+def full_like(x, value):
+    """A constant, as wide as x."""
+    return tl.full(x.shape, value, x.dtype)
+
+
+# What the generated functions call; Triton's interpreter looks for its language there.
+_NAMESPACE = {
+    "triton": triton,
+    "tl": tl,
+    "sigmoid": sigmoid,
+    "tanh": tanh,
+    "relu": relu,
+    "exp": exp,
+    "log": log,
+    "maximum": maximum,
+    "minimum": minimum,
+    "where": where,
+    "full_like": full_like,
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DeviceCell:
+    """A cell as a kernel takes it, one constexpr: its functions, and what else shapes a kernel.
+
+    `next_state` and `gradients` are told of in `lstm_kernels.cells.code.emit`, and `uses_before`,
+    `uses_after` and `carries` in `derive`. By state, `steps_with` and `saves_with` tell whether a
+    step, and what it saves, look at it, and `absent` what may stand where there is none: not 0
+    where it is divided by. By slot, `x_block` and `h_block` are the blocks of w_ih and w_hh that it
+    comes from, or None; `h_slot` is the slot by block of w_hh. A product has `width` columns a
+    unit, slots in their order and then none, and `column_block` is `h_block` by column.
+
+    Triton knows a kernel by the texts of its constexprs while a process lives, and by their
+    `cache_key` on disk: a text of this has a digest of the functions' source in it.
     """
-    if CELL == "lstm":
-        t = tanh(c)
-        dc += dh * s3 * (1.0 - t * t)
-        g0 = dc * s2 * s0 * (1.0 - s0)
-        g1 = dc * c_before * s1 * (1.0 - s1)
-        g2 = dc * s0 * (1.0 - s2 * s2)
-        g3 = dh * t * s3 * (1.0 - s3)
-        d_carry = tl.zeros_like(dh)
-        dc_before = dc * s1
-    elif CELL == "gru":
-        g1 = dh * (h_before - s2) * s1 * (1.0 - s1)
-        g2 = dh * (1.0 - s1) * (1.0 - s2 * s2)
-        g3 = g2 * s0
-        g0 = g2 * s3 * s0 * (1.0 - s0)
-        d_carry = dh * s1
-        dc_before = dc
-    else:
-        tl.static_assert(CELL == "rnn_tanh" or CELL == "rnn_relu")
-        g0 = dh * (1.0 - h * h) if CELL == "rnn_tanh" else tl.where(h > 0, dh, 0.0)
-        g1 = g0
-        g2 = g0
-        g3 = g0
-        d_carry = tl.zeros_like(dh)
-        dc_before = dc
-    return g0, g1, g2, g3, d_carry, dc_before
+
+    name: str
+    digest: str
+    next_state: Any
+    gradients: Any
+    x_block: tuple[int | None, ...]
+    h_block: tuple[int | None, ...]
+    h_slot: tuple[int, ...]
+    column_block: tuple[int | None, ...]
+    uses_before: tuple[bool, ...]
+    uses_after: tuple[bool, ...]
+    steps_with: tuple[bool, ...]
+    saves_with: tuple[bool, ...]
+    carries: tuple[bool, ...]
+    absent: tuple[float, ...]
+    slots: int
+    width: int
+    states: int
+    x_blocks: int
+    h_blocks: int
+    saved: int
+    per_unit: int
+
+    @property
+    def cache_key(self) -> str:
+        """What differs where the functions do, or what they call; not of interpreted ones."""
+        return f"{self!r} {self.next_state.cache_key} {self.gradients.cache_key}"
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        # Triton makes names of it.
+        return f"{self.name}_{self.digest}"
+
+
+def product_width(definition: Cell) -> int:
+    """Columns a unit has of the product with h: a power of two, for slots that have none too."""
+    return 1 << (len(definition.slots) - 1).bit_length()
+
+
+@cache
+def device_cell(definition: Cell) -> DeviceCell:
+    """The functions of a cell for kernels."""
+    made, slots = derived(definition), definition.slots
+    source = source_of(definition, TRITON)
+    h_blocks, width = [slot.h for slot in slots], product_width(definition)
+    in_step, in_saved = set(in_order(made.step.after)), set(in_order(made.saved))
+    return DeviceCell(
+        name=definition.name,
+        digest=hashlib.sha256(f"{source}{slots}{definition.positive}".encode()).hexdigest()[:16],
+        **compiled(definition, TRITON, _NAMESPACE),
+        x_block=tuple(slot.x for slot in slots),
+        h_block=tuple(h_blocks),
+        h_slot=tuple(h_blocks.index(block) for block in range(definition.h_blocks)),
+        uses_before=made.uses_before,
+        uses_after=made.uses_after,
+        steps_with=tuple(state in in_step for state in made.step.before),
+        saves_with=tuple(state in in_saved for state in made.step.before),
+        carries=made.carries,
+        absent=tuple(float(name in definition.positive) for name in definition.states),
+        column_block=tuple(h_blocks + [None] * (width - len(slots))),
+        slots=len(slots),
+        width=width,
+        states=len(definition.states),
+        x_blocks=definition.x_blocks,
+        h_blocks=definition.h_blocks,
+        saved=len(made.saved),
+        per_unit=len(definition.per_unit),
+    )

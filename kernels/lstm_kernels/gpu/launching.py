@@ -58,15 +58,15 @@ class Launch:
         self.kernel[self.grid](**self.arguments, **self.options)
 
     def constants(self) -> dict[str, Any]:
-        """The kernel's constexprs as far as they are numbers and texts, and which tensors are None.
+        """The kernel's constexprs as numbers and texts, and which tensors are None.
 
         With the tensors' dtypes, they are what makes two launches need two compiled kernels.
         """
         constexprs = {each.name for each in self.kernel.params if each.is_constexpr}
         return {
-            name: value
+            name: value if value is None or isinstance(value, int | float) else str(value)
             for name, value in self.arguments.items()
-            if value is None or (name in constexprs and isinstance(value, int | float | str))
+            if value is None or name in constexprs
         }
 
     @property
@@ -178,5 +178,6 @@ def _from_files_of(kernel: Any, ptx: str) -> bool:
 
     The cache tells sources apart by their text, not by where they lie.
     """
-    files = source_files(ptx).values()
+    # What was written from a definition lies in no file.
+    files = [file for file in source_files(ptx).values() if not Path(file).name.startswith("<")]
     return kernel.fn.__code__.co_filename in files and all(Path(file).is_file() for file in files)

@@ -6,6 +6,7 @@ from itertools import combinations, product
 from typing import Any
 
 import closeness
+import numpy as np
 import pytest
 import torch
 from small_layers import REGIMES, draw, errors, only, results
@@ -14,6 +15,8 @@ from torch import Tensor
 import lstm_kernels as lk
 from lstm_kernels.backends import fused_triton
 from lstm_kernels.backends.fused_triton import parameters, sequence
+from lstm_kernels.cells import cell, log
+from lstm_kernels.cells.code.derive import derived
 from lstm_kernels.registry import TORCH_CELLS
 from lstm_kernels.stack import Weights
 
@@ -135,12 +138,29 @@ def test_equals_float64(case: tuple[Any, ...]) -> None:
         assert_right(problem)
 
 
+def regimes_of(cell: str) -> tuple[str, ...]:
+    return REGIMES["triton"] if lk.CELLS[cell].h_blocks else ("alone",)
+
+
+# Of the cells that PyTorch has not, what every change runs: four states and a division on one SM,
+# parameters a unit whose gradients are carried from launch to launch, columns that no slot has, and
+# no product at all.
+TELLING = (
+    ("slstm", "own"),
+    ("lstm_peephole", "streamed"),
+    ("lstm_cifg", "held"),
+    ("indrnn", "alone"),
+)
 # Beside the sample: every cell in every regime, and more sequences than the smaller tile holds.
 IN_FLOAT64 = [
     pytest.param(cell, regime, fields, marks=pytest.mark.slow if slow else [])
-    for cell, regime in product(lk.CELLS, REGIMES["triton"])
+    for cell in lk.CELLS
+    for regime in regimes_of(cell)
     for fields, slow in (
-        ({"hidden_size": 30, "bidirectional": True, "lengths": "uniform:0:3"}, cell != "lstm"),
+        (
+            {"hidden_size": 30, "bidirectional": True, "lengths": "uniform:0:3"},
+            cell != "lstm" and (cell, regime) not in TELLING,
+        ),
         ({"hidden_size": 16, "batch": 17}, True),
     )
 ]
@@ -156,12 +176,15 @@ def test_computes_in_float64(cell: str, regime: str, fields: dict[str, Any]) -> 
         assert_right(problem)
 
 
-# Every cell in every regime; every change runs one of the two lengths of each.
+# Every cell in every regime; of PyTorch's every change runs one of the two lengths of each.
 RECOMPUTED = [
-    pytest.param(cell, regime, lengths, marks=[] if (i + j + k) % 2 else pytest.mark.slow)
-    for i, cell in enumerate(("lstm", "gru", "rnn_tanh"))
-    for j, regime in enumerate(REGIMES["triton"])
+    pytest.param(cell, regime, lengths, marks=[] if fast else pytest.mark.slow)
+    for i, cell in enumerate(name for name in lk.CELLS if derived(lk.CELLS[name]).saved)
+    for j, regime in enumerate(regimes_of(cell))
     for k, lengths in enumerate(("full", "uniform:0:4"))
+    for fast in [
+        (i + j + k) % 2 if cell in TORCH_CELLS else (cell, regime, k) == ("slstm", "own", 1)
+    ]
 ]
 
 
@@ -251,6 +274,36 @@ def test_what_it_refuses() -> None:
     assert reason() is None
     assert reason(dtype="float64") is None
     assert reason(proj_size=3) is None
+
+
+def test_a_cell_of_more_slots_than_a_product_has_columns_is_refused(monkeypatch: Any) -> None:
+    @cell(gates="a b c d", states="h", apart="d")
+    def of_five(p, h):
+        return p.a * p.b + p.c * p.d_x - p.d_h
+
+    monkeypatch.setitem(lk.CELLS, "of_five", of_five)
+    problem = lk.Problem("of_five", 2, 2, 4, 8)
+    reason = fused_triton.unsupported(problem, str(DEVICE))
+    assert reason == "cell 'of_five' has 5 pre-activations a unit; the triton backend has 4"
+
+
+def test_what_stands_for_no_unit_is_in_no_product(monkeypatch: Any) -> None:
+    """Where all that is read is 0, this cell's state is NaN; of each unit there is, it is not."""
+
+    @cell(gates="a", states="h c", positive="c")
+    def of_a_logarithm(p, h, c):
+        return log(c - 1) + p.a, c
+
+    monkeypatch.setitem(lk.CELLS, "of_a_logarithm", of_a_logarithm)
+    problem = lk.Problem("of_a_logarithm", 3, 2, 5, 30)
+    arguments = draw(problem, dtype=torch.float32, device=DEVICE)
+    arguments["c0"] = arguments["c0"].detach() + 2
+    with only("triton", "own"), np.errstate(all="ignore"):
+        assert parameters.choose(problem, "forward", FACTS).regime == "own"
+        y, h_n, _ = fused_triton.layer(**arguments, problem=problem)
+        (y.sum() + h_n.sum()).backward()
+    assert y.isfinite().all()
+    assert arguments["x"].grad.isfinite().all()
 
 
 def test_modules_take_recompute_where_the_backend_has_it() -> None:

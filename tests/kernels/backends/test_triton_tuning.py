@@ -28,7 +28,7 @@ FACTS = sequence.architecture_of(DEVICE)
 def problems(batches=(1, 16, 40, 64, 256)):
     dtypes = (("float16", "ieee"), ("float32", "ieee"), ("float32", "tf32"), ("float64", "ieee"))
     for cell, H, B, (dtype, precision), D in product(
-        ("lstm", "gru", "rnn_tanh"), HIDDEN, batches, dtypes, (False, True)
+        ("lstm", "gru", "rnn_tanh", "lstm_cifg", "indrnn"), HIDDEN, batches, dtypes, (False, True)
     ):
         sizes = {"seq_len": 64, "batch": B, "input_size": H, "hidden_size": H}
         yield lk.Problem(cell, **sizes, dtype=dtype, precision=precision, bidirectional=D)

@@ -8,7 +8,7 @@ moves a ceiling.
 """
 
 # Device code is not Python: Triton reads these functions' source, and types them itself.
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, assignment"
 
 from typing import Any
 
@@ -16,7 +16,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lstm_kernels.gpu.fused_gates import gradients, next_state
+from lstm_kernels.cells import CELLS
+from lstm_kernels.gpu.fused_gates import device_cell
 from lstm_kernels.gpu.launching import Launch
 
 # Words of 4 bytes that a program reads at once: 16 a thread, in four vector loads.
@@ -110,39 +111,66 @@ def barriers(flag_ptr, turns, most_looks):
 
 
 @triton.jit
+def _rows(p_ptr, k, added, COUNT: tl.constexpr, TILE: tl.constexpr):
+    """So many rows of p, something added to each."""
+    rows = ()
+    for row in tl.static_range(0, COUNT):
+        rows = rows + (tl.load(p_ptr + row * TILE + k) + added,)
+    return rows
+
+
+@triton.jit
+def _alike(value, COUNT: tl.constexpr):
+    """A tuple of the same value, so many times."""
+    values = ()
+    for _ in tl.static_range(0, COUNT):
+        values = values + (value,)
+    return values
+
+
+@triton.jit
 def forward_gates(p_ptr, last_ptr, steps, CELL: tl.constexpr, TILE: tl.constexpr):
     """Steps of the gates alone: the state is added to pre-activations that stay the same.
 
-    p: float32 [4, TILE]. last: float32 [TILE], the last state.
+    p: float32 [4, TILE]. last: float32 [TILE], the last state. CELL has no parameters a unit.
     """
+    SLOTS: tl.constexpr = CELL.slots
     k = tl.arange(0, TILE)
-    p0 = tl.load(p_ptr + k)
-    p1 = tl.load(p_ptr + TILE + k)
-    p2 = tl.load(p_ptr + 2 * TILE + k)
-    p3 = tl.load(p_ptr + 3 * TILE + k)
-    h = tl.zeros([TILE], dtype=tl.float32)
-    c = tl.zeros([TILE], dtype=tl.float32)
+    zeros = tl.zeros([TILE], dtype=tl.float32)
+    rows = _rows(p_ptr, k, zeros, SLOTS, TILE)
+    states = _alike(zeros, CELL.states)
     for _ in range(steps):
-        h, c, _0, _1, _2, _3 = next_state(p0 + h, p1 + h, p2 + h, p3 + h, h, c, CELL)
-    tl.store(last_ptr + k, h)
+        p = ()
+        for slot in tl.static_range(0, SLOTS):
+            p = p + (rows[slot] + states[0],)
+        states, _0 = CELL.next_state(p, states, ())
+    tl.store(last_ptr + k, states[0])
 
 
 @triton.jit
 def backward_gates(p_ptr, last_ptr, steps, CELL: tl.constexpr, TILE: tl.constexpr):
     """Steps of the gates' gradients alone; a product's part is the pre-activations' gradients' sum.
 
-    p: float32 [4, TILE], what a forward saved. last: float32 [TILE], the last gradient.
+    p: float32 [4, TILE]: what a forward saved, of which rows 1 and 2 stand for the states before
+    and after a step too. last: float32 [TILE], the last gradient. CELL as in `forward_gates`.
     """
+    SLOTS: tl.constexpr = CELL.slots
+    STATES: tl.constexpr = CELL.states
     k = tl.arange(0, TILE)
-    s0 = tl.load(p_ptr + k)
-    s1 = tl.load(p_ptr + TILE + k)
-    s2 = tl.load(p_ptr + 2 * TILE + k)
-    s3 = tl.load(p_ptr + 3 * TILE + k)
-    dh = s0
-    dc = tl.zeros([TILE], dtype=tl.float32)
+    zeros = tl.zeros([TILE], dtype=tl.float32)
+    saved = _rows(p_ptr, k, zeros, CELL.saved, TILE)
+    before = _alike(tl.load(p_ptr + TILE + k), STATES)
+    after = _alike(tl.load(p_ptr + 2 * TILE + k), STATES)
+    d_states = _alike(zeros, STATES)
+    dh = tl.load(p_ptr + k)
     for _ in range(steps):
-        g0, g1, g2, g3, carry, dc = gradients(dh, dc, s0, s1, s2, s3, s1, s2, s1, s2, CELL)
-        dh = g0 + g1 + g2 + g3 + carry
+        d_after = (dh,)
+        for state in tl.static_range(1, STATES):
+            d_after = d_after + (d_states[state],)
+        d_p, d_states, _0 = CELL.gradients(d_after, saved, before, after, ())
+        dh = d_states[0]
+        for slot in tl.static_range(0, SLOTS):
+            dh = dh + d_p[slot]
     tl.store(last_ptr + k, dh)
 
 
@@ -179,7 +207,13 @@ def barriers_launch(flag: Tensor, programs: int, turns: int) -> Launch:
 def gates_launch(p: Tensor, last: Tensor, steps: int, cell: str, sweep: str) -> Launch:
     """One warp that does nothing but a cell's gates; p: float32 [4, GATE_TILE]."""
     kernel = forward_gates if sweep == "forward" else backward_gates
-    arguments = {"p_ptr": p, "last_ptr": last, "steps": steps, "CELL": cell, "TILE": GATE_TILE}
+    arguments = {
+        "p_ptr": p,
+        "last_ptr": last,
+        "steps": steps,
+        "CELL": device_cell(CELLS[cell]),
+        "TILE": GATE_TILE,
+    }
     return Launch(kernel, (1,), arguments, _options(1))
 
 

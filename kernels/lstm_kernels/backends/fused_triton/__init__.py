@@ -24,6 +24,7 @@ from lstm_kernels.backends.fused_triton.sequence import (
     operator_forward,
     run_forward,
     saved_shapes,
+    saves_values,
 )
 from lstm_kernels.backends.fused_triton.tuning import (
     candidates_on,
@@ -55,6 +56,9 @@ __all__ = [
 
 WHAT = "the triton backend"
 
+# Pre-activations of a unit that stand side by side in its product.
+MOST_SLOTS = 4
+
 
 def layer(
     x: Tensor,
@@ -69,7 +73,8 @@ def layer(
     """One layer, one or both directions, as `lstm_kernels.stack` says.
 
     Args:
-        recompute: keep no gates for the backward, [D, T, B, 4*H], but make them again from y.
+        recompute: keep no gates for the backward, [D, T, B, 4*H] of an LSTM, but make them again
+            from y.
     """
     if problem.proj_size:
         return projected(
@@ -95,6 +100,9 @@ def layer(
 def unsupported(problem: Problem, device: str) -> str | None:
     """The reason not to run this, or None."""
     reason = triton_limit(problem, device, WHAT)
+    slots = len(problem.definition.slots)
+    if reason is None and slots > MOST_SLOTS:
+        return f"cell {problem.cell!r} has {slots} pre-activations a unit; {WHAT} has {MOST_SLOTS}"
     if reason is None and torch.device(device).type == "cuda":
         capability = architecture_of(torch.device(device)).capability
         if capability < 80:
@@ -133,10 +141,17 @@ def launches_for(problem: Problem, arch: str) -> list[Launch]:
 
     T, B, H, D = problem.seq_len, problem.batch, problem.hidden_size, problem.directions
     rows = problem.gates * H
-    bias = meta(rows) if problem.bias else None
-    weights = (Weights(meta(rows, problem.input_size), meta(rows, H), bias, bias),) * D
+    rows_h, units = problem.h_gates * H, len(problem.definition.per_unit) * H
+    one = Weights(
+        meta(rows, problem.input_size),
+        meta(rows_h, H),
+        meta(rows) if problem.bias else None,
+        meta(rows_h) if problem.bias else None,
+        per_unit=meta(units) if units else None,
+    )
+    weights = (one,) * D
     x, y, state = meta(T, B, problem.input_size), meta(T, B, D * H), meta(D, B, H)
-    c = state if problem.has_cell_state else None
+    c = meta(D, B, problem.cell_state_size) if problem.has_cell_state else None
     lengths = None
     if problem.lengths != "full":
         lengths = torch.empty(B, dtype=torch.int64, device="meta")
@@ -148,7 +163,7 @@ def launches_for(problem: Problem, arch: str) -> list[Launch]:
     saved = to.gates, to.cells
     back = new_backward(problem, y, state, c, weights, saved, y, state, c, lengths)
     parameters = parameters_for(problem, "backward", facts, None)
-    for preactivated in (False, True)[: 1 + (problem.gates > 1)]:
+    for preactivated in (False, True)[: 1 + saves_values(problem)]:
         made += backward_launches(
             problem, parameters, back, facts.sm_count, preactivated=preactivated
         )

@@ -1,13 +1,14 @@
-"""The device code: one forward and one backward kernel, whatever the regime.
+"""The device code: one forward and one backward kernel, whatever the regime and the cell.
 
 A program owns UNITS hidden units, all gates of them, for TILE sequences of one direction, so that
-the cell state never leaves its registers. What differs between regimes is PRODUCT, how the
-recurrent product gets its operands:
+a unit's own states never leave its registers. CELL is a `fused_gates.DeviceCell`. What differs
+between regimes is PRODUCT, how the recurrent product gets its operands:
 
     own      the program owns all units: weights on chip, the state straight from registers
     held     weights on chip, loaded before the loop; the state gathered through L2 each step,
              after a flag (`flags.py`) where programs run at once
     streamed weights read each step; launched a step at a time
+    alone    there is none: a unit sees its own states alone, and no program waits
 
 A launch runs the steps [first, last): the GPU all at once where weights are on chip; a step a
 launch where they are streamed, and under the interpreter, whose programs run one after another.
@@ -27,7 +28,7 @@ import triton.language as tl
 from triton import knobs
 
 from lstm_kernels.backends.fused_triton.flags import COUNTER_STRIDE, arrive, wait
-from lstm_kernels.gpu.fused_gates import gradients, next_state, widened
+from lstm_kernels.gpu.fused_gates import widened
 
 # The interpreter of Triton 3.6 to 3.9 multiplies the bits of bfloat16 as integers.
 WIDENS_BFLOAT16 = tl.constexpr(knobs.runtime.interpret)
@@ -78,13 +79,13 @@ def _chunk_k(CHUNK: tl.constexpr, SPLIT: tl.constexpr):
 @triton.jit
 def load_weights_forward(
     w_ptr, first_unit, first_k, CELL: tl.constexpr, H: tl.constexpr, UNITS: tl.constexpr,
-    SLOTS: tl.constexpr, CHUNK: tl.constexpr, SPLIT: tl.constexpr
+    CHUNK: tl.constexpr, SPLIT: tl.constexpr
 ):  # fmt: skip
-    """W_hh^T for a chunk of k: [(SPLIT,) CHUNK/SPLIT, UNITS*SLOTS], a unit's gates side by side.
+    """W_hh^T for a chunk of k: [(SPLIT,) CHUNK/SPLIT, UNITS*WIDTH], a unit's slots side by side.
 
-    A GRU's slot 2, the part of n that comes from x, has no weights here: zero.
+    A slot that h has no part in, as GRU's of n from x, has no weights here: zero.
     """
-    row, used = _columns(first_unit, CELL, H, UNITS, SLOTS)
+    row, used = _columns(first_unit, CELL, H, UNITS)
     k = tl.expand_dims(_chunk_k(CHUNK, SPLIT), -2)
     mask = used[:, None]
     if H % CHUNK:
@@ -118,43 +119,170 @@ def load_weights_backward(
 
 
 @triton.jit
-def _columns(
-    first_unit, CELL: tl.constexpr, H: tl.constexpr, UNITS: tl.constexpr, SLOTS: tl.constexpr
-):
-    """Rows of W_hh that are the product's columns, and which of those are used; [UNITS*SLOTS]."""
-    column = tl.arange(0, UNITS * SLOTS)
-    unit = first_unit + column // SLOTS
-    gate = column % SLOTS
+def _columns(first_unit, CELL: tl.constexpr, H: tl.constexpr, UNITS: tl.constexpr):
+    """Rows of W_hh that are the product's columns, and which of those are used; [UNITS*WIDTH]."""
+    WIDTH: tl.constexpr = CELL.width
+    column = tl.arange(0, UNITS * WIDTH)
+    unit = first_unit + column // WIDTH
+    slot = column % WIDTH
+    block = slot
     used = unit < H
-    if CELL == "gru":
-        used = used & (gate != 2)
-        gate = tl.where(gate == 3, 2, gate)
-    return gate * H + unit, used
+    for at in tl.static_range(0, WIDTH):
+        if CELL.column_block[at] is None:
+            used = used & (slot != at)
+        elif CELL.column_block[at] != at:
+            block = tl.where(slot == at, CELL.column_block[at], block)
+    return block * H + unit, used
 
 
 @triton.jit
 def _load_biases(
     b_ptr, first_unit, CELL: tl.constexpr, H: tl.constexpr, UNITS: tl.constexpr,
-    SLOTS: tl.constexpr, WIDE: tl.constexpr
+    WIDE: tl.constexpr
 ):  # fmt: skip
-    """b_hh laid out as the product's columns, [UNITS*SLOTS] WIDE; zero where there is none."""
-    row, used = _columns(first_unit, CELL, H, UNITS, SLOTS)
-    biases = tl.zeros((UNITS * SLOTS,), WIDE)
+    """b_hh laid out as the product's columns, [UNITS*WIDTH] WIDE; zero where there is none."""
+    row, used = _columns(first_unit, CELL, H, UNITS)
+    biases = tl.zeros((UNITS * CELL.width,), WIDE)
     if b_ptr is not None:
         biases = widened(tl.load(b_ptr + row, mask=used, other=0.0))
     return biases
 
 
 @triton.jit
-def _by_slot(columns, TILE: tl.constexpr, UNITS: tl.constexpr, SLOTS: tl.constexpr):
-    """[TILE, UNITS*SLOTS] to four times [TILE, UNITS]."""
-    if SLOTS == 1:
-        slot_0, slot_1, slot_2, slot_3 = columns, columns, columns, columns
+def _by_slot(columns, TILE: tl.constexpr, UNITS: tl.constexpr, WIDTH: tl.constexpr):
+    """[TILE, UNITS*WIDTH] to WIDTH times [TILE, UNITS]."""
+    if WIDTH == 1:
+        slots = (columns,)
+    elif WIDTH == 2:
+        slots = tl.split(tl.reshape(columns, (TILE, UNITS, 2)))
     else:
         even, odd = tl.split(tl.reshape(columns, (TILE, UNITS, 2, 2)))
         slot_0, slot_2 = tl.split(even)
         slot_1, slot_3 = tl.split(odd)
-    return slot_0, slot_1, slot_2, slot_3
+        slots = (slot_0, slot_1, slot_2, slot_3)
+    return slots
+
+
+@triton.jit
+def _preactivations(from_x, from_h, CELL: tl.constexpr):
+    """Every slot, from the blocks of the one product and the slots of the other."""
+    SLOTS: tl.constexpr = CELL.slots
+    p = ()
+    for slot in tl.static_range(0, SLOTS):
+        if CELL.h_block[slot] is None:
+            part = from_x[CELL.x_block[slot]]
+        elif CELL.x_block[slot] is None:
+            part = from_h[slot]
+        else:
+            part = from_x[CELL.x_block[slot]] + from_h[slot]
+        p = p + (part,)
+    return p
+
+
+@triton.jit
+def _load_blocks(row_ptr, mask, COUNT: tl.constexpr, H: tl.constexpr):
+    """So many blocks of H, side by side in each row."""
+    blocks = ()
+    for at in tl.static_range(0, COUNT):
+        blocks = blocks + (widened(tl.load(row_ptr + at * H, mask=mask, other=0.0)),)
+    return blocks
+
+
+@triton.jit
+def _store_blocks(row_ptr, blocks, mask, FIRST: tl.constexpr, H: tl.constexpr):
+    """Those from the FIRST on, side by side in each row."""
+    COUNT: tl.constexpr = len(blocks) - FIRST
+    for at in tl.static_range(0, COUNT):
+        value = blocks[FIRST + at].to(row_ptr.dtype.element_ty)
+        tl.store(row_ptr + at * H, value, mask=mask)
+
+
+@triton.jit
+def _load_states(h_ptr, c_ptr, of_h, of_c, mask, CELL: tl.constexpr, H: tl.constexpr):
+    """Every state of [.., H] and [.., K*H], where h and the first of the others lie there."""
+    OWN: tl.constexpr = CELL.states - 1
+    states = (widened(tl.load(h_ptr + of_h, mask=mask, other=0.0)),)
+    for at in tl.static_range(0, OWN):
+        state = tl.load(c_ptr + of_c + at * H, mask=mask, other=CELL.absent[at + 1])
+        states = states + (widened(state),)
+    return states
+
+
+@triton.jit
+def _store_states(h_ptr, c_ptr, states, of_h, of_c, mask, CELL: tl.constexpr, H: tl.constexpr):
+    """The same, stored."""
+    OWN: tl.constexpr = CELL.states - 1
+    tl.store(h_ptr + of_h, states[0].to(h_ptr.dtype.element_ty), mask=mask)
+    if OWN > 0:
+        _store_blocks(c_ptr + of_c, states, mask, 1, H)
+
+
+@triton.jit
+def _load_carried(carry_ptr, apart, mask, CELL: tl.constexpr):
+    """A value of every state, each so far from the one before."""
+    STATES: tl.constexpr = CELL.states
+    states = ()
+    for at in tl.static_range(0, STATES):
+        state = tl.load(carry_ptr + at * apart, mask=mask, other=CELL.absent[at])
+        states = states + (state,)
+    return states
+
+
+@triton.jit
+def _store_carried(carry_ptr, apart, states, mask, CELL: tl.constexpr):
+    STATES: tl.constexpr = CELL.states
+    for at in tl.static_range(0, STATES):
+        tl.store(carry_ptr + at * apart, states[at], mask=mask)
+
+
+@triton.jit
+def _load_units(
+    per_unit_ptr, unit, CELL: tl.constexpr, H: tl.constexpr, TILE: tl.constexpr, WIDE: tl.constexpr
+):  # fmt: skip
+    """The parameters of each unit, the same in every row: [TILE, UNITS] each."""
+    COUNT: tl.constexpr = CELL.per_unit
+    units = ()
+    for at in tl.static_range(0, COUNT):
+        of_unit = widened(tl.load(per_unit_ptr + at * H + unit, mask=unit < H, other=0.0))
+        units = units + (of_unit[None, :] + tl.zeros((TILE, 1), WIDE),)
+    return units
+
+
+@triton.jit
+def _chosen(condition, ones, others):
+    """Of each pair in two tuples one, by rows."""
+    COUNT: tl.constexpr = len(ones)
+    values = ()
+    for at in tl.static_range(0, COUNT):
+        values = values + (tl.where(condition, ones[at], others[at]),)
+    return values
+
+
+@triton.jit
+def _added(totals, parts, mask):
+    """Sums so far, and those parts that exist."""
+    COUNT: tl.constexpr = len(totals)
+    values = ()
+    for at in tl.static_range(0, COUNT):
+        values = values + (totals[at] + tl.where(mask, parts[at], 0.0),)
+    return values
+
+
+@triton.jit
+def _alike(value, COUNT: tl.constexpr):
+    """A tuple of the same value, so many times."""
+    values = ()
+    for _ in tl.static_range(0, COUNT):
+        values = values + (value,)
+    return values
+
+
+@triton.jit
+def _operand(tile, unit, dtype: tl.constexpr, H: tl.constexpr, UNITS: tl.constexpr):
+    """A factor of a product over units: what stands for no unit may be NaN, and counts as 0."""
+    if H % UNITS:
+        tile = tl.where((unit < H)[None, :], tile, 0.0)
+    return tile.to(dtype)
 
 
 @triton.jit
@@ -176,26 +304,33 @@ def _gathered(
 
 
 @triton.jit
-def _block(gate, CELL: tl.constexpr):
-    """Where a gate of W_hh stands among d_gates' blocks: a GRU's third, n from h, is the fourth."""
-    if CELL == "gru":
-        gate = gate + gate // 2
-    return gate
+def _slot(block, CELL: tl.constexpr):
+    """Where a block of W_hh stands among d_gates': a GRU's third, n from h, is the fourth."""
+    BLOCKS: tl.constexpr = CELL.h_blocks
+    slot = block
+    for at in tl.static_range(0, BLOCKS):
+        if CELL.h_slot[at] != at:
+            slot = tl.where(block == at, CELL.h_slot[at], slot)
+    return slot
 
 
 @triton.jit
 def _held_product(
     rows_ptr, alive, weights, CELL: tl.constexpr, H: tl.constexpr, CHUNK: tl.constexpr,
-    SPLIT: tl.constexpr, GATES: tl.constexpr, AHEAD: tl.constexpr, PRECISION: tl.constexpr,
+    SPLIT: tl.constexpr, OF_GATES: tl.constexpr, AHEAD: tl.constexpr, PRECISION: tl.constexpr,
     TILE: tl.constexpr, COLUMNS: tl.constexpr, WIDE: tl.constexpr
 ):  # fmt: skip
-    """Rows times the weights on chip, AHEAD chunks on their way; [TILE, COLUMNS]."""
+    """Rows times the weights on chip, AHEAD chunks on their way; [TILE, COLUMNS].
+
+    A row is a state, or OF_GATES the blocks of all slots' gradients, of which some are multiplied.
+    """
     CHUNKS: tl.constexpr = (H + CHUNK - 1) // CHUNK
+    COUNT: tl.constexpr = CELL.h_blocks * CHUNKS if OF_GATES else CHUNKS
     total = _no_sum(TILE, COLUMNS, SPLIT, WIDE)
     chunks = ()
-    for index in tl.static_range(0, GATES * CHUNKS + AHEAD):
-        if index < GATES * CHUNKS:
-            block = _block(index // CHUNKS, CELL)
+    for index in tl.static_range(0, COUNT + AHEAD):
+        if index < COUNT:
+            block = CELL.h_slot[index // CHUNKS] if OF_GATES else 0
             first_k = (index % CHUNKS) * CHUNK
             chunks = chunks + (_gathered(rows_ptr, alive, block, first_k, H, CHUNK, SPLIT),)
         if index >= AHEAD:
@@ -236,59 +371,108 @@ def _halved(pairs):
     return low + high
 
 
+@triton.jit
+def _load_used(
+    h_ptr, c_ptr, other, mask, CELL: tl.constexpr, H: tl.constexpr
+):  # fmt: skip
+    """The states after a step that a backward looks at, `other` in the place of the rest."""
+    OWN: tl.constexpr = CELL.states - 1
+    states = (other,)
+    if CELL.uses_after[0]:
+        states = _load_blocks(h_ptr, mask, 1, H)
+    for at in tl.static_range(0, OWN):
+        state = other
+        if CELL.uses_after[at + 1]:
+            state = tl.load(c_ptr + at * H, mask=mask, other=CELL.absent[at + 1])
+            state = widened(state)
+        states = states + (state,)
+    return states
+
+
+@triton.jit
+def _load_before(
+    h_ptr, c_ptr, h0_ptr, c0_ptr, other, past_first, at_first, is_first,
+    PREACTIVATED: tl.constexpr, CELL: tl.constexpr, H: tl.constexpr
+):  # fmt: skip
+    """Likewise before it: of the first step the initial ones."""
+    OWN: tl.constexpr = CELL.states - 1
+    states = (other,)
+    if CELL.uses_before[0] or (PREACTIVATED and CELL.saves_with[0]):
+        states = (_before(h_ptr, h0_ptr, past_first, at_first, is_first, CELL.absent[0]),)
+    for at in tl.static_range(0, OWN):
+        state = other
+        if CELL.uses_before[at + 1] or (PREACTIVATED and CELL.saves_with[at + 1]):
+            state = _before(
+                c_ptr + at * H, c0_ptr + at * H, past_first, at_first, is_first,
+                CELL.absent[at + 1]
+            )  # fmt: skip
+        states = states + (state,)
+    return states
+
+
+@triton.jit
+def _before(before_ptr, first_ptr, past_first, at_first, is_first, absent):
+    before = tl.load(before_ptr, mask=past_first, other=absent)
+    first = tl.load(first_ptr, mask=at_first, other=absent)
+    return widened(tl.where(is_first, first, before))
+
+
 @triton.jit(do_not_specialize=["first", "last", "first_tile", "T", "B", "poll_limit"])
 def forward(
     from_x_ptr,  # [D, T, B, G*H], x W_ih^T + b_ih
-    w_ptr, w_reverse_ptr,  # [G*H, H] each; the second is read where D is 2
-    b_ptr, b_reverse_ptr,  # [G*H] each, b_hh, or None
-    h0_ptr, c0_ptr,  # [D, B, H]; c0 None where the cell has no c
+    w_ptr, w_reverse_ptr,  # [Gh*H, H] each, or None; the second is read where D is 2
+    b_ptr, b_reverse_ptr,  # [Gh*H] each, b_hh, or None
+    per_unit_ptr, per_unit_reverse_ptr,  # [U*H] each, or None
+    h0_ptr, c0_ptr,  # [D, B, H] and [D, B, K*H]; c0 None where a unit has no own states
     lengths_ptr,  # [B] or None
     y_ptr,  # [T, B, D*H], written up to each sequence's end
-    h_n_ptr, c_n_ptr,  # [D, B, H], written; c_n None as c0
-    gates_ptr,  # [D, T, B, 4*H], written, or None where no backward follows
-    cells_ptr,  # [D, T, B, H], written, or None likewise
-    carry_ptr,  # [2, D, B, H] WIDE, h and c between launches, or None where one launch is all
+    h_n_ptr, c_n_ptr,  # as h0 and c0, written
+    gates_ptr,  # [D, T, B, S*H], what is saved, written; None where no backward wants it
+    cells_ptr,  # [D, T, B, K*H], own states, written; None likewise
+    carry_ptr,  # [1+K, D, B, H] WIDE, states between launches, or None where one launch is all
     counters_ptr,  # [D * tiles * COUNTER_STRIDE] int32, zero, or None where nobody waits
     first, last, first_tile, T, B, poll_limit,
-    CELL: tl.constexpr, H: tl.constexpr, SLOTS: tl.constexpr, PRODUCT: tl.constexpr,
-    PRECISION: tl.constexpr, TILE: tl.constexpr, UNITS: tl.constexpr, CHUNK: tl.constexpr,
-    SPLIT: tl.constexpr, AHEAD: tl.constexpr
+    CELL: tl.constexpr, H: tl.constexpr, PRODUCT: tl.constexpr, PRECISION: tl.constexpr,
+    TILE: tl.constexpr, UNITS: tl.constexpr, CHUNK: tl.constexpr, SPLIT: tl.constexpr,
+    AHEAD: tl.constexpr
 ):  # fmt: skip
     """Steps [first, last) of one layer, one or both directions; the grid is groups, tiles, D."""
     CHUNKS: tl.constexpr = (H + CHUNK - 1) // CHUNK
-    GATES: tl.constexpr = 4 if CELL == "lstm" else (3 if CELL == "gru" else 1)
+    COLUMNS: tl.constexpr = UNITS * CELL.width
+    OWN: tl.constexpr = CELL.states - 1
     WIDE: tl.constexpr = tl.float64 if y_ptr.dtype.element_ty == tl.float64 else tl.float32
     tile, direction = first_tile + tl.program_id(1), tl.program_id(2)
     groups, D = tl.num_programs(0), tl.num_programs(2)
     reverse = direction == 1
     first_unit = tl.program_id(0) * UNITS
-    if direction == 1:
+    if w_ptr is not None and direction == 1:
         w_ptr = w_reverse_ptr
     weights = ()
-    if PRODUCT != "streamed":
+    if PRODUCT == "own" or PRODUCT == "held":
         for index in tl.static_range(0, CHUNKS):
             weights = weights + (
                 load_weights_forward(
-                    w_ptr, first_unit, index * CHUNK, CELL, H, UNITS, SLOTS, CHUNK, SPLIT
+                    w_ptr, first_unit, index * CHUNK, CELL, H, UNITS, CHUNK, SPLIT
                 ),
             )
     if b_ptr is not None and direction == 1:
         b_ptr = b_reverse_ptr
-    biases = _load_biases(b_ptr, first_unit, CELL, H, UNITS, SLOTS, WIDE)
+    biases = _load_biases(b_ptr, first_unit, CELL, H, UNITS, WIDE)
+    if per_unit_ptr is not None and direction == 1:
+        per_unit_ptr = per_unit_reverse_ptr
 
     sequence = (tile * TILE + tl.arange(0, TILE)).to(tl.int64)
     unit = first_unit + tl.arange(0, UNITS)
+    units = _load_units(per_unit_ptr, unit, CELL, H, TILE, WIDE)
     own = (sequence < B)[:, None] & (unit < H)[None, :]
     length = _lengths(lengths_ptr, sequence, T, B)
-    state = (direction * B + sequence)[:, None] * H + unit[None, :]
+    first_row = direction * B + sequence
+    state = first_row[:, None] * H + unit[None, :]
+    own_state = first_row[:, None] * (OWN * H) + unit[None, :]
     carried = D * B.to(tl.int64) * H
-    h = widened(tl.load(h0_ptr + state, mask=own, other=0.0))
-    c = h
-    if c0_ptr is not None:
-        c = widened(tl.load(c0_ptr + state, mask=own, other=0.0))
+    states = _load_states(h0_ptr, c0_ptr, state, own_state, own, CELL, H)
     if carry_ptr is not None and first > 0:
-        h = tl.load(carry_ptr + state, mask=own, other=0.0)
-        c = tl.load(carry_ptr + carried + state, mask=own, other=0.0)
+        states = _load_carried(carry_ptr + state, carried, own, CELL)
     if counters_ptr is not None:
         counters_ptr += (direction * tl.num_programs(1) + tl.program_id(1)) * COUNTER_STRIDE
 
@@ -298,19 +482,14 @@ def forward(
         here = own & alive[:, None]
         row = _position(step, length, reverse) * B + sequence
         direction_row = direction.to(tl.int64) * T * B + row
-        x_ptr = from_x_ptr + direction_row[:, None] * (GATES * H) + unit[None, :]
-        x_0 = widened(tl.load(x_ptr, mask=here, other=0.0))
-        x_1, x_2, x_3 = x_0, x_0, x_0
-        if GATES > 1:
-            x_1 = widened(tl.load(x_ptr + H, mask=here, other=0.0))
-            x_2 = widened(tl.load(x_ptr + 2 * H, mask=here, other=0.0))
-        if GATES > 3:
-            x_3 = widened(tl.load(x_ptr + 3 * H, mask=here, other=0.0))
+        x_ptr = from_x_ptr + direction_row[:, None] * (CELL.x_blocks * H) + unit[None, :]
+        from_x = _load_blocks(x_ptr, here, CELL.x_blocks, H)
+        from_h = ()
 
         if PRODUCT == "own":
-            operand = h.to(y_ptr.dtype.element_ty)
+            operand = _operand(states[0], unit, y_ptr.dtype.element_ty, H, UNITS)
             total = _dot(operand, weights[0], None, PRECISION)
-        else:
+        elif PRODUCT != "alone":
             if counters_ptr is not None:
                 wait(counters_ptr, (step - first) * groups, poll_limit)
             before = _position(step - 1, length, reverse) * B + sequence
@@ -322,118 +501,121 @@ def forward(
             )
             if PRODUCT == "held":
                 total = _held_product(
-                    rows_ptr, alive, weights, CELL, H, CHUNK, SPLIT, 1, AHEAD, PRECISION, TILE,
-                    UNITS * SLOTS, WIDE
+                    rows_ptr, alive, weights, CELL, H, CHUNK, SPLIT, False, AHEAD, PRECISION, TILE,
+                    COLUMNS, WIDE
                 )  # fmt: skip
             else:
-                total = _no_sum(TILE, UNITS * SLOTS, SPLIT, WIDE)
+                total = _no_sum(TILE, COLUMNS, SPLIT, WIDE)
                 for first_k in tl.range(0, H, CHUNK, num_stages=AHEAD):
                     chunk = _gathered(rows_ptr, alive, 0, first_k, H, CHUNK, SPLIT)
                     w = load_weights_forward(
-                        w_ptr, first_unit, first_k, CELL, H, UNITS, SLOTS, CHUNK, SPLIT
+                        w_ptr, first_unit, first_k, CELL, H, UNITS, CHUNK, SPLIT
                     )
                     total = _dot(chunk, w, total, PRECISION)
                 total = _summed(total, SPLIT)
+        if PRODUCT != "alone":
+            from_h = _by_slot(total + biases[None, :], TILE, UNITS, CELL.width)
 
-        total += biases[None, :]
-        h_0, h_1, h_2, h_3 = _by_slot(total, TILE, UNITS, SLOTS)
-        if CELL == "gru":
-            new = next_state(x_0 + h_0, x_1 + h_1, x_2, h_3, h, c, CELL)
-        else:
-            new = next_state(x_0 + h_0, x_1 + h_1, x_2 + h_2, x_3 + h_3, h, c, CELL)
-        new_h, new_c, s_0, s_1, s_2, s_3 = new
+        after, saved = CELL.next_state(_preactivations(from_x, from_h, CELL), states, units)
         tl.store(
             y_ptr + ((row * D + direction) * H)[:, None] + unit[None, :],
-            new_h.to(y_ptr.dtype.element_ty),
+            after[0].to(y_ptr.dtype.element_ty),
             mask=here,
         )
         if counters_ptr is not None:
             arrive(counters_ptr)
         if gates_ptr is not None:
-            saved_ptr = gates_ptr + direction_row[:, None] * (4 * H) + unit[None, :]
-            tl.store(saved_ptr, s_0.to(gates_ptr.dtype.element_ty), mask=here)
-            tl.store(saved_ptr + H, s_1.to(gates_ptr.dtype.element_ty), mask=here)
-            tl.store(saved_ptr + 2 * H, s_2.to(gates_ptr.dtype.element_ty), mask=here)
-            tl.store(saved_ptr + 3 * H, s_3.to(gates_ptr.dtype.element_ty), mask=here)
+            saved_ptr = gates_ptr + direction_row[:, None] * (CELL.saved * H) + unit[None, :]
+            _store_blocks(saved_ptr, saved, here, 0, H)
         if cells_ptr is not None:
-            saved_ptr = cells_ptr + direction_row[:, None] * H + unit[None, :]
-            tl.store(saved_ptr, new_c.to(cells_ptr.dtype.element_ty), mask=here)
-        h = tl.where(alive[:, None], new_h, h)
-        c = tl.where(alive[:, None], new_c, c)
+            saved_ptr = cells_ptr + direction_row[:, None] * (OWN * H) + unit[None, :]
+            _store_blocks(saved_ptr, after, here, 1, H)
+        states = _chosen(alive[:, None], after, states)
 
-    tl.store(h_n_ptr + state, h.to(h_n_ptr.dtype.element_ty), mask=own)
-    if c0_ptr is not None:
-        tl.store(c_n_ptr + state, c.to(c_n_ptr.dtype.element_ty), mask=own)
+    _store_states(h_n_ptr, c_n_ptr, states, state, own_state, own, CELL, H)
     if carry_ptr is not None:
-        tl.store(carry_ptr + state, h, mask=own)
-        tl.store(carry_ptr + carried + state, c, mask=own)
+        _store_carried(carry_ptr + state, carried, states, own, CELL)
 
 
 @triton.jit(do_not_specialize=["first", "last", "first_tile", "T", "B", "poll_limit"])
 def backward(
     d_y_ptr,  # [T, B, D*H]
-    d_h_n_ptr, d_c_n_ptr,  # [D, B, H]; d_c_n None where the cell has no c
-    w_ptr, w_reverse_ptr,  # [G*H, H] each; the second is read where D is 2
-    gates_ptr,  # [D, T, B, 4*H], as `forward` saved them; None for a plain cell
-    cells_ptr,  # [D, T, B, H], likewise; None where the cell has no c
+    d_h_n_ptr, d_c_n_ptr,  # [D, B, H] and [D, B, K*H]; d_c_n None where there are no own states
+    w_ptr, w_reverse_ptr,  # [Gh*H, H] each, or None; the second is read where D is 2
+    per_unit_ptr, per_unit_reverse_ptr,  # [U*H] each, or None
+    gates_ptr,  # [D, T, B, S*H], as `forward` saved them; None where it saves nothing
+    cells_ptr,  # [D, T, B, K*H], likewise
     y_ptr,  # [T, B, D*H]
-    h0_ptr, c0_ptr,  # [D, B, H]
+    h0_ptr, c0_ptr,  # as d_h_n and d_c_n
     lengths_ptr,  # [B] or None
-    d_gates_ptr,  # [D, T, B, SLOTS*H], written up to each sequence's end
-    d_h0_ptr, d_c0_ptr,  # [D, B, H], written by the launch whose first step is -1
-    carry_ptr,  # [2, D, B, H] WIDE between launches, or None where one launch is all
+    d_gates_ptr,  # [D, T, B, slots*H], written up to each sequence's end
+    d_h0_ptr, d_c0_ptr,  # as h0 and c0, written by the launch whose first step is -1
+    d_per_unit_ptr,  # [D, B, U*H] WIDE, written: a sequence's part; or None
+    carry_ptr,  # [1+K, D, B, H] WIDE between launches, or None where one launch is all
     counters_ptr,  # [D * tiles * COUNTER_STRIDE] int32, zero, or None where nobody waits
     first, last, first_tile, T, B, poll_limit,
-    CELL: tl.constexpr, H: tl.constexpr, SLOTS: tl.constexpr, PRODUCT: tl.constexpr,
-    PRECISION: tl.constexpr, TILE: tl.constexpr, UNITS: tl.constexpr, CHUNK: tl.constexpr,
-    SPLIT: tl.constexpr, AHEAD: tl.constexpr, PREACTIVATED: tl.constexpr
+    CELL: tl.constexpr, H: tl.constexpr, PRODUCT: tl.constexpr, PRECISION: tl.constexpr,
+    TILE: tl.constexpr, UNITS: tl.constexpr, CHUNK: tl.constexpr, SPLIT: tl.constexpr,
+    AHEAD: tl.constexpr, PREACTIVATED: tl.constexpr
 ):  # fmt: skip
     """Steps last-1 down to first of one layer's backward; the grid is groups, tiles, D.
 
     Each step first takes h's gradient through the step after it, and so the last one, step -1,
-    makes nothing but the gradients of the initial states. With PREACTIVATED `gates_ptr` holds
-    p0..p3 of `lstm_kernels.gpu.fused_gates`, not activated yet.
+    makes nothing but the gradients of the initial states. With PREACTIVATED `gates_ptr` holds the
+    pre-activations, [D, T, B, slots*H], and what is saved is made of them again.
     """
     CHUNKS: tl.constexpr = (H + CHUNK - 1) // CHUNK
-    GATES: tl.constexpr = 4 if CELL == "lstm" else (3 if CELL == "gru" else 1)
+    SLOTS: tl.constexpr = CELL.slots
+    STATES: tl.constexpr = CELL.states
+    OWN: tl.constexpr = STATES - 1
+    BLOCKS: tl.constexpr = CELL.h_blocks
+    COUNT: tl.constexpr = CELL.per_unit
     WIDE: tl.constexpr = tl.float64 if y_ptr.dtype.element_ty == tl.float64 else tl.float32
     tile, direction = first_tile + tl.program_id(1), tl.program_id(2)
     groups, D = tl.num_programs(0), tl.num_programs(2)
     reverse = direction == 1
     first_unit = tl.program_id(0) * UNITS
-    if direction == 1:
+    if w_ptr is not None and direction == 1:
         w_ptr = w_reverse_ptr
     weights = ()
-    if PRODUCT != "streamed":
-        for index in tl.static_range(0, GATES * CHUNKS):
+    if PRODUCT == "own" or PRODUCT == "held":
+        for index in tl.static_range(0, BLOCKS * CHUNKS):
             weights = weights + (
                 load_weights_backward(
                     w_ptr, first_unit, index // CHUNKS, index % CHUNKS * CHUNK, H, UNITS, CHUNK,
                     SPLIT
                 ),
             )  # fmt: skip
+    if per_unit_ptr is not None and direction == 1:
+        per_unit_ptr = per_unit_reverse_ptr
 
     sequence = (tile * TILE + tl.arange(0, TILE)).to(tl.int64)
     unit = first_unit + tl.arange(0, UNITS)
+    units = _load_units(per_unit_ptr, unit, CELL, H, TILE, WIDE)
     own = (sequence < B)[:, None] & (unit < H)[None, :]
     length = _lengths(lengths_ptr, sequence, T, B)
-    state = (direction * B + sequence)[:, None] * H + unit[None, :]
+    first_row = direction * B + sequence
+    state = first_row[:, None] * H + unit[None, :]
+    own_state = first_row[:, None] * (OWN * H) + unit[None, :]
     carried = D * B.to(tl.int64) * H
-    d_h_n = widened(tl.load(d_h_n_ptr + state, mask=own, other=0.0))
-    d_c_n = d_h_n
-    if c0_ptr is not None:
-        d_c_n = widened(tl.load(d_c_n_ptr + state, mask=own, other=0.0))
-    # What reaches h(step) from later steps beside the product, and c(step); both are replaced at
-    # a sequence's last step.
-    dh = d_h_n
-    d_direct = tl.zeros((TILE, UNITS), WIDE)
-    dc = d_c_n
+    zeros = tl.zeros((TILE, UNITS), WIDE)
+    d_last = _load_states(d_h_n_ptr, d_c_n_ptr, state, own_state, own, CELL, H)
+    # What reaches h(step) from later steps beside the product, and its other states; all are
+    # replaced at a sequence's last step.
+    dh = d_last[0]
+    d_states = (zeros,)
+    for at in tl.static_range(1, STATES):
+        d_states = d_states + (d_last[at],)
+    d_units = _alike(zeros, COUNT)
+    d_units_ptr = d_per_unit_ptr
+    if COUNT > 0:
+        d_units_ptr = d_per_unit_ptr + first_row[:, None] * (COUNT * H) + unit[None, :]
     if carry_ptr is not None and last < T:
-        d_direct = tl.load(carry_ptr + state, mask=own, other=0.0)
-        dc = tl.load(carry_ptr + carried + state, mask=own, other=0.0)
+        d_states = _load_carried(carry_ptr + state, carried, own, CELL)
+        d_units = _load_blocks(d_units_ptr, own, COUNT, H)
     if counters_ptr is not None:
         counters_ptr += (direction * tl.num_programs(1) + tl.program_id(1)) * COUNTER_STRIDE
-    g_0, g_1, g_2, g_3 = d_direct, d_direct, d_direct, d_direct
+    d_p = _alike(zeros, SLOTS)
 
     start = tl.minimum(last, tl.max(length).to(tl.int32))
     for done in tl.range(0, start - first, num_stages=1):
@@ -448,91 +630,92 @@ def backward(
         row = _position(step, length, reverse) * B + sequence
         direction_row = direction.to(tl.int64) * T * B + row
         row_before = _position(step - 1, length, reverse) * B + sequence
-        s_0, s_1, s_2, s_3 = dh, dh, dh, dh
-        h, h_before, c, c_before = dh, dh, dh, dh
-        if CELL == "lstm" or CELL == "gru":
-            saved_ptr = gates_ptr + direction_row[:, None] * (4 * H) + unit[None, :]
-            s_0 = widened(tl.load(saved_ptr, mask=here, other=0.0))
-            s_1 = widened(tl.load(saved_ptr + H, mask=here, other=0.0))
-            s_2 = widened(tl.load(saved_ptr + 2 * H, mask=here, other=0.0))
-            s_3 = widened(tl.load(saved_ptr + 3 * H, mask=here, other=0.0))
-        else:
-            h_ptr = y_ptr + ((row * D + direction) * H)[:, None] + unit[None, :]
-            h = widened(tl.load(h_ptr, mask=here, other=0.0))
-        if CELL == "lstm":
-            c_ptr = cells_ptr + direction_row[:, None] * H + unit[None, :]
-            c = widened(tl.load(c_ptr, mask=here, other=0.0))
-            c_ptr = cells_ptr + (direction.to(tl.int64) * T * B + row_before)[:, None] * H
-            c_before = tl.load(c_ptr + unit[None, :], mask=past_first, other=0.0)
-            c_first = tl.load(c0_ptr + state, mask=at_first, other=0.0)
-            c_before = widened(tl.where(step == 0, c_first, c_before))
-        if CELL == "gru":
-            h_ptr = y_ptr + ((row_before * D + direction) * H)[:, None] + unit[None, :]
-            h_before = tl.load(h_ptr, mask=past_first, other=0.0)
-            h_first = tl.load(h0_ptr + state, mask=at_first, other=0.0)
-            h_before = widened(tl.where(step == 0, h_first, h_before))
-        d_y_row = ((row * D + direction) * H)[:, None] + unit[None, :]
-        dy = widened(tl.load(d_y_ptr + d_y_row, mask=here, other=0.0))
+        saved = ()
         if PREACTIVATED:
-            states = next_state(s_0, s_1, s_2, s_3, h_before, c_before, CELL)
-            _, _, s_0, s_1, s_2, s_3 = states
+            saved_ptr = gates_ptr + direction_row[:, None] * (SLOTS * H) + unit[None, :]
+            saved = _load_blocks(saved_ptr, here, SLOTS, H)
+        elif gates_ptr is not None:
+            saved_ptr = gates_ptr + direction_row[:, None] * (CELL.saved * H) + unit[None, :]
+            saved = _load_blocks(saved_ptr, here, CELL.saved, H)
+        y_row = ((row * D + direction) * H)[:, None] + unit[None, :]
+        y_row_before = ((row_before * D + direction) * H)[:, None] + unit[None, :]
+        c_ptr, c_before_ptr, c_first_ptr = cells_ptr, cells_ptr, c0_ptr
+        if OWN > 0:
+            c_ptr = cells_ptr + direction_row[:, None] * (OWN * H) + unit[None, :]
+            direction_row_before = direction.to(tl.int64) * T * B + row_before
+            c_before_ptr = cells_ptr + direction_row_before[:, None] * (OWN * H) + unit[None, :]
+            c_first_ptr = c0_ptr + own_state
+        after = _load_used(y_ptr + y_row, c_ptr, dh, here, CELL, H)
+        before = _load_before(
+            y_ptr + y_row_before, c_before_ptr, h0_ptr + state, c_first_ptr, dh, past_first,
+            at_first, step == 0, PREACTIVATED, CELL, H
+        )  # fmt: skip
+        dy = widened(tl.load(d_y_ptr + y_row, mask=here, other=0.0))
+        if PREACTIVATED:
+            _, saved = CELL.next_state(saved, before, units)
 
+        total = zeros
         if PRODUCT == "own":
-            if CELL == "lstm":
-                operands = (g_0, g_1, g_2, g_3)
-            elif CELL == "gru":
-                operands = (g_0, g_1, g_3)
-            else:
-                operands = (g_0,)
             total = _no_sum(TILE, UNITS, SPLIT, WIDE)
-            for gate in tl.static_range(0, GATES):
-                operand = operands[gate].to(d_gates_ptr.dtype.element_ty)
+            for block in tl.static_range(0, BLOCKS):
+                operand = d_p[CELL.h_slot[block]]
+                operand = _operand(operand, unit, d_gates_ptr.dtype.element_ty, H, UNITS)
                 if SPLIT > 1:
                     operand = tl.reshape(operand, (TILE, SPLIT, UNITS // SPLIT))
                     operand = tl.permute(operand, (1, 0, 2))
-                total = _dot(operand, weights[gate], total, PRECISION)
+                total = _dot(operand, weights[block], total, PRECISION)
             total = _summed(total, SPLIT)
-        else:
+        elif PRODUCT != "alone":
             if counters_ptr is not None:
                 wait(counters_ptr, done * groups, poll_limit)
             row_after = _position(step + 1, length, reverse) * B + sequence
             rows_ptr = d_gates_ptr + (direction.to(tl.int64) * T * B + row_after) * (SLOTS * H)
             if PRODUCT == "held":
                 total = _held_product(
-                    rows_ptr, alive_after, weights, CELL, H, CHUNK, SPLIT, GATES, AHEAD,
+                    rows_ptr, alive_after, weights, CELL, H, CHUNK, SPLIT, True, AHEAD,
                     PRECISION, TILE, UNITS, WIDE
                 )  # fmt: skip
             else:
                 total = _no_sum(TILE, UNITS, SPLIT, WIDE)
-                for index in tl.range(0, GATES * CHUNKS, num_stages=AHEAD):
-                    gate = index // CHUNKS
+                for index in tl.range(0, BLOCKS * CHUNKS, num_stages=AHEAD):
+                    block = index // CHUNKS
                     first_k = index % CHUNKS * CHUNK
-                    block = _block(gate, CELL)
-                    chunk = _gathered(rows_ptr, alive_after, block, first_k, H, CHUNK, SPLIT)
+                    slot = _slot(block, CELL)
+                    chunk = _gathered(rows_ptr, alive_after, slot, first_k, H, CHUNK, SPLIT)
                     w = load_weights_backward(
-                        w_ptr, first_unit, gate, first_k, H, UNITS, CHUNK, SPLIT
+                        w_ptr, first_unit, block, first_k, H, UNITS, CHUNK, SPLIT
                     )
                     total = _dot(chunk, w, total, PRECISION)
                 total = _summed(total, SPLIT)
 
-        dh = tl.where(alive_after[:, None], total + d_direct, d_h_n)
-        dc = tl.where(alive_after[:, None], dc, d_c_n)
-        found = gradients(dh + dy, dc, s_0, s_1, s_2, s_3, c_before, c, h_before, h, CELL)
-        g_0, g_1, g_2, g_3, new_direct, new_dc = found
+        if CELL.carries[0]:
+            total += d_states[0]
+        dh = tl.where(alive_after[:, None], total, d_last[0])
+        d_after = (dh + dy,)
+        for at in tl.static_range(1, STATES):
+            d_after = d_after + (tl.where(alive_after[:, None], d_states[at], d_last[at]),)
+        new_d_p, d_before, of_units = CELL.gradients(d_after, saved, before, after, units)
         d_ptr = d_gates_ptr + direction_row[:, None] * (SLOTS * H) + unit[None, :]
-        tl.store(d_ptr, g_0.to(d_gates_ptr.dtype.element_ty), mask=here)
-        if SLOTS > 1:
-            tl.store(d_ptr + H, g_1.to(d_gates_ptr.dtype.element_ty), mask=here)
-            tl.store(d_ptr + 2 * H, g_2.to(d_gates_ptr.dtype.element_ty), mask=here)
-            tl.store(d_ptr + 3 * H, g_3.to(d_gates_ptr.dtype.element_ty), mask=here)
+        _store_blocks(d_ptr, new_d_p, here, 0, H)
         if counters_ptr is not None:
             arrive(counters_ptr)
-        d_direct = tl.where(alive[:, None], new_direct, d_direct)
-        dc = tl.where(alive[:, None], new_dc, dc)
+        if PRODUCT == "own":
+            d_p = new_d_p
+        new_d_states = (d_states[0],)
+        if CELL.carries[0]:
+            new_d_states = (tl.where(alive[:, None], d_before[0], d_states[0]),)
+        for at in tl.static_range(1, STATES):
+            kept = tl.where(alive[:, None], d_before[at], d_after[at])
+            new_d_states = new_d_states + (kept,)
+        d_states = new_d_states
+        if COUNT > 0:
+            d_units = _added(d_units, of_units, here)
 
-    tl.store(d_h0_ptr + state, dh.to(d_h0_ptr.dtype.element_ty), mask=own)
-    if c0_ptr is not None:
-        tl.store(d_c0_ptr + state, dc.to(d_c0_ptr.dtype.element_ty), mask=own)
+    d_results = (dh,)
+    for at in tl.static_range(1, STATES):
+        d_results = d_results + (d_states[at],)
+    _store_states(d_h0_ptr, d_c0_ptr, d_results, state, own_state, own, CELL, H)
+    if COUNT > 0:
+        _store_blocks(d_units_ptr, d_units, own, 0, H)
     if carry_ptr is not None:
-        tl.store(carry_ptr + state, d_direct, mask=own)
-        tl.store(carry_ptr + carried + state, dc, mask=own)
+        _store_carried(carry_ptr + state, carried, d_states, own, CELL)

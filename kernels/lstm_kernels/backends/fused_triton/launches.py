@@ -10,7 +10,7 @@ from torch import Tensor
 from lstm_kernels.backends.fused_triton import device_code
 from lstm_kernels.backends.fused_triton.flags import COUNTER_STRIDE, POLL_LIMIT
 from lstm_kernels.backends.fused_triton.parameters import Parameters
-from lstm_kernels.common.sequence_products import slots_of
+from lstm_kernels.gpu.fused_gates import device_cell
 from lstm_kernels.gpu.launching import Launch
 from lstm_kernels.problem import Problem
 
@@ -19,10 +19,12 @@ class Forward(NamedTuple):
     """The tensors of `device_code.forward`; shapes as there."""
 
     from_x: Tensor
-    w: Tensor
-    w_reverse: Tensor
+    w: Tensor | None
+    w_reverse: Tensor | None
     b: Tensor | None
     b_reverse: Tensor | None
+    per_unit: Tensor | None
+    per_unit_reverse: Tensor | None
     h0: Tensor
     c0: Tensor | None
     lengths: Tensor | None
@@ -39,8 +41,10 @@ class Backward(NamedTuple):
     d_y: Tensor
     d_h_n: Tensor
     d_c_n: Tensor | None
-    w: Tensor
-    w_reverse: Tensor
+    w: Tensor | None
+    w_reverse: Tensor | None
+    per_unit: Tensor | None
+    per_unit_reverse: Tensor | None
     gates: Tensor | None
     cells: Tensor | None
     y: Tensor
@@ -50,6 +54,7 @@ class Backward(NamedTuple):
     d_gates: Tensor
     d_h0: Tensor
     d_c0: Tensor | None
+    d_per_unit: Tensor | None
 
 
 # What an instruction can name; eight warps of it are an SM's all.
@@ -58,9 +63,9 @@ MOST_REGISTERS = 255
 # What a kernel writes, and what stays where it is from call to call.
 RESULTS = {
     Forward: ("y", "h_n", "c_n", "gates", "cells"),
-    Backward: ("d_gates", "d_h0", "d_c0"),
+    Backward: ("d_gates", "d_h0", "d_c0", "d_per_unit"),
 }
-WEIGHTS = ("w", "w_reverse", "b", "b_reverse")
+WEIGHTS = ("w", "w_reverse", "b", "b_reverse", "per_unit", "per_unit_reverse")
 
 
 def forward_launches(
@@ -96,21 +101,20 @@ def _launches(
     # Programs that wait for others must run at once, which interpreted ones do not.
     waits = parameters.regime == "held" and not _is_interpreted(kernel)
     at_once = parameters.tiles_at_once(problem, sm_count)
-    whole = parameters.regime == "own" or waits
-    device = tensors.y.device
+    whole = parameters.regime in ("own", "alone") or waits
+    device, cell = tensors.y.device, device_cell(problem.definition)
     carry = None
     if not whole:
-        wide = torch.float64 if problem.dtype == "float64" else torch.float32
-        carry = torch.empty(2, D, B, problem.hidden_size, dtype=wide, device=device)
+        shape = cell.states, D, B, problem.hidden_size
+        carry = torch.empty(shape, dtype=wide_dtype(problem), device=device)
     arguments = {f"{name}_ptr": tensor for name, tensor in tensors._asdict().items()}
     arguments |= constants | {
         "carry_ptr": carry,
         "T": T,
         "B": B,
         "poll_limit": POLL_LIMIT,
-        "CELL": problem.cell,
+        "CELL": cell,
         "H": problem.hidden_size,
-        "SLOTS": slots_of(problem.cell),
         "PRODUCT": parameters.regime,
         "PRECISION": problem.precision,
         "TILE": parameters.tile,
@@ -150,6 +154,11 @@ def _launches(
                 regime=parameters.regime,
                 parameters=shown,
             )
+
+
+def wide_dtype(problem: Problem) -> torch.dtype:
+    """What is added up and carried: float64 where the tensors are, else float32."""
+    return torch.float64 if problem.dtype == "float64" else torch.float32
 
 
 def _is_interpreted(kernel: Any) -> bool:

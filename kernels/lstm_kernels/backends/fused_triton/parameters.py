@@ -2,8 +2,9 @@
 
 What was measured on a device goes before the table: `tuning.py` beside this asks there first.
 
-The regime follows from sizes and the device: `own` where one SM holds all recurrent weights, else
-`held` where the SMs together do, else `streamed`. The parameters are keyed on what changes code:
+The regime follows from sizes and the device: `alone` where the cell has no recurrent product; else
+`own` where one SM holds all recurrent weights, `held` where the SMs together do, or `streamed`. The
+parameters are keyed on what changes code:
 pass, cell, H, dtype and tile. T never matters; of B only the tile does, one of `TILES`.
 
 None of it was measured on a GPU. The values compile with Triton 3.7.1 for sm_80 and sm_90 with no
@@ -15,7 +16,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-from lstm_kernels.common.sequence_products import slots_of
+from lstm_kernels.gpu.fused_gates import product_width
 from lstm_kernels.gpu.machine_code import Architecture
 from lstm_kernels.problem import Problem
 
@@ -31,6 +32,9 @@ MOST_UNITS_WITHOUT_MATRIX_UNITS = 32
 # The sums and operands of 64 units in float64 are more than registers hold: LSTM spilled 740 to
 # 3320 bytes (sm_90, four warps, Triton 3.7.1).
 MOST_UNITS_IN_FLOAT64 = 32
+
+# A program without a product: few units, so that there are many programs; a guess, not measured.
+UNITS_ALONE = 32
 
 # How much longer than H the chunks of k together may be; their lengths are powers of two.
 MOST_PADDING = 1.25
@@ -151,6 +155,8 @@ def choose(problem: Problem, pass_name: str, architecture: Architecture) -> Para
     Args:
         pass_name: "forward" or "backward".
     """
+    if not problem.h_gates:
+        return _alone()
     return (
         _own(problem, pass_name, architecture)
         or _held(problem, pass_name, architecture)
@@ -160,12 +166,19 @@ def choose(problem: Problem, pass_name: str, architecture: Architecture) -> Para
 
 def every_regime(problem: Problem, pass_name: str, architecture: Architecture) -> list[Parameters]:
     """What each regime that can run a layer would take, in the order of `choose`."""
+    if not problem.h_gates:
+        return [_alone()]
     possible = (
         _own(problem, pass_name, architecture),
         _held(problem, pass_name, architecture),
         _streamed(problem, pass_name),
     )
     return [found for found in possible if found]
+
+
+def _alone() -> Parameters:
+    """No product: what tells of one is the least there is."""
+    return Parameters("alone", TILES[0], UNITS_ALONE, SMALLEST_CHUNK, 1, 0, 4)
 
 
 def _own(problem: Problem, pass_name: str, architecture: Architecture) -> Parameters | None:
@@ -211,7 +224,7 @@ def held_rows(problem: Problem, pass_name: str) -> list[Parameters]:
     found = []
     for tile in TILES:
         for columns, row in HELD[pass_name, tile].items():
-            units = columns // slots_of(problem.cell) if pass_name == "forward" else columns
+            units = columns // width_of(problem) if pass_name == "forward" else columns
             if units >= LEAST_UNITS:
                 found.append(_with_row("held", problem, tile, units, row))
     return found
@@ -238,7 +251,7 @@ def _with_row(regime: str, problem: Problem, tile: int, units: int, row: Row) ->
 
 def own_bytes(problem: Problem, tile: int, units: int) -> int:
     """Shared memory of a program that holds all weights, at most."""
-    weights = slots_of(problem.cell) * units * units * problem.element_bytes
+    weights = width_of(problem) * units * units * problem.element_bytes
     # Pre-activations change layout through shared memory, two gates at a time.
     return weights + 2 * tile * units * sum_bytes(problem)
 
@@ -246,12 +259,17 @@ def own_bytes(problem: Problem, tile: int, units: int) -> int:
 def held_bytes(problem: Problem, pass_name: str, candidate: Parameters) -> int:
     """Shared memory of a program, at most: weights, and chunks on their way or a sum's operands."""
     backward = pass_name == "backward"
-    columns = candidate.units * (1 if backward else slots_of(problem.cell))
-    count = (problem.gates if backward else 1) * math.ceil(problem.hidden_size / candidate.chunk)
+    columns = candidate.units * (1 if backward else width_of(problem))
+    count = (problem.h_gates if backward else 1) * math.ceil(problem.hidden_size / candidate.chunk)
     chunk_bytes = candidate.chunk * problem.element_bytes
     staged = min(candidate.ahead + 1, count) * candidate.tile * chunk_bytes
     summed = candidate.split * candidate.tile * columns * sum_bytes(problem)
     return count * chunk_bytes * columns + max(staged, summed)
+
+
+def width_of(problem: Problem) -> int:
+    """Columns a unit has of a forward's product."""
+    return product_width(problem.definition)
 
 
 def sum_bytes(problem: Problem) -> int:

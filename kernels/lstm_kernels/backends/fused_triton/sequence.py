@@ -13,10 +13,12 @@ from lstm_kernels.backends.fused_triton.launches import (
     Forward,
     backward_launches,
     forward_launches,
+    wide_dtype,
 )
 from lstm_kernels.backends.fused_triton.parameters import Parameters
 from lstm_kernels.backends.fused_triton.replay import replay
 from lstm_kernels.backends.fused_triton.tuning import parameters_for
+from lstm_kernels.cells.code.derive import derived
 from lstm_kernels.common.second_derivatives import layer_gradients
 from lstm_kernels.common.sequence_products import (
     as_given,
@@ -66,10 +68,9 @@ def new_forward(
     gates, cells = (None if shape is None else x.new_empty(shape) for shape in shapes)
     return Forward(
         from_x=x.new_empty(D, T, B, problem.gates * H),
-        w=weights[0].w_hh.contiguous(),
-        w_reverse=weights[-1].w_hh.contiguous(),
-        b=contiguous(weights[0].b_hh),
-        b_reverse=contiguous(weights[-1].b_hh),
+        **_recurrent(problem, weights),
+        b=_of_h(problem, weights[0].b_hh),
+        b_reverse=_of_h(problem, weights[-1].b_hh),
         h0=h0,
         c0=c0,
         lengths=lengths,
@@ -107,12 +108,12 @@ def new_backward(
     # The products after the loop read every step, those past a sequence's end too.
     d_gates = y.new_empty if lengths is None else y.new_zeros
     gates, cells = saved
+    units = len(problem.definition.per_unit) * H
     return Backward(
         d_y=d_y.contiguous(),
         d_h_n=d_h_n.contiguous(),
         d_c_n=None if d_c_n is None else d_c_n.contiguous(),
-        w=weights[0].w_hh.contiguous(),
-        w_reverse=weights[-1].w_hh.contiguous(),
+        **_recurrent(problem, weights),
         gates=gates,
         cells=cells,
         y=y,
@@ -122,7 +123,24 @@ def new_backward(
         d_gates=d_gates(D, T, B, slots_of(problem.cell) * H),
         d_h0=torch.empty_like(h0),
         d_c0=None if c0 is None else torch.empty_like(c0),
+        d_per_unit=y.new_empty(D, B, units, dtype=wide_dtype(problem)) if units else None,
     )
+
+
+def _recurrent(problem: Problem, weights: tuple[Weights, ...]) -> dict[str, Tensor | None]:
+    """The weights that both passes read, of each direction."""
+    first, last = weights[0], weights[-1]
+    return {
+        "w": _of_h(problem, first.w_hh),
+        "w_reverse": _of_h(problem, last.w_hh),
+        "per_unit": contiguous(first.per_unit),
+        "per_unit_reverse": contiguous(last.per_unit),
+    }
+
+
+def _of_h(problem: Problem, weights: Tensor | None) -> Tensor | None:
+    """What h is multiplied by or adds, or None where it is not multiplied."""
+    return contiguous(weights) if problem.h_gates else None
 
 
 def run_backward(problem: Problem, to: Backward, *, preactivated: bool) -> None:
@@ -219,12 +237,17 @@ def _kernel_gradients(
         # What lies past a sequence's end may be anything, NaN included.
         alive = alive_steps(lengths, len(x), x.device).unsqueeze(-1)
         x = x.masked_fill(~alive, 0)
-    preactivated = recompute and problem.gates > 1
+    preactivated = recompute and saves_values(problem)
     if preactivated:
         gates = _preactivations(problem, x, h0, weights, y, lengths)
     to = new_backward(problem, *d_outputs, weights, (gates, cells), y, h0, c0, lengths)
     run_backward(problem, to, preactivated=preactivated)
-    d_x, d_flat = sequence_gradients(problem, x, y, h0, to.d_gates, lengths, weights, needed)
+    d_units = None
+    if to.d_per_unit is not None:
+        d_units = list(to.d_per_unit.sum(1).to(y.dtype))
+    d_x, d_flat = sequence_gradients(
+        problem, x, y, h0, to.d_gates, lengths, weights, needed, d_units
+    )
     return d_x, to.d_h0, to.d_c0, *d_flat
 
 
@@ -268,11 +291,16 @@ def saved_shapes(
 ) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
     """The shapes of gates and cells, None for what is not saved; T and B may be symbols."""
     D, H = problem.directions, problem.hidden_size
-    keeps_gates = not recompute and problem.gates > 1
+    count = len(derived(problem.definition).saved)
     return (
-        (D, T, B, 4 * H) if keeps_gates else None,
-        (D, T, B, H) if problem.has_cell_state else None,
+        None if recompute or not count else (D, T, B, count * H),
+        (D, T, B, problem.cell_state_size) if problem.has_cell_state else None,
     )
+
+
+def saves_values(problem: Problem) -> bool:
+    """Whether a step's gradients need more of it than its states."""
+    return bool(derived(problem.definition).saved)
 
 
 def _preactivations(
@@ -283,15 +311,15 @@ def _preactivations(
     y: Tensor,
     lengths: Tensor | None,
 ) -> Tensor:
-    """p0 to p3 of all steps, [D, T, B, 4*H], again: y holds every state, so no loop is needed."""
+    """All pre-activations, [D, T, B, slots*H], again: y holds every state, so no loop is needed."""
     (T, B, _), H, G = x.shape, problem.hidden_size, problem.gates
     rows = x.view(T * B, -1)
-    found = x.new_empty(problem.directions, T, B, 4 * H)
+    found = x.new_empty(problem.directions, T, B, slots_of(problem.cell) * H)
     for direction, w in enumerate(weights):
         flat = found[direction].view(T * B, -1)
         linear_into(rows, w.w_ih, w.b_ih, flat[:, : G * H])
-        if problem.cell == "gru":
-            flat[:, 3 * H :] = 0
+        # What comes from h alone.
+        flat[:, G * H :] = 0
         for columns, gates in blocks(problem):
             if w.b_hh is not None:
                 flat[:, columns] += w.b_hh[gates]

@@ -15,7 +15,6 @@ import torch
 from lstm_kernels import tuning
 from lstm_kernels.backends.fused_triton import parameters as table
 from lstm_kernels.backends.fused_triton.parameters import Parameters
-from lstm_kernels.common.sequence_products import slots_of
 from lstm_kernels.gpu.machine_code import Architecture
 from lstm_kernels.problem import Problem
 
@@ -100,7 +99,7 @@ def reason_against(
         size = getattr(given, name)
         if size < 1 or size & (size - 1):
             return f"{name}={size} is no power of two"
-    columns = given.units * (1 if pass_name == "backward" else slots_of(problem.cell))
+    columns = given.units * (1 if pass_name == "backward" else table.width_of(problem))
     if given.tile < table.TILES[0] or columns < table.SMALLEST_CHUNK:
         return f"a product of {given.tile} by {columns} is too small"
     if given.warps > MOST_WARPS or given.split > given.warps:
@@ -112,7 +111,15 @@ def reason_against(
     rule = _RULES.get(given.regime)
     if rule is None:
         return f"unknown regime {given.regime!r}"
+    if (given.regime == "alone") == bool(problem.h_gates):
+        has = f"{problem.h_gates} blocks of recurrent weights"
+        return f"{problem.cell} has {has}, and regime {given.regime!r} is for others"
     return rule(problem, pass_name, given, architecture)
+
+
+def _against_alone(*_: Any) -> str | None:
+    """Nothing is held and nobody waits."""
+    return None
 
 
 def _against_own(
@@ -141,7 +148,7 @@ def _against_streamed(
     if given.ahead not in STAGES:
         return f"a pipeline of {given.ahead} stages"
     backward = pass_name == "backward"
-    columns = given.units * (1 if backward else slots_of(problem.cell))
+    columns = given.units * (1 if backward else table.width_of(problem))
     stage = given.chunk * (given.tile + columns) * problem.element_bytes
     summed = given.split * given.tile * columns * table.sum_bytes(problem)
     return _too_large(max(given.ahead * stage, summed), architecture)
@@ -153,7 +160,12 @@ def _too_large(needed: int, architecture: Architecture) -> str | None:
     return f"{needed} bytes of shared memory, and an SM gives {architecture.shared_per_block}"
 
 
-_RULES = {"own": _against_own, "held": _against_held, "streamed": _against_streamed}
+_RULES = {
+    "alone": _against_alone,
+    "own": _against_own,
+    "held": _against_held,
+    "streamed": _against_streamed,
+}
 
 
 def _others(
@@ -174,6 +186,13 @@ def _others(
 
 def _one_step(pass_name: str, given: Parameters) -> Iterator[Parameters]:
     """What differs in one thing from given parameters, or in two that go together."""
+    if given.regime == "alone":
+        for factor in (2, 0.5):
+            yield replace(given, units=int(given.units * factor))
+            yield replace(given, warps=int(given.warps * factor))
+        for tile in table.TILES:
+            yield replace(given, tile=tile)
+        return
     if given.regime == "own":
         for factor in (2, 0.5):
             warps = int(given.warps * factor)

@@ -12,6 +12,7 @@ p and d_p are in the order of `Cell.slots`, states in that of `Cell.states`. Of 
 the gradients look at what `Derived` says they use; anything may stand for the rest.
 """
 
+import hashlib
 import linecache
 from collections import Counter
 from collections.abc import Sequence
@@ -90,6 +91,9 @@ class _Writer:
         if node.op == "where":
             # Of two constants something as wide as the others is to come, too.
             args[1] = self._filled(node.args[1]) if node.args[2].op == "constant" else args[1]
+        elif node.op in (*FUNCTIONS, *CHOICES):
+            # Not every language's functions take a number.
+            args = [self._filled(each) for each in node.args]
         if node.op == "product":
             return f"{node.name}({args[0]})"
         if node.op in (*FUNCTIONS, *CHOICES):
@@ -131,7 +135,9 @@ def compiled(cell: Cell, dialect: Dialect, namespace: dict[str, Any]) -> dict[st
     Python's own tools find their source where they look for any, under a name in angle brackets.
     """
     source = source_of(cell, dialect)
-    filename = f"<cell {cell.name} for {dialect.name}>"
+    # Two cells of a name, one after another, are two texts.
+    digest = hashlib.sha256(source.encode()).hexdigest()[:8]
+    filename = f"<cell {cell.name} {digest} for {dialect.name}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     made = dict(namespace)
     exec(compile(source, filename, "exec"), made)
