@@ -17,6 +17,7 @@ from lstm_harness.worker import environment
 from lstm_harness.worker.compile_ahead import compile_all
 from lstm_harness.worker.executor import Executor, set_precision
 from lstm_harness.worker.inputs import TORCH_DTYPES
+from lstm_harness.worker.older_kernels import unsupported
 from lstm_harness.worker.oracle import Oracle
 from lstm_harness.worker.probes.probe import Bencher
 from lstm_harness.worker.verify import tolerance
@@ -159,9 +160,7 @@ def _find_missing(worker: Worker, asked: protocol.FindMissing) -> protocol.Reaso
 
 @answers(protocol.FindUnsupported)
 def _find_unsupported(worker: Worker, asked: protocol.FindUnsupported) -> protocol.Reasons:
-    reasons = [
-        registry.unsupported(asked.backend, problem, worker.device) for problem in asked.problems
-    ]
+    reasons = [unsupported(asked.backend, problem, worker.device) for problem in asked.problems]
     # A stranger's reason may be any object.
     return protocol.Reasons(tuple(str(reason) if reason else None for reason in reasons))
 

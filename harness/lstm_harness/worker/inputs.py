@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from lstm_harness.worker.older_kernels import cell_sizes
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Weights
 
@@ -74,7 +75,7 @@ def make_inputs(
     weights = weights or draw.weights(_generator(problem, seed, "weights"))
     generator = _generator(problem, seed, f"set {index}")
     T, B, L_D = problem.seq_len, problem.batch, problem.num_layers * problem.directions
-    S, of_c = problem.state_size, problem.cell_state_size
+    S, sizes = problem.state_size, cell_sizes(problem)
     lengths = None
     if problem.lengths != "full":
         lengths = torch.tensor(problem.sequence_lengths(), dtype=torch.int64)
@@ -82,13 +83,13 @@ def make_inputs(
     made = Inputs(
         x=draw.normal(generator, T, B, problem.input_size),
         h0=draw.normal(generator, L_D, B, S, scale=STATE_SCALE),
-        c0=draw.normal(generator, L_D, B, of_c, scale=STATE_SCALE) if has_c else None,
+        c0=draw.normal(generator, L_D, B, sizes.c, scale=STATE_SCALE) if has_c else None,
         weights=weights,
         d_y=draw.normal(generator, T, B, problem.directions * S),
         d_h_n=draw.normal(generator, L_D, B, S),
-        d_c_n=draw.normal(generator, L_D, B, of_c) if has_c else None,
+        d_c_n=draw.normal(generator, L_D, B, sizes.c) if has_c else None,
         lengths=lengths,
-        positive=problem.definition.positive_columns(problem.hidden_size),
+        positive=sizes.positive,
     )
     keep_positive(made)
     return made
@@ -174,18 +175,20 @@ class _Draw:
         )
 
     def _one(self, generator: torch.Generator, layer: Problem) -> Weights:
-        H, P, units = layer.hidden_size, layer.proj_size, len(layer.definition.per_unit)
-        rows, rows_h = layer.gates * H, layer.h_gates * H
+        H, P, sizes = layer.hidden_size, layer.proj_size, cell_sizes(layer)
+        rows, rows_h = layer.gates * H, sizes.h_gates * H
 
         def uniform(*shape: int) -> Tensor:
             drawn = torch.rand(shape, generator=generator).mul_(2).sub_(1).mul_(H**-0.5)
             return drawn.to(self._device, self._dtype)
 
-        return Weights(
+        weights = Weights(
             w_ih=uniform(rows, layer.input_size),
             w_hh=uniform(rows_h, layer.state_size),
             b_ih=uniform(rows) if layer.bias else None,
             b_hh=uniform(rows_h) if layer.bias else None,
             w_hr=uniform(P, H) if P else None,
-            per_unit=uniform(units * H) if units else None,
         )
+        if sizes.units:
+            weights = weights._replace(per_unit=uniform(sizes.units * H))
+        return weights

@@ -25,6 +25,7 @@ from lstm_harness.worker.inputs import (
     only_rows,
     silence_other_rows,
 )
+from lstm_harness.worker.older_kernels import unsupported
 from lstm_harness.worker.passes import Malformed, make_pass
 from lstm_harness.worker.verify import judge, tolerance
 from lstm_kernels import registry
@@ -147,7 +148,7 @@ class Oracle:
         inputs = checked_inputs(problem, seed, self._device)
         for name in STAND_INS:
             implementation = registry.load(name)
-            if registry.unsupported(name, wide, self._device):
+            if unsupported(name, wide, self._device):
                 continue
             made = _executed(implementation, wide, inputs, "train")
             bound = tolerance(problem) / NEARER

@@ -1,0 +1,35 @@
+"""What kernels of older revisions lack, which `ab` and CI race, too: cells that are definitions.
+
+Those from before them have PyTorch's four cells alone, and say less of their sizes.
+"""
+
+from typing import NamedTuple
+
+from lstm_kernels import registry
+from lstm_kernels.problem import Problem
+
+
+class CellSizes(NamedTuple):
+    """Of a layer's cell: elements of c, blocks of W_hh, parameters a unit, what is positive."""
+
+    c: int
+    h_gates: int
+    units: int
+    positive: tuple[slice, ...]
+
+
+def cell_sizes(problem: Problem) -> CellSizes:
+    """The sizes of a problem's cell."""
+    if not hasattr(problem, "definition"):
+        c = problem.hidden_size if problem.has_cell_state else 0
+        return CellSizes(c, problem.gates, 0, ())
+    cell = problem.definition
+    positive = cell.positive_columns(problem.hidden_size)
+    return CellSizes(problem.cell_state_size, problem.h_gates, len(cell.per_unit), positive)
+
+
+def unsupported(backend: str, problem: Problem, device: str) -> str | None:
+    """The reason that a backend does not run a problem, or None."""
+    if not hasattr(registry, "unsupported"):
+        return registry.load(backend).unsupported(problem, device)  # type: ignore[no-any-return] # a module's
+    return registry.unsupported(backend, problem, device)

@@ -1,0 +1,28 @@
+"""Kernels from before cells were definitions are raced as they are."""
+
+from types import SimpleNamespace
+
+from lstm_harness.worker import older_kernels
+from lstm_harness.worker.older_kernels import CellSizes, cell_sizes, unsupported
+from lstm_kernels import registry
+from lstm_kernels.problem import Problem
+
+
+def test_sizes_of_todays_cells():
+    assert cell_sizes(Problem("lstm", 2, 1, 3, 4)) == CellSizes(4, 4, 0, ())
+    assert cell_sizes(Problem("slstm", 2, 1, 3, 4)) == CellSizes(12, 4, 0, (slice(4, 8),))
+    assert cell_sizes(Problem("indrnn", 2, 1, 3, 4)) == CellSizes(0, 0, 1, ())
+
+
+def test_sizes_where_problems_tell_less():
+    older = {"hidden_size": 4, "gates": 4, "has_cell_state": True}
+    assert cell_sizes(SimpleNamespace(**older)) == CellSizes(4, 4, 0, ())
+    assert cell_sizes(SimpleNamespace(**older | {"gates": 3, "has_cell_state": False})).c == 0
+
+
+def test_where_the_registry_cannot_be_asked_the_backend_is(monkeypatch):
+    problem = Problem("lstm", 2, 1, 3, 4)
+    assert unsupported("naive", problem, "cpu") is None
+    older = SimpleNamespace(load=registry.load)
+    monkeypatch.setattr(older_kernels, "registry", older)
+    assert "CUDA" in unsupported("cudnn", problem, "cpu")
