@@ -5,6 +5,8 @@ names, and those a unit the definition's: `weight_ih_l0` [G*H, I], `w_ci_l0` [H]
 reverse direction `w_ci_l0_reverse`.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from math import sqrt
@@ -19,8 +21,10 @@ from lstm_kernels.cells import CELLS, Cell, add_cells
 from lstm_kernels.choose import AUTO, check_backend, choose, number_format, problem_of
 from lstm_kernels.common.checks import check_tensors
 from lstm_kernels.common.packing import lengths_of, packed, padded
-from lstm_kernels.names import check_name
-from lstm_kernels.stack import Outputs, Weights, run
+from lstm_kernels.problem import Problem
+from lstm_kernels.registry import cell_named
+from lstm_kernels.stack import Outputs, Weights, run, run_layers
+from lstm_kernels.zoneout import masks, zoned, zoned_weights
 
 States = Tensor | tuple[Tensor, ...]
 
@@ -32,9 +36,13 @@ class Recurrent(torch.nn.Module):
         cell: a name of `lk.CELLS`, or a cell of one's own.
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device,
             dtype: torch.nn.LSTM's.
+        zoneout: the probability that a unit keeps a state for a step, for all states or one for
+            each, while training; else each state is mixed with the one before by it.
+        recurrent_dropout: the probability that an element of w_hh is dropped for a whole call while
+            training, DropConnect (Wan et al. 2013; Merity et al. 2017; haste's `dropout`).
         backend: a name of `lstm_kernels.backends()`, or "auto".
     Raises:
-        ValueError: the cell or the backend is unknown, or a size is below 1.
+        ValueError: the cell or the backend is unknown, a size is below 1, or a probability none.
     """
 
     def __init__(
@@ -48,6 +56,8 @@ class Recurrent(torch.nn.Module):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        zoneout: float | Sequence[float] = 0.0,
+        recurrent_dropout: float = 0.0,
         backend: str = AUTO,
         device: Any = None,
         dtype: torch.dtype | None = None,
@@ -57,10 +67,12 @@ class Recurrent(torch.nn.Module):
         if isinstance(cell, Cell):
             add_cells([cell], "Recurrent")
             cell = cell.name
-        self.cell = check_name("cell", cell, CELLS)
+        self.cell = cell_named(cell)
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, dropout
         self.bidirectional, self.backend = bidirectional, backend
+        self.zoneout = _probabilities("zoneout", zoneout, len(self._definition.states))
+        (self.recurrent_dropout,) = _probabilities("recurrent_dropout", recurrent_dropout, 1)
         self._chosen: str | None = None
         self._why = "no forward has run yet"
         # Its errors are those of sizes.
@@ -90,8 +102,15 @@ class Recurrent(torch.nn.Module):
     def extra_repr(self) -> str:
         """The cell, the sizes, and the backend."""
         sizes = f"{self.cell!r}, {self.input_size}, {self.hidden_size}"
-        defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
-        defaults |= {"bidirectional": False}
+        defaults: dict[str, Any] = {
+            "num_layers": 1,
+            "bias": True,
+            "batch_first": False,
+            "dropout": 0.0,
+            "bidirectional": False,
+            "zoneout": (0.0,) * len(self.zoneout),
+            "recurrent_dropout": 0.0,
+        }
         others = [
             f"{name}={getattr(self, name)}"
             for name, default in defaults.items()
@@ -172,8 +191,21 @@ class Recurrent(torch.nn.Module):
             lengths="full" if lengths is None else f"uniform:1:{T}",
             **number_format(x),
         )
+        if any(self.zoneout):
+            problem = replace(problem, cell=zoned(self._definition).name)
         choice = choose(self.backend, problem, x.device, (x, h0, c0, *flat))
         self._chosen, self._why = choice.name, choice.why
+        if self.recurrent_dropout or any(self.zoneout):
+            return run_layers(
+                partial(self._layer, choice.implementation, problem, lengths),
+                x,
+                h0,
+                c0,
+                weights,
+                directions=self._directions,
+                lengths=lengths,
+                dropout=self.dropout if self.training else 0.0,
+            )
         return run(
             choice.implementation,
             x.contiguous(),
@@ -185,6 +217,32 @@ class Recurrent(torch.nn.Module):
             dropout=self.dropout,
             training=self.training,
         )
+
+    def _layer(
+        self,
+        implementation: Any,
+        problem: Problem,
+        lengths: Tensor | None,
+        index: int,
+        x: Tensor,
+        h0: Tensor,
+        c0: Tensor | None,
+        weights: tuple[Weights, ...],
+    ) -> Outputs:
+        """One layer of which something is dropped."""
+        one = problem.layer(index)
+        if self.recurrent_dropout:
+            p, training = self.recurrent_dropout, self.training
+            weights = tuple(
+                w._replace(w_hh=torch.nn.functional.dropout(w.w_hh, p, training)) for w in weights
+            )
+        if any(self.zoneout):
+            H, D = self.hidden_size, self._directions
+            kept = masks(x, self.zoneout, H, directions=D, training=self.training)
+            x = torch.cat([x, kept], -1)
+            weights = zoned_weights(weights, self._definition, H)
+            one = replace(one, input_size=x.shape[-1])
+        return run(implementation, x.contiguous(), h0, c0, weights, problem=one, lengths=lengths)
 
     def _states(self, x: Tensor, given: tuple[Tensor, ...] | None) -> tuple[Tensor, Tensor | None]:
         """h0 [L*D, B, H], and c0 [L*D, B, K*H] or None, of the right shapes."""
@@ -251,6 +309,13 @@ def _shapes(cell: Cell, I: int, H: int, bias: bool) -> dict[str, tuple[int, ...]
     if bias:
         shapes |= {"bias_ih": (cell.x_blocks * H,), "bias_hh": (cell.h_blocks * H,)}
     return shapes | dict.fromkeys(cell.per_unit, (H,))
+
+
+def _probabilities(name: str, given: float | Sequence[float], count: int) -> tuple[float, ...]:
+    found = (given,) * count if isinstance(given, int | float) else tuple(given)
+    if len(found) != count or not all(0.0 <= each < 1.0 for each in found):
+        raise ValueError(f"{name}={given!r}: expected from 0 to below 1, one or {count} of them")
+    return tuple(map(float, found))
 
 
 def _suffix(layer: int, direction: int) -> str:

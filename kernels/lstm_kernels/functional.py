@@ -17,7 +17,7 @@ from lstm_kernels.choose import AUTO, check_backend, choose, number_format, prob
 from lstm_kernels.common import operators
 from lstm_kernels.common.checks import check_tensors
 from lstm_kernels.compiling import alone, has_operators, in_graph, traced_where_called
-from lstm_kernels.names import check_name
+from lstm_kernels.registry import cell_named
 from lstm_kernels.stack import Outputs, Unsupported, Weights, run
 
 
@@ -124,7 +124,7 @@ def recurrent(
     if isinstance(cell, Cell):
         add_cells([cell], "recurrent")
         cell = cell.name
-    definition = CELLS[check_name("cell", cell, CELLS)]
+    definition = CELLS[cell_named(cell)]
     for what, given, names in (
         ("states", states, definition.states),
         ("per_unit", per_unit, definition.per_unit),

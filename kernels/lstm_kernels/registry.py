@@ -1,6 +1,7 @@
 """Who can be asked to run a problem: the table of backends, plugins and entry points.
 
-Listing imports no backend; `load` imports the one it is asked for.
+Plugins and entry points bring cells, too. Listing imports no backend; `load` imports the one it is
+asked for.
 """
 
 import hashlib
@@ -13,11 +14,13 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from lstm_kernels.cells import add_cells
+from lstm_kernels.cells import BUILT_IN as BUILT_IN_CELLS
+from lstm_kernels.cells import CELLS, Cell, add_cells, to_data
 from lstm_kernels.names import check_name
 from lstm_kernels.problem import PASSES, Problem
 
 ENTRY_POINT_GROUP = "lstm_kernels.backends"
+CELLS_GROUP = "lstm_kernels.cells"
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class Backend:
     operations alone. `operators` tells that its kernels are operators of PyTorch, too
     (`lstm_kernels.common.operators`), and names the dtypes that they compute in: torch.compile does
     not leave its layers alone. `any_cell` tells that it runs every cell that is defined
-    (`lstm_kernels.cells`); another is asked for PyTorch's four alone.
+    (`lstm_kernels.cells`) and meets W_hh once a step, `meets_again` that it runs the others, too;
+    any other backend is asked for PyTorch's four alone.
     """
 
     name: str
@@ -54,6 +58,7 @@ class Backend:
     transforms: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()
     any_cell: bool = False
+    meets_again: bool = False
 
 
 # The cells that PyTorch has, and whoever wrote a backend knows.
@@ -69,6 +74,7 @@ BUILT_IN = (
         "float64, obvious loops: the oracle",
         raced=False,
         any_cell=True,
+        meets_again=True,
     ),
     Backend(
         "per_gate",
@@ -76,6 +82,7 @@ BUILT_IN = (
         "one product per gate and step",
         transforms=_ALL,
         any_cell=True,
+        meets_again=True,
     ),
     Backend(
         "naive",
@@ -83,6 +90,7 @@ BUILT_IN = (
         "the textbook PyTorch loop: two products a step",
         transforms=_ALL,
         any_cell=True,
+        meets_again=True,
     ),
     Backend(
         "hoisted",
@@ -90,9 +98,14 @@ BUILT_IN = (
         "input product of all steps at once, before the loop",
         transforms=_ALL,
         any_cell=True,
+        meets_again=True,
     ),
     Backend(
-        "compiled", _OURS + "compiled", "naive with its step under torch.compile", any_cell=True
+        "compiled",
+        _OURS + "compiled",
+        "naive with its step under torch.compile",
+        any_cell=True,
+        meets_again=True,
     ),
     Backend(
         "graphed",
@@ -101,6 +114,7 @@ BUILT_IN = (
         devices=("cuda",),
         launches=("eager",),
         any_cell=True,
+        meets_again=True,
     ),
     Backend(
         "pointwise",
@@ -138,6 +152,7 @@ BUILT_IN = (
         requires=("numba_cuda",),
         interpreter="NUMBA_ENABLE_CUDASIM",
         operators=("float32", "float64"),
+        any_cell=True,
     ),
     Backend(
         "aten",
@@ -160,6 +175,7 @@ _EXTRA_OF = {"triton": "cuda", "numba_cuda": "cuda", "pynvml": "cuda"}
 _plugins: dict[str, Backend] = {}
 _unavailable: dict[str, str] = {}
 _entry_points: dict[str, Backend] | None = None
+_has_read_cells = False
 
 
 def registered() -> dict[str, Backend]:
@@ -175,7 +191,34 @@ def backends() -> tuple[str, ...]:
 def unavailable() -> dict[str, str]:
     """Entry points and plugin files that failed to import: source to error."""
     _from_entry_points()
+    brought_cells()
     return dict(_unavailable)
+
+
+def brought_cells() -> dict[str, Cell]:
+    """The known cells that are not this package's: of entry points, of plugins, of a caller."""
+    global _has_read_cells
+    if not _has_read_cells:
+        _has_read_cells = True
+        for point in entry_points(group=CELLS_GROUP):
+            _add_cells_of(point)
+    return {name: cell for name, cell in CELLS.items() if name not in BUILT_IN_CELLS}
+
+
+def may_bring_cells() -> bool:
+    """Whether an installed package says that it has cells; told without importing it."""
+    return bool(entry_points(group=CELLS_GROUP))
+
+
+def cell_named(name: object) -> str:
+    """The name of a cell, where one has it, of this package or brought by another.
+
+    Raises:
+        ValueError: none has, with the nearest known name.
+    """
+    if isinstance(name, str) and name in CELLS:
+        return name
+    return check_name("cell", name, CELLS | brought_cells())
 
 
 def get(name: str) -> Backend:
@@ -211,6 +254,8 @@ def unsupported(name: str, problem: Problem, device: str) -> str | None:
     if problem.cell not in TORCH_CELLS and not get(name).any_cell:
         known = ", ".join(TORCH_CELLS)
         return f"it has PyTorch's cells ({known}), and this is {problem.cell}"
+    if problem.definition.again and not get(name).meets_again:
+        return f"it multiplies by W_hh once a step, and {problem.cell} does so again"
     return load(name).unsupported(problem, device)  # type: ignore[no-any-return] # a module's
 
 
@@ -240,7 +285,7 @@ def add_plugin(path: str | Path) -> tuple[Backend, ...]:
     Returns:
         The backends it added; empty where it failed.
     Raises:
-        ValueError: the file does not exist, or takes a name that another backend has.
+        ValueError: the file does not exist, or takes a name that another backend or cell has.
     """
     file = Path(path).resolve()
     if not file.is_file():
@@ -248,11 +293,13 @@ def add_plugin(path: str | Path) -> tuple[Backend, ...]:
     try:
         module = _import_file(file)
         added = tuple(getattr(module, "BACKENDS", ()))
+        cells = _cells_of(module, file)
         _check_records(added)
-        add_cells(_cells_of(module, file), str(path))
+        _check_cells(cells)
     except Exception as error:  # noqa: BLE001 - a stranger's file may raise anything; it is kept and shown
         _unavailable[str(path)] = f"{type(error).__name__}: {error}"
         return ()
+    add_cells(cells, file.name)
     for backend in added:
         if registered().get(backend.name, backend) != backend:
             raise ValueError(f"plugin {str(path)!r}: the name {backend.name!r} is taken")
@@ -263,7 +310,20 @@ def add_plugin(path: str | Path) -> tuple[Backend, ...]:
 def _cells_of(module: Any, file: Path) -> tuple[Any, ...]:
     if not hasattr(module, "BACKENDS") and not hasattr(module, "CELLS"):
         raise AttributeError(f"{file.name} defines neither BACKENDS nor CELLS")
-    return tuple(getattr(module, "CELLS", ()))
+    return _several(getattr(module, "CELLS", ()), Cell)
+
+
+def _several(given: Any, kind: type[Any]) -> tuple[Any, ...]:
+    """Of one that stands alone, or several."""
+    return (given,) if isinstance(given, kind) else tuple(given)
+
+
+def _check_cells(cells: tuple[Any, ...]) -> None:
+    """Refuse what is no cell, or one whose step is none: nobody else could tell whose it is."""
+    for cell in cells:
+        if not isinstance(cell, Cell):
+            raise TypeError(f"CELLS holds {cell!r}; expected what @cell makes")
+        to_data(cell)
 
 
 def _import_file(file: Path) -> Any:
@@ -304,13 +364,22 @@ def _add_entry_point(point: EntryPoint, backend: Backend, found: dict[str, Backe
 
 def _load_entry_point(point: EntryPoint) -> tuple[Backend, ...]:
     try:
-        loaded = point.load()
-        records = (loaded,) if isinstance(loaded, Backend) else tuple(loaded)
+        records = _several(point.load(), Backend)
         _check_records(records)
     except Exception as error:  # noqa: BLE001 - a stranger's package may raise anything; it is kept and shown
         _unavailable[point.value] = f"{type(error).__name__}: {error}"
         return ()
     return records
+
+
+def _add_cells_of(point: EntryPoint) -> None:
+    """Make a stranger's cells known, unless a name is another's."""
+    try:
+        cells = _several(point.load(), Cell)
+        _check_cells(cells)
+        add_cells(cells, point.value)
+    except Exception as error:  # noqa: BLE001 - a stranger's package may raise anything; it is kept and shown
+        _unavailable[point.value] = f"{type(error).__name__}: {error}"
 
 
 def _check_records(records: tuple[Any, ...]) -> None:

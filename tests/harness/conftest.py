@@ -11,8 +11,26 @@ import forked_workers
 import pytest
 
 from lstm_harness.__main__ import run
+from lstm_harness.history import run_digest
+from lstm_harness.model import case
 from lstm_harness.model.case import Case
-from lstm_kernels import Problem
+from lstm_kernels import CELLS, Problem
+
+
+@pytest.fixture(autouse=True)
+def forget_cells():
+    """What a test's plugins and runs bring is gone after it, or before: as in a fresh process."""
+    known = dict(CELLS)
+
+    def forget():
+        CELLS.clear()
+        CELLS.update(known)
+        for kept in (case._problem, run_digest._case_text):
+            kept.cache_clear()
+
+    yield forget
+    if known.keys() != CELLS.keys():
+        forget()
 
 
 @pytest.fixture(scope="session")

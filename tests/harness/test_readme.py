@@ -46,8 +46,7 @@ def lstm_bench(tmp_path, bench_in):
 
 
 def test_the_recipe_adds_a_backend_in_one_file_and_races_it(lstm_bench, tmp_path):
-    (recipe,) = code_blocks("python")
-    (commands,) = code_blocks("sh")
+    (recipe, _), (commands, _) = code_blocks("python"), code_blocks("sh")
     (tmp_path / "my_lstm.py").write_text(recipe)
     verify, race = commands.strip().splitlines()
     verified = lstm_bench(verify, "--threads 1 --quiet")
@@ -59,14 +58,46 @@ def test_the_recipe_adds_a_backend_in_one_file_and_races_it(lstm_bench, tmp_path
 
 
 def test_a_mistake_in_the_recipe_is_found(lstm_bench, tmp_path):
-    (recipe,) = code_blocks("python")
+    (recipe, _), (commands, _) = code_blocks("python"), code_blocks("sh")
     wrong = recipe.replace("i, f, g, o = gates", "f, i, g, o = gates")
     assert wrong != recipe
     (tmp_path / "my_lstm.py").write_text(wrong)
-    (commands,) = code_blocks("sh")
     verified = lstm_bench(commands.splitlines()[0], "--threads 1 --quiet")
     assert verified.returncode == 4
     assert "y" in verified.stderr
+
+
+def test_the_recipe_adds_a_cell_in_one_file_and_races_it(lstm_bench, tmp_path):
+    (_, recipe), (_, commands) = code_blocks("python"), code_blocks("sh")
+    (tmp_path / "my_cell.py").write_text(recipe)
+    verify, race = commands.strip().splitlines()
+    verified = lstm_bench(verify, "--threads 1 --json --quiet")
+    assert verified.returncode == 0, verified.stderr
+    rows = json.loads(verified.stdout)
+    assert {(row["backend"], row["status"]) for row in rows} == {
+        ("naive", "ok"),
+        ("hoisted", "ok"),
+    }
+    raced = lstm_bench(race, "--seq-len 8 --blocks 1 --time-budget 1 --threads 1 --quiet")
+    assert raced.returncode == 0, raced.stderr
+    report = tmp_path / raced.stdout.strip().splitlines()[-1]
+    assert "mine T8 B16 H128 float32 forward" in raced.stdout
+    records = [json.loads(line) for line in (report.parent / "records.jsonl").open()]
+    assert {(one["backend"], one["status"]) for one in records} == {
+        ("naive", "ok"),
+        ("hoisted", "ok"),
+        ("compiled", "ok"),
+    }
+
+
+def test_the_cell_of_the_recipe_is_what_its_words_say(lstm_bench, tmp_path):
+    (_, recipe), (_, commands) = code_blocks("python"), code_blocks("sh")
+    wrong = recipe.replace("f = sigmoid(p.f)", "f = sigmoid(p.f) if p.f else 0")
+    assert wrong != recipe
+    (tmp_path / "my_cell.py").write_text(wrong)
+    refused = lstm_bench(commands.splitlines()[0], "--threads 1 --quiet")
+    assert refused.returncode == 2
+    assert "write where(condition" in refused.stderr
 
 
 def test_the_calls_from_python_are_there():

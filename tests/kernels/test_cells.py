@@ -98,6 +98,23 @@ def test_a_backend_is_not_asked_for_a_cell_that_it_does_not_know(on):
     )
 
 
+@pytest.mark.parametrize("on", [b for b in of_any_cell() if not registry.get(b).meets_again])
+def test_a_backend_of_one_product_a_step_says_so(on):
+    reason = registry.unsupported(on, lk.Problem("gru_reset_before", 2, 1, 3, 4), "cpu")
+    assert reason == "it multiplies by W_hh once a step, and gru_reset_before does so again"
+
+
+def test_a_cell_of_ones_own_may_meet_its_weights_again(make_layer, assert_same, monkeypatch):
+    @cell(gates="z a n", states="h c", again="a n")
+    def twice(p, h, c):
+        first = tanh(p.a(sigmoid(p.z) * h))
+        return first + p.n(first * c), c * sigmoid(p.z)
+
+    monkeypatch.setitem(lk.CELLS, "twice", twice)
+    for on in ("naive", "per_gate"):
+        check(on, "twice", SHAPES["two ways"] | {"dtype": "float32"}, make_layer, assert_same)
+
+
 def test_a_backend_of_a_stranger_is_not_asked_either(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "_plugins", {})
     file = tmp_path / "theirs.py"

@@ -93,6 +93,7 @@ def of_module(module: lk.Recurrent, op: str) -> tuple[dict[str, Tensor], dict[st
         ("lstm_peephole", "LSTM"),
         ("lstm_cifg", "LSTM"),
         ("gru", "GRU"),
+        ("gru_reset_before", "GRU"),
         ("rnn_tanh", "RNN"),
         ("rnn_relu", "RNN"),
     ],

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,15 @@ BACKENDS = [Backend("mine", __name__, "a plugin")]
 
 
 @pytest.fixture(autouse=True)
-def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(registry, "_plugins", {})
     monkeypatch.setattr(registry, "_unavailable", {})
     monkeypatch.setattr(registry, "_entry_points", None)
+    monkeypatch.setattr(registry, "_has_read_cells", False)
+    known = dict(lk.CELLS)
+    yield
+    lk.CELLS.clear()
+    lk.CELLS.update(known)
 
 
 def test_names_of_the_design() -> None:
@@ -168,12 +174,11 @@ def entry_point(value: str) -> importlib.metadata.EntryPoint:
     return importlib.metadata.EntryPoint("any", value, registry.ENTRY_POINT_GROUP)
 
 
-def offer(monkeypatch: pytest.MonkeyPatch, *values: str) -> None:
-    points = [entry_point(value) for value in values]
+def offer(monkeypatch: pytest.MonkeyPatch, *values: str, cells: tuple[str, ...] = ()) -> None:
+    offered = {"lstm_kernels.backends": values, "lstm_kernels.cells": cells}
 
     def entry_points(group: str) -> list[Any]:
-        assert group == "lstm_kernels.backends"
-        return points
+        return [entry_point(value) for value in offered[group]]
 
     monkeypatch.setattr(registry, "entry_points", entry_points)
 
@@ -198,3 +203,103 @@ def test_entry_point_may_not_take_a_name(monkeypatch: pytest.MonkeyPatch, tmp_pa
     offer(monkeypatch, "third_party_naive:BACKENDS")
     assert registry.get("naive").module == "lstm_kernels.backends.naive"
     assert registry.unavailable() == {"third_party_naive:BACKENDS": "the name 'naive' is taken"}
+
+
+CELL = """
+from lstm_kernels.cells import cell, sigmoid, tanh
+
+@cell(gates="f n", states="h")
+def mine(p, h):
+    return h + sigmoid(p.f) * (tanh(p.n) - h)
+
+CELLS = [mine]
+"""
+OTHER_CELL = CELL.replace("tanh(p.n)", "p.n")
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    file = folder / f"{name}.py"
+    file.write_text(text)
+    return file
+
+
+def test_a_plugin_brings_a_cell(tmp_path: Path) -> None:
+    assert registry.add_plugin(write(tmp_path, "brings", CELL)) == ()
+    assert registry.unavailable() == {}
+    assert list(registry.brought_cells()) == ["mine"]
+    assert lk.Recurrent("mine", 2, 3, backend="naive").cell == "mine"
+
+
+def test_a_plugin_brings_a_cell_and_who_runs_it(tmp_path: Path) -> None:
+    registry.add_plugin(write(tmp_path, "both", PLUGIN + CELL))
+    assert "mine" in lk.backends()
+    assert "mine" in lk.CELLS
+
+
+def test_the_same_cell_of_two_files_is_one(tmp_path: Path) -> None:
+    registry.add_plugin(write(tmp_path, "first", CELL))
+    registry.add_plugin(write(tmp_path, "second", CELL))
+    assert registry.unavailable() == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (OTHER_CELL, r"second\.py defines cell 'mine', .* taken by another of first\.py; give one"),
+        (OTHER_CELL.replace("mine", "lstm"), r"'lstm', .* taken by another of lstm_kernels\.cells"),
+        (
+            CELL.replace("mine", "fresh") + OTHER_CELL.replace("mine", "lstm") + "CELLS += [fresh]",
+            "'lstm'",
+        ),
+    ],
+    ids=["another file's", "ours", "beside a good one"],
+)
+def test_two_cells_of_one_name_are_refused(tmp_path: Path, text: str, says: str) -> None:
+    registry.add_plugin(write(tmp_path, "first", CELL))
+    with pytest.raises(ValueError, match=says):
+        registry.add_plugin(write(tmp_path, "second", text))
+    assert set(registry.brought_cells()) == {"mine"}
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("CELLS = ['mine']", "TypeError: CELLS holds 'mine'; expected what @cell makes"),
+        (CELL.replace("return h", "return h if h > 0 else h"), "TypeError: cell 'mine': a cell's"),
+        (CELL.replace("return h", "return h, h"), "ValueError: cell 'mine' returns 2 states"),
+        (CELL.replace("h + ", "float('inf') * "), "ValueError: the step of cell 'mine' has"),
+    ],
+)
+def test_a_cell_that_is_none_is_listed_and_breaks_nothing(
+    tmp_path: Path, source: str, error: str
+) -> None:
+    file = write(tmp_path, "broken_cell", source)
+    known = set(lk.CELLS)
+    assert registry.add_plugin(file) == ()
+    assert registry.unavailable()[str(file)].startswith(error)
+    assert set(lk.CELLS) == known
+
+
+@pytest.mark.parametrize("attribute", ["mine", "CELLS"])
+def test_entry_points_bring_cells(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, attribute: str
+) -> None:
+    write(tmp_path, f"third_party_{attribute}", CELL)
+    monkeypatch.syspath_prepend(tmp_path)
+    offer(monkeypatch, cells=(f"third_party_{attribute}:{attribute}",))
+    assert registry.may_bring_cells()
+    assert lk.Recurrent("mine", 2, 3, backend="naive").cell == "mine"
+
+
+def test_failing_cells_of_entry_points_are_listed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write(tmp_path, "third_party_clash", OTHER_CELL.replace("mine", "lstm"))
+    monkeypatch.syspath_prepend(tmp_path)
+    offer(monkeypatch, cells=("no_such_package_here:CELLS", "third_party_clash:lstm"))
+    failed = registry.unavailable()
+    assert "ModuleNotFoundError" in failed["no_such_package_here:CELLS"]
+    assert "'lstm', a name that is taken" in failed["third_party_clash:lstm"]
+    assert registry.brought_cells() == {}
+    with pytest.raises(ValueError, match="unknown cell 'mine'"):
+        lk.Recurrent("mine", 2, 3)

@@ -22,7 +22,11 @@ def covering_sample(options: dict[str, tuple[Any, ...]]) -> list[Case]:
     """The same few cases every time, in which every two values of two options meet."""
     draw = random.Random(0)
     cases = grid(options)
-    missing = set().union(*map(pairs, cases))
+    missing = {
+        pair
+        for (i, some), (j, others) in combinations(enumerate(options.values()), 2)
+        for pair in product([(i, value) for value in some], [(j, value) for value in others])
+    }
     sample = []
     while missing:
         candidates = draw.sample(cases, min(CANDIDATES, len(cases)))

@@ -109,7 +109,10 @@ class Layer:
 
 
 def draw(problem: lk.Problem, *, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
-    """Arguments of `layer`, the problem's own numbers whatever the dtype; gates not saturated."""
+    """Arguments of `layer`, the problem's own numbers whatever the dtype; gates not saturated.
+
+    States that are positive begin above 0.
+    """
     generator = torch.Generator().manual_seed(0)
     own = getattr(torch, problem.dtype)
 
@@ -118,22 +121,26 @@ def draw(problem: lk.Problem, *, dtype: torch.dtype, device: torch.device) -> di
         return drawn.to(own).to(device, dtype).requires_grad_()
 
     T, B, H = problem.seq_len, problem.batch, problem.hidden_size
-    rows, scale = problem.gates * H, 0.6 * H**-0.5
+    rows, rows_h, scale = problem.gates * H, problem.h_gates * H, 0.6 * H**-0.5
+    units = len(problem.definition.per_unit)
     weights = tuple(
         Weights(
             numbers(rows, problem.input_size, scale=0.4),
-            numbers(rows, H, scale=scale),
+            numbers(rows_h, H, scale=scale),
             numbers(rows, scale=0.3) if problem.bias else None,
-            numbers(rows, scale=0.3) if problem.bias else None,
+            numbers(rows_h, scale=0.3) if problem.bias else None,
+            per_unit=numbers(units * H, scale=0.3) if units else None,
         )
         for _ in range(problem.directions)
     )
-    return {
-        "x": numbers(T, B, problem.input_size),
-        "h0": numbers(problem.directions, B, H, scale=0.5),
-        "c0": numbers(problem.directions, B, H, scale=0.5) if problem.has_cell_state else None,
-        "weights": weights,
-    }
+    x, h0 = numbers(T, B, problem.input_size), numbers(problem.directions, B, H, scale=0.5)
+    c0 = None
+    if problem.has_cell_state:
+        c0 = numbers(problem.directions, B, problem.cell_state_size, scale=0.5)
+        with torch.no_grad():
+            for columns in problem.definition.positive_columns(H):
+                c0[..., columns].abs_().add_(0.5)
+    return {"x": x, "h0": h0, "c0": c0, "weights": weights}
 
 
 def lengths_of(problem: lk.Problem) -> Tensor | None:

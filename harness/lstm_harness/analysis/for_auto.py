@@ -2,8 +2,8 @@
 
 What counts: cells with eager launches and a warm cache that are whole (every planned block, each
 checked against float64, no warning), in at least three blocks, of problems on which PyTorch's own
-backend has such a cell. A run that was imported, or has plugins, tells nothing: the one is not
-checked, and the sources of the other's backends are not the package's.
+backend has such a cell. A run that was imported, or has plugins or a cell that is not built in,
+tells nothing: the one is not checked, and what the others raced is not the package's.
 
 `auto` chooses once for a forward and its backward, so a use is `inference`, or `training`: the time
 of a forward and a backward together, block by block, or that of the pass `train` where the two were
@@ -41,7 +41,8 @@ def measured_of(manifest: Mapping[str, Any], summary: pd.DataFrame) -> Measured 
         summary: the Summary of its records.
     """
     device = device_class(manifest)
-    if device is None or manifest.get("imported") or manifest["spec"].get("plugins"):
+    brought = manifest["spec"].get("plugins") or manifest.get("definitions")
+    if device is None or manifest.get("imported") or brought:
         return None
     run = MeasuredRun(
         manifest["id"],

@@ -57,7 +57,7 @@ def run(
     Args:
         suite: a named workload; `spec` is a file of one of your own, in TOML.
         backend: names; every backend that runs here where none is given.
-        plugin: files with BACKENDS, which only the workers import.
+        plugin: files with BACKENDS or CELLS, which only the workers import.
         cell, dtype, precision, lengths, launch, cache: see `lstm-bench run --help`.
         seq_len, batch, input, hidden, layers: T, B, I, H, L; I is H where it is not given.
         bidirectional, bias: True, False, or both; proj: P, 0 for none.

@@ -35,14 +35,24 @@ def inspect(
     arch: Annotated[str, typer.Option("--arch", metavar="LIST", help="sm_80, sm_90, sm_100")] = (
         "sm_90"
     ),
+    source: Annotated[
+        bool, typer.Option("--source", help="the code it has of --cell, and nothing else")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
     """Registers, memory, spills and matrix instructions of each kernel; no GPU needed."""
     from lstm_harness.console import kernels, output
     from lstm_harness.console.progress import Counting
-    from lstm_harness.tune.inspection import kernel_rows
+    from lstm_harness.tune.inspection import cell_sources, kernel_rows
 
+    if source:
+        sources = cell_sources(name, spec)
+        if as_json:
+            output.as_json(sources)
+        else:
+            kernels.sources(sources)
+        return Exit.DONE
     with Counting(quiet) as tell:
         rows = kernel_rows(name, spec, arch, tell)
     if as_json:

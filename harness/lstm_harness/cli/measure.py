@@ -29,7 +29,8 @@ Wait = Annotated[
     bool, typer.Option("--wait", help="where another run holds the device, wait for its end")
 ]
 Plugins = Annotated[
-    list[str] | None, typer.Option("--plugin", metavar="FILE.py", help="a file with BACKENDS")
+    list[str] | None,
+    typer.Option("--plugin", metavar="FILE.py", help="a file with BACKENDS or CELLS"),
 ]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda")]
 

@@ -14,6 +14,7 @@ import typer
 from lstm_harness.model.axes import AXES
 from lstm_harness.model.spec import Spec, asked
 from lstm_harness.model.spec import names_in as names_in  # whose text is that of an option
+from lstm_kernels import CELLS
 
 _SIZES = "64, or 16,32, or 16:64:x2, or 8:64:+8"
 
@@ -29,7 +30,7 @@ def _setting(kind: Any, flag: str, text: str, metavar: str | None = None) -> Any
 
 
 _AXIS_HELP = {
-    "cell": "lstm, gru, rnn_tanh, rnn_relu",
+    "cell": f"{', '.join(CELLS)}, or one of --plugin",
     "seq-len": f"T: {_SIZES}",
     "batch": "B, likewise",
     "input": "I, likewise, or hidden, which is the default",
@@ -76,7 +77,9 @@ _SOURCES = {
     "backend": _axis("backend", "names; default: every one that runs here"),
     "plugin": Annotated[
         list[str] | None,
-        typer.Option("--plugin", metavar="FILE.py", help="a file with BACKENDS; repeatable"),
+        typer.Option(
+            "--plugin", metavar="FILE.py", help="a file with BACKENDS or CELLS; repeatable"
+        ),
     ],
 }
 

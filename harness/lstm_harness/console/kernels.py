@@ -27,6 +27,11 @@ def kernels(rows: Sequence[Mapping[str, Any]]) -> None:
             output.out.print(Text(f"{where}: {row['status']}: {row['reason']}"), soft_wrap=True)
 
 
+def sources(by_cell: Mapping[str, str]) -> None:
+    """The code of each cell, as it would stand in a file."""
+    output.out.print(Text("\n\n".join(by_cell.values()).rstrip()), soft_wrap=True)
+
+
 def _variant(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     """What tells a kernel from the others of its name: one constant, or several that differ."""
     same = ("kernel", "arch", "problem")

@@ -21,7 +21,7 @@ from lstm_harness.store.files import derived, keep_derived
 from lstm_harness.store.parallel import each
 
 INDEX = ".history-index.json"
-VERSION = 3
+VERSION = 4
 # Runs that a process reads before it reports.
 CHUNK = 25
 # Below this much to read, starting further processes takes longer than they save.
@@ -37,8 +37,9 @@ class Index:
 
     `cells` are [backend, case], `facts` [machine, environment], all as text. A run is an object of
     `stamp`, `id`, `start`, `commit`, `lacks` (planned records that are not there), `facts` (a
-    place), `cells` (places) and `times` beside them: a median in ns, or a status. A run that cannot
-    be read is `stamp` and `error`.
+    place), `cells` (places) and `times` beside them: a median in ns, or a status; and where it has
+    cells that are not built in, their `definitions`. A run that cannot be read is `stamp` and
+    `error`.
     """
 
     cells: list[list[str]] = field(default_factory=list)
@@ -61,6 +62,8 @@ class Index:
             "cells": [_place([*cell], self.cells, self._cell_places) for cell in digest.cells],
             "times": list(digest.cells.values()),
         }
+        if digest.definitions:
+            self.runs[path]["definitions"] = list(digest.definitions)
 
     def merge(self, other: "Index") -> None:
         """Take in what another process read."""

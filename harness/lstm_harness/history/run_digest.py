@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lstm_harness.model.case import Case
+from lstm_harness.model.definitions import learn
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.reading import MOST_RECORDS_BYTES, content_of
 from lstm_harness.model.record import SCHEMA, SEVERITY
@@ -38,7 +39,8 @@ class Digest(NamedTuple):
 
     `machine` and `environment` are JSON objects as text, by dotted name. `cells` maps a backend
     and a case, as JSON text, to its median in ns, or to its status where it is not ok. `lacks` is
-    how many of the planned records are not there.
+    how many of the planned records are not there. `definitions` are its cells that are not built
+    in, without which nobody knows its cases.
     """
 
     id: str
@@ -48,6 +50,7 @@ class Digest(NamedTuple):
     environment: str
     cells: dict[tuple[str, str], float | str]
     lacks: int
+    definitions: tuple[Mapping[str, Any], ...] = ()
 
 
 def read(folder: Path) -> Digest:
@@ -101,6 +104,7 @@ def quick(folder: Path) -> Digest:
             is not, or only `thorough` can tell.
     """
     manifest = parsed(content_of(folder / run_folder.MANIFEST))
+    learn(manifest.get("definitions"), str(folder / run_folder.MANIFEST))
     plan = manifest["plan"]
     _need(type(manifest["schema"]) is int and manifest["schema"] <= SCHEMA)
     _need(all(name in manifest for name in ("spec", "seed", "kernels_digest")))
@@ -166,6 +170,7 @@ def _digest(
         environment=json.dumps(conditions(environment, device)),
         cells=dict(cells),
         lacks=max(0, int(manifest["plan"].get("planned_records") or 0) - records),
+        definitions=tuple(manifest.get("definitions") or ()),
     )
 
 

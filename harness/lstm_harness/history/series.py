@@ -17,6 +17,8 @@ import numpy as np
 from lstm_harness.history.change_points import change_points
 from lstm_harness.history.index import Index
 from lstm_harness.model.case import Case
+from lstm_harness.model.definitions import learn
+from lstm_harness.model.errors import UserError
 
 STEP, ENVIRONMENT = "step", "environment"
 
@@ -164,8 +166,10 @@ def matcher(text: str | None, backends: Sequence[str]) -> Wanted:
 def _in_order(index: Index) -> tuple[list[str], tuple[tuple[str, str], ...]]:
     """The paths of readable runs by start, and each other path with why it is left out."""
     left_out = [(path, run["error"]) for path, run in index.runs.items() if "error" in run]
+    left_out += _strange(index)
+    refused = {path for path, _ in left_out}
     kept: dict[tuple[Any, ...], str] = {}
-    readable = [path for path, run in index.runs.items() if "error" not in run]
+    readable = [path for path in index.runs if path not in refused]
     # Of a run and a copy that was made before it ended, the whole one comes first.
     for path in sorted(readable, key=lambda p: (-len(index.runs[p]["cells"]), p)):
         run = index.runs[path]
@@ -175,6 +179,17 @@ def _in_order(index: Index) -> tuple[list[str], tuple[tuple[str, str], ...]]:
         else:
             kept[identity] = path
     return [kept[identity] for identity in sorted(kept)], tuple(sorted(left_out))
+
+
+def _strange(index: Index) -> list[tuple[str, str]]:
+    """The runs that define a cell otherwise than one before them; the cells of the others known."""
+    refused = []
+    for path, run in sorted(index.runs.items()):
+        try:
+            learn(run.get("definitions"), path)
+        except UserError as error:
+            refused.append((path, str(error)))
+    return refused
 
 
 def _facts(index: Index) -> tuple[list[str], list[dict[str, Any]]]:

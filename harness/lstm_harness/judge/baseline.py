@@ -27,6 +27,7 @@ from lstm_harness.analysis.summary import (
     summary_of,
 )
 from lstm_harness.model.case import Case
+from lstm_harness.model.definitions import kept_with, learn
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.manifest import check_environment
 from lstm_harness.model.reading import MOST_RECORDS_BYTES, content_of
@@ -164,6 +165,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[bytes]]:
             f"{path} is torn: {len(lines)} lines of {header.get('cells')} after the first; {again}"
         )
     try:
+        learn(header.get("definitions"), str(path))
         built(header, _Header, "its header")
         check_environment(header["environment"])
     except ValueError as error:
@@ -243,6 +245,7 @@ def _header(run: Run, cells: int) -> dict[str, Any]:
         "records": len(run.records),
         "saved": datetime.now(UTC).isoformat(timespec="seconds"),
         **{name: manifest[name] for name in copied if name in manifest},
+        **kept_with(record.case for record in run.records),
         "plan": {name: manifest["plan"].get(name) for name in ("device", "planned_records")},
         "environment": kept,
     }

@@ -117,6 +117,13 @@ def _one_of(known: Any) -> Callable[[str, Any], str]:
     return read
 
 
+def _read_cell(name: str, value: Any) -> str:
+    """A name; whether a cell has it is known once plugins were asked (`model.spec`)."""
+    if isinstance(value, str) and value.isidentifier():
+        return value
+    return _one_of(CELLS)(name, value)
+
+
 def _read_text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise UserError(f"--{name} {value!r}: expected a name")
@@ -145,7 +152,7 @@ def _range(name: str, text: str) -> tuple[int, ...]:
 AXES = {
     axis.name: axis
     for axis in (
-        Axis("cell", _one_of(CELLS), ("lstm",)),
+        Axis("cell", _read_cell, ("lstm",)),
         Axis("seq-len", read_size, (128,), ranges=True),
         Axis("batch", read_size, (16,), ranges=True),
         Axis("input", _read_input, (None,), ranges=True),

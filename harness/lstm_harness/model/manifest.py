@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lstm_harness.model.ceilings import Ceilings
+from lstm_harness.model.definitions import learn
 from lstm_harness.model.plan import Plan
 from lstm_harness.model.spec import Spec
 from lstm_harness.model.typed import Stored, built
@@ -92,12 +93,16 @@ class _Manifest(Stored):
     records_sha256: str | None = None
 
 
-def check(manifest: Any) -> None:
-    """Refuse what is no manifest.
+def check(manifest: Any, origin: str) -> None:
+    """Refuse what is no manifest; the cells that it defines are known from here on.
 
+    Args:
+        origin: where it lies, for a message about a cell.
     Raises:
         ValueError: it is none; the message names the field.
+        UserError: it defines a cell otherwise than is known.
     """
+    learn(manifest.get("definitions"), origin)
     built(manifest, _Manifest, "the manifest")
 
 

@@ -50,11 +50,15 @@ class PluginAdded:
 class Registered:
     """Every registered backend, as the fields of its record, and what could not be imported.
 
-    The kernels may be of another revision than the harness, whose record has other fields.
+    `cells` are those that are not built in, as data (`lstm_kernels.cells.to_data`); `cell_names`
+    are those of all. The kernels may be of another revision than the harness, whose record has
+    other fields, and who has other cells.
     """
 
     backends: tuple[Mapping[str, Any], ...]
     unavailable: Mapping[str, str]
+    cells: tuple[Mapping[str, Any], ...]
+    cell_names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -243,9 +247,19 @@ class TuningHeader:
 
 @dataclass(frozen=True)
 class AddPlugin(Request[PluginAdded]):
-    """Register the backends of a plugin file."""
+    """Register the backends and the cells of a plugin file."""
 
     path: str
+
+
+@dataclass(frozen=True)
+class LearnCells(Request[Done]):
+    """Know these cells, which are not built in; no message with a problem of theirs comes before.
+
+    They are data: who is told of them imports no plugin.
+    """
+
+    cells: tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from lstm_harness.model.case import DEVICES, Case
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.reading import content_of
 from lstm_harness.model.typed import known
-from lstm_kernels import Problem
+from lstm_kernels import CELLS, Problem
 from lstm_kernels.names import check_name
+from lstm_kernels.registry import may_bring_cells
 
 Grid = Mapping[str, tuple[Any, ...]]
 Settings = Mapping[str, Any]
@@ -79,6 +80,12 @@ class Spec:
     threads: int | None = None
     seed: int = 0
     label: str = ""
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The cells that its grids name, each once."""
+        named = (grid.get("cell", AXES["cell"].default) for grid in self.grids)
+        return tuple(dict.fromkeys(itertools.chain.from_iterable(named)))
 
     def cases(self, device: str) -> tuple[Case, ...]:
         """Every case once, in the order the grids give.
@@ -315,7 +322,18 @@ def _checked(spec: Spec) -> Spec:
         _refuse_outside("threads", spec.threads, 1, 4096)
     if spec.device not in ("auto", *DEVICES):
         raise UserError(f"unknown device {spec.device!r}; known: auto, cpu, cuda")
+    _refuse_unknown_cells(spec)
     return spec
+
+
+def _refuse_unknown_cells(spec: Spec) -> None:
+    """Refuse a cell that nobody can bring; what plugins have is known once a worker has them."""
+    try:
+        for cell in spec.cells:
+            check_name("cell", cell, CELLS)
+    except ValueError as error:
+        if not spec.plugins and not may_bring_cells():
+            raise UserError(str(error)) from None
 
 
 def _refuse_outside(flag: str, value: float, low: float, high: float) -> None:

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from lstm_harness.model.protocol import LoadBackend, NameDevice
+from lstm_harness.model.protocol import LoadBackend, NameDevice, Request
 from lstm_harness.race.nursery import Nursery
 from lstm_harness.race.process import START_TIMEOUT_S, Failed, WorkerProcess, WorkerSettings
 
@@ -87,16 +88,18 @@ class Crew:
     def _launch(self, backend: str) -> WorkerProcess:
         """A fresh worker, told what to import."""
         worker = WorkerProcess(self.settings, backend, self._nursery, held=True)
-        worker.send(self._load(backend))
+        worker.send(*self._first(backend))
         return worker
 
     def _await(self, worker: WorkerProcess) -> None:
         """Wait until a worker has imported everything; what failed shows in its first cell."""
-        with suppress(Failed):
-            worker.receive(self._load(worker.name), START_TIMEOUT_S + self.load_timeout_s)
+        for request in self._first(worker.name):
+            with suppress(Failed):
+                worker.receive(request, START_TIMEOUT_S + self.load_timeout_s)
 
-    def _load(self, backend: str) -> LoadBackend:
-        return LoadBackend(backend, self.plugin_of.get(backend))
+    def _first(self, backend: str) -> tuple[Request[Any], ...]:
+        """What a worker is asked before its first cell."""
+        return (*self.settings.first, LoadBackend(backend, self.plugin_of.get(backend)))
 
     def _end(self, backend: str) -> None:
         if backend in self._workers:

@@ -106,4 +106,6 @@ class Oracle:
         if self._worker is None or not self._worker.alive:
             self.close()
             self._worker = WorkerProcess(self._settings, "oracle")
+            for request in self._settings.first:
+                self._worker.ask(request)
         return self._worker

@@ -18,7 +18,8 @@ from typing import IO, Any, TypeVar
 import lstm_harness
 import lstm_kernels
 from lstm_harness.model import wire
-from lstm_harness.model.protocol import Refusal, Request, reply_of
+from lstm_harness.model.definitions import Definitions
+from lstm_harness.model.protocol import LearnCells, Refusal, Request, reply_of
 from lstm_harness.race.nursery import Nursery
 from lstm_harness.race.strangers import end_below, has_not_ended
 
@@ -57,6 +58,7 @@ class WorkerSettings:
 
     `kernels` is the folder that holds the `lstm_kernels` to measure, where it is not our own; such
     kernels never share a compiler cache. `cores` are those it may run on, all where there are none.
+    `cells` are definitions of cells that are not built in: what a worker is told first.
     """
 
     device: str
@@ -64,6 +66,12 @@ class WorkerSettings:
     threads: int | None = None
     kernels: Path | None = None
     cores: tuple[int, ...] = ()
+    cells: Definitions = ()
+
+    @property
+    def first(self) -> tuple[Request[Any], ...]:
+        """What is asked of a worker before anything that has a problem in it."""
+        return (LearnCells(self.cells),) if self.cells else ()
 
 
 class WorkerProcess:

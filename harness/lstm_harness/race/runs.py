@@ -14,6 +14,7 @@ from typing import Any
 from lstm_harness import __version__
 from lstm_harness.analysis.floors.floor import with_floor
 from lstm_harness.model.ceilings import Ceilings, conditions_of
+from lstm_harness.model.definitions import definitions_of, kept_with
 from lstm_harness.model.errors import Exit, Interrupted, MeasuringFailed, UserError
 from lstm_harness.model.plan import Plan, PlannedCell
 from lstm_harness.model.protocol import MakeProbes, ProbesMade, RoundTaken, TakeRound
@@ -127,7 +128,8 @@ def verify(spec: Spec, watch: Watch) -> tuple[Plan, list[Outcome]]:
     survey, plan = make(spec, checking=True)
     outcomes = []
     with scratch_folder() as scratch, no_strangers(), ExitStack() as stack:
-        settings = WorkerSettings(survey.device, scratch, spec.threads)
+        cells = definitions_of(plan.cases)
+        settings = WorkerSettings(survey.device, scratch, spec.threads, cells=cells)
         oracle = Oracle(settings, spec.seed)
         stack.callback(oracle.close)
         side = side_of(plan, settings, survey)
@@ -239,14 +241,17 @@ def measure(
         finished = run_folder.load(side.folder).records
         own = scratch / side.name
         own.mkdir(exist_ok=True)
-        settings = WorkerSettings(side.survey.device, own, spec.threads, side.kernels)
+        cells = definitions_of(side.plan.cases)
+        settings = WorkerSettings(side.survey.device, own, spec.threads, side.kernels, cells=cells)
         parts.append(side_of(side.plan, settings, side.survey, finished))
         records.append(list(finished))
     planned = sum(side.plan.planned_records for side in sides)
     watch.planned(planned, sum(map(len, records)))
     survey = sides[-1].survey
     with no_strangers(), ExitStack() as stack:
-        oracle = Oracle(WorkerSettings(survey.device, scratch, spec.threads), spec.seed)
+        cells = definitions_of(case for side in sides for case in side.plan.cases)
+        settings = WorkerSettings(survey.device, scratch, spec.threads, cells=cells)
+        oracle = Oracle(settings, spec.seed)
         stack.callback(oracle.close)
         scheduler = Scheduler(
             parts,
@@ -284,7 +289,7 @@ def _refuse_changed_sources(sides: Sequence[RunSide]) -> None:
     """Refuse to go on with other kernels than were surveyed."""
     for side in sides:
         survey = side.survey
-        found = sources_digest(survey.kernels, set(survey.plugin_of.values()))
+        found = sources_digest(survey.kernels, survey.plugins)
         if found != survey.kernels_digest:
             go_on = shlex.join(["lstm-bench", "run", "--resume", str(side.folder)])
             raise MeasuringFailed(
@@ -330,6 +335,7 @@ def manifest_of(
         "plan": plan.to_dict(),
         "environment": survey.environment,
         "kernels_digest": survey.kernels_digest,
+        **kept_with(plan.cases),
         **_kept_limits(survey),
     }
 

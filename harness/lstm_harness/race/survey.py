@@ -4,13 +4,14 @@ The main process imports no backend, no plugin and no torch: a stranger's file t
 or exits costs that file its place and nothing else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lstm_harness.model.case import Case
+from lstm_harness.model.definitions import Definitions
 from lstm_harness.model.errors import MeasuringFailed, UserError
 from lstm_harness.model.plan import Plan, Skip, estimate_bytes, estimate_s, too_large
 from lstm_harness.model.protocol import (
@@ -28,6 +29,7 @@ from lstm_harness.model.text import shorten
 from lstm_harness.race.process import Failed, WorkerProcess, WorkerSettings
 from lstm_harness.race.strangers import no_strangers
 from lstm_kernels import Backend
+from lstm_kernels.cells import BUILT_IN, CELLS, add_cells, from_data, to_data
 from lstm_kernels.names import check_name
 
 Reply = TypeVar("Reply")
@@ -40,8 +42,9 @@ class Survey:
     """What a machine is and who is registered on it.
 
     `kernels` is the folder that the workers import `lstm_kernels` from. `plugin_of` maps a backend
-    to the file it came from; `missing` maps a backend to why it cannot run on this device at all;
-    `unavailable` maps a plugin or entry point to its import error.
+    to the file it came from, `plugins` are all files that take part; `missing` maps a backend to
+    why it cannot run on this device at all; `unavailable` maps a plugin or entry point to its
+    import error. `cells` are the names of those that its kernels know or can be told of.
     """
 
     device: str
@@ -52,8 +55,10 @@ class Survey:
     kernels: Path
     backends: Mapping[str, Backend]
     plugin_of: Mapping[str, str]
+    plugins: tuple[str, ...]
     missing: Mapping[str, str]
     unavailable: Mapping[str, str]
+    cells: frozenset[str]
 
 
 class SurveyWorker:
@@ -68,6 +73,7 @@ class SurveyWorker:
         self._spec = spec
         self._checking = checking
         self._settings = WorkerSettings("auto", scratch, spec.threads, kernels)
+        self._cells: Definitions = ()
         self._strangers = ExitStack()
         self._strangers.enter_context(no_strangers())
         self._worker = WorkerProcess(self._settings, "survey")
@@ -93,8 +99,9 @@ class SurveyWorker:
 
     def _survey(self) -> Survey:
         device = self._device()
-        plugin_of, failed = self._load_plugins()
+        plugins, plugin_of, failed = self._load_plugins()
         registered = self.ask(ListBackends())
+        failed |= self._learn(registered.cells)
         backends = {}
         for told in registered.backends:
             try:
@@ -103,7 +110,7 @@ class SurveyWorker:
             except (TypeError, ValueError) as error:
                 failed[shorten(str(told.get("name")))] = str(error)
         missing = {name: self.ask(FindMissing(name, self._checking)).reason for name in backends}
-        facts = self.ask(DescribeMachine(tuple(sorted(set(plugin_of.values())))))
+        facts = self.ask(DescribeMachine(plugins))
         return Survey(
             device=device,
             environment={**facts.environment, "start": self.ask(ReadState()).state},
@@ -113,8 +120,10 @@ class SurveyWorker:
             kernels=Path(facts.kernels),
             backends=backends,
             plugin_of=plugin_of,
+            plugins=plugins,
             missing={name: reason for name, reason in missing.items() if reason},
             unavailable={**registered.unavailable, **failed},
+            cells=BUILT_IN & set(registered.cell_names) | {each["name"] for each in self._cells},
         )
 
     def skips(self, backend: str, cases: tuple[Case, ...], survey: Survey) -> dict[Case, Skip]:
@@ -122,7 +131,7 @@ class SurveyWorker:
         missing = survey.missing.get(backend)
         if missing:
             return dict.fromkeys(cases, Skip("unsupported", missing))
-        skips = {case: _general_skip(case, survey.backends[backend]) for case in cases}
+        skips = {case: _general_skip(case, survey.backends[backend], survey) for case in cases}
         asked = tuple(case for case in cases if skips[case] is None)
         skips |= dict(zip(asked, self._unsupported(backend, asked, survey), strict=True))
         return {case: skip for case, skip in skips.items() if skip}
@@ -160,7 +169,28 @@ class SurveyWorker:
             return self._spec.device
         return told.device
 
-    def _load_plugins(self) -> tuple[dict[str, str], dict[str, str]]:
+    def _learn(self, told: Definitions) -> dict[str, str]:
+        """Know the cells that plugins and entry points bring, and tell what is wrong with others.
+
+        They come from a process that imports strangers' files.
+        """
+        failed: dict[str, str] = {}
+        for each in told:
+            try:
+                cell = from_data(each)
+            except ValueError as error:
+                failed[shorten(str(each.get("name")))] = str(error)
+                continue
+            try:
+                add_cells([cell], " or ".join(self._spec.plugins) or "an installed package")
+            except ValueError as error:
+                raise UserError(str(error)) from None
+            self._cells = (*self._cells, to_data(cell))
+        return failed
+
+    def _load_plugins(self) -> tuple[tuple[str, ...], dict[str, str], dict[str, str]]:
+        """The files that take part, whose each backend is, and what is wrong with other files."""
+        loaded_files: dict[str, None] = {}
         plugin_of: dict[str, str] = {}
         failed: dict[str, str] = {}
         for path in self._spec.plugins:
@@ -173,19 +203,23 @@ class SurveyWorker:
                     raise UserError(f"--plugin {path}: {failure.reason}") from None
                 failed[path] = failure.reason
                 self._worker = WorkerProcess(self._settings, "survey")
-                for earlier in dict.fromkeys(plugin_of.values()):
+                for earlier in loaded_files:
                     self.ask(AddPlugin(earlier))
                 continue
             if loaded.error:
                 failed[path] = loaded.error
+            else:
+                loaded_files[path] = None
             plugin_of |= dict.fromkeys(loaded.names, path)
-        return plugin_of, failed
+        return tuple(sorted(loaded_files)), plugin_of, failed
 
     def _restart(self, survey: Survey) -> None:
         if self._worker.alive:
             return
         self._worker = WorkerProcess(self._settings, "survey")
-        for path in dict.fromkeys(survey.plugin_of.values()):
+        for request in replace(self._settings, cells=self._cells).first:
+            self.ask(request)
+        for path in survey.plugins:
             self.ask(AddPlugin(path))
 
 
@@ -193,8 +227,9 @@ def make_plan(spec: Spec, survey: Survey, asked: SurveyWorker) -> Plan:
     """Every (backend, case), each skip with its reason, an estimate of time and memory.
 
     Raises:
-        UserError: an unknown backend, nobody to run, or room for no case at all.
+        UserError: an unknown backend or cell, nobody to run, or room for no case at all.
     """
+    _refuse_unknown_cells(spec, survey)
     cases = spec.cases(survey.device)
     large = too_large(cases, survey.device, survey.free_bytes)
     fitting = tuple(case for case in cases if case.problem not in large)
@@ -232,18 +267,30 @@ def _contestants(spec: Spec, survey: Survey) -> tuple[tuple[str, ...], dict[str,
     return here, {name: survey.missing[name] for name in raced if name not in here} | absent
 
 
-def _refuse_unknown(name: str, survey: Survey) -> None:
+def _refuse_unknown_cells(spec: Spec, survey: Survey) -> None:
+    for cell in spec.cells:
+        _check_name("cell", cell, CELLS, survey)
+
+
+def _check_name(what: str, name: str, known: Iterable[str], survey: Survey) -> None:
+    """Refuse a name that nobody has; it may be that of a file that failed."""
     try:
-        check_name("backend", name, survey.backends)
+        check_name(what, name, known)
     except ValueError as error:
-        broken = "; ".join(f"{source} failed: {why}" for source, why in survey.unavailable.items())
-        raise UserError(f"{error}{'; ' + broken if broken else ''}") from None
+        broken = [f"{source} failed: {why}" for source, why in survey.unavailable.items()]
+        raise UserError("; ".join([str(error), *broken])) from None
+
+
+def _refuse_unknown(name: str, survey: Survey) -> None:
+    _check_name("backend", name, survey.backends, survey)
     if not survey.backends[name].raced:
         raise UserError(f"backend {name!r} is the oracle and is never raced; leave it out")
 
 
-def _general_skip(case: Case, backend: Backend) -> Skip | None:
+def _general_skip(case: Case, backend: Backend, survey: Survey) -> Skip | None:
     """What no backend of this kind can do, asked of none of them."""
+    if case.problem.cell not in survey.cells:
+        return Skip("unsupported", f"kernels of this revision know no cell {case.problem.cell}")
     if case.pass_name not in backend.passes:
         passes = ", ".join(backend.passes)
         return Skip("unsupported", f"{backend.name} does {passes} only, not {case.pass_name}")

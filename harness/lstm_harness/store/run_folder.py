@@ -219,7 +219,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not the manifest of a run: it has no schema")
     _refuse_newer(manifest["schema"], str(path))
     try:
-        check(manifest)
+        check(manifest, str(path))
     except ValueError as error:
         raise UserError(f"{path} is not the manifest of a run: {error}") from None
     return manifest

@@ -1,5 +1,7 @@
 """`lstm-bench inspect`: what a backend's kernels are made of, size by size, with no GPU.
 
+With `--source` it is the code that a backend has of a cell, as it is written from its definition.
+
 A backend takes part whose module has `launches_for(problem, arch)` (see
 `lstm_kernels.gpu.launching`). It is imported into this process: nothing of it runs but the choice
 of what to launch.
@@ -13,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.spec import Spec
-from lstm_kernels import registry
+from lstm_kernels import CELLS, registry
+from lstm_kernels.cells.code.emit import TORCH, source_of
 from lstm_kernels.gpu.machine_code import ARCHITECTURES, architecture
+from lstm_kernels.names import check_name
 
 if TYPE_CHECKING:
     from lstm_kernels.gpu.launching import Inspectable
@@ -61,6 +65,29 @@ def kernel_rows(backend: str, spec: Spec, archs: str, tell: Tell) -> Rows:
     return rows
 
 
+def cell_sources(backend: str, spec: Spec) -> dict[str, str]:
+    """The source that a backend has of each cell, by the cell's name.
+
+    In PyTorch's dialect, or that of the backend's module, where it has a `DIALECT`.
+
+    Raises:
+        UserError: there is none.
+    """
+    module = _module(backend, spec.plugins)
+    if not registry.get(backend).any_cell:
+        known = ", ".join(b.name for b in registry.registered().values() if b.any_cell)
+        raise UserError(
+            f"backend {backend!r} runs nothing that is written from a cell's definition; "
+            f"those that do: {known}"
+        )
+    dialect = getattr(module, "DIALECT", TORCH)
+    try:
+        names = [check_name("cell", name, CELLS) for name in spec.cells]
+    except ValueError as error:
+        raise _unknown(error) from None
+    return {name: source_of(CELLS[name], dialect) for name in names}
+
+
 def _arch_names(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not names:
@@ -72,27 +99,37 @@ def _arch_names(text: str) -> tuple[str, ...]:
 
 
 def _hook(backend: str, plugins: tuple[str, ...]) -> Hook:
-    for path in plugins:
-        _add_plugin(path)
-    try:
-        missing = registry.missing(backend)
-    except ValueError as error:
-        broken = [f"{source} failed: {why}" for source, why in registry.unavailable().items()]
-        raise UserError("; ".join([str(error), *broken])) from None
-    if missing:
-        how = registry.how_to_get(missing)
-        raise UserError(f"backend {backend!r} needs {', '.join(missing)}: {how}")
-    try:
-        module = registry.load(backend)
-    except Exception as error:  # noqa: BLE001 - a stranger's module may raise anything
-        cause = f"{type(error).__name__}: {error}"
-        raise UserError(f"backend {backend!r} cannot be imported: {cause}") from None
+    module = _module(backend, plugins)
     if not hasattr(module, HOOK):
         raise UserError(
             f"backend {backend!r} has no kernels of its own to inspect: its module has no "
             f"{HOOK}(problem, arch)"
         )
     return getattr(module, HOOK)  # type: ignore[no-any-return] # a stranger's module has no types
+
+
+def _module(backend: str, plugins: tuple[str, ...]) -> Any:
+    """What holds a backend, imported with the plugins."""
+    for path in plugins:
+        _add_plugin(path)
+    try:
+        missing = registry.missing(backend)
+    except ValueError as error:
+        raise _unknown(error) from None
+    if missing:
+        how = registry.how_to_get(missing)
+        raise UserError(f"backend {backend!r} needs {', '.join(missing)}: {how}")
+    try:
+        return registry.load(backend)
+    except Exception as error:  # noqa: BLE001 - a stranger's module may raise anything
+        cause = f"{type(error).__name__}: {error}"
+        raise UserError(f"backend {backend!r} cannot be imported: {cause}") from None
+
+
+def _unknown(error: ValueError) -> UserError:
+    """A name that nobody has; it may be that of a file that failed."""
+    broken = [f"{source} failed: {why}" for source, why in registry.unavailable().items()]
+    return UserError("; ".join([str(error), *broken]))
 
 
 def _add_plugin(path: str) -> None:

@@ -38,7 +38,8 @@ class Ahead:
         on_cpu = replace(settings, device="cpu", threads=1)
         self._workers = [WorkerProcess(on_cpu, f"compiler-{number}") for number in range(count)]
         for number, worker in enumerate(self._workers):
-            worker.send(CompileKernels(backend, plugin, arch, jobs[number::count]))
+            jobs_of_one = CompileKernels(backend, plugin, arch, jobs[number::count])
+            worker.send(*settings.first, jobs_of_one)
 
     def close(self) -> None:
         """End them, whatever they have done."""

@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any, TypeVar
 
 from lstm_harness.model.case import Case
+from lstm_harness.model.definitions import definitions_of
 from lstm_harness.model.errors import Exit, Interrupted, MeasuringFailed, UserError
 from lstm_harness.model.plan import Plan, PlannedCell
 from lstm_harness.model.protocol import (
@@ -76,7 +77,8 @@ def tune(name: str, spec: Spec, out: Path | None, again: bool, tell: Tell) -> Do
         keys = _keys(name, plan, worker)
         kept = _Kept.open(out, _asked(name, worker, "tuned", DescribeTuning(name)), again)
         with device_lock(survey.identity), ExitStack() as stack:
-            settings = WorkerSettings(survey.device, scratch, spec.threads)
+            cells = definitions_of(plan.cases)
+            settings = WorkerSettings(survey.device, scratch, spec.threads, cells=cells)
             oracle = Oracle(settings, spec.seed)
             stack.callback(oracle.close)
             scheduler = Scheduler([side_of(plan, settings, survey)], spec, oracle)

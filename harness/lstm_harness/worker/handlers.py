@@ -99,7 +99,28 @@ def _add_plugin(worker: Worker, asked: protocol.AddPlugin) -> protocol.PluginAdd
 @answers(protocol.ListBackends)
 def _list_backends(worker: Worker, asked: protocol.ListBackends) -> protocol.Registered:
     known = registry.registered().values()
-    return protocol.Registered(tuple(asdict(each) for each in known), registry.unavailable())
+    cells = _brought_cells()
+    backends = tuple(asdict(each) for each in known)
+    names = tuple(lstm_kernels.CELLS)
+    return protocol.Registered(backends, registry.unavailable(), cells, names)
+
+
+def _brought_cells() -> tuple[Mapping[str, Any], ...]:
+    """The cells that are not built in, as data; none of kernels from before there were any."""
+    if not hasattr(registry, "brought_cells"):
+        return ()
+    from lstm_kernels.cells import to_data
+
+    return tuple(to_data(each) for each in registry.brought_cells().values())
+
+
+@answers(protocol.LearnCells)
+def _learn_cells(worker: Worker, asked: protocol.LearnCells) -> protocol.Done:
+    # Kernels from before there were cells as data refuse, and then every problem of such a cell.
+    from lstm_kernels.cells import add_cells, from_data
+
+    add_cells(map(from_data, asked.cells), "the run")
+    return protocol.Done()
 
 
 @answers(protocol.NameDevice)

@@ -82,19 +82,9 @@ def unsupported(problem: Problem, device: str) -> str | None:
     )
 
 
-def _step(
-    code: StepCode,
-    x: Tensor,
-    h: Tensor,
-    c: Tensor | None,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None,
-    b_hh: Tensor | None,
-    w_hr: Tensor | None,
-    per_unit: Tensor | None,
-) -> State:
-    return next_state(code, linear(x, w_ih, b_ih), linear(h, w_hh, b_hh), h, c, per_unit, w_hr)
+def _step(code: StepCode, x: Tensor, h: Tensor, c: Tensor | None, *tensors: Tensor | None) -> State:
+    (weights,) = unflatten(tensors)
+    return next_state(code, linear(x, weights.w_ih, weights.b_ih), h, c, weights)
 
 
 @functools.cache

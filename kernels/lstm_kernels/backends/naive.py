@@ -19,13 +19,10 @@ def one_direction(
     x: Tensor, h: Tensor, c: Tensor | None, weights: Weights, *, cell: str, alive: Tensor | None
 ) -> Outputs:
     """A layer run forward in time (see `lstm_kernels.common.unroll.OneDirection`)."""
-    w_ih, w_hh, b_ih, b_hh, w_hr, per_unit = weights
     code = step_code(cell)
 
     def step(x_t: Tensor, h: Tensor, c: Tensor | None) -> State:
-        from_x = linear(x_t, w_ih, b_ih)
-        from_h = linear(h, w_hh, b_hh)
-        return next_state(code, from_x, from_h, h, c, per_unit, w_hr)
+        return next_state(code, linear(x_t, weights.w_ih, weights.b_ih), h, c, weights)
 
     return unroll(step, x, h, c, alive)
 

@@ -18,15 +18,14 @@ def one_direction(
     x: Tensor, h: Tensor, c: Tensor | None, weights: Weights, *, cell: str, alive: Tensor | None
 ) -> Outputs:
     """A layer run forward in time (see `lstm_kernels.common.unroll.OneDirection`)."""
-    w_ih, w_hh, b_ih, b_hh, w_hr, per_unit = weights
     code = step_code(cell)
-    ih = _by_gate(w_ih, b_ih, code.x_blocks)
-    hh = _by_gate(w_hh, b_hh, code.h_blocks)
+    ih = _by_gate(weights.w_ih, weights.b_ih, code.x_blocks)
+    hh = _by_gate(weights.w_hh, weights.b_hh, code.h_blocks)[: code.h_blocks - code.again]
 
     def step(x_t: Tensor, h: Tensor, c: Tensor | None) -> State:
         from_x = [linear(x_t, w, b) for w, b in ih]
         from_h = [linear(h, w, b) for w, b in hh]
-        return activate(code, add_gates(code, from_x, from_h), h, c, per_unit, w_hr)
+        return activate(code, add_gates(code, from_x, from_h), h, c, weights)
 
     return unroll(step, x, h, c, alive)
 

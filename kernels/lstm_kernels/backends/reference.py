@@ -92,13 +92,15 @@ def _full(
 def _step(
     cell: str, x: Tensor, h: Tensor, c: Tensor | None, w: Weights
 ) -> tuple[Tensor, Tensor | None]:
+    if cell == "gru_reset_before":
+        return _gru_reset_before(x, h, w), None
     from_x = x @ w.w_ih.T  # [B, G*H]
     from_h = h @ w.w_hh.T
     if w.b_ih is not None and w.b_hh is not None:
         from_x = from_x + w.b_ih
         from_h = from_h + w.b_hh
     if cell not in _STEPS:
-        return _defined_step(cell, from_x, from_h, h, c, w.per_unit)
+        return _defined_step(cell, from_x, from_h, h, c, w)
     H = (w.w_hh if w.w_hr is None else w.w_hr).shape[1]
     own = () if c is None else c.split(H, dim=1)
     units = () if w.per_unit is None else w.per_unit.split(H)
@@ -171,6 +173,24 @@ def _ugrnn(x: Gates, h: Gates, before: Tensor) -> tuple[Tensor, ...]:
     return ((1 - g) * n + g * before,)
 
 
+def _mgu(x: Gates, h: Gates, before: Tensor) -> tuple[Tensor, ...]:
+    f = torch.sigmoid(x[0] + h[0])
+    n = torch.tanh(x[1] + f * h[1])
+    return ((1 - f) * before + f * n,)
+
+
+def _gru_reset_before(x: Tensor, h: Tensor, w: Weights) -> Tensor:
+    H = h.shape[1]
+    w_i, w_h = w.w_ih.split(H), w.w_hh.split(H)
+    nothing = (x.new_zeros(H),) * 3
+    b_i = nothing if w.b_ih is None else w.b_ih.split(H)
+    b_h = nothing if w.b_hh is None else w.b_hh.split(H)
+    r = torch.sigmoid(x @ w_i[0].T + b_i[0] + h @ w_h[0].T + b_h[0])
+    z = torch.sigmoid(x @ w_i[1].T + b_i[1] + h @ w_h[1].T + b_h[1])
+    n = torch.tanh(x @ w_i[2].T + b_i[2] + (r * h) @ w_h[2].T + b_h[2])
+    return (1 - z) * n + z * h
+
+
 # The products by gate, h, then states beside it and parameters a unit; h and the others after.
 _STEPS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
     "lstm": _lstm,
@@ -182,6 +202,7 @@ _STEPS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
     "indrnn": _indrnn,
     "slstm": _slstm,
     "ugrnn": _ugrnn,
+    "mgu": _mgu,
 }
 
 
@@ -191,7 +212,7 @@ def _defined_step(
     from_h: Tensor,
     h: Tensor,
     c: Tensor | None,
-    per_unit: Tensor | None,
+    w: Weights,
 ) -> tuple[Tensor, Tensor | None]:
     """A cell of the user's own: its definition, one operation of PyTorch after another."""
     definition = CELLS[cell]
@@ -203,11 +224,15 @@ def _defined_step(
     ]
     step = traced(definition)
     own = () if c is None else c.split(H, dim=1)
-    units = () if per_unit is None else per_unit.split(H)
+    units = () if w.per_unit is None else w.per_unit.split(H)
     values = dict(zip(step.inputs, (*p, h, *own, *units), strict=True))
     for node in in_order(step.after, values):
         if node.op == "constant":
             values[node] = torch.full_like(h, node.value)
+        elif node.op == "product":
+            at = definition.h_blocks - len(definition.again) + definition.again.index(node.name)
+            values[node] = values[node.args[0]] @ w.w_hh.split(H)[at].T
+            values[node] += 0 if w.b_hh is None else w.b_hh.split(H)[at]
         elif node not in values:
             values[node] = _OPERATIONS[node.op](*(values[each] for each in node.args))
     h, *own = (values[node] for node in step.after)

@@ -10,6 +10,7 @@
 A file in this folder is found by itself: a cell needs no other line anywhere.
 """
 
+from lstm_kernels.cells.code.data import from_data, to_data
 from lstm_kernels.cells.code.definition import Cell, Slot, cell
 from lstm_kernels.cells.code.symbols import (
     exp,
@@ -24,19 +25,25 @@ from lstm_kernels.cells.code.symbols import (
 from lstm_kernels.cells.known import CELLS, add_cells, add_files_beside
 
 __all__ = [
+    "BUILT_IN",
     "CELLS",
     "Cell",
     "Slot",
     "add_cells",
     "cell",
     "exp",
+    "from_data",
     "log",
     "maximum",
     "minimum",
     "relu",
     "sigmoid",
     "tanh",
+    "to_data",
     "where",
 ]
 
 add_files_beside(__name__, __path__)
+
+# The cells of this package; any other came in by a plugin, or with a run that raced it.
+BUILT_IN = frozenset(CELLS)

@@ -4,13 +4,16 @@ from collections.abc import Iterable
 from importlib import import_module
 from pkgutil import iter_modules
 
+from lstm_kernels.cells.code.data import to_data
 from lstm_kernels.cells.code.definition import Cell
 
 CELLS: dict[str, Cell] = {}
+# Where each came from, for a message.
+_origins: dict[str, str] = {}
 
 
 def add_cells(cells: Iterable[Cell], origin: str) -> None:
-    """Make cells known.
+    """Make cells known; where one is refused, so are all. One that is known already is no other.
 
     Args:
         origin: where they come from, for the message.
@@ -18,11 +21,19 @@ def add_cells(cells: Iterable[Cell], origin: str) -> None:
         TypeError: one is no cell.
         ValueError: a name is taken by another cell.
     """
+    added: dict[str, Cell] = {}
     for each in cells:
         if not isinstance(each, Cell):
             raise TypeError(f"{origin} has {each!r} among its cells; expected what @cell makes")
-        if CELLS.setdefault(each.name, each) is not each:
-            raise ValueError(f"{origin} defines cell {each.name!r}, a name that is taken")
+        known = CELLS.get(each.name) or added.setdefault(each.name, each)
+        if known is not each and to_data(known) != to_data(each):
+            other = _origins.get(each.name, origin)
+            raise ValueError(
+                f"{origin} defines cell {each.name!r}, a name that is taken by another of {other}; "
+                "give one of them another name"
+            )
+    CELLS.update(added)
+    _origins.update(dict.fromkeys(added, origin))
 
 
 def add_files_beside(package: str, path: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ is PyTorch's: i, f, g, o and r, z, n.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch.nn.functional import linear
 
 from lstm_kernels.cells import CELLS, Cell
 from lstm_kernels.cells.code.emit import TORCH, compiled
+from lstm_kernels.stack import Weights
 
 State = tuple[Tensor, Tensor | None]
 
@@ -34,7 +35,9 @@ class StepCode:
     units: int
     # Slots that lie in both products alike, from the first one on: added at once.
     both: int
-    # Of the others the block of each product, None where it has no part.
+    # Blocks of W_hh, the last ones, that a step meets with what it makes itself.
+    again: int
+    # Of the others the block of each product, counted from there; None where it has no part.
     others: tuple[tuple[int | None, int | None], ...]
 
 
@@ -50,7 +53,11 @@ def step_code(cell: str) -> StepCode:
         definition.own_states,
         len(definition.per_unit),
         both,
-        tuple((slot.x, slot.h) for slot in definition.slots[both:]),
+        len(definition.again),
+        tuple(
+            (None if s.x is None else s.x - both, None if s.h is None else s.h - both)
+            for s in definition.slots[both:]
+        ),
     )
 
 
@@ -70,75 +77,75 @@ def _in_both(definition: Cell) -> int:
 
 
 def next_state(
-    code: StepCode,
-    from_x: Tensor,
-    from_h: Tensor,
-    h: Tensor,
-    c: Tensor | None,
-    per_unit: Tensor | None,
-    w_hr: Tensor | None,
+    code: StepCode, from_x: Tensor, h: Tensor, c: Tensor | None, weights: Weights
 ) -> State:
-    """The state after a step, from the two products of all gates at once.
+    """The state after a step: one product with W_hh, then the rest.
 
     Args:
-        from_x: [B, G*H], x W_ih^T + b_ih. from_h: [B, G*H], h W_hh^T + b_hh, of what meets h.
+        from_x: [B, G*H], x W_ih^T + b_ih.
         h: [B, S], the state before; c: [B, K*H], a unit's own states side by side, or None.
-        per_unit: [U*H] or None. w_hr: [P, H] where h is projected, else None.
     Returns:
         h [B, S] and c [B, K*H] or None.
     """
-    H = from_x.shape[-1] // code.x_blocks
-    if code.both == code.x_blocks == code.h_blocks:
-        p = list((from_x + from_h).chunk(code.both, -1))
-    elif code.both:
-        together = code.both * H
-        sums = from_x.narrow(-1, 0, together) + from_h.narrow(-1, 0, together)
-        p = list(sums.chunk(code.both, -1))
-    else:
-        p = []
-    if code.others:
-        p += _each(code.others, from_x.split(H, -1), from_h.split(H, -1))
-    return activate(code, p, h, c, per_unit, w_hr)
+    w_hh, b_hh = weights.w_hh, weights.b_hh
+    if code.again:
+        rows = w_hh.shape[0] - code.again * w_hh.shape[1]
+        w_hh, b_hh = w_hh[:rows], None if b_hh is None else b_hh[:rows]
+    from_h = linear(h, w_hh, b_hh)
+    p = _summed(code, from_x, from_h) if code.others else (from_x + from_h).chunk(code.both, -1)
+    return activate(code, p, h, c, weights)
 
 
 def add_gates(
     code: StepCode, from_x: Sequence[Tensor], from_h: Sequence[Tensor]
 ) -> Sequence[Tensor]:
     """What `activate` takes, from the products of each gate, each [B, H]."""
-    alike: tuple[tuple[int | None, int | None], ...] = tuple((at, at) for at in range(code.both))
-    return _each((*alike, *code.others), from_x, from_h)
+    alike = [from_x[at] + from_h[at] for at in range(code.both)]
+    return [*alike, *_others(code, from_x[code.both :], from_h[code.both :])]
 
 
 def activate(
-    code: StepCode,
-    p: Sequence[Tensor],
-    h: Tensor,
-    c: Tensor | None,
-    per_unit: Tensor | None,
-    w_hr: Tensor | None,
+    code: StepCode, p: Sequence[Tensor], h: Tensor, c: Tensor | None, weights: Weights
 ) -> State:
     """The next state from a step's pre-activations, each [B, H], in the order of `Cell.slots`."""
-    own = () if c is None else c.chunk(code.own_states, -1)
-    units = () if per_unit is None else per_unit.chunk(code.units)
-    (h, *own), _ = code.function(p, (h, *own), units)
-    c = None if c is None else own[0] if len(own) == 1 else torch.cat(own, -1)
-    return (h if w_hr is None else linear(h, w_hr)), c
+    if c is None:
+        before: tuple[Tensor, ...] = (h,)
+    elif code.own_states == 1:
+        before = (h, c)
+    else:
+        before = (h, *c.chunk(code.own_states, -1))
+    units = () if weights.per_unit is None else weights.per_unit.chunk(code.units)
+    products = (_products(code, weights),) if code.again else ()
+    (h, *own), _ = code.function(p, before, units, *products)
+    if c is not None:
+        c = own[0] if len(own) == 1 else torch.cat(own, -1)
+    return (h if weights.w_hr is None else linear(h, weights.w_hr)), c
 
 
-def _each(
-    slots: Sequence[tuple[int | None, int | None]],
-    from_x: Sequence[Tensor],
-    from_h: Sequence[Tensor],
-) -> list[Tensor]:
-    """Pre-activations, of one product or of both."""
-    found = []
-    for x, h in slots:
-        if x is None:
-            assert h is not None
-            found.append(from_h[h])
-        else:
-            found.append(from_x[x] if h is None else from_x[x] + from_h[h])
-    return found
+def _summed(code: StepCode, from_x: Tensor, from_h: Tensor) -> Sequence[Tensor]:
+    """Pre-activations: those in both products by one addition, then the others."""
+    H, both = from_x.shape[-1] // code.x_blocks, code.both
+    if not both:
+        return _others(code, from_x.split(H, -1), from_h.split(H, -1))
+    x, *of_x = from_x.split([both * H] + [H] * (code.x_blocks - both), -1)
+    h, *of_h = from_h.split([both * H] + [H] * (code.h_blocks - code.again - both), -1)
+    return [*(x + h).chunk(both, -1), *_others(code, of_x, of_h)]
+
+
+def _others(code: StepCode, of_x: Sequence[Tensor], of_h: Sequence[Tensor]) -> list[Tensor]:
+    """The pre-activations beside those in both products, from the blocks beside those."""
+    return [
+        (of_x[x] if h is None else of_x[x] + of_h[h]) if x is not None else of_h[h or 0]
+        for x, h in code.others
+    ]
+
+
+def _products(code: StepCode, weights: Weights) -> list[Callable[[Tensor], Tensor]]:
+    """Of each gate that meets W_hh again, its product with what it is given."""
+    H = weights.w_hh.shape[1]
+    blocks = weights.w_hh.split(H)[-code.again :]
+    biases = [None] * code.again if weights.b_hh is None else weights.b_hh.split(H)[-code.again :]
+    return [partial(linear, weight=w, bias=b) for w, b in zip(blocks, biases, strict=True)]
 
 
 def gradients_of_saved(

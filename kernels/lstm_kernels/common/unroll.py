@@ -103,13 +103,12 @@ def unroll_hoisted(
     x: Tensor, h: Tensor, c: Tensor | None, weights: Weights, *, cell: str, alive: Tensor | None
 ) -> Outputs:
     """One direction with x W_ih^T + b_ih of all steps made at once, before the loop."""
-    w_ih, w_hh, b_ih, b_hh, w_hr, per_unit = weights
     code = step_code(cell)
 
     def step(from_x: Tensor, h: Tensor, c: Tensor | None) -> State:
-        return next_state(code, from_x, linear(h, w_hh, b_hh), h, c, per_unit, w_hr)
+        return next_state(code, from_x, h, c, weights)
 
-    return unroll(step, linear(x, w_ih, b_ih), h, c, alive)
+    return unroll(step, linear(x, weights.w_ih, weights.b_ih), h, c, alive)
 
 
 def alive_steps(lengths: Tensor, steps: int, device: torch.device) -> Tensor:

@@ -42,7 +42,7 @@ def git(folder, *words):
 
 @pytest.fixture(scope="module")
 def repo(tmp_path_factory):
-    """Our kernels, then in the next commits naive much slower, then unable to start."""
+    """Our kernels; then naive much slower, no word of cells that are brought, unable to start."""
     top = tmp_path_factory.mktemp("ab") / "repo"
     package = top / "kernels" / "lstm_kernels"
     shutil.copytree(KERNELS, package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -56,6 +56,10 @@ def repo(tmp_path_factory):
     for tag, step in steps.items():
         (package / "backends" / "naive.py").write_text(good.replace(STEP, step))
         commit(top, tag)
+    registry = (package / "registry.py").read_text()
+    assert registry.count("def brought_cells()") == 1
+    (package / "registry.py").write_text(registry.replace("brought_cells", "not_yet"))
+    commit(top, "before")
     (package / "registry.py").write_text("raise ImportError('broken on purpose')\n")
     commit(top, "broken")
     git(top, "checkout", "--quiet", "fast")
@@ -101,6 +105,30 @@ def all_in_doubt(monkeypatch):
 
     monkeypatch.setattr("lstm_harness.ab.two_sides.doubtful", timed)
     monkeypatch.setattr("lstm_harness.ab.rerun.doubtful", timed)
+
+
+def test_a_cell_of_ones_own_is_measured_on_both_sides(repo, ab, tmp_path):
+    plugin, out = tmp_path / "mine.py", tmp_path / "ab"
+    plugin.write_text(
+        "from lstm_kernels.cells import cell, tanh\n"
+        "@cell(gates='a', states='h')\n"
+        "def of_two_sides(p, h):\n"
+        "    return tanh(p.a) - h\n"
+        "CELLS = [of_two_sides]\n"
+    )
+    asked = f"--plugin {plugin} --cell of_two_sides,lstm --backend naive {HOW} --out {out} --json"
+    done = ab(f"fast fast {asked}")
+    assert done.returncode in (0, 1), done.stderr
+    for side in ("base", "new"):
+        manifest = json.loads((out / side / "run.json").read_text())
+        assert [one["name"] for one in manifest["definitions"]] == ["of_two_sides"]
+        assert {record["status"] for record in records_of(out / side)} == {"ok"}
+    # Kernels from before there were such cells measure the rest.
+    done = ab(f"before fast {asked} --fail-on missing".replace(str(out), f"{out}2"))
+    records = records_of(tmp_path / "ab2" / "base")
+    status = {record["problem"]["cell"]: record["status"] for record in records}
+    assert status == {"of_two_sides": "unsupported", "lstm": "ok"}
+    assert any("know no cell of_two_sides" in record["reason"] for record in records)
 
 
 def test_both_sides_are_runs_of_their_own_measured_in_turn(repo, run_in, tmp_path, all_in_doubt):

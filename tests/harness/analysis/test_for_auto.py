@@ -9,6 +9,8 @@ from synthetic_runs import blocks, case, environment, manifest
 from lstm_harness.analysis import for_auto
 from lstm_harness.analysis.summary import summarise
 from lstm_harness.model.record import Record
+from lstm_kernels import CELLS
+from lstm_kernels.cells import to_data
 from lstm_kernels.measured import DeviceClass, Row, parsed, text_of
 
 CPU = {"model": "A CPU", "physical_cores": 2, "threads": 2, "capability": "AVX2"}
@@ -163,11 +165,12 @@ def test_on_a_gpu_pytorchs_own_is_cudnn_unless_it_refuses() -> None:
     [
         {"imported": True},
         {"spec": manifest()["spec"] | {"plugins": ["mine.py"]}},
+        {"definitions": [to_data(CELLS["lstm"]) | {"name": "mine"}]},
         {"environment": environment()},  # which does not tell the instructions
         {"environment": environment() | {"cpu": None}},
         {"environment": environment() | {"cpu": CPU, "torch": None}},
     ],
-    ids=["imported", "plugins", "no instructions", "no cpu", "no torch"],
+    ids=["imported", "plugins", "a cell that is brought", "no instructions", "no cpu", "no torch"],
 )
 def test_a_run_that_tells_too_little_tells_nothing(fields: dict[str, Any]) -> None:
     cells = cell("numba_cpu", 5), cell("aten", 10)

@@ -59,7 +59,6 @@ def test_more_layers_than_anybody_stacks_are_refused():
 @pytest.mark.parametrize(
     ("axis", "text", "nearest"),
     [
-        ("cell", "lstn", "lstm"),
         ("dtype", "float23", "float32"),
         ("precision", "tf23", "tf32"),
         ("pass", "foward", "forward"),

@@ -8,7 +8,8 @@ import pytest
 from lstm_harness.model import protocol, typed, wire
 from lstm_harness.model.case import Case
 from lstm_harness.worker.handlers import _HANDLERS
-from lstm_kernels import Problem
+from lstm_kernels import CELLS, Problem
+from lstm_kernels.cells import to_data
 
 CASE = Case(Problem("lstm", 3, 2, 4, 5, lengths="uniform:1:3"), "train", device="cuda")
 HANDED = protocol.Handed(7, ({"y": 1, "h_n": 1}, {"y": 1, "d_w_ih": 2, "d_x": 0}))
@@ -16,6 +17,7 @@ DRAW = protocol.Draw("weights", "inputs", "gradients")
 
 EXAMPLES = [
     protocol.ReadState(),
+    protocol.LearnCells((to_data(CELLS["slstm"]),)),
     protocol.FindUnsupported("naive", (CASE.problem, CASE.problem)),
     protocol.OpenCell("naive", CASE, 7, "weights", with_gradients=True),
     protocol.OpenCell(
@@ -37,6 +39,7 @@ REPLIES = [
     protocol.CellClosed(("kernel",), (), (5, 6), 7, None, 0.5),
     protocol.Reasons((None, "too large")),
     protocol.RoundTaken(({"samples": (1.0, 2.0), "cpu_shares": ()}, "no compiler")),
+    protocol.Registered(({"name": "x"},), {}, (to_data(CELLS["gru"]),), ("gru",)),
     protocol.CandidatesListed((protocol.Candidates("k", ({"warps": 4},)),)),
 ]
 

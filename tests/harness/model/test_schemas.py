@@ -6,7 +6,8 @@ import pytest
 from synthetic_runs import case, grid, manifest, record
 
 from lstm_harness.model.record import STATUSES
-from lstm_kernels import PASSES
+from lstm_kernels import CELLS, PASSES
+from lstm_kernels.cells import to_data
 
 EXAMPLE = """
 {"schema": 1, "block": 0, "order": 17, "backend": "naive", "device": "cpu",
@@ -119,3 +120,10 @@ def test_a_manifest_without_a_required_field_is_refused(name):
 def test_a_skip_needs_a_reason():
     skip = {"backend": "naive", "case": 0, "status": "unsupported", "reason": ""}
     assert not RUN.is_valid(manifest(plan={"skips": [skip]}))
+
+
+def test_a_manifest_that_defines_a_cell_is_valid_and_a_half_of_one_is_not():
+    whole = to_data(CELLS["gru"])
+    RUN.validate(manifest([record()]) | {"definitions": [whole]})
+    with pytest.raises(jsonschema.ValidationError):
+        RUN.validate(manifest([record()]) | {"definitions": [{"name": "gru"}]})

@@ -104,6 +104,28 @@ def test_a_suite_says_its_device_and_threads_and_flags_outrank_it(written):
         build(suite_from_file(written(f'{GRID}[run]\ndevice = "tpu"')), {}, {})
 
 
+def test_an_unknown_cell_is_answered_with_the_nearest_where_nobody_can_bring_it(
+    written, monkeypatch
+):
+    suite = suite_from_file(written('[[grid]]\ncell = ["lstm", "mine"]\nhidden = 4'))
+    for given in (lambda **s: build(None, {"cell": "lstn"}, s), lambda **s: build(suite, {}, s)):
+        with pytest.raises(
+            UserError, match=r"unknown cell '(lstn'; did you mean 'lstm'|mine'; kn)"
+        ):
+            given()
+        given(plugins=("mine.py",))
+        with monkeypatch.context() as patch:
+            patch.setattr("lstm_harness.model.spec.may_bring_cells", lambda: True)
+            given()
+
+
+def test_an_unknown_cell_makes_no_case():
+    spec = build(None, {"cell": "lstn"}, {"plugins": ("mine.py",)})
+    assert spec.cells == ("lstn",)
+    with pytest.raises(UserError, match="did you mean 'lstm'"):
+        spec.cases("cpu")
+
+
 def test_impossible_combination_is_the_users_mistake():
     spec = build(None, {"precision": "tf32", "dtype": "float64"}, {})
     with pytest.raises(UserError, match="tf32"):

@@ -8,7 +8,7 @@ import pytest
 from lstm_harness.model.axes import AXES
 from lstm_harness.model.case import Case
 from lstm_harness.model.spec import Spec, Suite, build, named_suite, suite_names
-from lstm_kernels import DTYPE_BYTES
+from lstm_kernels import CELLS, DTYPE_BYTES
 
 NAMES = (
     "bidirectional",
@@ -28,6 +28,8 @@ NAMES = (
     "sweep",
     "torchrl",
     "variable-length",
+    "variants",
+    "xlstm",
 )
 
 # What stands in each suite, as the fields of a problem that are not the default. The input size is
@@ -67,6 +69,11 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
         {"hidden_size": 4096, "seq_len": 50, "batch": 128, "input_size": 512},
         {"hidden_size": 128, "seq_len": 50, "batch": 1, "input_size": 64},
     ],
+    "variants": [
+        {"cell": "lstm", "hidden_size": 128, "seq_len": 128, "batch": 1},
+        *({"cell": cell, "hidden_size": 512, "seq_len": 128, "batch": 64} for cell in CELLS),
+    ],
+    "xlstm": [{"cell": "slstm", "hidden_size": 768, "seq_len": 1024, "batch": 16}],
     "fastrnns": [
         {"hidden_size": 512, "seq_len": 100, "batch": 64},
         {"hidden_size": 512, "seq_len": 100, "batch": 64, "lengths": "uniform:30:100"},

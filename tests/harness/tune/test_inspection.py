@@ -195,3 +195,48 @@ def test_help_imports_nothing_heavy_and_offers_what_is_used(tmp_path):
     assert "--arch" in done.stdout
     for dropped in ("--pass", "--cache", "--backend", "--blocks"):
         assert dropped not in done.stdout
+
+
+CELL = """
+from lstm_kernels.cells import cell, tanh
+
+@cell(gates="a", states="h")
+def of_inspection(p, h):
+    return tanh(p.a) - h
+
+CELLS = [of_inspection]
+"""
+SPEAKS = """
+from lstm_kernels import Backend
+from lstm_kernels.cells.code.emit import Dialect
+BACKENDS = [Backend("speaks", __name__, "a dialect", any_cell=True)]
+DIALECT = Dialect("its own", functions="mine.", decorator="@mine.jit")
+"""
+
+
+def test_the_source_of_a_cell_is_shown(command):
+    code, out, err = command("inspect", "naive", "--source", "--cell", "lstm,slstm")
+    assert code == 0, err
+    assert out.count("def next_state(p, before, per_unit):") == 2
+    assert out.count("def gradients(") == 2
+    assert "= torch.sigmoid(p_o)" in out
+    compile(out, "shown", "exec")
+
+
+def test_the_source_of_ones_own_cell_in_a_dialect_of_ones_own(here, document):
+    (here / "mine.py").write_text(CELL)
+    (here / "speaks.py").write_text(SPEAKS)
+    asked = ("--plugin", "mine.py", "--plugin", "speaks.py", "--cell", "of_inspection", "--json")
+    found = document("inspect", "speaks", "--source", *asked)
+    assert found.keys() == {"of_inspection"}
+    assert found["of_inspection"].startswith("@mine.jit\ndef next_state(")
+    assert "= mine.tanh(p_a)" in found["of_inspection"]
+
+
+def test_what_has_no_source_is_one_line(here, refused):
+    line = refused("inspect", "aten", "--source")
+    assert "'aten' runs nothing that is written from a cell's definition" in line
+    (here / "mine.py").write_text("1 / 0")
+    line = refused("inspect", "naive", "--source", "--plugin", "mine.py", "--cell", "mine")
+    assert "unknown cell 'mine'" in line
+    assert "mine.py failed: ZeroDivisionError" in line

@@ -10,6 +10,7 @@ copies, and a projection as a plain layer of W_hh W_hr; second derivatives witho
 on a GPU yet.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -137,15 +138,12 @@ def launches_for(problem: Problem, arch: str) -> list[NumbaLaunch]:
     problem = plain(widened(problem))
     on = architecture(arch)
 
-    def meta(*shape: int) -> Tensor:
-        return torch.empty(shape, dtype=getattr(torch, problem.dtype), device="meta")
-
+    meta = partial(torch.empty, dtype=getattr(torch, problem.dtype), device="meta")
     T, B, H, D = problem.seq_len, problem.batch, problem.hidden_size, problem.directions
-    rows = problem.gates * H
-    bias = meta(rows) if problem.bias else None
-    weights = (Weights(meta(rows, problem.input_size), meta(rows, H), bias, bias),) * D
+    rows, states = problem.h_gates * H, len(problem.definition.states)
+    weights = (_weights_like(problem, meta),) * D
     x, y, state = meta(T, B, problem.input_size), meta(T, B, D * H), meta(D, B, H)
-    c = state if problem.has_cell_state else None
+    c = meta(D, B, problem.cell_state_size) if problem.has_cell_state else None
     lengths = None
     if problem.lengths != "full":
         lengths = torch.empty(B, dtype=torch.int64, device="meta")
@@ -163,9 +161,22 @@ def launches_for(problem: Problem, arch: str) -> list[NumbaLaunch]:
     if parameters.regime == "held":
         made += held_backward(problem, parameters, back, on)
     else:
-        d_now, carry = meta(D, B, rows), meta(2, D, B, H)
+        d_now, carry = meta(D, B, rows), meta(states, D, B, H)
         made.append(backward_step(problem, back, meta(D, B, H), d_now, carry, 0))
     return made
+
+
+def _weights_like(problem: Problem, new: Callable[..., Tensor]) -> Weights:
+    """A direction's weights, by a function that makes a tensor of a shape."""
+    H = problem.hidden_size
+    rows, rows_h, units = problem.gates * H, problem.h_gates * H, len(problem.definition.per_unit)
+    return Weights(
+        new(rows, problem.input_size),
+        new(rows_h, H),
+        new(rows) if problem.bias else None,
+        new(rows_h) if problem.bias else None,
+        per_unit=new(units * H) if units else None,
+    )
 
 
 def _never(problem: Problem) -> str | None:

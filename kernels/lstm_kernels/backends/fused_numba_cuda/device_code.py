@@ -26,7 +26,14 @@ from typing import Any
 
 from numba import cuda, float32, float64, int64
 
-from lstm_kernels.backends.fused_numba_cuda.cells import GRADIENTS, NEXT_STATE, ZERO
+from lstm_kernels.backends.fused_numba_cuda import points
+from lstm_kernels.backends.fused_numba_cuda.cells import (
+    NUMBERS,
+    ZERO,
+    cell_code,
+    kept_states,
+    saved_values,
+)
 from lstm_kernels.backends.fused_numba_cuda.flags import COUNTER_STRIDE, arrive, wait
 from lstm_kernels.backends.fused_numba_cuda.memory import (
     load_four,
@@ -36,15 +43,9 @@ from lstm_kernels.backends.fused_numba_cuda.memory import (
     store_four,
     store_shared,
 )
-from lstm_kernels.backends.fused_numba_cuda.points import (
-    length_of,
-    load_blocks,
-    position,
-    preactivations,
-    store_blocks,
-    with_products,
-)
+from lstm_kernels.backends.fused_numba_cuda.points import length_of, position, sum_of_parts
 from lstm_kernels.cells import CELLS
+from lstm_kernels.cells.code.derive import derived
 from lstm_kernels.gpu.numba_launching import device_function
 from lstm_kernels.problem import DTYPE_BYTES
 
@@ -134,9 +135,8 @@ def _state_base(r, rows, first_row, lengths, ragged, step, direction, D, T, B, H
 
 @cache
 def _gate_base_of(cell: str) -> Any:
-    gates_of = CELLS[cell].x_blocks
-    slots = 4 if gates_of > 1 else 1
-    is_gru = cell == "gru"
+    gates_of, slots = CELLS[cell].h_blocks, len(CELLS[cell].slots)
+    slot_of_gate = points.slot_of_gate(cell)
 
     @device_function
     def gate_base(n, rows, first_row, lengths, ragged, step, direction, T, B, H):
@@ -148,21 +148,11 @@ def _gate_base_of(cell: str) -> Any:
         length = length_of(lengths, ragged, sequence, T)
         if step + 1 >= length:
             return NOTHING
-        gate = n % gates_of
-        # A GRU's third block, n from h, is the fourth of its gradients.
-        slot = gate + gate // 2 if is_gru else gate
+        slot = slot_of_gate(n % gates_of)
         place = position(step + 1, length, direction) * B + sequence
         return ((direction * T * B + place) * slots + slot) * H
 
     return gate_base
-
-
-@device_function
-def _sum_of_parts(shared, at, apart, parts):
-    total = ZERO
-    for part in range(parts):
-        total += load_shared(shared, at + part * apart)
-    return total
 
 
 @cache
@@ -192,25 +182,37 @@ def _product_of(registers: int, overflows: bool) -> Any:
 @cache
 def forward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> Callable[..., None]:
     """The forward of a cell; a thread has that many weights in registers, all if none overflow."""
-    gates_of = CELLS[cell].x_blocks
-    has_c = CELLS[cell].has_cell_state
-    saves_gates = gates_of > 1
-    next_state = NEXT_STATE[cell]
+    definition = CELLS[cell]
+    x_blocks, gates_of = definition.x_blocks, definition.h_blocks
+    K, U = definition.own_states, len(definition.per_unit)
+    n_saved, n_kept = saved_values(cell), len(kept_states(cell))
+    next_state = cell_code(cell, dtype)["next_state"]
+    load_x, load_b = points.load_blocks(x_blocks), points.load_blocks(gates_of)
+    load_per_unit = points.load_blocks(U)
+    preactivations, with_products = points.preactivations(cell), points.with_products(cell)
+    sums_of_parts = points.sums_of_parts(gates_of)
+    load_states, store_states = points.load_states(cell), points.store_states(cell)
+    load_carry, store_carry = points.load_blocks(1 + K), points.store_blocks(1 + K)
+    store_saved, store_kept = points.store_blocks(n_saved), points.store_kept(cell)
+    no_p, no_saved, no_states, no_own = (
+        points.zeros(count, dtype) for count in (len(definition.slots), n_saved, 1 + K, U)
+    )
     product = _product_of(registers, overflows)
     element = TYPES[dtype]
     four_bases = BYTES_OF_FOUR_BASES // DTYPE_BYTES[dtype]
 
     def forward(
         from_x,  # [D, T, B, G*H], x W_ih^T + b_ih
-        w, w_reverse,  # [G*H, H] each; the second is read in direction 1
-        b, b_reverse,  # [G*H] each, b_hh
-        h0, c0,  # [D, B, H]; c0 is read where the cell has a c
+        w, w_reverse,  # [Gh*H, H] each; the second is read in direction 1
+        b, b_reverse,  # [Gh*H] each, b_hh
+        per_unit, per_unit_reverse,  # [U*H] each
+        h0, c0,  # [D, B, H] and [D, B, K*H]
         lengths,  # [B] int64, read where `ragged`
         y,  # [T, B, D*H], written up to each sequence's end
-        h_n, c_n,  # [D, B, H], written; c_n where the cell has a c
-        gates,  # [D, T, B, 4*H], written where `saves`; never for a plain cell
-        cells,  # [D, T, B, H], likewise; where the cell has a c
-        carry,  # [2, D, B, H], h and c between launches
+        h_n, c_n,  # [D, B, H] and [D, B, K*H], written
+        gates,  # [D, T, B, SAVED*H], written where `saves`
+        cells,  # [D, T, B, KEPT*H], likewise
+        carry,  # [1+K, D, B, H], the states between launches
         counters,  # [directions * tiles * COUNTER_STRIDE] int32, zero, where `waits`
         first, last, first_direction, first_tile, D, T, B, H,
         units, lanes, parts, in_shared, tile, ragged, saves, waits, aligned, poll_limit,
@@ -235,6 +237,7 @@ def forward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> Ca
         if direction == 1:
             w = w_reverse
             b = b_reverse
+            per_unit = per_unit_reverse
 
         gate = lane // units
         column = first_unit + lane % units
@@ -259,17 +262,16 @@ def forward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> Ca
         own = row < rows and unit < H
         sequence = first_row + row
         length = length_of(lengths, ragged, sequence, T) if own else 0
-        state = (direction * B + sequence) * H + unit
-        h = ZERO
-        c = ZERO
+        at_h = (direction * B + sequence) * H + unit
+        at_c = (direction * B + sequence) * K * H + unit
+        states = no_states
+        of_unit = no_own
         if own:
+            of_unit = load_per_unit(per_unit, unit, H)
             if first > 0:
-                h = carry[state]
-                c = carry[D * B * H + state]
+                states = load_carry(carry, at_h, D * B * H)
             else:
-                h = h0[state]
-                if has_c:
-                    c = c0[state]
+                states = load_states(h0, at_h, c0, at_c, H)
         longest = 0
         for r in range(rows):
             longest = max(longest, length_of(lengths, ragged, first_row + r, T))
@@ -280,16 +282,11 @@ def forward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> Ca
             here = step < length
             place = position(step, length, direction) * B + sequence
             place_of_direction = direction * T * B + place
-            p_0 = p_1 = p_2 = p_3 = ZERO
+            p = no_p
             if here:
-                x_0, x_1, x_2, x_3 = load_blocks(
-                    from_x, place_of_direction * gates_of * H + unit, H, gates_of
-                )
-                # Read again each step: four registers more would be too many.
-                b_0, b_1, b_2, b_3 = load_blocks(b, unit, H, gates_of)
-                p_0, p_1, p_2, p_3 = preactivations(
-                    x_0, x_1, x_2, x_3, b_0, b_1, b_2, b_3, gates_of
-                )
+                x = load_x(from_x, place_of_direction * x_blocks * H + unit, H)
+                # Biases are read again each step: four registers more would be too many.
+                p = preactivations(x, load_b(b, unit, H))
             n = thread
             while n < whole_fours:
                 base = _state_base(n, rows, first_row, lengths, ragged, step, direction, D, T, B, H)
@@ -307,35 +304,22 @@ def forward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> Ca
                 store_shared(shared, partials + (part * tile + r) * lanes + lane, total)
             cuda.syncthreads()
 
-            s_0 = s_1 = s_2 = s_3 = ZERO
+            saved = no_saved
             if here:
-                apart = tile * lanes
-                h_0 = _sum_of_parts(shared, at_sum, apart, parts)
-                h_1 = h_2 = h_3 = h_0
-                if gates_of > 1:
-                    h_1 = _sum_of_parts(shared, at_sum + units, apart, parts)
-                    h_2 = _sum_of_parts(shared, at_sum + 2 * units, apart, parts)
-                if gates_of > 3:
-                    h_3 = _sum_of_parts(shared, at_sum + 3 * units, apart, parts)
-                p_0, p_1, p_2, p_3 = with_products(p_0, p_1, p_2, p_3, h_0, h_1, h_2, h_3, gates_of)
-                h, c, s_0, s_1, s_2, s_3 = next_state(p_0, p_1, p_2, p_3, h, c)
-                y[(place * D + direction) * H + unit] = h
+                h = sums_of_parts(shared, at_sum, units, tile * lanes, parts)
+                states, saved = next_state(with_products(p, h), states, of_unit)
+                y[(place * D + direction) * H + unit] = states[0]
             if waits:
                 arrive(counters, flag)
             # What only a backward needs is stored when the others know already.
             if here and saves:
-                if saves_gates:
-                    store_blocks(gates, place_of_direction * 4 * H + unit, H, 4, s_0, s_1, s_2, s_3)
-                if has_c:
-                    cells[place_of_direction * H + unit] = c
+                store_saved(gates, place_of_direction * n_saved * H + unit, H, saved)
+                store_kept(cells, place_of_direction * n_kept * H + unit, H, states)
 
         if own:
-            h_n[state] = h
-            if has_c:
-                c_n[state] = c
+            store_states(h_n, at_h, c_n, at_c, H, states)
             if last < T:
-                carry[state] = h
-                carry[D * B * H + state] = c
+                store_carry(carry, at_h, D * B * H, states)
 
     return forward
 
@@ -347,11 +331,22 @@ def backward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> C
     A lane is a gate and a unit here too: it multiplies that gate's gradients of all units with the
     gate's column of W_hh for its unit, and the sum over parts adds the gates up besides.
     """
-    gates_of = CELLS[cell].x_blocks
-    slots = 4 if gates_of > 1 else 1
-    has_c = CELLS[cell].has_cell_state
-    is_gru = cell == "gru"
-    gradients = GRADIENTS[cell]
+    definition = CELLS[cell]
+    gates_of, slots = definition.h_blocks, len(definition.slots)
+    K, U = definition.own_states, len(definition.per_unit)
+    n_saved, n_kept = saved_values(cell), len(kept_states(cell))
+    h_carries = derived(definition).carries[0]
+    gradients = cell_code(cell, dtype)["gradients"]
+    load_saved, store_d_p = points.load_blocks(n_saved), points.store_blocks(slots)
+    load_per_unit, store_per_unit = points.load_blocks(U), points.store_blocks(U)
+    add_per_unit = points.sums(U)
+    load_states, store_states = points.load_states(cell), points.store_states(cell)
+    load_carry, store_carry = points.load_blocks(1 + K), points.store_blocks(1 + K)
+    with_h = points.with_h(cell)
+    load_after, load_before = points.load_after(cell, dtype), points.load_before(cell, dtype)
+    load_first = points.load_first(cell, dtype)
+    zero = NUMBERS[dtype](0)
+    no_saved, no_states, no_own = (points.zeros(count, dtype) for count in (n_saved, 1 + K, U))
     gate_base = _gate_base_of(cell)
     product = _product_of(registers, overflows)
     element = TYPES[dtype]
@@ -359,16 +354,18 @@ def backward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> C
 
     def backward(
         d_y,  # [T, B, D*H]
-        d_h_n, d_c_n,  # [D, B, H]; d_c_n is read where the cell has a c
-        w, w_reverse,  # [G*H, H] each; the second is read in direction 1
-        gates,  # [D, T, B, 4*H], as `forward` saved them; never read for a plain cell
-        cells,  # [D, T, B, H], likewise; where the cell has a c
+        d_h_n, d_c_n,  # [D, B, H] and [D, B, K*H]
+        w, w_reverse,  # [Gh*H, H] each; the second is read in direction 1
+        per_unit, per_unit_reverse,  # [U*H] each
+        gates,  # [D, T, B, SAVED*H], as `forward` saved them
+        cells,  # [D, T, B, KEPT*H], likewise
         y,  # [T, B, D*H]
-        h0, c0,  # [D, B, H]
+        h0, c0,  # [D, B, H] and [D, B, K*H]
         lengths,  # [B] int64, read where `ragged`
         d_gates,  # [D, T, B, SLOTS*H], written up to each sequence's end
-        d_h0, d_c0,  # [D, B, H], written by the launch whose first step is -1
-        carry,  # [2, D, B, H], what reaches h and c beside the product, between launches
+        d_h0, d_c0,  # [D, B, H] and [D, B, K*H], written by the launch whose first step is -1
+        d_per_unit,  # [D, B, U*H], added to
+        carry,  # [1+K, D, B, H], what reaches the states beside the product, between launches
         counters,  # [directions * tiles * COUNTER_STRIDE] int32, zero, where `waits`
         first, last, first_direction, first_tile, D, T, B, H,
         units, lanes, parts, in_shared, tile, ragged, waits, aligned, poll_limit,
@@ -396,6 +393,7 @@ def backward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> C
         flag = (cuda.blockIdx.z * cuda.gridDim.y + cuda.blockIdx.y) * COUNTER_STRIDE
         if direction == 1:
             w = w_reverse
+            per_unit = per_unit_reverse
 
         gate = lane // units
         column = first_unit + lane % units
@@ -422,15 +420,20 @@ def backward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> C
         own = row < rows and unit < H
         sequence = first_row + row
         length = length_of(lengths, ragged, sequence, T) if own else 0
-        state = (direction * B + sequence) * H + unit
-        # What reaches h(step) from later steps beside the product, and c(step); both are replaced
-        # at a sequence's last step.
-        dh = ZERO
-        dc = ZERO
-        d_direct = ZERO
-        if own and last < T:
-            d_direct = carry[state]
-            dc = carry[D * B * H + state]
+        at_h = (direction * B + sequence) * H + unit
+        at_c = (direction * B + sequence) * K * H + unit
+        at_per_unit = (direction * B + sequence) * U * H + unit
+        # What reaches the states from later steps beside the product; h's gradient through both;
+        # the states' are replaced at a sequence's last step.
+        d_states = no_states
+        dh = zero
+        of_unit = no_own
+        d_of_unit = no_own
+        if own:
+            of_unit = load_per_unit(per_unit, unit, H)
+            d_of_unit = load_per_unit(d_per_unit, at_per_unit, H)
+            if last < T:
+                d_states = load_carry(carry, at_h, D * B * H)
         longest = 0
         for r in range(rows):
             longest = max(longest, length_of(lengths, ragged, first_row + r, T))
@@ -443,25 +446,22 @@ def backward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> C
             place = position(step, length, direction) * B + sequence
             place_of_direction = direction * T * B + place
             place_before = position(step - 1, length, direction) * B + sequence
-            s_0 = s_1 = s_2 = s_3 = ZERO
-            h = h_before = c = c_before = dy = ZERO
+            saved = no_saved
+            after = no_states
+            before = no_states
+            dy = zero
             if here:
-                dy = d_y[(place * D + direction) * H + unit]
-                if gates_of > 1:
-                    s_0, s_1, s_2, s_3 = load_blocks(gates, place_of_direction * 4 * H + unit, H, 4)
+                at_y = (place * D + direction) * H + unit
+                at_kept = place_of_direction * n_kept * H + unit
+                dy = d_y[at_y]
+                saved = load_saved(gates, place_of_direction * n_saved * H + unit, H)
+                after = load_after(y, at_y, cells, at_kept, H)
+                if step > 0:
+                    at_y = (place_before * D + direction) * H + unit
+                    at_kept = (direction * T * B + place_before) * n_kept * H + unit
+                    before = load_before(y, at_y, cells, at_kept, H)
                 else:
-                    h = y[(place * D + direction) * H + unit]
-                if has_c:
-                    c = cells[place_of_direction * H + unit]
-                    if step > 0:
-                        c_before = cells[(direction * T * B + place_before) * H + unit]
-                    else:
-                        c_before = c0[state]
-                if is_gru:
-                    if step > 0:
-                        h_before = y[(place_before * D + direction) * H + unit]
-                    else:
-                        h_before = h0[state]
+                    before = load_first(h0, at_h, c0, at_c, H)
             n = thread
             while n < whole_fours:
                 base = gate_base(n, rows, first_row, lengths, ragged, step, direction, T, B, H)
@@ -481,29 +481,25 @@ def backward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> C
 
             if own:
                 if step + 1 < length:
-                    dh = d_direct
+                    dh = d_states[0] if h_carries else zero
                     for g in range(gates_of):
-                        dh += _sum_of_parts(shared, at_sum + g * units, tile * lanes, parts)
+                        dh += sum_of_parts(shared, at_sum + g * units, tile * lanes, parts)
                 else:
-                    dh = d_h_n[state]
-                    if has_c:
-                        dc = d_c_n[state]
+                    d_states = load_states(d_h_n, at_h, d_c_n, at_c, H)
+                    dh = d_states[0]
             if here:
-                g_0, g_1, g_2, g_3, d_direct, dc = gradients(
-                    dh + dy, dc, s_0, s_1, s_2, s_3, c_before, c, h_before, h
-                )
-                at_gates = place_of_direction * slots * H + unit
-                store_blocks(d_gates, at_gates, H, slots, g_0, g_1, g_2, g_3)
+                d_after = with_h(dh + dy, d_states)
+                d_p, d_states, d_own = gradients(d_after, saved, before, after, of_unit)
+                d_of_unit = add_per_unit(d_of_unit, d_own)
+                store_d_p(d_gates, place_of_direction * slots * H + unit, H, d_p)
             if waits:
                 arrive(counters, flag)
 
         if own:
+            store_per_unit(d_per_unit, at_per_unit, H, d_of_unit)
             if first < 0:
-                d_h0[state] = dh
-                if has_c:
-                    d_c0[state] = dc
+                store_states(d_h0, at_h, d_c0, at_c, H, with_h(dh, d_states))
             else:
-                carry[state] = d_direct
-                carry[D * B * H + state] = dc
+                store_carry(carry, at_h, D * B * H, d_states)
 
     return backward

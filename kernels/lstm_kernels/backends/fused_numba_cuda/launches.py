@@ -24,6 +24,8 @@ class Forward(NamedTuple):
     w_reverse: Tensor
     b: Tensor
     b_reverse: Tensor
+    per_unit: Tensor
+    per_unit_reverse: Tensor
     h0: Tensor
     c0: Tensor
     lengths: Tensor
@@ -42,6 +44,8 @@ class Backward(NamedTuple):
     d_c_n: Tensor
     w: Tensor
     w_reverse: Tensor
+    per_unit: Tensor
+    per_unit_reverse: Tensor
     gates: Tensor
     cells: Tensor
     y: Tensor
@@ -51,6 +55,7 @@ class Backward(NamedTuple):
     d_gates: Tensor
     d_h0: Tensor
     d_c0: Tensor
+    d_per_unit: Tensor
 
 
 # Threads of a block of `streamed`, and sequences of a CUDA grid's second dimension.
@@ -117,7 +122,8 @@ def _held(
     # Blocks that wait for others must run at once, which simulated ones do not.
     waits = not SIMULATED
     at_once = parameters.tiles_at_once(problem, on.sm_count)
-    carry = y.new_empty((2, D, B, problem.hidden_size) if len(windows) > 1 else 0)
+    states = len(problem.definition.states)
+    carry = y.new_empty((states, D, B, problem.hidden_size) if len(windows) > 1 else 0)
     sizes = {"D": D, "T": T, "B": B, "H": problem.hidden_size}
     shape = {
         name: getattr(parameters, name) for name in ("units", "lanes", "parts", "in_shared", "tile")
@@ -169,9 +175,12 @@ def _held(
 def forward_step(
     problem: Problem, tensors: Forward, from_h: Tensor, step: int, *, saves: bool
 ) -> NumbaLaunch:
-    """The gates of one step, where `from_h` [D, B, G*H] is h W_hh^T + b_hh."""
-    names = ("from_x", "lengths", "y", "h_n", "c_n", "gates", "cells")
-    given = {"from_h": from_h} | {name: getattr(tensors, name) for name in names}
+    """The gates of one step, where `from_h` [D, B, Gh*H] is h W_hh^T + b_hh.
+
+    Those of all steps from that one on where the cell makes no such product.
+    """
+    names = ("from_x", "per_unit", "per_unit_reverse", "lengths", "y", "h_n", "c_n", "gates")
+    given = {"from_h": from_h} | {name: getattr(tensors, name) for name in (*names, "cells")}
     return _step(
         step_code.forward_step_kernel, problem, tensors, given, step, {"saves": int(saves)}
     )
@@ -185,11 +194,14 @@ def backward_step(
     carry: Tensor,
     step: int,
 ) -> NumbaLaunch:
-    """The gates' gradients of one step, tensors as `step_code.backward_step_kernel` has them."""
+    """The gates' gradients of one step, tensors as `step_code.backward_step_kernel` has them.
+
+    Those of all steps from that one down where the cell makes no product with h.
+    """
     given = {"through_w": through_w} | tensors._asdict()
     del given["w"], given["w_reverse"]
-    d_h0, d_c0 = given.pop("d_h0"), given.pop("d_c0")
-    given |= {"d_now": d_now, "d_h0": d_h0, "d_c0": d_c0, "carry": carry}
+    last = {name: given.pop(name) for name in ("d_h0", "d_c0", "d_per_unit")}
+    given |= {"d_now": d_now, **last, "carry": carry}
     return _step(step_code.backward_step_kernel, problem, tensors, given, step, {})
 
 
@@ -206,7 +218,7 @@ def _step(
     numbers = {"step": step, "D": D, "T": T, "B": B, "H": H}
     return NumbaLaunch(
         make,
-        {"cell": problem.cell},
+        {"cell": problem.cell, "dtype": problem.dtype},
         (math.ceil(H / STEP_THREADS), min(B, MOST_ROWS), D),
         STEP_THREADS,
         {**given, **numbers, "ragged": int(len(tensors.lengths) > 0), **flags},

@@ -108,7 +108,7 @@ class Parameters:
 
     def shared_bytes(self, problem: Problem, pass_name: str) -> int:
         """Dynamic shared memory of a block: where vectors lie, they, the parts' sums, weights."""
-        vectors = self.tile * (problem.gates if pass_name == "backward" else 1)
+        vectors = self.tile * (problem.h_gates if pass_name == "backward" else 1)
         stride = self.parts * (self.registers + self.in_shared) + VECTOR_PADDING
         sums = self.tile * self.threads
         where = BYTES_OF_FOUR_BASES * math.ceil(vectors / 4)
@@ -145,8 +145,10 @@ def _held(problem: Problem, pass_name: str, architecture: Architecture) -> Param
 def every_block(problem: Problem, architecture: Architecture) -> Iterator[Parameters]:
     """All blocks whose groups are resident at once, their shared memory not looked at."""
     choices = choices_on(architecture, problem.dtype)
-    for lanes in choices.lanes:
-        units = lanes // problem.gates
+    # Without a product with h there is nothing to hold; with too many gates no lane for each.
+    able = [lanes for lanes in choices.lanes if 1 <= problem.h_gates <= lanes]
+    for lanes in able:
+        units = lanes // problem.h_gates
         parts = choices.threads // lanes
         registers, in_shared = _places(problem.hidden_size, parts, choices)
         for directions in {1, problem.directions}:

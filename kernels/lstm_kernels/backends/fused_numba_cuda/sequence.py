@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lstm_kernels.backends.fused_numba_cuda import parameters
+from lstm_kernels.backends.fused_numba_cuda.cells import kept_states, saved_values
 from lstm_kernels.backends.fused_numba_cuda.launches import (
     Backward,
     Forward,
@@ -53,7 +54,6 @@ def new_forward(
     none = x.new_empty(0)
     # Past a sequence's end y is zero, and the kernel does not write there.
     y = (x.new_empty if lengths is None else x.new_zeros)(T, B, D * H)
-    has_c = c0 is not None
     shapes = saved_shapes(problem, T, B) if saves else (None, None)
     gates, cells = (none if shape is None else x.new_empty(shape) for shape in shapes)
     return Forward(
@@ -62,12 +62,14 @@ def new_forward(
         w_reverse=weights[-1].w_hh.contiguous(),
         b=_bias(weights[0]),
         b_reverse=_bias(weights[-1]),
+        per_unit=_per_unit(weights[0]),
+        per_unit_reverse=_per_unit(weights[-1]),
         h0=h0,
         c0=none if c0 is None else c0,
         lengths=_lengths(lengths, x),
         y=y,
         h_n=torch.empty_like(h0),
-        c_n=torch.empty_like(h0) if has_c else none,
+        c_n=none if c0 is None else torch.empty_like(c0),
         gates=gates,
         cells=cells,
     )
@@ -86,7 +88,10 @@ def run_forward(
         return
     to.h_n.copy_(to.h0)
     to.c_n.copy_(to.c0)
-    from_h = x.new_empty(problem.directions, x.shape[1], problem.gates * problem.hidden_size)
+    from_h = x.new_empty(problem.directions, x.shape[1], problem.h_gates * problem.hidden_size)
+    if not problem.h_gates:
+        forward_step(problem, to, from_h, 0, saves=saves).run()
+        return
     per_direction = ((to.w, to.b), (to.w_reverse, to.b_reverse))[: problem.directions]
     for step in range(len(x)):
         for direction, (w, b) in enumerate(per_direction):
@@ -118,6 +123,8 @@ def new_backward(
         d_c_n=none if d_c_n is None else d_c_n.contiguous(),
         w=weights[0].w_hh.contiguous(),
         w_reverse=weights[-1].w_hh.contiguous(),
+        per_unit=_per_unit(weights[0]),
+        per_unit_reverse=_per_unit(weights[-1]),
         gates=gates,
         cells=cells,
         y=y,
@@ -127,6 +134,7 @@ def new_backward(
         d_gates=d_gates(D, T, B, slots_of(problem.cell) * H),
         d_h0=torch.empty_like(h0),
         d_c0=none if c0 is None else torch.empty_like(c0),
+        d_per_unit=y.new_zeros(D, B, len(problem.definition.per_unit) * H),
     )
 
 
@@ -139,8 +147,11 @@ def run_backward(problem: Problem, to: Backward) -> None:
             launch.run()
         return
     (T, B, _), D, H = to.y.shape, problem.directions, problem.hidden_size
-    d_now, through_w = to.y.new_empty(D, B, problem.gates * H), to.y.new_empty(D, B, H)
-    carry = to.y.new_empty(2, D, B, H)
+    d_now, through_w = to.y.new_empty(D, B, problem.h_gates * H), to.y.new_empty(D, B, H)
+    carry = to.y.new_empty(len(problem.definition.states), D, B, H)
+    if not problem.h_gates:
+        backward_step(problem, to, through_w, d_now, carry, T - 1).run()
+        return
     for step in range(T - 1, -2, -1):
         if step < T - 1:
             for direction, w in enumerate((to.w, to.w_reverse)[:D]):
@@ -209,7 +220,10 @@ def _kernel_gradients(
         x = x.masked_fill(~alive, 0)
     to = new_backward(problem, *d_outputs, weights, saved, y, h0, c0, lengths)
     run_backward(problem, to)
-    d_x, d_flat = sequence_gradients(problem, x, y, h0, to.d_gates, lengths, weights, needed)
+    d_per_unit = to.d_per_unit.sum(1)
+    d_x, d_flat = sequence_gradients(
+        problem, x, y, h0, to.d_gates, lengths, weights, needed, d_per_unit.unbind()
+    )
     return d_x, to.d_h0, None if c0 is None else to.d_c0, *d_flat
 
 
@@ -255,10 +269,9 @@ def saved_shapes(
 ) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
     """The shapes of gates and cells, None for what is not saved; T and B may be symbols."""
     D, H = problem.directions, problem.hidden_size
-    return (
-        (D, T, B, 4 * H) if problem.gates > 1 else None,
-        (D, T, B, H) if problem.has_cell_state else None,
-    )
+    blocks = saved_values(problem.cell), len(kept_states(problem.cell))
+    gates, cells = ((D, T, B, count * H) if count else None for count in blocks)
+    return gates, cells
 
 
 def _bias(weights: Weights) -> Tensor:
@@ -266,6 +279,10 @@ def _bias(weights: Weights) -> Tensor:
     if weights.b_hh is None:
         return weights.w_hh.new_zeros(len(weights.w_hh))
     return weights.b_hh.contiguous()
+
+
+def _per_unit(weights: Weights) -> Tensor:
+    return weights.w_ih.new_empty(0) if weights.per_unit is None else weights.per_unit.contiguous()
 
 
 def _lengths(lengths: Tensor | None, like: Tensor) -> Tensor:

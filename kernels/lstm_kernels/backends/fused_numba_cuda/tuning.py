@@ -87,6 +87,8 @@ def reason_against(
         return None
     if given.regime != "held":
         return f"unknown regime {given.regime!r}"
+    if not problem.h_gates:
+        return f"{problem.cell} makes no product with h, and there are no weights to hold"
     reason = _against_block(problem, given, rules.choices_on(on, problem.dtype))
     if reason:
         return reason
@@ -106,7 +108,7 @@ def _against_block(problem: Problem, given: Parameters, choices: rules.Choices) 
         return f"no kernel has lanes={given.lanes} and registers={given.registers}"
     if given.parts != choices.threads // given.lanes:
         return f"parts={given.parts} of {given.lanes} lanes make no block"
-    if given.units < 1 or given.units * problem.gates > given.lanes:
+    if given.units < 1 or given.units * problem.h_gates > given.lanes:
         return f"units={given.units} have more gates than lanes={given.lanes}"
     held = given.parts * (given.registers + given.in_shared)
     if given.in_shared < 0 or given.in_shared % 4 or held < problem.hidden_size:

@@ -1,11 +1,15 @@
 """What a cell is: its gates, its states, and one step past the products as a Python function."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from keyword import iskeyword
 from typing import Any, NamedTuple
 
 Step = Callable[..., Any]
+
+# What a gate may be beside the sum of two products.
+KINDS = ("apart", "from_x", "again")
 
 
 class Slot(NamedTuple):
@@ -24,8 +28,10 @@ class Cell:
     """One step's arithmetic, and the sizes that follow from it.
 
     `gates` are the blocks of w_ih and w_hh in their order. A gate of `apart` arrives in two parts,
-    `p.n_x` and `p.n_h`; one of `from_x` meets x alone, and has no block in w_hh. `states` are h,
-    which is multiplied, then those that belong to a unit alone. `per_unit` are parameters [H].
+    `p.n_x` and `p.n_h`; one of `from_x` meets x alone, and has no block in w_hh. A gate of `again`,
+    of the last ones, is a function: `p.n(v)` has the product of W_hh's block with v in place of h.
+    `states` are h, which is multiplied, then those that belong to a unit alone. `per_unit` are
+    parameters [H].
     `positive` are states that a step keeps above 0 where they begin there, and divides by.
     """
 
@@ -37,6 +43,7 @@ class Cell:
     apart: tuple[str, ...] = ()
     from_x: tuple[str, ...] = ()
     positive: tuple[str, ...] = ()
+    again: tuple[str, ...] = ()
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
@@ -44,7 +51,7 @@ class Cell:
         rows = [gate for gate in self.gates if gate not in self.from_x]
         first = []
         for x, gate in enumerate(self.gates):
-            if gate in self.apart:
+            if gate in (*self.apart, *self.again):
                 first.append(Slot(f"{gate}_x", x, None))
             else:
                 first.append(Slot(gate, x, rows.index(gate) if gate in rows else None))
@@ -85,6 +92,7 @@ def cell(
     apart: str = "",
     from_x: str = "",
     positive: str = "",
+    again: str = "",
 ) -> Callable[[Step], Cell]:
     """A cell from a function of one step past the products, whose name is the cell's.
 
@@ -93,8 +101,8 @@ def cell(
     on symbols: it may use + - * /, comparisons inside `where`, and this package's functions.
 
     Args:
-        gates, states, per_unit, apart, from_x, positive: names with spaces between, as on `Cell`'s
-            page.
+        gates, states, per_unit, apart, from_x, positive, again: names with spaces between, as on
+            `Cell`'s page.
     Raises:
         ValueError: a name is unfit or stands twice, `apart` or `from_x` names no gate, or
             `positive` no state beside h.
@@ -106,32 +114,46 @@ def cell(
         "apart": tuple(apart.split()),
         "from_x": tuple(from_x.split()),
         "positive": tuple(positive.split()),
+        "again": tuple(again.split()),
     }
 
     def defined(step: Step) -> Cell:
         name = step.__name__
-        _check(name, named)
+        check_names(name, named)
         return Cell(name=name, step=step, **named)
 
     return defined
 
 
-def _check(cell: str, named: dict[str, tuple[str, ...]]) -> None:
+def check_names(cell: str, named: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse names that a cell of that name cannot have, by the field of `Cell` they stand in.
+
+    Raises:
+        ValueError: as `cell` tells.
+    """
     for field in ("gates", "states"):
         if not named[field]:
             raise ValueError(f"cell {cell!r} has no {field}; name one at least")
     every = (*named["gates"], *named["states"], *named["per_unit"])
     for each in every:
-        if not each.isidentifier() or each.startswith("_"):
+        if not each.isidentifier() or iskeyword(each) or each.startswith("_"):
             raise ValueError(f"cell {cell!r} names {each!r}; expected a plain Python name")
         if every.count(each) > 1:
             raise ValueError(f"cell {cell!r} names {each!r} twice; expected names apart")
-    gates, own_states = named["gates"], named["states"][1:]
-    for field, known in (("apart", gates), ("from_x", gates), ("positive", own_states)):
+    known_of = {"positive": named["states"][1:], **dict.fromkeys(KINDS, named["gates"])}
+    for field, known in known_of.items():
         for each in named[field]:
             if each not in known:
                 choice = ", ".join(known) or "none"
                 raise ValueError(f"cell {cell!r} has {field}={each!r}; expected of: {choice}")
-    both = set(named["apart"]) & set(named["from_x"])
-    if both:
-        raise ValueError(f"cell {cell!r} has {sorted(both)} both apart and from_x; choose one")
+    _check_kinds(cell, named)
+
+
+def _check_kinds(cell: str, named: Mapping[str, tuple[str, ...]]) -> None:
+    gates, again = named["gates"], named["again"]
+    for each in gates:
+        of = [kind for kind in KINDS if each in named[kind]]
+        if len(of) > 1:
+            raise ValueError(f"cell {cell!r} has {each!r} both {' and '.join(of)}; choose one")
+    if again and gates[-len(again) :] != again:
+        raise ValueError(f"cell {cell!r} has again={' '.join(again)!r}; expected its last gates")

@@ -5,6 +5,9 @@ What is written are two functions, whose arguments and results are tuples:
     next_state(p, before, per_unit) -> after, saved
     gradients(d_after, saved, before, after, per_unit) -> d_p, d_before, d_per_unit
 
+Where a gate meets W_hh again, `next_state` takes a fourth argument, the products of those gates,
+functions in the order of `Cell.again`, and there are no gradients: PyTorch makes them.
+
 p and d_p are in the order of `Cell.slots`, states in that of `Cell.states`. Of `before` and `after`
 the gradients look at what `Derived` says they use; anything may stand for the rest.
 """
@@ -19,7 +22,7 @@ from typing import Any
 from lstm_kernels.cells.code.definition import Cell
 from lstm_kernels.cells.code.derive import Derived, derived
 from lstm_kernels.cells.code.symbols import CHOICES, FUNCTIONS, Node
-from lstm_kernels.cells.code.trace import in_order
+from lstm_kernels.cells.code.trace import Step, in_order, traced
 
 OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "less": "<", "less_equal": "<="}
 # How tightly each binds, so that no more parentheses are written than are read.
@@ -87,6 +90,8 @@ class _Writer:
         if node.op == "where":
             # Of two constants something as wide as the others is to come, too.
             args[1] = self._filled(node.args[1]) if node.args[2].op == "constant" else args[1]
+        if node.op == "product":
+            return f"{node.name}({args[0]})"
         if node.op in (*FUNCTIONS, *CHOICES):
             return f"{self._dialect.functions}{node.op}({', '.join(args)})"
         tight = BINDING[node.op]
@@ -102,7 +107,8 @@ class _Writer:
 
     def _has_a_line(self, node: Node) -> bool:
         """What is used again, or takes long."""
-        return node.op != "constant" and (self._uses[node] > 1 or node.op in FUNCTIONS)
+        takes_long = node.op in (*FUNCTIONS, "product")
+        return node.op != "constant" and (self._uses[node] > 1 or takes_long)
 
     def _bound(self, node: Node, text: str, least: int) -> str:
         """In parentheses where its operator would bind less tightly than the one it stands at."""
@@ -112,8 +118,11 @@ class _Writer:
 
 def source_of(cell: Cell, dialect: Dialect) -> str:
     """The functions of a cell, as text."""
+    if cell.again:
+        return f"{_next_state(cell, traced(cell), (), dialect)}\n"
     made = derived(cell)
-    return f"{_next_state(made, dialect)}\n\n\n{_gradients(made, dialect)}\n"
+    forward = _next_state(cell, made.step, made.saved, dialect)
+    return f"{forward}\n\n\n{_gradients(made, dialect)}\n"
 
 
 def compiled(cell: Cell, dialect: Dialect, namespace: dict[str, Any]) -> dict[str, Any]:
@@ -129,14 +138,13 @@ def compiled(cell: Cell, dialect: Dialect, namespace: dict[str, Any]) -> dict[st
     return {name: made[name] for name in made.keys() - namespace.keys() - {"__builtins__"}}
 
 
-def _next_state(made: Derived, dialect: Dialect) -> str:
-    step = made.step
+def _next_state(cell: Cell, step: Step, saved: Sequence[Node], dialect: Dialect) -> str:
     arguments = [
         ("p", _as_they_are(step.slots)),
         ("before", _as_they_are(step.before)),
         ("per_unit", _as_they_are(step.per_unit)),
     ]
-    return _function(dialect, "next_state", arguments, [step.after, made.saved])
+    return _function(dialect, "next_state", arguments, [step.after, saved], cell.again)
 
 
 def _gradients(made: Derived, dialect: Dialect) -> str:
@@ -163,14 +171,20 @@ def _as_they_are(nodes: Sequence[Node]) -> list[tuple[Node, str]]:
 
 
 def _function(
-    dialect: Dialect, name: str, arguments: Sequence[Argument], results: Sequence[Sequence[Node]]
+    dialect: Dialect,
+    name: str,
+    arguments: Sequence[Argument],
+    results: Sequence[Sequence[Node]],
+    products: Sequence[str] = (),
 ) -> str:
     names: dict[Node, str] = {}
     for node, text in chain.from_iterable(nodes for _, nodes in arguments):
         names.setdefault(node, text)
     writer = _Writer(dialect, names, list(chain.from_iterable(results)))
     lines = [dialect.decorator] if dialect.decorator else []
-    lines.append(f"def {name}({', '.join(argument for argument, _ in arguments)}):")
+    taken_in = [argument for argument, _ in arguments] + ["products"] * bool(products)
+    lines.append(f"def {name}({', '.join(taken_in)}):")
+    lines += [f"    {gate} = products[{at}]" for at, gate in enumerate(products)]
     for argument, nodes in arguments:
         taken = [
             (text, f"{argument}[{at}]")

@@ -20,8 +20,8 @@ CHOICES = ("maximum", "minimum", "where")
 class Node:
     """An operation on nodes, an input of the step by its name, or a constant.
 
-    `op` is add, sub, mul, div, neg, one of `FUNCTIONS` or `CHOICES`, less, less_equal, input or
-    constant.
+    `op` is add, sub, mul, div, neg, one of `FUNCTIONS` or `CHOICES`, less, less_equal, product,
+    input or constant.
     """
 
     op: str
@@ -188,6 +188,11 @@ def exp(x: Number) -> Node:
 def log(x: Number) -> Node:
     """The natural logarithm."""
     return _node("log", (as_node(x),))
+
+
+def product(gate: str, value: Number) -> Node:
+    """The product of a gate's block of W_hh with a value, and its bias."""
+    return _node("product", (as_node(value),), name=gate)
 
 
 def where(condition: Node, a: Number, b: Number) -> Node:

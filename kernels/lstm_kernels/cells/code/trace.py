@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from types import SimpleNamespace
 
 from lstm_kernels.cells.code.definition import Cell
-from lstm_kernels.cells.code.symbols import Node, as_node, input_node
+from lstm_kernels.cells.code.symbols import Node, Number, as_node, input_node, product
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ def traced(cell: Cell) -> Step:
     before = tuple(input_node(name) for name in cell.states)
     per_unit = tuple(input_node(name) for name in cell.per_unit)
     p = SimpleNamespace(**{s.name: node for s, node in zip(cell.slots, slots, strict=True)})
+    for gate in cell.again:
+        setattr(p, gate, partial(_met_again, getattr(p, f"{gate}_x"), gate))
     try:
         found = cell.step(p, *before, *per_unit)
         after = found if isinstance(found, tuple) else (found,)
@@ -48,6 +50,10 @@ def traced(cell: Cell) -> Step:
             f"expected {len(cell.states)}: {', '.join(cell.states)}"
         )
     return Step(slots, before, per_unit, nodes)
+
+
+def _met_again(from_x: Node, gate: str, value: Number) -> Node:
+    return from_x + product(gate, value)
 
 
 def in_order(outputs: Iterable[Node], leaves: Iterable[Node] = ()) -> Iterator[Node]:
