@@ -41,11 +41,11 @@ FORWARD = (
     # One a direction; biases are 0 where there are none.
     *("w_ih_0", "w_hh_0", "b_ih_0", "b_hh_0", "w_ih_1", "w_hh_1", "b_ih_1", "b_hh_1"),
     *("per_unit_0", "per_unit_1"),
-    # Whether gates, and whether cells are kept for all pairs; else gates are one chunk's.
-    *("saves_gates", "saves_cells"),
+    # Whether gates are kept for all pairs; else they are one chunk's.
+    "saves_gates",
     # [D, panels, gate_rows, blocks, line, W]: from x, then what the cell saves.
     "gates",
-    # [D, panels, cell_rows, blocks, kept_states, W]: states beside h after each pair, or 0
+    # [D, panels, cell_rows, blocks, kept_states, W]: states beside h after each pair, or 0 for none
     "cells",
     # [D, panels, I or H, blocks, gates, W] and [D, panels, blocks, slots, W]
     *("packed_w_ih", "packed_w_hh", "packed_b"),

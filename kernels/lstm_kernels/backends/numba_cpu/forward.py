@@ -247,7 +247,7 @@ def _next_states(
     own = after[1:]
     store_all(a.c_state + state, stride, own)
     store_all(a.gates + gates * a.cell.line * VECTOR_BYTES, VECTOR_BYTES, saved)
-    if a.saves_cells:
+    if a.cells != 0:
         to = a.cells + cells * a.cell.kept_states * VECTOR_BYTES
         store_all(to, VECTOR_BYTES, kept_of(a.cell, own))
     if last >= 0:

@@ -154,7 +154,7 @@ def run_forward(
     units = sizes.panels * of_cell.blocks * sizes.W
     values: dict[str, Any] = {"x": x, "y": y, "h0": h0, "c0": c0, "h_n": h_n, "c_n": c_n}
     values |= {"packed": x.dim() == 2, "gate_rows": gate_rows, "cell_rows": _odd(rows.R)}
-    values |= {"saves_gates": gates is not None, "saves_cells": cells is not None, "cells": cells}
+    values |= {"saves_gates": gates is not None, "cells": cells}
     values |= _per_direction(weights, "w_ih", "w_hh", "b_ih", "b_hh", "per_unit")
     scratch = {
         "packed_w_ih": panels * inputs * of_cell.x_vectors * sizes.W,
@@ -260,11 +260,8 @@ def _by_gate(d_slots: Tensor, gate_at: tuple[int, ...], gates: int) -> Tensor:
 
 def _per_direction(weights: tuple[Weights, ...], *names: str) -> dict[str, Tensor | None]:
     """`w_ih_0`, `w_ih_1` and so on; one direction stands for a second one that is not there."""
-    return {
-        f"{name}_{d}": getattr(weights[min(d, len(weights) - 1)], name)
-        for name in names
-        for d in (0, 1)
-    }
+    both = enumerate((weights[0], weights[-1]))
+    return {f"{name}_{d}": getattr(one, name) for d, one in both for name in names}
 
 
 def _run(
