@@ -54,7 +54,7 @@ def _poisoned() -> Iterator[None]:
 @contextmanager
 def simulated(lanes: int, parts: int, sm_count: int, registers: tuple[int, ...] = (4,)) -> Any:
     """Have layers run in such blocks, on a simulated GPU of so many SMs."""
-    choices = parameters.Choices(lanes * parts, (lanes,), registers, registers[-1])
+    choices = parameters.Choices(lanes * parts, (lanes,), registers, registers[-1], 99)
     with ExitStack() as patches:
         patches.enter_context(patch.object(parameters, "SIMULATED", choices))
         simulator = replace(parameters.SIMULATOR, sm_count=sm_count)

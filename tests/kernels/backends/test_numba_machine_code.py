@@ -6,6 +6,7 @@ Compiled in processes of their own, since this one simulates kernels.
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 from compiling import inspected, run
 from places import SUPPORT
@@ -42,6 +43,10 @@ CELLS_AXES = (
     "--dtype float32 --arch sm_80,sm_90 --cell lstm,gru,rnn_tanh,rnn_relu --hidden 1024 --batch 1"
 )
 LSTM_AXES = "--dtype float32 --arch sm_80,sm_90 --hidden 256,768,1536 --batch 4"
+# With more values a unit than an LSTM, and fewer; registers full, and weights in shared memory.
+VARIANTS = "--arch sm_80,sm_90 --cell lstm_peephole,lstm_cifg,slstm,ugrnn,indrnn --batch 1"
+VARIANTS_AXES = f"--dtype float32 --hidden 1024,1152 {VARIANTS}"
+VARIANTS_FLOAT64_AXES = f"--dtype float64 --hidden 512,640 {VARIANTS}"
 RAGGED_AXES = (
     "--dtype float32 --arch sm_80,sm_90 --cell gru --hidden 512 --batch 8 "
     "--bidirectional true --lengths uniform:1:64"
@@ -121,6 +126,17 @@ def test_every_cell_and_ragged() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("numba variants")
+@pytest.mark.parametrize("axes", [VARIANTS_AXES, VARIANTS_FLOAT64_AXES])
+def test_every_variant(axes: str) -> None:
+    (cells,) = map(regimes_of_clean, inspected("numba_cuda", axes))
+    assert len(cells) == 2 * 5 * 2 * 2
+    # It makes no product with h.
+    streamed = {place[1] for place, regime in cells.items() if regime == "streamed"}
+    assert streamed == {"indrnn"}
+
+
+@pytest.mark.slow
 @pytest.mark.xdist_group("numba every size")
 def test_every_size() -> None:
     (lstm,) = map(regimes_of_clean, inspected("numba_cuda", LSTM_AXES))
@@ -168,7 +184,7 @@ def test_blocks_meet_by_release_and_acquire(told: Any) -> None:
 
 
 def test_every_number_is_a_float32(told: Any) -> None:
-    for ptx in (*told["ptx"].values(), *told["streamed ptx"].values()):
+    for ptx in (*told["ptx"].values(), *told["streamed ptx"].values(), *told["ptx of others"]):
         assert re.search(r"\.f32\b", ptx)
         assert not re.search(r"\.f64\b", ptx)
 
@@ -179,6 +195,18 @@ def test_every_number_of_float64_is_one(told: Any) -> None:
         assert not re.search(r"\.f32\b", ptx)
     for ptx in told["float64 ptx"].values():
         assert "ld.global.cg.v2.f64" in ptx
+
+
+def test_a_constant_is_as_exact_as_what_it_meets(told: Any) -> None:
+    def constants(ptx: str) -> set[str]:
+        return set(re.findall(r"\b0[fd][0-9A-F]{8,16}\b", ptx, re.IGNORECASE))
+
+    narrow = np.float32([0.3, 0.9]).view(np.uint32)
+    wide = np.float64([0.3, 0.9]).view(np.uint64)
+    forward = constants(told["constants ptx"]["forward_step"])
+    assert {f"0f{bits:08X}" for bits in narrow} <= forward
+    forward = constants(told["float64 constants ptx"]["forward_step"])
+    assert {f"0d{bits:016X}" for bits in wide} <= forward
 
 
 def test_a_kernel_that_never_waits_has_no_flags(told: Any) -> None:

@@ -3,7 +3,8 @@
 Idea: a layer is one kernel, and W_hh is read once: `held` spreads it over the registers and shared
 memory of all SMs, which hand each other the state after every step. Where it does not fit,
 `streamed` makes a step's product by cuBLAS and the gates in one kernel; docs/numba-cuda.md tells
-more. Source: Diamos et al. 2016, "Persistent RNNs: Stashing Recurrent Weights On-Chip".
+more. The arithmetic is written from the cell's definition: any cell runs.
+Source: Diamos et al. 2016, "Persistent RNNs: Stashing Recurrent Weights On-Chip".
 Limits: CUDA of compute capability 8.0 on, or Numba's simulator for checking; float32 and float64
 arithmetic without matrix units, so no TF32; bfloat16 and float16 are computed in float32, from
 copies, and a projection as a plain layer of W_hh W_hr; second derivatives without a kernel. Not run

@@ -97,3 +97,14 @@ def kept_states(cell: str) -> tuple[int, ...]:
     made = derived(CELLS[cell])
     used = [b or a for b, a in zip(made.uses_before, made.uses_after, strict=True)]
     return tuple(at for at, is_used in enumerate(used) if is_used and at > 0)
+
+
+@cache
+def values_beside_weights(cell: str, pass_name: str) -> int:
+    """How many values of a unit a thread has at hand while it multiplies by its weights."""
+    definition, made = CELLS[cell], derived(CELLS[cell])
+    if pass_name == "forward":
+        return len(definition.slots) + len(definition.states) + len(definition.per_unit)
+    given = len(made.saved) + sum(made.uses_before) + sum(made.uses_after) + sum(made.carries)
+    # Beside y's gradient, and each parameter and its gradient's sum.
+    return given + 1 + 2 * len(definition.per_unit)

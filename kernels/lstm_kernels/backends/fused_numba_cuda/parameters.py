@@ -1,8 +1,8 @@
 """Which regime runs a layer and with which launch parameters, from its sizes and the device.
 
 `held` where the SMs together hold all recurrent weights in registers and shared memory, else
-`streamed`, which has cuBLAS read them each step. Of the parameters only `registers` changes code:
-T, B, H and everything else are told the kernel as it is launched.
+`streamed`, which has cuBLAS read them each step, or has none to read. Of the parameters only
+`registers` changes code: T, B, H and everything else are told the kernel as it is launched.
 
 None of it was measured on a GPU. The values compile for sm_80 and sm_90 with no spill and no stack
 (`lstm-bench inspect numba_cuda`); what is on chip where follows from them by arithmetic.
@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from lstm_kernels.backends.fused_numba_cuda.cells import values_beside_weights
 from lstm_kernels.backends.fused_numba_cuda.device_code import (
     BYTES_OF_FOUR_BASES,
     VECTOR_PADDING,
 )
 from lstm_kernels.gpu.machine_code import ARCHITECTURES, Architecture
 from lstm_kernels.problem import Problem
+from lstm_kernels.registry import TORCH_CELLS
 
 
 @dataclass(frozen=True)
@@ -28,26 +30,42 @@ class Choices:
     `threads` are those that kernels are compiled for; `lanes` the columns of a block's product, of
     which gates times units are used, fewest first; `registers` how many weights a thread may hold
     in registers, a kernel each, and `beside_shared` how many where shared memory holds the rest.
+    They hold for PyTorch's cells, whose kernels were all looked at. Any other may have `spare` more
+    values of a unit at hand than an LSTM, or has to have so many fewer, to have the same choice.
     """
 
     threads: int
     lanes: tuple[int, ...]
     registers: tuple[int, ...]
     beside_shared: int
+    spare: int
+
+    def beside(self, more: int) -> "Choices":
+        """Those of a cell with so many more values than an LSTM; none where it has no registers.
+
+        A value takes two weights' place: beside itself it has something to be made from.
+        """
+        less = 2 * max(0, more - self.spare)
+        able = [count for count in self.registers if count <= self.registers[-1] - less]
+        most = [count for count in able if count <= self.beside_shared - less]
+        return replace(
+            self, registers=tuple(able) if most else (), beside_shared=max(most, default=0)
+        )
 
 
 # 256 threads may have 255 registers each, an SM's all; with 160 weights in them they spill. The
 # fewer lanes, the more blocks share the work; they are whole warps or half ones.
 #
 # A float64 takes two of them. Weights of shared memory pass through registers too: with 64 beside
-# them kernels spill.
+# them kernels spill. So do those of sLSTM beside a float32's 128, whose backward has five values
+# more at hand than an LSTM's; in float64 those of ugrnn, which has fewer, beside 48 that overflow.
 ON_CUDA = {
-    "float32": Choices(256, (32, 48, 64), registers=(32, 64, 96, 128), beside_shared=128),
-    "float64": Choices(256, (32, 48, 64), registers=(16, 32, 48, 56, 64), beside_shared=56),
+    "float32": Choices(256, (32, 48, 64), (32, 64, 96, 128), 128, spare=4),
+    "float64": Choices(256, (32, 48, 64), (16, 32, 48, 56, 64), 56, spare=-5),
 }
 
 # The simulator takes 0.1 ms a thread: small blocks of the same code, on few SMs.
-SIMULATED = Choices(threads=16, lanes=(8,), registers=(4,), beside_shared=4)
+SIMULATED = Choices(threads=16, lanes=(8,), registers=(4,), beside_shared=4, spare=99)
 SIMULATOR = replace(ARCHITECTURES["sm_90"], name="simulator", sm_count=32)
 
 # Sequences of a tile: each costs a block another pass over its weights in registers, and shared
@@ -131,23 +149,34 @@ def choices_on(architecture: Architecture, dtype: str) -> Choices:
     return SIMULATED if architecture.name == SIMULATOR.name else ON_CUDA[dtype]
 
 
+def choices_for(problem: Problem, pass_name: str, architecture: Architecture) -> Choices:
+    """Those of them that a problem's kernel of a pass can be."""
+    choices = choices_on(architecture, problem.dtype)
+    if problem.cell in TORCH_CELLS:
+        return choices
+    values, of_lstm = (values_beside_weights(c, pass_name) for c in (problem.cell, "lstm"))
+    return choices.beside(max(0, values - of_lstm))
+
+
 def _held(problem: Problem, pass_name: str, architecture: Architecture) -> Parameters | None:
     """The fewest turns, then the fewest clocks for products, then the smallest tile."""
     found = [
         (each.turns(problem, architecture.sm_count), each.product_clocks(), each.tile, each)
-        for each in every_block(problem, architecture)
+        for each in every_block(problem, pass_name, architecture)
         if each.shared_bytes(problem, pass_name) <= architecture.shared_per_block
     ]
     few = [each for each in found if each[0] <= MOST_TURNS * problem.directions]
     return min(few, key=lambda each: each[:3])[-1] if few else None
 
 
-def every_block(problem: Problem, architecture: Architecture) -> Iterator[Parameters]:
+def every_block(
+    problem: Problem, pass_name: str, architecture: Architecture
+) -> Iterator[Parameters]:
     """All blocks whose groups are resident at once, their shared memory not looked at."""
-    choices = choices_on(architecture, problem.dtype)
+    choices = choices_for(problem, pass_name, architecture)
     # Without a product with h there is nothing to hold; with too many gates no lane for each.
     able = [lanes for lanes in choices.lanes if 1 <= problem.h_gates <= lanes]
-    for lanes in able:
+    for lanes in able if choices.registers else ():
         units = lanes // problem.h_gates
         parts = choices.threads // lanes
         registers, in_shared = _places(problem.hidden_size, parts, choices)

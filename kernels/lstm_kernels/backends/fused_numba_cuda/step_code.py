@@ -63,7 +63,9 @@ def forward_step_kernel(cell: str, dtype: str) -> Callable[..., None]:
                 if step < length:
                     states = load_states(h_n, row * H + unit, c_n, row * K * H + unit, H)
                     own = load_per_unit(per_unit, unit, H)
-                    for now in range(step, step + 1 if h_blocks > 0 else length):
+                    now = step
+                    # A loop of one round, where there is one, NVVM would see too late to be none.
+                    while True:
                         place = position(now, length, direction) * B + sequence
                         place_of_direction = direction * T * B + place
                         x = load_x(from_x, place_of_direction * x_blocks * H + unit, H)
@@ -74,6 +76,9 @@ def forward_step_kernel(cell: str, dtype: str) -> Callable[..., None]:
                             at = place_of_direction * n_saved * H + unit
                             store_saved(gates, at, H, saved)
                             store_kept(cells, place_of_direction * n_kept * H + unit, H, states)
+                        now += 1
+                        if h_blocks > 0 or now == length:
+                            break
                     store_states(h_n, row * H + unit, c_n, row * K * H + unit, H, states)
 
     return forward_step
@@ -127,7 +132,7 @@ def backward_step_kernel(cell: str, dtype: str) -> Callable[..., None]:
                 at_c = row * K * H + unit
                 d_states = no_states
                 now = step
-                # Not a loop of one round, where there is one: NVVM sees too late that it is none.
+                # A loop of one round, where there is one, NVVM would see too late to be none.
                 while True:
                     if now + 1 < length:
                         if h_blocks > 0:
@@ -138,9 +143,8 @@ def backward_step_kernel(cell: str, dtype: str) -> Callable[..., None]:
                     else:
                         d_states = load_states(d_h_n, at_h, d_c_n, at_c, H)
                         dh = d_states[0]
-                    d_states = with_h(dh, d_states)
                     if now < 0:
-                        store_states(d_h0, at_h, d_c0, at_c, H, d_states)
+                        store_states(d_h0, at_h, d_c0, at_c, H, with_h(dh, d_states))
                     elif now < length:
                         place = position(now, length, direction) * B + sequence
                         place_of_direction = direction * T * B + place

@@ -69,7 +69,9 @@ def candidates_on(problem: Problem, pass_name: str, on: Architecture) -> list[di
     pass_name = "backward" if pass_name == "backward" else "forward"
     first = rules.choose(problem, pass_name, on)
     able = [
-        each for each in _others(whole, on) if reason_against(whole, pass_name, each, on) is None
+        each
+        for each in _others(whole, pass_name, on)
+        if reason_against(whole, pass_name, each, on) is None
     ]
     # The fewest launches one after another, then the shortest products, as the rules judge them.
     held = [each for each in able if each.regime == "held"]
@@ -89,7 +91,7 @@ def reason_against(
         return f"unknown regime {given.regime!r}"
     if not problem.h_gates:
         return f"{problem.cell} makes no product with h, and there are no weights to hold"
-    reason = _against_block(problem, given, rules.choices_on(on, problem.dtype))
+    reason = _against_block(problem, given, rules.choices_for(problem, pass_name, on))
     if reason:
         return reason
     if given.directions not in (1, problem.directions):
@@ -118,8 +120,8 @@ def _against_block(problem: Problem, given: Parameters, choices: rules.Choices) 
     return None
 
 
-def _others(problem: Problem, on: Architecture) -> Iterator[Parameters]:
+def _others(problem: Problem, pass_name: str, on: Architecture) -> Iterator[Parameters]:
     """Every block there is, with its tile as the rules take it, halved and doubled."""
-    for each in rules.every_block(problem, on):
+    for each in rules.every_block(problem, pass_name, on):
         for tile in (each.tile, math.ceil(each.tile / 2), 2 * each.tile):
             yield replace(each, tile=min(tile, problem.batch))
