@@ -236,11 +236,9 @@ class _Kernels:
         x, h0, c0, *flat, y, gates, cells = ctx.saved_tensors
         saved = (gates, cells)
         has_c = c0 is not None
-        for_states = [h0.new_zeros(h0.shape) if d is None else d for d in (d_h_n, d_c_n)]
-        d_outputs = (
-            y.new_zeros(y.shape) if d_y is None else d_y,
-            for_states[0],
-            for_states[1] if has_c else None,
+        d_outputs = tuple(
+            None if of is None else of.new_zeros(of.shape) if d is None else d
+            for of, d in ((y, d_y), (h0, d_h_n), (c0, d_c_n))
         )
         need_x, need_h0, need_c0, need_weights, *_ = ctx.needs_input_grad
         directions = _by_direction(flat, len(h0), ctx.cell)

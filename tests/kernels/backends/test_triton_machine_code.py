@@ -9,7 +9,9 @@ import pytest
 from compiling import inspected, run
 from places import SUPPORT
 
+from lstm_kernels.cells import CELLS
 from lstm_kernels.gpu.machine_code import ARCHITECTURES
+from lstm_kernels.registry import TORCH_CELLS
 
 HIDDEN = (64, 128, 256, 512, 768, 1024, 2048)
 DTYPES = ("float16", "bfloat16", "float32", "float64")
@@ -37,12 +39,12 @@ def assert_clean(row: dict[str, Any]) -> None:
     name = f"{row['arch']} {row['problem']} {row['kernel']} {row['parameters']}"
     assert row["stack_bytes"] == row["local_bytes"] == row["spill_bytes"] == 0, name
     assert row["shared_bytes"] <= ARCHITECTURES[row["arch"]].shared_per_block, name
-    assert row["weight_loads"] > 0, name
+    assert (row["weight_loads"] > 0) == (row["regime"] != "alone"), name
     if row["regime"] != "streamed":
         assert row["weight_loads_in_loop"] == 0, name
     if row["regime"] == "held":
         assert row["grid_is_resident"], name
-    if row["problem"]["dtype"] != "float32":
+    if row["problem"]["dtype"] != "float32" and row["regime"] != "alone":
         wanted = ("DMMA",) if row["problem"]["dtype"] == "float64" else ("HMMA", "HGMMA")
         assert sum(row["matrix_instructions"].get(n, 0) for n in wanted) > 0, name
 
@@ -127,6 +129,20 @@ def test_other_cells(cell: str) -> None:
         assert len(rows) == (4 if cell == "gru" else 2)
         for row in rows:
             assert_clean(row)
+
+
+# Each on one architecture, in one dtype: H of all regimes.
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", in_groups(*(name for name in CELLS if name not in TORCH_CELLS)))
+def test_cells_that_pytorch_has_not(cell: str) -> None:
+    place = list(CELLS).index(cell)
+    axes = f"--cell {cell} --arch {ARCHS[place % 2]} --dtype {DTYPES[place % len(DTYPES)]}"
+    (rows,) = inspected("triton", f"{axes} --hidden 32,64,512,2048")
+    wanted = {"own", "held", "streamed"} if CELLS[cell].h_blocks else {"alone"}
+    assert {row["regime"] for row in rows} == wanted
+    assert {row["constants"]["CELL"] for row in rows} == {cell}
+    for row in rows:
+        assert_clean(row)
 
 
 @pytest.mark.slow

@@ -146,6 +146,20 @@ def test_a_second_derivative_is_right() -> None:
         assert closeness.relative_error(found, wanted) <= closeness.LAYER["float64"]
 
 
+def test_states_without_a_gradient_have_one_of_0() -> None:
+    """Beside h there are three of them, so that c is longer than h."""
+    theirs = lk.Recurrent("slstm", I, H, backend="naive")
+    ours = lk.Recurrent("slstm", I, H, backend="triton")
+    ours.load_state_dict(theirs.state_dict())
+    x, states = torch.randn(T, B, I), tuple(torch.rand(4, 1, B, H) + 0.5)
+    with CalledOperators() as called:
+        ours(x, states)[0].sum().backward()
+    theirs(x, states)[0].sum().backward()
+    assert "lstm_kernels.triton_backward.default" in called.names
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     pytest.importorskip("numba")
     made = call("numba_cpu", "lstm")

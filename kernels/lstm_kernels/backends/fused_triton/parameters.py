@@ -36,6 +36,11 @@ MOST_UNITS_IN_FLOAT64 = 32
 # A program without a product: few units, so that there are many programs; a guess, not measured.
 UNITS_ALONE = 32
 
+# Where a unit has several states of its own or parameters, their sums and gradients take registers
+# too. With 128 units sLSTM's backward spilled 8 to 88 bytes, and with 64 and four warps that of
+# LSTM with peepholes 24 (float16, sm_90, Triton 3.7.1).
+MOST_UNITS_THAT_KEEP_MORE = 64
+
 # How much longer than H the chunks of k together may be; their lengths are powers of two.
 MOST_PADDING = 1.25
 
@@ -188,6 +193,8 @@ def _own(problem: Problem, pass_name: str, architecture: Architecture) -> Parame
         return None
     if problem.dtype == "float64" and units > MOST_UNITS_IN_FLOAT64:
         return None
+    if keeps_more(problem) and units > MOST_UNITS_THAT_KEEP_MORE:
+        return None
     for tile in TILES:
         if own_bytes(problem, tile, units) > architecture.shared_per_block:
             return None
@@ -200,9 +207,16 @@ def _own(problem: Problem, pass_name: str, architecture: Architecture) -> Parame
     return found
 
 
+def keeps_more(problem: Problem) -> bool:
+    """Whether a unit keeps more than an LSTM's: states or parameters beside h and c."""
+    return problem.definition.own_states > 1 or bool(problem.definition.per_unit)
+
+
 def _own_warps(problem: Problem, units: int) -> int:
     """Enough that a program's sums stay in registers; exact float32 products hold operands too."""
     if multiplies_exactly(problem) or problem.dtype == "float64":
+        return 8
+    if keeps_more(problem):
         return 8
     return min(8, max(4, units // SMALLEST_CHUNK))
 
