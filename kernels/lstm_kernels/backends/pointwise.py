@@ -68,13 +68,13 @@ def _read_blocks(tensor, at, exists, H, COUNT: tl.constexpr):
 
 
 @triton.jit
-def _read_states(h, c, state, own, exists, other, H, CELL: tl.constexpr, USES: tl.constexpr):
-    """The states that are looked at, `other` in the place of each that is not."""
+def _read_states(h, c, state, own, exists, other, H, CELL: tl.constexpr, WHO: tl.constexpr):
+    """The states that WHO of `CELL.uses` looks at, `other` in the place of each other one."""
     OWN: tl.constexpr = CELL.states - 1
-    states = (_read(h, state, exists) if USES[0] else other,)
+    states = (_read(h, state, exists) if CELL.uses[WHO][0] else other,)
     for at in tl.static_range(0, OWN):
         found = other
-        if USES[at + 1]:
+        if CELL.uses[WHO][at + 1]:
             found = _read(c, own + at * H, exists, CELL.absent[at + 1])
         states = states + (found,)
     return states
@@ -125,7 +125,7 @@ def forward_kernel(
             part = _read(from_x, x_row + CELL.x_block[slot] * H, exists)
             part += _read(from_h, h_row + CELL.h_block[slot] * H, exists)
         p = p + (part,)
-    before = _read_states(h_before, c_before, state, own, exists, p[0], H, CELL, CELL.steps_with)
+    before = _read_states(h_before, c_before, state, own, exists, p[0], H, CELL, 0)
     units = _read_units(per_unit, unit, p[0], H, CELL.per_unit)
     after, kept = CELL.next_state(p, before, units)
     _write(h, state, after[0], exists)
@@ -168,8 +168,8 @@ def backward_kernel(
     d_after = (_read(d_h, state, exists),) + _read_blocks(d_c, own, exists, H, OWN)
     like = d_after[0]
     kept = _read_blocks(saved, row * (SAVED * H) + unit, exists, H, SAVED)
-    before = _read_states(h_before, c_before, state, own, exists, like, H, CELL, CELL.uses_before)
-    after = _read_states(h, c, state, own, exists, like, H, CELL, CELL.uses_after)
+    before = _read_states(h_before, c_before, state, own, exists, like, H, CELL, 1)
+    after = _read_states(h, c, state, own, exists, like, H, CELL, 2)
     units = _read_units(per_unit, unit, like, H, UNITS)
     d_p, d_before, d_units = CELL.gradients(d_after, kept, before, after, units)
     x_row = row * (CELL.x_blocks * H) + unit

@@ -174,6 +174,12 @@ class DeviceCell:
     per_unit: int
 
     @property
+    def uses(self) -> tuple[tuple[bool, ...], ...]:
+        """By state, whether a step looks at it; and its gradients, before the step and after."""
+        # An attribute and not an argument: Triton 3.6 takes no tuple for a constexpr.
+        return self.steps_with, self.uses_before, self.uses_after
+
+    @property
     def cache_key(self) -> str:
         """What differs where the functions do, or what they call; not of interpreted ones."""
         return f"{self!r} {self.next_state.cache_key} {self.gradients.cache_key}"

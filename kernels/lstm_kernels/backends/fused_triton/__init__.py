@@ -2,11 +2,11 @@
 
 Idea: a layer is one kernel, and W_hh is read once: `own` holds all of it on one SM, `held` spreads
 it over SMs that hand each other the state after every step. Where it does not fit, `streamed` reads
-it at each step, in one kernel a step; docs/triton.md tells more. Source: Diamos et al. 2016,
-"Persistent RNNs: Stashing Recurrent Weights On-Chip". Limits: CUDA of compute capability 8.0 on,
-or Triton's interpreter for checking; sums and states in float32, and of float64 in float64; a
-projection is computed as a plain layer of W_hh W_hr; second derivatives without a kernel. Not run
-on a GPU yet.
+it at each step, in one kernel a step; docs/triton.md tells more. Any cell, from its definition.
+Source: Diamos et al. 2016, "Persistent RNNs: Stashing Recurrent Weights On-Chip". Limits: CUDA of
+compute capability 8.0 on, or Triton's interpreter for checking; at most four pre-activations a
+unit; sums and states in float32, and of float64 in float64; a projection is computed as a plain
+layer of W_hh W_hr; second derivatives without a kernel. Not run on a GPU yet.
 """
 
 from typing import Any
