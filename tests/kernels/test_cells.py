@@ -17,6 +17,7 @@ SHAPES = {
     "ragged": {"bidirectional": True, "lengths": "uniform:1:6"},
     "no bias": {"bias": False, "batch": 1, "hidden_size": 9},
 }
+DEAR = ("compiled", "numba_cpu", "pointwise", "triton", "numba_cuda")
 BOUNDS = {"float64": 1e-12, "float32": 1e-5}
 
 
@@ -75,9 +76,21 @@ def make_layer_wide(problem: lk.Problem, arguments: dict[str, Any]) -> tuple[Any
     return lk.Problem.from_dict(fields), others | {"weights": weights}
 
 
+def pairs() -> list[Any]:
+    """Each variant on each backend; what compiles for a cell, or is interpreted, in the slow tier.
+
+    The cell of this page's own has every kind of thing a cell may have, and is run on all always.
+    """
+    return [
+        pytest.param(on, of, marks=pytest.mark.slow if on in DEAR else ())
+        for on in of_any_cell()
+        for of in lk.CELLS
+        if of not in TORCH_CELLS
+    ]
+
+
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("of", [name for name in lk.CELLS if name not in TORCH_CELLS])
-@pytest.mark.parametrize("on", of_any_cell())
+@pytest.mark.parametrize(("on", "of"), pairs())
 def test_a_variant_is_the_oracles(on, of, shape, make_layer, assert_same):
     check(on, of, SHAPES[shape] | {"dtype": "float32"}, make_layer, assert_same)
 
