@@ -74,9 +74,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # cell, and the few kernels of numba_cpu.
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        names = {parameters.get(argument) for argument in BACKENDS}
+        # `on` and `of` are a backend and a cell where any cell is run.
+        names = {parameters.get(argument) for argument in (*BACKENDS, "on")}
         if "compiled" in names:
-            cell = parameters.get("cell") or parameters.get("name") or "lstm"
+            cell = (
+                parameters.get("cell") or parameters.get("of") or parameters.get("name") or "lstm"
+            )
             if "case" in parameters:
                 cell = parameters["case"][0][0]
             item.add_marker(pytest.mark.xdist_group(f"compiled-{str(cell).lower()}"))
