@@ -1,5 +1,6 @@
 """What a cell is: its gates, its states, and one step past the products as a Python function."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,6 +8,13 @@ from keyword import iskeyword
 from typing import Any, NamedTuple
 
 Step = Callable[..., Any]
+
+# What generated code calls its own: arguments, languages and their functions, and what it makes.
+RESERVED = frozenset(
+    "p before after per_unit saved d_after products torch tl triton inlined full_like number "
+    "sigmoid tanh relu exp log maximum minimum where".split()
+)
+RESERVED_FORMS = re.compile(r"^[vs]_\d+$|^[dp]_|_(before|after)$")
 
 # What a gate may be beside the sum of two products.
 KINDS = ("apart", "from_x", "again")
@@ -138,6 +146,11 @@ def check_names(cell: str, named: Mapping[str, tuple[str, ...]]) -> None:
     for each in every:
         if not each.isidentifier() or iskeyword(each) or each.startswith("_"):
             raise ValueError(f"cell {cell!r} names {each!r}; expected a plain Python name")
+        if each in RESERVED or RESERVED_FORMS.search(each):
+            raise ValueError(
+                f"cell {cell!r} names {each!r}, which the code made of it calls something else; "
+                "give it another name"
+            )
         if every.count(each) > 1:
             raise ValueError(f"cell {cell!r} names {each!r} twice; expected names apart")
     known_of = {"positive": named["states"][1:], **dict.fromkeys(KINDS, named["gates"])}
