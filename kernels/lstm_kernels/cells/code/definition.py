@@ -11,8 +11,29 @@ Step = Callable[..., Any]
 
 # What generated code calls its own: arguments, languages and their functions, and what it makes.
 RESERVED = frozenset(
-    "p before after per_unit saved d_after products torch tl triton inlined full_like number "
-    "sigmoid tanh relu exp log maximum minimum where".split()
+    [
+        "p",
+        "before",
+        "after",
+        "per_unit",
+        "saved",
+        "d_after",
+        "products",
+        "torch",
+        "tl",
+        "triton",
+        "inlined",
+        "full_like",
+        "number",
+        "sigmoid",
+        "tanh",
+        "relu",
+        "exp",
+        "log",
+        "maximum",
+        "minimum",
+        "where",
+    ]
 )
 RESERVED_FORMS = re.compile(r"^[vs]_\d+$|^[dp]_|_(before|after)$")
 
