@@ -130,19 +130,28 @@ def pack_gates(like: Any, to: int, gates: int, blocks: int, w: int, K: int, H: i
             store(at, zero(load_scalar(like, at)))
     for start in range(0, K, W):
         count = min(K - start, W)
-        for v in range(blocks * gates):
-            block, gate = v // gates, v % gates
+        for block in range(blocks):
             unit = u + block * W
             lines = min(H - unit, W)
-            source = w + ((gate * H + unit) * K + start) * size
-            target = to + start * step + v * VECTOR_BYTES
-            if lines == W and count == W:
-                transpose(like, source, K * size, target, step)
-            else:
-                for lane in range(lines):
-                    for k in range(count):
-                        element = load_scalar(like, source + (lane * K + k) * size)
-                        store_scalar(target + k * step + lane * size, element)
+            for gate in range(gates):
+                source = w + ((gate * H + unit) * K + start) * size
+                target = to + start * step + (block * gates + gate) * VECTOR_BYTES
+                if lines == W and count == W:
+                    transpose(like, source, K * size, target, step)
+                else:
+                    _transpose_part(like, source, K, target, step, lines, count)
+
+
+@routine
+def _transpose_part(
+    like: Any, source: int, K: int, target: int, step: int, lines: int, count: int
+) -> None:
+    """The same of fewer rows, or fewer elements of them."""
+    size = itemsize(like)
+    for lane in range(lines):
+        for k in range(count):
+            element = load_scalar(like, source + (lane * K + k) * size)
+            store_scalar(target + k * step + lane * size, element)
 
 
 @inlined
