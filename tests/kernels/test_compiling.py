@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 import lstm_kernels as lk
 from lstm_kernels import compiling
+from lstm_kernels.common import operators
 
 T, B, INPUTS, H = 5, 3, 4, 6
 SIZES = [(T, B), (8, B), (9, 4), (11, 7), (12, B), (6, 2)]  # steps and sequences
@@ -42,7 +43,7 @@ class Graphs:
     def operators(self) -> list[str]:
         """Those of ours, in the last graph."""
         names = [str(node.target) for node in self.made[-1].graph.nodes]
-        return [name for name in names if name.startswith("lstm_kernels.")]
+        return [name for name in names if name.startswith(f"{operators.NAMESPACE}.")]
 
 
 class Model(torch.nn.Module):
@@ -125,7 +126,7 @@ def test_every_backend_with_operators_is_in_the_graph(
         results.append((y, c, *torch.autograd.grad(loss, list(module.parameters()))))
     for got, want in zip(*results, strict=True):
         close(got, want)
-    assert graphs.operators() == [f"lstm_kernels.{operator_backend}_forward"]
+    assert graphs.operators() == [f"{operators.NAMESPACE}.{operator_backend}_forward"]
 
 
 def test_sizes_that_are_dynamic_from_the_start_are_one_graph(operated: str) -> None:

@@ -125,7 +125,7 @@ RULES: dict[str, Callable[..., tuple[Node, ...]]] = {
     "neg": lambda d, a, y: (negate(d),),
     "sigmoid": lambda d, x, y: (multiply(multiply(d, y), ONE - y),),
     "tanh": lambda d, x, y: (multiply(d, ONE - multiply(y, y)),),
-    "relu": lambda d, x, y: (where(y > ZERO, d, ZERO),),
+    "relu": lambda d, x, y: (where(y <= ZERO, ZERO, d),),
     "exp": lambda d, x, y: (multiply(d, y),),
     "log": lambda d, x, y: (divide(d, x),),
     "maximum": lambda d, a, b, y: _by_choice(d, b < a),
