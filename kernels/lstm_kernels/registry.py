@@ -253,12 +253,20 @@ def unsupported(name: str, problem: Problem, device: str) -> str | None:
 
     But it is not asked about a cell that it does not know: it would take it for another.
     """
+    reason = unknown_cell(name, problem)
+    if reason is not None:
+        return reason
+    return load(name).unsupported(problem, device)  # type: ignore[no-any-return] # a module's
+
+
+def unknown_cell(name: str, problem: Problem) -> str | None:
+    """The reason that a backend does not run a cell whatever the sizes, or None."""
     if problem.cell not in TORCH_CELLS and not get(name).any_cell:
         known = ", ".join(TORCH_CELLS)
         return f"it has PyTorch's cells ({known}), and this is {problem.cell}"
     if problem.definition.again and not get(name).meets_again:
         return f"it multiplies by W_hh once a step, and {problem.cell} does so again"
-    return load(name).unsupported(problem, device)  # type: ignore[no-any-return] # a module's
+    return None
 
 
 def missing(name: str) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from lstm_kernels.common.gates import State
 from lstm_kernels.common.refusals import triton_limit
 from lstm_kernels.common.second_derivatives import Recorded
 from lstm_kernels.common.unroll import run_directions, unroll
-from lstm_kernels.gpu.fused_gates import DeviceCell, device_cell, widened
+from lstm_kernels.gpu.fused_gates import TRITON, DeviceCell, device_cell, widened
 from lstm_kernels.gpu.launching import Launch
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights, unflatten
@@ -38,6 +38,9 @@ TILE = 256
 NUM_WARPS = 4
 
 WHAT = "the fused gates"
+
+# What `inspect --source` writes a cell in.
+DIALECT = TRITON
 
 
 @triton.jit

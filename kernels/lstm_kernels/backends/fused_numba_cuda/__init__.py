@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lstm_kernels.backends.fused_numba_cuda.cells import NUMBA_CUDA
 from lstm_kernels.backends.fused_numba_cuda.launches import (
     backward_step,
     forward_step,
@@ -51,6 +52,7 @@ from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Unsupported, Weights
 
 __all__ = [
+    "DIALECT",
     "candidates",
     "kernels_used",
     "launches_for",
@@ -64,6 +66,9 @@ __all__ = [
 ]
 
 WHAT = "the numba_cuda backend"
+
+# What `inspect --source` writes a cell in.
+DIALECT = NUMBA_CUDA
 
 
 def layer(

@@ -36,12 +36,14 @@ from lstm_kernels.common import operators
 from lstm_kernels.common.projected import plain, projected
 from lstm_kernels.common.refusals import triton_limit
 from lstm_kernels.common.sequence_products import as_given
+from lstm_kernels.gpu.fused_gates import TRITON
 from lstm_kernels.gpu.launching import Launch
 from lstm_kernels.gpu.machine_code import architecture
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights
 
 __all__ = [
+    "DIALECT",
     "candidates",
     "kernels_used",
     "launches_for",
@@ -55,6 +57,9 @@ __all__ = [
 ]
 
 WHAT = "the triton backend"
+
+# What `inspect --source` writes a cell in.
+DIALECT = TRITON
 
 # Pre-activations of a unit that stand side by side in its product.
 MOST_SLOTS = 4

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lstm_kernels.backends.numba_cpu import team
+from lstm_kernels.backends.numba_cpu.cell_code import NUMBA_CPU
 from lstm_kernels.backends.numba_cpu.cell_layout import reason_against
 from lstm_kernels.backends.numba_cpu.sequence import (
     NumbaLayer,
@@ -36,6 +37,7 @@ from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights
 
 __all__ = [
+    "DIALECT",
     "kernels_used",
     "layer",
     "operator_backward",
@@ -45,6 +47,9 @@ __all__ = [
 ]
 
 WHAT = "the numba_cpu backend"
+
+# What `inspect --source` writes a cell in.
+DIALECT = NUMBA_CPU
 
 
 def layer(

@@ -85,7 +85,13 @@ class Derived:
 
 @cache
 def derived(cell: Cell) -> Derived:
-    """The gradients of a cell's step."""
+    """The gradients of a cell's step.
+
+    Raises:
+        TypeError: a gate meets W_hh again, so that a step is more than what follows its products.
+    """
+    if cell.again:
+        raise TypeError(f"cell {cell.name!r} meets W_hh again: its step has no gradients by itself")
     step = traced(cell)
     d_after = tuple(input_node(f"d_{name}") for name in cell.states)
     gradients = gradients_of(step, zip(step.after, d_after, strict=True))
