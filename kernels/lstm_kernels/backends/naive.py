@@ -22,7 +22,8 @@ def one_direction(
     code = step_code(cell)
 
     def step(x_t: Tensor, h: Tensor, c: Tensor | None) -> State:
-        return next_state(code, linear(x_t, weights.w_ih, weights.b_ih), h, c, weights)
+        from_x = linear(x_t, weights.w_ih, weights.b_ih)
+        return next_state(code, from_x, h, c, weights)
 
     return unroll(step, x, h, c, alive)
 

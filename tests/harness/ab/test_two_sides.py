@@ -32,7 +32,7 @@ TINY = "--hidden 8 --seq-len 4 --batch 2 --pass inference --threads 1 --time-bud
 BLOCKS = 3
 HOW = f"{TINY} --min-samples 3 --blocks {BLOCKS}"
 NAIVE = KERNELS / "backends" / "naive.py"
-STEP = "        from_h = linear(h, w_hh, b_hh)\n"
+STEP = "        from_x = linear(x_t, weights.w_ih, weights.b_ih)\n"
 
 
 def git(folder, *words):
@@ -51,7 +51,7 @@ def repo(tmp_path_factory):
     assert good.count(STEP) == 1
     steps = {
         "fast": STEP,
-        "slow": STEP + "        for _ in range(200):\n            from_h = from_h.clone()\n",
+        "slow": STEP + "        for _ in range(200):\n            from_x = from_x.clone()\n",
     }
     for tag, step in steps.items():
         (package / "backends" / "naive.py").write_text(good.replace(STEP, step))

@@ -14,7 +14,7 @@ import lstm_kernels as lk
 from lstm_kernels.cells import CELLS
 from lstm_kernels.common import gates
 from lstm_kernels.gpu.machine_code import ARCHITECTURES
-from lstm_kernels.stack import run
+from lstm_kernels.stack import Weights, run
 
 pytest.importorskip("triton", reason="the fused gates need triton")
 pointwise = pytest.importorskip("lstm_kernels.backends.pointwise")
@@ -56,9 +56,19 @@ def fused(cell: str, *tensors: Tensor | None) -> gates.State:
     return pointwise.fused_step(CELLS[cell], *tensors)
 
 
-def by_torch(cell: str, from_x: Tensor, from_h: Tensor | None, *others: Any) -> gates.State:
-    from_h = from_x[:, :0] if from_h is None else from_h
-    return gates.next_state(gates.step_code(cell), from_x, from_h, *others, None)
+def by_torch(
+    cell: str,
+    from_x: Tensor,
+    from_h: Tensor | None,
+    h: Tensor,
+    c: Tensor | None,
+    per_unit: Tensor | None,
+) -> gates.State:
+    code, H = gates.step_code(cell), h.shape[-1]
+    of_h = () if from_h is None else from_h.split(H, -1)
+    p = gates.add_gates(code, from_x.split(H, -1), of_h)
+    nothing = h.new_empty(0)
+    return gates.activate(code, p, h, c, Weights(nothing, nothing, per_unit=per_unit))
 
 
 @pytest.mark.parametrize("name", ["float64", "float32", "float16", "bfloat16"])
