@@ -184,7 +184,7 @@ def test_working_tree_is_the_new_side_and_where_it_is_wrong_it_is_never_timed(ab
     out = tmp_path / "ab"
     naive = repo / "kernels" / "lstm_kernels" / "backends" / "naive.py"
     good = naive.read_text()
-    naive.write_text(good.replace("b_hh)", "b_hh) * 1.01"))
+    naive.write_text(good.replace("weights.b_ih)", "weights.b_ih) * 1.01"))
     try:
         done = ab(f"fast --backend naive {HOW} --out {out} --json")
     finally:
