@@ -109,7 +109,7 @@ def test_blocks_of_w_hh_find_their_slots(monkeypatch):
         return p.a + p.b_x * p.b_h + p.c_x * p.c_h + p.d
 
     monkeypatch.setitem(CELLS, "mixed", mixed)
-    for name in ONE_PRODUCT:
+    for name in [*ONE_PRODUCT, "mixed"]:
         slots = CELLS[name].slots
         for gate in range(CELLS[name].h_blocks):
             assert slots[points.slot_of_gate(name)(gate)].h == gate
