@@ -64,7 +64,15 @@ def ways_to_run() -> dict[str, Callable[[], None]]:
     kernel = registry.load("numba_cpu")
 
     def padded_and_sorted() -> None:
-        y, _, _ = run(kernel, x, state, state, ours._weights(ours._flat_weights), problem=problem, lengths=lengths)
+        y, _, _ = run(
+            kernel,
+            x,
+            state,
+            state,
+            ours._weights(ours._flat_weights),
+            problem=problem,
+            lengths=lengths,
+        )
         y.sum().backward()
 
     return {
