@@ -79,8 +79,8 @@ class SlowsTheClockUnlessDoubted(_Meddles):
         def measured(self, executes):
             handed_over.append(False)
             reading = measure(self, executes)
-            # Of the first samples many are handed over, of later ones few.
-            is_doubted = len(handed_over) > 10 and all(handed_over[-4:-1])
+            # Of the samples that count no seven in a row are handed over, but by a rare chance.
+            is_doubted = len(handed_over) > 10 and all(handed_over[-8:-1])
             part = 1 if is_doubted else 20
             return replace(reading, elapsed_ns=max(1, reading.elapsed_ns // part))
 
