@@ -12,15 +12,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 STATE = "stages.json"
+# Runs what follows as python does, and ends it with all that it started once its stdin ends.
+ON_A_LEASH = (sys.executable, str(Path(__file__).with_name("leash.py")), sys.executable)
 # A stage with less time than this is not begun.
 LEAST_S = 5.0
-# How long a stage may take to end once its time is up.
+# How long before its time is up a stage is interrupted, so that it can keep what it has.
 GRACE_S = 15.0
+# The part of its time that it has at least before that, and that getting ready for it may take.
+HALF = 0.5
 # Of a stage's time, what is left for measuring: the rest goes to starting, planning, reporting.
 FOR_MEASURING = 0.8
 
@@ -30,14 +35,17 @@ class Stage:
     """One command of a campaign.
 
     `command` is what follows `python`; `{seconds}` in it becomes the time it may measure for.
-    `share` is its part of the time, beside the other stages'. `run` is the folder of the run it
-    makes, if any: one that is there already is resumed, and is partial until it has every record.
+    `share` is its part of the time, beside the other stages', `least_s` what it has of it anyway.
+    `run` is the folder of the run it makes, if any: one that is there already is resumed, and is
+    partial until it has every record. `before` is a command that makes ready for it, in its time.
     """
 
     name: str
     command: tuple[str, ...]
     share: float
     run: Path | None = None
+    least_s: float = LEAST_S
+    before: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,8 @@ class Campaign:
     """Runs stages into a folder.
 
     `sources` must be the same for a campaign to go on: a digest of what is measured. `tell` takes
-    every line that a stage prints.
+    every line that a stage prints. `ended` is called whenever what became of a stage is kept.
+    `started_s` is when the budget began, by the clock of this module.
     """
 
     out: Path
@@ -65,6 +74,8 @@ class Campaign:
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
     cwd: Path | None = None
     grace_s: float = GRACE_S
+    ended: Callable[[dict[str, Result]], None] = lambda results: None
+    started_s: float = field(default_factory=lambda: time.monotonic())
 
     @property
     def is_foreign(self) -> bool:
@@ -81,10 +92,10 @@ class Campaign:
         for stage in stages:
             if stage.name in passed:
                 self.tell(f"== {stage.name}: passed before")
-        started = time.monotonic()
         for place, stage in enumerate(pending):
-            left = self.budget_s - (time.monotonic() - started)
-            allowed_s = left * stage.share / sum(each.share for each in pending[place:])
+            left = self.budget_s - (time.monotonic() - self.started_s)
+            share_s = left * stage.share / sum(each.share for each in pending[place:])
+            allowed_s = min(left, max(share_s, stage.least_s))
             if allowed_s >= LEAST_S:
                 results[stage.name] = self._do(stage, allowed_s)
             else:
@@ -93,38 +104,44 @@ class Campaign:
         return {stage.name: results[stage.name] for stage in stages}
 
     def _do(self, stage: Stage, allowed_s: float) -> Result:
-        command = _command(stage, allowed_s)
+        began, command = time.monotonic(), _command(stage, allowed_s)
         self.tell(f"\n== {stage.name}, at most {allowed_s:.0f} s: python {' '.join(command)}")
-        started, late = time.monotonic(), threading.Event()
+        if stage.before:
+            self._execute(stage.before, HALF * allowed_s)
+        left_s = allowed_s - (time.monotonic() - began)
+        exit_status, late = self._execute(command, max(LEAST_S, left_s))
+        status = _status(stage, exit_status, late)
+        seconds = round(time.monotonic() - began, 1)
+        self.tell(f"== {stage.name}: {status}, exit status {exit_status}, {seconds:.0f} s")
+        return Result(status, seconds, exit_status, command)
+
+    def _execute(self, command: tuple[str, ...], allowed_s: float) -> tuple[int, bool]:
+        """Run a command on a leash; returns its exit status, and whether its time was up."""
+        late = threading.Event()
         with subprocess.Popen(
-            [sys.executable, *command],
+            [*ON_A_LEASH, *command],
             cwd=self.cwd,
             env=self.environment,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
             start_new_session=True,
-            # In the background an interrupt is ignored, and children inherit that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as process:
             alarms = [
-                threading.Timer(after_s, _end, (process, number, late))
-                for after_s, number in (
-                    (allowed_s, signal.SIGINT),
-                    (allowed_s + self.grace_s, signal.SIGKILL),
+                threading.Timer(after_s, do, (process, late))
+                for after_s, do in (
+                    (max(HALF * allowed_s, allowed_s - self.grace_s), _interrupt),
+                    (allowed_s, _let_go),
                 )
             ]
             for alarm in alarms:
                 alarm.start()
             for line in process.stdout or ():
-                self.tell(line.rstrip("\n"))
+                self.tell(line.decode(errors="replace").rstrip("\n"))
             process.wait()
             for alarm in alarms:
                 alarm.cancel()
-        status = _status(stage, process.returncode, late.is_set())
-        seconds = round(time.monotonic() - started, 1)
-        self.tell(f"== {stage.name}: {status}, exit status {process.returncode}, {seconds:.0f} s")
-        return Result(status, seconds, process.returncode, command)
+        return process.returncode, late.is_set()
 
     def _state(self) -> dict[str, Any]:
         path = self.out / STATE
@@ -135,6 +152,7 @@ class Campaign:
         fresh = self.out / f"{STATE}.new"
         fresh.write_text(json.dumps({"sources": self.sources, "stages": stages}, indent=1) + "\n")
         fresh.replace(self.out / STATE)
+        self.ended(results)
 
 
 def _command(stage: Stage, allowed_s: float) -> tuple[str, ...]:
@@ -144,10 +162,17 @@ def _command(stage: Stage, allowed_s: float) -> tuple[str, ...]:
     return tuple(word.replace("{seconds}", seconds) for word in stage.command)
 
 
-def _end(process: subprocess.Popen[str], number: int, late: threading.Event) -> None:
+def _interrupt(process: subprocess.Popen[bytes], late: threading.Event) -> None:
     late.set()
     if process.poll() is None:
-        os.killpg(process.pid, number)
+        os.killpg(process.pid, signal.SIGINT)
+
+
+def _let_go(process: subprocess.Popen[bytes], late: threading.Event) -> None:
+    """Have its leash end it."""
+    late.set()
+    with suppress(BrokenPipeError):
+        process.stdin.close()  # type: ignore[union-attr] # a pipe
 
 
 def _status(stage: Stage, exit_status: int, late: bool) -> str:

@@ -1,17 +1,18 @@
 """What `make gpu` does: know this GPU, prove every CUDA backend right on it, tune, race, report.
 
-    python3 tests/gpu/prove.py [--out DIR] [--budget SECONDS] [STAGE ...]
+    python3 tests/gpu/prove.py [--out DIR] [--budget SECONDS] [--pack FILE.tar.gz] [STAGE ...]
 
 Needs no network, and no installation beside torch, triton, numba-cuda, pytest and what the
-harness imports. The stages, in this order; without any, all of them, each within its share of the
-budget (600 s, or GPU_BUDGET):
+harness imports. What is missing is told first. The stages, in this order; without any, all of them,
+each within its share of the budget (600 s, or GPU_BUDGET):
 
+    preflight a tiny layer by Triton and one by Numba, built and run: is this machine fit?
+    headline  H768 B16 T1024 in float16, the shape of cuDNN's published times; its kernels first
     compile   the kernels of every suite, ahead, on all CPU cores
     verify    the suite `quick`, every backend, against float64
     limits    the device's measured ceilings
-    headline  H768 B16 T1024 in float16, the shape of cuDNN's published times
+    alone     broken flags, graphs and streams, then repeats, with the device to itself
     tests     the kernels' tests on CUDA: every regime, cell, dtype and size, and torch.nn's modules
-    alone     repeats, broken flags, graphs and streams, with the device to itself
     races     compute-sanitizer's memcheck, racecheck and synccheck, where it is installed
     tune      launch parameters for this device, verified before they are kept; then tune-numba
     clock     the CUDA clock against triton.testing.do_bench
@@ -19,14 +20,17 @@ budget (600 s, or GPU_BUDGET):
     quick, sweep, cudnn5-ladder, cudnn-cliffs
               the suites, measured
 
-A stage whose time is up is cut and keeps what it has; a second call goes on where this one ended,
-and does not do again what passed. What the stages print goes to DIR/gpu.txt too, each run to a
-folder of DIR, ceilings and tuned parameters to DIR/cache; DIR is results/<the GPU's name>. Exits
-with 0 where no stage failed, 1 where one did, and 2 where there is no CUDA device, something is
-missing, or DIR holds other sources' results.
+A stage whose time is up is cut and keeps what it has, and nothing that it started outlives it, nor
+this program; a second call goes on where this one ended, and does not do again what passed. What
+the stages print goes to DIR/gpu.txt too, each run to a folder of DIR, ceilings and tuned parameters
+to DIR/cache; DIR is results/<the GPU's name>. After every stage DIR/README.md says what was seen so
+far, the reports of its runs are there where their libraries are, and all of DIR is in the one FILE
+of --pack too. Exits with 0 where no stage failed, 1 where one did, and 2 where there is no CUDA
+device, something is missing, or DIR holds other sources' results.
 """
 
 import argparse
+import ctypes
 import hashlib
 import importlib.util
 import os
@@ -34,19 +38,26 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from campaign import Campaign, Stage
+from campaign import ON_A_LEASH, Campaign, Result, Stage
+from page import pack, write_page
 
 ROOT = Path(__file__).parents[2]
 TESTS = "tests/kernels"
 AT_ONCE = 8
 BUDGET_S = 600.0
-# Left of the budget for the reports at the end.
+DRIVER = "libcuda.so.1"
+# Of the budget, for the page and the reports after the last stage.
 REPORTS_S = 20.0
-NEEDED = ("triton", "numba", "numpy", "pandas", "scipy", "typer", "rich", "pytest")
+# What these have whatever the others' shares.
+PREFLIGHT_S, HEADLINE_S = 40.0, 90.0
+NEEDED = ("torch", "triton", "numba", "numpy", "pandas", "scipy", "typer", "rich", "pytest")
 # Good to have, and what is lost without.
 WISHED = {
     "numba_cuda": "numba_cuda is not raced",
@@ -59,57 +70,85 @@ WISHED = {
 
 def main() -> int:
     """Run the stages and return the exit code."""
-    try:
-        import torch
-    except ModuleNotFoundError:
-        return refuse("this python has no torch; use `make gpu`, or a GPU image's python3")
-    if not torch.cuda.is_available():
-        return refuse(f"needs a CUDA device, and torch {torch.__version__} finds none here")
+    started_s = time.monotonic()
+    asked = arguments()
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         return refuse(f"this python has no {', '.join(missing)}; the extra dev brings all")
+    try:
+        ctypes.CDLL(DRIVER)
+    except OSError:
+        return refuse(f"needs a CUDA device, and there is no NVIDIA driver ({DRIVER}) here")
+    lacks = list(lacking())
+    for line in lacks:
+        print(line, flush=True)
+    import torch
+
+    if not torch.cuda.is_available():
+        return refuse(f"needs a CUDA device, and torch {torch.__version__} finds none here")
     name = torch.cuda.get_device_name()
-    asked = arguments(re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"))
-    stages = {stage.name: stage for stage in stages_into(asked.out)}
+    machine = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    out = (asked.out or ROOT / "results" / machine).absolute()
+    stages = {stage.name: stage for stage in stages_into(out)}
     unknown = set(asked.stages) - set(stages)
     if unknown:
         return refuse(f"unknown stage {unknown.pop()!r}; known: {', '.join(stages)}")
-    asked.out.mkdir(parents=True, exist_ok=True)
-    with (asked.out / "gpu.txt").open("a") as log:
+    out.mkdir(parents=True, exist_ok=True)
+    now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    facts = [f"torch {torch.__version__}, {now}: `{' '.join(sys.argv)}`", *lacks]
+    with (out / "gpu.txt").open("a") as log:
 
         def tell(line: str) -> None:
             print(line, flush=True)
             log.write(line + "\n")
             log.flush()
 
-        budget_s = asked.budget - REPORTS_S
-        campaign = Campaign(asked.out, budget_s, sources(), tell, environment(asked.out), cwd=ROOT)
-        if campaign.is_foreign:
-            return refuse(f"{asked.out} holds results of other sources; move it, or give --out DIR")
-        now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-        tell(f"{name}, torch {torch.__version__}, {now}: {' '.join(sys.argv)}")
-        for line in lacking():
-            tell(line)
-        results = campaign.run(
-            [s for s in stages.values() if not asked.stages or s.name in asked.stages]
+        runs = [stage.run for stage in stages.values() if stage.run]
+        campaign = Campaign(
+            out,
+            asked.budget - REPORTS_S,
+            sources(),
+            tell,
+            environment(out),
+            cwd=ROOT,
+            ended=partial(show, out, name, facts, runs, asked.pack),
+            started_s=started_s,
         )
-        reports(asked.out, [stage.run for stage in stages.values() if stage.run], tell)
+        if campaign.is_foreign:
+            return refuse(f"{out} holds results of other sources; move it, or give --out DIR")
+        tell(f"{name}, {facts[0]}")
+        chosen = [stage for stage in stages.values() if stage.name in (asked.stages or stages)]
+        results = campaign.run(chosen)
         tell("")
         for stage, result in results.items():
             tell(f"{stage}: {result.status}, {result.seconds:.0f} s")
     return 1 if any(result.status == "failed" for result in results.values()) else 0
 
 
-def arguments(machine: str) -> argparse.Namespace:
+def arguments() -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(usage=__doc__)
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / machine)
+    parser.add_argument("--out", type=Path)
     budget = float(os.environ.get("GPU_BUDGET") or BUDGET_S)
     parser.add_argument("--budget", type=float, default=budget)
+    parser.add_argument("--pack", type=Path)
     parser.add_argument("stages", nargs="*", metavar="STAGE")
-    asked = parser.parse_args()
-    asked.out = asked.out.absolute()
-    return asked
+    return parser.parse_args()
+
+
+def show(
+    out: Path,
+    name: str,
+    facts: list[str],
+    runs: list[Path],
+    file: Path | None,
+    results: Mapping[str, Result],
+) -> None:
+    """Write what is known so far: reports, the page, and all of it in one file."""
+    reports(out, runs)
+    write_page(out, name, facts, results, runs)
+    if file:
+        pack(out, file)
 
 
 def stages_into(out: Path) -> list[Stage]:
@@ -135,13 +174,15 @@ def stages_into(out: Path) -> list[Stage]:
         command = (*harness, "tune", *what, "--device", "cuda", "--time-budget", "{seconds}")
         return Stage(name, command, share)
 
+    headline = run("headline", 60, *shape, "--backend", "cudnn,triton,graphed")
     return [
+        Stage("preflight", ("tests/gpu/preflight.py",), 15, least_s=PREFLIGHT_S),
+        replace(headline, least_s=HEADLINE_S, before=("tests/gpu/compile_ahead.py", *shape)),
         Stage("compile", ("tests/gpu/compile_ahead.py",), 60),
         Stage("verify", (*harness, "verify", "quick", "--device", "cuda"), 45),
         Stage("limits", (*harness, "limits", "--device", "cuda"), 40),
-        run("headline", 30, *shape, "--backend", "cudnn,triton,graphed"),
-        Stage("tests", (*pytest, *at_once, *modules, f"{on_gpu}::test_equals_torch_nn"), 70),
         Stage("alone", (*pytest, on_gpu, "-k", "not equals_torch_nn"), 40),
+        Stage("tests", (*pytest, *at_once, *modules, f"{on_gpu}::test_equals_torch_nn"), 70),
         *races(),
         tune("tune", 70, "triton"),
         tune(
@@ -170,27 +211,36 @@ def races() -> list[Stage]:
     return [Stage("races", ("tests/gpu/race_checks.py",), 50)] if found else []
 
 
-def lacking() -> list[str]:
-    """What is not here and what is lost by that, a line each."""
-    lines = [
-        f"no {name} here: {lost}"
-        for name, lost in WISHED.items()
-        if importlib.util.find_spec(name) is None
-    ]
-    return lines if races() else [*lines, "no compute-sanitizer here: races are not checked"]
+def lacking() -> Iterator[str]:
+    """What is not here and what is lost by that, a line each; told without importing anything."""
+    if not shutil.which(os.environ.get("CC", "")) and not any(map(shutil.which, ("gcc", "clang"))):
+        yield "no gcc and no clang here: Triton launches nothing; install one, or set CC"
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    if not header.is_file():
+        yield f"no {header} here: Triton launches nothing; install python3-dev"
+    for name, lost in WISHED.items():
+        if importlib.util.find_spec(name) is None:
+            yield f"no {name} here: {lost}"
+    if not races():
+        yield "no compute-sanitizer here: races are not checked"
 
 
-def reports(out: Path, runs: list[Path], tell: Callable[[str], None]) -> None:
-    """Make the report of every run that has none yet or was cut, where its libraries are."""
+def reports(out: Path, runs: list[Path]) -> None:
+    """Make the report of every run with records that are newer, where its libraries are."""
     if not all(map(importlib.util.find_spec, ("jinja2", "plotly"))):
         return
     for run in runs:
-        if (run / "records.jsonl").exists():
-            command = [sys.executable, "-m", "lstm_harness", "report", str(run)]
-            done = subprocess.run(
-                command, cwd=ROOT, env=environment(out), capture_output=True, text=True, check=False
-            )
-            tell(done.stdout.strip() or done.stderr.strip())
+        records, report = run / "records.jsonl", run / "report.html"
+        if records.exists() and _time_of(records) > _time_of(report):
+            command = [*ON_A_LEASH, "-m", "lstm_harness", "report", str(run)]
+            with subprocess.Popen(
+                command, cwd=ROOT, env=environment(out), stdin=subprocess.PIPE
+            ) as made:
+                made.wait()
+
+
+def _time_of(file: Path) -> int:
+    return file.stat().st_mtime_ns if file.exists() else 0
 
 
 def environment(out: Path) -> dict[str, str]:

@@ -5,15 +5,22 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from time import monotonic, sleep
 from types import SimpleNamespace
 
 import prove
 import pytest
 import torch
-from campaign import STATE, Campaign, Stage
+from campaign import STATE, Campaign, Result, Stage
 from places import ROOT
+from saved_runs import save
+from synthetic_runs import blocks
 
 PROVE = ROOT / "tests" / "gpu" / "prove.py"
 
@@ -100,13 +107,16 @@ def campaign(tmp_path, time):
         said.append(line)
         time.heard(line)
 
-    def go(budget_s, stages, sources="a", grace_s=5.0, work=WORK):
+    def go(budget_s, stages, sources="a", grace_s=5.0, work=WORK, least_s=None):
         made = [
             Stage(name, ("-c", work, name, str(seconds), str(status)), share)
             for name, (share, seconds, status) in stages.items()
         ]
+        made = [replace(each, least_s=(least_s or {}).get(each.name, 5.0)) for each in made]
         out = tmp_path / "out"
-        race = Campaign(out, budget_s, sources, tell, cwd=tmp_path, grace_s=grace_s)
+        race = Campaign(
+            out, budget_s, sources, tell, cwd=tmp_path, grace_s=grace_s, started_s=time.now_s
+        )
         if race.is_foreign:
             return "foreign"
         return {name: result.status for name, result in race.run(made).items()}
@@ -126,15 +136,15 @@ def test_stages_run_in_order_and_failing_ends_none_but_itself(campaign):
 
 
 def test_stage_is_cut_at_its_share_and_the_next_gets_its_own(campaign, time):
-    found = campaign(20, {"long": (1, 60, 0), "short": (1, 9, 0)})
+    found = campaign(40, {"long": (1, 60, 0), "short": (1, 19, 0)})
     assert found == {"long": "cut", "short": "passed"}
-    assert time.now_s == 10 + 9
+    assert time.now_s == 20 - 5 + 19
     assert "interrupted long" in campaign.said
 
 
 def test_what_a_stage_leaves_goes_to_the_next(campaign):
     stages = {"short": (9, 0, 0), "long": (1, 7, 0)}
-    assert campaign(8, stages) == {"short": "passed", "long": "passed"}
+    assert campaign(20, stages) == {"short": "passed", "long": "passed"}
 
 
 def test_what_a_stage_takes_is_missing_in_the_next(campaign):
@@ -142,10 +152,16 @@ def test_what_a_stage_takes_is_missing_in_the_next(campaign):
     assert campaign(10, stages) == {"first": "passed", "long": "cut"}
 
 
-def test_stage_that_ignores_the_interrupt_is_killed(campaign, time):
+def test_stage_that_needs_more_than_its_share_has_it(campaign):
+    stages = {"needy": (1, 20, 0), "long": (9, 7, 0)}
+    assert campaign(40, stages) == {"needy": "cut", "long": "passed"}
+    assert campaign(40, stages, least_s={"needy": 26.0}) == {"needy": "passed", "long": "passed"}
+
+
+def test_stage_that_ignores_the_interrupt_is_killed_when_its_time_is_up(campaign, time):
     assert campaign(10, {"deaf": (1, 60, 0)}, grace_s=3.0, work=DEAF) == {"deaf": "cut"}
-    assert campaign.state()["stages"]["deaf"]["exit_status"] == -signal.SIGKILL
-    assert time.now_s == 10 + 3
+    assert campaign.state()["stages"]["deaf"]["exit_status"] == 128 + signal.SIGKILL
+    assert time.now_s == 10
 
 
 def test_second_call_does_what_is_missing_alone(campaign):
@@ -157,7 +173,7 @@ def test_second_call_does_what_is_missing_alone(campaign):
 
 
 def test_what_the_budget_does_not_reach_is_said_and_kept(campaign):
-    found = campaign(100, {"long": (50, 130, 0), "late": (1, 0, 0)})
+    found = campaign(100, {"long": (50, 130, 0), "late": (1, 0, 0)}, grace_s=0.5)
     assert found == {"long": "cut", "late": "not reached"}
     assert campaign.state()["stages"]["late"]["status"] == "not reached"
 
@@ -190,6 +206,193 @@ def test_run_is_partial_until_it_has_every_record_and_is_resumed_then(tmp_path, 
     assert f"['run', '--resume', {str(run)!r}]" in said
 
 
+# Stands in for a stage: starts for 15 s; what a run measures is one record in 5 s more.
+SLOW_TO_START = """
+import json, os, pathlib, signal, sys, time
+run = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else None
+# What is sent before it is waited for is not to be lost.
+heard = {signal.SIGUSR1, signal.SIGINT}
+signal.pthread_sigmask(signal.SIG_BLOCK, heard)
+
+def work(seconds):
+    print("begins", seconds, os.getpid(), flush=True)
+    if signal.sigwait(heard) == signal.SIGINT:
+        sys.exit(130)
+
+work(15)
+if run:
+    run.mkdir(exist_ok=True)
+    (run / "run.json").write_text(json.dumps({"plan": {"planned_records": 1000}}))
+while True:
+    work(5)
+    if run:
+        (run / "records.jsonl").open("a").write("record\\n")
+"""
+
+
+@pytest.fixture
+def prove_with_a_fake_device(tmp_path, time, monkeypatch):
+    """Run every stage of `make gpu` within a budget, none of which ends by itself."""
+    out = tmp_path / "out"
+    program = tmp_path / "stage.py"
+    program.write_text(SLOW_TO_START)
+    monkeypatch.setattr("campaign._command", lambda stage, _: _fake(program, stage.run))
+
+    def tell(line):
+        time.heard(line)
+
+    def go(budget_s):
+        stages = [
+            replace(stage, before=_fake(program, None) if stage.before else ())
+            for stage in prove.stages_into(out)
+        ]
+        left_s = budget_s - prove.REPORTS_S
+        race = Campaign(out, left_s, "a", tell, cwd=tmp_path, started_s=time.now_s)
+        return race.run(stages)
+
+    go.records = lambda name: (out / name / "records.jsonl").read_bytes().splitlines()
+    return go
+
+
+def _fake(program, run):
+    return (str(program), *([str(run)] if run else []))
+
+
+@pytest.mark.parametrize("budget_s", [150, 300, 520])
+def test_a_rented_gpu_is_given_back_in_time_with_the_headline(
+    prove_with_a_fake_device, time, budget_s
+):
+    results = prove_with_a_fake_device(budget_s)
+    assert time.now_s <= budget_s + 20 - prove.REPORTS_S
+    assert len(prove_with_a_fake_device.records("headline")) > 0
+    assert list(results)[:2] == ["preflight", "headline"]
+
+
+def test_a_second_call_adds_to_the_runs_of_the_first(prove_with_a_fake_device):
+    prove_with_a_fake_device(520)
+    before = len(prove_with_a_fake_device.records("headline"))
+    prove_with_a_fake_device(520)
+    assert len(prove_with_a_fake_device.records("headline")) > before
+
+
+# A stage that has children: one that left its group, and one of that one's, which lost its parent.
+LEAVES_CHILDREN = """
+import os, subprocess, sys, time
+if sys.argv[1:] == ["child"]:
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    sys.exit()
+subprocess.Popen([sys.executable, __file__, "child"], start_new_session=True).wait()
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+print("works", flush=True)
+if os.environ["ENDS"] == "no":
+    time.sleep(600)
+"""
+CAMPAIGN_OF_IT = """
+import sys
+from pathlib import Path
+from campaign import Campaign, Stage
+race = Campaign(Path(sys.argv[2]), 600, "a", lambda line: print(line, flush=True))
+race.run([Stage("only", (sys.argv[1],), 1)])
+"""
+
+
+def _processes_with(mark):
+    """Those whose environment has it, as a mark of who started them."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark.encode() in (process / "environ").read_bytes():
+                found.append(process.name)
+    return found
+
+
+@pytest.mark.parametrize("ends", ["by itself", "killed"])
+def test_nothing_that_a_stage_started_outlives_it_or_the_campaign(tmp_path, ends):
+    stage = tmp_path / "stage.py"
+    stage.write_text(LEAVES_CHILDREN)
+    mark = f"OF_THE_TEST={tmp_path}"
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT / "tests" / "gpu"),
+        "OF_THE_TEST": str(tmp_path),
+        "ENDS": "no" if ends == "killed" else "yes",
+    }
+    with subprocess.Popen(
+        [sys.executable, "-c", CAMPAIGN_OF_IT, stage, tmp_path / "out"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as campaign:
+        assert any(line == "works\n" for line in campaign.stdout)
+        if ends == "killed":
+            assert len(_processes_with(mark)) == 5
+            campaign.kill()
+    until = monotonic() + 30
+    while _processes_with(mark) and monotonic() < until:
+        sleep(0.05)
+    assert not _processes_with(mark)
+
+
+def test_what_is_missing_is_told_by_name(monkeypatch):
+    monkeypatch.setattr(prove.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(prove.sysconfig, "get_path", lambda _: "/nowhere")
+    monkeypatch.setattr(prove.importlib.util, "find_spec", lambda _: None)
+    told = list(prove.lacking())
+    words = ["gcc", "Python.h", *prove.WISHED, "compute-sanitizer"]
+    assert [next(w for w in words if w in line) for line in told] == words
+
+
+def test_what_is_there_is_not_told(monkeypatch):
+    monkeypatch.setattr(prove.shutil, "which", lambda *_, **__: "/usr/bin/it")
+    monkeypatch.setattr(prove.importlib.util, "find_spec", lambda _: "a spec")
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    assert list(prove.lacking()) == []
+
+
+INTERPRETERS = {"TRITON_INTERPRET": "1", "NUMBA_ENABLE_CUDASIM": "1"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+@pytest.mark.parametrize(
+    ("more", "status", "words"),
+    [(INTERPRETERS, 0, "right, built and run in "), ({}, 1, "FAILED, ")],
+    ids=["interpreted", "no device"],
+)
+def test_preflight_says_of_each_kernel_whether_it_came_to_a_right_result(more, status, words):
+    environment = {name: value for name, value in os.environ.items() if name not in INTERPRETERS}
+    environment |= {"PYTHONPATH": f"{ROOT / 'kernels'}:{ROOT / 'harness'}"} | more
+    command = [sys.executable, ROOT / "tests" / "gpu" / "preflight.py"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    told = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    assert sorted(told) == ["numba_cuda", "triton"]
+    assert all(line.startswith(words) for line in told.values())
+
+
+def test_the_page_tells_stages_and_times_and_all_of_it_is_in_one_file_too(tmp_path):
+    out = tmp_path / "h200"
+    run = save(
+        out / "headline", [*blocks("triton", [2_000_000] * 3), *blocks("cudnn", [3_000_000] * 3)]
+    )
+    results = {
+        "preflight": Result("passed", 9.0, 0, ("tests/gpu/preflight.py",)),
+        "headline": Result("cut", 75.0, 130, ("-m", "lstm_harness", "run", "--out", str(run))),
+        "limits": Result("not reached"),
+    }
+    prove.show(
+        out, "NVIDIA H200", ["no gcc here"], [run, out / "quick"], tmp_path / "all.tar.gz", results
+    )
+    page = (out / "README.md").read_text()
+    assert "| headline | cut | 75 | `python3 -m lstm_harness run --out DIR/headline` |" in page
+    assert "- no gcc here" in page
+    assert "| cudnn | ok | 3.000 |" in page
+    assert "| triton | ok | 2.000 |" in page
+    assert "## quick" not in page
+    with tarfile.open(tmp_path / "all.tar.gz") as packed:
+        assert "h200/headline/records.jsonl" in packed.getnames()
+    assert (run / "report.html").exists()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_every_file_that_a_stage_names_is_there(tmp_path):
     named = [
@@ -207,7 +410,7 @@ def test_without_a_gpu_one_line_says_so(tmp_path):
         [sys.executable, PROVE, "--out", tmp_path / "out"], capture_output=True, text=True
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("gpu checks: needs a CUDA device, and torch ")
+    assert done.stderr.startswith("gpu checks: needs a CUDA device, and ")
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
     assert not (tmp_path / "out").exists()

@@ -107,30 +107,6 @@ def on_stream(stream: torch.cuda.Stream) -> Iterator[None]:
     torch.cuda.current_stream().wait_stream(stream)
 
 
-@pytest.mark.parametrize("cell", TORCH_CELLS)
-def test_repeats_are_bit_identical_on_a_busy_device(regime: tuple[str, str], cell: str) -> None:
-    layer = layer_in(regime, cell=cell)
-    want = alone(layer)
-    assert all(tensor.isfinite().all() for tensor in want.values())
-    load = Load()
-    wrong: dict[str, int] = {}
-    for _ in range(REPEATS):
-        load.queue(products=2)
-        for name in differing(layer.run(), want):
-            wrong[name] = wrong.get(name, 0) + 1
-    assert not wrong, f"of {REPEATS} repeats, so many differed: {wrong}"
-
-
-@pytest.mark.parametrize("precision", ["ieee", "tf32"])
-def test_repeats_in_float32_are_bit_identical(precision: str) -> None:
-    pytest.importorskip("triton")
-    with small_layers.only("triton", "held"):
-        layer = layer_in(("triton", "held"), dtype="float32", precision=precision)
-        want = alone(layer)
-        for _ in range(REPEATS):
-            assert not differing(layer.run(), want)
-
-
 @pytest.mark.parametrize("poll_limit", ["4096", "as it is"])
 @pytest.mark.parametrize("backend_name", small_layers.REGIMES)
 def test_a_broken_flag_is_an_error_and_no_hang(backend_name: str, poll_limit: str) -> None:
@@ -196,6 +172,30 @@ def test_layers_on_two_streams_at_once_are_the_same(regime: tuple[str, str]) -> 
     torch.cuda.synchronize()
     for pair in rounds:
         assert [differing(*each) for each in zip(pair, wanted, strict=True)] == [set()] * 2
+
+
+@pytest.mark.parametrize("cell", TORCH_CELLS)
+def test_repeats_are_bit_identical_on_a_busy_device(regime: tuple[str, str], cell: str) -> None:
+    layer = layer_in(regime, cell=cell)
+    want = alone(layer)
+    assert all(tensor.isfinite().all() for tensor in want.values())
+    load = Load()
+    wrong: dict[str, int] = {}
+    for _ in range(REPEATS):
+        load.queue(products=2)
+        for name in differing(layer.run(), want):
+            wrong[name] = wrong.get(name, 0) + 1
+    assert not wrong, f"of {REPEATS} repeats, so many differed: {wrong}"
+
+
+@pytest.mark.parametrize("precision", ["ieee", "tf32"])
+def test_repeats_in_float32_are_bit_identical(precision: str) -> None:
+    pytest.importorskip("triton")
+    with small_layers.only("triton", "held"):
+        layer = layer_in(("triton", "held"), dtype="float32", precision=precision)
+        want = alone(layer)
+        for _ in range(REPEATS):
+            assert not differing(layer.run(), want)
 
 
 @pytest.mark.parametrize("ragged", [False, True], ids=["full", "ragged"])

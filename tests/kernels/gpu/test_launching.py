@@ -14,7 +14,7 @@ from lstm_kernels.gpu.launching import Launch
 
 pytest.importorskip("triton")
 
-ROOTS = [str(ROOT / part) for part in ("kernels", "harness", "tests/support")]
+ROOTS = [str(ROOT / part) for part in ("kernels", "harness", "tests/support", "tests/gpu")]
 
 
 @pytest.fixture
@@ -46,6 +46,15 @@ def test_compiles_what_the_jit_compiles(script):
     assert {name for name, each in calls.items() if not each["same"]} == set()
     keys = {name: each["key"] for name, each in calls.items()}
     assert len(set(keys.values())) == len(keys), "two calls that differ share a key"
+
+
+def test_kernels_are_built_ahead_once_with_what_launches_them(script):
+    found = json.loads(script(SUPPORT / "built_ahead.py"))
+    # A backend may launch a kernel at every step.
+    assert 0 < found["kernels"] < found["launches"] / 4
+    assert found["failed"] == ""
+    name = "forward_kernel"
+    assert found["asked"] == [f"builds what launches {name}", f"loads {name}"]
 
 
 KEYS = """

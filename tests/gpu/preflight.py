@@ -1,0 +1,66 @@
+"""Do a Triton kernel and a Numba kernel come to a right result here, each built from scratch?
+
+    PYTHONPATH=kernels:harness:tests/support python3 tests/gpu/preflight.py [BACKEND]
+
+The first thing to know of a machine that nobody has used: whether compiler, headers and driver fit
+together. A tiny layer, forward and backward, with the fused kernels that hold their weights, on
+each backend in a process of its own, both at once. Exits with 0 where both are right, else with 1.
+"""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / "kernels"), str(ROOT / "tests/support")]
+
+# Fused backend to the dtype that it is tried in.
+TRIED = {"triton": "float16", "numba_cuda": "float32"}
+TOLERANCE = 1e-2
+# Units: several programs, which have to hear of each other.
+SIZE = 64
+
+
+def main() -> int:
+    """Try each in a process, or the one that is named in this."""
+    if sys.argv[1:]:
+        return _try(sys.argv[1])
+    trials = [subprocess.Popen([sys.executable, __file__, backend]) for backend in TRIED]
+    return max(trial.wait() != 0 for trial in trials)
+
+
+def _try(backend: str) -> int:
+    started = time.monotonic()
+    try:
+        error = _error_of(backend)
+    except Exception as failure:  # noqa: BLE001 - compilers and drivers raise what they like; it is told
+        found = str(failure).strip().splitlines() or ["nothing said"]
+        print(f"{backend}: FAILED, {type(failure).__name__}: {found[-1]}", flush=True)
+        return 1
+    right = error < TOLERANCE
+    seconds = time.monotonic() - started
+    print(
+        f"{backend}: {'right' if right else f'WRONG by {error:.3g}'}, built and run in "
+        f"{seconds:.0f} s",
+        flush=True,
+    )
+    return 0 if right else 1
+
+
+def _error_of(backend: str) -> float:
+    """How far a tiny layer's results and gradients are from float64's, relative to their norm."""
+    import small_layers
+    import torch
+
+    import lstm_kernels as lk
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    problem = lk.Problem("lstm", 3, 4, 16, SIZE, dtype=TRIED[backend])
+    with small_layers.only(backend, "held"):
+        found = small_layers.errors(lk.registry.load(backend), problem, device)
+    return max(found.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
