@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lstm_kernels.common.captured import capture_stream
 from lstm_kernels.common.refusals import cuda_limit
 from lstm_kernels.common.second_derivatives import layer_gradients
 from lstm_kernels.common.unroll import run_directions, unroll_hoisted
@@ -64,13 +65,13 @@ class Graph:
         assert x is not None
         with torch.cuda.device(x.device):
             self._warm_up()
-            pool = torch.cuda.graph_pool_handle()
+            pool, stream = torch.cuda.graph_pool_handle(), capture_stream(x.device)
             self.forward_graph, self.backward_graph = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.forward_graph, pool=pool):
+            with torch.cuda.graph(self.forward_graph, pool=pool, stream=stream):
                 self.outputs = self.run()
             self.d_outputs = [torch.zeros_like(output) for output in self.outputs]
             if self.wanted:
-                with torch.cuda.graph(self.backward_graph, pool=pool):
+                with torch.cuda.graph(self.backward_graph, pool=pool, stream=stream):
                     self.d_inputs = self.gradients(self.outputs, self.d_outputs)
 
     def forward(self, *tensors: Tensor | None) -> tuple[Tensor, ...]:

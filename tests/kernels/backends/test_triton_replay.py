@@ -15,6 +15,8 @@ import torch
 from small_layers import only
 from torch import Tensor
 
+from lstm_kernels.common import captured as captured_code
+from lstm_kernels.common.captured import capture_stream
 from lstm_kernels.gpu.launching import Launch
 from lstm_kernels.stack import Weights
 
@@ -59,7 +61,8 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[NotedGraph]]:
             really_run(launch)
 
     @contextmanager
-    def graph(into: NotedGraph, **_: str) -> Iterator[None]:
+    def graph(into: NotedGraph, *, stream: str, **_: str) -> Iterator[None]:
+        assert stream == "a stream of cpu", "each device captures on its own"
         graphs.append(into)
         capturing.append(into)
         yield
@@ -68,11 +71,14 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[NotedGraph]]:
     monkeypatch.setattr(Launch, "run", run)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", NotedGraph)
     monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: f"a stream of {device}")
     monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(replay, "_has_graphs", lambda _: True)
     monkeypatch.setattr(replay, "_graphs", type(replay._graphs)())
+    monkeypatch.setattr(replay, "_places", type(replay._places)())
+    capture_stream.cache_clear()
     with only("triton", "streamed"):
         yield graphs
 
@@ -245,6 +251,29 @@ def test_the_graph_not_used_for_longest_is_let_go(
     assert [captures(steps) for steps in (1, 2, 1, 3)] == [True, True, False, True]
     assert len(replay._graphs) == 2
     assert [captures(steps) for steps in (1, 3, 2)] == [False, False, True]
+
+
+def test_weights_that_are_elsewhere_at_every_call_are_copied_into_one_graph(
+    make_small: Any, assert_same: Any, monkeypatch: pytest.MonkeyPatch, captured: Any
+) -> None:
+    monkeypatch.setattr(captured_code, "MOST_PLACES", 2)
+    problem, arguments = make_small("lstm")
+    kept = []
+    for call in range(5):
+        scale = 1.0 + 0.1 * call
+        moved = tuple(
+            Weights._make(w if w is None else (w.detach() * scale).requires_grad_() for w in ws)
+            for ws in arguments["weights"]
+        )
+        # What is kept is not given to the next call: every address is new.
+        kept.append(moved)
+        there = arguments | {"weights": moved}
+        assert_same(train(problem, there), directly(train, problem, there))
+    # Two places of a forward and of a backward, then one graph for all others.
+    assert len(captured) == 2 * 3
+    there = arguments | {"weights": kept[0]}
+    assert_same(train(problem, there), directly(train, problem, there))
+    assert len(captured) == 2 * 3
 
 
 def test_launches_are_made_directly_where_a_caller_captures(

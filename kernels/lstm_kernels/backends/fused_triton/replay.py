@@ -1,8 +1,9 @@
 """A kernel a step, replayed from a CUDA graph: one launch from the host for a whole sequence.
 
 A graph is captured once for a problem and its weights, over tensors of its own; a call copies its
-tensors in, replays, and copies the results out. Weights are read where they are. Where a caller
-captures already, and under the interpreter, the launches are made one by one.
+tensors in, replays, and copies the results out. Weights are read where they are, but those that
+are elsewhere at every call are copied, too. Where a caller captures already, and under the
+interpreter, the launches are made one by one.
 """
 
 from collections import OrderedDict
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from lstm_kernels.backends.fused_triton.launches import RESULTS, WEIGHTS, Backward, Forward
+from lstm_kernels.common.captured import Places, capture_stream
 from lstm_kernels.gpu.launching import Launch
 
 Tensors = Forward | Backward
@@ -22,13 +24,17 @@ MAX_GRAPHS = 8
 
 
 class StepGraph:
-    """The launches of one layer's forward or backward, captured over static tensors."""
+    """The launches of one layer's forward or backward, captured over static tensors.
 
-    def __init__(self, launches: Launches, tensors: Tensors) -> None:
+    `in_place` are those that stay where a caller has them.
+    """
+
+    def __init__(self, launches: Launches, tensors: Tensors, in_place: tuple[str, ...]) -> None:
+        self.in_place = in_place
         # A graph made during inference serves a later training step too.
         with torch.inference_mode(False):
             self.static = type(tensors)._make(
-                tensor if name in WEIGHTS or tensor is None else tensor.clone()
+                tensor if name in in_place or tensor is None else tensor.clone()
                 for name, tensor in tensors._asdict().items()
             )
             self.launches = list(launches(self.static))
@@ -38,7 +44,8 @@ class StepGraph:
         torch.cuda.synchronize()
         self.graph = torch.cuda.CUDAGraph()
         # Other threads, a data loader's say, may use CUDA meanwhile.
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+        stream = capture_stream(tensors.y.device)
+        with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
             for launch in self.launches:
                 launch.run()
 
@@ -48,7 +55,7 @@ class StepGraph:
         for name, tensor in tensors._asdict().items():
             # Of a ragged batch the results too: past a sequence's end the caller zeroed them.
             given = name not in results or tensors.lengths is not None
-            if tensor is not None and name not in WEIGHTS and given:
+            if tensor is not None and name not in self.in_place and given:
                 getattr(self.static, name).copy_(tensor)
         self.graph.replay()
         for name in results:
@@ -58,6 +65,7 @@ class StepGraph:
 
 
 _graphs: OrderedDict[tuple[Any, ...], StepGraph] = OrderedDict()
+_places = Places()
 
 
 def replay(key: tuple[Any, ...], launches: Launches, tensors: Tensors) -> None:
@@ -85,20 +93,18 @@ def _stream_of(device: torch.device) -> int:
 
 
 def _graph_for(key: tuple[Any, ...], launches: Launches, tensors: Tensors) -> StepGraph:
+    named = tensors._asdict()
     # On a stream of its own each: a replay fills tensors that another one may be reading.
-    key = (
+    kind = (
         *key,
         _stream_of(tensors.y.device),
-        *(
-            None
-            if tensor is None
-            else (tensor.shape, tensor.dtype, tensor.device)
-            + ((tensor.data_ptr(),) if name in WEIGHTS else ())
-            for name, tensor in tensors._asdict().items()
-        ),
+        *(t if t is None else (t.shape, t.dtype, t.device) for t in named.values()),
     )
+    weights = [named[name] for name in WEIGHTS if name in named]
+    place = _places.of(kind, tuple(None if w is None else w.data_ptr() for w in weights))
+    key = (*kind, place)
     if key not in _graphs:
-        _graphs[key] = StepGraph(launches, tensors)
+        _graphs[key] = StepGraph(launches, tensors, () if place is None else WEIGHTS)
     _graphs.move_to_end(key)
     while len(_graphs) > MAX_GRAPHS:
         _graphs.popitem(last=False)
