@@ -78,7 +78,7 @@ class Fading:
 
     @property
     def gone_at(self) -> int | None:
-        """The first T - t at which the median is 0: below what the dtype can hold."""
+        """The first T - t at which the median is 0: too small for the dtype, or cut by a relu."""
         return self.median.index(0.0) if 0.0 in self.median else None
 
 

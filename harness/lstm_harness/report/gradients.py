@@ -28,7 +28,11 @@ def render(found: Gradients) -> str:
         medians=told.medians(found),
         steps=steps,
         rows=[_row(line, steps) for line in lines],
-        gone=[_gone(line) for line in lines if line.gone_at is not None],
+        gone=[
+            f"{line.name} is 0 from {text.count(line.gone_at, 'step')} on, and not drawn there."
+            for line in lines
+            if line.gone_at is not None
+        ],
         refusals=[text.shorten(said, 400) for said in told.refusals(found)],
         command=told.command(found),
         facts=_facts(found),
@@ -111,11 +115,6 @@ def _range(line: Fading, step: int) -> str:
     """The least and the most of the seeds; nothing where they are the same."""
     low, high = told.share(line.low, step), told.share(line.high, step)
     return f"{low} to {high}" if low != high else ""
-
-
-def _gone(line: Fading) -> str:
-    dtype = line.of.problem.dtype
-    return f"{line.name}: 0 from {line.gone_at} steps on, below what {dtype} holds; not drawn."
 
 
 def _facts(found: Gradients) -> list[tuple[str, str]]:

@@ -62,7 +62,7 @@ def test_what_is_0_or_not_finite_is_told_and_not_drawn():
     (plot,) = plot_of(html)
     assert [line["x"] for line in plot["data"][1::2]] == [[0, 1], [0, 1]]
     said = text_of(html)
-    assert "lstm: 0 from 2 steps on, below what float32 holds; not drawn." in said
+    assert "lstm is 0 from 2 steps on, and not drawn there." in said
     assert "gru 1.0 2.0 not finite not finite" in said
 
 
