@@ -4,7 +4,7 @@ from math import ceil
 from typing import Any
 
 from lstm_harness import __version__
-from lstm_harness.analysis.gradients import Fading, Gradients, fadings
+from lstm_harness.analysis.gradients import Fading, Gradients, Norms, fadings
 from lstm_harness.console import gradients as told
 from lstm_harness.model import text
 from lstm_harness.report.marks import mark_at
@@ -51,22 +51,24 @@ def _plot(lines: list[Fading]) -> dict[str, Any]:
             "xaxis": {"title": {"text": "T - t, steps before the loss"}},
             "yaxis": {
                 "type": "log",
-                "title": {"text": "norm of dL<sub>T</sub>/dh<sub>t</sub>, over that at t = T"},
+                "title": {"text": "norm of dL<sub>T</sub>/dh<sub>t</sub>"},
                 "exponentformat": "power",
             },
+            # Above the plot: below it stands what x is.
+            "legend": {"x": 0, "y": 1, "yanchor": "bottom"},
         },
         "cuts": [],
     }
 
 
-def _drawn(line: Fading) -> list[int]:
+def _drawn(shares: Norms) -> list[int]:
     """The T - t of the points that are drawn: a logarithm has no 0."""
-    steps = [step for step, low in enumerate(line.low) if low]
+    steps = [step for step, share in enumerate(shares) if share]
     return steps[:: ceil(len(steps) / MOST_POINTS)] if steps else []
 
 
 def _line(place: int, line: Fading) -> dict[str, Any]:
-    steps, name = _drawn(line), plot_text(line.name)
+    steps, name = _drawn(line.median), plot_text(line.name)
     return {
         "type": "scatter",
         "mode": "lines+markers",
@@ -86,7 +88,7 @@ def _line(place: int, line: Fading) -> dict[str, Any]:
 
 def _band(line: Fading) -> dict[str, Any]:
     """From the least to the most of the seeds."""
-    steps = _drawn(line)
+    steps = _drawn(line.low)
     there = [number(line.high[step]) for step in steps]
     back = [number(line.low[step]) for step in reversed(steps)]
     return {

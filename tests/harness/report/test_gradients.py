@@ -66,6 +66,13 @@ def test_what_is_0_or_not_finite_is_told_and_not_drawn():
     assert "gru 1.0 2.0 not finite not finite" in said
 
 
+def test_where_one_seed_is_0_the_line_goes_on_without_the_band():
+    (plot,) = plot_of(page.render(gradients(("lstm", ((1.0, 0.5, 0.0), (1.0, 0.5, 0.2))))))
+    band, line = plot["data"]
+    assert line["x"] == [0, 1, 2]
+    assert band["x"] == [0, 1, 1, 0]
+
+
 def test_a_long_sequence_is_drawn_at_some_of_its_steps():
     (plot,) = plot_of(page.render(gradients(("lstm", halving(5000, every=300)))))
     drawn = plot["data"][1]["x"]

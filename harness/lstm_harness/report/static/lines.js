@@ -24,7 +24,7 @@
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       margin: { l: 8, r: 12, t: 8, b: 8 },
-      legend: { orientation: "h", y: -0.2 },
+      legend: { orientation: "h", y: -0.2, ...figure.layout.legend },
       showlegend: true,
       hovermode: "closest",
       hoverlabel: { bgcolor: style("--raised"), font: { color: style("--ink") }, align: "left" },
