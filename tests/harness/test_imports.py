@@ -13,6 +13,7 @@ pytestmark = pytest.mark.xdist_group("imports")  # one process answers every que
 
 COMMANDS = ["", "backends", "suites", "plan", "run", "verify", "inspect", "limits", "tune"]
 COMMANDS += [
+    "gradients",
     "capture",
     "recommend",
     "report",

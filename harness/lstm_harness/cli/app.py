@@ -6,7 +6,17 @@ needs when it runs.
 
 import typer
 
-from lstm_harness.cli import ab, advice, exchange, history, judge, kernels, measure, pages
+from lstm_harness.cli import (
+    ab,
+    advice,
+    exchange,
+    gradients,
+    history,
+    judge,
+    kernels,
+    measure,
+    pages,
+)
 
 app = typer.Typer(
     help="Race LSTM implementations: each proved right first, then timed, then reported.",
@@ -14,5 +24,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for group in (measure, advice, kernels, pages, judge, ab, history, exchange):
+for group in (measure, advice, kernels, gradients, pages, judge, ab, history, exchange):
     app.add_typer(group.app)

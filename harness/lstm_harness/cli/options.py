@@ -169,6 +169,7 @@ def takes_problems(
     defaults: Mapping[str, str],
     settings: tuple[str, ...] = (),
     presets: Mapping[str, Any] | None = None,
+    helps: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
     """Give a command, whose first parameter is the spec, the options that make problems.
 
@@ -176,7 +177,9 @@ def takes_problems(
         defaults: what axes take that are not given, where there is no suite either.
         settings: further options of `takes_spec` that the command has.
         presets: what some of these take that are not given, whatever a suite says.
+        helps: what the help says of some of these, where it is not what it says elsewhere.
     """
+    reworded = {name: _axis(name, said) for name, said in (helps or {}).items()}
 
     def decorate(command: Callable[..., int | None]) -> Callable[..., int | None]:
         full = takes_spec(command)
@@ -184,6 +187,7 @@ def takes_problems(
         own = list(inspect.signature(command).parameters)[1:]
         axes = [name for name in every if name.startswith("axis_") and name not in _NO_PROBLEMS]
         kept = [every[name] for name in (*own, "suite", "spec_file", *settings, *axes)]
+        kept = [p.replace(annotation=reworded.get(p.name, p.annotation)) for p in kept]
         dropped = dict.fromkeys(every.keys() - {parameter.name for parameter in kept})
 
         def with_options(**given: Any) -> int | None:

@@ -204,6 +204,13 @@ class CellClosed:
 
 
 @dataclass(frozen=True)
+class GradientFollowed:
+    """The norm of dL_T/dh_t at t = T, T - 1, ... 0; None where it is not finite."""
+
+    norms: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
 class HooksLacking:
     """The names of the hooks that a backend lacks."""
 
@@ -434,6 +441,18 @@ class CloseCell(Request[CellClosed]):
     with_memory: bool
     with_energy: bool
     our_pids: tuple[int, ...]
+
+
+# Requests about what is not timed.
+
+
+@dataclass(frozen=True)
+class FollowGradient(Request[GradientFollowed]):
+    """Follow the gradient of a loss on the last step alone back to the initial state."""
+
+    backend: str
+    problem: Problem
+    seed: int
 
 
 # Requests about launch parameters.

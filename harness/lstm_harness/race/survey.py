@@ -145,6 +145,16 @@ class SurveyWorker:
         """
         return self._worker.ask(request, self._spec.cell_timeout_s)
 
+    def restart(self, survey: Survey) -> None:
+        """Start the worker again where a backend ended it; it knows what it knew."""
+        if self._worker.alive:
+            return
+        self._worker = WorkerProcess(self._settings, "survey")
+        for request in replace(self._settings, cells=self._cells).first:
+            self.ask(request)
+        for path in survey.plugins:
+            self.ask(AddPlugin(path))
+
     def _unsupported(
         self, backend: str, cases: tuple[Case, ...], survey: Survey
     ) -> list[Skip | None]:
@@ -152,7 +162,7 @@ class SurveyWorker:
         try:
             reasons = self.ask(FindUnsupported(backend, problems)).reasons
         except Failed as failed:
-            self._restart(survey)
+            self.restart(survey)
             skip = Skip(failed.status, f"unsupported() failed: {failed.reason}")
             return [skip] * len(cases)
         return [Skip("unsupported", reason) if reason else None for reason in reasons]
@@ -213,15 +223,6 @@ class SurveyWorker:
                 loaded_files[path] = None
             plugin_of |= dict.fromkeys(loaded.names, path)
         return tuple(sorted(loaded_files)), plugin_of, failed
-
-    def _restart(self, survey: Survey) -> None:
-        if self._worker.alive:
-            return
-        self._worker = WorkerProcess(self._settings, "survey")
-        for request in replace(self._settings, cells=self._cells).first:
-            self.ask(request)
-        for path in survey.plugins:
-            self.ask(AddPlugin(path))
 
 
 def make_plan(spec: Spec, survey: Survey, asked: SurveyWorker) -> Plan:

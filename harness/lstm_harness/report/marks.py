@@ -35,15 +35,15 @@ FIXED = {
     "numba_cpu": Mark("#882255", "#c9669a", "triangle-down-open", "▽"),
 }
 
-# Plugins draw from these by the hash of their name.
-_PLUGIN_COLOURS = (
+# Plugins draw from these by the hash of their name, lines of a figure by their place in it.
+_FURTHER_COLOURS = (
     ("#0072b2", "#4da3d8"),
     ("#994455", "#e08a96"),
     ("#009e73", "#35c99c"),
     ("#997700", "#d4b23a"),
     ("#5f5f9e", "#a5a5dc"),
 )
-_PLUGIN_SYMBOLS = (("star-open", "☆"), ("hexagram", "✶"), ("cross", "✚"), ("x", "✖"))
+_FURTHER_SYMBOLS = (("star-open", "☆"), ("hexagram", "✶"), ("cross", "✚"), ("x", "✖"))
 
 
 def mark(backend: str) -> Mark:
@@ -51,9 +51,17 @@ def mark(backend: str) -> Mark:
     if backend in FIXED:
         return FIXED[backend]
     digest = zlib.crc32(backend.encode("utf-8", "surrogatepass"))
-    light, dark = _PLUGIN_COLOURS[digest % len(_PLUGIN_COLOURS)]
-    symbol, glyph = _PLUGIN_SYMBOLS[digest // 8 % len(_PLUGIN_SYMBOLS)]
-    return Mark(light, dark, symbol, glyph)
+    return _further(digest % len(_FURTHER_COLOURS), digest // 8)
+
+
+def mark_at(place: int) -> Mark:
+    """The mark of a figure's line that is no backend: each of the first 20 has its own."""
+    return _further(place % len(_FURTHER_COLOURS), place)
+
+
+def _further(colour: int, symbol: int) -> Mark:
+    light, dark = _FURTHER_COLOURS[colour]
+    return Mark(light, dark, *_FURTHER_SYMBOLS[symbol % len(_FURTHER_SYMBOLS)])
 
 
 def ordered(backends: Iterable[str]) -> list[str]:

@@ -42,7 +42,7 @@ def render(history: History, home: str = "") -> str:
     figures = [_figure(history, *names, series) for names, series in shown]
     return fill(
         "history.html",
-        **assets("history.js"),
+        **assets("lines.js"),
         title=f"{text.count(len(history.runs), 'run')} over time",
         answer=_answer(history),
         home=home,

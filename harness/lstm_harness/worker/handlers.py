@@ -1,6 +1,7 @@
 """What a worker does with each request: one function a request, found by the request's type."""
 
 import gc
+import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -16,12 +17,14 @@ from lstm_harness.model.switches import is_set
 from lstm_harness.worker import environment
 from lstm_harness.worker.compile_ahead import compile_all
 from lstm_harness.worker.executor import Executor, set_precision
+from lstm_harness.worker.gradients import norms_back
 from lstm_harness.worker.inputs import TORCH_DTYPES
 from lstm_harness.worker.older_kernels import unsupported
 from lstm_harness.worker.oracle import Oracle
 from lstm_harness.worker.probes.probe import Bencher
 from lstm_harness.worker.verify import tolerance
 from lstm_kernels import Backend, registry, tuning
+from lstm_kernels.stack import Unsupported
 
 Reply = TypeVar("Reply")
 
@@ -257,6 +260,16 @@ def _executor(worker: Worker) -> Executor:
     if worker.executor is None:
         raise RuntimeError("no cell is open; OpenCell comes first")
     return worker.executor
+
+
+@answers(protocol.FollowGradient)
+def _follow_gradient(worker: Worker, asked: protocol.FollowGradient) -> protocol.GradientFollowed:
+    reason = unsupported(asked.backend, replace(asked.problem, seq_len=1), worker.device)
+    if reason:
+        raise Unsupported(str(reason))
+    implementation = registry.load(asked.backend)
+    norms = norms_back(implementation, asked.problem, asked.seed, worker.device)
+    return protocol.GradientFollowed(tuple(n if math.isfinite(n) else None for n in norms))
 
 
 @answers(protocol.FindHooksLacking)

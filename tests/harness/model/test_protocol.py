@@ -28,6 +28,7 @@ EXAMPLES = [
     protocol.JudgeProof(CASE.problem, 7, "/proc/1/fd/7", HANDED),
     protocol.JudgeSample(CASE.problem, 7, DRAW, 1, "/proc/1/fd/7", HANDED),
     protocol.CloseCell(True, False, (1, 2)),
+    protocol.FollowGradient("naive", CASE.problem, 7),
     protocol.CompileKernels("x", None, "sm_90", (protocol.CompileJob("k", CASE.problem, {}),)),
 ]
 REPLIES = [
@@ -37,6 +38,7 @@ REPLIES = [
     protocol.Reading(5),
     protocol.Reading(5, 4, 10.0, 1, 1410.0, True, ("power cap",)),
     protocol.CellClosed(("kernel",), (), (5, 6), 7, None, 0.5),
+    protocol.GradientFollowed((1.0, 1e-300, 0.0, None)),
     protocol.Reasons((None, "too large")),
     protocol.RoundTaken(({"samples": (1.0, 2.0), "cpu_shares": ()}, "no compiler")),
     protocol.Registered(({"name": "x"},), {}, (to_data(CELLS["gru"]),), ("gru",)),
