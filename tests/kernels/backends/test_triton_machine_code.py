@@ -100,6 +100,22 @@ def test_another_cell_ragged_and_both_ways(sample: dict[str, Rows]) -> None:
         assert_clean(row)
 
 
+def test_no_warp_multiplies_what_another_did() -> None:
+    """Matrix instructions of a step that holds its weights, against those that it needs."""
+    axes = "--arch sm_90 --dtype float16 --hidden 512,768,1024 --batch 16,64"
+    (rows,) = inspected("triton", axes)
+    held = [row for row in rows if row["regime"] == "held"]
+    assert {row["parameters"]["tile"] for row in held} == {16, 32}
+    for row in held:
+        given, H = row["parameters"], row["problem"]["hidden_size"]
+        is_forward = row["kernel"].startswith("forward")
+        columns, k = (4 * given["units"], H) if is_forward else (given["units"], 4 * H)
+        # A warp's instruction makes 16 x 8 sums over 16 of k.
+        needed = given["tile"] * columns * k / (16 * 8 * 16) / given["warps"]
+        found = row["matrix_instructions"]["HMMA"]
+        assert found <= 1.05 * needed, f"H={H} {row['kernel']} {given}: {found} HMMA"
+
+
 # Pairs, not products: every size in every dtype, each on one architecture, which alternates.
 # docs/triton-machine-code.md, made by `make kernel-page`, has them all.
 @pytest.mark.slow

@@ -100,19 +100,33 @@ class Row:
 
 # Weights held over SMs: by pass and tile, then by the columns of a program's product: all gates of
 # its units forward, its units backward. A backward gathers all gates of all units into every
-# program, and so has more units a program.
+# program, and so has more units a program. Where fewer warps share k than there are, Triton has the
+# others multiply the same once more (H=1024, tile 32: 256 HMMA a warp, and 128 with all eight).
+# Rows after the first are for where that one does not fit.
 HELD = {
     ("forward", 16): {
-        16: Row(chunk_bytes=512, split=4, ahead=4, warps=4),
-        32: Row(chunk_bytes=512, split=4, ahead=4, warps=4),
-        64: Row(chunk_bytes=512, split=8, ahead=4, warps=8),
+        16: (Row(chunk_bytes=512, split=4, ahead=4, warps=4),),
+        32: (Row(chunk_bytes=512, split=4, ahead=4, warps=4),),
+        64: (Row(chunk_bytes=512, split=8, ahead=4, warps=8),),
     },
     ("forward", 32): {
-        32: Row(chunk_bytes=512, split=4, ahead=1, warps=8),
-        64: Row(chunk_bytes=256, split=4, ahead=2, warps=8),
+        32: (
+            Row(chunk_bytes=256, split=8, ahead=2, warps=8),
+            Row(chunk_bytes=512, split=4, ahead=1, warps=8),
+        ),
+        64: (
+            Row(chunk_bytes=512, split=8, ahead=2, warps=8),
+            Row(chunk_bytes=256, split=4, ahead=2, warps=8),
+        ),
     },
-    ("backward", 16): {16: Row(chunk_bytes=512, split=8, ahead=4, warps=8)},
-    ("backward", 32): {16: Row(chunk_bytes=256, split=4, ahead=2, warps=8)},
+    ("backward", 16): {16: (Row(chunk_bytes=512, split=8, ahead=4, warps=8),)},
+    ("backward", 32): {
+        16: (
+            Row(chunk_bytes=256, split=8, ahead=2, warps=8),
+            Row(chunk_bytes=256, split=8, ahead=1, warps=8),
+            Row(chunk_bytes=256, split=4, ahead=2, warps=8),
+        ),
+    },
 }
 
 # Fewer units a program would have more programs gather the state than the work is worth.
@@ -123,11 +137,11 @@ LEAST_UNITS = 8
 STREAMED = {
     ("forward", 16, False): Row(chunk_bytes=256, split=4, ahead=3, warps=4),
     ("forward", 16, True): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
-    ("forward", 32, False): Row(chunk_bytes=256, split=4, ahead=3, warps=8),
+    ("forward", 32, False): Row(chunk_bytes=256, split=8, ahead=3, warps=8),
     ("forward", 32, True): Row(chunk_bytes=128, split=1, ahead=3, warps=8),
     ("backward", 16, False): Row(chunk_bytes=512, split=4, ahead=3, warps=4),
     ("backward", 16, True): Row(chunk_bytes=128, split=1, ahead=3, warps=4),
-    ("backward", 32, False): Row(chunk_bytes=256, split=4, ahead=3, warps=8),
+    ("backward", 32, False): Row(chunk_bytes=256, split=8, ahead=3, warps=8),
     ("backward", 32, True): Row(chunk_bytes=128, split=1, ahead=3, warps=8),
 }
 STREAMED_UNITS = {
@@ -238,10 +252,10 @@ def held_rows(problem: Problem, pass_name: str) -> list[Parameters]:
     """What the table has for weights over SMs, whether they fit or not."""
     found = []
     for tile in TILES:
-        for columns, row in HELD[pass_name, tile].items():
+        for columns, rows in HELD[pass_name, tile].items():
             units = columns // width_of(problem) if pass_name == "forward" else columns
             if units >= LEAST_UNITS:
-                found.append(_with_row("held", problem, tile, units, row))
+                found += [_with_row("held", problem, tile, units, row) for row in rows]
     return found
 
 
