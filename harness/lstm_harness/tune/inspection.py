@@ -88,6 +88,10 @@ def cell_sources(backend: str, spec: Spec) -> dict[str, str]:
         names = [check_name("cell", name, CELLS) for name in spec.cells]
     except ValueError as error:
         raise _unknown(error) from None
+    for name in names:
+        reason = registry.unknown_cell(backend, Problem(name, 1, 1, 1, 1))
+        if reason is not None:
+            raise UserError(f"backend {backend!r} does not run cell {name!r}: {reason}")
     return {name: source_of(CELLS[name], dialect) for name in names}
 
 
