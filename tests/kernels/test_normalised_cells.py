@@ -6,7 +6,6 @@ import closeness
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pack_padded_sequence
 
 import lstm_kernels as lk
 from lstm_kernels import registry
@@ -129,22 +128,6 @@ def test_gains_and_shifts_start_where_the_cell_says(of, gain):
     for name, parameter in starts.items():
         assert (parameter == (gain if name.startswith("gain") else 0)).all()
     assert module.weight_ih_l1_reverse.unique().numel() > 1
-
-
-@pytest.mark.parametrize("of", BOTH)
-def test_the_module_takes_packed_input_and_zoneout(of):
-    module = lk.Recurrent(of, 3, 5, zoneout=0.2, backend="hoisted")
-    packed = pack_padded_sequence(torch.randn(6, 4, 3), torch.tensor([6, 5, 2, 2]))
-    for _ in range(2):
-        y, _ = module(packed)
-        y.data.sum().backward()
-        assert module.gain_c_l0.grad.isfinite().all()
-        module.eval()
-
-
-def test_zoneout_refuses_a_cell_that_meets_its_weights_again():
-    with pytest.raises(ValueError, match="zoneout with cell 'gru_reset_before', which multiplies"):
-        lk.Recurrent("gru_reset_before", 3, 5, zoneout=0.2)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

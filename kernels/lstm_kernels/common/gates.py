@@ -46,6 +46,7 @@ class StepCode:
     others: tuple[tuple[int | None, int | None], ...]
     # Whether the function takes functions.
     calls: bool
+    # What `batch_norm` is in it, where a module has statistics beside the batch's.
     batch_norm: BatchNorm = over_batch
 
 
