@@ -14,6 +14,7 @@ from lstm_kernels.registry import backends as _backends
 
 if TYPE_CHECKING:
     from lstm_kernels.any_cell import Recurrent
+    from lstm_kernels.batch_norm_lstm import BatchNormLSTM
     from lstm_kernels.functional import gru, lstm, recurrent, rnn_relu, rnn_tanh
     from lstm_kernels.grid_lstm import GridLSTM
     from lstm_kernels.modules import GRU, LSTM, RNN
@@ -28,6 +29,7 @@ __all__ = [
     "PRECISIONS",
     "RNN",
     "Backend",
+    "BatchNormLSTM",
     "GridLSTM",
     "Problem",
     "Recurrent",
@@ -46,6 +48,7 @@ _HOME = {
     "GRU": "modules",
     "RNN": "modules",
     "Recurrent": "any_cell",
+    "BatchNormLSTM": "batch_norm_lstm",
     "GridLSTM": "grid_lstm",
     "lstm": "functional",
     "gru": "functional",

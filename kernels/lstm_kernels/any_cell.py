@@ -42,7 +42,8 @@ class Recurrent(torch.nn.Module):
             training, DropConnect (Wan et al. 2013; Merity et al. 2017; haste's `dropout`).
         backend: a name of `lstm_kernels.backends()`, or "auto".
     Raises:
-        ValueError: the cell or the backend is unknown, a size is below 1, or a probability none.
+        ValueError: the cell or the backend is unknown, a size is below 1, a probability none, or
+            the cell one that has no zoneout.
     """
 
     def __init__(
@@ -72,16 +73,19 @@ class Recurrent(torch.nn.Module):
         self.bias, self.batch_first, self.dropout = bias, batch_first, dropout
         self.bidirectional, self.backend = bidirectional, backend
         self.zoneout = _probabilities("zoneout", zoneout, len(self._definition.states))
+        if any(self.zoneout):
+            # Its error is that of a cell that cannot have it.
+            zoned(self._definition)
         (self.recurrent_dropout,) = _probabilities("recurrent_dropout", recurrent_dropout, 1)
         self._chosen: str | None = None
         self._why = "no forward has run yet"
         # Its errors are those of sizes.
         self._sizes(1, 1)
-        for layer, direction in product(range(num_layers), range(self._directions)):
-            inputs = input_size if layer == 0 else hidden_size * self._directions
+        for at, suffix in enumerate(self._suffixes()):
+            inputs = input_size if at < self._directions else hidden_size * self._directions
             for name, shape in _shapes(self._definition, inputs, hidden_size, bias).items():
                 parameter = torch.nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-                self.register_parameter(name + _suffix(layer, direction), parameter)
+                self.register_parameter(name + suffix, parameter)
         self.reset_parameters()
 
     @property
@@ -94,10 +98,12 @@ class Recurrent(torch.nn.Module):
         return self._why
 
     def reset_parameters(self) -> None:
-        """Draw every parameter from ±1/sqrt(H), as torch.nn's."""
+        """Draw every parameter from ±1/sqrt(H), as torch.nn's; but for those the cell starts."""
         bound = 1 / sqrt(self.hidden_size)
         for parameter in self.parameters():
             torch.nn.init.uniform_(parameter, -bound, bound)
+        for suffix, (name, start) in product(self._suffixes(), self._definition.starts):
+            torch.nn.init.constant_(self.get_parameter(name + suffix), start)
 
     def extra_repr(self) -> str:
         """The cell, the sizes, and the backend."""
@@ -191,8 +197,21 @@ class Recurrent(torch.nn.Module):
             lengths="full" if lengths is None else f"uniform:1:{T}",
             **number_format(x),
         )
+        return self._compute(problem, x, h0, c0, weights, lengths)
+
+    def _compute(
+        self,
+        problem: Problem,
+        x: Tensor,
+        h0: Tensor,
+        c0: Tensor | None,
+        weights: tuple[Weights, ...],
+        lengths: Tensor | None,
+    ) -> Outputs:
+        """All layers, on the backend: what is right in shape and of one dtype."""
         if any(self.zoneout):
             problem = replace(problem, cell=zoned(self._definition).name)
+        flat = [tensor for one in weights for tensor in one]
         choice = choose(self.backend, problem, x.device, (x, h0, c0, *flat))
         self._chosen, self._why = choice.name, choice.why
         if self.recurrent_dropout or any(self.zoneout):
@@ -264,8 +283,7 @@ class Recurrent(torch.nn.Module):
 
     def _weights(self) -> tuple[Weights, ...]:
         found = []
-        for layer, direction in product(range(self.num_layers), range(self._directions)):
-            suffix = _suffix(layer, direction)
+        for suffix in self._suffixes():
 
             def named(name: str, suffix: str = suffix) -> Tensor:
                 return self.get_parameter(name + suffix)
@@ -290,6 +308,11 @@ class Recurrent(torch.nn.Module):
         }
         problem_of(**sizes)
         return sizes
+
+    def _suffixes(self) -> list[str]:
+        """What torch.nn appends to a parameter's name, by layer and direction."""
+        directions = ("", "_reverse")[: self._directions]
+        return [f"_l{layer}{of}" for layer, of in product(range(self.num_layers), directions)]
 
     @property
     def _definition(self) -> Cell:
@@ -316,11 +339,6 @@ def _probabilities(name: str, given: float | Sequence[float], count: int) -> tup
     if len(found) != count or not all(0.0 <= each < 1.0 for each in found):
         raise ValueError(f"{name}={given!r}: expected from 0 to below 1, one or {count} of them")
     return tuple(map(float, found))
-
-
-def _suffix(layer: int, direction: int) -> str:
-    """What torch.nn appends to a parameter's name."""
-    return f"_l{layer}{'_reverse' if direction else ''}"
 
 
 def _alone(states: tuple[Tensor, ...]) -> States:

@@ -44,7 +44,9 @@ class _TanhOfProduct(torch.nn.LSTM):
     ) -> tuple[Tensor, TimeStates]:
         w_ih, w_hh, b_ih, b_hh, *_ = Weights(*self.all_weights[0])
 
-        def step(from_x: Tensor, h: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
+        def step(
+            from_x: Tensor, h: Tensor, c: Tensor | None, _: Tensor | None
+        ) -> tuple[Tensor, Tensor]:
             assert c is not None
             i, f, g, o = (from_x + linear(h, w_hh, b_hh)).chunk(4, dim=-1)
             c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)

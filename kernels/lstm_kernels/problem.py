@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from lstm_kernels.cells import CELLS, Cell
+from lstm_kernels.cells.code.trace import mixes_batch
 from lstm_kernels.common.lengths import check_lengths, sequence_lengths
 from lstm_kernels.names import check_name
 
@@ -95,6 +96,11 @@ class Problem:
     def has_cell_state(self) -> bool:
         """Whether the cell carries c beside h."""
         return self.definition.has_cell_state
+
+    @property
+    def mixes_batch(self) -> bool:
+        """Whether a sequence's results depend on the others of its batch."""
+        return mixes_batch(self.definition)
 
     @property
     def cell_state_size(self) -> int:

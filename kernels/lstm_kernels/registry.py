@@ -16,6 +16,7 @@ from typing import Any
 
 from lstm_kernels.cells import BUILT_IN as BUILT_IN_CELLS
 from lstm_kernels.cells import CELLS, Cell, add_cells, to_data
+from lstm_kernels.cells.code.trace import beyond_a_unit
 from lstm_kernels.names import check_name
 from lstm_kernels.problem import PASSES, Problem
 
@@ -40,8 +41,9 @@ class Backend:
     operations alone. `operators` tells that its kernels are operators of PyTorch, too
     (`lstm_kernels.common.operators`), and names the dtypes that they compute in: torch.compile does
     not leave its layers alone. `any_cell` tells that it runs every cell that is defined
-    (`lstm_kernels.cells`) and meets W_hh once a step, `meets_again` that it runs the others, too;
-    any other backend is asked for PyTorch's four alone.
+    (`lstm_kernels.cells`) and whose step is each unit's own arithmetic, `any_step` that it runs the
+    others, too, which meet W_hh again or normalise; any other backend is asked for PyTorch's four
+    alone.
     """
 
     name: str
@@ -58,7 +60,7 @@ class Backend:
     transforms: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()
     any_cell: bool = False
-    meets_again: bool = False
+    any_step: bool = False
 
 
 # The cells that PyTorch has, and whoever wrote a backend knows.
@@ -74,7 +76,7 @@ BUILT_IN = (
         "float64, obvious loops: the oracle",
         raced=False,
         any_cell=True,
-        meets_again=True,
+        any_step=True,
     ),
     Backend(
         "per_gate",
@@ -82,7 +84,7 @@ BUILT_IN = (
         "one product per gate and step",
         transforms=_ALL,
         any_cell=True,
-        meets_again=True,
+        any_step=True,
     ),
     Backend(
         "naive",
@@ -90,7 +92,7 @@ BUILT_IN = (
         "the textbook PyTorch loop: two products a step",
         transforms=_ALL,
         any_cell=True,
-        meets_again=True,
+        any_step=True,
     ),
     Backend(
         "hoisted",
@@ -98,14 +100,14 @@ BUILT_IN = (
         "input product of all steps at once, before the loop",
         transforms=_ALL,
         any_cell=True,
-        meets_again=True,
+        any_step=True,
     ),
     Backend(
         "compiled",
         _OURS + "compiled",
         "naive with its step under torch.compile",
         any_cell=True,
-        meets_again=True,
+        any_step=True,
     ),
     Backend(
         "graphed",
@@ -114,7 +116,7 @@ BUILT_IN = (
         devices=("cuda",),
         launches=("eager",),
         any_cell=True,
-        meets_again=True,
+        any_step=True,
     ),
     Backend(
         "pointwise",
@@ -261,12 +263,16 @@ def unsupported(name: str, problem: Problem, device: str) -> str | None:
 
 def unknown_cell(name: str, problem: Problem) -> str | None:
     """The reason that a backend does not run a cell whatever the sizes, or None."""
-    if problem.cell not in TORCH_CELLS and not get(name).any_cell:
+    backend = get(name)
+    if problem.cell in TORCH_CELLS:
+        return None
+    if not backend.any_cell:
         known = ", ".join(TORCH_CELLS)
         return f"it has PyTorch's cells ({known}), and this is {problem.cell}"
-    if problem.definition.again and not get(name).meets_again:
-        return f"it multiplies by W_hh once a step, and {problem.cell} does so again"
-    return None
+    beyond = None if backend.any_step else beyond_a_unit(problem.definition)
+    if beyond is None:
+        return None
+    return f"its step is each unit's own arithmetic past the products, and {problem.cell} {beyond}"
 
 
 def missing(name: str) -> tuple[str, ...]:

@@ -21,7 +21,16 @@ from lstm_kernels.stack import Weights
 
 @cache
 def zoned(cell: Cell) -> Cell:
-    """The cell with zoneout of each of its states: `keep_h` and so on are its last gates."""
+    """The cell with zoneout of each of its states: `keep_h` and so on are its last gates.
+
+    Raises:
+        ValueError: it meets W_hh again, with gates that have to be the last ones themselves.
+    """
+    if cell.again:
+        raise ValueError(
+            f"zoneout with cell {cell.name!r}, which multiplies by W_hh again; "
+            "expected a cell that does so once a step"
+        )
     gates = tuple(f"keep_{name}" for name in cell.states)
 
     def step(p, *given):  # type: ignore[no-untyped-def] # symbols
@@ -41,6 +50,7 @@ def zoned(cell: Cell) -> Cell:
         apart=cell.apart,
         from_x=(*cell.from_x, *gates),
         positive=cell.positive,
+        bare=cell.bare,
     )
     add_cells([made], "zoneout")
     return made

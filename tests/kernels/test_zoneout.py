@@ -100,6 +100,26 @@ def test_zoneout_goes_with_packed_input():
         torch.testing.assert_close(h[:, b], module(x[:length, b])[1])
 
 
+@pytest.mark.parametrize("of", ["lstm_layernorm", "lstm_batchnorm"])
+def test_zoneout_goes_with_a_cell_that_normalises(of):
+    module = lk.Recurrent(of, I, H, zoneout=(0.3, 0.4), backend="hoisted").eval()
+    oracle = lk.Recurrent(of, I, H, zoneout=(0.3, 0.4), backend="reference").eval()
+    oracle.load_state_dict(module.state_dict())
+    packed = pack_padded_sequence(torch.randn(T, 3, I), torch.tensor([T, 5, 2]))
+    (y, last), (expected, expected_last) = module(packed), oracle(packed)
+    torch.testing.assert_close((y.data, last), (expected.data, expected_last))
+    plain = lk.Recurrent(of, I, H, backend="hoisted")
+    plain.load_state_dict(module.state_dict())
+    assert not torch.allclose(plain(packed)[0].data, y.data)
+    module.train()(packed)[0].data.sum().backward()
+    assert module.gain_c_l0.grad.isfinite().all()
+
+
+def test_a_cell_that_meets_its_weights_again_has_no_zoneout():
+    with pytest.raises(ValueError, match="zoneout with cell 'gru_reset_before', which multiplies"):
+        lk.Recurrent("gru_reset_before", I, H, zoneout=0.2)
+
+
 def test_recurrent_weights_are_dropped_while_training():
     module = lk.Recurrent("rnn_tanh", I, H, recurrent_dropout=0.5, backend="naive")
     plain = lk.Recurrent("rnn_tanh", I, H, backend="naive")

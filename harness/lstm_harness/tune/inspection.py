@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.spec import Spec
-from lstm_kernels import CELLS, registry
+from lstm_kernels import CELLS, Problem, registry
 from lstm_kernels.cells.code.emit import TORCH, source_of
 from lstm_kernels.gpu.machine_code import ARCHITECTURES, architecture
 from lstm_kernels.names import check_name
 
 if TYPE_CHECKING:
     from lstm_kernels.gpu.launching import Inspectable
-    from lstm_kernels.problem import Problem
 
 HOOK = "launches_for"
 
@@ -34,7 +33,7 @@ DEFAULT_AXES = {
     "axis_seq_len": "64",
 }
 Rows = list[dict[str, Any]]
-Hook = Callable[["Problem", str], list["Inspectable"]]
+Hook = Callable[[Problem, str], list["Inspectable"]]
 Tell = Callable[[int, int, str], None]
 
 
@@ -88,6 +87,10 @@ def cell_sources(backend: str, spec: Spec) -> dict[str, str]:
         names = [check_name("cell", name, CELLS) for name in spec.cells]
     except ValueError as error:
         raise _unknown(error) from None
+    for name in names:
+        reason = registry.unknown_cell(backend, Problem(name, 1, 1, 1, 1))
+        if reason is not None:
+            raise UserError(f"backend {backend!r} does not run cell {name!r}: {reason}")
     return {name: source_of(CELLS[name], dialect) for name in names}
 
 
@@ -146,7 +149,7 @@ def _add_plugin(path: str) -> None:
         raise UserError(f"--plugin {path}: it exits when imported: {error}") from None
 
 
-def _problem(hook: Hook, problem: "Problem", arch: str, known: dict[str, dict[str, Any]]) -> Rows:
+def _problem(hook: Hook, problem: Problem, arch: str, known: dict[str, dict[str, Any]]) -> Rows:
     from lstm_kernels.stack import Unsupported
 
     launches: dict[str, Inspectable] = {}

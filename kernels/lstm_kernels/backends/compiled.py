@@ -16,9 +16,8 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
-from lstm_kernels.common.gates import State, StepCode, next_state, step_code
+from lstm_kernels.common.gates import State, StepCode, input_product, next_state, step_code
 from lstm_kernels.common.operators import are_watched
 from lstm_kernels.common.refusals import device_limit
 from lstm_kernels.common.second_derivatives import Recorded
@@ -44,8 +43,9 @@ def one_direction(
 
     code = step_code(cell)
 
-    def step(x_t: Tensor, h: Tensor, c: Tensor | None) -> State:
-        return compiled(code, x_t, h, c, *weights)
+    def step(x_t: Tensor, h: Tensor, c: Tensor | None, running: Tensor | None) -> State:
+        # A mask would be another step shape to compile; few cells look at it.
+        return compiled(code, x_t, h, c, running if code.calls else None, *weights)
 
     return unroll(step, x, h, c, alive)
 
@@ -82,9 +82,16 @@ def unsupported(problem: Problem, device: str) -> str | None:
     )
 
 
-def _step(code: StepCode, x: Tensor, h: Tensor, c: Tensor | None, *tensors: Tensor | None) -> State:
+def _step(
+    code: StepCode,
+    x: Tensor,
+    h: Tensor,
+    c: Tensor | None,
+    running: Tensor | None,
+    *tensors: Tensor | None,
+) -> State:
     (weights,) = unflatten(tensors)
-    return next_state(code, linear(x, weights.w_ih, weights.b_ih), h, c, weights)
+    return next_state(code, input_product(code, x, weights), h, c, weights, running)
 
 
 @functools.cache

@@ -6,9 +6,8 @@ sizes the host is the bottleneck.
 """
 
 from torch import Tensor
-from torch.nn.functional import linear
 
-from lstm_kernels.common.gates import State, next_state, step_code
+from lstm_kernels.common.gates import State, input_product, next_state, step_code
 from lstm_kernels.common.refusals import device_limit
 from lstm_kernels.common.unroll import run_directions, unroll
 from lstm_kernels.problem import Problem
@@ -21,9 +20,9 @@ def one_direction(
     """A layer run forward in time (see `lstm_kernels.common.unroll.OneDirection`)."""
     code = step_code(cell)
 
-    def step(x_t: Tensor, h: Tensor, c: Tensor | None) -> State:
-        from_x = linear(x_t, weights.w_ih, weights.b_ih)
-        return next_state(code, from_x, h, c, weights)
+    def step(x_t: Tensor, h: Tensor, c: Tensor | None, running: Tensor | None) -> State:
+        from_x = input_product(code, x_t, weights)
+        return next_state(code, from_x, h, c, weights, running)
 
     return unroll(step, x, h, c, alive)
 

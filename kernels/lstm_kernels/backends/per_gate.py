@@ -7,7 +7,7 @@ Recurrent Neural Networks in cuDNN 5". Limits: speed.
 from torch import Tensor
 from torch.nn.functional import linear
 
-from lstm_kernels.common.gates import State, activate, add_gates, step_code
+from lstm_kernels.common.gates import State, activate, add_gates, bias_of_product, step_code
 from lstm_kernels.common.refusals import device_limit
 from lstm_kernels.common.unroll import run_directions, unroll
 from lstm_kernels.problem import Problem
@@ -19,13 +19,14 @@ def one_direction(
 ) -> Outputs:
     """A layer run forward in time (see `lstm_kernels.common.unroll.OneDirection`)."""
     code = step_code(cell)
-    ih = _by_gate(weights.w_ih, weights.b_ih, code.x_blocks)
-    hh = _by_gate(weights.w_hh, weights.b_hh, code.h_blocks)[: code.h_blocks - code.again]
+    ih = _by_gate(weights.w_ih, bias_of_product(code, weights.b_ih, code.x_blocks), code.x_blocks)
+    hh = _by_gate(weights.w_hh, bias_of_product(code, weights.b_hh, code.h_blocks), code.h_blocks)
+    hh = hh[: code.h_blocks - len(code.again)]
 
-    def step(x_t: Tensor, h: Tensor, c: Tensor | None) -> State:
+    def step(x_t: Tensor, h: Tensor, c: Tensor | None, running: Tensor | None) -> State:
         from_x = [linear(x_t, w, b) for w, b in ih]
         from_h = [linear(h, w, b) for w, b in hh]
-        return activate(code, add_gates(code, from_x, from_h), h, c, weights)
+        return activate(code, add_gates(code, from_x, from_h), h, c, weights, running)
 
     return unroll(step, x, h, c, alive)
 

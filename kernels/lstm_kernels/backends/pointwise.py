@@ -342,7 +342,7 @@ def _one_direction(
     w_ih, w_hh, b_ih, b_hh, w_hr, per_unit = weights
     definition = CELLS[cell]
 
-    def step(from_x: Tensor, h: Tensor, c: Tensor | None) -> State:
+    def step(from_x: Tensor, h: Tensor, c: Tensor | None, _: Tensor | None) -> State:
         from_h = linear(h, w_hh, b_hh) if definition.h_blocks else None
         h, c = fused_step(definition, from_x, from_h, h, c, per_unit)
         return (h if w_hr is None else linear(h, w_hr)), c

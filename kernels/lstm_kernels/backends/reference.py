@@ -4,7 +4,8 @@ Source: the equations of the documentation of torch.nn.LSTM, GRU and RNN, and of
 `lstm_kernels.cells` names. It shares no arithmetic with the other backends, so that a mistake of
 theirs is not a mistake of its own; of a cell of the user's own it runs the definition, operation
 by operation, under PyTorch's autograd. Whatever the dtype of x, it computes in float64 and casts
-back at the end. A ragged batch is run one sequence at a time, each at its own length.
+back at the end. A ragged batch is run one sequence at a time, each at its own length; where
+sequences depend on each other, step by step with those that still run.
 Limits: speed.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lstm_kernels.cells import CELLS
+from lstm_kernels.cells import CELLS, Cell
 from lstm_kernels.cells.code.symbols import CHOICES, FUNCTIONS
 from lstm_kernels.cells.code.trace import in_order, traced
 from lstm_kernels.common.refusals import device_limit
@@ -39,6 +40,8 @@ def layer(
     weights64 = tuple(Weights._make(w if w is None else w.double() for w in ws) for ws in weights)
     if lengths is None:
         y, h_n, c_n = _full(x64, h64, c64, weights64, problem.cell)
+    elif problem.mixes_batch:
+        y, h_n, c_n = _ragged_together(x64, h64, c64, weights64, problem.cell, lengths)
     else:
         y, h_n, c_n = _ragged(x64, h64, c64, weights64, problem.cell, lengths)
     return y.to(x.dtype), h_n.to(x.dtype), None if c_n is None else c_n.to(x.dtype)
@@ -69,6 +72,38 @@ def _ragged(
     return torch.cat(ys, dim=1), torch.cat(hs, dim=1), None if c0 is None else torch.cat(cs, dim=1)
 
 
+def _ragged_together(
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    weights: tuple[Weights, ...],
+    cell: str,
+    lengths: Tensor,
+) -> Outputs:
+    """A step of all sequences that have one, after another; each has its own end and beginning."""
+    T, B, _ = x.shape
+    ends = lengths.tolist()
+    ys, hs, cs = [], [], []
+    for direction, w in enumerate(weights):
+        h = list(h0[direction])
+        c = [] if c0 is None else list(c0[direction])
+        y = [[torch.zeros_like(h[0])] * B for _ in range(T)]
+        for step in range(max(ends)):
+            rows = [b for b in range(B) if step < ends[b]]
+            at = {b: ends[b] - 1 - step if direction == 1 else step for b in rows}
+            x_t, h_t = torch.stack([x[at[b], b] for b in rows]), torch.stack([h[b] for b in rows])
+            c_t = torch.stack([c[b] for b in rows]) if c else None
+            h_t, c_t = _step(cell, x_t, h_t, c_t, w)
+            for row, b in enumerate(rows):
+                h[b] = y[at[b]][b] = h_t[row]
+                if c_t is not None:
+                    c[b] = c_t[row]
+        ys.append(torch.stack([torch.stack(row) for row in y]))
+        hs.append(torch.stack(h))
+        cs += [torch.stack(c)] if c else []
+    return torch.cat(ys, dim=2), torch.stack(hs), torch.stack(cs) if cs else None
+
+
 def _full(
     x: Tensor, h0: Tensor, c0: Tensor | None, weights: tuple[Weights, ...], cell: str
 ) -> Outputs:
@@ -94,13 +129,15 @@ def _step(
 ) -> tuple[Tensor, Tensor | None]:
     if cell == "gru_reset_before":
         return _gru_reset_before(x, h, w), None
+    if cell in _NORMALISED and c is not None:
+        return _normalised_lstm(_NORMALISED[cell], x, h, c, w)
+    if cell not in _STEPS:
+        return _defined_step(cell, x, h, c, w)
     from_x = x @ w.w_ih.T  # [B, G*H]
     from_h = h @ w.w_hh.T
     if w.b_ih is not None and w.b_hh is not None:
         from_x = from_x + w.b_ih
         from_h = from_h + w.b_hh
-    if cell not in _STEPS:
-        return _defined_step(cell, from_x, from_h, h, c, w)
     H = (w.w_hh if w.w_hr is None else w.w_hr).shape[1]
     own = () if c is None else c.split(H, dim=1)
     units = () if w.per_unit is None else w.per_unit.split(H)
@@ -191,6 +228,31 @@ def _gru_reset_before(x: Tensor, h: Tensor, w: Weights) -> Tensor:
     return (1 - z) * n + z * h
 
 
+def _over_units(v: Tensor) -> Tensor:
+    return (v - v.mean(1, keepdim=True)) / (v.var(1, keepdim=True, correction=0) + 1e-5).sqrt()
+
+
+def _over_batch(v: Tensor) -> Tensor:
+    return (v - v.mean(0)) / (v.var(0, correction=0) + 1e-5).sqrt()
+
+
+_NORMALISED = {"lstm_layernorm": _over_units, "lstm_batchnorm": _over_batch}
+
+
+def _normalised_lstm(
+    norm: Callable[[Tensor], Tensor], x: Tensor, h: Tensor, c: Tensor, w: Weights
+) -> tuple[Tensor, Tensor]:
+    H = h.shape[1]
+    assert w.per_unit is not None
+    gain_x, gain_h, gain_c, shift_c = w.per_unit.split([4 * H, 4 * H, H, H])
+    v = norm(x @ w.w_ih.T) * gain_x + norm(h @ w.w_hh.T) * gain_h
+    if w.b_ih is not None and w.b_hh is not None:
+        v = v + w.b_ih + w.b_hh
+    i, f, g, o = v.split(H, dim=1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(norm(c) * gain_c + shift_c), c
+
+
 # The products by gate, h, then states beside it and parameters a unit; h and the others after.
 _STEPS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
     "lstm": _lstm,
@@ -207,24 +269,14 @@ _STEPS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
 
 
 def _defined_step(
-    cell: str,
-    from_x: Tensor,
-    from_h: Tensor,
-    h: Tensor,
-    c: Tensor | None,
-    w: Weights,
+    cell: str, x: Tensor, h: Tensor, c: Tensor | None, w: Weights
 ) -> tuple[Tensor, Tensor | None]:
     """A cell of the user's own: its definition, one operation of PyTorch after another."""
-    definition = CELLS[cell]
+    definition, step = CELLS[cell], traced(CELLS[cell])
     H = h.shape[1]
-    x, of_h = from_x.split(H, dim=1), from_h.split(H, dim=1)
-    p = [
-        sum(part[at] for part, at in ((x, slot.x), (of_h, slot.h)) if at is not None)
-        for slot in definition.slots
-    ]
-    step = traced(definition)
     own = () if c is None else c.split(H, dim=1)
     units = () if w.per_unit is None else w.per_unit.split(H)
+    p = _preactivations(definition, x, h, w)
     values = dict(zip(step.inputs, (*p, h, *own, *units), strict=True))
     for node in in_order(step.after, values):
         if node.op == "constant":
@@ -233,11 +285,36 @@ def _defined_step(
             at = definition.h_blocks - len(definition.again) + definition.again.index(node.name)
             values[node] = values[node.args[0]] @ w.w_hh.split(H)[at].T
             values[node] += 0 if w.b_hh is None else w.b_hh.split(H)[at]
-        elif node not in values:
+        elif node.op == "part":
+            of = torch.cat([values[each].expand_as(h) for each in node.args[0].args], dim=1)
+            values[node] = _NORMS[node.args[0].op](of).split(H, dim=1)[int(node.value)]
+        elif node not in values and node.op not in _NORMS:
             values[node] = _OPERATIONS[node.op](*(values[each] for each in node.args))
     h, *own = (values[node] for node in step.after)
     return h, torch.cat(own, dim=1) if own else None
 
+
+def _preactivations(cell: Cell, x: Tensor, h: Tensor, w: Weights) -> list[Tensor]:
+    """What a definition calls p, in the order of its slots."""
+    H = h.shape[1]
+    from_x, from_h = (x @ w.w_ih.T).split(H, dim=1), (h @ w.w_hh.T).split(H, dim=1)
+    b_ih = (x.new_zeros(len(w.w_ih)) if w.b_ih is None else w.b_ih).split(H)
+    b_hh = (x.new_zeros(len(w.w_hh)) if w.b_hh is None else w.b_hh).split(H)
+    found = []
+    for name, of_x, of_h in cell.slots:
+        gate, _, part = name.rpartition("_")
+        if gate in cell.bare:
+            at = cell.gates.index(gate)
+            bias = (b_ih[at] + b_hh[at]).expand_as(h)
+            found.append({"x": from_x[at], "h": from_h[at], "b": bias}[part])
+        else:
+            parts = [] if of_x is None else [from_x[of_x] + b_ih[of_x]]
+            parts += [] if of_h is None else [from_h[of_h] + b_hh[of_h]]
+            found.append(sum(parts, torch.zeros_like(h)))
+    return found
+
+
+_NORMS = {"layer_norm": _over_units, "batch_norm": _over_batch}
 
 _OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "add": torch.add,

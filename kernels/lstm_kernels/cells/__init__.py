@@ -13,7 +13,9 @@ A file in this folder is found by itself: a cell needs no other line anywhere.
 from lstm_kernels.cells.code.data import from_data, to_data
 from lstm_kernels.cells.code.definition import Cell, Slot, cell
 from lstm_kernels.cells.code.symbols import (
+    batch_norm,
     exp,
+    layer_norm,
     log,
     maximum,
     minimum,
@@ -30,9 +32,11 @@ __all__ = [
     "Cell",
     "Slot",
     "add_cells",
+    "batch_norm",
     "cell",
     "exp",
     "from_data",
+    "layer_norm",
     "log",
     "maximum",
     "minimum",

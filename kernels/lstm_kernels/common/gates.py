@@ -12,10 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn.functional import linear, pad
 
 from lstm_kernels.cells import CELLS, Cell
 from lstm_kernels.cells.code.emit import TORCH, compiled
+from lstm_kernels.cells.code.trace import traced
+from lstm_kernels.common.norms import BatchNorm, over_batch, over_units, several
 from lstm_kernels.stack import Weights
 
 State = tuple[Tensor, Tensor | None]
@@ -35,10 +37,17 @@ class StepCode:
     units: int
     # Slots that lie in both products alike, from the first one on: added at once.
     both: int
-    # Blocks of W_hh, the last ones, that a step meets with what it makes itself.
-    again: int
-    # Of the others the block of each product, counted from there; None where it has no part.
+    # Gates of W_hh's last blocks, which a step meets with what it makes itself.
+    again: tuple[str, ...]
+    # Blocks of both, the first ones, whose products come without their biases.
+    bare: int
+    # Of the others the block of each product, counted from there; None where it has no part. The
+    # biases of bare gates come after them.
     others: tuple[tuple[int | None, int | None], ...]
+    # Whether the function takes functions.
+    calls: bool
+    # What `batch_norm` is in it, where a module has statistics beside the batch's.
+    batch_norm: BatchNorm = over_batch
 
 
 @cache
@@ -46,6 +55,8 @@ def step_code(cell: str) -> StepCode:
     """The code of a cell by its name."""
     definition = CELLS[cell]
     both = _in_both(definition)
+    bare = len(definition.bare)
+    slots = definition.slots[both : len(definition.slots) - bare]
     return StepCode(
         torch_code(definition)["next_state"],
         definition.x_blocks,
@@ -53,11 +64,13 @@ def step_code(cell: str) -> StepCode:
         definition.own_states,
         len(definition.per_unit),
         both,
-        len(definition.again),
+        definition.again,
+        bare,
         tuple(
             (None if s.x is None else s.x - both, None if s.h is None else s.h - both)
-            for s in definition.slots[both:]
+            for s in slots
         ),
+        bool(traced(definition).functions),
     )
 
 
@@ -76,24 +89,43 @@ def _in_both(definition: Cell) -> int:
     return count
 
 
+def input_product(code: StepCode, x: Tensor, weights: Weights) -> Tensor:
+    """Give x W_ih^T + b_ih, of steps or of one, [.., G*H]; bare gates without b_ih."""
+    return linear(x, weights.w_ih, bias_of_product(code, weights.b_ih, code.x_blocks))
+
+
+def bias_of_product(code: StepCode, bias: Tensor | None, blocks: int) -> Tensor | None:
+    """A bias of so many blocks, as it is added to the product: 0 for bare gates."""
+    if bias is None or not code.bare:
+        return bias
+    rows = len(bias) // blocks * code.bare
+    return None if rows == len(bias) else pad(bias[rows:], (rows, 0))
+
+
 def next_state(
-    code: StepCode, from_x: Tensor, h: Tensor, c: Tensor | None, weights: Weights
+    code: StepCode,
+    from_x: Tensor,
+    h: Tensor,
+    c: Tensor | None,
+    weights: Weights,
+    alive: Tensor | None = None,
 ) -> State:
     """The state after a step: one product with W_hh, then the rest.
 
     Args:
-        from_x: [B, G*H], x W_ih^T + b_ih.
+        from_x: [B, G*H], of `input_product`.
         h: [B, S], the state before; c: [B, K*H], a unit's own states side by side, or None.
+        alive: [B, 1], True where a sequence still runs, or None where all do.
     Returns:
         h [B, S] and c [B, K*H] or None.
     """
-    w_hh, b_hh = weights.w_hh, weights.b_hh
+    w_hh, b_hh = weights.w_hh, bias_of_product(code, weights.b_hh, code.h_blocks)
     if code.again:
-        rows = w_hh.shape[0] - code.again * w_hh.shape[1]
+        rows = w_hh.shape[0] - len(code.again) * w_hh.shape[1]
         w_hh, b_hh = w_hh[:rows], None if b_hh is None else b_hh[:rows]
     from_h = linear(h, w_hh, b_hh)
     p = _summed(code, from_x, from_h) if code.others else (from_x + from_h).chunk(code.both, -1)
-    return activate(code, p, h, c, weights)
+    return activate(code, p, h, c, weights, alive)
 
 
 def add_gates(
@@ -105,9 +137,20 @@ def add_gates(
 
 
 def activate(
-    code: StepCode, p: Sequence[Tensor], h: Tensor, c: Tensor | None, weights: Weights
+    code: StepCode,
+    p: Sequence[Tensor],
+    h: Tensor,
+    c: Tensor | None,
+    weights: Weights,
+    alive: Tensor | None = None,
 ) -> State:
-    """The next state from a step's pre-activations, each [B, H], in the order of `Cell.slots`."""
+    """The next state from a step's pre-activations; arguments as of `next_state`.
+
+    Args:
+        p: [B, H] each, in the order of `Cell.slots`, less the biases of bare gates.
+    """
+    if code.bare:
+        p = [*p, *_biases(code, h, weights)]
     if c is None:
         before: tuple[Tensor, ...] = (h,)
     elif code.own_states == 1:
@@ -115,8 +158,8 @@ def activate(
     else:
         before = (h, *c.chunk(code.own_states, -1))
     units = () if weights.per_unit is None else weights.per_unit.chunk(code.units)
-    products = (_products(code, weights),) if code.again else ()
-    (h, *own), _ = code.function(p, before, units, *products)
+    functions = (_functions(code, h, weights, alive),) if code.calls else ()
+    (h, *own), _ = code.function(p, before, units, *functions)
     if c is not None:
         c = own[0] if len(own) == 1 else torch.cat(own, -1)
     return (h if weights.w_hr is None else linear(h, weights.w_hr)), c
@@ -128,7 +171,7 @@ def _summed(code: StepCode, from_x: Tensor, from_h: Tensor) -> Sequence[Tensor]:
     if not both:
         return _others(code, from_x.split(H, -1), from_h.split(H, -1))
     x, *of_x = from_x.split([both * H] + [H] * (code.x_blocks - both), -1)
-    h, *of_h = from_h.split([both * H] + [H] * (code.h_blocks - code.again - both), -1)
+    h, *of_h = from_h.split([both * H] + [H] * (code.h_blocks - len(code.again) - both), -1)
     return [*(x + h).chunk(both, -1), *_others(code, of_x, of_h)]
 
 
@@ -140,9 +183,28 @@ def _others(code: StepCode, of_x: Sequence[Tensor], of_h: Sequence[Tensor]) -> l
     ]
 
 
-def _products(code: StepCode, weights: Weights) -> list[Callable[[Tensor], Tensor]]:
-    """Of each gate that meets W_hh again, its product with what it is given."""
-    H = weights.w_hh.shape[1]
-    blocks = weights.w_hh.split(H)[-code.again :]
-    biases = [None] * code.again if weights.b_hh is None else weights.b_hh.split(H)[-code.again :]
-    return [partial(linear, weight=w, bias=b) for w, b in zip(blocks, biases, strict=True)]
+def _biases(code: StepCode, h: Tensor, weights: Weights) -> Sequence[Tensor]:
+    """The biases of bare gates, [B, H] each; 0 where there are none."""
+    rows = code.bare * weights.w_hh.shape[1]
+    if weights.b_ih is None or weights.b_hh is None:
+        biases = h.new_zeros(rows)
+    else:
+        biases = weights.b_ih[:rows] + weights.b_hh[:rows]
+    return biases.expand(len(h), -1).chunk(code.bare, -1)
+
+
+def _functions(
+    code: StepCode, h: Tensor, weights: Weights, alive: Tensor | None
+) -> dict[str, Callable[..., Any]]:
+    """What a step may call, by name: see `lstm_kernels.cells.code.emit`."""
+    found: dict[str, Callable[..., Any]] = {
+        "layer_norm": several(over_units, h),
+        "batch_norm": several(lambda values: code.batch_norm(values, alive), h),
+    }
+    if code.again:
+        H, count = weights.w_hh.shape[1], len(code.again)
+        blocks = weights.w_hh.split(H)[-count:]
+        biases = [None] * count if weights.b_hh is None else weights.b_hh.split(H)[-count:]
+        for gate, w, b in zip(code.again, blocks, biases, strict=True):
+            found[gate] = partial(linear, weight=w, bias=b)
+    return found

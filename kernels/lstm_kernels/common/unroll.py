@@ -8,13 +8,13 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
-from lstm_kernels.common.gates import State, next_state, step_code
+from lstm_kernels.common.gates import State, input_product, next_state, step_code
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights
 
-Step = Callable[[Tensor, Tensor, Tensor | None], State]
+# An input of one step, h and c before it, and which sequences still run, [B, 1] or None for all.
+Step = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], State]
 
 
 class OneDirection(Protocol):
@@ -78,7 +78,7 @@ def run_directions(
 def unroll(
     step: Step, inputs: Tensor, h: Tensor, c: Tensor | None, alive: Tensor | None
 ) -> Outputs:
-    """Call `step(inputs[t], h, c)` for every t; a sequence past its end keeps its state.
+    """Call `step(inputs[t], h, c, alive[t])` for every t; a sequence past its end keeps its state.
 
     Args:
         inputs: [T, B, ...]; h, c, alive: as in `OneDirection`.
@@ -88,12 +88,13 @@ def unroll(
     outputs = []
     # unbind, not inputs[t]: the gradient of T selections would write T tensors of full size.
     for t, step_input in enumerate(inputs.unbind()):
-        next_h, next_c = step(step_input, h, c)
-        if alive is None:
+        running = None if alive is None else alive[t]
+        next_h, next_c = step(step_input, h, c, running)
+        if running is None:
             h, c = next_h, next_c
         else:
-            h = torch.where(alive[t], next_h, h)
-            c = None if next_c is None or c is None else torch.where(alive[t], next_c, c)
+            h = torch.where(running, next_h, h)
+            c = None if next_c is None or c is None else torch.where(running, next_c, c)
         outputs.append(h)
     y = torch.stack(outputs)
     return (y if alive is None else y.masked_fill(~alive, 0)), h, c
@@ -105,10 +106,10 @@ def unroll_hoisted(
     """One direction with x W_ih^T + b_ih of all steps made at once, before the loop."""
     code = step_code(cell)
 
-    def step(from_x: Tensor, h: Tensor, c: Tensor | None) -> State:
-        return next_state(code, from_x, h, c, weights)
+    def step(from_x: Tensor, h: Tensor, c: Tensor | None, running: Tensor | None) -> State:
+        return next_state(code, from_x, h, c, weights, running)
 
-    return unroll(step, linear(x, weights.w_ih, weights.b_ih), h, c, alive)
+    return unroll(step, input_product(code, x, weights), h, c, alive)
 
 
 def alive_steps(lengths: Tensor, steps: int, device: torch.device) -> Tensor:

@@ -17,7 +17,7 @@ DRAW = protocol.Draw("weights", "inputs", "gradients")
 
 EXAMPLES = [
     protocol.ReadState(),
-    protocol.LearnCells((to_data(CELLS["slstm"]),)),
+    protocol.LearnCells((to_data(CELLS["slstm"]), to_data(CELLS["lstm_batchnorm"]))),
     protocol.FindUnsupported("naive", (CASE.problem, CASE.problem)),
     protocol.OpenCell("naive", CASE, 7, "weights", with_gradients=True),
     protocol.OpenCell(

@@ -123,7 +123,7 @@ def test_a_skip_needs_a_reason():
 
 
 def test_a_manifest_that_defines_a_cell_is_valid_and_a_half_of_one_is_not():
-    whole = to_data(CELLS["gru"])
-    RUN.validate(manifest([record()]) | {"definitions": [whole]})
+    for name in ("gru", "lstm_batchnorm"):
+        RUN.validate(manifest([record()]) | {"definitions": [to_data(CELLS[name])]})
     with pytest.raises(jsonschema.ValidationError):
         RUN.validate(manifest([record()]) | {"definitions": [{"name": "gru"}]})

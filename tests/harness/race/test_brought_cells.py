@@ -27,6 +27,16 @@ CELLS = [minimal]
 # One more operation, and nothing else.
 CHANGED = CELL.replace("return tanh(c)", "return tanh(c + c)")
 LSTM = CELL.replace("minimal", "lstm")
+NORMALISING = """
+from lstm_kernels.cells import batch_norm, cell, layer_norm, sigmoid, tanh
+
+@cell(gates="f n", states="h", per_unit="u", bare="f n", starts={"u": 1})
+def normalising(p, h, u):
+    f = sigmoid(layer_norm(p.f_x + p.f_h) + p.f_b)
+    return h + f * (tanh(u * batch_norm(p.n_x + p.n_h) + p.n_b) - h)
+
+CELLS = [normalising]
+"""
 BACKEND = """
 import torch
 from lstm_kernels import Backend
@@ -100,6 +110,18 @@ def test_it_is_verified_with_its_gradients_and_no_plugin_is_imported_here(plugin
     assert {"d_x", "d_h0", "d_c0"} <= found["naive"]["errors"].keys()
     assert not [name for name in sys.modules if name.startswith("lstm_plugin_my_cell")]
     assert "minimal" in CELLS
+
+
+def test_one_that_normalises_is_verified_where_a_backend_runs_it(plugin, command):
+    path = plugin(NORMALISING)
+    asked = ["--plugin", path, "--cell", "normalising", "--backend", "naive,hoisted,numba_cpu"]
+    sizes = ["--seq-len", "3", "--batch", "5", "--hidden", "4", "--threads", "1"]
+    _, out, _ = command("verify", *asked, *sizes, "--pass", "train", "--json", "--quiet")
+    found = {row["backend"]: row for row in json.loads(out)}
+    status = {name: row["status"] for name, row in found.items()}
+    assert status == {"naive": "ok", "hoisted": "ok", "numba_cpu": "unsupported"}
+    assert "normalising normalises over" in found["numba_cpu"]["reason"]
+    assert "d_per_unit" in found["naive"]["errors"]
 
 
 def test_a_run_keeps_the_definition_and_is_read_without_the_plugin(race, command, forget_cells):

@@ -223,6 +223,18 @@ def test_the_source_of_a_cell_is_shown(command):
     compile(out, "shown", "exec")
 
 
+def test_the_source_of_a_cell_that_normalises(command):
+    code, out, err = command("inspect", "naive", "--source", "--cell", "lstm_layernorm")
+    assert code == 0, err
+    assert "def next_state(p, before, per_unit, functions):" in out
+    assert "gradients" not in out
+    compile(out, "shown", "exec")
+    code, out, err = command("inspect", "numba_cpu", "--source", "--cell", "lstm,lstm_batchnorm")
+    assert (code, out) == (2, "")
+    assert "'numba_cpu' does not run cell 'lstm_batchnorm'" in err
+    assert "lstm_batchnorm normalises over the batch" in err
+
+
 def test_the_source_of_ones_own_cell_in_a_dialect_of_ones_own(here, document):
     (here / "mine.py").write_text(CELL)
     (here / "speaks.py").write_text(SPEAKS)

@@ -105,6 +105,19 @@ def test_rows_are_a_part_of_the_whole_answer(monkeypatch):
         assert torch.allclose(part.tensors[name][0], rows, rtol=1e-13, atol=0)
 
 
+def test_a_cell_that_mixes_its_batch_is_answered_whole(monkeypatch):
+    mixed = replace(PROBLEM, cell="lstm_batchnorm", lengths="full")
+    monkeypatch.setattr(oracle_cost, "MOST_FLOPS", {"cpu": 1.0})
+    assert oracle_cost.rows_to_answer(replace(PROBLEM, cell="lstm_layernorm"), "cpu") is not None
+    found = oracle.answer(mixed, 0, "cpu")
+    assert found.rows is None
+    assert found.tensors["y"][0].shape[1] == mixed.batch
+    rows = (0, 3, 5)
+    monkeypatch.setattr(oracle, "rows_to_answer", lambda *_: rows)
+    wrong = oracle.answer(mixed, 0, "cpu").tensors["y"][0]
+    assert not torch.allclose(wrong, found.tensors["y"][0][:, list(rows)])
+
+
 def test_few_rows_are_answered_whole(monkeypatch):
     monkeypatch.setattr(oracle_cost, "MOST_FLOPS", {"cpu": 1.0})
     assert oracle_cost.rows_to_answer(Problem("lstm", 4, 3, 3, 5), "cpu") is None

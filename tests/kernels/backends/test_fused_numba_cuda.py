@@ -10,7 +10,7 @@ import closeness
 import pytest
 import torch
 from covering import covering_sample
-from one_product import ONE_PRODUCT
+from pointwise_cells import POINTWISE
 from small_layers import REGIMES, draw, errors, only, regimes_of
 from torch import Tensor
 
@@ -28,7 +28,7 @@ ON_CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_CUDA else "cpu")
 
 OPTIONS: dict[str, tuple[Any, ...]] = {
-    "cell": tuple(ONE_PRODUCT),
+    "cell": tuple(POINTWISE),
     "bidirectional": (False, True),
     "ragged": (False, True),
     "bias": (True, False),
@@ -146,7 +146,7 @@ def test_the_sample_meets_what_blocks_can_be() -> None:
 
 SIZES = [
     (cell, H, B, bidirectional)
-    for cell in (name for name in ONE_PRODUCT if lk.CELLS[name].h_blocks)
+    for cell in (name for name in POINTWISE if lk.CELLS[name].h_blocks)
     for H in (1, 30, 64, 256, 512, 768, 1024, 1100, 1536, 2048)
     for B in (1, 2, 3, 4, 8, 16, 33, 100)
     for bidirectional in (False, True)

@@ -9,7 +9,7 @@ import closeness
 import numpy as np
 import pytest
 import torch
-from one_product import ONE_PRODUCT
+from pointwise_cells import POINTWISE
 from small_layers import REGIMES, draw, errors, only, results
 from torch import Tensor
 
@@ -155,7 +155,7 @@ TELLING = (
 # Beside the sample: every cell in every regime, and more sequences than the smaller tile holds.
 IN_FLOAT64 = [
     pytest.param(cell, regime, fields, marks=pytest.mark.slow if slow else [])
-    for cell in ONE_PRODUCT
+    for cell in POINTWISE
     for regime in regimes_of(cell)
     for fields, slow in (
         (
@@ -180,7 +180,7 @@ def test_computes_in_float64(cell: str, regime: str, fields: dict[str, Any]) -> 
 # Every cell in every regime; of PyTorch's every change runs one of the two lengths of each.
 RECOMPUTED = [
     pytest.param(cell, regime, lengths, marks=[] if fast else pytest.mark.slow)
-    for i, cell in enumerate(name for name in ONE_PRODUCT if derived(lk.CELLS[name]).saved)
+    for i, cell in enumerate(name for name in POINTWISE if derived(lk.CELLS[name]).saved)
     for j, regime in enumerate(regimes_of(cell))
     for k, lengths in enumerate(("full", "uniform:0:4"))
     for fast in [

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lstm_kernels import registry
 from lstm_kernels.backends import graphed
+from lstm_kernels.registry import TORCH_CELLS
 from lstm_kernels.stack import run
 
 
@@ -67,6 +68,7 @@ def results(name: str, problem: Any, arguments: Any, lengths: Any = None) -> dic
     return dict(enumerate([*outputs, *torch.autograd.grad(loss, leaves, allow_unused=True)]))
 
 
+@pytest.mark.parametrize("cell", [*TORCH_CELLS, "lstm_layernorm", "lstm_batchnorm"])
 @pytest.mark.parametrize("lengths", [None, torch.tensor([6, 2, 0, 3])], ids=["full", "ragged"])
 def test_equals_hoisted_call_after_call(
     cell: str, lengths: Any, make_layer: Any, assert_same: Any

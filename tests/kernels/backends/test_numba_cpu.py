@@ -19,6 +19,7 @@ import closeness
 import numba
 import numpy as np
 import torch
+from pointwise_cells import POINTWISE
 from torch import Tensor
 
 import lstm_kernels as lk
@@ -47,7 +48,7 @@ MANY_CHUNKS = {
     "wide": {"seq_len": 3, "batch": 300, "input_size": 70, "hidden_size": 17},
     "large": {"seq_len": 40, "batch": 20, "input_size": 65, "hidden_size": 257},
 }
-VARIANTS = [name for name in CELLS if name not in TORCH_CELLS and not CELLS[name].again]
+VARIANTS = [name for name in POINTWISE if name not in TORCH_CELLS]
 VARIANTS_SIZES = {
     "one step": {"seq_len": 1, "batch": 1, "input_size": 3, "hidden_size": 30},
     "odd": {"seq_len": 9, "batch": 3, "input_size": 20, "hidden_size": 30},

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from one_product import ONE_PRODUCT
+from pointwise_cells import POINTWISE
 
 from lstm_kernels.cells import (
     CELLS,
@@ -60,7 +60,7 @@ def drawn(of: Cell, seed: int) -> list[tuple[float, ...]]:
 
 @pytest.mark.parametrize("dtype", BOUNDS)
 @pytest.mark.parametrize(
-    "of", [*(CELLS[name] for name in ONE_PRODUCT), everything], ids=lambda of: of.name
+    "of", [*(CELLS[name] for name in POINTWISE), everything], ids=lambda of: of.name
 )
 def test_every_function_is_pytorchs_in_its_own_dtype(of, dtype, monkeypatch):
     found, wanted = functions_of(of, dtype, monkeypatch), compiled(of, TORCH, {"torch": torch})
@@ -87,7 +87,7 @@ def test_a_nan_stays_one(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "of", [*(CELLS[name] for name in ONE_PRODUCT), everything], ids=lambda of: of.name
+    "of", [*(CELLS[name] for name in POINTWISE), everything], ids=lambda of: of.name
 )
 def test_what_is_kept_is_what_the_gradients_look_at(of, monkeypatch):
     """States that the functions do not store may be anything, NaN included."""
@@ -111,13 +111,13 @@ def test_blocks_of_w_hh_find_their_slots(monkeypatch):
         return p.a + p.b_x * p.b_h + p.c_x * p.c_h + p.d
 
     monkeypatch.setitem(CELLS, "mixed", mixed)
-    for name in [*ONE_PRODUCT, "mixed"]:
+    for name in [*POINTWISE, "mixed"]:
         slots = CELLS[name].slots
         for gate in range(CELLS[name].h_blocks):
             assert slots[points.slot_of_gate(name)(gate)].h == gate
 
 
-@pytest.mark.parametrize("name", ONE_PRODUCT)
+@pytest.mark.parametrize("name", POINTWISE)
 def test_a_slot_is_the_sum_of_its_parts(name):
     definition = CELLS[name]
     x = tuple(2.0**n for n in range(definition.x_blocks))

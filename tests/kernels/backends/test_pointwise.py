@@ -7,7 +7,7 @@ from typing import Any
 import closeness
 import pytest
 import torch
-from one_product import ONE_PRODUCT
+from pointwise_cells import POINTWISE
 from torch import Tensor
 
 import lstm_kernels as lk
@@ -73,7 +73,7 @@ def by_torch(
 
 @pytest.mark.parametrize("name", ["float64", "float32", "float16", "bfloat16"])
 @pytest.mark.parametrize(("B", "H"), SIZES, ids=[f"B{b}-H{h}" for b, h in SIZES])
-@pytest.mark.parametrize("cell", ONE_PRODUCT)
+@pytest.mark.parametrize("cell", POINTWISE)
 def test_a_step_equals_plain_torch(cell: str, B: int, H: int, name: str) -> None:
     dtype = getattr(torch, name)
     tensors = draw(cell, B, H, dtype)
@@ -147,7 +147,7 @@ def test_inference_saves_nothing(cell: str, make_layer: Any, launched: list[Any]
     assert torch.equal(trained, y)
 
 
-@pytest.mark.parametrize("cell", ONE_PRODUCT)
+@pytest.mark.parametrize("cell", POINTWISE)
 @pytest.mark.parametrize("H", [1, 30, 257, 1024])
 def test_a_new_batch_or_length_compiles_nothing(cell: str, H: int) -> None:
     def compiled_from(B: int, T: int) -> list[Any]:
@@ -162,7 +162,7 @@ def test_a_new_batch_or_length_compiles_nothing(cell: str, H: int) -> None:
     assert compiled_from(1, 1) == compiled_from(16, 7) == compiled_from(65537, 9)
 
 
-@pytest.mark.parametrize("cell", ONE_PRODUCT)
+@pytest.mark.parametrize("cell", POINTWISE)
 def test_every_element_belongs_to_a_program(cell: str) -> None:
     for B, H in [*SIZES, (64, 512), (1, 4096)]:
         for one in pointwise.launches_for(lk.Problem(cell, 4, B, 8, H), ARCHITECTURES["sm_90"]):

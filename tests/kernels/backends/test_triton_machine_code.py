@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from compiling import inspected, run
-from one_product import ONE_PRODUCT
 from places import SUPPORT
+from pointwise_cells import POINTWISE
 
 from lstm_kernels.cells import CELLS
 from lstm_kernels.gpu.machine_code import ARCHITECTURES
@@ -151,7 +151,7 @@ def test_other_cells(cell: str) -> None:
 # Each on one architecture, in one dtype: H of all regimes.
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "cell", in_groups(*(name for name in ONE_PRODUCT if name not in TORCH_CELLS))
+    "cell", in_groups(*(name for name in POINTWISE if name not in TORCH_CELLS))
 )
 def test_cells_that_pytorch_has_not(cell: str) -> None:
     place = list(CELLS).index(cell)

@@ -6,12 +6,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pointwise_cells import POINTWISE
 
 from lstm_kernels.cells import (
     CELLS,
     Cell,
+    batch_norm,
     cell,
     exp,
+    layer_norm,
     log,
     maximum,
     minimum,
@@ -50,7 +53,7 @@ def check_gradients(of: Cell) -> None:
         torch.testing.assert_close(one, torch.zeros_like(one) if other is None else other)
 
 
-@pytest.mark.parametrize("name", [name for name, each in CELLS.items() if not each.again])
+@pytest.mark.parametrize("name", POINTWISE)
 def test_gradients_are_autograds(name):
     check_gradients(CELLS[name])
 
@@ -181,6 +184,43 @@ def test_a_gate_that_is_not_there_is_refused():
         derived(lost)
 
 
+def test_a_norm_of_nothing_is_refused():
+    @cell(gates="a", states="h")
+    def idle(p, h):
+        return layer_norm(), p.a + h
+
+    with pytest.raises(TypeError, match=r"cell 'idle': layer_norm\(\) takes one value or more"):
+        derived(idle)
+
+
+def test_a_step_beyond_a_unit_has_no_gradients_by_itself():
+    @cell(gates="a", states="h", bare="a")
+    def parted(p, h):
+        return tanh(p.a_x) * p.a_h + p.a_b
+
+    for of, why in (
+        (CELLS["gru_reset_before"], "multiplies by W_hh again"),
+        (CELLS["lstm_layernorm"], "normalises over all units"),
+        (CELLS["lstm_batchnorm"], "normalises over the batch"),
+        (parted, "takes products without their biases"),
+    ):
+        with pytest.raises(TypeError, match=f"cell '{of.name}' {why}: its step has no gradients"):
+            derived(of)
+        assert "gradients" not in source_of(of, TORCH)
+
+
+def test_a_norm_is_called_once_for_all_its_values():
+    @cell(gates="a b", states="h c", bare="a b")
+    def normal(p, h, c):
+        x, y = batch_norm(p.a_x, p.b_x)
+        return x * batch_norm(c) + y, c + batch_norm(p.a_x, p.b_x)[0]
+
+    source = source_of(normal, TORCH)
+    assert source.count("batch_norm(") == 2
+    assert 'batch_norm = functions["batch_norm"]' in source
+    assert "layer_norm" not in source
+
+
 @pytest.mark.parametrize(
     ("named", "message"),
     [
@@ -194,6 +234,15 @@ def test_a_gate_that_is_not_there_is_refused():
         ({"gates": "a", "states": "h", "apart": "b"}, "expected of: a"),
         ({"gates": "a", "states": "h", "apart": "a", "from_x": "a"}, "both apart and from_x"),
         ({"gates": "a b", "states": "h", "again": "a"}, "again='a'; expected its last gates"),
+        ({"gates": "a b", "states": "h", "bare": "b"}, "bare='b'; expected its first gates"),
+        ({"gates": "a", "states": "h", "bare": "a", "again": "a"}, "both again and bare"),
+        ({"gates": "a a_b", "states": "h", "bare": "a"}, "names a gate 'a_b', as it may call a"),
+        ({"gates": "a", "states": "h", "per_unit": "batch_norm"}, "calls something else"),
+        ({"gates": "a", "states": "h", "starts": {"a": 1}}, "starts 'a'; expected of: none"),
+        (
+            {"gates": "a", "states": "h", "per_unit": "u", "starts": {"u": math.nan}},
+            "starts 'u' at nan; expected a number",
+        ),
         ({"gates": "a", "states": "h c", "positive": "h"}, "expected of: c"),
     ],
 )

@@ -8,9 +8,11 @@ import pytest
 from lstm_kernels.cells import (
     CELLS,
     add_cells,
+    batch_norm,
     cell,
     exp,
     from_data,
+    layer_norm,
     log,
     maximum,
     minimum,
@@ -32,7 +34,13 @@ def everything(p, h, c, u):
     return where(y >= 0.5, sigmoid(x), y) + 3, x * y + 1e-300
 
 
-GIVEN = [*CELLS.values(), everything]
+@cell(gates="a b n", states="h c", per_unit="u v", bare="a b", again="n", starts={"v": 1, "u": 0.1})
+def of_whole_values(p, h, c, u, v):
+    x, y = layer_norm(p.a_x, p.b_h)
+    return batch_norm(x * u + p.a_b) + p.n(y * v), batch_norm(c)
+
+
+GIVEN = [*CELLS.values(), everything, of_whole_values]
 
 
 @pytest.mark.parametrize("given", GIVEN, ids=lambda each: each.name)
@@ -42,7 +50,7 @@ def test_what_comes_out_is_what_went_in(given):
     assert to_data(made) == data
     assert traced(made) == traced(given)
     assert source_of(made, TORCH) == source_of(given, TORCH)
-    fields = ("name", "slots", "states", "per_unit", "positive")
+    fields = ("name", "slots", "states", "per_unit", "positive", "starts")
     for field in fields:
         assert getattr(made, field) == getattr(given, field)
     assert made == from_data(data)
@@ -99,6 +107,23 @@ BROKEN = [
         changed(nodes=[["constant", 1], ["constant", 0], ["div", 0, 1]], after=[2, 2]),
         "divides 1.0 by 0",
     ),
+    (changed(bare=["b"]), "has 'b' both apart and bare"),
+    (changed(bare="a"), "has bare 'a'; expected a list"),
+    (changed(starts=[["u", 1]]), r"has starts \[\['u', 1\]\]; expected numbers by name"),
+    (changed(starts={"u": "1"}), "expected numbers by name"),
+    (changed(starts={"u": 10**400}), "expected numbers by name"),
+    (changed(starts={"u" * 10**3: 1}), "expected numbers by name"),
+    (changed(starts={"c": 1}), "starts 'c'; expected of: u"),
+    (changed(nodes=[["layer_norm"]]), f"{NODE} \\['layer_norm'\\]"),
+    (changed(nodes=[["input", "h"], ["layer_norm", *[0] * (MOST_NAMES + 1)]]), NODE),
+    (changed(nodes=[["input", "h"], ["batch_norm", 0], ["tanh", 1]]), f"{NODE} \\['tanh', 1\\]"),
+    (changed(nodes=[["input", "h"], ["batch_norm", 0], ["part", 1, 1]]), NODE),
+    (changed(nodes=[["input", "h"], ["batch_norm", 0], ["part", 1, True]]), NODE),
+    (changed(nodes=[["input", "h"], ["batch_norm", 0], ["part", 1]]), NODE),
+    (changed(nodes=[["input", "h"], ["part", 0, 0]]), f"{NODE} \\['part', 0, 0\\]"),
+    (changed(nodes=[["input", "h"], ["less", 0, 0], ["part", 1, 0]]), NODE),
+    (changed(nodes=[["input", "h"], ["less", 0, 0], ["layer_norm", 1]]), NODE),
+    (changed(nodes=[["input", "h"], ["layer_norm", 0]], after=[0, 1]), "after a step"),
     (changed(after=[0]), r"has \[0\] after a step; expected a node of numbers a state"),
     (changed(after=3), "has 3 after a step"),
     (changed(after=[0, 10**6]), "after a step"),

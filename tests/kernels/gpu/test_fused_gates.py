@@ -6,8 +6,8 @@ import closeness
 import compiling
 import pytest
 import torch
-from one_product import ONE_PRODUCT
 from places import SUPPORT
+from pointwise_cells import POINTWISE
 from torch import Tensor
 
 from lstm_kernels.cells import (
@@ -161,7 +161,7 @@ def relative_errors(found: dict[str, Tensor], expected: dict[str, Tensor]) -> di
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
-@pytest.mark.parametrize("name", ONE_PRODUCT)
+@pytest.mark.parametrize("name", POINTWISE)
 def test_a_step_and_its_gradients_equal_autograd(name: str, scale: float) -> None:
     given = draw(CELLS[name], torch.float32, scale)
     expected = by_autograd(CELLS[name], given)
@@ -173,7 +173,7 @@ def test_a_step_and_its_gradients_equal_autograd(name: str, scale: float) -> Non
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 10.0])
-@pytest.mark.parametrize("name", ONE_PRODUCT)
+@pytest.mark.parametrize("name", POINTWISE)
 def test_a_step_in_float64_equals_autograd(name: str, scale: float) -> None:
     given = draw(CELLS[name], torch.float64, scale)
     errors = relative_errors(step(CELLS[name], given), by_autograd(CELLS[name], given))
@@ -234,7 +234,7 @@ def test_gates_that_are_swapped_are_caught() -> None:
     assert difference.norm() > 0.1
 
 
-@pytest.mark.parametrize("name", ONE_PRODUCT)
+@pytest.mark.parametrize("name", POINTWISE)
 def test_a_nan_is_not_hidden(name: str) -> None:
     given = draw(CELLS[name], torch.float32)
     given[0, 3] = torch.nan

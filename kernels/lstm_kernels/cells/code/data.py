@@ -5,22 +5,30 @@
      "nodes": [["input", "p_f"], ["sigmoid", 0], ["input", "h"], ["mul", 1, 2]], "after": [3]}
 
 A node is an operation, then what it is of: a name, a number, or the places of nodes before it; of
-a product the gate's name, then a place.
-`after` are the places of the states after a step. Data may be a stranger's: it is checked whole, no
-code is in it, and its size is bounded.
+a product the gate's name, then a place; of a part the place of a norm, then which of its values.
+`after` are the places of the states after a step. Beside these there may be `bare`, as `again`, and
+`starts`, {"a parameter a unit": 0.1}. Data may be a stranger's: it is checked whole, no code is in
+it, and its size is bounded.
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lstm_kernels.cells.code import symbols
-from lstm_kernels.cells.code.definition import Cell, check_names
-from lstm_kernels.cells.code.symbols import CHOICES, FUNCTIONS, Node, constant
+from lstm_kernels.cells.code.definition import (
+    Cell,
+    check_names,
+    checked_starts,
+    is_finite,
+)
+from lstm_kernels.cells.code.symbols import CHOICES, FUNCTIONS, NORMS, Node, constant
 from lstm_kernels.cells.code.trace import in_order, traced
 
 Data = dict[str, Any]
+# What a node is: a number, a condition, or so many values side by side.
+Kind = str | int
+NUMBER, CONDITION = "number", "condition"
 
 # Several times what any cell of this package has.
 MOST_NODES = 256
@@ -29,6 +37,9 @@ LONGEST_NAME = 60
 
 _NAMES = ("gates", "states", "per_unit", "apart", "from_x", "positive", "again")
 _FIELDS = ("name", *_NAMES, "nodes", "after")
+# Left out where they are empty: so is nothing that kernels from before them would not read.
+_MORE_NAMES = ("bare",)
+_MORE = (*_MORE_NAMES, "starts")
 _COMPARISONS = ("less", "less_equal")
 _OPERATIONS: Mapping[str, Callable[..., Node]] = {
     "add": symbols.add,
@@ -67,6 +78,10 @@ class Replayed:
                 made.append(constant(args[0]))
             elif op == "product":
                 made.append(symbols.product(args[0], made[args[1]]))
+            elif op == "part":
+                made.append(symbols.part(made[args[0]], args[1]))
+            elif op in NORMS:
+                made.append(symbols.norm(op, [made[place] for place in args]))
             else:
                 made.append(_OPERATIONS[op](*(made[place] for place in args)))
         return tuple(made[place] for place in self.after)
@@ -85,11 +100,15 @@ def to_data(cell: Cell) -> Data:
         leaf = {"input": node.name, "constant": node.value}
         of = [leaf[node.op]] if node.op in leaf else [places[each] for each in node.args]
         of = [node.name, *of] if node.op == "product" else of
+        of = [*of, int(node.value)] if node.op == "part" else of
         places[node] = len(nodes)
         nodes.append([node.op, *of])
     data: Data = {"name": cell.name}
     data |= {field: list(getattr(cell, field)) for field in _NAMES}
     data |= {"nodes": nodes, "after": [places[node] for node in step.after]}
+    more: Data = {field: list(getattr(cell, field)) for field in _MORE_NAMES}
+    more["starts"] = dict(cell.starts)
+    data |= {field: given for field, given in more.items() if given}
     _check(data)
     return data
 
@@ -101,13 +120,14 @@ def from_data(data: Any) -> Cell:
         ValueError: it is no cell; the message says why.
     """
     _check(data)
-    named = {field: tuple(data[field]) for field in _NAMES}
+    named = _named(data)
     step = Replayed(
         (*named["states"], *named["per_unit"]),
         tuple(tuple(node) for node in data["nodes"]),
         tuple(data["after"]),
     )
-    cell = Cell(name=data["name"], step=step, **named)
+    starts = checked_starts(data["name"], named["per_unit"], data.get("starts", {}))
+    cell = Cell(name=data["name"], step=step, starts=starts, **named)
     try:
         traced(cell)
     except (TypeError, ZeroDivisionError) as error:
@@ -117,13 +137,13 @@ def from_data(data: Any) -> Cell:
 
 def _check(data: Any) -> None:
     """Refuse what is no cell's data."""
-    if not isinstance(data, dict) or data.keys() != set(_FIELDS):
+    if not isinstance(data, dict) or data.keys() - _MORE != set(_FIELDS):
         raise ValueError(f"a cell's data is {_shown(data)}; expected {', '.join(_FIELDS)}")
     name = data["name"]
     if not _is_name(name):
         raise ValueError(f"a cell is named {_shown(name)}; expected a plain Python name")
-    for field in _NAMES:
-        of_field = data[field]
+    for field in (*_NAMES, *_MORE_NAMES):
+        of_field = data.get(field, [])
         if not isinstance(of_field, list) or len(of_field) > MOST_NAMES:
             raise ValueError(
                 f"cell {name!r} has {field} {_shown(of_field)}; "
@@ -134,8 +154,19 @@ def _check(data: Any) -> None:
                 raise ValueError(
                     f"cell {name!r} names {_shown(each)}; expected a plain Python name"
                 )
-    check_names(name, {field: tuple(data[field]) for field in _NAMES})
+    check_names(name, _named(data))
+    starts = data.get("starts", {})
+    if not isinstance(starts, dict) or not all(
+        _is_name(each) and _is_number(value) for each, value in starts.items()
+    ):
+        raise ValueError(f"cell {name!r} has starts {_shown(starts)}; expected numbers by name")
+    checked_starts(name, tuple(data["per_unit"]), starts)
     _check_graph(data)
+
+
+def _named(data: Data) -> dict[str, Any]:
+    """The names of a cell, by the field of `Cell`."""
+    return {field: tuple(data.get(field, [])) for field in (*_NAMES, *_MORE_NAMES)}
 
 
 def _check_graph(data: Data) -> None:
@@ -146,18 +177,19 @@ def _check_graph(data: Data) -> None:
             f"the step of cell {name!r} has {count} operations; expected {MOST_NODES} at most"
         )
     inputs = _inputs(data)
-    is_number: list[bool] = []
+    kinds: list[Kind] = []
     for node in nodes:
-        if not _is_node(node, inputs, data["again"], is_number):
+        kind = _kind(node, inputs, data["again"], kinds)
+        if kind is None:
             raise ValueError(
                 f"the step of cell {name!r} has {_shown(node)}; expected an operation, then what "
                 "it is of"
             )
-        is_number.append(node[0] not in _COMPARISONS)
+        kinds.append(kind)
     if (
         not isinstance(after, list)
         or len(after) != len(data["states"])
-        or not all(_is_place(each, is_number) and is_number[each] for each in after)
+        or not all(_is_place(each, kinds) and kinds[each] == NUMBER for each in after)
     ):
         raise ValueError(
             f"cell {name!r} has {_shown(after)} after a step; expected a node of numbers a state"
@@ -166,39 +198,54 @@ def _check_graph(data: Data) -> None:
 
 def _inputs(data: Data) -> frozenset[str]:
     """What a step may be given."""
-    named = {field: tuple(data[field]) for field in _NAMES}
-    slots = Cell(name=data["name"], step=lambda: None, **named).slots
+    slots = Cell(name=data["name"], step=lambda: None, **_named(data)).slots
     return frozenset((*(f"p_{slot.name}" for slot in slots), *data["states"], *data["per_unit"]))
 
 
-def _is_node(node: Any, inputs: frozenset[str], again: list[str], is_number: list[bool]) -> bool:
-    """Whether it is an operation on what stands before it; numbers, but for a condition."""
+def _kind(node: Any, inputs: frozenset[str], again: list[str], before: list[Kind]) -> Kind | None:
+    """What an operation on what stands before it makes; None where it is none."""
     if not isinstance(node, list) or not node or not isinstance(node[0], str):
-        return False
+        return None
     op, *args = node
-    if op == "input":
-        return len(args) == 1 and isinstance(args[0], str) and args[0] in inputs
-    if op == "constant":
-        return len(args) == 1 and type(args[0]) in (int, float) and _is_finite(args[0])
+    if op in ("input", "constant", "part"):
+        is_right = {
+            "input": len(args) == 1 and isinstance(args[0], str) and args[0] in inputs,
+            "constant": len(args) == 1 and _is_number(args[0]),
+            "part": _is_part(args, before),
+        }
+        return NUMBER if is_right[op] else None
     if op == "product":
         gate, *args = args or [""]
         if gate not in again:
-            return False
-    if len(args) != _ARGUMENTS.get(op) or not all(_is_place(each, is_number) for each in args):
+            return None
+    if not all(_is_place(each, before) for each in args):
+        return None
+    of_args = [before[place] for place in args]
+    if op in NORMS:
+        return len(args) if 0 < len(args) <= MOST_NAMES and set(of_args) == {NUMBER} else None
+    wanted = [NUMBER] * _ARGUMENTS.get(op, 0)
+    if op == "where":
+        wanted[0] = CONDITION
+    if not wanted or of_args != wanted:
+        return None
+    return CONDITION if op in _COMPARISONS else NUMBER
+
+
+def _is_part(args: list[Any], before: list[Kind]) -> bool:
+    """Whether they are a place where several values stand, and one of those."""
+    if len(args) != 2:
         return False
-    numbers = [is_number[place] for place in args]
-    return all(numbers) if op != "where" else numbers == [False, True, True]
+    of, place = args
+    values = before[of] if _is_place(of, before) else None
+    return isinstance(values, int) and _is_place(place, range(values))
 
 
-def _is_place(value: Any, nodes: list[bool]) -> bool:
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and is_finite(value)
+
+
+def _is_place(value: Any, nodes: Sequence[Any]) -> bool:
     return type(value) is int and 0 <= value < len(nodes)
-
-
-def _is_finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number beyond any float
-        return False
 
 
 def _is_name(value: Any) -> bool:

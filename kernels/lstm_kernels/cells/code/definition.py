@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from keyword import iskeyword
+from math import isfinite
 from typing import Any, NamedTuple
 
 Step = Callable[..., Any]
@@ -18,7 +19,7 @@ RESERVED = frozenset(
         "per_unit",
         "saved",
         "d_after",
-        "products",
+        "functions",
         "torch",
         "tl",
         "triton",
@@ -33,18 +34,21 @@ RESERVED = frozenset(
         "maximum",
         "minimum",
         "where",
+        "layer_norm",
+        "batch_norm",
     ]
 )
 RESERVED_FORMS = re.compile(r"^[vs]_\d+$|^[dp]_|_(before|after)$")
 
 # What a gate may be beside the sum of two products.
-KINDS = ("apart", "from_x", "again")
+KINDS = ("apart", "from_x", "again", "bare")
 
 
 class Slot(NamedTuple):
     """One pre-activation of a unit, and the blocks of H rows that it comes from.
 
-    `x` is the block of w_ih, `h` that of w_hh; None where it meets that one not.
+    `x` is the block of w_ih, `h` that of w_hh; None where it meets that one not. Both are None of
+    a bias that comes by itself.
     """
 
     name: str
@@ -59,8 +63,10 @@ class Cell:
     `gates` are the blocks of w_ih and w_hh in their order. A gate of `apart` arrives in two parts,
     `p.n_x` and `p.n_h`; one of `from_x` meets x alone, and has no block in w_hh. A gate of `again`,
     of the last ones, is a function: `p.n(v)` has the product of W_hh's block with v in place of h.
+    One of `bare`, of the first ones, comes in three parts: both products without a bias, `p.n_x`
+    and `p.n_h`, and `p.n_b`, the biases' sum, 0 where there are none.
     `states` are h, which is multiplied, then those that belong to a unit alone. `per_unit` are
-    parameters [H].
+    parameters [H]; `starts` has what some of them are before training, and the others are drawn.
     `positive` are states that a step keeps above 0 where they begin there, and divides by.
     """
 
@@ -73,19 +79,22 @@ class Cell:
     from_x: tuple[str, ...] = ()
     positive: tuple[str, ...] = ()
     again: tuple[str, ...] = ()
+    bare: tuple[str, ...] = ()
+    starts: tuple[tuple[str, float], ...] = ()
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
-        """The pre-activations: one a gate, in order; then the parts from h of those apart."""
+        """The pre-activations: one a gate, in order; then further parts, those of h first."""
         rows = [gate for gate in self.gates if gate not in self.from_x]
         first = []
         for x, gate in enumerate(self.gates):
-            if gate in (*self.apart, *self.again):
+            if gate in (*self.apart, *self.again, *self.bare):
                 first.append(Slot(f"{gate}_x", x, None))
             else:
                 first.append(Slot(gate, x, rows.index(gate) if gate in rows else None))
-        last = [Slot(f"{gate}_h", None, rows.index(gate)) for gate in self.apart]
-        return (*first, *last)
+        apart = (*self.apart, *self.bare)
+        last = [Slot(f"{gate}_h", None, rows.index(gate)) for gate in apart]
+        return (*first, *last, *(Slot(f"{gate}_b", None, None) for gate in self.bare))
 
     @property
     def x_blocks(self) -> int:
@@ -122,6 +131,8 @@ def cell(
     from_x: str = "",
     positive: str = "",
     again: str = "",
+    bare: str = "",
+    starts: Mapping[str, float] | None = None,
 ) -> Callable[[Step], Cell]:
     """A cell from a function of one step past the products, whose name is the cell's.
 
@@ -130,11 +141,12 @@ def cell(
     on symbols: it may use + - * /, comparisons inside `where`, and this package's functions.
 
     Args:
-        gates, states, per_unit, apart, from_x, positive, again: names with spaces between, as on
-            `Cell`'s page.
+        gates, states, per_unit, apart, from_x, positive, again, bare: names with spaces between, as
+            on `Cell`'s page.
+        starts: what parameters a unit are before training, by their names.
     Raises:
-        ValueError: a name is unfit or stands twice, `apart` or `from_x` names no gate, or
-            `positive` no state beside h.
+        ValueError: a name is unfit or stands twice, a kind of gate names none or not the gates that
+            it may, `positive` names no state beside h, or `starts` no parameter or no number.
     """
     named = {
         "gates": tuple(gates.split()),
@@ -144,12 +156,16 @@ def cell(
         "from_x": tuple(from_x.split()),
         "positive": tuple(positive.split()),
         "again": tuple(again.split()),
+        "bare": tuple(bare.split()),
     }
+    begun = dict(starts or {})
 
     def defined(step: Step) -> Cell:
         name = step.__name__
         check_names(name, named)
-        return Cell(name=name, step=step, **named)
+        return Cell(
+            name=name, step=step, starts=checked_starts(name, named["per_unit"], begun), **named
+        )
 
     return defined
 
@@ -189,5 +205,40 @@ def _check_kinds(cell: str, named: Mapping[str, tuple[str, ...]]) -> None:
         of = [kind for kind in KINDS if each in named[kind]]
         if len(of) > 1:
             raise ValueError(f"cell {cell!r} has {each!r} both {' and '.join(of)}; choose one")
+        parts = [f"{each}_{part}" for part in "xhb"] if of and of != ["from_x"] else []
+        for part in parts:
+            if part in gates:
+                raise ValueError(
+                    f"cell {cell!r} names a gate {part!r}, as it may call a part of {each!r}; "
+                    "give it another name"
+                )
     if again and gates[-len(again) :] != again:
         raise ValueError(f"cell {cell!r} has again={' '.join(again)!r}; expected its last gates")
+    bare = named["bare"]
+    if gates[: len(bare)] != bare:
+        raise ValueError(f"cell {cell!r} has bare={' '.join(bare)!r}; expected its first gates")
+
+
+def checked_starts(
+    cell: str, per_unit: tuple[str, ...], starts: Mapping[str, float]
+) -> tuple[tuple[str, float], ...]:
+    """What parameters a unit are before training, in their order.
+
+    Raises:
+        ValueError: a name is no parameter's, or what it has no finite number.
+    """
+    for name, value in starts.items():
+        if name not in per_unit:
+            known = ", ".join(per_unit) or "none"
+            raise ValueError(f"cell {cell!r} starts {name!r}; expected of: {known}")
+        if type(value) not in (int, float) or not is_finite(value):
+            raise ValueError(f"cell {cell!r} starts {name!r} at {value!r}; expected a number")
+    return tuple((name, float(starts[name])) for name in per_unit if name in starts)
+
+
+def is_finite(value: float) -> bool:
+    """Whether a number is one that a float can be."""
+    try:
+        return isfinite(value)
+    except OverflowError:  # a whole number beyond any float
+        return False

@@ -23,7 +23,7 @@ from lstm_kernels.cells.code.symbols import (
     negate,
     where,
 )
-from lstm_kernels.cells.code.trace import Step, in_order, traced
+from lstm_kernels.cells.code.trace import Step, beyond_a_unit, in_order, traced
 
 # In units of an addition: a function is some ten instructions, and memory costs more than that.
 COSTS = {**dict.fromkeys(FUNCTIONS, 8), "relu": 1, "div": 4, "input": 0, "constant": 0}
@@ -88,10 +88,11 @@ def derived(cell: Cell) -> Derived:
     """The gradients of a cell's step.
 
     Raises:
-        TypeError: a gate meets W_hh again, so that a step is more than what follows its products.
+        TypeError: the step is more than each unit's arithmetic.
     """
-    if cell.again:
-        raise TypeError(f"cell {cell.name!r} meets W_hh again: its step has no gradients by itself")
+    beyond = beyond_a_unit(cell)
+    if beyond is not None:
+        raise TypeError(f"cell {cell.name!r} {beyond}: its step has no gradients by itself")
     step = traced(cell)
     d_after = tuple(input_node(f"d_{name}") for name in cell.states)
     gradients = gradients_of(step, zip(step.after, d_after, strict=True))

@@ -5,8 +5,10 @@ What is written are two functions, whose arguments and results are tuples:
     next_state(p, before, per_unit) -> after, saved
     gradients(d_after, saved, before, after, per_unit) -> d_p, d_before, d_per_unit
 
-Where a gate meets W_hh again, `next_state` takes a fourth argument, the products of those gates,
-functions in the order of `Cell.again`, and there are no gradients: PyTorch makes them.
+Where a step is more than each unit's arithmetic (`trace.beyond_a_unit`), there are no gradients:
+PyTorch makes them. Where it calls functions, `next_state` takes them as a fourth argument, by name:
+a gate's product with W_hh, `layer_norm` and `batch_norm`, which give a tuple of as many values as
+they take.
 
 p and d_p are in the order of `Cell.slots`, states in that of `Cell.states`. Of `before` and `after`
 the gradients look at what `Derived` says they use; anything may stand for the rest.
@@ -22,8 +24,8 @@ from typing import Any
 
 from lstm_kernels.cells.code.definition import Cell
 from lstm_kernels.cells.code.derive import Derived, derived
-from lstm_kernels.cells.code.symbols import CHOICES, FUNCTIONS, Node
-from lstm_kernels.cells.code.trace import Step, in_order, traced
+from lstm_kernels.cells.code.symbols import CHOICES, FUNCTIONS, NORMS, Node
+from lstm_kernels.cells.code.trace import Step, beyond_a_unit, in_order, traced
 
 OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "less": "<", "less_equal": "<="}
 # How tightly each binds, so that no more parentheses are written than are read.
@@ -91,11 +93,15 @@ class _Writer:
         if node.op == "where":
             # Of two constants something as wide as the others is to come, too.
             args[1] = self._filled(node.args[1]) if node.args[2].op == "constant" else args[1]
-        elif node.op in (*FUNCTIONS, *CHOICES):
+        elif node.op in (*FUNCTIONS, *CHOICES, *NORMS):
             # Not every language's functions take a number.
             args = [self._filled(each) for each in node.args]
         if node.op == "product":
             return f"{node.name}({args[0]})"
+        if node.op in NORMS:
+            return f"{node.op}({', '.join(args)})"
+        if node.op == "part":
+            return f"{args[0]}[{node.value}]"
         if node.op in (*FUNCTIONS, *CHOICES):
             return f"{self._dialect.functions}{node.op}({', '.join(args)})"
         tight = BINDING[node.op]
@@ -111,7 +117,7 @@ class _Writer:
 
     def _has_a_line(self, node: Node) -> bool:
         """What is used again, or takes long."""
-        takes_long = node.op in (*FUNCTIONS, "product")
+        takes_long = node.op in (*FUNCTIONS, *NORMS, "product")
         return node.op != "constant" and (self._uses[node] > 1 or takes_long)
 
     def _bound(self, node: Node, text: str, least: int) -> str:
@@ -122,7 +128,7 @@ class _Writer:
 
 def source_of(cell: Cell, dialect: Dialect) -> str:
     """The functions of a cell, as text."""
-    if cell.again:
+    if beyond_a_unit(cell):
         return f"{_next_state(cell, traced(cell), (), dialect)}\n"
     made = derived(cell)
     forward = _next_state(cell, made.step, made.saved, dialect)
@@ -150,7 +156,7 @@ def _next_state(cell: Cell, step: Step, saved: Sequence[Node], dialect: Dialect)
         ("before", _as_they_are(step.before)),
         ("per_unit", _as_they_are(step.per_unit)),
     ]
-    return _function(dialect, "next_state", arguments, [step.after, saved], cell.again)
+    return _function(dialect, "next_state", arguments, [step.after, saved], step.functions)
 
 
 def _gradients(made: Derived, dialect: Dialect) -> str:
@@ -181,16 +187,16 @@ def _function(
     name: str,
     arguments: Sequence[Argument],
     results: Sequence[Sequence[Node]],
-    products: Sequence[str] = (),
+    functions: Sequence[str] = (),
 ) -> str:
     names: dict[Node, str] = {}
     for node, text in chain.from_iterable(nodes for _, nodes in arguments):
         names.setdefault(node, text)
     writer = _Writer(dialect, names, list(chain.from_iterable(results)))
     lines = [dialect.decorator] if dialect.decorator else []
-    taken_in = [argument for argument, _ in arguments] + ["products"] * bool(products)
+    taken_in = [argument for argument, _ in arguments] + ["functions"] * bool(functions)
     lines.append(f"def {name}({', '.join(taken_in)}):")
-    lines += [f"    {gate} = products[{at}]" for at, gate in enumerate(products)]
+    lines += [f'    {each} = functions["{each}"]' for each in functions]
     for argument, nodes in arguments:
         taken = [
             (text, f"{argument}[{at}]")

@@ -4,9 +4,10 @@ Two nodes with the same operation on the same nodes are one, so that what a defi
 computed once.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import NoReturn, Union
+from typing import Any, NoReturn, Union
 
 Number = Union["Node", float, int]
 
@@ -14,6 +15,8 @@ Number = Union["Node", float, int]
 FUNCTIONS = ("sigmoid", "tanh", "relu", "exp", "log")
 # Functions of more values.
 CHOICES = ("maximum", "minimum", "where")
+# Functions of whole values, all units' or all sequences', which give as many as they take.
+NORMS = ("layer_norm", "batch_norm")
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +24,8 @@ class Node:
     """An operation on nodes, an input of the step by its name, or a constant.
 
     `op` is add, sub, mul, div, neg, one of `FUNCTIONS` or `CHOICES`, less, less_equal, product,
-    input or constant.
+    one of `NORMS`, which is several values, part, one of those by its place `value`, input or
+    constant.
     """
 
     op: str
@@ -193,6 +197,45 @@ def log(x: Number) -> Node:
 def product(gate: str, value: Number) -> Node:
     """The product of a gate's block of W_hh with a value, and its bias."""
     return _node("product", (as_node(value),), name=gate)
+
+
+def layer_norm(*values: Number) -> Any:
+    """Values less their mean over all units, over their deviation, as `batch_norm`.
+
+    Several are normalised as one value of so many units, and come as a tuple.
+    """
+    return _parts(norm("layer_norm", values))
+
+
+def batch_norm(*values: Number) -> Any:
+    """Each value's units less their mean over the batch: (v - mean) / sqrt(variance + 1e-5).
+
+    The mean and the variance, whose divisor is the count, are of the sequences that still run at
+    the step. There is neither gain nor shift; several values come as a tuple.
+    """
+    return _parts(norm("batch_norm", values))
+
+
+def norm(op: str, values: Iterable[Number]) -> Node:
+    """What `layer_norm` or `batch_norm` makes of some values, which `part` takes apart.
+
+    Raises:
+        TypeError: there is no value.
+    """
+    nodes = tuple(as_node(value) for value in values)
+    if not nodes:
+        raise TypeError(f"{op}() takes one value or more; it was given none")
+    return _node(op, nodes)
+
+
+def part(of: Node, place: int) -> Node:
+    """One of the values that a norm makes."""
+    return _node("part", (of,), value=place)
+
+
+def _parts(of: Node) -> Node | tuple[Node, ...]:
+    parts = tuple(part(of, place) for place in range(len(of.args)))
+    return parts if len(parts) > 1 else parts[0]
 
 
 def where(condition: Node, a: Number, b: Number) -> Node:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from types import SimpleNamespace
 
 from lstm_kernels.cells.code.definition import Cell
-from lstm_kernels.cells.code.symbols import Node, Number, as_node, input_node, product
+from lstm_kernels.cells.code.symbols import NORMS, Node, Number, as_node, input_node, product
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,15 @@ class Step:
     def inputs(self) -> tuple[Node, ...]:
         """Everything that the step takes."""
         return (*self.slots, *self.before, *self.per_unit)
+
+    @cached_property
+    def functions(self) -> tuple[str, ...]:
+        """What the step calls that is more than one unit's arithmetic, in the order it does.
+
+        A gate's name is its product with W_hh; the others are of `NORMS`.
+        """
+        calls = (each for each in in_order(self.after) if each.op in (*NORMS, "product"))
+        return tuple(dict.fromkeys(each.name or each.op for each in calls))
 
 
 @cache
@@ -50,6 +59,25 @@ def traced(cell: Cell) -> Step:
             f"expected {len(cell.states)}: {', '.join(cell.states)}"
         )
     return Step(slots, before, per_unit, nodes)
+
+
+def beyond_a_unit(cell: Cell) -> str | None:
+    """What a cell's step does that is not each unit's own arithmetic, in words; None for most.
+
+    A step without that is pointwise: it has gradients by itself, and a kernel may run it.
+    """
+    if cell.again:
+        return "multiplies by W_hh again"
+    norms = {"layer_norm": "normalises over all units", "batch_norm": "normalises over the batch"}
+    called = traced(cell).functions
+    if called:
+        return norms[called[0]]
+    return "takes products without their biases" if cell.bare else None
+
+
+def mixes_batch(cell: Cell) -> bool:
+    """Whether a sequence's states depend on the others of its batch."""
+    return "batch_norm" in traced(cell).functions
 
 
 def _met_again(from_x: Node, gate: str, value: Number) -> Node:
