@@ -41,7 +41,8 @@ class Backend:
     (`lstm_kernels.common.operators`), and names the dtypes that they compute in: torch.compile does
     not leave its layers alone. `any_cell` tells that it runs every cell that is defined
     (`lstm_kernels.cells`) and meets W_hh once a step, `meets_again` that it runs the others, too;
-    any other backend is asked for PyTorch's four alone.
+    any other backend is asked for PyTorch's four alone. `heads` tells that it multiplies head by
+    head where W_hh is block-diagonal; any other is asked for one head alone.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Backend:
     operators: tuple[str, ...] = ()
     any_cell: bool = False
     meets_again: bool = False
+    heads: bool = False
 
 
 # The cells that PyTorch has, and whoever wrote a backend knows.
@@ -75,6 +77,7 @@ BUILT_IN = (
         raced=False,
         any_cell=True,
         meets_again=True,
+        heads=True,
     ),
     Backend(
         "per_gate",
@@ -83,6 +86,7 @@ BUILT_IN = (
         transforms=_ALL,
         any_cell=True,
         meets_again=True,
+        heads=True,
     ),
     Backend(
         "naive",
@@ -91,6 +95,7 @@ BUILT_IN = (
         transforms=_ALL,
         any_cell=True,
         meets_again=True,
+        heads=True,
     ),
     Backend(
         "hoisted",
@@ -99,6 +104,7 @@ BUILT_IN = (
         transforms=_ALL,
         any_cell=True,
         meets_again=True,
+        heads=True,
     ),
     Backend(
         "compiled",
@@ -106,6 +112,7 @@ BUILT_IN = (
         "naive with its step under torch.compile",
         any_cell=True,
         meets_again=True,
+        heads=True,
     ),
     Backend(
         "graphed",
@@ -115,6 +122,7 @@ BUILT_IN = (
         launches=("eager",),
         any_cell=True,
         meets_again=True,
+        heads=True,
     ),
     Backend(
         "pointwise",
@@ -124,6 +132,7 @@ BUILT_IN = (
         requires=("triton",),
         interpreter="TRITON_INTERPRET",
         any_cell=True,
+        heads=True,
     ),
     Backend(
         "triton",
@@ -251,21 +260,29 @@ def load(name: str) -> Any:
 def unsupported(name: str, problem: Problem, device: str) -> str | None:
     """The reason that a backend does not run a problem, or None: what its own module says.
 
-    But it is not asked about a cell that it does not know: it would take it for another.
+    But it is not asked about a cell that it does not know, or heads: it would take them for what it
+    does know.
     """
-    reason = unknown_cell(name, problem)
+    reason = unknown_kind(name, problem)
     if reason is not None:
         return reason
     return load(name).unsupported(problem, device)  # type: ignore[no-any-return] # a module's
 
 
-def unknown_cell(name: str, problem: Problem) -> str | None:
-    """The reason that a backend does not run a cell whatever the sizes, or None."""
+def unknown_kind(name: str, problem: Problem) -> str | None:
+    """The reason that a backend does not run such a cell, or heads, whatever the sizes, or None."""
     if problem.cell not in TORCH_CELLS and not get(name).any_cell:
         known = ", ".join(TORCH_CELLS)
         return f"it has PyTorch's cells ({known}), and this is {problem.cell}"
     if problem.definition.again and not get(name).meets_again:
         return f"it multiplies by W_hh once a step, and {problem.cell} does so again"
+    return lacks_heads(get(name), problem)
+
+
+def lacks_heads(backend: Backend, problem: Problem) -> str | None:
+    """The reason that a backend does not run a problem for its heads, by its record, or None."""
+    if problem.heads > 1 and not backend.heads:
+        return "it multiplies by W_hh as a whole, and has no heads"
     return None
 
 

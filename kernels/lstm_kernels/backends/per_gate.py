@@ -7,7 +7,7 @@ Recurrent Neural Networks in cuDNN 5". Limits: speed.
 from torch import Tensor
 from torch.nn.functional import linear
 
-from lstm_kernels.common.gates import State, activate, add_gates, step_code
+from lstm_kernels.common.gates import State, activate, add_gates, product, step_code
 from lstm_kernels.common.refusals import device_limit
 from lstm_kernels.common.unroll import run_directions, unroll
 from lstm_kernels.problem import Problem
@@ -24,7 +24,7 @@ def one_direction(
 
     def step(x_t: Tensor, h: Tensor, c: Tensor | None) -> State:
         from_x = [linear(x_t, w, b) for w, b in ih]
-        from_h = [linear(h, w, b) for w, b in hh]
+        from_h = [product(h, w, b) for w, b in hh]
         return activate(code, add_gates(code, from_x, from_h), h, c, weights)
 
     return unroll(step, x, h, c, alive)
@@ -52,4 +52,5 @@ def _by_gate(w: Tensor, b: Tensor | None, gates: int) -> list[tuple[Tensor, Tens
     if not gates:
         return []
     biases = [None] * gates if b is None else b.chunk(gates)
-    return list(zip(w.chunk(gates), biases, strict=True))
+    # Rows are the last dimension but one: of several heads each has its own.
+    return list(zip(w.chunk(gates, -2), biases, strict=True))

@@ -38,9 +38,9 @@ def layer(
     c64 = None if c0 is None else c0.double()
     weights64 = tuple(Weights._make(w if w is None else w.double() for w in ws) for ws in weights)
     if lengths is None:
-        y, h_n, c_n = _full(x64, h64, c64, weights64, problem.cell)
+        y, h_n, c_n = _full(x64, h64, c64, weights64, problem)
     else:
-        y, h_n, c_n = _ragged(x64, h64, c64, weights64, problem.cell, lengths)
+        y, h_n, c_n = _ragged(x64, h64, c64, weights64, problem, lengths)
     return y.to(x.dtype), h_n.to(x.dtype), None if c_n is None else c_n.to(x.dtype)
 
 
@@ -54,7 +54,7 @@ def _ragged(
     h0: Tensor,
     c0: Tensor | None,
     weights: tuple[Weights, ...],
-    cell: str,
+    problem: Problem,
     lengths: Tensor,
 ) -> Outputs:
     """Every sequence by itself."""
@@ -62,7 +62,7 @@ def _ragged(
     for b, length in enumerate(lengths.tolist()):
         row = slice(b, b + 1)
         c_row = None if c0 is None else c0[:, row]
-        y, h, c = _full(x[:length, row], h0[:, row], c_row, weights, cell)
+        y, h, c = _full(x[:length, row], h0[:, row], c_row, weights, problem)
         padding = y.new_zeros(len(x) - length, *y.shape[1:])
         rows.append((torch.cat([y, padding]), h, c))
     ys, hs, cs = zip(*rows, strict=True)
@@ -70,7 +70,7 @@ def _ragged(
 
 
 def _full(
-    x: Tensor, h0: Tensor, c0: Tensor | None, weights: tuple[Weights, ...], cell: str
+    x: Tensor, h0: Tensor, c0: Tensor | None, weights: tuple[Weights, ...], problem: Problem
 ) -> Outputs:
     """A batch of sequences that all have T steps, T = 0 included."""
     T, B, _ = x.shape
@@ -80,7 +80,7 @@ def _full(
         c = None if c0 is None else c0[direction]
         y = [h] * T
         for t in reversed(range(T)) if direction == 1 else range(T):
-            h, c = _step(cell, x[t], h, c, w)
+            h, c = _step(problem.cell, problem.heads, x[t], h, c, w)
             y[t] = h
         ys.append(torch.stack(y) if T else x.new_zeros(0, B, h.shape[-1]))
         hs.append(h)
@@ -90,22 +90,31 @@ def _full(
 
 
 def _step(
-    cell: str, x: Tensor, h: Tensor, c: Tensor | None, w: Weights
+    cell: str, heads: int, x: Tensor, h: Tensor, c: Tensor | None, w: Weights
 ) -> tuple[Tensor, Tensor | None]:
     if cell == "gru_reset_before":
         return _gru_reset_before(x, h, w), None
     from_x = x @ w.w_ih.T  # [B, G*H]
-    from_h = h @ w.w_hh.T
+    from_h = h @ w.w_hh.T if heads == 1 else _from_heads(h, w.w_hh, heads)
     if w.b_ih is not None and w.b_hh is not None:
         from_x = from_x + w.b_ih
         from_h = from_h + w.b_hh
     if cell not in _STEPS:
         return _defined_step(cell, from_x, from_h, h, c, w)
-    H = (w.w_hh if w.w_hr is None else w.w_hr).shape[1]
+    H = h.shape[1] if w.w_hr is None else w.w_hr.shape[1]
     own = () if c is None else c.split(H, dim=1)
     units = () if w.per_unit is None else w.per_unit.split(H)
     h, *own = _STEPS[cell](from_x.split(H, dim=1), from_h.split(H, dim=1), h, *own, *units)
     return (h if w.w_hr is None else h @ w.w_hr.T), torch.cat(own, dim=1) if own else None
+
+
+def _from_heads(h: Tensor, w_hh: Tensor, heads: int) -> Tensor:
+    """[B, G*H]: of each gate what each head has, from the h of that head alone."""
+    of_gates = []
+    for gate in w_hh.split(h.shape[1]):
+        parts = zip(h.chunk(heads, dim=1), gate.chunk(heads), strict=True)
+        of_gates.append(torch.cat([h_n @ w_n.T for h_n, w_n in parts], dim=1))
+    return torch.cat(of_gates, dim=1)
 
 
 def _lstm(x: Gates, h: Gates, _: Tensor, c: Tensor) -> tuple[Tensor, ...]:
