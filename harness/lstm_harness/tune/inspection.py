@@ -61,7 +61,7 @@ def kernel_rows(backend: str, spec: Spec, archs: str, tell: Tell) -> Rows:
     for number, (arch, problem) in enumerate((a, p) for a in names for p in problems):
         tell(number, len(names) * len(problems), f"{problem.label()} on {arch}")
         place = {"arch": arch, "problem": problem.to_dict()}
-        reason = registry.unknown_cell(backend, problem)
+        reason = registry.unknown_kind(backend, problem)
         refused: Rows = [{"status": "unsupported", "reason": reason}] if reason else []
         found = refused or _problem(hook, problem, arch, known)
         rows += [{"kernel": None, **place} | row for row in found]
