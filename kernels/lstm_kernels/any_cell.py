@@ -2,7 +2,7 @@
 
 A cell is a name of `lk.CELLS`, or what `lstm_kernels.cells.cell` makes. Parameters have torch.nn's
 names, and those a unit the definition's: `weight_ih_l0` [G*H, I], `w_ci_l0` [H], and for the
-reverse direction `w_ci_l0_reverse`.
+reverse direction `w_ci_l0_reverse`. Of N heads `weight_hh_l0` is [G*H, H/N].
 """
 
 from collections.abc import Sequence
@@ -40,10 +40,11 @@ class Recurrent(torch.nn.Module):
             each, while training; else each state is mixed with the one before by it.
         recurrent_dropout: the probability that an element of w_hh is dropped for a whole call while
             training, DropConnect (Wan et al. 2013; Merity et al. 2017; haste's `dropout`).
+        heads: N: the gates of a unit meet the h of its own head, H/N units, alone.
         backend: a name of `lstm_kernels.backends()`, or "auto".
     Raises:
         ValueError: the cell or the backend is unknown, a size is below 1, a probability none, or
-            the cell one that has no zoneout.
+            the cell one that has no zoneout, or no such heads.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Recurrent(torch.nn.Module):
         *,
         zoneout: float | Sequence[float] = 0.0,
         recurrent_dropout: float = 0.0,
+        heads: int = 1,
         backend: str = AUTO,
         device: Any = None,
         dtype: torch.dtype | None = None,
@@ -71,7 +73,7 @@ class Recurrent(torch.nn.Module):
         self.cell = cell_named(cell)
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, dropout
-        self.bidirectional, self.backend = bidirectional, backend
+        self.bidirectional, self.heads, self.backend = bidirectional, heads, backend
         self.zoneout = _probabilities("zoneout", zoneout, len(self._definition.states))
         if any(self.zoneout):
             # Its error is that of a cell that cannot have it.
@@ -83,7 +85,7 @@ class Recurrent(torch.nn.Module):
         self._sizes(1, 1)
         for at, suffix in enumerate(self._suffixes()):
             inputs = input_size if at < self._directions else hidden_size * self._directions
-            for name, shape in _shapes(self._definition, inputs, hidden_size, bias).items():
+            for name, shape in _shapes(self._definition, inputs, hidden_size, heads, bias).items():
                 parameter = torch.nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
                 self.register_parameter(name + suffix, parameter)
         self.reset_parameters()
@@ -116,6 +118,7 @@ class Recurrent(torch.nn.Module):
             "bidirectional": False,
             "zoneout": (0.0,) * len(self.zoneout),
             "recurrent_dropout": 0.0,
+            "heads": 1,
         }
         others = [
             f"{name}={getattr(self, name)}"
@@ -305,6 +308,7 @@ class Recurrent(torch.nn.Module):
             "num_layers": self.num_layers,
             "bidirectional": self.bidirectional,
             "bias": self.bias,
+            "heads": self.heads,
         }
         problem_of(**sizes)
         return sizes
@@ -323,11 +327,11 @@ class Recurrent(torch.nn.Module):
         return 2 if self.bidirectional else 1
 
 
-def _shapes(cell: Cell, I: int, H: int, bias: bool) -> dict[str, tuple[int, ...]]:  # noqa: E741 - the field's name
+def _shapes(cell: Cell, I: int, H: int, heads: int, bias: bool) -> dict[str, tuple[int, ...]]:  # noqa: E741 - the field's name
     """Of one direction's parameters, by name."""
     shapes: dict[str, tuple[int, ...]] = {
         "weight_ih": (cell.x_blocks * H, I),
-        "weight_hh": (cell.h_blocks * H, H),
+        "weight_hh": (cell.h_blocks * H, H // heads),
     }
     if bias:
         shapes |= {"bias_ih": (cell.x_blocks * H,), "bias_hh": (cell.h_blocks * H,)}

@@ -17,6 +17,7 @@ from lstm_kernels.choose import AUTO, check_backend, choose, number_format, prob
 from lstm_kernels.common import operators
 from lstm_kernels.common.checks import check_tensors
 from lstm_kernels.compiling import alone, has_operators, in_graph, traced_where_called
+from lstm_kernels.problem import check_size
 from lstm_kernels.registry import cell_named
 from lstm_kernels.stack import Outputs, Unsupported, Weights, run
 
@@ -105,6 +106,7 @@ def recurrent(
     b_hh: Tensor | None = None,
     per_unit: Sequence[Tensor] = (),
     *,
+    heads: int = 1,
     backend: str = AUTO,
 ) -> tuple[Tensor, ...]:
     """Run one layer of any cell over a sequence.
@@ -113,14 +115,16 @@ def recurrent(
         cell: a name of `lk.CELLS`, or what `lstm_kernels.cells.cell` makes.
         x: [T, B, I].
         states: the cell's, in its order, [B, H] each: before step 0; not modified.
-        w_ih: [G*H, I]; w_hh: [G*H, H], of the gates that meet h; biases [G*H], both or neither.
+        w_ih: [G*H, I]; w_hh: [G*H, H/N], of the gates that meet h; biases [G*H], both or neither.
         per_unit: the cell's parameters a unit, in its order, [H] each.
+        heads: N: the gates of a unit meet the h of its own head, H/N units, alone.
     Returns:
         y [T, B, H], then the states after the last step.
     Raises:
         ValueError: the cell or backend is unknown, or a number, shape or dtype does not fit.
         Unsupported: with the reason the backend gives.
     """
+    check_size("heads", heads, minimum=1)
     if isinstance(cell, Cell):
         add_cells([cell], "recurrent")
         cell = cell.name
@@ -134,25 +138,34 @@ def recurrent(
             raise ValueError(f"{what} holds {len(given)} tensors; {cell} has {expected}")
     h0, *own = states
     weights = Weights(w_ih, w_hh, b_ih, b_hh, per_unit=torch.cat([*per_unit]) if per_unit else None)
-    y, h_n, c_n = _one_layer(cell, x, h0, torch.cat(own, -1) if own else None, weights, backend)
+    c0 = torch.cat(own, -1) if own else None
+    y, h_n, c_n = _one_layer(cell, x, h0, c0, weights, backend, heads)
     return y, h_n[0], *(() if c_n is None else c_n[0].split(h0.shape[-1], -1))
 
 
 def _one_layer(
-    cell: str, x: Tensor, h0: Tensor, c0: Tensor | None, weights: Weights, backend: str
+    cell: str,
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    weights: Weights,
+    backend: str,
+    heads: int = 1,
 ) -> Outputs:
     if in_graph():
         device = weights.w_hh.device.type
-        if not has_operators(backend, cell, 0, device, **number_format(weights.w_hh)):
-            return alone("_one_layer")(cell, x, h0, c0, weights, backend)  # type: ignore[no-any-return] # its
+        # No operator is told of heads.
+        if heads > 1 or not has_operators(backend, cell, 0, device, **number_format(weights.w_hh)):
+            return alone("_one_layer")(cell, x, h0, c0, weights, backend, heads)  # type: ignore[no-any-return] # its
     else:
         check_backend(backend)
-    layers = partial(_in_one_dtype, cell, backend)
+    layers = partial(_in_one_dtype, cell, heads, backend)
     return under_autocast(layers, x, h0, c0, (weights,), cell=cell)
 
 
 def _in_one_dtype(
     cell: str,
+    heads: int,
     backend: str,
     x: Tensor,
     h0: Tensor,
@@ -160,7 +173,7 @@ def _in_one_dtype(
     by_direction: tuple[Weights, ...],
 ) -> Outputs:
     (weights,) = by_direction
-    _check(cell, x, h0, c0, weights)
+    _check(cell, heads, x, h0, c0, weights)
     if in_graph():
         if not has_operators(backend, cell, 0, x.device.type, **number_format(x)):
             raise Unsupported(f"backend {backend!r} does not compute in {x.dtype}")
@@ -172,8 +185,9 @@ def _in_one_dtype(
         seq_len=T,
         batch=B,
         input_size=input_size,
-        hidden_size=weights.w_hh.shape[1],
+        hidden_size=weights.w_hh.shape[1] * heads,
         bias=weights.b_ih is not None,
+        heads=heads,
         **number_format(x),
     )
     choice = choose(backend, problem, x.device, (x, h0, c0, *weights))
@@ -187,7 +201,9 @@ def _in_one_dtype(
     )
 
 
-def _check(cell: str, x: Tensor, h0: Tensor, c0: Tensor | None, weights: Weights) -> None:
+def _check(
+    cell: str, heads: int, x: Tensor, h0: Tensor, c0: Tensor | None, weights: Weights
+) -> None:
     if x.dim() != 3 or weights.w_hh.dim() != 2:
         raise ValueError(
             f"x has shape {tuple(x.shape)} and w_hh {tuple(weights.w_hh.shape)}; "
@@ -196,13 +212,14 @@ def _check(cell: str, x: Tensor, h0: Tensor, c0: Tensor | None, weights: Weights
     if (weights.b_ih is None) != (weights.b_hh is None):
         raise ValueError("one of b_ih and b_hh is given without the other; give both or neither")
     _, B, input_size = x.shape
-    H, definition = weights.w_hh.shape[1], CELLS[cell]
+    met, definition = weights.w_hh.shape[1], CELLS[cell]
+    H = met * heads
     rows, rows_h = definition.x_blocks * H, definition.h_blocks * H
     expected = {
         "h0": (h0, (B, H)),
         "c0": (c0, (B, definition.own_states * H)),
         "w_ih": (weights.w_ih, (rows, input_size)),
-        "w_hh": (weights.w_hh, (rows_h, H)),
+        "w_hh": (weights.w_hh, (rows_h, met)),
         "b_ih": (weights.b_ih, (rows,)),
         "b_hh": (weights.b_hh, (rows_h,)),
         "per_unit": (weights.per_unit, (len(definition.per_unit) * H,)),

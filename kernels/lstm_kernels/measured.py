@@ -131,7 +131,7 @@ def merged(files: Iterable[Measured]) -> Measured:
 
 def _place(row: Row) -> tuple[Any, ...]:
     """Small problems first, so that a file is the same whatever it was made from in what order."""
-    problem = row.problem.to_dict()
+    problem = asdict(row.problem)
     sizes = [problem.pop(name) for name in ("hidden_size", "input_size", "batch", "seq_len")]
     return *map(str, problem.values()), *sizes, row.use, row.run.torch
 
@@ -180,7 +180,11 @@ def parsed(content: bytes) -> Measured:
 
 
 def _row(stored: Mapping[str, Any], runs: list[MeasuredRun]) -> Row:
-    problem = Problem(**_typed(stored.get("problem"), Problem, "a problem"))
+    problem = stored.get("problem")
+    if isinstance(problem, dict):
+        # One head is not stored (`Problem.to_dict`).
+        problem = {"heads": 1} | problem
+    problem = Problem(**_typed(problem, Problem, "a problem"))
     use, run, medians = (stored.get(name) for name in ("use", "run", "median_ns"))
     if use not in USES:
         raise ValueError(f"is broken: the use of a row is {_shown(use)}")

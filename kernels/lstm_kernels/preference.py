@@ -1,9 +1,10 @@
 """Whom `backend="auto"` prefers for a problem: the fastest backend measured on the nearest one.
 
-Near is what is alike in everything but sizes (cell, layers, directions, bias, projection, dtype,
-precision, lengths full or not) and, in sizes, at most `NEAR` doublings away: the sum of
+Near is what is alike in everything but sizes (cell, layers, directions, bias, projection, heads,
+dtype, precision, lengths full or not) and, in sizes, at most `NEAR` doublings away: the sum of
 |log2(ratio)| over T, B, I and H. The user's own results come first, then those shipped with the
-package; with neither near, PyTorch's own runs. Of equally near problems the smaller counts.
+package; with neither near, PyTorch's own runs, or a loop of its operations where it has no such
+layer. Of equally near problems the smaller counts.
 
 A preference is found once for a problem, a use, a device and a number of threads, and then looked
 up. Whether a backend runs the very problem is asked at every call, as for one that was named.
@@ -23,6 +24,8 @@ from lstm_kernels.problem import Problem
 # left out, has another so near that names its winner or a tie.
 NEAR = 2.0
 SIZES = ("seq_len", "batch", "input_size", "hidden_size")
+# What runs unmeasured where PyTorch has no such layer: a loop of its operations.
+LOOP = "hoisted"
 # Medians tell nothing of what these cost whoever did not ask for them.
 ONLY_BY_NAME = {"compiled": "compiles for seconds at each new shape"}
 
@@ -31,6 +34,7 @@ ONLY_BY_NAME = {"compiled": "compiles for seconds at each new shape"}
 class Preference:
     """Whom to take, and whom where that one refuses, down to PyTorch's own.
 
+    `order` ends with PyTorch's own, or `LOOP` where PyTorch has no such layer.
     `ground` is what a sentence says after who it is; `row` is what was measured, None where
     nothing was, and `passed_over` those of it that cannot be taken here, each with the reason.
     """
@@ -61,11 +65,12 @@ class Preference:
 
     def _standing(self, name: str) -> str:
         row = self.row
+        whose = "a loop of PyTorch's operations" if name == LOOP else "PyTorch's own"
         if row is None:
-            return "PyTorch's own, as"
+            return f"{whose}, as"
         count = f"of {len(row.median_ns)} measured"
         if name not in row.order:
-            return f"PyTorch's own, as none better can be taken {count} on"
+            return f"{whose}, as none better can be taken {count} on"
         fastest = min(row.median_ns, key=row.median_ns.__getitem__)
         if name == fastest:
             return f"the fastest {count} on"
@@ -85,7 +90,7 @@ def preferred(problem: Problem, device: str, training: bool, threads: int) -> Pr
     """
     kind, use = device.partition(":")[0], measured.USES[training]
     if kind not in measured.KINDS:
-        return Preference(own_on(kind), f"nothing is measured on {kind}")
+        return Preference(_unmeasured(problem, kind), f"nothing is measured on {kind}")
     here = measured.device_class(device, threads)
     sources = measured.sources(here)
     refused = "".join(f"; {each.whose} results: {each.refused}" for each in sources if each.refused)
@@ -94,7 +99,7 @@ def preferred(problem: Problem, device: str, training: bool, threads: int) -> Pr
         if found is not None:
             return _of_row(problem, kind, *found, f"{source.whose}; {here.label()}", refused)
     nothing = f"nothing near {problem.label()} in {use} was measured on {here.label()}"
-    return Preference(own_on(kind), nothing + refused)
+    return Preference(_unmeasured(problem, kind), nothing + refused)
 
 
 def _of_row(
@@ -102,12 +107,19 @@ def _of_row(
 ) -> Preference:
     reasons = {name: _against(name, kind, row.use == "training") for name in row.order}
     passed_over = {name: reason for name, reason in reasons.items() if reason}
-    taken = dict.fromkeys(name for name in (*row.order, *own_on(kind)) if name not in passed_over)
+    names = (*row.order, *_unmeasured(problem, kind))
+    taken = dict.fromkeys(name for name in names if name not in passed_over)
     is_same = row.problem == problem
     where = "the very problem" if is_same else f"{away:.2g} doublings from {problem.label()}"
     ground = f"{row.problem.label()} in {row.use}, {where}, in run {row.run.id} "
     ground += f"({source}; torch {row.run.torch}){refused}"
     return Preference(tuple(taken), ground, row, passed_over)
+
+
+def _unmeasured(problem: Problem, kind: str) -> tuple[str, ...]:
+    """Who runs where nobody better can be taken."""
+    own = own_on(kind)
+    return (LOOP,) if all(registry.unknown_kind(name, problem) for name in own) else own
 
 
 def forget() -> None:
@@ -142,7 +154,8 @@ def _kind(problem: Problem) -> tuple[object, ...]:
     """What must be the same for a result of one problem to tell of another."""
     return (
         *(problem.cell, problem.num_layers, problem.bidirectional, problem.bias),
-        *(problem.proj_size, problem.dtype, problem.precision, problem.lengths == "full"),
+        *(problem.proj_size, problem.heads, problem.dtype, problem.precision),
+        problem.lengths == "full",
     )
 
 

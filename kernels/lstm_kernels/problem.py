@@ -39,7 +39,9 @@ class Problem:
     """One recurrent network over one batch of sequences; layout [T, B, I].
 
     `hidden_size` is H, `proj_size` is P or 0; the state h has P elements where P is set, else H.
-    `lengths` names how many of the T steps each sequence has (see `lstm_kernels.common.lengths`).
+    `heads` is N: W_hh is block-diagonal, and the gates of a unit meet the H/N units of h that are
+    of its own head. `lengths` names how many of the T steps each sequence has (see
+    `lstm_kernels.common.lengths`).
 
     Raises:
         ValueError: one line naming the field, what was found and what is expected.
@@ -57,11 +59,13 @@ class Problem:
     dtype: str = "float32"
     precision: str = "ieee"
     lengths: str = "full"
+    heads: int = 1
 
     def __post_init__(self) -> None:
         for field in ("seq_len", "batch", "input_size", "hidden_size", "num_layers"):
-            _check_size(field, getattr(self, field), minimum=1)
-        _check_size("proj_size", self.proj_size, minimum=0)
+            check_size(field, getattr(self, field), minimum=1)
+        check_size("proj_size", self.proj_size, minimum=0)
+        check_size("heads", self.heads, minimum=1)
         check_name("cell", self.cell, CELLS)
         check_name("dtype", self.dtype, DTYPE_BYTES)
         check_name("precision", self.precision, PRECISIONS)
@@ -76,6 +80,23 @@ class Problem:
             )
         if self.precision == "tf32" and self.dtype != "float32":
             raise ValueError(f"precision 'tf32' with dtype {self.dtype!r}: it is a float32 mode")
+        if self.heads > 1:
+            self._check_heads()
+
+    def _check_heads(self) -> None:
+        heads, cell = self.heads, self.definition
+        if self.hidden_size % heads:
+            raise ValueError(f"heads={heads} does not divide hidden_size={self.hidden_size}")
+        if self.proj_size:
+            raise ValueError(
+                f"heads={heads} with proj_size={self.proj_size}: a head meets units, and a "
+                "projected h has none; leave one out"
+            )
+        if cell.again or not cell.h_blocks:
+            raise ValueError(
+                f"heads={heads} with cell {self.cell!r}: expected a cell that makes one product "
+                "of W_hh and h a step"
+            )
 
     @property
     def definition(self) -> Cell:
@@ -116,6 +137,11 @@ class Problem:
     def state_size(self) -> int:
         """Elements of h for one sequence: P where projected, else H."""
         return self.proj_size or self.hidden_size
+
+    @property
+    def met_size(self) -> int:
+        """Elements of h that a gate of a unit meets, the columns of w_hh: those of its head."""
+        return self.state_size // self.heads
 
     @property
     def element_bytes(self) -> int:
@@ -175,6 +201,8 @@ class Problem:
             parts.append("bidirectional")
         if self.proj_size:
             parts.append(f"P{self.proj_size}")
+        if self.heads > 1:
+            parts.append(f"{self.heads} heads")
         if not self.bias:
             parts.append("no-bias")
         parts.append(self.dtype)
@@ -185,8 +213,13 @@ class Problem:
         return " ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """The problem as a record stores it."""
-        return asdict(self)
+        """The problem as a record stores it.
+
+        One head is not told: so what was stored, and what is drawn by seeds that are made of this,
+        is today what it was before there were heads.
+        """
+        fields = asdict(self)
+        return fields if self.heads > 1 else {k: v for k, v in fields.items() if k != "heads"}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
@@ -201,10 +234,11 @@ class Problem:
 
     def _products(self, input_size: int) -> int:
         """Elements of a direction's matrices."""
-        rows = self.gates * input_size + self.h_gates * self.state_size
+        rows = self.gates * input_size + self.h_gates * self.met_size
         return self.hidden_size * (rows + self.proj_size)
 
 
-def _check_size(field: str, value: object, minimum: int) -> None:
+def check_size(field: str, value: object, minimum: int) -> None:
+    """Refuse, by a ValueError that names the field, what is no whole number from `minimum` on."""
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
         raise ValueError(f"{field}={value!r}: expected a whole number from {minimum} on")

@@ -43,7 +43,8 @@ class Backend:
     not leave its layers alone. `any_cell` tells that it runs every cell that is defined
     (`lstm_kernels.cells`) and whose step is each unit's own arithmetic, `any_step` that it runs the
     others, too, which meet W_hh again or normalise; any other backend is asked for PyTorch's four
-    alone.
+    alone. `heads` tells that it multiplies head by head where W_hh is block-diagonal; any other is
+    asked for one head alone.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Backend:
     operators: tuple[str, ...] = ()
     any_cell: bool = False
     any_step: bool = False
+    heads: bool = False
 
 
 # The cells that PyTorch has, and whoever wrote a backend knows.
@@ -77,6 +79,7 @@ BUILT_IN = (
         raced=False,
         any_cell=True,
         any_step=True,
+        heads=True,
     ),
     Backend(
         "per_gate",
@@ -85,6 +88,7 @@ BUILT_IN = (
         transforms=_ALL,
         any_cell=True,
         any_step=True,
+        heads=True,
     ),
     Backend(
         "naive",
@@ -93,6 +97,7 @@ BUILT_IN = (
         transforms=_ALL,
         any_cell=True,
         any_step=True,
+        heads=True,
     ),
     Backend(
         "hoisted",
@@ -101,6 +106,7 @@ BUILT_IN = (
         transforms=_ALL,
         any_cell=True,
         any_step=True,
+        heads=True,
     ),
     Backend(
         "compiled",
@@ -108,6 +114,7 @@ BUILT_IN = (
         "naive with its step under torch.compile",
         any_cell=True,
         any_step=True,
+        heads=True,
     ),
     Backend(
         "graphed",
@@ -117,6 +124,7 @@ BUILT_IN = (
         launches=("eager",),
         any_cell=True,
         any_step=True,
+        heads=True,
     ),
     Backend(
         "pointwise",
@@ -126,6 +134,7 @@ BUILT_IN = (
         requires=("triton",),
         interpreter="TRITON_INTERPRET",
         any_cell=True,
+        heads=True,
     ),
     Backend(
         "triton",
@@ -253,17 +262,22 @@ def load(name: str) -> Any:
 def unsupported(name: str, problem: Problem, device: str) -> str | None:
     """The reason that a backend does not run a problem, or None: what its own module says.
 
-    But it is not asked about a cell that it does not know: it would take it for another.
+    But it is not asked about a cell that it does not know, or heads: it would take them for what it
+    does know.
     """
-    reason = unknown_cell(name, problem)
+    reason = unknown_kind(name, problem)
     if reason is not None:
         return reason
     return load(name).unsupported(problem, device)  # type: ignore[no-any-return] # a module's
 
 
-def unknown_cell(name: str, problem: Problem) -> str | None:
-    """The reason that a backend does not run a cell whatever the sizes, or None."""
+def unknown_kind(name: str, problem: Problem) -> str | None:
+    """The reason that a backend does not run such a cell, or heads, whatever the sizes, or None."""
     backend = get(name)
+    return _unknown_cell(backend, problem) or lacks_heads(backend, problem)
+
+
+def _unknown_cell(backend: Backend, problem: Problem) -> str | None:
     if problem.cell in TORCH_CELLS:
         return None
     if not backend.any_cell:
@@ -273,6 +287,13 @@ def unknown_cell(name: str, problem: Problem) -> str | None:
     if beyond is None:
         return None
     return f"its step is each unit's own arithmetic past the products, and {problem.cell} {beyond}"
+
+
+def lacks_heads(backend: Backend, problem: Problem) -> str | None:
+    """The reason that a backend does not run a problem for its heads, by its record, or None."""
+    if problem.heads > 1 and not backend.heads:
+        return "it multiplies by W_hh as a whole, and has no heads"
+    return None
 
 
 def missing(name: str) -> tuple[str, ...]:

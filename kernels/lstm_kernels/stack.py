@@ -41,8 +41,9 @@ Outputs = tuple[Tensor, Tensor, Tensor | None]
 class Weights(NamedTuple):
     """One layer, one direction, gates in PyTorch's order (LSTM i, f, g, o; GRU r, z, n).
 
-    w_ih [G*H, I], w_hh [G*H, S], b_ih and b_hh [G*H] or None, w_hr [P, H] or None; per_unit [U*H],
-    the cell's parameters a unit side by side, or None.
+    w_ih [G*H, I], w_hh [G*H, S/N], b_ih and b_hh [G*H] or None, w_hr [P, H] or None; per_unit
+    [U*H], the cell's parameters a unit side by side, or None. Of N heads, row g*H + k of w_hh is
+    for gate g of unit k, and its columns are the H/N units of that unit's head.
     """
 
     w_ih: Tensor

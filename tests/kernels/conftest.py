@@ -260,7 +260,7 @@ def make_layer(
                 biases = (draw(rows), draw(rows_h)) if one.bias else (None, None)
                 w_hr = draw(S, H) if one.proj_size else None
                 per_unit = draw(units * H) if units else None
-                products = draw(rows, one.input_size), draw(rows_h, S)
+                products = draw(rows, one.input_size), draw(rows_h, one.met_size)
                 weights.append(Weights(*products, *biases, w_hr, per_unit))
         states = problem.num_layers * problem.directions
         h0 = draw(states, problem.batch, problem.state_size)

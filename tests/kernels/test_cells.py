@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from by_oracle import check
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import lstm_kernels as lk
@@ -11,7 +12,6 @@ from lstm_kernels import registry
 from lstm_kernels.cells import batch_norm, cell, exp, layer_norm, sigmoid, tanh
 from lstm_kernels.cells.code.trace import beyond_a_unit, mixes_batch
 from lstm_kernels.registry import TORCH_CELLS
-from lstm_kernels.stack import run
 
 SHAPES = {
     "two ways": {"bidirectional": True, "num_layers": 2},
@@ -19,7 +19,6 @@ SHAPES = {
     "no bias": {"bias": False, "batch": 1, "hidden_size": 9},
 }
 DEAR = ("compiled", "numba_cpu", "pointwise", "triton", "numba_cuda")
-BOUNDS = {"float64": 1e-12, "float32": 1e-5}
 
 
 @cell(gates="a b", states="h c", per_unit="u", apart="b", positive="c")
@@ -33,48 +32,6 @@ def invented(p, h, c, u):
 def of_any_cell() -> list[str]:
     names = [b.name for b in registry.registered().values() if b.any_cell and b.raced]
     return [name for name in names if not registry.missing(name)]
-
-
-def results(backend: str, problem: lk.Problem, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Every output and every gradient, by name."""
-    lengths = None
-    if problem.lengths != "full":
-        lengths = torch.tensor(problem.sequence_lengths())
-    implementation = registry.load(backend)
-    outputs = run(implementation, **arguments, problem=problem, lengths=lengths)
-    made = dict(zip(("y", "h_n", "c_n"), outputs, strict=True))
-    made = {name: tensor for name, tensor in made.items() if tensor is not None}
-    leaves = {name: arguments[name] for name in ("x", "h0", "c0")}
-    for at, weights in enumerate(arguments["weights"]):
-        leaves |= {f"{name}.{at}": tensor for name, tensor in weights._asdict().items()}
-    leaves = {name: leaf for name, leaf in leaves.items() if leaf is not None and leaf.numel()}
-    starts = [torch.linspace(-1, 1.5, t.numel()).to(t).view_as(t) for t in made.values()]
-    found = torch.autograd.grad(list(made.values()), list(leaves.values()), starts)
-    return made | {f"d_{name}": d for name, d in zip(leaves, found, strict=True)}
-
-
-def check(backend: str, of: str, fields: dict[str, Any], make_layer: Any, assert_same: Any) -> None:
-    problem, arguments = make_layer(of, **fields)
-    reason = registry.unsupported(backend, problem, "cpu")
-    if reason:
-        pytest.skip(reason)
-    oracle, wide = make_layer_wide(problem, arguments)
-    expected = results("reference", oracle, wide)
-    got = results(backend, problem, arguments)
-    assert got.keys() == expected.keys()
-    assert_same(
-        {name: tensor.double() for name, tensor in got.items()}, expected, BOUNDS[problem.dtype]
-    )
-
-
-def make_layer_wide(problem: lk.Problem, arguments: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    def wide(tensor: Any) -> Any:
-        return None if tensor is None else tensor.detach().double().requires_grad_()
-
-    weights = tuple(lk.Weights._make(map(wide, one)) for one in arguments["weights"])
-    others = {name: wide(arguments[name]) for name in ("x", "h0", "c0")}
-    fields = problem.to_dict() | {"dtype": "float64"}
-    return lk.Problem.from_dict(fields), others | {"weights": weights}
 
 
 def pairs() -> list[Any]:

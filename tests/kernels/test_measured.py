@@ -49,6 +49,14 @@ def test_what_is_written_is_read_again_a_row_a_line(own: Path) -> None:
     assert (shipped.rows, shipped.refused) == ((), "")
 
 
+def test_heads_are_kept_and_one_is_not_told(own: Path) -> None:
+    rows = tuple(row(hidden_size=16, heads=heads) for heads in (1, 4))
+    path = put(own, *rows[::-1])
+    assert measured.merged([measured.read(path)]).rows == rows
+    lines = [line for line in path.read_text().splitlines() if '"use"' in line]
+    assert ['"heads"' in line for line in lines] == [True, False]
+
+
 def test_a_file_name_tells_the_class_and_no_two_share_one() -> None:
     assert ZEN.file_name() == "cpu-amd-epyc-avx512-2-threads.json"
     gpu = DeviceClass("cuda", "NVIDIA H100 80GB HBM3")

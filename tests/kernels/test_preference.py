@@ -50,6 +50,7 @@ def told(found: Preference) -> str:
         ({"bidirectional": True}, None),
         ({"bias": False}, None),
         ({"proj_size": 8}, None),
+        ({"heads": 2}, None),
         ({"dtype": "float64"}, None),
         ({"precision": "tf32"}, None),
         ({"lengths": "uniform:1:8"}, None),
@@ -90,6 +91,15 @@ def test_with_nothing_measured_it_is_pytorchs_own() -> None:
         "aten: PyTorch's own, as nothing near lstm T8 B4 H16 float32 in training was measured on "
         + here().label()
     )
+
+
+@pytest.mark.parametrize("fields", [{"cell": "slstm"}, {"heads": 2}], ids=str)
+def test_where_pytorch_has_no_such_layer_it_is_a_loop(fields: Any, own: Path) -> None:
+    found = preferred(**fields)
+    assert found.order == ("hoisted",)
+    assert told(found).startswith("hoisted: a loop of PyTorch's operations, as nothing near ")
+    put(own, row(("naive",), **fields))
+    assert preferred(**fields).order == ("naive", "hoisted")
 
 
 def test_the_fastest_on_the_nearest_problem_is_taken_and_told(own: Path) -> None:

@@ -27,6 +27,22 @@ def test_flops_of_a_deep_projected_bidirectional_network_by_hand() -> None:
     assert deep.flops("forward") == 2 * (first + second)
 
 
+def test_heads_by_hand() -> None:
+    # A step: 4 gates of 6 units, each 5 inputs and the 2 units of its head.
+    of_heads = lk.Problem("lstm", 7, 2, 5, 6, heads=3)
+    assert (of_heads.state_size, of_heads.met_size) == (6, 2)
+    assert of_heads.flops("forward") == 2 * 4 * 6 * (5 + 2) * 7 * 2
+    weights = 4 * 6 * (5 + 2) + 2 * 4 * 6
+    assert of_heads.parameter_count() == weights
+    assert of_heads.bytes("inference") == 4 * (weights + 6 * 7 * 2 * 6)
+
+
+def test_one_head_is_stored_as_before_there_were_any() -> None:
+    plain, of_heads = lk.Problem("lstm", 7, 2, 5, 6), lk.Problem("lstm", 7, 2, 5, 6, heads=3)
+    assert "heads" not in plain.to_dict()
+    assert of_heads.to_dict() == plain.to_dict() | {"heads": 3}
+
+
 def test_padding_is_not_counted() -> None:
     ragged = lk.Problem("gru", 8, 4, 3, 3, lengths="uniform:2:2")
     assert ragged.valid_steps == 8
@@ -74,6 +90,15 @@ def test_parameters_are_torchs() -> None:
             {"dtype": "float16", "precision": "tf32"},
             "precision 'tf32' with dtype 'float16': it is a float32 mode",
         ),
+        ({"heads": 0}, "heads=0: expected a whole number from 1 on"),
+        ({"heads": True}, "heads=True: expected a whole number from 1 on"),
+        ({"heads": 3}, "heads=3 does not divide hidden_size=4"),
+        ({"heads": 2, "proj_size": 2}, "heads=2 with proj_size=2: a head meets units"),
+        (
+            {"heads": 2, "cell": "gru_reset_before"},
+            "heads=2 with cell 'gru_reset_before': expected a cell that makes one product",
+        ),
+        ({"heads": 2, "cell": "indrnn"}, "heads=2 with cell 'indrnn': expected a cell that makes"),
         ({"lengths": "some"}, "unknown lengths 'some'; known: "),
     ],
 )
@@ -100,15 +125,24 @@ def test_label_shows_what_is_not_the_default() -> None:
     ).label()
     expected = "lstm T7 B3 I5 H8 L2 bidirectional P4 no-bias float32 tf32 uniform:1:7"
     assert shown == expected
+    of_heads = lk.Problem("slstm", 64, 16, 256, 256, heads=4).label()
+    assert of_heads == "slstm T64 B16 H256 4 heads float32"
+
+
+def built(unit: int, heads: int, **fields: Any) -> lk.Problem:
+    cell = lk.CELLS[fields["cell"]]
+    may = cell.h_blocks and not cell.again
+    return lk.Problem(hidden_size=unit * heads, heads=heads if may else 1, **fields)
 
 
 problems = st.builds(
-    lk.Problem,
+    built,
+    unit=st.integers(1, 3),
+    heads=st.integers(1, 3),
     cell=st.sampled_from(list(lk.CELLS)),
     seq_len=st.integers(1, 9),
     batch=st.integers(1, 9),
     input_size=st.integers(1, 9),
-    hidden_size=st.integers(1, 9),
     num_layers=st.integers(1, 3),
     bidirectional=st.booleans(),
     bias=st.booleans(),

@@ -102,7 +102,7 @@ def executors():
         key = backend, case.device
         if key not in loaded:
             loaded[key] = Executor(registry.load(backend), case.device)
-        reason = loaded[key].implementation.unsupported(case.problem, case.device)
+        reason = registry.unsupported(backend, case.problem, case.device)
         if reason:
             pytest.skip(reason)
         return loaded[key]

@@ -15,6 +15,7 @@ def fastest_backend(folder: Path) -> str:
         batch=(1, 8),
         hidden=range(32, 65, 32),
         bidirectional=[True, False],
+        heads=[1, 2],
         passes=["forward", "backward"],
         time_budget=10,
         out=folder,

@@ -39,6 +39,7 @@ _AXIS_HELP = {
     "bidirectional": "true, false",
     "bias": "true, false",
     "proj": "the size that an lstm's h is projected to; 0, the default, is none",
+    "heads": "N: w_hh is block-diagonal, each head's units meet their own h; 1 is the default",
     "dtype": "float32, float64, float16, bfloat16",
     "precision": "ieee, tf32: how float32 products are made",
     "lengths": "full, uniform:LOW:HIGH, or a named distribution of lengths",

@@ -164,7 +164,8 @@ def _why_not(call: Call, device: str) -> str | None:
 
 
 def _problem(call: Call, seq_len: int, batch: int, lengths: str) -> Problem:
-    own = {each.name for each in fields(Problem)} - {"seq_len", "batch", "lengths"}
+    # A layer of torch.nn has one head.
+    own = {each.name for each in fields(Problem)} - {"seq_len", "batch", "lengths", "heads"}
     same = {name: getattr(call, name) for name in own}
     return Problem(seq_len=seq_len, batch=batch, lengths=lengths, **same)
 

@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import Field, fields, replace
+from dataclasses import Field, asdict, fields, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args
@@ -148,7 +148,7 @@ PARQUET_COLUMNS = _columns()
 
 def _parquet_row(record: Record) -> dict[str, Any]:
     stored = record.to_dict()
-    flat = {**stored, **stored["problem"], "extra": json.dumps(dict(record.extra))}
+    flat = {**stored, **asdict(record.case.problem), "extra": json.dumps(dict(record.extra))}
     kinds = PARQUET_COLUMNS.items()
     flat |= {name: list(flat[name].items()) for name, kind in kinds if kind == "figures"}
     return {name: encodable(flat[name]) for name in PARQUET_COLUMNS}

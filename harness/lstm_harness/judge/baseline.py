@@ -35,6 +35,7 @@ from lstm_harness.model.strict_json import Broken, parsed
 from lstm_harness.model.typed import Stored, built
 from lstm_harness.store.files import write_file
 from lstm_harness.store.run_folder import Run
+from lstm_kernels.problem import Problem
 
 SCHEMA = 1
 FOLDER = Path("results") / "baselines"
@@ -257,8 +258,8 @@ def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _line(row: Mapping[str, Any]) -> dict[str, Any]:
     """One cell; times with a tenth of a ns, which is what the median of whole ones can have."""
-    problem = {name: row[name] for name in PROBLEM_COLUMNS}
-    place = {name: row[name] for name in CASE_COLUMNS if name not in problem}
+    problem = Problem(**{name: row[name] for name in PROBLEM_COLUMNS}).to_dict()
+    place = {name: row[name] for name in CASE_COLUMNS if name not in PROBLEM_COLUMNS}
     line = {"backend": row["backend"], "problem": problem, **place, "status": row["status"]}
     if row["status"] != "ok":
         return line | {"reason": row["reason"], "checked": _checked(row)}

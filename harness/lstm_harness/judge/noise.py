@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lstm_harness.analysis.summary import CASE_COLUMNS
 from lstm_harness.judge.verdict import Key, Verdict
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.reading import content_of
@@ -23,6 +24,8 @@ from lstm_harness.store import cache_folder
 SCHEMA = 1
 # Selftests whose differences are remembered; an older one was another machine, in effect.
 MOST_REMEMBERED = 20
+# Where the heads stand in a key, which begins with the backend.
+_HEADS = 1 + CASE_COLUMNS.index("heads")
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def kept(environment: Mapping[str, Any]) -> MachineNoise:
     """
     file = file_of(environment)
     cases = _read(file)
-    margins = {entry.cell: max(entry.differences) for entry in cases}
+    margins = {entry.key: max(entry.differences) for entry in cases}
     return MachineNoise(file, margins)
 
 
@@ -52,7 +55,7 @@ def keep(environment: Mapping[str, Any], verdicts: Iterable[Verdict]) -> Machine
         UserError: what was kept cannot be understood, or nothing can be kept.
     """
     file = file_of(environment)
-    known = {entry.cell: entry.differences for entry in _read(file)}
+    known = {entry.key: entry.differences for entry in _read(file)}
     for verdict in verdicts:
         if verdict.measure == "time" and math.isfinite(verdict.q):
             key = (verdict.backend, *verdict.case.values())
@@ -90,6 +93,13 @@ class _Entry(Stored):
     def __post_init__(self) -> None:
         if not self.differences or min(self.differences) < 0:
             raise ValueError(f"differences are {self.differences}; expected numbers from 0 on")
+
+    @property
+    def key(self) -> Key:
+        """As a verdict has it; what was kept before there were heads has one."""
+        if len(self.cell) == len(CASE_COLUMNS):
+            return (*self.cell[:_HEADS], 1, *self.cell[_HEADS:])
+        return self.cell
 
 
 def _read(file: Path) -> list[_Entry]:

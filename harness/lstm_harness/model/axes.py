@@ -161,6 +161,7 @@ AXES = {
         Axis("bidirectional", _read_bool, (False,)),
         Axis("bias", _read_bool, (True,)),
         Axis("proj", _read_projection, (0,), ranges=True),
+        Axis("heads", read_size, (1,), ranges=True),
         Axis("dtype", _one_of(DTYPE_BYTES), ("float32",)),
         Axis("precision", _one_of(PRECISIONS), ("ieee",)),
         Axis("lengths", _read_text, ("full",)),

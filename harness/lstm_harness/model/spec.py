@@ -303,6 +303,7 @@ def _case(point: dict[str, Any], device: str) -> Case:
         bidirectional=point["bidirectional"],
         bias=point["bias"],
         proj_size=point["proj"],
+        heads=point["heads"],
         dtype=point["dtype"],
         precision=point["precision"],
         lengths=point["lengths"],

@@ -31,6 +31,7 @@ from lstm_harness.race.strangers import no_strangers
 from lstm_kernels import Backend
 from lstm_kernels.cells import BUILT_IN, CELLS, add_cells, from_data, to_data
 from lstm_kernels.names import check_name
+from lstm_kernels.registry import lacks_heads
 
 Reply = TypeVar("Reply")
 
@@ -293,6 +294,9 @@ def _general_skip(case: Case, backend: Backend, cells: Collection[str]) -> Skip 
     """What no backend of this kind, among kernels with these cells, can do; asked of none."""
     if case.problem.cell not in cells:
         return Skip("unsupported", f"kernels of this revision know no cell {case.problem.cell}")
+    # Kernels from before there were heads take them for one; their records do not tell of any.
+    if reason := lacks_heads(backend, case.problem):
+        return Skip("unsupported", reason)
     if case.pass_name not in backend.passes:
         passes = ", ".join(backend.passes)
         return Skip("unsupported", f"{backend.name} does {passes} only, not {case.pass_name}")

@@ -9,6 +9,7 @@ still covers the grid.
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple
 from typing import Any
 
 from lstm_harness.model.case import Case
@@ -94,7 +95,7 @@ def coarse_first(cases: Sequence[Case], seed: int) -> list[Case]:
 
 
 def _coordinates(case: Case) -> tuple[Any, ...]:
-    return (*case.problem.to_dict().values(), case.pass_name, case.launch, case.cache)
+    return (*astuple(case.problem), case.pass_name, case.launch, case.cache)
 
 
 def _levels_of(values: Iterable[Any]) -> dict[Any, int]:

@@ -28,6 +28,7 @@ LABELS = {
     "dtype": "Dtype",
     "precision": "Precision",
     "lengths": "Lengths",
+    "heads": "Heads",
     "pass": "Pass",
     "launch": "Launch",
     "cache": "Cache",

@@ -250,11 +250,13 @@ def all_rows(summary: pd.DataFrame) -> dict[str, Any]:
     kept = {"run", "backend", "seq_len", "batch", "hidden_size", "pass", "status", "median_ns"}
     square = bool((summary["input_size"] == summary["hidden_size"]).all())
     constant |= {"input_size"} if square else set()
+    # One head is the plain layer, and goes without saying.
+    unsaid = kept | ({"heads"} if bool((summary["heads"] == 1).all()) else set())
     data = [[_plain(value) for value in summary[name]] for name, _, _ in columns]
     fixed = [
         (LABELS[name], "H" if name == "input_size" and square else str(summary[name].iloc[0]))
         for name in CASE_COLUMNS
-        if len(summary) and name in constant - kept
+        if len(summary) and name in constant - unsaid
     ]
     return {
         "columns": [

@@ -60,7 +60,7 @@ def kernel_rows(backend: str, spec: Spec, archs: str, tell: Tell) -> Rows:
     for number, (arch, problem) in enumerate((a, p) for a in names for p in problems):
         tell(number, len(names) * len(problems), f"{problem.label()} on {arch}")
         place = {"arch": arch, "problem": problem.to_dict()}
-        reason = registry.unknown_cell(backend, problem)
+        reason = registry.unknown_kind(backend, problem)
         refused: Rows = [{"status": "unsupported", "reason": reason}] if reason else []
         found = refused or _problem(hook, problem, arch, known)
         rows += [{"kernel": None, **place} | row for row in found]
@@ -88,7 +88,7 @@ def cell_sources(backend: str, spec: Spec) -> dict[str, str]:
     except ValueError as error:
         raise _unknown(error) from None
     for name in names:
-        reason = registry.unknown_cell(backend, Problem(name, 1, 1, 1, 1))
+        reason = registry.unknown_kind(backend, Problem(name, 1, 1, 1, 1))
         if reason is not None:
             raise UserError(f"backend {backend!r} does not run cell {name!r}: {reason}")
     return {name: source_of(CELLS[name], dialect) for name in names}

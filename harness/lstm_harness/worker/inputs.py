@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lstm_harness.worker.older_kernels import cell_sizes
+from lstm_harness.worker.older_kernels import cell_sizes, met_size
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Weights
 
@@ -184,7 +184,7 @@ class _Draw:
 
         weights = Weights(
             w_ih=uniform(rows, layer.input_size),
-            w_hh=uniform(rows_h, layer.state_size),
+            w_hh=uniform(rows_h, met_size(layer)),
             b_ih=uniform(rows) if layer.bias else None,
             b_hh=uniform(rows_h) if layer.bias else None,
             w_hr=uniform(P, H) if P else None,

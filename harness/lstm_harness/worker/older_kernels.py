@@ -1,6 +1,6 @@
-"""What kernels of older revisions lack, which `ab` and CI race, too: cells that are definitions.
+"""What kernels of older revisions lack, which `ab` and CI race, too: definitions of cells, heads.
 
-Those from before them have PyTorch's four cells alone, and say less of their sizes.
+Those from before cells were definitions have PyTorch's four alone, and say less of their sizes.
 """
 
 from typing import NamedTuple
@@ -26,6 +26,11 @@ def cell_sizes(problem: Problem) -> CellSizes:
     cell = problem.definition
     positive = cell.positive_columns(problem.hidden_size)
     return CellSizes(problem.cell_state_size, problem.h_gates, len(cell.per_unit), positive)
+
+
+def met_size(problem: Problem) -> int:
+    """Columns of W_hh."""
+    return problem.met_size if hasattr(problem, "met_size") else problem.state_size
 
 
 def unsupported(backend: str, problem: Problem, device: str) -> str | None:

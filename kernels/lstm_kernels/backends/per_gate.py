@@ -7,7 +7,14 @@ Recurrent Neural Networks in cuDNN 5". Limits: speed.
 from torch import Tensor
 from torch.nn.functional import linear
 
-from lstm_kernels.common.gates import State, activate, add_gates, bias_of_product, step_code
+from lstm_kernels.common.gates import (
+    State,
+    activate,
+    add_gates,
+    bias_of_product,
+    product,
+    step_code,
+)
 from lstm_kernels.common.refusals import device_limit
 from lstm_kernels.common.unroll import run_directions, unroll
 from lstm_kernels.problem import Problem
@@ -25,7 +32,7 @@ def one_direction(
 
     def step(x_t: Tensor, h: Tensor, c: Tensor | None, running: Tensor | None) -> State:
         from_x = [linear(x_t, w, b) for w, b in ih]
-        from_h = [linear(h, w, b) for w, b in hh]
+        from_h = [product(h, w, b) for w, b in hh]
         return activate(code, add_gates(code, from_x, from_h), h, c, weights, running)
 
     return unroll(step, x, h, c, alive)
@@ -53,4 +60,5 @@ def _by_gate(w: Tensor, b: Tensor | None, gates: int) -> list[tuple[Tensor, Tens
     if not gates:
         return []
     biases = [None] * gates if b is None else b.chunk(gates)
-    return list(zip(w.chunk(gates), biases, strict=True))
+    # Rows are the last dimension but one: of several heads each has its own.
+    return list(zip(w.chunk(gates, -2), biases, strict=True))

@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from lstm_kernels.cells import CELLS, Cell
-from lstm_kernels.common.gates import State
+from lstm_kernels.common.gates import State, product
 from lstm_kernels.common.refusals import triton_limit
 from lstm_kernels.common.second_derivatives import Recorded
 from lstm_kernels.common.unroll import run_directions, unroll
@@ -343,7 +343,7 @@ def _one_direction(
     definition = CELLS[cell]
 
     def step(from_x: Tensor, h: Tensor, c: Tensor | None, _: Tensor | None) -> State:
-        from_h = linear(h, w_hh, b_hh) if definition.h_blocks else None
+        from_h = product(h, w_hh, b_hh) if definition.h_blocks else None
         h, c = fused_step(definition, from_x, from_h, h, c, per_unit)
         return (h if w_hr is None else linear(h, w_hr)), c
 

@@ -134,15 +134,27 @@ def _step(
     if cell not in _STEPS:
         return _defined_step(cell, x, h, c, w)
     from_x = x @ w.w_ih.T  # [B, G*H]
-    from_h = h @ w.w_hh.T
+    from_h = _from_h(h, w.w_hh)
     if w.b_ih is not None and w.b_hh is not None:
         from_x = from_x + w.b_ih
         from_h = from_h + w.b_hh
-    H = (w.w_hh if w.w_hr is None else w.w_hr).shape[1]
+    H = h.shape[1] if w.w_hr is None else w.w_hr.shape[1]
     own = () if c is None else c.split(H, dim=1)
     units = () if w.per_unit is None else w.per_unit.split(H)
     h, *own = _STEPS[cell](from_x.split(H, dim=1), from_h.split(H, dim=1), h, *own, *units)
     return (h if w.w_hr is None else h @ w.w_hr.T), torch.cat(own, dim=1) if own else None
+
+
+def _from_h(h: Tensor, w_hh: Tensor) -> Tensor:
+    """[B, G*H]: what each gate has of h [B, S], or each head of it, from its own h alone."""
+    met = w_hh.shape[1]
+    if met == h.shape[1]:
+        return h @ w_hh.T
+    of_gates = []
+    for gate in w_hh.split(h.shape[1]):
+        parts = zip(h.split(met, dim=1), gate.split(met), strict=True)
+        of_gates.append(torch.cat([h_n @ w_n.T for h_n, w_n in parts], dim=1))
+    return torch.cat(of_gates, dim=1)
 
 
 def _lstm(x: Gates, h: Gates, _: Tensor, c: Tensor) -> tuple[Tensor, ...]:
@@ -245,7 +257,7 @@ def _normalised_lstm(
     H = h.shape[1]
     assert w.per_unit is not None
     gain_x, gain_h, gain_c, shift_c = w.per_unit.split([4 * H, 4 * H, H, H])
-    v = norm(x @ w.w_ih.T) * gain_x + norm(h @ w.w_hh.T) * gain_h
+    v = norm(x @ w.w_ih.T) * gain_x + norm(_from_h(h, w.w_hh)) * gain_h
     if w.b_ih is not None and w.b_hh is not None:
         v = v + w.b_ih + w.b_hh
     i, f, g, o = v.split(H, dim=1)
@@ -297,7 +309,7 @@ def _defined_step(
 def _preactivations(cell: Cell, x: Tensor, h: Tensor, w: Weights) -> list[Tensor]:
     """What a definition calls p, in the order of its slots."""
     H = h.shape[1]
-    from_x, from_h = (x @ w.w_ih.T).split(H, dim=1), (h @ w.w_hh.T).split(H, dim=1)
+    from_x, from_h = (x @ w.w_ih.T).split(H, dim=1), _from_h(h, w.w_hh).split(H, dim=1)
     b_ih = (x.new_zeros(len(w.w_ih)) if w.b_ih is None else w.b_ih).split(H)
     b_hh = (x.new_zeros(len(w.w_hh)) if w.b_hh is None else w.b_hh).split(H)
     found = []

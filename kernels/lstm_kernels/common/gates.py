@@ -116,6 +116,7 @@ def next_state(
         from_x: [B, G*H], of `input_product`.
         h: [B, S], the state before; c: [B, K*H], a unit's own states side by side, or None.
         alive: [B, 1], True where a sequence still runs, or None where all do.
+        weights: of several heads as `by_head` gives them.
     Returns:
         h [B, S] and c [B, K*H] or None.
     """
@@ -123,9 +124,35 @@ def next_state(
     if code.again:
         rows = w_hh.shape[0] - len(code.again) * w_hh.shape[1]
         w_hh, b_hh = w_hh[:rows], None if b_hh is None else b_hh[:rows]
-    from_h = linear(h, w_hh, b_hh)
+    from_h = product(h, w_hh, b_hh)
     p = _summed(code, from_x, from_h) if code.others else (from_x + from_h).chunk(code.both, -1)
     return activate(code, p, h, c, weights, alive)
+
+
+def by_head(weights: tuple[Weights, ...], heads: int) -> tuple[Weights, ...]:
+    """The weights as a loop multiplies by them: each w_hh of several heads is [N, G*H/N, H/N].
+
+    Found before the loop: at every step it would be a copy of the weights.
+    """
+    if heads == 1:
+        return weights
+    return tuple(one._replace(w_hh=_by_head(one.w_hh, heads)) for one in weights)
+
+
+def _by_head(w_hh: Tensor, heads: int) -> Tensor:
+    met = w_hh.shape[1]
+    of_heads: Tensor = w_hh.unflatten(0, (-1, heads, met)).transpose(0, 1)
+    return of_heads.flatten(1, 2)
+
+
+def product(h: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+    """What some gates have of h: [B, G*H] from h [B, S] and W_hh's rows, or `by_head` those."""
+    if w.dim() == 2:
+        return linear(h, w, b)
+    heads, _, met = w.shape
+    of_heads = torch.bmm(h.unflatten(1, (heads, met)).transpose(0, 1), w.transpose(1, 2))
+    from_h: Tensor = of_heads.unflatten(2, (-1, met)).permute(1, 2, 0, 3).flatten(1)
+    return from_h if b is None else from_h + b
 
 
 def add_gates(

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lstm_kernels.common.gates import State, input_product, next_state, step_code
+from lstm_kernels.common.gates import State, by_head, input_product, next_state, step_code
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights
 
@@ -20,7 +20,8 @@ Step = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], State]
 class OneDirection(Protocol):
     """A layer run forward in time: x [T, B, I], h [B, S], c [B, K*H] or None -> y, h_n, c_n.
 
-    `alive` [T, B, 1] is True where a sequence still runs, or None where all always do.
+    The weights of several heads are `by_head`, for `common.gates` to multiply by. `alive`
+    [T, B, 1] is True where a sequence still runs, or None where all always do.
     """
 
     def __call__(  # noqa: D102 - the class says it
@@ -55,7 +56,7 @@ def run_directions(
         # What lies past a sequence's end may be anything, NaN included.
         x = x.masked_fill(~alive, 0)
     outputs, last_h, last_c = [], [], []
-    for direction, direction_weights in enumerate(weights):
+    for direction, direction_weights in enumerate(by_head(weights, problem.heads)):
         y, h, c = one_direction(
             reverse_steps(x, lengths) if direction else x,
             h0[direction],

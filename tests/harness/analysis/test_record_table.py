@@ -9,7 +9,7 @@ def test_a_row_holds_everything_that_was_stored_of_a_record():
     one = record("aten", (3, 4), block=2, of=case("train", hidden_size=8, dtype="float64"))
     (row,) = record_table([one]).to_dict("records")
     stored = one.to_dict()
-    flat = {**stored, **stored.pop("problem")}
+    flat = {**stored, **stored.pop("problem"), "heads": 1}
     shown = {
         name: list(value) if isinstance(value, tuple) else value for name, value in row.items()
     }

@@ -52,6 +52,7 @@ VALUES = [
     ("--input", ["hiden", "0"]),
     ("--layers", [str(10**9), "0"]),
     ("--bidirectional", ["maybe"]),
+    ("--heads", ["abc", "0", "-1", "2.5"]),
     ("--backend", ["", ","]),
 ]
 
@@ -69,6 +70,11 @@ def test_value_that_cannot_be(refused, here, option, value):
 def test_grid_too_large_to_list(refused):
     sizes = ("--hidden", "1:1000:+1", "--batch", "1:1000:+1")
     assert "2000000 cases" in refused("plan", *sizes)
+
+
+def test_heads_that_do_not_divide(refused):
+    line = refused("run", "--hidden", "16", "--heads", "3")
+    assert "heads=3 does not divide hidden_size=16" in line
 
 
 def test_impossible_combination(refused):

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from dataclasses import asdict
 
 import pyarrow.parquet as pq
 import pytest
@@ -102,18 +103,19 @@ def test_parquet_has_a_row_a_record_with_its_samples(exported):
 
 
 def test_parquet_has_every_field_of_a_record(exported):
-    stored = set(record().to_dict()) - {"schema", "problem"} | set(case().problem.to_dict())
+    stored = set(record().to_dict()) - {"schema", "problem"} | set(asdict(case().problem))
     assert set(PARQUET_COLUMNS) == stored | {"extra"}
     odd = record(errors={"y": None}, status="incorrect", extra={"later": [1]})
     (row,) = pq.read_table(exported("parquet", [odd])).to_pylist()
     assert row["errors"] == [("y", None)]
+    assert row["heads"] == 1
     assert json.loads(row["extra"]) == {"later": [1]}
 
 
 def test_the_columns_of_parquet_stay_what_they_were():
     kinds = {"text": "backend cell dtype precision lengths pass launch cache device status reason"}
     kinds["text"] += " stopped_by floor_term extra"
-    kinds["whole"] = "block order seq_len batch input_size hidden_size num_layers proj_size"
+    kinds["whole"] = "block order seq_len batch input_size hidden_size num_layers proj_size heads"
     kinds["whole"] += " inner_repeats peak_bytes saved_bytes oracle_rows"
     kinds["number"] = "tolerance setup_ms compile_ms energy_mj sm_clock_mhz floor_ns"
     kinds["flag"] = "bidirectional bias"

@@ -5,7 +5,7 @@ import math
 
 import pytest
 from saved_runs import save
-from synthetic_runs import HOSTILE, blocks, grid, record, run
+from synthetic_runs import HOSTILE, blocks, case, grid, record, run
 
 from lstm_harness.analysis.summary import plain_rows, summarise
 from lstm_harness.judge import baseline
@@ -61,6 +61,14 @@ def test_the_file_is_sorted_small_and_the_same_each_time(saved):
 def test_hostile_names_come_back_as_they_went(saved):
     kept = baseline.read(saved([r for name in HOSTILE for r in blocks(name, [NS] * 3)]))
     assert set(kept.summary["backend"]) == set(HOSTILE)
+
+
+def test_heads_are_kept_and_one_is_not_told(saved):
+    cells = [r for heads in (1, 2) for r in blocks("naive", [NS] * 3, of=case(heads=heads))]
+    path = saved(cells)
+    assert sorted(baseline.read(path).summary["heads"]) == [1, 2]
+    told = [json.loads(line)["problem"].get("heads") for line in path.read_text().splitlines()[1:]]
+    assert sorted(told, key=str) == [2, None]
 
 
 def test_taken_name_is_refused_unless_forced(saved, tmp_path):

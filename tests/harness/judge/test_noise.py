@@ -1,5 +1,7 @@
 """What selftests saw of a machine, kept between them."""
 
+import json
+
 import pytest
 from synthetic_runs import blocks, environment
 
@@ -47,6 +49,15 @@ def test_margin_widens_what_the_judge_lets_pass():
     (alone,) = judge(base, new, Rules(paired=True))
     (known,) = judge(base, new, Rules(paired=True), found.margins)
     assert (alone.kind, known.kind) == ("REGRESSION", "SAME")
+
+
+def test_what_was_kept_before_there_were_heads_is_of_one():
+    found = noise.keep(environment(), differing(1.2))
+    head, line = found.file.read_text().splitlines()
+    entry = json.loads(line)
+    assert entry["cell"].pop(noise._HEADS) == 1
+    found.file.write_text(f"{head}\n{json.dumps(entry)}\n")
+    assert noise.kept(environment()).margins == found.margins
 
 
 def test_old_selftests_are_forgotten():

@@ -54,6 +54,15 @@ def test_a_record_of_every_pass_and_device_is_valid(pass_name):
         RECORD.validate(stored(record(of=case(pass_name, device=device))))
 
 
+def test_heads_are_described_and_may_be_left_out():
+    RECORD.validate(stored(record(of=case(heads=4))))
+    assert stored(record(of=case(heads=4)))["problem"]["heads"] == 4
+    for heads in (0, "4"):
+        one = stored(record())
+        one["problem"]["heads"] = heads
+        assert not RECORD.is_valid(one)
+
+
 def test_every_field_of_a_record_is_described():
     described = set(RECORD.schema["properties"])
     assert set(stored(record())) == described

@@ -77,7 +77,7 @@ def test_a_stored_spec_that_lacks_later_axes_has_their_defaults():
     spec = build(None, {"hidden": "8"}, {})
     stored = spec.to_dict()
     for grid in stored["grids"]:
-        del grid["bias"], grid["proj"]
+        del grid["bias"], grid["proj"], grid["heads"]
     assert Spec.from_dict(stored).cases("cpu") == spec.cases("cpu")
 
 
@@ -93,6 +93,19 @@ def test_bias_and_projection_are_axes():
     cases = build(None, {"hidden": "8", "bias": "true,false", "proj": "0,4"}, {}).cases("cpu")
     told = {(case.problem.bias, case.problem.proj_size) for case in cases}
     assert told == {(True, 0), (True, 4), (False, 0), (False, 4)}
+
+
+def test_heads_are_an_axis_of_flags_and_suites(written):
+    flags = build(None, {"hidden": "8,16", "heads": "1:4:x2"}, {})
+    suite = build(suite_from_file(written("[[grid]]\nhidden = [8, 16]\nheads = [1, 2, 4]")), {}, {})
+    for spec in (flags, suite):
+        told = {(case.problem.hidden_size, case.problem.heads) for case in spec.cases("cpu")}
+        assert told == {(hidden, heads) for hidden in (8, 16) for heads in (1, 2, 4)}
+    assert Spec.from_dict(json.loads(json.dumps(flags.to_dict()))).cases("cpu") == flags.cases(
+        "cpu"
+    )
+    with pytest.raises(UserError, match="heads=3 does not divide hidden_size=8"):
+        build(None, {"hidden": "8", "heads": "3"}, {}).cases("cpu")
 
 
 def test_a_suite_says_its_device_and_threads_and_flags_outrank_it(written):
@@ -167,6 +180,7 @@ def test_grid_too_large_to_list_is_refused_before_it_is_listed():
         ("[[grid]]\nlayer = 3", "expected a layer's name"),
         ("[[grid]]\ncallls = 3", "did you mean 'calls'"),
         ("[[grid]]\nproj = -1", "--proj"),
+        ("[[grid]]\nheads = 0", "--heads '0'"),
         (f"{GRID}[run]\ndevice = 3", "a name"),
     ],
 )

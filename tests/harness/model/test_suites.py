@@ -72,8 +72,14 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
     "variants": [
         {"cell": "lstm", "hidden_size": 128, "seq_len": 128, "batch": 1},
         *({"cell": cell, "hidden_size": 512, "seq_len": 128, "batch": 64} for cell in CELLS),
+        {"cell": "slstm", "hidden_size": 512, "seq_len": 128, "batch": 16, "heads": 4},
     ],
-    "xlstm": [{"cell": "slstm", "hidden_size": 768, "seq_len": 1024, "batch": 16}],
+    "xlstm": [
+        {"cell": "slstm", "hidden_size": 768, "seq_len": 1024, "batch": 16, "heads": 48},
+        {"cell": "slstm", "hidden_size": 768, "seq_len": 1024, "batch": 16, "heads": 3},
+        {"cell": "slstm", "hidden_size": 768, "seq_len": 2048, "batch": 16, "heads": 12},
+        {"cell": "slstm", "hidden_size": 768, "seq_len": 256, "batch": 16, "dtype": "bfloat16"},
+    ],
     "fastrnns": [
         {"hidden_size": 512, "seq_len": 100, "batch": 64},
         {"hidden_size": 512, "seq_len": 100, "batch": 64, "lengths": "uniform:30:100"},
@@ -132,6 +138,7 @@ USUAL = {
     "cell": "lstm",
     "num_layers": 1,
     "bidirectional": False,
+    "heads": 1,
     "precision": "ieee",
     "lengths": "full",
 }

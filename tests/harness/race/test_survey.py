@@ -1,14 +1,17 @@
 """What is skipped before any backend is asked."""
 
+from dataclasses import asdict
+
 import pytest
 
 from lstm_harness.model.case import Case
-from lstm_harness.race.survey import _general_skip
+from lstm_harness.race.survey import _backend, _general_skip
 from lstm_harness.worker import handlers
 from lstm_kernels import Problem, registry
 from lstm_kernels.registry import TORCH_CELLS
 
 FULL = Problem("lstm", 8, 2, 4, 4)
+HEADS = Problem("lstm", 8, 2, 4, 4, heads=2)
 RAGGED = Problem("lstm", 8, 2, 4, 4, lengths="uniform:1:8")
 
 
@@ -21,6 +24,8 @@ RAGGED = Problem("lstm", 8, 2, 4, 4, lengths="uniform:1:8")
         ("graphed", FULL, "graph", "cuda", "cannot be captured"),
         ("naive", RAGGED, "graph", "cuda", "ragged lengths"),
         ("naive", FULL, "graph", "cpu", "need a CUDA device"),
+        ("naive", HEADS, "eager", "cpu", None),
+        ("aten", HEADS, "eager", "cpu", "as a whole, and has no heads"),
         ("naive", Problem("slstm", 8, 2, 4, 4), "eager", "cpu", "this revision know no cell slstm"),
     ],
 )
@@ -29,6 +34,15 @@ def test_what_no_backend_of_a_kind_can_do_is_refused(backend, problem, launch, d
     skip = _general_skip(case, registry.get(backend), TORCH_CELLS)
     assert (skip is None) == (reason is None)
     assert reason is None or reason in skip.reason
+
+
+def test_kernels_from_before_there_were_heads_are_not_given_any():
+    told = asdict(registry.get("naive"))
+    del told["heads"]
+    skip = _general_skip(
+        Case(HEADS, "forward", "eager", "warm", "cpu"), _backend(told), TORCH_CELLS
+    )
+    assert skip.reason == "it multiplies by W_hh as a whole, and has no heads"
 
 
 @pytest.mark.parametrize(

@@ -50,4 +50,12 @@ def test_the_table_of_rows_keeps_what_is_constant_out_of_sight_and_in_the_file()
     assert {"backend", "seq_len", "batch", "status", "median_ns"} <= shown
     assert "num_layers" not in shown
     assert ("Layers", "1") in table["fixed"]
+    assert "Heads" not in dict(table["fixed"])
     assert "num_layers" in {column["name"] for column in table["columns"]}
+
+
+def test_heads_are_told_where_there_are_several():
+    of_heads = [record(of=case(heads=4))]
+    assert ("Heads", "4") in tables.all_rows(summarise(of_heads))["fixed"]
+    varied = tables.all_rows(summarise([*of_heads, record()]))
+    assert "heads" in {column["name"] for column in varied["columns"] if column["shown"]}

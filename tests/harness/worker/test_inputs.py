@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -43,6 +45,19 @@ def test_sets_share_their_weights_and_nothing_else():
 def test_only_an_lstm_has_a_cell_state(cell):
     inputs = make_inputs(Problem(cell, 2, 2, 3, 3), 0, 0, "cpu")
     assert (inputs.c0 is not None) == (inputs.d_c_n is not None) == (cell == "lstm")
+
+
+def test_weights_of_heads_are_their_blocks_and_numbers_of_their_own():
+    of_heads = make_inputs(replace(PROBLEM, heads=3), 7, 0, "cpu")
+    assert {one.w_hh.shape for one in of_heads.weights} == {(4 * 6, 2)}
+    whole = make_inputs(PROBLEM, 7, 0, "cpu")
+    assert not any(same(of_heads.per_set(), whole.per_set()))
+
+
+def test_one_head_draws_what_was_drawn_before_there_were_any():
+    inputs = make_inputs(Problem("lstm", 2, 1, 1, 2), 0, 0, "cpu")
+    # As commit 5556402 drew them: `ab` races such kernels, and they draw their inputs themselves.
+    assert inputs.x.flatten().tolist() == [-0.9352253079414368, 1.7325072288513184]
 
 
 def test_lower_precision_is_the_same_draw_rounded():

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 from lstm_harness.worker import older_kernels
-from lstm_harness.worker.older_kernels import CellSizes, cell_sizes, unsupported
+from lstm_harness.worker.older_kernels import CellSizes, cell_sizes, met_size, unsupported
 from lstm_kernels import registry
 from lstm_kernels.problem import Problem
 
@@ -12,6 +12,12 @@ def test_sizes_of_todays_cells():
     assert cell_sizes(Problem("lstm", 2, 1, 3, 4)) == CellSizes(4, 4, 0, ())
     assert cell_sizes(Problem("slstm", 2, 1, 3, 4)) == CellSizes(12, 4, 0, (slice(4, 8),))
     assert cell_sizes(Problem("indrnn", 2, 1, 3, 4)) == CellSizes(0, 0, 1, ())
+
+
+def test_columns_of_w_hh():
+    assert met_size(Problem("lstm", 2, 1, 3, 4, heads=2)) == 2
+    assert met_size(Problem("lstm", 2, 1, 3, 4, proj_size=3)) == 3
+    assert met_size(SimpleNamespace(state_size=4)) == 4
 
 
 def test_sizes_where_problems_tell_less():

@@ -73,7 +73,8 @@ def results(name: str, problem: Any, arguments: Any, lengths: Any = None) -> dic
 def test_equals_hoisted_call_after_call(
     cell: str, lengths: Any, make_layer: Any, assert_same: Any
 ) -> None:
-    problem, arguments = make_layer(cell, num_layers=2, bidirectional=True)
+    heads = {"hidden_size": 6, "heads": 1 if lengths is None else 3}
+    problem, arguments = make_layer(cell, num_layers=2, bidirectional=True, **heads)
     for _ in range(3):
         expected = results("hoisted", problem, arguments, lengths)
         assert_same(

@@ -16,8 +16,9 @@ tightened:
 - *the chain of steps* of each layer. To products and weights comes h, gathered by the fewest SMs
   that can hold the weights, which one SM streaming all of its weights need not: the smaller counts,
   and likewise of the flag from SM to SM and the time to stream what one SM cannot hold. A layer
-  whose weights fit in one SM synchronises nothing. The gates' pointwise work is
-  what `fused_gates` takes. On a CPU neither was measured, and both count as nothing.
+  whose weights, or those of each of its heads, fit in one SM synchronises nothing. The gates'
+  pointwise work is what `fused_gates` takes. On a CPU neither was measured, and both count as
+  nothing.
   Layers of a stack in one direction overlap as a wavefront: the longest chain, and a step of every
   other layer. In a bidirectional stack each layer waits for all of the one before; the directions
   of a layer overlap. A `train` has the chains of both its passes.
@@ -190,18 +191,20 @@ class _Device:
         for level, ns in self._from_levels(self._weight_bytes(), near):
             work[f"weights from {level}"] = ns * self._steps()
         l2 = self._bandwidth("L2")
-        beyond = self._weight_bytes() - ceilings.near_bytes
+        beyond = self._beyond_an_sm()
         if ceilings.device == "cuda" and l2 and beyond > 0:
             state = problem.valid_steps * problem.state_size * problem.element_bytes
+            # Of each head: those bytes, and its own part of h.
             gathered = beyond / ceilings.near_bytes * state
-            work["gathering h"] = min(gathered, beyond * self._steps()) / l2 * 1e9
+            streamed = beyond * problem.heads * self._steps()
+            work["gathering h"] = min(gathered, streamed) / l2 * 1e9
         return work
 
     def _latencies(self, sweep: str) -> dict[str, float]:
         """What each step adds: one synchronisation where SMs must meet, and the pointwise work."""
         ceilings = self.ceilings
         latencies = {}
-        beyond = self._weight_bytes() - ceilings.near_bytes
+        beyond = self._beyond_an_sm()
         flag = ceilings.best("flag", "from SM to SM")
         streaming = ceilings.best("read", "L2 by one SM") or self._bandwidth("L2")
         if ceilings.device == "cuda" and beyond > 0 and flag and streaming:
@@ -233,8 +236,16 @@ class _Device:
         """The recurrent weights of one layer and direction, as few as they can be made."""
         problem = self.problem
         gates, H, P = problem.h_gates, problem.hidden_size, problem.proj_size
-        elements = min(gates * H * P + P * H, gates * H * H) if P else gates * H * H
+        whole = gates * H * H // problem.heads
+        elements = min(gates * H * P + P * H, whole) if P else whole
         return elements * problem.element_bytes
+
+    def _beyond_an_sm(self) -> float:
+        """Bytes of a head's recurrent weights that one SM has no room for.
+
+        Where it has for all of them, its steps need nothing of another SM.
+        """
+        return self._weight_bytes() / self.problem.heads - self.ceilings.near_bytes
 
     def _steps(self) -> int:
         """The steps of the longest sequence."""

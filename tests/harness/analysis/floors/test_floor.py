@@ -189,6 +189,27 @@ def test_a_projection_makes_the_recurrent_side_smaller():
     assert nearly.terms["weights from L1"] == plain.terms["weights from L1"]
 
 
+def test_heads_make_the_recurrent_side_smaller():
+    of_heads = found(lstm(10, 1, 256, heads=4), cpu_limits())
+    fewer = 4 * 256 * 256 * 4 // 4
+    assert of_heads.terms["weights from L1"] == pytest.approx(10 * (fewer - 4_000) / 800)
+    assert of_heads.ns < found(lstm(10, 1, 256), cpu_limits()).ns
+
+
+def test_heads_that_fit_in_one_sm_each_synchronise_nothing():
+    ceilings = gpu_limits()
+    # One head of 64 units has 4 x 64 x 64 x 2 bytes, which an SM holds, and all 16 have not room.
+    bytes_of_one = 4 * 64 * 64 * 2
+    assert bytes_of_one < ceilings.near_bytes < 16 * bytes_of_one
+    whole, of_heads = (
+        found(lstm(100, 16, 1024, dtype="float16", heads=N), ceilings) for N in (1, 16)
+    )
+    # What is left of 100 steps is their gates, 100 ns each, and products at 800 TFLOP/s.
+    products = 2 * 4 * 1024 * 64 * 100 * 16 / 800e3
+    assert of_heads.terms["chain of steps"] == pytest.approx(100 * 100 + products)
+    assert whole.terms["chain of steps"] > 100 * (100 + 160)
+
+
 @pytest.mark.parametrize("make", [cpu_limits, gpu_limits])
 @pytest.mark.parametrize("pass_name", PASSES)
 def test_more_work_never_has_a_lower_floor(make, pass_name):
