@@ -103,7 +103,7 @@ class Row:
 # program, and so has more units a program. Where fewer warps share k than there are, Triton has the
 # others multiply the same once more (H=1024, tile 32: 256 HMMA a warp, and 128 with all eight).
 # Rows after the first are for where that one does not fit.
-HELD = {
+HELD: dict[tuple[str, int], dict[int, tuple[Row, ...]]] = {
     ("forward", 16): {
         16: (Row(chunk_bytes=512, split=4, ahead=4, warps=4),),
         32: (Row(chunk_bytes=512, split=4, ahead=4, warps=4),),
