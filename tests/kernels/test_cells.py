@@ -110,7 +110,7 @@ def test_every_other_backend_runs_every_cell():
     assert able == {"reference", "per_gate", "naive", "hoisted", "compiled", "graphed"}
     for name in able:
         for of in lk.CELLS:
-            assert registry.unknown_cell(name, lk.Problem(of, 2, 1, 3, 4)) is None
+            assert registry.unknown_kind(name, lk.Problem(of, 2, 1, 3, 4)) is None
     assert {of for of, each in lk.CELLS.items() if beyond_a_unit(each)} == set(BEYOND)
 
 
