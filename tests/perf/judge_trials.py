@@ -29,9 +29,9 @@ from burner import burning
 
 ROOT = Path(__file__).parents[2]
 NAIVE = Path("kernels/lstm_kernels/backends/naive.py")
-FAST = "from_x = linear(x_t, weights.w_ih, weights.b_ih)"
+FAST = "from_x = input_product(code, x_t, weights)"
 # Two copies of [B, 4H], forward and backward: about a tenth of a step at these sizes.
-SLOW = "from_x = linear(x_t, weights.w_ih, weights.b_ih).clone().clone()"
+SLOW = "from_x = input_product(code, x_t, weights).clone().clone()"
 HOW = (
     "--backend naive,aten --hidden 32,64,96,128,192 --seq-len 8,16 --batch 1 "
     "--pass inference,forward --blocks 6 --threads 1 --time-budget 15 --quiet --json"

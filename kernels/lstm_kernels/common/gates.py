@@ -212,7 +212,7 @@ def _others(code: StepCode, of_x: Sequence[Tensor], of_h: Sequence[Tensor]) -> l
 
 def _biases(code: StepCode, h: Tensor, weights: Weights) -> Sequence[Tensor]:
     """The biases of bare gates, [B, H] each; 0 where there are none."""
-    rows = code.bare * weights.w_hh.shape[1]
+    rows = code.bare * h.shape[-1]
     if weights.b_ih is None or weights.b_hh is None:
         biases = h.new_zeros(rows)
     else:

@@ -32,7 +32,7 @@ TINY = "--hidden 8 --seq-len 4 --batch 2 --pass inference --threads 1 --time-bud
 BLOCKS = 3
 HOW = f"{TINY} --min-samples 3 --blocks {BLOCKS}"
 NAIVE = KERNELS / "backends" / "naive.py"
-STEP = "        from_x = linear(x_t, weights.w_ih, weights.b_ih)\n"
+STEP = "        from_x = input_product(code, x_t, weights)\n"
 
 
 def git(folder, *words):
