@@ -235,7 +235,8 @@ def _defined_step(
             values[node] += 0 if w.b_hh is None else w.b_hh.split(H)[at]
         elif node not in values:
             values[node] = _OPERATIONS[node.op](*(values[each] for each in node.args))
-    h, *own = (values[node] for node in step.after)
+    # A state may be a parameter a unit, the same in every row.
+    h, *own = (values[node].expand_as(h) for node in step.after)
     return h, torch.cat(own, dim=1) if own else None
 
 
