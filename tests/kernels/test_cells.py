@@ -1,15 +1,21 @@
 """Every cell on every backend that runs any, against the oracle; and a cell of one's own."""
 
+from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
+from any_cells import of_any_cell, variants
+from hypothesis import assume, given, note, settings
+from in_a_fork import in_a_fork
+from random_cells import random_layers
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import lstm_kernels as lk
 from lstm_kernels import registry
-from lstm_kernels.cells import cell, exp, sigmoid, tanh
-from lstm_kernels.registry import TORCH_CELLS
+from lstm_kernels.cells import Cell, cell, exp, sigmoid, tanh
+from lstm_kernels.cells.code.emit import TORCH, source_of
 from lstm_kernels.stack import run
 
 SHAPES = {
@@ -17,21 +23,22 @@ SHAPES = {
     "ragged": {"bidirectional": True, "lengths": "uniform:1:6"},
     "no bias": {"bias": False, "batch": 1, "hidden_size": 9},
 }
-DEAR = ("compiled", "numba_cpu", "pointwise", "triton", "numba_cuda")
 BOUNDS = {"float64": 1e-12, "float32": 1e-5}
+# Random cells a run on a backend, in shares, each for a worker of its own: numba_cpu compiles five
+# seconds for a cell, and torch.compile longer, which has fewer.
+CELLS_A_RUN, COMPILED_CELLS = 50, 6
+SHARES = {"numba_cpu": 5, "compiled": 2}
 
 
-@cell(gates="a b", states="h c", per_unit="u", apart="b", positive="c")
-def invented(p, h, c, u):
-    """Of every kind something: a gate in parts, an own state, a parameter, an exponential."""
+@cell(gates="a b", states="h c d", per_unit="u", apart="b", positive="c")
+def invented(p, h, c, d, u):
+    """Of every kind something: a gate in parts, an own state, a parameter, an exponential.
+
+    And a state that is made of the parameter alone, the same in every row.
+    """
     keep = sigmoid(p.a + u * h)
     c = keep * c + exp(tanh(p.b_x))
-    return tanh(p.b_h * keep) / (1 + c) + u * h, c
-
-
-def of_any_cell() -> list[str]:
-    names = [b.name for b in registry.registered().values() if b.any_cell and b.raced]
-    return [name for name in names if not registry.missing(name)]
+    return tanh(p.b_h * keep) / (1 + c) + u * h * d, c, tanh(u)
 
 
 def results(backend: str, problem: lk.Problem, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +55,10 @@ def results(backend: str, problem: lk.Problem, arguments: dict[str, Any]) -> dic
         leaves |= {f"{name}.{at}": tensor for name, tensor in weights._asdict().items()}
     leaves = {name: leaf for name, leaf in leaves.items() if leaf is not None and leaf.numel()}
     starts = [torch.linspace(-1, 1.5, t.numel()).to(t).view_as(t) for t in made.values()]
-    found = torch.autograd.grad(list(made.values()), list(leaves.values()), starts)
+    # A random cell may have no use for some.
+    found = torch.autograd.grad(
+        list(made.values()), list(leaves.values()), starts, materialize_grads=True
+    )
     return made | {f"d_{name}": d for name, d in zip(leaves, found, strict=True)}
 
 
@@ -76,21 +86,13 @@ def make_layer_wide(problem: lk.Problem, arguments: dict[str, Any]) -> tuple[Any
     return lk.Problem.from_dict(fields), others | {"weights": weights}
 
 
-def pairs() -> list[Any]:
-    """Each variant on each backend; what compiles for a cell, or is interpreted, in the slow tier.
-
-    The cell of this page's own has every kind of thing a cell may have, and is run on all always.
-    """
-    return [
-        pytest.param(on, of, marks=pytest.mark.slow if on in DEAR else ())
-        for on in of_any_cell()
-        for of in lk.CELLS
-        if of not in TORCH_CELLS
-    ]
+# What compiles for a cell, or is interpreted, runs the variants in the slow tier. The cell of this
+# page's own has every kind of thing a cell may have, and is run on all always.
+EAGER = ("naive", "per_gate", "hoisted")
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("on", "of"), pairs())
+@pytest.mark.parametrize(("on", "of"), variants(fast=EAGER))
 def test_a_variant_is_the_oracles(on, of, shape, make_layer, assert_same):
     check(on, of, SHAPES[shape] | {"dtype": "float32"}, make_layer, assert_same)
 
@@ -100,6 +102,49 @@ def test_a_cell_of_ones_own_is_the_oracles(on, make_layer, assert_same, monkeypa
     monkeypatch.setitem(lk.CELLS, "invented", invented)
     for shape in SHAPES.values():
         check(on, "invented", shape | {"dtype": "float32"}, make_layer, assert_same)
+
+
+def shares() -> list[tuple[str, int]]:
+    return [(on, share) for on in of_any_cell() for share in range(SHARES.get(on, 1))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("on", "share"), shares())
+def test_random_cells_are_the_oracles(
+    on, share, make_layer, assert_same, skip_where_refused, monkeypatch
+):
+    skip_where_refused(on, lk.Problem("lstm", 2, 2, 2, 2))
+    of_a_run = COMPILED_CELLS if on == "compiled" else CELLS_A_RUN
+
+    @settings(max_examples=of_a_run // SHARES.get(on, 1), deadline=None)
+    @given(random_layers())
+    def are_the_oracles(layer: tuple[Cell, dict[str, Any]]) -> None:
+        drawn, fields = layer
+        note(source_of(drawn, TORCH))
+        torch.manual_seed(0)
+        with patch.dict(lk.CELLS, {drawn.name: drawn}):
+            # One of more pre-activations than a backend has room for is drawn anew.
+            assume(not registry.unsupported(on, lk.Problem(drawn.name, **fields), "cpu"))
+            check(on, drawn.name, fields, make_layer, assert_same)
+
+    if on == "numba_cpu":
+        in_a_fork(lambda: without_optimising(are_the_oracles, monkeypatch))
+    else:
+        are_the_oracles()
+
+
+def without_optimising(function: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Call a function with Numba compiling in half the time, and keeping nothing on disk.
+
+    In a process of its own: others would go on with what was not optimised.
+    """
+    import numba
+
+    made = numba.cfunc
+    monkeypatch.setattr(numba, "cfunc", lambda *args, cache, **others: made(*args, **others))
+    monkeypatch.setenv("NUMBA_OPT", "0")
+    numba.config.reload_config()
+    function()
 
 
 @pytest.mark.parametrize("on", ["aten", "cudnn"])
@@ -172,10 +217,10 @@ def test_the_module_is_torchs_where_torch_has_the_cell(of, theirs):
     x = torch.randn(4, 6, 3)
     lengths = torch.tensor([6, 2, 4, 1])
     batch = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-    for given in (x, x[0], batch):
-        y, last = module(given)
-        expected, expected_last = plain(given)
-        if given is batch:
+    for each in (x, x[0], batch):
+        y, last = module(each)
+        expected, expected_last = plain(each)
+        if each is batch:
             y, _ = pad_packed_sequence(y)
             expected, _ = pad_packed_sequence(expected)
         torch.testing.assert_close(y, expected)
