@@ -8,6 +8,7 @@ from typing import Any
 import closeness
 import pytest
 import torch
+from any_cells import variants
 from layer_outputs import flat, outputs
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
@@ -111,6 +112,16 @@ def test_gradgradcheck_of_kernels(
     problem, arguments = make_layer(cell, **SIZES | SHAPES[shape])
     skip_where_refused(interpreted_backend, problem)
     function = partial(outputs, interpreted_backend, problem)
+    assert torch.autograd.gradgradcheck(function, flat(arguments), fast_mode=True)
+
+
+@pytest.mark.parametrize(("on", "of"), variants(fast=["naive"]))
+def test_gradgradcheck_of_variants(
+    on: str, of: str, make_layer: Any, skip_where_refused: Any
+) -> None:
+    problem, arguments = make_layer(of, **SIZES | SHAPES["ragged"])
+    skip_where_refused(on, problem)
+    function = partial(outputs, on, problem)
     assert torch.autograd.gradgradcheck(function, flat(arguments), fast_mode=True)
 
 
