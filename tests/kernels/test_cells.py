@@ -14,7 +14,18 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import lstm_kernels as lk
 from lstm_kernels import registry
-from lstm_kernels.cells import Cell, cell, exp, sigmoid, tanh
+from lstm_kernels.cells import (
+    Cell,
+    cell,
+    exp,
+    log,
+    maximum,
+    minimum,
+    relu,
+    sigmoid,
+    tanh,
+    where,
+)
 from lstm_kernels.cells.code.emit import TORCH, source_of
 from lstm_kernels.stack import run
 
@@ -30,15 +41,16 @@ CELLS_A_RUN, COMPILED_CELLS = 50, 6
 SHARES = {"numba_cpu": 5, "compiled": 2}
 
 
-@cell(gates="a b", states="h c d", per_unit="u", apart="b", positive="c")
-def invented(p, h, c, d, u):
-    """Of every kind something: a gate in parts, an own state, a parameter, an exponential.
+@cell(gates="b a", states="h c d e", per_unit="u", apart="b", positive="c")
+def invented(p, h, c, d, e, u):
+    """Of every kind something: each operation, a gate in parts that stands first, a quotient.
 
-    And a state that is made of the parameter alone, the same in every row.
+    Of its states the backward has no use for d, and e is the parameter's alone, one for all rows.
     """
     keep = sigmoid(p.a + u * h)
-    c = keep * c + exp(tanh(p.b_x))
-    return tanh(p.b_h * keep) / (1 + c) + u * h * d, c, tanh(u)
+    after = tanh(p.b_h * keep / c) + minimum(u * e, log(2 + relu(p.a))) * h
+    c = maximum(keep * c, 0.1) + exp(tanh(p.b_x))
+    return after, c, where(p.a < 0.1, d, 1 - p.b_h), tanh(u)
 
 
 def results(backend: str, problem: lk.Problem, arguments: dict[str, Any]) -> dict[str, Any]:

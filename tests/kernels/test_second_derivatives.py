@@ -170,11 +170,11 @@ def test_of_inputs_that_depend_on_each_other(
     backend: str, dtype: str, make_layer: Any, assert_same: Any
 ) -> None:
     """The state is made from x, and both directions have the same weights."""
-    problem, arguments = make_layer("gru", **SIZES | {"input_size": 3}, bidirectional=True)
+    problem, arguments = make_layer("lstm", **SIZES | {"input_size": 3}, bidirectional=True)
     problem = replace(problem, dtype=dtype)
 
     def tied(name: str, asked: lk.Problem) -> Callable[..., tuple[Tensor, ...]]:
-        def function(x: Tensor, h0: Tensor, c0: None, *weights: Tensor) -> tuple[Tensor, ...]:
+        def function(x: Tensor, h0: Tensor, c0: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
             h0 = h0 * x.mean(0)
             return outputs(name, asked, x * x, h0, c0, *weights, *weights)
 
