@@ -70,21 +70,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             turn = item.callspec.indices["case"] % len(_INTERPRETED)
             if parameters["interpreted_backend"] != _INTERPRETED[turn]:
                 item.add_marker(pytest.mark.slow)
-    # Under `--dist loadgroup` one worker compiles for every test that uses it: a step shape of a
-    # cell, and the few kernels of numba_cpu.
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        # `on` and `of` are a backend and a cell where any cell is run.
-        names = {parameters.get(argument) for argument in (*BACKENDS, "on")}
-        if "compiled" in names:
-            cell = (
-                parameters.get("cell") or parameters.get("of") or parameters.get("name") or "lstm"
-            )
-            if "case" in parameters:
-                cell = parameters["case"][0][0]
-            item.add_marker(pytest.mark.xdist_group(f"compiled-{str(cell).lower()}"))
-        if "numba_cpu" in names:
-            item.add_marker(pytest.mark.xdist_group("numba_cpu"))
+        for group in _compiled_together(parameters):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _compiled_together(parameters: dict[str, Any]) -> Iterator[str]:
+    """The group of an item that compiles, for --dist loadgroup.
+
+    One worker compiles for every test that uses it: a step shape of a cell, and the few kernels of
+    numba_cpu. Random cells are nobody else's, and lie in shares.
+    """
+    if "share" in parameters:
+        return
+    # `on` and `of` are a backend and a cell where any cell is run.
+    names = {parameters.get(argument) for argument in (*BACKENDS, "on")}
+    if "compiled" in names:
+        cell = parameters.get("cell") or parameters.get("of") or parameters.get("name") or "lstm"
+        if "case" in parameters:
+            cell = parameters["case"][0][0]
+        yield f"compiled-{str(cell).lower()}"
+    if "numba_cpu" in names:
+        yield "numba_cpu"
 
 
 def _is_dear(item: pytest.Item, parameters: dict[str, Any]) -> bool:

@@ -1,54 +1,67 @@
 """Every cell on every backend that runs any, against the oracle; and a cell of one's own."""
 
+from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
+from any_cells import of_any_cell, variants
 from by_oracle import check
+from hypothesis import assume, given, note, settings
+from in_a_fork import in_a_fork
+from random_cells import random_layers
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import lstm_kernels as lk
 from lstm_kernels import registry
-from lstm_kernels.cells import batch_norm, cell, exp, layer_norm, sigmoid, tanh
+from lstm_kernels.cells import (
+    Cell,
+    batch_norm,
+    cell,
+    exp,
+    layer_norm,
+    log,
+    maximum,
+    minimum,
+    relu,
+    sigmoid,
+    tanh,
+    where,
+)
+from lstm_kernels.cells.code.emit import TORCH, source_of
 from lstm_kernels.cells.code.trace import beyond_a_unit, mixes_batch
-from lstm_kernels.registry import TORCH_CELLS
 
 SHAPES = {
     "two ways": {"bidirectional": True, "num_layers": 2},
     "ragged": {"bidirectional": True, "lengths": "uniform:1:6"},
     "no bias": {"bias": False, "batch": 1, "hidden_size": 9},
 }
-DEAR = ("compiled", "numba_cpu", "pointwise", "triton", "numba_cuda")
+# Random cells a run on a backend, in shares, each for a worker of its own: numba_cpu compiles five
+# seconds for a cell, and torch.compile longer, which has fewer.
+CELLS_A_RUN, COMPILED_CELLS = 50, 6
+SHARES = {"numba_cpu": 5, "compiled": 2}
 
 
-@cell(gates="a b", states="h c", per_unit="u", apart="b", positive="c")
-def invented(p, h, c, u):
-    """Of every kind something: a gate in parts, an own state, a parameter, an exponential."""
-    keep = sigmoid(p.a + u * h)
-    c = keep * c + exp(tanh(p.b_x))
-    return tanh(p.b_h * keep) / (1 + c) + u * h, c
+@cell(gates="b a", states="h c d e", per_unit="u", apart="b", positive="c")
+def invented(p, h, c, d, e, u):
+    """Of every kind something: each operation, a gate in parts that stands first, a quotient.
 
-
-def of_any_cell() -> list[str]:
-    names = [b.name for b in registry.registered().values() if b.any_cell and b.raced]
-    return [name for name in names if not registry.missing(name)]
-
-
-def pairs() -> list[Any]:
-    """Each variant on each backend; what compiles for a cell, or is interpreted, in the slow tier.
-
-    The cell of this page's own has every kind of thing a cell may have, and is run on all always.
+    Of its states the backward has no use for d, and e is the parameter's alone, one for all rows.
     """
-    return [
-        pytest.param(on, of, marks=pytest.mark.slow if on in DEAR else ())
-        for on in of_any_cell()
-        for of in lk.CELLS
-        if of not in TORCH_CELLS
-    ]
+    keep = sigmoid(p.a + u * h)
+    after = tanh(p.b_h * keep / c) + minimum(u * e, log(2 + relu(p.a))) * h
+    c = maximum(keep * c, 0.1) + exp(tanh(p.b_x))
+    return after, c, where(p.a < 0.1, d, 1 - p.b_h), tanh(u)
+
+
+# What compiles for a cell, or is interpreted, runs the variants in the slow tier. The cell of this
+# page's own has every kind of thing a cell may have, and is run on all always.
+EAGER = ("naive", "per_gate", "hoisted")
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("on", "of"), pairs())
+@pytest.mark.parametrize(("on", "of"), variants(fast=EAGER))
 def test_a_variant_is_the_oracles(on, of, shape, make_layer, assert_same):
     # Of two sequences a normalised value is nearly 1 or -1 whatever they are, and what is left of
     # a gradient is the difference of two that nearly cancel: float32 holds it to 1e-4.
@@ -78,6 +91,49 @@ def test_a_cell_of_ones_own_is_the_oracles(on, make_layer, assert_same, monkeypa
     monkeypatch.setitem(lk.CELLS, "invented", invented)
     for shape in SHAPES.values():
         check(on, "invented", shape | {"dtype": "float32"}, make_layer, assert_same)
+
+
+def shares() -> list[tuple[str, int]]:
+    return [(on, share) for on in of_any_cell() for share in range(SHARES.get(on, 1))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("on", "share"), shares())
+def test_random_cells_are_the_oracles(
+    on, share, make_layer, assert_same, skip_where_refused, monkeypatch
+):
+    skip_where_refused(on, lk.Problem("lstm", 2, 2, 2, 2))
+    of_a_run = COMPILED_CELLS if on == "compiled" else CELLS_A_RUN
+
+    @settings(max_examples=of_a_run // SHARES.get(on, 1), deadline=None)
+    @given(random_layers())
+    def are_the_oracles(layer: tuple[Cell, dict[str, Any]]) -> None:
+        drawn, fields = layer
+        note(source_of(drawn, TORCH))
+        torch.manual_seed(0)
+        with patch.dict(lk.CELLS, {drawn.name: drawn}):
+            # One of more pre-activations than a backend has room for is drawn anew.
+            assume(not registry.unsupported(on, lk.Problem(drawn.name, **fields), "cpu"))
+            check(on, drawn.name, fields, make_layer, assert_same)
+
+    if on == "numba_cpu":
+        in_a_fork(lambda: without_optimising(are_the_oracles, monkeypatch))
+    else:
+        are_the_oracles()
+
+
+def without_optimising(function: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Call a function with Numba compiling in half the time, and keeping nothing on disk.
+
+    In a process of its own: others would go on with what was not optimised.
+    """
+    import numba
+
+    made = numba.cfunc
+    monkeypatch.setattr(numba, "cfunc", lambda *args, cache, **others: made(*args, **others))
+    monkeypatch.setenv("NUMBA_OPT", "0")
+    numba.config.reload_config()
+    function()
 
 
 @pytest.mark.parametrize("of", ["lstm_peephole", "lstm_layernorm", "lstm_batchnorm"])
@@ -169,10 +225,10 @@ def test_the_module_is_torchs_where_torch_has_the_cell(of, theirs):
     x = torch.randn(4, 6, 3)
     lengths = torch.tensor([6, 2, 4, 1])
     batch = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-    for given in (x, x[0], batch):
-        y, last = module(given)
-        expected, expected_last = plain(given)
-        if given is batch:
+    for each in (x, x[0], batch):
+        y, last = module(each)
+        expected, expected_last = plain(each)
+        if each is batch:
             y, _ = pad_packed_sequence(y)
             expected, _ = pad_packed_sequence(expected)
         torch.testing.assert_close(y, expected)

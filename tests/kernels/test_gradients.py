@@ -6,6 +6,7 @@ from typing import Any
 import closeness
 import pytest
 import torch
+from any_cells import variants
 from layer_outputs import flat, outputs
 
 from lstm_kernels import registry
@@ -50,6 +51,18 @@ def test_gradcheck(
         lambda *tensors: outputs(backend, problem, *tensors),
         flat(arguments),
         fast_mode=bool(registry.get(backend).interpreter),
+    )
+
+
+@pytest.mark.parametrize(("on", "of"), variants(fast=["naive"]))
+def test_gradcheck_of_variants(on: str, of: str, make_layer: Any, skip_where_refused: Any) -> None:
+    """Both directions, lengths of their own, parameters a unit and all states, where there are."""
+    problem, arguments = make_layer(of, **SIZES | SHAPES["ragged"])
+    skip_where_refused(on, problem)
+    assert torch.autograd.gradcheck(
+        lambda *tensors: outputs(on, problem, *tensors),
+        flat(arguments),
+        fast_mode=bool(registry.get(on).interpreter),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import closeness
 import pytest
 import torch
+from any_cells import variants
 from layer_outputs import flat, outputs
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
@@ -114,6 +115,16 @@ def test_gradgradcheck_of_kernels(
     assert torch.autograd.gradgradcheck(function, flat(arguments), fast_mode=True)
 
 
+@pytest.mark.parametrize(("on", "of"), variants(fast=["naive"]))
+def test_gradgradcheck_of_variants(
+    on: str, of: str, make_layer: Any, skip_where_refused: Any
+) -> None:
+    problem, arguments = make_layer(of, **SIZES | SHAPES["ragged"])
+    skip_where_refused(on, problem)
+    function = partial(outputs, on, problem)
+    assert torch.autograd.gradgradcheck(function, flat(arguments), fast_mode=True)
+
+
 @cases(FEW)
 def test_equal_naive(
     backend: str,
@@ -159,11 +170,11 @@ def test_of_inputs_that_depend_on_each_other(
     backend: str, dtype: str, make_layer: Any, assert_same: Any
 ) -> None:
     """The state is made from x, and both directions have the same weights."""
-    problem, arguments = make_layer("gru", **SIZES | {"input_size": 3}, bidirectional=True)
+    problem, arguments = make_layer("lstm", **SIZES | {"input_size": 3}, bidirectional=True)
     problem = replace(problem, dtype=dtype)
 
     def tied(name: str, asked: lk.Problem) -> Callable[..., tuple[Tensor, ...]]:
-        def function(x: Tensor, h0: Tensor, c0: None, *weights: Tensor) -> tuple[Tensor, ...]:
+        def function(x: Tensor, h0: Tensor, c0: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
             h0 = h0 * x.mean(0)
             return outputs(name, asked, x * x, h0, c0, *weights, *weights)
 

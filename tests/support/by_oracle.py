@@ -26,7 +26,10 @@ def results(backend: str, problem: lk.Problem, arguments: dict[str, Any]) -> dic
         leaves |= {f"{name}.{at}": tensor for name, tensor in weights._asdict().items()}
     leaves = {name: leaf for name, leaf in leaves.items() if leaf is not None and leaf.numel()}
     starts = [torch.linspace(-1, 1.5, t.numel()).to(t).view_as(t) for t in made.values()]
-    found = torch.autograd.grad(list(made.values()), list(leaves.values()), starts)
+    # A random cell may have no use for some.
+    found = torch.autograd.grad(
+        list(made.values()), list(leaves.values()), starts, materialize_grads=True
+    )
     return made | {f"d_{name}": d for name, d in zip(leaves, found, strict=True)}
 
 

@@ -302,7 +302,8 @@ def _defined_step(
             values[node] = _NORMS[node.args[0].op](of).split(H, dim=1)[int(node.value)]
         elif node not in values and node.op not in _NORMS:
             values[node] = _OPERATIONS[node.op](*(values[each] for each in node.args))
-    h, *own = (values[node] for node in step.after)
+    # A state may be a parameter a unit, the same in every row.
+    h, *own = (values[node].expand_as(h) for node in step.after)
     return h, torch.cat(own, dim=1) if own else None
 
 

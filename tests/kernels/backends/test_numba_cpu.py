@@ -190,14 +190,12 @@ def of_five_gates(p, h):
     return tanh(p.a + p.b + p.c + p.d + p.e)
 
 
+# Each compiles for ten seconds: what every change runs is the cell of test_cells.py, which has a
+# gate in parts, a state that no gradient looks at, and a quotient.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "defined",
-    [
-        of_two_gates,
-        of_a_quotient,
-        pytest.param(of_one_gate_from_h, marks=pytest.mark.slow),
-        pytest.param(of_eight_slots, marks=pytest.mark.slow),
-    ],
+    [of_two_gates, of_a_quotient, of_one_gate_from_h, of_eight_slots],
     ids=lambda defined: defined.name,
 )
 def test_a_cell_of_ones_own_equals_float64_autograd(

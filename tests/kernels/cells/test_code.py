@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from pointwise_cells import POINTWISE
+from random_cells import random_cells
 
 from lstm_kernels.cells import (
     CELLS,
@@ -75,49 +75,8 @@ def test_every_operation_has_its_gradient():
     check_gradients(everything)
 
 
-@st.composite
-def random_steps(draw):
-    """A cell of a few operations in a row, each on any that was there before."""
-    gates, states, per_unit = (draw(st.integers(1, n)) for n in (4, 3, 2))
-    apart = draw(st.integers(0, 1))
-    makers = [
-        lambda a, b, c: a + b,
-        lambda a, b, c: a - b * 0.5,
-        lambda a, b, c: a * b,
-        lambda a, b, c: a / (1.5 + sigmoid(b)),
-        lambda a, b, c: sigmoid(a),
-        lambda a, b, c: tanh(a - b),
-        lambda a, b, c: relu(a),
-        lambda a, b, c: exp(-relu(a)),
-        lambda a, b, c: log(2 + sigmoid(a)),
-        lambda a, b, c: maximum(a, b),
-        lambda a, b, c: where(a < c, b, 1 - a),
-    ]
-    number = st.integers(0, 1000)
-    plan = draw(
-        st.lists(
-            st.tuples(st.sampled_from(makers), number, number, number), min_size=1, max_size=12
-        )
-    )
-    ends = draw(st.lists(number, min_size=states, max_size=states))
-    names = [f"g{at}" for at in range(gates)]
-
-    def drawn(p, *others):
-        values = [*vars(p).values(), *others]
-        for make, *places in plan:
-            values.append(tanh(make(*(values[at % len(values)] for at in places))))
-        return tuple(values[-1 - at % len(values)] for at in ends)
-
-    return cell(
-        gates=" ".join(names),
-        states=" ".join(["h", "c", "d"][:states]),
-        per_unit=" ".join(["u", "v"][:per_unit]),
-        apart=names[0] if apart else "",
-    )(drawn)
-
-
 @settings(max_examples=50, deadline=None)
-@given(random_steps())
+@given(random_cells())
 def test_gradients_of_any_cell_are_autograds(drawn):
     check_gradients(drawn)
 
@@ -155,6 +114,19 @@ def test_a_nan_stays_one():
     code = compiled(chosen, TORCH, {"torch": torch})
     (h,), _ = code["next_state"]([torch.tensor([math.nan])], [torch.tensor([1.0])], [])
     assert h.isnan().all()
+
+
+def test_a_state_of_a_parameter_alone_is_as_wide_as_the_others():
+    @cell(gates="a", states="h c d", per_unit="u")
+    def alone(p, h, c, d, u):
+        return u, where(u < 0.5, 1 - u, 2.0), 3.0
+
+    code = compiled(alone, TORCH, {"torch": torch})
+    states, u = [torch.rand(2, 4) for _ in range(3)], torch.linspace(0, 1, 4)
+    after, _ = code["next_state"]([torch.rand(2, 4)], states, [u])
+    wanted = u, torch.where(u < 0.5, 1 - u, 2.0), torch.full((4,), 3.0)
+    for found, row in zip(after, wanted, strict=True):
+        assert torch.equal(found, row.expand(2, 4))
 
 
 def test_an_if_on_a_value_is_refused_with_what_to_write():

@@ -17,7 +17,7 @@ the gradients look at what `Derived` says they use; anything may stand for the r
 import hashlib
 import linecache
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -59,15 +59,28 @@ Argument = tuple[str, Sequence[tuple[Node, str]]]
 class _Writer:
     """The lines of one function."""
 
-    def __init__(self, dialect: Dialect, names: dict[Node, str], outputs: Sequence[Node]) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        names: dict[Node, str],
+        outputs: Sequence[Node],
+        per_unit: Collection[Node],
+    ) -> None:
         self._dialect = dialect
         self._names = dict(names)
         self.lines: list[str] = []
         order = list(in_order(outputs, names))
         inputs = [node for node in names if node in set(order)]
         # What a constant is to be as wide as; where nothing else is taken, the first there is.
-        like = (inputs or list(names))[0]
+        wide = [node for node in inputs if node not in per_unit]
+        like = (wide or list(names))[0]
         self._like = names[like]
+        # What is the same in every row: parameters a unit, and what is made of them alone.
+        self._narrow = set(per_unit)
+        for node in order:
+            wider = [each for each in node.args if each not in self._narrow]
+            if len(wider) < len(node.args) and all(each.op == "constant" for each in wider):
+                self._narrow.add(node)
         self.inputs = frozenset((*inputs, like))
         self._uses = Counter(arg for node in order if node not in names for arg in node.args)
         self._uses.update(outputs)
@@ -78,8 +91,8 @@ class _Writer:
                 self.lines.append(f"{self._names[node]} = {text}")
 
     def result(self, nodes: Sequence[Node]) -> str:
-        """A tuple of results, each as wide as the others where it is a constant."""
-        texts = [self._filled(node) for node in nodes]
+        """A tuple of results, all as wide as states are."""
+        texts = [self._wide(node) for node in nodes]
         comma = "," if len(texts) == 1 else ""
         return _in_lines("(", texts, f"{comma})", indent=8)
 
@@ -114,6 +127,13 @@ class _Writer:
         """A node, as wide as the others where it is a constant."""
         text = self.text(node)
         return self._dialect.filled.format(self._like, text) if node.op == "constant" else text
+
+    def _wide(self, node: Node) -> str:
+        """A node, as wide as states are."""
+        if node not in self._narrow:
+            return self._filled(node)
+        zeros = self._dialect.filled.format(self._like, self._dialect.number.format(0.0))
+        return f"{zeros} + {self._bound(node, self.text(node), BINDING['add'] + 1)}"
 
     def _has_a_line(self, node: Node) -> bool:
         """What is used again, or takes long."""
@@ -192,7 +212,8 @@ def _function(
     names: dict[Node, str] = {}
     for node, text in chain.from_iterable(nodes for _, nodes in arguments):
         names.setdefault(node, text)
-    writer = _Writer(dialect, names, list(chain.from_iterable(results)))
+    per_unit = [node for node, _ in dict(arguments)["per_unit"]]
+    writer = _Writer(dialect, names, list(chain.from_iterable(results)), per_unit)
     lines = [dialect.decorator] if dialect.decorator else []
     taken_in = [argument for argument, _ in arguments] + ["functions"] * bool(functions)
     lines.append(f"def {name}({', '.join(taken_in)}):")
