@@ -1,0 +1,212 @@
+"""A launch on a machine: its groups of threads, and what they meet there.
+
+An adapter makes one with a name for each group and a body for each strand, and has the bodies call
+`load`, `store`, `add`, `assembly` and `barrier`; every one of them is a place where another strand
+may go on. A strand may stand for a whole group (a Triton program), or for one thread.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from interleaved import ptx
+from interleaved.clocks import RELEASES, WIDE_SCOPES, Clocks
+from interleaved.defects import Deadlock, Defect, TooLarge, Trap, event
+from interleaved.memory import Memory
+from interleaved.ptx import Kind
+from interleaved.schedule import Schedule, Stuck
+
+NUMBERS = {
+    **{"u32": np.uint32, "b32": np.uint32, "s32": np.int32, "u64": np.uint64, "b64": np.uint64},
+    **{"s64": np.int64, "f32": np.float32, "f64": np.float64},
+}
+# A poll that sees the same so often in a row sleeps until somebody writes there: it would see no
+# more if it went on. Until then it spins as on a GPU, and may reach its bound.
+MOST_SPINS = 8
+
+
+class Machine:
+    """`names` are the groups', of `threads` agents each; `resident` strands run at once."""
+
+    def __init__(
+        self, names: Sequence[str], threads: int, what: str, *, seed: str, resident: int
+    ) -> None:
+        self.names, self.what, self._seed, self._resident = names, what, seed, resident
+        self.clocks = Clocks(len(names), threads)
+        self.memory = Memory(self.clocks, len(names), names.__getitem__)
+        self.schedule: Schedule
+        self._waits: dict[int, str] = {}
+        self._versions: dict[int, int] = {}
+        self._added: dict[int, dict[str, int]] = {}
+
+    def run(self, bodies: Sequence[Callable[[], None]], *, at_once: bool = False) -> None:
+        """Run every strand to its end.
+
+        Args:
+            at_once: a cooperative launch, which needs all of them resident.
+        Raises:
+            Defect: what was found, and how to see it again.
+        """
+        try:
+            if at_once and len(bodies) > self._resident:
+                raise TooLarge(
+                    f"a cooperative launch of {len(bodies)} programs, and {self._resident} can be"
+                    " resident: CUDA refuses it"
+                )
+            self.schedule = Schedule(self._seed, bodies, self._resident)
+            self.schedule.run()
+        except Stuck:
+            raise Deadlock(f"deadlock: {self._who_waits()}\n{self._replay()}") from None
+        except Defect as defect:
+            raise type(defect)(f"{defect}\n{self._replay()}") from None
+        self.memory.finish()
+
+    def name(self, agent: int) -> str:
+        """What to call its group."""
+        return self.names[self.clocks.group_of(agent)]
+
+    def load(self, agent: int, addresses: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Weak loads of one instruction, [n]."""
+        self.schedule.turn()
+        return self.memory.load(agent, addresses, dtype, event(self.name(agent), "loads it"))
+
+    def store(self, agent: int, addresses: np.ndarray, values: np.ndarray) -> None:
+        """Weak stores of one instruction, [n] each."""
+        self.schedule.turn()
+        self.memory.store(agent, addresses, values, event(self.name(agent), "stores it"))
+        for address in addresses[:1]:
+            self._changed(int(address))
+
+    def add(self, agent: int, address: int, value: Any, sem: str, scope: str) -> Any:
+        """An atomic addition; what was there before."""
+        self.schedule.turn()
+        doing = event(self.name(agent), f"adds {value} ({sem}, {scope})")
+        size = np.asarray(value).dtype.itemsize
+        data = self.memory.strong(agent, address, size, scope, doing, writes=True)
+        place = data.view(np.asarray(value).dtype)
+        before = place[0].copy()
+        self._acquire(agent, address, sem, scope)
+        self._publish(agent, address, sem, scope, adds=True)
+        place += value
+        counted = self._added.setdefault(address, {})
+        counted[self.name(agent)] = counted.get(self.name(agent), 0) + 1
+        self._changed(address)
+        return before
+
+    def assembly(self, agent: int, text: str, inputs: Sequence[int], results: int) -> list[Any]:
+        """Run a text of PTX as this agent; its results."""
+        return ptx.run(text, inputs, results, agent % self.clocks.threads, _Thread(self, agent))
+
+    def barrier(self, group: int) -> None:
+        """All threads of a group met; those that wait for it are the adapter's business."""
+        self.clocks.barrier(group)
+        self.memory.barrier(group)
+
+    def strong_load(self, agent: int, address: int, kind: Kind, text: str) -> Any:
+        """An atomic load."""
+        doing = event(self.name(agent), f"polls it by `{text}`")
+        data = self.memory.strong(agent, address, kind.size, kind.scope, doing, writes=False)
+        value = data.view(NUMBERS[kind.type])[0]
+        self._acquire(agent, address, kind.sem, kind.scope)
+        return value
+
+    def strong_store(self, agent: int, address: int, value: int, kind: Kind, text: str) -> None:
+        """An atomic store."""
+        doing = event(self.name(agent), f"stores it by `{text}`")
+        data = self.memory.strong(agent, address, kind.size, kind.scope, doing, writes=True)
+        self._publish(agent, address, kind.sem, kind.scope, adds=False)
+        data.view(NUMBERS[kind.type])[0] = value
+        self._changed(address)
+
+    def fence(self, agent: int, kind: Kind) -> None:
+        """A fence."""
+        if kind.scope in WIDE_SCOPES:
+            self.memory.release(agent)
+            self.memory.acquire(agent)
+        self.clocks.fence(agent)
+
+    def await_change(self, agent: int, address: int, seen: int, waits: str) -> None:
+        """Sleep until somebody writes there, unless somebody has since that version."""
+        if self._versions.get(address, 0) != seen:
+            return
+        doing = event(self.name(agent), f"waits for {self.memory.where(address)}: {waits}")
+        arrivals = ", ".join(f"{who} {n} times" for who, n in self._added.get(address, {}).items())
+        self._waits[self.schedule.current] = (
+            f"{doing.told()}\n    added there so far: {arrivals or 'nothing'}"
+        )
+        self.schedule.sleep(address)
+        self._waits.pop(self.schedule.current, None)
+
+    def version(self, address: int) -> int:
+        """How often somebody wrote there."""
+        return self._versions.get(address, 0)
+
+    def waits_for(self, agent: int, what: str) -> None:
+        """Note what the current strand is about to sleep for."""
+        self._waits[self.schedule.current] = event(self.name(agent), what).told()
+
+    def _acquire(self, agent: int, address: int, sem: str, scope: str) -> None:
+        if self.clocks.read(agent, address, sem, scope) and scope in WIDE_SCOPES:
+            self.memory.acquire(agent)
+
+    def _publish(self, agent: int, address: int, sem: str, scope: str, *, adds: bool) -> None:
+        if sem in RELEASES and scope in WIDE_SCOPES:
+            self.memory.release(agent)
+        self.clocks.write(agent, address, sem, scope, adds=adds)
+
+    def _changed(self, address: int) -> None:
+        self._versions[address] = self._versions.get(address, 0) + 1
+        self.schedule.wake(address)
+
+    def _who_waits(self) -> str:
+        sleeping, outside = self.schedule.sleeping, self.schedule.outside
+        told = [f"{len(sleeping)} wait, and nobody is left to do what they wait for"]
+        if outside:
+            told[0] += f"; {len(outside)} have not begun, since {self._resident} are resident"
+        return "\n".join([*told, *dict.fromkeys(self._waits[each] for each in sleeping)])
+
+    def _replay(self) -> str:
+        return f"in {self.what}; seed {self._seed}"
+
+
+class _Thread:
+    """One agent, as a text of PTX acts through it."""
+
+    def __init__(self, machine: Machine, agent: int) -> None:
+        self.machine, self.agent = machine, agent
+        self._seen: dict[int, tuple[int, int]] = {}
+
+    def load(self, address: int, kind: Kind, text: str, again: int, waits: str) -> Any:
+        machine = self.machine
+        version, spins = self._seen.get(address, (-1, 0))
+        if again and spins >= MOST_SPINS:
+            machine.await_change(self.agent, address, version, waits)
+        machine.schedule.turn()
+        now = machine.version(address)
+        self._seen[address] = now, (spins + 1 if now == version else 0)
+        if kind.sem != "weak":
+            return machine.strong_load(self.agent, address, kind, text)
+        doing = event(machine.name(self.agent), f"loads it by `{text}`")
+        places = np.array([address])
+        dtype = np.dtype(NUMBERS[kind.type])
+        return machine.memory.load(self.agent, places, dtype, doing)[0]
+
+    def store(self, address: int, value: int, kind: Kind, text: str) -> None:
+        if kind.sem == "weak":
+            values = np.array([value], NUMBERS[kind.type])
+            self.machine.store(self.agent, np.array([address]), values)
+            return
+        self.machine.schedule.turn()
+        self.machine.strong_store(self.agent, address, value, kind, text)
+
+    def add(self, address: int, value: int, kind: Kind, text: str) -> int:
+        number = NUMBERS[kind.type](value)
+        return int(self.machine.add(self.agent, address, number, kind.sem, kind.scope))
+
+    def fence(self, kind: Kind, text: str) -> None:
+        self.machine.fence(self.agent, kind)
+
+    def trap(self, text: str, waits: str) -> None:
+        doing = event(self.machine.name(self.agent), f"traps; it waited for {waits}")
+        raise Trap(f"trap\n{doing.told()}")
