@@ -206,7 +206,7 @@ def test_who_is_not_resident_does_not_begin() -> None:
     assert Two(begins[0], resident=1).run(send, receive) == [7]
     with pytest.raises(Deadlock, match="1 have not begun, since 1 are resident"):
         Two(begins[1], resident=1).run(send, receive)
-    with pytest.raises(TooLarge, match="of 2 programs, and 1 can be resident"):
+    with pytest.raises(TooLarge, match="launch of 2, and 1 can be resident"):
         Two(resident=1).run(send, receive, at_once=True)
 
 

@@ -2,10 +2,11 @@
 
 An adapter makes one with a name for each group and a body for each strand, and has the bodies call
 `load`, `store`, `add`, `assembly` and `barrier`; every one of them is a place where another strand
-may go on. A strand may stand for a whole group (a Triton program), or for one thread.
+may go on. A strand may be a whole group (a Triton program), or one of its threads: `strands` says
+how many there are of a group.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,16 +28,26 @@ MOST_SPINS = 8
 
 
 class Machine:
-    """`names` are the groups', of `threads` agents each; `resident` strands run at once."""
+    """`names` are the groups', of `threads` agents each; `resident` groups run at once."""
 
     def __init__(
-        self, names: Sequence[str], threads: int, what: str, *, seed: str, resident: int
+        self,
+        names: Sequence[str],
+        threads: int,
+        what: str,
+        *,
+        seed: str,
+        resident: int,
+        strands: int = 1,
     ) -> None:
         self.names, self.what, self._seed, self._resident = names, what, seed, resident
+        self._strands = strands
         self.clocks = Clocks(len(names), threads)
         self.memory = Memory(self.clocks, len(names), names.__getitem__)
         self.schedule: Schedule
         self._waits: dict[int, str] = {}
+        # By agent what it polled last, how often that had been written, and how often in a row.
+        self._spins: dict[int, tuple[int, int, int]] = {}
         self._versions: dict[int, int] = {}
         self._added: dict[int, dict[str, int]] = {}
 
@@ -49,12 +60,12 @@ class Machine:
             Defect: what was found, and how to see it again.
         """
         try:
-            if at_once and len(bodies) > self._resident:
+            if at_once and len(self.names) > self._resident:
                 raise TooLarge(
-                    f"a cooperative launch of {len(bodies)} programs, and {self._resident} can be"
+                    f"a cooperative launch of {len(self.names)}, and {self._resident} can be"
                     " resident: CUDA refuses it"
                 )
-            self.schedule = Schedule(self._seed, bodies, self._resident)
+            self.schedule = Schedule(self._seed, bodies, self._resident, self._strands)
             self.schedule.run()
         except Stuck:
             raise Deadlock(f"deadlock: {self._who_waits()}\n{self._replay()}") from None
@@ -94,9 +105,16 @@ class Machine:
         self._changed(address)
         return before
 
-    def assembly(self, agent: int, text: str, inputs: Sequence[int], results: int) -> list[Any]:
-        """Run a text of PTX as this agent; its results."""
-        return ptx.run(text, inputs, results, agent % self.clocks.threads, _Thread(self, agent))
+    def assembly(
+        self, agent: int, text: str, inputs: Sequence[int], results: int, waits: str = ""
+    ) -> list[Any]:
+        """Run a text of PTX as this agent; its results.
+
+        Args:
+            waits: what for, where the text itself does not compare.
+        """
+        thread = agent % self.clocks.threads
+        return ptx.run(text, inputs, results, thread, _Thread(self, agent), waits)
 
     def barrier(self, group: int) -> None:
         """All threads of a group met; those that wait for it are the adapter's business."""
@@ -126,25 +144,34 @@ class Machine:
             self.memory.acquire(agent)
         self.clocks.fence(agent)
 
-    def await_change(self, agent: int, address: int, seen: int, waits: str) -> None:
-        """Sleep until somebody writes there, unless somebody has since that version."""
-        if self._versions.get(address, 0) != seen:
-            return
-        doing = event(self.name(agent), f"waits for {self.memory.where(address)}: {waits}")
-        arrivals = ", ".join(f"{who} {n} times" for who, n in self._added.get(address, {}).items())
-        self._waits[self.schedule.current] = (
-            f"{doing.told()}\n    added there so far: {arrivals or 'nothing'}"
-        )
-        self.schedule.sleep(address)
-        self._waits.pop(self.schedule.current, None)
+    def poll(self, agent: int, address: int, waits: str) -> None:
+        """Go on to a poll; asleep, where so many in a row saw that nobody wrote there.
 
-    def version(self, address: int) -> int:
-        """How often somebody wrote there."""
-        return self._versions.get(address, 0)
+        Args:
+            waits: what the agent waits for, in words.
+        """
+        at, version, spins = self._spins.get(agent, (address, -1, 0))
+        if at == address and version == self._versions.get(address, 0) and spins >= MOST_SPINS:
+            doing = event(self.name(agent), f"waits for {self.memory.where(address)}: {waits}")
+            counts = self._added.get(address, {})
+            added = ", ".join(f"{who} {times} times" for who, times in counts.items())
+            told = f"{doing.told()}\n    added there so far: {added or 'nothing'}"
+            self.sleep(("written", address), told)
+        self.schedule.turn()
+        now = self._versions.get(address, 0)
+        again = at == address and version == now
+        self._spins[agent] = address, now, spins + 1 if again else 0
 
-    def waits_for(self, agent: int, what: str) -> None:
-        """Note what the current strand is about to sleep for."""
-        self._waits[self.schedule.current] = event(self.name(agent), what).told()
+    def sleep(self, key: Hashable, told: str) -> None:
+        """Have the current strand wait for a wake of that key; `told` is for who finds it so."""
+        strand = self.schedule.current
+        self._waits[strand] = told
+        self.schedule.sleep(key)
+        del self._waits[strand]
+
+    def end_of_poll(self, agent: int) -> None:
+        """Whatever polls next begins to."""
+        self._spins.pop(agent, None)
 
     def _acquire(self, agent: int, address: int, sem: str, scope: str) -> None:
         if self.clocks.read(agent, address, sem, scope) and scope in WIDE_SCOPES:
@@ -157,13 +184,14 @@ class Machine:
 
     def _changed(self, address: int) -> None:
         self._versions[address] = self._versions.get(address, 0) + 1
-        self.schedule.wake(address)
+        self.schedule.wake(("written", address))
 
     def _who_waits(self) -> str:
         sleeping, outside = self.schedule.sleeping, self.schedule.outside
         told = [f"{len(sleeping)} wait, and nobody is left to do what they wait for"]
         if outside:
-            told[0] += f"; {len(outside)} have not begun, since {self._resident} are resident"
+            count = len(outside) // self._strands
+            told[0] += f"; {count} have not begun, since {self._resident} are resident"
         return "\n".join([*told, *dict.fromkeys(self._waits[each] for each in sleeping)])
 
     def _replay(self) -> str:
@@ -175,16 +203,10 @@ class _Thread:
 
     def __init__(self, machine: Machine, agent: int) -> None:
         self.machine, self.agent = machine, agent
-        self._seen: dict[int, tuple[int, int]] = {}
 
-    def load(self, address: int, kind: Kind, text: str, again: int, waits: str) -> Any:
+    def load(self, address: int, kind: Kind, text: str, waits: str) -> Any:
         machine = self.machine
-        version, spins = self._seen.get(address, (-1, 0))
-        if again and spins >= MOST_SPINS:
-            machine.await_change(self.agent, address, version, waits)
-        machine.schedule.turn()
-        now = machine.version(address)
-        self._seen[address] = now, (spins + 1 if now == version else 0)
+        machine.poll(self.agent, address, waits)
         if kind.sem != "weak":
             return machine.strong_load(self.agent, address, kind, text)
         doing = event(machine.name(self.agent), f"loads it by `{text}`")

@@ -13,6 +13,7 @@ is too narrow.
 """
 
 import ctypes
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -44,7 +45,7 @@ class Part:
     @property
     def end(self) -> int:
         """The byte past its last."""
-        return self.first + self.size * int(np.prod(self.shape))
+        return self.first + self.size * math.prod(self.shape)
 
 
 @dataclass
@@ -66,6 +67,12 @@ class Region:
         self.loads = np.zeros((self.agents, size), np.int32)
         self.strong_loads: np.ndarray | None = None
         self.strong_stores: np.ndarray | None = None
+
+    def take(self, part: Part) -> None:
+        """Have a tensor lie here."""
+        self.parts.append(part)
+        self.first = min(each.first for each in self.parts)
+        self.end = max(each.end for each in self.parts)
 
     def make_strong(self) -> None:
         """Have room for strong accesses."""
@@ -100,19 +107,21 @@ class Memory:
         start = storage.data_ptr()
         if start not in self._by_storage or not start:
             size = storage.nbytes()
-            raw = (ctypes.c_uint8 * size).from_address(start) if size else b""
+            data = np.empty(0, np.uint8)
+            if size:
+                data = np.frombuffer((ctypes.c_uint8 * size).from_address(start), np.uint8)
             self._by_storage[start] = len(self._regions)
-            self._regions.append(Region(np.frombuffer(raw, np.uint8), self.clocks.agents))
+            self._regions.append(Region(data, self.clocks.agents))
         number = self._by_storage[start]
         first = tensor.storage_offset() * tensor.element_size()
         part = Part(name, first, tuple(tensor.shape), tensor.element_size())
-        self._regions[number].parts.append(part)
+        self._regions[number].take(part)
         return self.address(number, first)
 
     def add_private(self, name: str, data: np.ndarray) -> int:
         """The address of memory that one group has for itself, [bytes]."""
-        part = Part(name, 0, (len(data),), 1)
-        self._regions.append(Region(data, self.clocks.agents, [part], private=True))
+        self._regions.append(Region(data, self.clocks.agents, private=True))
+        self._regions[-1].take(Part(name, 0, (len(data),), 1))
         return self.address(len(self._regions) - 1, 0)
 
     @staticmethod
@@ -137,7 +146,7 @@ class Memory:
         size = values.dtype.itemsize
         raw = np.ascontiguousarray(values).view(np.uint8).reshape(-1, size)
         for region, where, at in self._placed(addresses, size, event):
-            if len(np.unique(at)) < len(at):
+            if len(at) > size and len(np.unique(at)) < len(at):
                 kinds, counts = np.unique(at, return_counts=True)
                 twice = region.named(int(kinds[counts > 1][0]))
                 raise Race(f"race within one instruction: {twice} is stored twice\n{event.told()}")
@@ -189,6 +198,12 @@ class Memory:
                 np.copyto(region.data, region.views[group], where=region.dirty[group])
             region.views = region.dirty = None
 
+    def value(self, address: int, size: int) -> int:
+        """An integer as it is in memory now, of which nobody takes note."""
+        number, offset = divmod(address, 1 << REGION_BITS)
+        at = offset - HALF
+        return int.from_bytes(self._regions[number - 1].data[at : at + size].tobytes(), "little")
+
     def where(self, address: int) -> str:
         """What lies at an address, in words."""
         number, offset = divmod(address, 1 << REGION_BITS)
@@ -219,11 +234,11 @@ class Memory:
         Raises:
             OutOfBounds: one lies nowhere, or is no multiple of its element's size.
         """
-        numbers, offsets = np.divmod(addresses, 1 << REGION_BITS)
-        for number in np.unique(numbers):
-            # By far the most often there is one region.
-            where = np.flatnonzero(numbers == number)
-            offset = offsets[where] - HALF
+        numbers = addresses >> REGION_BITS
+        alike = (numbers == numbers[0]).all()
+        for number in numbers[:1] if alike else np.unique(numbers):
+            where = np.arange(len(numbers)) if alike else np.flatnonzero(numbers == number)
+            offset = (addresses[where] & ((1 << REGION_BITS) - 1)) - HALF
             if not 0 < number <= len(self._regions):
                 raise OutOfBounds(f"an address that is none, {addresses[where[0]]}\n{event.told()}")
             region = self._regions[number - 1]
@@ -231,15 +246,14 @@ class Memory:
             yield region, where, (offset[:, None] + np.arange(size)).ravel()
 
     def _within(self, region: Region, offset: np.ndarray, size: int, event: Event) -> None:
-        first = min(part.first for part in region.parts)
-        end = max(part.end for part in region.parts)
         names = "/".join(dict.fromkeys(part.name for part in region.parts))
-        outside = (offset < first) | (offset + size > end)
+        outside = (offset < region.first) | (offset + size > region.end)
         if outside.any():
             at, count = int(offset[outside][0]), int(outside.sum())
             raise OutOfBounds(
-                f"out of bounds of {names}, which has {end - first} bytes: byte {at - first}"
-                f" ({count} of {len(offset)} elements lie outside)\n{event.told()}"
+                f"out of bounds of {names}, which has {region.end - region.first} bytes: "
+                f"byte {at - region.first} ({count} of {len(offset)} elements lie outside)\n"
+                f"{event.told()}"
             )
         odd = offset % size != 0
         if odd.any():

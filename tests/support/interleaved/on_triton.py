@@ -198,6 +198,7 @@ class _Builder:
         inputs = [int(value.data[0]) for value in values]
         for agent in (self._others, self._first_thread):
             found = self._machine.assembly(agent, text, inputs, results)
+            self._machine.end_of_poll(agent)
         return _Results(
             [
                 TensorHandle(np.array([value], interpreter._get_np_dtype(kind)), kind)

@@ -37,7 +37,7 @@ ARITHMETIC = {"add": lambda a, b: a + b, "sub": lambda a, b: a - b}
 class Processor(Protocol):
     """What a thread's instructions act on."""
 
-    def load(self, address: int, kind: "Kind", text: str, again: int, waits: str) -> Any: ...
+    def load(self, address: int, kind: "Kind", text: str, waits: str) -> Any: ...
     def store(self, address: int, value: int, kind: "Kind", text: str) -> None: ...
     def add(self, address: int, value: int, kind: "Kind", text: str) -> int: ...
     def fence(self, kind: "Kind", text: str) -> None: ...
@@ -102,23 +102,27 @@ def _instruction(statement: str) -> Instruction:
 
 
 def run(
-    text: str, inputs: Sequence[int], results: int, thread: int, processor: Processor
+    text: str,
+    inputs: Sequence[int],
+    results: int,
+    thread: int,
+    processor: Processor,
+    waits: str = "",
 ) -> list[Any]:
     """Run a text as one thread does; its results.
 
     Args:
         inputs: what the operands after the results hold, addresses and integers.
         thread: %tid.x.
+        waits: what for, in words; the text's own comparison of what it loaded is told instead.
     """
     code = read(text)
     registers: dict[str, Any] = {f"${results + at}": value for at, value in enumerate(inputs)}
     registers["%tid.x"] = thread
-    executed = [0] * len(code.instructions)
     loaded = {each.operands[0] for each in code.instructions if each.name == "ld"}
-    at, waits = 0, ""
+    at = 0
     while at < len(code.instructions):
         now = code.instructions[at]
-        executed[at] += 1
         at += 1
         if now.guard and bool(_value(now.guard[0], registers)) == now.guard[1]:
             continue
@@ -127,7 +131,7 @@ def run(
         elif now.name == "trap":
             processor.trap(now.text, waits)
         elif now.name in ("ld", "st", "red", "atom", "fence"):
-            _access(now, registers, processor, executed[at - 1] - 1, waits)
+            _access(now, registers, processor, waits)
         elif now.name == "setp":
             kind = now.modifiers[-1]
             a, b = (_number(_value(each, registers), kind) for each in now.operands[1:])
@@ -145,9 +149,7 @@ def run(
     return [registers.get(f"${result}") for result in range(results)]
 
 
-def _access(
-    now: Instruction, registers: dict[str, Any], processor: Processor, again: int, waits: str
-) -> None:
+def _access(now: Instruction, registers: dict[str, Any], processor: Processor, waits: str) -> None:
     kind, count = _kind(now)
     if now.name == "fence":
         processor.fence(kind, now.text)
@@ -160,7 +162,7 @@ def _access(
             raise ValueError(f"{now.text!r} loads {count} and names {len(targets)}")
         for lane, target in enumerate(targets):
             lane_address = address + lane * kind.size
-            registers[target] = processor.load(lane_address, kind, now.text, again, waits)
+            registers[target] = processor.load(lane_address, kind, now.text, waits)
         return
     value = _value(now.operands[-1], registers)
     if now.name == "st":

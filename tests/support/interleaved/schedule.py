@@ -24,19 +24,25 @@ class Stuck(Exception):  # noqa: N818 - not an error of ours; whoever knows the 
 
 
 class Schedule:
-    """Bodies run to their ends, interleaved; `resident` at once, others as those end.
+    """Bodies run to their ends, interleaved; `resident` gangs at once, others as those end.
 
+    A gang is as many bodies that begin together, in their order: the threads of a block.
     `current` is the index of the body that runs, `history` every one that went on, in order.
     """
 
-    def __init__(self, seed: str, bodies: Sequence[Callable[[], None]], resident: int) -> None:
+    def __init__(
+        self, seed: str, bodies: Sequence[Callable[[], None]], resident: int, gang: int = 1
+    ) -> None:
         self._chance = random.Random(seed)
-        order = list(range(len(bodies)))
-        self._chance.shuffle(order)
+        gangs = list(range(len(bodies) // gang))
+        self._chance.shuffle(gangs)
+        order = [first * gang + member for first in gangs for member in range(gang)]
         # Ranks, drawn apart from the order of starting.
         self._rank = list(range(len(bodies)))
         self._chance.shuffle(self._rank)
-        self._ready, self._outside = order[:resident], order[resident:]
+        self._gang = gang
+        self._ready, self._outside = order[: resident * gang], order[resident * gang :]
+        self._left = [gang] * len(gangs)
         self._asleep: dict[Hashable, list[int]] = {}
         self._bodies = bodies
         self._strands: dict[int, greenlet] = {}
@@ -56,8 +62,7 @@ class Schedule:
                 self._switch_to(self._drawn())
                 if self._strands[self.current].dead:
                     self._ready.remove(self.current)
-                    if self._outside:
-                        self._ready.append(self._outside.pop())
+                    self._ended(self.current // self._gang)
             if self._asleep:
                 raise Stuck
         finally:
@@ -96,6 +101,13 @@ class Schedule:
     def outside(self) -> list[int]:
         """Who has not begun for want of room, in order."""
         return sorted(self._outside)
+
+    def _ended(self, gang: int) -> None:
+        """Have the next gang begin where one has ended."""
+        self._left[gang] -= 1
+        if not self._left[gang]:
+            self._ready += self._outside[: self._gang]
+            del self._outside[: self._gang]
 
     def _drawn(self) -> int:
         one, other = self._chance.choice(self._ready), self._chance.choice(self._ready)
