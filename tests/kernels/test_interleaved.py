@@ -168,6 +168,24 @@ def test_bytes_are_told_apart() -> None:
         )
 
 
+def test_lanes_of_one_agent_need_a_barrier_too() -> None:
+    place, values = np.zeros(1, np.int64), np.array([7], INT32)
+
+    def run(lane: int, meets: bool) -> None:
+        def one(two: Two) -> None:
+            two.machine.store(1, place + two.at, values, np.array([0]))
+            if meets:
+                two.machine.barrier(0)
+            two.machine.load(1, place + two.at, INT32, np.array([lane]))
+
+        Two().run(one, lambda two: None)
+
+    run(lane=0, meets=False)
+    run(lane=1, meets=True)
+    with pytest.raises(Race, match="program 0 met at no barrier between the two"):
+        run(lane=1, meets=False)
+
+
 def test_a_store_twice_to_a_place() -> None:
     def store(two: Two) -> None:
         two.machine.store(1, np.array([two.at, two.at]), np.array([1, 2], INT32))

@@ -147,6 +147,7 @@ FLAGS, DEVICE, LAUNCHES = "flags", "device_code", "launches"
 WAIT = "wait(counters_ptr, (step - first) * groups, poll_limit)"
 WAIT_BACKWARD = "wait(counters_ptr, done * groups, poll_limit)"
 ADD = 'tl.atomic_add(counter_ptr, 1, sem="release", scope="gpu")'
+BARRIER_AND_ADD = f"    tl.debug_barrier()\n    {ADD}"
 POLL = "ld.acquire.gpu.global.u32 seen"
 STORE_Y = """        tl.store(
             y_ptr + ((row * D + direction) * H)[:, None] + unit[None, :],
@@ -189,10 +190,13 @@ MUTANTS = [
            (r"adds 1 \(release, cta\)", r"race on counters\[0\]")),
     Mutant("an arrival that counts twice", FLAGS, "counter_ptr, 1,", "counter_ptr, 2,", Race,
            (r"race on y\[", NOT_TOLD)),
-    Mutant("no barrier before the arrival", FLAGS, f"    tl.debug_barrier()\n    {ADD}",
-           f"    {ADD}", Race, (NOT_TOLD, GATHERED)),
+    Mutant("no barrier before the arrival", FLAGS, BARRIER_AND_ADD, f"    {ADD}", Race,
+           (NOT_TOLD, GATHERED)),
     Mutant("no barrier after the poll", FLAGS, "pack=1,\n    )\n    tl.debug_barrier()",
            "pack=1,\n    )", Race, ("no barrier told the others", GATHERED)),
+    Mutant("no barrier where a program is alone", FLAGS, "pack=1,\n    )\n    tl.debug_barrier()",
+           "pack=1,\n    )", Race, (r"race on y\[", "met at no barrier between the two"),
+           layer={"hidden_size": 8}, also=((FLAGS, BARRIER_AND_ADD, f"    {ADD}"),)),
     Mutant("a relaxed poll", FLAGS, POLL, "ld.relaxed.gpu.global.u32 seen", Race,
            (NOT_TOLD, GATHERED)),
     Mutant("a volatile poll", FLAGS, POLL, "ld.volatile.global.u32 seen", Race,

@@ -27,6 +27,8 @@ class Clocks:
         # By agent, of every agent the last event that comes before.
         self.known = np.zeros((self.agents, self.agents), np.int32)
         self.events: list[list[Event]] = [[] for _ in range(self.agents)]
+        # By group, how often it met at a barrier.
+        self.met = [0] * groups
         # By address, and by address and group of what is left for that one alone.
         self._left: dict[tuple[int, int | None], np.ndarray] = {}
         # What fences hold back, or have yet to take up.
@@ -51,6 +53,7 @@ class Clocks:
         """All threads of a group met."""
         members = self.members(group)
         self.known[members] = self.known[members].max(0)
+        self.met[group] += 1
 
     def write(self, agent: int, address: int, sem: str, scope: str, *, adds: bool) -> None:
         """A strong write; what readers that acquire it will know."""

@@ -77,22 +77,40 @@ class Machine:
         """What to call its group."""
         return self.names[self.clocks.group_of(agent)]
 
-    def load(self, agent: int, addresses: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Weak loads of one instruction, [n]."""
-        self.schedule.turn()
-        return self.memory.load(agent, addresses, dtype, event(self.name(agent), "loads it"))
+    def who(self, agent: int) -> str:
+        """What to call it: its group, and its thread where that is a strand."""
+        thread = agent % self.clocks.threads
+        return f"{self.name(agent)}, thread {thread}" if self._strands > 1 else self.name(agent)
 
-    def store(self, agent: int, addresses: np.ndarray, values: np.ndarray) -> None:
-        """Weak stores of one instruction, [n] each."""
+    def load(
+        self,
+        agent: int,
+        addresses: np.ndarray,
+        dtype: np.dtype,
+        lanes: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Weak loads of one instruction, [n]; lanes as `Memory.load` has them."""
         self.schedule.turn()
-        self.memory.store(agent, addresses, values, event(self.name(agent), "stores it"))
+        return self.memory.load(agent, addresses, dtype, event(self.who(agent), "loads it"), lanes)
+
+    def store(
+        self,
+        agent: int,
+        addresses: np.ndarray,
+        values: np.ndarray,
+        lanes: np.ndarray | None = None,
+    ) -> None:
+        """Weak stores of one instruction, [n] each; lanes likewise."""
+        self.schedule.turn()
+        doing = event(self.who(agent), "stores it")
+        self.memory.store(agent, addresses, values, doing, lanes)
         for address in addresses[:1]:
             self._changed(int(address))
 
     def add(self, agent: int, address: int, value: Any, sem: str, scope: str) -> Any:
         """An atomic addition; what was there before."""
         self.schedule.turn()
-        doing = event(self.name(agent), f"adds {value} ({sem}, {scope})")
+        doing = event(self.who(agent), f"adds {value} ({sem}, {scope})")
         size = np.asarray(value).dtype.itemsize
         data = self.memory.strong(agent, address, size, scope, doing, writes=True)
         place = data.view(np.asarray(value).dtype)
@@ -123,7 +141,7 @@ class Machine:
 
     def strong_load(self, agent: int, address: int, kind: Kind, text: str) -> Any:
         """An atomic load."""
-        doing = event(self.name(agent), f"polls it by `{text}`")
+        doing = event(self.who(agent), f"polls it by `{text}`")
         data = self.memory.strong(agent, address, kind.size, kind.scope, doing, writes=False)
         value = data.view(NUMBERS[kind.type])[0]
         self._acquire(agent, address, kind.sem, kind.scope)
@@ -131,7 +149,7 @@ class Machine:
 
     def strong_store(self, agent: int, address: int, value: int, kind: Kind, text: str) -> None:
         """An atomic store."""
-        doing = event(self.name(agent), f"stores it by `{text}`")
+        doing = event(self.who(agent), f"stores it by `{text}`")
         data = self.memory.strong(agent, address, kind.size, kind.scope, doing, writes=True)
         self._publish(agent, address, kind.sem, kind.scope, adds=False)
         data.view(NUMBERS[kind.type])[0] = value
@@ -209,7 +227,7 @@ class _Thread:
         machine.poll(self.agent, address, waits)
         if kind.sem != "weak":
             return machine.strong_load(self.agent, address, kind, text)
-        doing = event(machine.name(self.agent), f"loads it by `{text}`")
+        doing = event(machine.who(self.agent), f"loads it by `{text}`")
         places = np.array([address])
         dtype = np.dtype(NUMBERS[kind.type])
         return machine.memory.load(self.agent, places, dtype, doing)[0]
@@ -230,5 +248,5 @@ class _Thread:
         self.machine.fence(self.agent, kind)
 
     def trap(self, text: str, waits: str) -> None:
-        doing = event(self.machine.name(self.agent), f"traps; it waited for {waits}")
+        doing = event(self.machine.who(self.agent), f"traps; it waited for {waits}")
         raise Trap(f"trap\n{doing.told()}")

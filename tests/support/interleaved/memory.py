@@ -67,6 +67,8 @@ class Region:
         self.loads = np.zeros((self.agents, size), np.int32)
         self.strong_loads: np.ndarray | None = None
         self.strong_stores: np.ndarray | None = None
+        # Of the last store which lane of its agent, and after how many barriers.
+        self.lane, self.met = np.zeros(size, np.int64), np.zeros(size, np.int32)
 
     def take(self, part: Part) -> None:
         """Have a tensor lie here."""
@@ -129,20 +131,39 @@ class Memory:
         """Of a byte of a region."""
         return ((region + 1) << REGION_BITS) + HALF + offset
 
-    def load(self, agent: int, addresses: np.ndarray, dtype: np.dtype, event: Event) -> np.ndarray:
-        """Weak loads of one instruction, [n]."""
+    def load(
+        self,
+        agent: int,
+        addresses: np.ndarray,
+        dtype: np.dtype,
+        event: Event,
+        lanes: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Weak loads of one instruction, [n].
+
+        Args:
+            lanes: [n], where an agent stands for several threads; another lane, another thread.
+        """
         group = self.clocks.group_of(agent)
         if agent in self._acquired:
             self._see_others(group)
         loaded = np.empty(len(addresses), dtype)
         for region, where, at in self._placed(addresses, dtype.itemsize, event):
             self._check(region, agent, at, event, writes=False)
+            self._check_lanes(region, agent, at, event, lanes, where)
             region.loads[agent, at] = self.clocks.tick(agent, event)
             loaded[where] = region.seen_by(group)[at].view(dtype)
         return loaded
 
-    def store(self, agent: int, addresses: np.ndarray, values: np.ndarray, event: Event) -> None:
-        """Weak stores of one instruction, [n] each."""
+    def store(
+        self,
+        agent: int,
+        addresses: np.ndarray,
+        values: np.ndarray,
+        event: Event,
+        lanes: np.ndarray | None = None,
+    ) -> None:
+        """Weak stores of one instruction, [n] each; lanes as in `load`."""
         size = values.dtype.itemsize
         raw = np.ascontiguousarray(values).view(np.uint8).reshape(-1, size)
         for region, where, at in self._placed(addresses, size, event):
@@ -151,6 +172,10 @@ class Memory:
                 twice = region.named(int(kinds[counts > 1][0]))
                 raise Race(f"race within one instruction: {twice} is stored twice\n{event.told()}")
             self._check(region, agent, at, event, writes=True)
+            spread = self._check_lanes(region, agent, at, event, lanes, where)
+            if spread is not None:
+                region.lane[at] = spread
+                region.met[at] = self.clocks.met[self.clocks.group_of(agent)]
             region.writer[at], region.written[at] = agent, self.clocks.tick(agent, event)
             self._put(region, self.clocks.group_of(agent), at, raw[where].ravel())
 
@@ -292,6 +317,25 @@ class Memory:
                 other = int(np.flatnonzero(late.any(1))[0])
                 time = times[other, at]
                 self._first(region, agent, at, event, late[other], np.full(len(at), other), time)
+
+    def _check_lanes(
+        self,
+        region: Region,
+        agent: int,
+        at: np.ndarray,
+        event: Event,
+        lanes: np.ndarray | None,
+        where: np.ndarray,
+    ) -> np.ndarray | None:
+        """Whether another lane of this agent stored since the last barrier; the lanes by byte."""
+        if lanes is None:
+            return None
+        spread = np.repeat(lanes[where], len(at) // len(where))
+        writer, written = region.writer[at], region.written[at]
+        since = region.met[at] == self.clocks.met[self.clocks.group_of(agent)]
+        late = (written > 0) & (writer == agent) & since & (region.lane[at] != spread)
+        self._first(region, agent, at, event, late, writer, written)
+        return spread
 
     def _first(
         self,

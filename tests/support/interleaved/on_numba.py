@@ -206,8 +206,8 @@ def _stand_ins(memory: Any, machines: list[Machine]) -> dict[str, Callable[..., 
         machine = machines[-1]
         agent = machine.schedule.current
         target = sys._getframe(1).f_locals.get("target")
-        counted, address = int(machine.memory.value(counters.address(at), 4)), counters.address(at)
-        waits = f"{target}, and it is {counted}"
+        address = counters.address(at)
+        waits = f"until it is {target}, and it is {machine.memory.value(address, 4)}"
         return np.int32(machine.assembly(agent, texts["load_acquire"], [address], 1, waits)[0])
 
     def add_release(counters: _Array, at: int) -> None:

@@ -5,8 +5,9 @@
 
 has `held` run its whole sequence in one launch, as a GPU would. A program is two agents: thread 0,
 which makes what one thread makes (a scalar's atomic addition, a poll), and all others, which load
-and store. So what one of them knows the other does not, before a barrier; which of the others
-loads or stores an element is the compiler's choice, and not told apart.
+and store. So what one of them knows the other does not, before a barrier. Which of the others has
+an element is the compiler's choice: the same one where tiles of the same shape have it at the same
+place, and else another, which sees what was stored after a barrier alone.
 """
 
 from collections.abc import Iterator
@@ -125,6 +126,7 @@ class _Builder:
         self, machine: Machine, points: list[tuple[int, ...]], grid: tuple[int, ...]
     ) -> None:
         self._machine, self._points, self._grid = machine, points, grid
+        self._shapes: dict[tuple[int, ...], int] = {}
 
     @property
     def _program(self) -> int:
@@ -154,7 +156,8 @@ class _Builder:
         inside = np.broadcast_to(mask.data, shape)
         if inside.any():
             addresses = pointers.data[inside].astype(np.int64)
-            loaded[inside] = self._machine.load(self._others, addresses, dtype)
+            lanes = self._lanes(inside)
+            loaded[inside] = self._machine.load(self._others, addresses, dtype, lanes)
         return TensorHandle(loaded, kind)
 
     def create_masked_store(self, pointers: Any, value: Any, mask: Any, *_: Any) -> None:
@@ -164,7 +167,12 @@ class _Builder:
         if inside.any():
             values = np.broadcast_to(value.data, shape)[inside].astype(dtype)
             addresses = pointers.data[inside].astype(np.int64)
-            self._machine.store(self._others, addresses, values)
+            self._machine.store(self._others, addresses, values, self._lanes(inside))
+
+    def _lanes(self, inside: np.ndarray) -> np.ndarray:
+        """Who of the other threads: told apart by an element's place in a tile of that shape."""
+        shape = self._shapes.setdefault(inside.shape, len(self._shapes))
+        return (shape << 32) + np.flatnonzero(inside)
 
     def create_atomic_rmw(
         self, operation: Any, pointer: Any, value: Any, mask: Any, sem: Any, scope: Any
