@@ -1,6 +1,7 @@
 """A few cases out of a grid of options, in which every two values of two options meet."""
 
 import random
+from collections.abc import Callable
 from itertools import combinations, product
 from typing import Any
 
@@ -18,8 +19,10 @@ def pairs(case: Case) -> set[Any]:
     return set(combinations(enumerate(case), 2))
 
 
-def covering_sample(options: dict[str, tuple[Any, ...]]) -> list[Case]:
-    """The same few cases every time, in which every two values of two options meet."""
+def covering_sample(
+    options: dict[str, tuple[Any, ...]], possible: Callable[[Case], bool] | None = None
+) -> list[Case]:
+    """The same few cases every time, in which every two values of two options meet, if they can."""
     draw = random.Random(0)
     cases = grid(options)
     missing = {
@@ -27,6 +30,9 @@ def covering_sample(options: dict[str, tuple[Any, ...]]) -> list[Case]:
         for (i, some), (j, others) in combinations(enumerate(options.values()), 2)
         for pair in product([(i, value) for value in some], [(j, value) for value in others])
     }
+    if possible is not None:
+        cases = [case for case in cases if possible(case)]
+        missing &= set().union(*map(pairs, cases))
     sample = []
     while missing:
         candidates = draw.sample(cases, min(CANDIDATES, len(cases)))

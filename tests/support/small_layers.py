@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
@@ -36,6 +36,22 @@ def only(backend: str, regime: str) -> Iterator[None]:
             patches.enter_context(patch.object(parameters, f"_{other}", lambda *_: None))
         # Nor are parameters taken that were tuned on this machine.
         patches.enter_context(patch.object(tuning, "active", lambda *_: tuning.Active()))
+        patches.callback(parameters.choose.cache_clear)
+        parameters.choose.cache_clear()
+        yield
+
+
+@contextmanager
+def simulated(
+    lanes: int, parts: int, sm_count: int, registers: tuple[int, ...] = (4,)
+) -> Iterator[None]:
+    """Have layers of `numba_cuda` run in such blocks, on a simulated GPU of so many SMs."""
+    parameters = module_of("numba_cuda", "parameters")
+    choices = parameters.Choices(lanes * parts, (lanes,), registers, registers[-1], 99)
+    with ExitStack() as patches:
+        patches.enter_context(patch.object(parameters, "SIMULATED", choices))
+        simulator = replace(parameters.SIMULATOR, sm_count=sm_count)
+        patches.enter_context(patch.object(parameters, "SIMULATOR", simulator))
         patches.callback(parameters.choose.cache_clear)
         parameters.choose.cache_clear()
         yield

@@ -1,17 +1,16 @@
 """The Numba CUDA backend on a GPU, else simulated: regimes, blocks, sizes, lengths, gradients."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
-from unittest.mock import patch
 
 import closeness
 import pytest
 import torch
 from covering import covering_sample
 from pointwise_cells import POINTWISE
-from small_layers import REGIMES, draw, errors, only, regimes_of
+from small_layers import REGIMES, draw, errors, only, regimes_of, simulated
 from torch import Tensor
 
 import lstm_kernels as lk
@@ -50,19 +49,6 @@ def _poisoned() -> Iterator[None]:
     assert torch.ones(3, device=DEVICE).new_empty(3).isnan().all()
     yield
     torch.use_deterministic_algorithms(False)
-
-
-@contextmanager
-def simulated(lanes: int, parts: int, sm_count: int, registers: tuple[int, ...] = (4,)) -> Any:
-    """Have layers run in such blocks, on a simulated GPU of so many SMs."""
-    choices = parameters.Choices(lanes * parts, (lanes,), registers, registers[-1], 99)
-    with ExitStack() as patches:
-        patches.enter_context(patch.object(parameters, "SIMULATED", choices))
-        simulator = replace(parameters.SIMULATOR, sm_count=sm_count)
-        patches.enter_context(patch.object(parameters, "SIMULATOR", simulator))
-        patches.callback(parameters.choose.cache_clear)
-        parameters.choose.cache_clear()
-        yield
 
 
 def problem_of(fields: dict[str, Any]) -> lk.Problem:
