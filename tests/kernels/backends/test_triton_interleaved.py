@@ -13,7 +13,7 @@ import closeness
 import pytest
 import torch
 from covering import covering_sample
-from one_product import ONE_PRODUCT
+from pointwise_cells import POINTWISE
 from small_layers import REGIMES, errors, only
 
 import lstm_kernels as lk
@@ -35,7 +35,7 @@ from interleaved.on_triton import interleaved, interleaved_mutant  # noqa: E402
 CPU = torch.device("cpu")
 SEEDS = (0, 1, 2)
 OPTIONS = {
-    "cell": tuple(ONE_PRODUCT),
+    "cell": tuple(POINTWISE),
     "bidirectional": (False, True),
     "ragged": (False, True),
     "dtype": ("float32", "float16", "float64"),
