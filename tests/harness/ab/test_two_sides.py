@@ -184,7 +184,8 @@ def test_working_tree_is_the_new_side_and_where_it_is_wrong_it_is_never_timed(ab
     out = tmp_path / "ab"
     naive = repo / "kernels" / "lstm_kernels" / "backends" / "naive.py"
     good = naive.read_text()
-    naive.write_text(good.replace("weights.b_ih)", "weights.b_ih) * 1.01"))
+    assert good.count(STEP) == 1
+    naive.write_text(good.replace(STEP, f"{STEP[:-1]} * 1.01\n"))
     try:
         done = ab(f"fast --backend naive {HOW} --out {out} --json")
     finally:
