@@ -177,6 +177,11 @@ class Recurrent(torch.nn.Module):
         lengths = lengths if is_ragged else None
         layers = partial(self._in_one_dtype, lengths=lengths)
         h0, c0 = self._states(x, given)
+        if not x.shape[1]:
+            # No sequence: nothing to choose a backend for.
+            width = self.hidden_size * self._directions
+            own = () if c0 is None else c0.split(self.hidden_size, -1)
+            return x.new_zeros(len(x), 0, width), (h0, *own)
         y, h_n, c_n = under_autocast(layers, x, h0, c0, self._weights(), cell=self.cell)
         return y, (h_n, *(() if c_n is None else c_n.split(self.hidden_size, -1)))
 
@@ -289,7 +294,8 @@ class Recurrent(torch.nn.Module):
         for suffix in self._suffixes():
 
             def named(name: str, suffix: str = suffix) -> Tensor:
-                return self.get_parameter(name + suffix)
+                # Under torch.func.functional_call it is a tensor, and no parameter.
+                return getattr(self, name + suffix)  # type: ignore[no-any-return] # torch.nn's
 
             own = [named(name) for name in self._definition.per_unit]
             b_ih, b_hh = (named("bias_ih"), named("bias_hh")) if self.bias else (None, None)

@@ -10,51 +10,31 @@ A gate's product with H is a product with each half. So a layer's sweep along ti
 the whole sequence with the input h_depth(l-1) and the recurrent state h_time(l). After it h_time(l)
 is known at every step, and the sweep along depth is one LSTM step of all T*B points together, with
 the input h_time(l) of the step before and the recurrent state h_depth(l-1). Both are calls of
-`lk.LSTM` as it is, on any backend. Depth begins with two projections of x, one to h and one to c.
+`lk.LSTM` as it is, on any backend, or with the paper's output of `lk.Recurrent`, on any that runs
+any cell. Depth begins with two projections of x, one to h and one to c.
 
 Source: Kalchbrenner, Danihelka and Graves 2015, "Grid Long Short-Term Memory", arXiv 1507.01526;
 its W of a transform is w_ih and w_hh side by side, its m is c, and it has no biases. Limits: two
 dimensions, of one size; padded input only; time cannot have priority (see `GridLSTM`).
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 from torch.nn.utils.rnn import PackedSequence
 
+from lstm_kernels import registry
+from lstm_kernels.any_cell import Recurrent
 from lstm_kernels.choose import AUTO, check_backend
 from lstm_kernels.common.checks import check_tensors
-from lstm_kernels.common.unroll import unroll
 from lstm_kernels.modules import LSTM
 from lstm_kernels.names import check_name
 from lstm_kernels.problem import Problem
-from lstm_kernels.stack import Weights
 
 TimeStates = tuple[Tensor, Tensor]
 OF_LSTMS, OF_THE_PAPER = "o*tanh(c)", "tanh(o*c)"
-
-
-class _TanhOfProduct(torch.nn.LSTM):
-    """torch.nn.LSTM of one layer whose h is tanh(o * c): PyTorch's operations, step by step."""
-
-    def forward(  # type: ignore[override] # torch.nn's takes packed input, and no states, too
-        self, input: Tensor, hx: TimeStates
-    ) -> tuple[Tensor, TimeStates]:
-        w_ih, w_hh, b_ih, b_hh, *_ = Weights(*self.all_weights[0])
-
-        def step(
-            from_x: Tensor, h: Tensor, c: Tensor | None, _: Tensor | None
-        ) -> tuple[Tensor, Tensor]:
-            assert c is not None
-            i, f, g, o = (from_x + linear(h, w_hh, b_hh)).chunk(4, dim=-1)
-            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-            return torch.tanh(torch.sigmoid(o) * c), c
-
-        y, h, c = unroll(step, linear(input, w_ih, b_ih), hx[0][0], hx[1][0], None)
-        assert c is not None
-        return y, (h.unsqueeze(0), c.unsqueeze(0))
 
 
 class GridLSTM(torch.nn.Module):
@@ -71,10 +51,11 @@ class GridLSTM(torch.nn.Module):
             "time": its transform at a step would wait for depth's at the same point, and that for
             time's at the step before, so that neither sweep could run as a whole.
         output: h from a gate and the memory: "o*tanh(c)", as all LSTMs of this package have it, or
-            the paper's "tanh(o*c)", which no backend computes: it runs as PyTorch's operations.
-        backend: who computes both sweeps, as for `lk.LSTM`; with "tanh(o*c)" only "auto".
+            the paper's "tanh(o*c)", the cell `lstm_grid`.
+        backend: who computes both sweeps, as for `lk.LSTM`; with "tanh(o*c)" one that runs any
+            cell.
     Raises:
-        ValueError: a name is unknown, a size below 1, or the backend computes another output.
+        ValueError: a name is unknown, a size below 1, or the backend does not run the cell.
     """
 
     def __init__(
@@ -100,7 +81,9 @@ class GridLSTM(torch.nn.Module):
         self.batch_first, self.tied, self.priority = batch_first, tied, priority
         self.output, self.backend = output, backend
 
-        lstm = partial(LSTM, backend=backend) if output == OF_LSTMS else _TanhOfProduct
+        lstm: Callable[..., torch.nn.Module] = partial(LSTM, backend=backend)
+        if output == OF_THE_PAPER:
+            lstm = partial(Recurrent, "lstm_grid", backend=backend)
         made = partial(lstm, hidden_size, hidden_size, bias=bias, device=device, dtype=dtype)
         sets = range(1 if tied else num_layers)
         # Rows of the weight: H for h, then H for c.
@@ -189,10 +172,12 @@ def _check_names(priority: object, output: str, backend: str) -> None:
     if priority not in (None, "depth"):
         raise ValueError(f"priority={priority!r}: expected None or 'depth'")
     check_name("output", output, (OF_LSTMS, OF_THE_PAPER))
-    if check_backend(backend) != AUTO and output == OF_THE_PAPER:
+    check_backend(backend)
+    able = [each.name for each in registry.registered().values() if each.any_cell]
+    if output == OF_THE_PAPER and backend not in (AUTO, *able):
         raise ValueError(
-            f"backend {backend!r} computes {OF_LSTMS!r}; output {OF_THE_PAPER!r} runs as PyTorch's "
-            f"operations alone: leave the backend at {AUTO!r}"
+            f"backend {backend!r} computes {OF_LSTMS!r} alone; expected for output "
+            f"{OF_THE_PAPER!r} one of: {', '.join(able)}"
         )
 
 

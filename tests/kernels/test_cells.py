@@ -270,6 +270,13 @@ def test_a_module_refuses_what_is_not_there(arguments, message):
         lk.Recurrent(*arguments)
 
 
+def test_where_there_is_no_sequence_states_are_as_they_were_given():
+    module = lk.Recurrent("slstm", 3, 5, bidirectional=True, backend="naive")
+    y, last = module(torch.randn(4, 0, 3))
+    assert y.shape == (4, 0, 10)
+    assert [state.shape for state in last] == [(2, 0, 5)] * 4
+
+
 def test_states_that_do_not_fit_are_named():
     module = lk.Recurrent("slstm", 3, 5, backend="naive")
     x, one = torch.randn(4, 2, 3), torch.zeros(1, 2, 5)

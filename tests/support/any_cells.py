@@ -23,6 +23,11 @@ def of_any_cell() -> list[str]:
     ]
 
 
+def any_cell_backends(*, fast: Collection[str]) -> list[Any]:
+    """The same, run for by every change where they are `fast`."""
+    return [pytest.param(on, marks=() if on in fast else pytest.mark.slow) for on in of_any_cell()]
+
+
 def variants(*, fast: Collection[str]) -> list[Any]:
     """Each variant on each backend that runs it, by every change on those that are `fast`."""
     return [

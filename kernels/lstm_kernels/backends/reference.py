@@ -200,6 +200,15 @@ def _lstm_cifg(x: Gates, h: Gates, _: Tensor, c: Tensor) -> tuple[Tensor, ...]:
     return o * torch.tanh(c), c
 
 
+def _lstm_grid(x: Gates, h: Gates, _: Tensor, c: Tensor) -> tuple[Tensor, ...]:
+    i = torch.sigmoid(x[0] + h[0])
+    f = torch.sigmoid(x[1] + h[1])
+    g = torch.tanh(x[2] + h[2])
+    o = torch.sigmoid(x[3] + h[3])
+    c = f * c + i * g
+    return torch.tanh(o * c), c
+
+
 def _indrnn(x: Gates, _: Gates, h: Tensor, u: Tensor) -> tuple[Tensor, ...]:
     return ((x[0] + u * h).clamp(min=0),)
 
@@ -273,6 +282,7 @@ _STEPS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
     "rnn_relu": _rnn_relu,
     "lstm_peephole": _lstm_peephole,
     "lstm_cifg": _lstm_cifg,
+    "lstm_grid": _lstm_grid,
     "indrnn": _indrnn,
     "slstm": _slstm,
     "ugrnn": _ugrnn,
