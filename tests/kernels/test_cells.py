@@ -89,8 +89,10 @@ def test_a_cell_of_ones_own_may_normalise(on, shape, make_layer, assert_same, mo
 @pytest.mark.parametrize("on", of_any_cell())
 def test_a_cell_of_ones_own_is_the_oracles(on, make_layer, assert_same, monkeypatch):
     monkeypatch.setitem(lk.CELLS, "invented", invented)
-    for shape in SHAPES.values():
-        check(on, "invented", shape | {"dtype": "float32"}, make_layer, assert_same)
+    # It compiles for seconds for every shape.
+    for shape in ["ragged"] if on == "compiled" else SHAPES:
+        fields = SHAPES[shape] | {"dtype": "float32"}
+        check(on, "invented", fields, make_layer, assert_same)
 
 
 def shares() -> list[tuple[str, int]]:

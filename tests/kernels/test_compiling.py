@@ -77,7 +77,7 @@ def close(got: Tensor, want: Tensor) -> None:
 FORMS = [
     ("lstm", {}),
     ("gru", {"bias": False}),
-    ("rnn_relu", {}),
+    ("rnn_tanh", {}),
     ("lstm", {"num_layers": 2, "bidirectional": True, "batch_first": True, "dropout": 0.5}),
     ("gru", {"num_layers": 2, "bidirectional": True, "dropout": 0.5}),
 ]
