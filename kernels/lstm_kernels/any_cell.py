@@ -76,7 +76,7 @@ class Recurrent(torch.nn.Module):
         self.bidirectional, self.heads, self.backend = bidirectional, heads, backend
         self.zoneout = _probabilities("zoneout", zoneout, len(self._definition.states))
         if any(self.zoneout):
-            # Its error is that of a cell that cannot have it.
+            # Raises where the cell can have none.
             zoned(self._definition)
         (self.recurrent_dropout,) = _probabilities("recurrent_dropout", recurrent_dropout, 1)
         self._chosen: str | None = None
@@ -92,7 +92,7 @@ class Recurrent(torch.nn.Module):
 
     @property
     def chosen_backend(self) -> str | None:
-        """The backend that the last forward ran on; None before the first."""
+        """The backend that the last forward ran on; None before the first, and where none did."""
         return self._chosen
 
     def why_chosen(self) -> str:
@@ -178,10 +178,9 @@ class Recurrent(torch.nn.Module):
         layers = partial(self._in_one_dtype, lengths=lengths)
         h0, c0 = self._states(x, given)
         if not x.shape[1]:
-            # No sequence: nothing to choose a backend for.
-            width = self.hidden_size * self._directions
-            own = () if c0 is None else c0.split(self.hidden_size, -1)
-            return x.new_zeros(len(x), 0, width), (h0, *own)
+            # No sequence, which no backend takes: of one, nothing is kept.
+            y, states = self._run(x.new_zeros(len(x), 1, self.input_size), None, None)
+            return y[:, :0], tuple(state[:, :0] for state in states)
         y, h_n, c_n = under_autocast(layers, x, h0, c0, self._weights(), cell=self.cell)
         return y, (h_n, *(() if c_n is None else c_n.split(self.hidden_size, -1)))
 
@@ -194,7 +193,8 @@ class Recurrent(torch.nn.Module):
         *,
         lengths: Tensor | None,
     ) -> Outputs:
-        T, B, _ = x.shape
+        # A tracer's sizes are tensors: what it makes is of this T and B.
+        T, B = map(int, x.shape[:2])
         flat = [tensor for one in weights for tensor in one if tensor is not None]
         own = () if c0 is None else c0.split(self.hidden_size, -1)
         named = zip(self._definition.states, (h0, *own), strict=True)

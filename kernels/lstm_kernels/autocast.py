@@ -6,8 +6,8 @@ what was given. Results have autocast's dtype too, but for
 those that torch.nn returns as wide as the state that was given, from PyTorch's own loop on a CPU:
 see `_as_torch_nn`. float64 is left alone, as by all of autocast.
 
-Limits: the weights are cast at every call. So `graphed`, and `triton` where it streams, capture a
-graph at every call, and `cudnn` copies the weights into its buffer. Not run on a GPU yet.
+Limits: the weights are cast at every call. So `graphed` captures a graph at every call, `triton`
+where it streams copies them into its graph, and `cudnn` into its buffer. Not run on a GPU yet.
 """
 
 from collections.abc import Callable, Sequence

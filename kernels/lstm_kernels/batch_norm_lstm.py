@@ -13,7 +13,7 @@ left.
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import count
+from itertools import count, product
 from typing import Any
 
 import torch
@@ -27,8 +27,10 @@ from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights, run_layers
 
 CELL = "lstm_batchnorm"
-# Rows that run below which a step tells nothing of a variance.
+# Fewer running sequences have no variance worth keeping.
 FEWEST = 2
+# What is kept of each layer and direction.
+KEPT = ("running_mean", "running_var", "batches")
 
 
 class BatchNormLSTM(Recurrent):
@@ -87,8 +89,10 @@ class BatchNormLSTM(Recurrent):
 
     def reset_running_stats(self) -> None:
         """Forget what was kept: means of 0 and variances of 1."""
-        for name, buffer in self.named_buffers():
-            buffer.fill_(1 if name.startswith("running_var") else 0)
+        for name, suffix in product(KEPT, self._suffixes()):
+            # There is none before a layer is whole, nor where nothing is normalised.
+            if name + suffix in self._buffers:
+                self.get_buffer(name + suffix).fill_(name == "running_var")
 
     def reset_parameters(self) -> None:
         """Draw the parameters anew, gains and shifts apart, and forget what was kept."""
@@ -152,10 +156,8 @@ class BatchNormLSTM(Recurrent):
     ) -> Outputs:
         """The next layer and direction; `running` are the sequences of each step."""
         code, steps, suffix = step_code(cell), count(), next(suffixes)
-        mean, variance, batches = (
-            self.get_buffer(name + suffix) for name in ("running_mean", "running_var", "batches")
-        )
-        # The rows there are lie at the beginning, for a step is met by who meets the one after.
+        mean, variance, batches = (self.get_buffer(name + suffix) for name in KEPT)
+        # Filled rows come first: whoever runs a step has run all steps before it.
         last = 0 if self.training else max(int((batches > 0).sum()), 1) - 1
 
         def step(from_x: Tensor, h: Tensor, c: Tensor | None, alive: Tensor | None) -> State:

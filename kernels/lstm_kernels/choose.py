@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from lstm_kernels import registry
-from lstm_kernels.measured import own_on
 from lstm_kernels.names import check_name
-from lstm_kernels.preference import preferred
+from lstm_kernels.preference import preferred, unmeasured
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Unsupported
 from lstm_kernels.tracing import transforms
@@ -89,7 +88,7 @@ def _first(
 
 def _under(under: frozenset[str], name: str, problem: Problem, device: torch.device) -> Chosen:
     """As `choose`, under these transforms of torch.func."""
-    candidates = own_on(device.type) if name == AUTO else (name,)
+    candidates = unmeasured(problem, device.type) if name == AUTO else (name,)
     told = f"torch.func's {', '.join(sorted(under))}"
     if all(under <= set(registry.get(each).transforms) for each in candidates):
         ground = f"PyTorch's own, as {told} goes through it" if name == AUTO else "it was named"

@@ -207,7 +207,7 @@ def _check(
     if x.dim() != 3 or weights.w_hh.dim() != 2:
         raise ValueError(
             f"x has shape {tuple(x.shape)} and w_hh {tuple(weights.w_hh.shape)}; "
-            "expected [T, B, I] and [G*H, H]"
+            "expected [T, B, I] and [G*H, H/heads]"
         )
     if (weights.b_ih is None) != (weights.b_hh is None):
         raise ValueError("one of b_ih and b_hh is given without the other; give both or neither")

@@ -26,7 +26,6 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from lstm_kernels import registry
-from lstm_kernels.any_cell import Recurrent
 from lstm_kernels.choose import AUTO, check_backend
 from lstm_kernels.common.checks import check_tensors
 from lstm_kernels.modules import LSTM
@@ -83,6 +82,9 @@ class GridLSTM(torch.nn.Module):
 
         lstm: Callable[..., torch.nn.Module] = partial(LSTM, backend=backend)
         if output == OF_THE_PAPER:
+            # Its page takes as long to import as all of Dynamo, which `lk.LSTM` goes without.
+            from lstm_kernels.any_cell import Recurrent
+
             lstm = partial(Recurrent, "lstm_grid", backend=backend)
         made = partial(lstm, hidden_size, hidden_size, bias=bias, device=device, dtype=dtype)
         sets = range(1 if tied else num_layers)
@@ -173,7 +175,8 @@ def _check_names(priority: object, output: str, backend: str) -> None:
         raise ValueError(f"priority={priority!r}: expected None or 'depth'")
     check_name("output", output, (OF_LSTMS, OF_THE_PAPER))
     check_backend(backend)
-    able = [each.name for each in registry.registered().values() if each.any_cell]
+    paper = Problem("lstm_grid", 1, 1, 1, 1)
+    able = [name for name in registry.registered() if not registry.unknown_kind(name, paper)]
     if output == OF_THE_PAPER and backend not in (AUTO, *able):
         raise ValueError(
             f"backend {backend!r} computes {OF_LSTMS!r} alone; expected for output "

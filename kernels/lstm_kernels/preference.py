@@ -90,7 +90,7 @@ def preferred(problem: Problem, device: str, training: bool, threads: int) -> Pr
     """
     kind, use = device.partition(":")[0], measured.USES[training]
     if kind not in measured.KINDS:
-        return Preference(_unmeasured(problem, kind), f"nothing is measured on {kind}")
+        return Preference(unmeasured(problem, kind), f"nothing is measured on {kind}")
     here = measured.device_class(device, threads)
     sources = measured.sources(here)
     refused = "".join(f"; {each.whose} results: {each.refused}" for each in sources if each.refused)
@@ -99,7 +99,7 @@ def preferred(problem: Problem, device: str, training: bool, threads: int) -> Pr
         if found is not None:
             return _of_row(problem, kind, *found, f"{source.whose}; {here.label()}", refused)
     nothing = f"nothing near {problem.label()} in {use} was measured on {here.label()}"
-    return Preference(_unmeasured(problem, kind), nothing + refused)
+    return Preference(unmeasured(problem, kind), nothing + refused)
 
 
 def _of_row(
@@ -107,7 +107,7 @@ def _of_row(
 ) -> Preference:
     reasons = {name: _against(name, kind, row.use == "training") for name in row.order}
     passed_over = {name: reason for name, reason in reasons.items() if reason}
-    names = (*row.order, *_unmeasured(problem, kind))
+    names = (*row.order, *unmeasured(problem, kind))
     taken = dict.fromkeys(name for name in names if name not in passed_over)
     is_same = row.problem == problem
     where = "the very problem" if is_same else f"{away:.2g} doublings from {problem.label()}"
@@ -116,7 +116,7 @@ def _of_row(
     return Preference(tuple(taken), ground, row, passed_over)
 
 
-def _unmeasured(problem: Problem, kind: str) -> tuple[str, ...]:
+def unmeasured(problem: Problem, kind: str) -> tuple[str, ...]:
     """Who runs where nobody better can be taken."""
     own = own_on(kind)
     return (LOOP,) if all(registry.unknown_kind(name, problem) for name in own) else own

@@ -202,7 +202,7 @@ class Problem:
         if self.proj_size:
             parts.append(f"P{self.proj_size}")
         if self.heads > 1:
-            parts.append(f"{self.heads} heads")
+            parts.append(f"heads{self.heads}")
         if not self.bias:
             parts.append("no-bias")
         parts.append(self.dtype)

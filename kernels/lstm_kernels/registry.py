@@ -262,8 +262,8 @@ def load(name: str) -> Any:
 def unsupported(name: str, problem: Problem, device: str) -> str | None:
     """The reason that a backend does not run a problem, or None: what its own module says.
 
-    But it is not asked about a cell that it does not know, or heads: it would take them for what it
-    does know.
+    It is not asked about a cell that it does not know, which it would take for another, nor about
+    heads, whose weights it would take for those of one.
     """
     reason = unknown_kind(name, problem)
     if reason is not None:

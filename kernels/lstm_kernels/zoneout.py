@@ -10,6 +10,7 @@ Source: Krueger et al. 2016, "Zoneout: Regularizing RNNs by Randomly Preserving 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -41,17 +42,19 @@ def zoned(cell: Cell) -> Cell:
             for new, before, gate in zip(after, given, gates, strict=False)
         )
 
-    made = Cell(
+    made = replace(
+        cell,
         name=f"{cell.name}_zoneout",
         gates=(*cell.gates, *gates),
-        states=cell.states,
         step=step,
-        per_unit=cell.per_unit,
-        apart=cell.apart,
         from_x=(*cell.from_x, *gates),
-        positive=cell.positive,
-        bare=cell.bare,
     )
+    taken = {slot.name for slot in cell.slots} & set(gates)
+    if taken:
+        raise ValueError(
+            f"zoneout with cell {cell.name!r}, which has {taken.pop()!r} itself; "
+            "give that gate another name"
+        )
     add_cells([made], "zoneout")
     return made
 

@@ -6,6 +6,7 @@ stages that passed are not done again.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,12 +23,16 @@ STATE = "stages.json"
 ON_A_LEASH = (sys.executable, str(Path(__file__).with_name("leash.py")), sys.executable)
 # A stage with less time than this is not begun.
 LEAST_S = 5.0
-# How long before its time is up a stage is interrupted, so that it can keep what it has.
-GRACE_S = 15.0
+# How long before its time is up a stage is interrupted, so that it can keep what it has; and after
+# that, until it is killed where its leash did not end it.
+GRACE_S, LAST_S = 15.0, 5.0
 # The part of its time that it has at least before that, and that getting ready for it may take.
 HALF = 0.5
-# Of a stage's time, what is left for measuring: the rest goes to starting, planning, reporting.
+# Of a stage's time until then, what is left for measuring: the rest goes to starting, planning,
+# reporting.
 FOR_MEASURING = 0.8
+# What a test run that was cut says at its end where tests failed before.
+FAILED = re.compile(r"\b[1-9]\d* failed\b")
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ class Stage:
     """One command of a campaign.
 
     `command` is what follows `python`; `{seconds}` in it becomes the time it may measure for.
-    `share` is its part of the time, beside the other stages', `least_s` what it has of it anyway.
+    `share` is its part of the time, beside the other stages', `least_s` the least that it is given
+    whatever its share.
     `run` is the folder of the run it makes, if any: one that is there already is resumed, and is
     partial until it has every record. `before` is a command that makes ready for it, in its time.
     """
@@ -50,12 +56,16 @@ class Stage:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a stage: passed, partial, cut, failed, or not reached."""
+    """What became of a stage: passed, partial, cut, failed, or not reached.
+
+    `said` is the last line that it printed.
+    """
 
     status: str
     seconds: float = 0.0
     exit_status: int | None = None
     command: tuple[str, ...] = ()
+    said: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,20 +114,30 @@ class Campaign:
         return {stage.name: results[stage.name] for stage in stages}
 
     def _do(self, stage: Stage, allowed_s: float) -> Result:
-        began, command = time.monotonic(), _command(stage, allowed_s)
-        self.tell(f"\n== {stage.name}, at most {allowed_s:.0f} s: python {' '.join(command)}")
+        began, left_s = time.monotonic(), allowed_s
+        self.tell(f"\n== {stage.name}, at most {allowed_s:.0f} s")
         if stage.before:
             self._execute(stage.before, HALF * allowed_s)
-        left_s = allowed_s - (time.monotonic() - began)
-        exit_status, late = self._execute(command, max(LEAST_S, left_s))
-        status = _status(stage, exit_status, late)
+            left_s = max(LEAST_S, allowed_s - (time.monotonic() - began))
+        command = _command(stage, self._undisturbed_s(left_s))
+        exit_status, late, said = self._execute(command, left_s)
+        status = _status(stage, exit_status, late, said)
         seconds = round(time.monotonic() - began, 1)
-        self.tell(f"== {stage.name}: {status}, exit status {exit_status}, {seconds:.0f} s")
-        return Result(status, seconds, exit_status, command)
+        self.tell(f"== {stage.name}: {status}, {seconds:.0f} s")
+        return Result(status, seconds, exit_status, command, said)
 
-    def _execute(self, command: tuple[str, ...], allowed_s: float) -> tuple[int, bool]:
-        """Run a command on a leash; returns its exit status, and whether its time was up."""
-        late = threading.Event()
+    def _undisturbed_s(self, allowed_s: float) -> float:
+        """When a command is interrupted that may take so long."""
+        return max(HALF * allowed_s, allowed_s - self.grace_s)
+
+    def _execute(self, command: tuple[str, ...], allowed_s: float) -> tuple[int, bool, str]:
+        """Run a command on a leash.
+
+        Returns:
+            Its exit status, whether its time was up, and the last line that it printed.
+        """
+        self.tell(f"$ python3 {' '.join(command)}")
+        late, said = threading.Event(), ""
         with subprocess.Popen(
             [*ON_A_LEASH, *command],
             cwd=self.cwd,
@@ -130,18 +150,24 @@ class Campaign:
             alarms = [
                 threading.Timer(after_s, do, (process, late))
                 for after_s, do in (
-                    (max(HALF * allowed_s, allowed_s - self.grace_s), _interrupt),
+                    (self._undisturbed_s(allowed_s), _interrupt),
                     (allowed_s, _let_go),
+                    (allowed_s + LAST_S, _kill),
                 )
             ]
             for alarm in alarms:
                 alarm.start()
-            for line in process.stdout or ():
-                self.tell(line.decode(errors="replace").rstrip("\n"))
-            process.wait()
-            for alarm in alarms:
-                alarm.cancel()
-        return process.returncode, late.is_set()
+            try:
+                for line in process.stdout or ():
+                    text = line.decode(errors="replace").rstrip("\n")
+                    said = text.strip() or said
+                    self.tell(text)
+                process.wait()
+            finally:
+                for alarm in alarms:
+                    alarm.cancel()
+        self.tell(f"$ exit status {process.returncode}")
+        return process.returncode, late.is_set(), said
 
     def _state(self) -> dict[str, Any]:
         path = self.out / STATE
@@ -155,10 +181,10 @@ class Campaign:
         self.ended(results)
 
 
-def _command(stage: Stage, allowed_s: float) -> tuple[str, ...]:
+def _command(stage: Stage, undisturbed_s: float) -> tuple[str, ...]:
     if stage.run and (stage.run / "run.json").exists():
         return ("-m", "lstm_harness", "run", "--resume", str(stage.run))
-    seconds = f"{max(1.0, FOR_MEASURING * allowed_s):.0f}"
+    seconds = f"{max(1.0, FOR_MEASURING * undisturbed_s):.0f}"
     return tuple(word.replace("{seconds}", seconds) for word in stage.command)
 
 
@@ -175,9 +201,15 @@ def _let_go(process: subprocess.Popen[bytes], late: threading.Event) -> None:
         process.stdin.close()  # type: ignore[union-attr] # a pipe
 
 
-def _status(stage: Stage, exit_status: int, late: bool) -> str:
+def _kill(process: subprocess.Popen[bytes], late: threading.Event) -> None:
+    """End its leash, and what is in its group."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _status(stage: Stage, exit_status: int, late: bool, said: str) -> str:
     if late:
-        return "cut"
+        return "failed" if FAILED.search(said) else "cut"
     if exit_status:
         return "failed"
     return "passed" if stage.run is None or _is_whole(stage.run) else "partial"

@@ -23,18 +23,18 @@ from lstm_harness.race.strangers import end_below, no_strangers
 def main() -> int:
     """Run the command and return its exit status."""
     with no_strangers():
-        # In the background an interrupt is ignored, and children inherit that.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        # Unlike one that is ignored, a signal with a handler is the command's to take.
+        signal.signal(signal.SIGINT, lambda *_: None)
         command = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        threading.Thread(target=_wait_for_the_holder, daemon=True).start()
+        threading.Thread(target=_wait_for_the_holder, args=[command], daemon=True).start()
         status = command.wait()
     return status if status >= 0 else 128 - status
 
 
-def _wait_for_the_holder() -> None:
+def _wait_for_the_holder(command: subprocess.Popen[bytes]) -> None:
     while os.read(0, 1):
         pass
+    command.kill()
     end_below(os.getpid())
 
 

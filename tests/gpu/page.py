@@ -28,10 +28,11 @@ def write_page(
         runs: the folders of the runs that there may be by now.
     """
     lines = [f"# {title}", "", *(f"- {fact}" for fact in facts), "", "## Stages", ""]
-    lines += ["| stage | came to | seconds | command |", "|---|---|---|---|"]
+    lines += ["| stage | came to | seconds | said | command |", "|---|---|---|---|---|"]
     for stage, result in results.items():
         command = f"`python3 {_relative(' '.join(result.command), out)}`" if result.command else ""
-        lines.append(f"| {stage} | {result.status} | {result.seconds:.0f} | {command} |")
+        said = result.said.replace("|", "/").strip(" =")
+        lines.append(f"| {stage} | {result.status} | {result.seconds:.0f} | {said} | {command} |")
     for run in runs:
         if (run / "records.jsonl").exists():
             lines += ["", f"## {run.name}", "", *_table(run)]

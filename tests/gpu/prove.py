@@ -40,7 +40,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -49,12 +49,17 @@ from campaign import ON_A_LEASH, Campaign, Result, Stage
 from page import pack, write_page
 
 ROOT = Path(__file__).parents[2]
+# The page is written here, not in a stage.
+sys.path[:0] = [str(ROOT / "kernels"), str(ROOT / "harness")]
+
 TESTS = "tests/kernels"
 AT_ONCE = 8
 BUDGET_S = 600.0
 DRIVER = "libcuda.so.1"
 # Of the budget, for the page and the reports after the last stage.
 REPORTS_S = 20.0
+# How long one report may take.
+REPORT_S = 30.0
 # What these have whatever the others' shares.
 PREFLIGHT_S, HEADLINE_S = 40.0, 90.0
 NEEDED = ("torch", "triton", "numba", "numpy", "pandas", "scipy", "typer", "rich", "pytest")
@@ -95,7 +100,8 @@ def main() -> int:
         return refuse(f"unknown stage {unknown.pop()!r}; known: {', '.join(stages)}")
     out.mkdir(parents=True, exist_ok=True)
     now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-    facts = [f"torch {torch.__version__}, {now}: `{' '.join(sys.argv)}`", *lacks]
+    asked_for = " ".join(sys.argv).replace(str(asked.out), "DIR")
+    facts = [f"torch {torch.__version__}, {now}: `{asked_for}`", *lacks]
     with (out / "gpu.txt").open("a") as log:
 
         def tell(line: str) -> None:
@@ -111,7 +117,7 @@ def main() -> int:
             tell,
             environment(out),
             cwd=ROOT,
-            ended=partial(show, out, name, facts, runs, asked.pack),
+            ended=partial(show, tell, out, name, facts, runs, asked.pack),
             started_s=started_s,
         )
         if campaign.is_foreign:
@@ -137,6 +143,7 @@ def arguments() -> argparse.Namespace:
 
 
 def show(
+    tell: Callable[[str], None],
     out: Path,
     name: str,
     facts: list[str],
@@ -145,10 +152,13 @@ def show(
     results: Mapping[str, Result],
 ) -> None:
     """Write what is known so far: reports, the page, and all of it in one file."""
-    reports(out, runs)
-    write_page(out, name, facts, results, runs)
-    if file:
-        pack(out, file)
+    try:
+        reports(out, runs, tell)
+        write_page(out, name, facts, results, runs)
+        if file:
+            pack(out, file)
+    except Exception as error:  # noqa: BLE001 - what was measured is there, and the next stage is to run
+        tell(f"no page of what was seen: {type(error).__name__}: {error}")
 
 
 def stages_into(out: Path) -> list[Stage]:
@@ -225,7 +235,7 @@ def lacking() -> Iterator[str]:
         yield "no compute-sanitizer here: races are not checked"
 
 
-def reports(out: Path, runs: list[Path]) -> None:
+def reports(out: Path, runs: list[Path], tell: Callable[[str], None]) -> None:
     """Make the report of every run with records that are newer, where its libraries are."""
     if not all(map(importlib.util.find_spec, ("jinja2", "plotly"))):
         return
@@ -236,7 +246,11 @@ def reports(out: Path, runs: list[Path]) -> None:
             with subprocess.Popen(
                 command, cwd=ROOT, env=environment(out), stdin=subprocess.PIPE
             ) as made:
-                made.wait()
+                try:
+                    tell(f"report of {run.name}: exit status {made.wait(REPORT_S)}")
+                except subprocess.TimeoutExpired:
+                    # Its leash ends it with the pipe.
+                    tell(f"no report of {run.name}: it took over {REPORT_S:.0f} s")
 
 
 def _time_of(file: Path) -> int:
@@ -259,8 +273,9 @@ def sources() -> str:
     """A digest of what is measured and of what measures it."""
     digest = hashlib.sha256()
     for folder in ("kernels", "harness"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            digest.update(path.read_bytes())
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".py", ".toml"):
+                digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

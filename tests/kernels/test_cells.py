@@ -86,6 +86,15 @@ def test_a_cell_of_ones_own_may_normalise(on, shape, make_layer, assert_same, mo
     check(on, "normalising", SHAPES[shape] | {"dtype": "float64"}, make_layer, assert_same)
 
 
+def test_a_gate_may_be_named_as_a_part_of_a_bare_one(make_layer, assert_same, monkeypatch):
+    @cell(gates="f f_out", states="h", bare="f")
+    def parts(p, h):
+        return tanh(p.f_x + p.f_h * sigmoid(p.f_out) + p.f_b)
+
+    monkeypatch.setitem(lk.CELLS, "parts", parts)
+    check("naive", "parts", {"dtype": "float64"}, make_layer, assert_same)
+
+
 @pytest.mark.parametrize("on", of_any_cell())
 def test_a_cell_of_ones_own_is_the_oracles(on, make_layer, assert_same, monkeypatch):
     monkeypatch.setitem(lk.CELLS, "invented", invented)

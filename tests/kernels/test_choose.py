@@ -153,6 +153,13 @@ def test_under_a_transform_pytorchs_own_or_naive_runs(layer: lk.LSTM) -> None:
     assert layer.why_chosen() == ("naive: torch.func's vmap does not go through PyTorch's own")
 
 
+def test_under_a_transform_what_pytorch_has_not_runs_on_its_operations() -> None:
+    layer = lk.Recurrent("slstm", 3, 4, heads=2)
+    found = torch.func.grad(lambda x: layer(x)[0].sum())(torch.randn(5, 2, 3))
+    assert found.isfinite().all()
+    assert layer.chosen_backend == "hoisted"
+
+
 def test_a_second_call_reads_no_file_and_judges_nothing_anew(
     layer: lk.LSTM, monkeypatch: pytest.MonkeyPatch
 ) -> None:

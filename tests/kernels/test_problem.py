@@ -126,7 +126,7 @@ def test_label_shows_what_is_not_the_default() -> None:
     expected = "lstm T7 B3 I5 H8 L2 bidirectional P4 no-bias float32 tf32 uniform:1:7"
     assert shown == expected
     of_heads = lk.Problem("slstm", 64, 16, 256, 256, heads=4).label()
-    assert of_heads == "slstm T64 B16 H256 4 heads float32"
+    assert of_heads == "slstm T64 B16 H256 heads4 float32"
 
 
 def built(unit: int, heads: int, **fields: Any) -> lk.Problem:

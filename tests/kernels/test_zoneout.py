@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import lstm_kernels as lk
 from lstm_kernels import any_cell, registry
+from lstm_kernels.cells import cell, sigmoid, tanh
 from lstm_kernels.zoneout import zoned
 
 T, B, I, H = 7, 3, 4, 5  # noqa: E741 - the field's name of the input's size
@@ -157,3 +158,12 @@ def test_pytorchs_own_refuse_it_by_name():
     module = lk.Recurrent("lstm", I, H, zoneout=0.1, backend="aten")
     with pytest.raises(lk.Unsupported, match=r"PyTorch's cells .* this is lstm_zoneout"):
         module(torch.randn(T, B, I))
+
+
+def test_a_cell_whose_gate_has_the_name_of_one_of_zoneouts_is_refused():
+    @cell(gates="keep n", states="h", apart="keep")
+    def keeping(p, h):
+        return tanh(p.n + p.keep_x) * sigmoid(p.keep_h)
+
+    with pytest.raises(ValueError, match="zoneout with cell 'keeping', which has 'keep_h' itself"):
+        lk.Recurrent(keeping, 3, 4, zoneout=0.3)

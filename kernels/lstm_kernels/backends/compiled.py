@@ -45,7 +45,7 @@ def one_direction(
 
     def step(x_t: Tensor, h: Tensor, c: Tensor | None, running: Tensor | None) -> State:
         # A mask would be another step shape to compile; few cells look at it.
-        return compiled(code, x_t, h, c, running if code.calls else None, *weights)
+        return compiled(code, x_t, h, c, running if code.mixes_batch else None, *weights)
 
     return unroll(step, x, h, c, alive)
 

@@ -326,7 +326,7 @@ def _preactivations(cell: Cell, x: Tensor, h: Tensor, w: Weights) -> list[Tensor
     found = []
     for name, of_x, of_h in cell.slots:
         gate, _, part = name.rpartition("_")
-        if gate in cell.bare:
+        if gate in cell.bare and name not in cell.gates:
             at = cell.gates.index(gate)
             bias = (b_ih[at] + b_hh[at]).expand_as(h)
             found.append({"x": from_x[at], "h": from_h[at], "b": bias}[part])

@@ -5,6 +5,6 @@ from lstm_kernels.cells import cell, sigmoid, tanh
 
 @cell(gates="i f g o", states="h c")
 def lstm_grid(p, h, c):
-    """No tanh of c is multiplied by o, but the tanh is of their product."""
+    """An LSTM whose h is tanh(o * c) and not o * tanh(c)."""
     c = sigmoid(p.f) * c + sigmoid(p.i) * tanh(p.g)
     return tanh(sigmoid(p.o) * c), c

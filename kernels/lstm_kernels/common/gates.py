@@ -16,7 +16,7 @@ from torch.nn.functional import linear, pad
 
 from lstm_kernels.cells import CELLS, Cell
 from lstm_kernels.cells.code.emit import TORCH, compiled
-from lstm_kernels.cells.code.trace import traced
+from lstm_kernels.cells.code.trace import mixes_batch, traced
 from lstm_kernels.common.norms import BatchNorm, over_batch, over_units, several
 from lstm_kernels.stack import Weights
 
@@ -44,9 +44,10 @@ class StepCode:
     # Of the others the block of each product, counted from there; None where it has no part. The
     # biases of bare gates come after them.
     others: tuple[tuple[int | None, int | None], ...]
-    # Whether the function takes functions.
+    # Whether the function takes functions, and whether one of them looks at the whole batch.
     calls: bool
-    # What `batch_norm` is in it, where a module has statistics beside the batch's.
+    mixes_batch: bool
+    # What it calls for a norm over the batch; a module that keeps statistics has its own.
     batch_norm: BatchNorm = over_batch
 
 
@@ -71,6 +72,7 @@ def step_code(cell: str) -> StepCode:
             for s in slots
         ),
         bool(traced(definition).functions),
+        mixes_batch(definition),
     )
 
 

@@ -1,13 +1,23 @@
 """What is found wrong with a kernel, and where in its source each side of it stood."""
 
+import contextlib
+import importlib.util
 import linecache
 import sys
+import threading
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# Frames of these are not the kernel's.
-_MACHINERY = ("triton", "numba", "numba_cuda", "interleaved", "contextlib", "threading")
+# Frames of these files, and of those in these folders, are not the kernel's.
+_MACHINERY = (
+    *(Path(contextlib.__file__), Path(threading.__file__), Path(__file__).parent),
+    *(
+        Path(found.origin).parent
+        for found in map(importlib.util.find_spec, ("triton", "numba", "numba_cuda"))
+        if found and found.origin
+    ),
+)
 
 
 class Defect(AssertionError):  # noqa: N818 - of a kernel, not of this
@@ -72,5 +82,5 @@ def event(who: str, doing: str) -> Event:
 
 @cache
 def _is_kernels(code: Any) -> bool:
-    parts = Path(code.co_filename).with_suffix("").parts
-    return not any(part in _MACHINERY for part in parts)
+    file = Path(code.co_filename)
+    return not any(file.is_relative_to(place) for place in _MACHINERY)

@@ -6,14 +6,14 @@ are elsewhere at every call are copied, too. Where a caller captures already, an
 interpreter, the launches are made one by one.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
 from lstm_kernels.backends.fused_triton.launches import RESULTS, WEIGHTS, Backward, Forward
-from lstm_kernels.common.captured import Places, capture_stream
+from lstm_kernels.common.captured import capture_stream
 from lstm_kernels.gpu.launching import Launch
 
 Tensors = Forward | Backward
@@ -21,6 +21,11 @@ Launches = Callable[[Tensors], Iterator[Launch]]
 
 # Graphs kept, each with the memory of its tensors: forward and backward of four layers.
 MAX_GRAPHS = 8
+# Graphs of one kind that read weights where they are. A model's layers of one shape have a place
+# each; what is cast, or made contiguous, has another at every call, and shares one more graph.
+MOST_IN_PLACE = 3
+# Kinds of calls remembered.
+MOST_KINDS = 1024
 
 
 class StepGraph:
@@ -65,7 +70,8 @@ class StepGraph:
 
 
 _graphs: OrderedDict[tuple[Any, ...], StepGraph] = OrderedDict()
-_places = Places()
+# How many graphs of a kind read weights where they are, those that were let go among them.
+_in_place: Counter[tuple[Any, ...]] = Counter()
 
 
 def replay(key: tuple[Any, ...], launches: Launches, tensors: Tensors) -> None:
@@ -101,10 +107,15 @@ def _graph_for(key: tuple[Any, ...], launches: Launches, tensors: Tensors) -> St
         *(t if t is None else (t.shape, t.dtype, t.device) for t in named.values()),
     )
     weights = [named[name] for name in WEIGHTS if name in named]
-    place = _places.of(kind, tuple(None if w is None else w.data_ptr() for w in weights))
-    key = (*kind, place)
+    key = (*kind, tuple(None if w is None else w.data_ptr() for w in weights))
+    stay = key in _graphs or _in_place[kind] < MOST_IN_PLACE
+    if not stay:
+        key = kind
     if key not in _graphs:
-        _graphs[key] = StepGraph(launches, tensors, () if place is None else WEIGHTS)
+        if len(_in_place) > MOST_KINDS:
+            _in_place.clear()
+        _in_place[kind] += stay
+        _graphs[key] = StepGraph(launches, tensors, WEIGHTS if stay else ())
     _graphs.move_to_end(key)
     while len(_graphs) > MAX_GRAPHS:
         _graphs.popitem(last=False)

@@ -37,7 +37,7 @@ LONGEST_NAME = 60
 
 _NAMES = ("gates", "states", "per_unit", "apart", "from_x", "positive", "again")
 _FIELDS = ("name", *_NAMES, "nodes", "after")
-# Left out where they are empty: so is nothing that kernels from before them would not read.
+# Left out where they are empty, so that older kernels read a cell that has none of these.
 _MORE_NAMES = ("bare",)
 _MORE = (*_MORE_NAMES, "starts")
 _COMPARISONS = ("less", "less_equal")

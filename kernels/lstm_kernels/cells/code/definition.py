@@ -47,8 +47,8 @@ KINDS = ("apart", "from_x", "again", "bare")
 class Slot(NamedTuple):
     """One pre-activation of a unit, and the blocks of H rows that it comes from.
 
-    `x` is the block of w_ih, `h` that of w_hh; None where it meets that one not. Both are None of
-    a bias that comes by itself.
+    `x` is the block of w_ih, `h` that of w_hh; None where it has no part of that product. Both are
+    None for a bias that comes by itself.
     """
 
     name: str
