@@ -382,7 +382,13 @@ def test_the_page_tells_stages_and_times_and_all_of_it_is_in_one_file_too(tmp_pa
         "limits": Result("not reached"),
     }
     prove.show(
-        out, "NVIDIA H200", ["no gcc here"], [run, out / "quick"], tmp_path / "all.tar.gz", results
+        print,
+        out,
+        "NVIDIA H200",
+        ["no gcc here"],
+        [run, out / "quick"],
+        tmp_path / "all.tar.gz",
+        results,
     )
     page = (out / "README.md").read_text()
     assert (
@@ -396,6 +402,27 @@ def test_the_page_tells_stages_and_times_and_all_of_it_is_in_one_file_too(tmp_pa
     with tarfile.open(tmp_path / "all.tar.gz") as packed:
         assert "h200/headline/records.jsonl" in packed.getnames()
     assert (run / "report.html").exists()
+
+
+def test_a_page_that_cannot_be_written_ends_no_campaign(tmp_path):
+    said = []
+    prove.show(said.append, tmp_path / "gone", "NVIDIA H200", [], [], None, {})
+    assert len(said) == 1
+    assert said[0].startswith("no page of what was seen: FileNotFoundError: ")
+
+
+def test_the_page_finds_the_harness_where_nothing_is_installed():
+    code = "import prove, importlib.util; assert importlib.util.find_spec('lstm_harness')"
+    environment = {"PYTHONPATH": str(ROOT / "tests" / "gpu")}
+    # Without site-packages, where an editable installation is found.
+    done = subprocess.run([sys.executable, "-S", "-c", code], env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_cut_run_of_tests_with_failures_failed(campaign):
+    work = WORK.replace('print("interrupted", name)', 'print("== 2 failed, 7 passed in 3 s ==")')
+    assert campaign(40, {"tests": (1, 60, 0)}, work=work) == {"tests": "failed"}
+    assert campaign.state()["stages"]["tests"]["said"] == "== 2 failed, 7 passed in 3 s =="
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
