@@ -20,7 +20,7 @@ def write_page(
     results: Mapping[str, Result],
     runs: Iterable[Path],
 ) -> None:
-    """Write DIR/README.md.
+    """Write the page into DIR.
 
     Args:
         facts: what to know of the machine and the command, a line each.

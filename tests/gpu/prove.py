@@ -23,10 +23,10 @@ each within its share of the budget (600 s, or GPU_BUDGET):
 A stage whose time is up is cut and keeps what it has, and nothing that it started outlives it, nor
 this program; a second call goes on where this one ended, and does not do again what passed. What
 the stages print goes to DIR/gpu.txt too, each run to a folder of DIR, ceilings and tuned parameters
-to DIR/cache; DIR is results/<the GPU's name>. After every stage DIR/README.md says what was seen so
-far, the reports of its runs are there where their libraries are, and all of DIR is in the one FILE
-of --pack too. Exits with 0 where no stage failed, 1 where one did, and 2 where there is no CUDA
-device, something is missing, or DIR holds other sources' results.
+to DIR/cache; DIR is results/<the GPU's name>. After every stage a page in DIR says what was seen
+so far, the reports of its runs are there where their libraries are, and all of DIR is in the one
+FILE of --pack too. Exits with 0 where no stage failed, 1 where one did, and 2 where there is no
+CUDA device, something is missing, or DIR holds other sources' results.
 """
 
 import argparse

@@ -16,16 +16,6 @@ T, B, I, H = 7, 3, 4, 5  # noqa: E741 - the field's name of the input's size
 ANY = [b.name for b in registry.registered().values() if b.any_cell and b.raced]
 
 
-@pytest.fixture(autouse=True)
-def _no_cell_stays():
-    """A cell with zoneout is known once a process has made it; other tests count cells."""
-    known = dict(lk.CELLS)
-    yield
-    lk.CELLS.clear()
-    lk.CELLS.update(known)
-    zoned.cache_clear()
-
-
 def skip_where_refused(on: str) -> None:
     if registry.missing(on):
         pytest.skip(f"{on} needs {registry.missing(on)}")

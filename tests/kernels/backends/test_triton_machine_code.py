@@ -157,8 +157,9 @@ def test_cells_that_pytorch_has_not(cell: str) -> None:
     place = list(CELLS).index(cell)
     axes = f"--cell {cell} --arch {ARCHS[place % 2]} --dtype {DTYPES[place % len(DTYPES)]}"
     (rows,) = inspected("triton", f"{axes} --hidden 32,64,512,2048")
-    wanted = {"own", "held", "streamed"} if CELLS[cell].h_blocks else {"alone"}
-    assert {row["regime"] for row in rows} == wanted
+    # Weights of few gates in 16 bits are held on chip at H=2048, too; others are streamed there.
+    wanted = {"own", "held"} if CELLS[cell].h_blocks else {"alone"}
+    assert wanted <= {row["regime"] for row in rows} <= wanted | {"streamed"}
     assert {row["constants"]["CELL"] for row in rows} == {cell}
     for row in rows:
         assert_clean(row)
