@@ -13,15 +13,18 @@ from lstm_kernels.zoneout import zoned
 interpreted.begin()
 
 
-@pytest.fixture(autouse=True)
 def _no_cell_stays():
-    """Cells that a test makes known are not for the next one, which may count them."""
+    """Cells that are made known meanwhile are not for the next test, which may count them."""
     known = dict(CELLS)
     yield
     if known != CELLS:
         CELLS.clear()
         CELLS.update(known)
         zoned.cache_clear()
+
+
+_none_of_a_test_stays = pytest.fixture(_no_cell_stays, autouse=True)
+_none_of_a_module_stays = pytest.fixture(_no_cell_stays, autouse=True, scope="module")
 
 
 def pytest_collection_finish():
