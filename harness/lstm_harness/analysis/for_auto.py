@@ -2,8 +2,9 @@
 
 What counts: cells with eager launches and a warm cache that are whole (every planned block, each
 checked against float64, no warning), in at least three blocks, of problems on which PyTorch's own
-backend has such a cell. A run that was imported, or has plugins or a cell that is not built in,
-tells nothing: the one is not checked, and what the others raced is not the package's.
+backend has such a cell or, where it refused, the loop of PyTorch's operations. A run that was
+imported, or has plugins or a cell that is not built in, tells nothing: the one is not checked, and
+what the others raced is not the package's.
 
 `auto` chooses once for a forward and its backward, so a use is `inference`, or `training`: the time
 of a forward and a backward together, block by block, or that of the pass `train` where the two were
@@ -24,6 +25,7 @@ from lstm_harness.analysis.summary import PROBLEM_COLUMNS, plain_rows, summary_o
 from lstm_harness.model.case import Case
 from lstm_kernels import Problem
 from lstm_kernels.measured import DeviceClass, Measured, MeasuredRun, Row, own_on
+from lstm_kernels.preference import LOOP
 
 # Fewer have no interval, so that nobody knows a tie.
 LEAST_BLOCKS = 3
@@ -76,8 +78,9 @@ def _rows(summary: pd.DataFrame, blocks: int, kind: str, run: MeasuredRun) -> li
     all_cells = {((_problem(row), row["pass"]), row["backend"]): row for row in told}
     parts = {at: row for at, row in all_cells.items() if _counts(row, blocks)}
     totals = _totals(parts)
+    names = (*own_on(kind), LOOP)
     own = {
-        key: next((name for name in own_on(kind) if not _refused(all_cells, key, name)), "")
+        key: next((name for name in names if not _refused(all_cells, key, name)), "")
         for key, _ in totals
     }
     totals = {at: row for at, row in totals.items() if (at[0], own[at[0]]) in totals}
