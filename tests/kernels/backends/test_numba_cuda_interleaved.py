@@ -27,9 +27,9 @@ parameters = pytest.importorskip("lstm_kernels.backends.fused_numba_cuda.paramet
 if torch.cuda.is_available():
     pytest.skip("kernels are compiled here, not simulated", allow_module_level=True)
 
-from interleaved.defects import Deadlock, OutOfBounds, Race, TooLarge, Trap  # noqa: E402
-from interleaved.mutants import Mutant  # noqa: E402
-from interleaved.on_numba import assembly_of, interleaved, interleaved_mutant  # noqa: E402
+from interleaved.defects import Deadlock, OutOfBounds, Race, TooLarge, Trap  # noqa: E402 - only where kernels are simulated
+from interleaved.mutants import Mutant  # noqa: E402 - only where kernels are simulated
+from interleaved.on_numba import assembly_of, interleaved, interleaved_mutant  # noqa: E402 - only where kernels are simulated
 
 CPU = torch.device("cpu")
 SEEDS = (0, 1, 2)

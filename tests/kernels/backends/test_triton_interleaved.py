@@ -27,10 +27,10 @@ sequence = pytest.importorskip("lstm_kernels.backends.fused_triton.sequence")
 if torch.cuda.is_available():
     pytest.skip("kernels are compiled here, not interpreted", allow_module_level=True)
 
-from interleaved.defects import Deadlock, OutOfBounds, Race, TooLarge, Trap  # noqa: E402
-from interleaved.memory import Memory  # noqa: E402
-from interleaved.mutants import Mutant  # noqa: E402
-from interleaved.on_triton import interleaved, interleaved_mutant  # noqa: E402
+from interleaved.defects import Deadlock, OutOfBounds, Race, TooLarge, Trap  # noqa: E402 - only where kernels are interpreted
+from interleaved.memory import Memory  # noqa: E402 - only where kernels are interpreted
+from interleaved.mutants import Mutant  # noqa: E402 - only where kernels are interpreted
+from interleaved.on_triton import interleaved, interleaved_mutant  # noqa: E402 - only where kernels are interpreted
 
 CPU = torch.device("cpu")
 SEEDS = (0, 1, 2)
