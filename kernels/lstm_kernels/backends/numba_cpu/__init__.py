@@ -18,6 +18,7 @@ from torch import Tensor
 from lstm_kernels.backends.numba_cpu import team
 from lstm_kernels.backends.numba_cpu.cell_code import NUMBA_CPU
 from lstm_kernels.backends.numba_cpu.cell_layout import reason_against
+from lstm_kernels.backends.numba_cpu.products import product_of, tile_rows
 from lstm_kernels.backends.numba_cpu.sequence import (
     NumbaLayer,
     operator_backward,
@@ -27,7 +28,7 @@ from lstm_kernels.backends.numba_cpu.sequence import (
     saved_shapes,
     sizes_of,
 )
-from lstm_kernels.backends.numba_cpu.tile import ROWS, VECTORS
+from lstm_kernels.backends.numba_cpu.tile import VECTORS
 from lstm_kernels.cells import CELLS
 from lstm_kernels.common import operators
 from lstm_kernels.common.in_float32 import in_float32, is_narrow, widened
@@ -47,6 +48,7 @@ __all__ = [
 ]
 
 WHAT = "the numba_cpu backend"
+_OF_PRODUCTS = {"fma": "", "amx": ", AMX on bfloat16", "dot": ", dot products of bfloat16"}
 
 # What `inspect --source` writes a cell in.
 DIALECT = NUMBA_CPU
@@ -62,7 +64,7 @@ def layer(
     lengths: Tensor | None = None,
 ) -> Outputs:
     """One layer, one or both directions, as `lstm_kernels.stack` says."""
-    if is_narrow(problem):
+    if is_narrow(problem) and product_of(problem.dtype) == "fma":
         in_wide = partial(layer, problem=widened(problem), lengths=lengths)
         return in_float32(in_wide, x, h0, c0, weights)
     if problem.proj_size:
@@ -92,5 +94,7 @@ def unsupported(problem: Problem, device: str) -> str | None:
 
 def kernels_used(problem: Problem) -> list[str]:
     """What the products of a layer are made with, on this machine."""
-    sizes = sizes_of(widened(problem))
-    return [f"tiles of {ROWS} rows by {VECTORS} vectors of {sizes.W}, {team.threads()} threads"]
+    product = product_of(problem.dtype)
+    sizes = sizes_of(widened(problem) if product == "fma" else problem)
+    made = f"tiles of {tile_rows(product)} rows by {VECTORS} vectors of {sizes.W}"
+    return [f"{made}{_OF_PRODUCTS[product]}, {team.threads()} threads"]

@@ -51,6 +51,8 @@ FORWARD = (
     *("packed_w_ih", "packed_w_hh", "packed_b"),
     # [2, D, B, units] before and after a step, [own, D, B, units]
     *("h_state", "c_state"),
+    # Where matrices are multiplied in pairs, x of a chunk's pairs in their order: [D, pairs, I]
+    "x_rows",
 )
 
 BACKWARD = (
@@ -70,6 +72,9 @@ BACKWARD = (
     *("packed_h", "packed_x"),
     # [D, B, units] and [own, D, B, units]: what a step hands the one before it
     *("d_h_carry", "d_c_carry"),
+    # In pairs: slots' gradients of a chunk as rows of units, [D, slots, units, chunk_rows], and
+    # what the chunks before it have added to weights' gradients, [D, panels, slots, units, 4, W]
+    *("d_gates_turned", "d_w_sums"),
 )
 
 
@@ -79,10 +84,14 @@ class Arguments(types.Type):  # type: ignore[misc]  # numba ships no types
     `a.cell` and `a.like`, a vector of the tensors' dtype, are such; every other name is a field.
     """
 
-    def __init__(self, fields: tuple[str, ...], dtype: str, cell: CellType) -> None:
+    def __init__(
+        self, fields: tuple[str, ...], dtype: str, product: str, cell: CellType
+    ) -> None:
         self.fields, self.cell = fields, cell
-        self.like = Vector(numba.from_dtype(np.dtype(dtype)))
-        super().__init__(name=f"Arguments({fields}, {dtype}, {cell})")
+        # Whatever is multiplied in pairs is summed in float32.
+        summed = dtype if product == "fma" else "float32"
+        self.like = Vector(numba.from_dtype(np.dtype(summed)), product)
+        super().__init__(name=f"Arguments({fields}, {dtype}, {product}, {cell})")
 
 
 @register_model(Arguments)
@@ -115,6 +124,6 @@ def _lower_attribute(context: Any, builder: Any, a: Arguments, value: Any, name:
     return loaded
 
 
-def signature_of(fields: tuple[str, ...], dtype: str, cell: CellType) -> Any:
+def signature_of(fields: tuple[str, ...], dtype: str, product: str, cell: CellType) -> Any:
     """The C signature of a kernel: the address of its record."""
-    return types.void(Arguments(fields, dtype, cell))
+    return types.void(Arguments(fields, dtype, product, cell))

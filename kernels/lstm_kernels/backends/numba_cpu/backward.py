@@ -16,13 +16,30 @@ from lstm_kernels.backends.numba_cpu.layout import (
     list_pairs,
     order_of,
     pack_columns,
+    pack_two_rows,
     pair_of,
     panels_of,
     per_unit_of,
     wide_panels,
 )
+from lstm_kernels.backends.numba_cpu.products import (
+    STEP,
+    configure,
+    in_pairs,
+    lines_of,
+    load_operand,
+    multiply_rows,
+    padded_k,
+    release,
+    rows_at_once,
+    scratch_bytes,
+    store_all_operands,
+    store_operand,
+    turn,
+)
 from lstm_kernels.backends.numba_cpu.simd import (
     VECTOR_BYTES,
+    either,
     inlined,
     itemsize,
     lanes,
@@ -44,7 +61,6 @@ from lstm_kernels.backends.numba_cpu.team import (
 )
 from lstm_kernels.backends.numba_cpu.tile import (
     ROWS,
-    SCRATCH_BYTES,
     TABLE_BYTES,
     VECTORS,
     multiply,
@@ -73,12 +89,15 @@ def backward(a: Any) -> None:
     while end > 0:
         first = chunk_begin(a, end)
         # Where gradients of the chunk's pairs go, counted from pair 0.
-        size = a.D * a.cell.d_units * _blocks(a, like) * a.chunk_rows
-        own = a.d_gates + (turn * size - first_pair(a, first)) * VECTOR_BYTES
+        own = a.d_gates + turn * a.D * _direction_bytes(a, like)
+        own -= first_pair(a, first) * _pair_bytes(a, like)
         _pack_pairs(a, like, first, end, thread, team)
+        configure(like, min(rows_at_once(like), a.B))
         for step in range(end - 1, first - 1, -1):
             _step(a, like, step, own, own if step < end - 1 else following, thread, team)
             meet(a.flags, thread, team)
+        configure(like, rows_at_once(like))
+        turn_pairs(like, a, first, end, own, thread, team)
         for d in range(a.D):
             if a.d_x != 0:
                 _d_x(a, like, d, first, end, own, thread, team)
@@ -91,7 +110,9 @@ def backward(a: Any) -> None:
         end = first
         following = own
         turn = 1 - turn
+    configure(like, min(rows_at_once(like), a.B))
     _step(a, like, -1, 0, following, thread, team)
+    release(like)
 
 
 @inlined
@@ -100,10 +121,38 @@ def _blocks(a: Any, like: Any) -> int:
     return (a.H + lanes(like) - 1) // lanes(like)
 
 
+# A chunk's gradients of what meets W are read as rows of a pair or, for the products over pairs,
+# as rows of a unit. Number by number one layout serves both, [d, slot, block, pair, W]. In pairs a
+# row's elements are side by side: [d, pair, slot, block, W], which is turned for the other.
+
+
+@inlined
+def _pair_bytes(a: Any, like: Any) -> int:
+    """From a pair's gradients to the next pair's."""
+    units = a.cell.d_units * _blocks(a, like) * lanes(like)
+    return padded_k(like, units) * itemsize(like) if in_pairs(like) else VECTOR_BYTES
+
+
+@inlined
+def _block_bytes(a: Any, like: Any) -> int:
+    """From a block's gradients to the next block's, of one pair."""
+    return lanes(like) * itemsize(like) if in_pairs(like) else a.chunk_rows * VECTOR_BYTES
+
+
+@inlined
+def _direction_bytes(a: Any, like: Any) -> int:
+    """From a direction's gradients to the other's."""
+    blocks = a.cell.d_units * _blocks(a, like)
+    return (a.chunk_rows if in_pairs(like) else blocks) * (
+        _pair_bytes(a, like) if in_pairs(like) else a.chunk_rows * VECTOR_BYTES
+    )
+
+
 @inlined
 def _of_block(a: Any, like: Any, d: int, slot: int, block: int) -> int:
-    """Where a block's gradients of one slot begin: a vector a pair, [chunk_rows, W]."""
-    return ((d * a.cell.d_units + slot) * _blocks(a, like) + block) * a.chunk_rows * VECTOR_BYTES
+    """Where a block's gradients of one slot begin."""
+    of_block = (slot * _blocks(a, like) + block) * _block_bytes(a, like)
+    return d * _direction_bytes(a, like) + of_block
 
 
 @routine
@@ -116,26 +165,60 @@ def _prepare(a: Any, like: Any, thread: int, team: int) -> None:
         d, panel = item // (wide_h + wide_i), item % (wide_h + wide_i)
         if panel < wide_h:
             w, h_gates = a.w_hh_1 if d else a.w_hh_0, a.cell.h_gates
-            to = a.packed_w_hh + (d * wide_h + panel) * h_gates * units * ROW_BYTES
+            lines = lines_of(like, h_gates * units)
+            to = a.packed_w_hh + (d * wide_h + panel) * lines * ROW_BYTES
             for slot in range(h_gates):
                 gate = a.cell.h_gate_at[a.cell.h_begin + slot]
-                _pack_weights(a, like, to + slot * units * ROW_BYTES, w, gate, panel, a.H)
+                pack_weights(like, a, to, slot, w, gate, panel, a.H)
+            pack_end(like, to, h_gates * units)
         elif a.d_x != 0:
             panel -= wide_h
             w, x_gates = a.w_ih_1 if d else a.w_ih_0, a.cell.x_gates
-            to = a.packed_w_ih + (d * wide_i + panel) * x_gates * units * ROW_BYTES
+            lines = lines_of(like, x_gates * units)
+            to = a.packed_w_ih + (d * wide_i + panel) * lines * ROW_BYTES
             for slot in range(x_gates):
                 gate = a.cell.x_gate_at[slot]
-                _pack_weights(a, like, to + slot * units * ROW_BYTES, w, gate, panel, a.I)
+                pack_weights(like, a, to, slot, w, gate, panel, a.I)
+            pack_end(like, to, x_gates * units)
 
 
-@inlined
-def _pack_weights(a: Any, like: Any, to: int, w: int, gate: int, panel: int, columns: int) -> None:
-    """[units, 4, W]: a panel's columns of one gate of w [G*H, columns]."""
+def _pack_weights(
+    like: Any, a: Any, to: int, slot: int, w: int, gate: int, panel: int, columns: int
+) -> None:
+    """[units, 4, W] of a panel: its columns of one gate of w [G*H, columns]."""
     column = panel * VECTORS * lanes(like)
-    for j in range(_blocks(a, like) * lanes(like)):
+    units = _blocks(a, like) * lanes(like)
+    for j in range(units):
         source = w + ((gate * a.H + j) * columns + column) * itemsize(like)
-        pack_columns(like, to + j * ROW_BYTES, source, columns - column if j < a.H else 0)
+        left = columns - column if j < a.H else 0
+        pack_columns(like, to + (slot * units + j) * ROW_BYTES, source, left)
+
+
+def _pack_weights_in_pairs(
+    like: Any, a: Any, to: int, slot: int, w: int, gate: int, panel: int, columns: int
+) -> None:
+    """The same in pairs of rows, [units/2, 4, W, 2]."""
+    column = panel * VECTORS * lanes(like)
+    units = _blocks(a, like) * lanes(like)
+    row_bytes = columns * itemsize(like)
+    for j in range(0, units, 2):
+        first = w + ((gate * a.H + j) * columns + column) * itemsize(like)
+        one, two = first if j < a.H else 0, first + row_bytes if j + 1 < a.H else 0
+        pack_two_rows(like, to + (slot * units + j) // 2 * ROW_BYTES, one, two, columns - column)
+
+
+def _no_end(like: Any, to: int, rows: int) -> None:
+    """A panel that ends with its last row."""
+
+
+def _pack_end(like: Any, to: int, rows: int) -> None:
+    """Zeros behind a panel's rows, an even number."""
+    for k in range(rows // 2, lines_of(like, rows)):
+        pack_two_rows(like, to + k * ROW_BYTES, 0, 0, 0)
+
+
+pack_weights = either(_pack_weights, _pack_weights_in_pairs)
+pack_end = either(_no_end, _pack_end)
 
 
 @inlined
@@ -151,38 +234,81 @@ def _state_before(a: Any, like: Any, d: int, step: int, row: int) -> int:
 def _pack_pairs(a: Any, like: Any, first: int, end: int, thread: int, team: int) -> None:
     """Pack x and the states before each step of a chunk, for products over its pairs."""
     wide_h, wide_i = wide_panels(like, a.H), wide_panels(like, a.I)
-    W, size = lanes(like), itemsize(like)
-    pairs_begin = first_pair(a, first)
+    W, panel_bytes = lanes(like), lines_of(like, a.chunk_rows) * ROW_BYTES
     begin, stop = share(a.D * (wide_h + wide_i), thread, team)
     for item in range(begin, stop):
         d, panel = item // (wide_h + wide_i), item % (wide_h + wide_i)
         if panel < wide_h and (a.d_w_hh_1 if d else a.d_w_hh_0) != 0:
-            column = panel * VECTORS * W
-            to = a.packed_h + (d * wide_h + panel) * a.chunk_rows * ROW_BYTES
-            for step in range(first, end):
-                for row in range(alive_at(a, step)):
-                    source = _state_before(a, like, d, step, row) + column * size
-                    at = to + (first_pair(a, step) + row - pairs_begin) * ROW_BYTES
-                    pack_columns(like, at, source, a.H - column)
+            to = a.packed_h + (d * wide_h + panel) * panel_bytes
+            pack_states(like, a, to, d, first, end, panel * VECTORS * W)
         elif panel >= wide_h and (a.d_w_ih_1 if d else a.d_w_ih_0) != 0:
             panel -= wide_h
-            column = panel * VECTORS * W
-            to = a.packed_x + (d * wide_i + panel) * a.chunk_rows * ROW_BYTES
-            for pair in range(pairs_begin, first_pair(a, end)):
-                source = a.x + (pair_of(a, d, pair) * a.I + column) * size
-                pack_columns(like, to + (pair - pairs_begin) * ROW_BYTES, source, a.I - column)
+            to = a.packed_x + (d * wide_i + panel) * panel_bytes
+            pack_inputs(like, a, to, d, first_pair(a, first), first_pair(a, end), panel * VECTORS * W)
+
+
+def _pack_states(like: Any, a: Any, to: int, d: int, first: int, end: int, column: int) -> None:
+    """[pairs, 4, W] of a panel: from a column on, the states before each step of a chunk."""
+    for step in range(first, end):
+        for row in range(alive_at(a, step)):
+            source = _state_before(a, like, d, step, row) + column * itemsize(like)
+            pack_columns(like, to, source, a.H - column)
+            to += ROW_BYTES
+
+
+def _pack_states_in_pairs(
+    like: Any, a: Any, to: int, d: int, first: int, end: int, column: int
+) -> None:
+    """The same in pairs of rows, [pairs/2, 4, W, 2]."""
+    rows, waiting = 0, 0
+    for step in range(first, end):
+        for row in range(alive_at(a, step)):
+            source = _state_before(a, like, d, step, row) + column * itemsize(like)
+            if rows % 2:
+                pack_two_rows(like, to + rows // 2 * ROW_BYTES, waiting, source, a.H - column)
+            waiting = source
+            rows += 1
+    if rows % 2:
+        pack_two_rows(like, to + rows // 2 * ROW_BYTES, waiting, 0, a.H - column)
+        rows += 1
+    pack_end(like, to, rows)
+
+
+def _pack_inputs(like: Any, a: Any, to: int, d: int, begin: int, end: int, column: int) -> None:
+    """[pairs, 4, W] of a panel: from a column on, x at each pair of a chunk."""
+    for pair in range(begin, end):
+        source = a.x + (pair_of(a, d, pair) * a.I + column) * itemsize(like)
+        pack_columns(like, to + (pair - begin) * ROW_BYTES, source, a.I - column)
+
+
+def _pack_inputs_in_pairs(
+    like: Any, a: Any, to: int, d: int, begin: int, end: int, column: int
+) -> None:
+    """The same in pairs of rows, [pairs/2, 4, W, 2]."""
+    for pair in range(begin, end, 2):
+        first = a.x + (pair_of(a, d, pair) * a.I + column) * itemsize(like)
+        second = 0
+        if pair + 1 < end:
+            second = a.x + (pair_of(a, d, pair + 1) * a.I + column) * itemsize(like)
+        pack_two_rows(like, to + (pair - begin) // 2 * ROW_BYTES, first, second, a.I - column)
+    pack_end(like, to, (end - begin + 1) // 2 * 2)
+
+
+pack_states = either(_pack_states, _pack_states_in_pairs)
+pack_inputs = either(_pack_inputs, _pack_inputs_in_pairs)
 
 
 @routine
 def _step(a: Any, like: Any, step: int, own: int, following: int, thread: int, team: int) -> None:
     """The gates' gradients of one step, from those of the one after; at -1, h0's and c0's."""
     blocks, wide = _blocks(a, like), wide_panels(like, a.H)
-    stride = a.chunk_rows * VECTOR_BYTES
-    K = a.cell.h_gates * blocks * lanes(like)
+    pair_bytes = _pair_bytes(a, like)
+    block_bytes, size = _block_bytes(a, like), itemsize(like)
+    K = padded_k(like, a.cell.h_gates * blocks * lanes(like))
     rows = alive_at(a, step) if step >= 0 else a.B
     continued = alive_at(a, step + 1) if step + 1 < a.S else 0
-    tiles = (rows + ROWS - 1) // ROWS
-    table = a.scratch + thread * SCRATCH_BYTES
+    tiles = (rows + rows_at_once(like) - 1) // rows_at_once(like)
+    table = a.scratch + thread * scratch_bytes(like)
     out = table + TABLE_BYTES
     begin, end = share(a.D * wide * tiles, thread, team)
     for i in range(end - begin):
@@ -191,14 +317,14 @@ def _step(a: Any, like: Any, step: int, own: int, following: int, thread: int, t
         d, block = panel // wide, panel % wide * VECTORS
         low, high = share(rows, tile, tiles)
         count = min(high, continued) - low
-        for j in range(count):
-            pair = first_pair(a, step + 1) + low + j
-            at = following + _of_block(a, like, d, a.cell.h_begin, 0) + pair * VECTOR_BYTES
-            store_word(table + 8 * j, at)
+        start = following + _of_block(a, like, d, a.cell.h_begin, 0)
+        start += (first_pair(a, step + 1) + low) * pair_bytes
         if step >= 0:
             _prefetch_saved(a, like, d, step, low, high, block)
-        packed = a.packed_w_hh + panel * K * ROW_BYTES
-        multiply(like, count, VECTORS, table, stride, itemsize(like), packed, K, out)
+        packed = a.packed_w_hh + panel * lines_of(like, K) * ROW_BYTES
+        multiply_rows(
+            like, count, VECTORS, table, start, pair_bytes, block_bytes, size, packed, K, out
+        )
         for at in range(
             out + max(count, 0) * ROW_BYTES, out + (high - low) * ROW_BYTES, VECTOR_BYTES
         ):
@@ -215,7 +341,7 @@ def _prefetch_saved(a: Any, like: Any, d: int, step: int, low: int, high: int, b
     for row in range(low, high):
         y = (pair_of(a, d, first + row) * a.D + d) * a.H * itemsize(like)
         for u in range(block, min(block + VECTORS, blocks)):
-            prefetch(a.d_y + y + u * VECTOR_BYTES)
+            prefetch(a.d_y + y + u * lanes(like) * itemsize(like))
             gates = _gates_of(a, like, d, u, first + row)
             for v in range(a.cell.saved):
                 prefetch(gates + v * VECTOR_BYTES)
@@ -250,7 +376,7 @@ def _row_gradients(
 ) -> None:
     """The gradients of a row's panel of units, from those of h by way of the step after."""
     W, size, blocks = lanes(like), itemsize(like), _blocks(a, like)
-    cell, H, slot_bytes = a.cell, a.H, blocks * a.chunk_rows * VECTOR_BYTES
+    cell, H, slot_bytes = a.cell, a.H, blocks * _block_bytes(a, like)
     ends = step == length_of(a, row) - 1
     sequence = d * a.B + order_of(a, row)
     of_h, of_c, c_stride = sequence * H * size, sequence * cell.own * H * size, H * size
@@ -265,10 +391,10 @@ def _row_gradients(
         h_before = _state_before(a, like, d, step, row)
     d_h_n, d_c_n, d_h0, d_c0 = a.d_h_n + of_h, a.d_c_n + of_c, a.d_h0 + of_h, a.d_c0 + of_c
     c0, d_h_carry, d_c_carry = a.c0 + of_c, a.d_h_carry + carry, a.d_c_carry + carry
-    to = own + _of_block(a, like, d, 0, 0) + pair * VECTOR_BYTES
+    to = own + _of_block(a, like, d, 0, 0) + pair * _pair_bytes(a, like)
     for v in range(min(VECTORS, blocks - block)):
         u = block + v
-        at = u * VECTOR_BYTES
+        at, carried = u * W * size, u * VECTOR_BYTES
         left = H - u * W
         d_h = load(like, d_hs + v * VECTOR_BYTES)
         if ends:
@@ -276,8 +402,8 @@ def _row_gradients(
             d_c = load_all_parts(like, d_c_n + at, c_stride, cell.own, left)
         else:
             if cell.carries_h:
-                d_h += load(like, d_h_carry + at)
-            d_c = load_all(like, d_c_carry + at, carry_stride, cell.own)
+                d_h += load(like, d_h_carry + carried)
+            d_c = load_all(like, d_c_carry + carried, carry_stride, cell.own)
         if step < 0:
             store_part(d_h0 + at, d_h, left)
             store_all_parts(d_c0 + at, c_stride, d_c, left)
@@ -294,41 +420,46 @@ def _row_gradients(
         d_p, d_before, d_per_unit = cell.gradients(
             (d_h, *d_c), saved, (h, *c_before), (h_after, *c_after), per_unit
         )
-        here = to + u * (slot_bytes // blocks)
+        here = to + u * _block_bytes(a, like)
         d_p = in_places(cell, d_p)
         if left < W:
             # Whatever a cell makes of zeros: a NaN would spread, by products with zero weights.
             d_p = first_elements(d_p, left)
-        store_all(here, slot_bytes, d_p)
-        store_all(here + cell.slots * slot_bytes, slot_bytes, d_per_unit)
+        store_all_operands(here, slot_bytes, d_p)
+        store_all_operands(here + cell.slots * slot_bytes, slot_bytes, d_per_unit)
+        behind = cell.d_units * slot_bytes
+        if in_pairs(like) and u == blocks - 1 and behind < _pair_bytes(a, like):
+            # What is behind a pair's gradients is multiplied, by zeros.
+            store_operand(to + behind, zero(like))
         if cell.carries_h:
-            store(d_h_carry + at, d_before[0])
-        store_all(d_c_carry + at, carry_stride, d_before[1:])
+            store(d_h_carry + carried, d_before[0])
+        store_all(d_c_carry + carried, carry_stride, d_before[1:])
 
 
 @routine
 def _d_x(a: Any, like: Any, d: int, first: int, end: int, own: int, thread: int, team: int) -> None:
     """The gradient of x at a chunk's pairs, of one direction."""
     W, size = lanes(like), itemsize(like)
-    stride = a.chunk_rows * VECTOR_BYTES
-    K = a.cell.x_gates * _blocks(a, like) * W
+    pair_bytes, block_bytes = _pair_bytes(a, like), _block_bytes(a, like)
+    K = padded_k(like, a.cell.x_gates * _blocks(a, like) * W)
     pairs_begin = first_pair(a, first)
     pairs = first_pair(a, end) - pairs_begin
-    tiles = (pairs + ROWS - 1) // ROWS
-    table = a.scratch + thread * SCRATCH_BYTES
+    tiles = (pairs + rows_at_once(like) - 1) // rows_at_once(like)
+    table = a.scratch + thread * scratch_bytes(like)
     out = table + TABLE_BYTES
     begin, stop = share(wide_panels(like, a.I) * tiles, thread, team)
     for item in range(begin, stop):
         panel, tile = item // tiles, item % tiles
         low, high = share(pairs, tile, tiles)
-        for j in range(high - low):
-            pair = pairs_begin + low + j
-            at = own + _of_block(a, like, d, 0, 0) + pair * VECTOR_BYTES
-            store_word(table + 8 * j, at)
-        packed = a.packed_w_ih + (d * wide_panels(like, a.I) + panel) * K * ROW_BYTES
-        multiply(like, high - low, VECTORS, table, stride, size, packed, K, out)
+        start = own + _of_block(a, like, d, 0, 0) + (pairs_begin + low) * pair_bytes
+        lines = lines_of(like, K)
+        packed = a.packed_w_ih + (d * wide_panels(like, a.I) + panel) * lines * ROW_BYTES
+        rows = high - low
+        multiply_rows(
+            like, rows, VECTORS, table, start, pair_bytes, block_bytes, size, packed, K, out
+        )
         column = panel * VECTORS * W
-        for j in range(high - low):
+        for j in range(rows):
             row = pair_of(a, d, pairs_begin + low + j)
             to = a.d_x + (row * a.I + column) * size
             _write(like, to, out + j * ROW_BYTES, a.I - column, a.D == 2)
@@ -339,7 +470,7 @@ def _write(like: Any, to: int, found: int, columns: int, adds: bool) -> None:
     """Write or add a tile's row, of which that many columns exist."""
     W = lanes(like)
     for v in range(VECTORS):
-        value, at = load(like, found + v * VECTOR_BYTES), to + v * VECTOR_BYTES
+        value, at = load(like, found + v * VECTOR_BYTES), to + v * W * itemsize(like)
         if adds:
             value += load_part(like, at, columns - v * W)
         store_part(at, value, columns - v * W)
@@ -350,49 +481,59 @@ def _d_weights(a: Any, like: Any, first: int, end: int, own: int, thread: int, t
     """What a chunk adds to the gradients of W_hh and W_ih: products over its pairs."""
     wide_h, wide_i = wide_panels(like, a.H), wide_panels(like, a.I)
     W, blocks = lanes(like), _blocks(a, like)
-    slots = a.cell.slots
+    slots, panel_bytes = a.cell.slots, lines_of(like, a.chunk_rows) * ROW_BYTES
     begin, stop = share(a.D * (wide_h + wide_i) * slots * blocks, thread, team)
     for item in range(begin, stop):
         panel, block = item // (slots * blocks), item % (slots * blocks)
         d, panel = panel // (wide_h + wide_i), panel % (wide_h + wide_i)
-        d_gate = own + _of_block(a, like, d, 0, block) + first_pair(a, first) * VECTOR_BYTES
         if panel < wide_h:
             gate = a.cell.h_gate_at[block // blocks]
             d_w = a.d_w_hh_1 if d else a.d_w_hh_0
-            packed = a.packed_h + (d * wide_h + panel) * a.chunk_rows * ROW_BYTES
+            packed = a.packed_h + (d * wide_h + panel) * panel_bytes
             columns = a.H
         else:
             panel -= wide_h
             gate = a.cell.x_gate_at[block // blocks]
             d_w = a.d_w_ih_1 if d else a.d_w_ih_0
-            packed = a.packed_x + (d * wide_i + panel) * a.chunk_rows * ROW_BYTES
+            packed = a.packed_x + (d * wide_i + panel) * panel_bytes
             columns = a.I
         if gate >= 0 and d_w != 0:
             column, unit = panel * VECTORS * W, block % blocks * W
             to = d_w + ((gate * a.H + unit) * columns + column) * itemsize(like)
-            units = min(W, a.H - unit)
-            _d_weights_block(
-                a, like, first, end, d_gate, packed, to, units, columns, column, thread
+            units, scratch = min(W, a.H - unit), a.scratch + thread * scratch_bytes(like)
+            if in_pairs(like):
+                rows = a.d_gates_turned + (d * slots * blocks + block) * W * turned_bytes(a, like)
+                sums = a.d_w_sums + item * W * ROW_BYTES
+            else:
+                rows = own + _of_block(a, like, d, 0, block) + first_pair(a, first) * VECTOR_BYTES
+                sums = 0
+            add_block(
+                like, a, first, end, rows, packed, sums, to, units, columns, column, scratch
             )
 
 
-@inlined
-def _d_weights_block(
-    a: Any,
+def _add_block(
     like: Any,
+    a: Any,
     first: int,
     end: int,
     d_gate: int,
     packed: int,
+    sums: int,
     to: int,
     units: int,
     columns: int,
     column: int,
-    thread: int,
+    table: int,
 ) -> None:
-    """A block of units of one gate times a panel of columns, over a chunk's pairs."""
+    """A block of units of one gate times a panel of columns, over a chunk's pairs.
+
+    Args:
+        d_gate: where the block's gradients begin.
+        sums: unused: `to` has the sum over chunks.
+        to: where the block's first row and the panel's first column lie in the gradient.
+    """
     size, block_stride = itemsize(like), lanes(like) * VECTOR_BYTES
-    table = a.scratch + thread * SCRATCH_BYTES
     out = table + TABLE_BYTES
     pairs = first_pair(a, end) - first_pair(a, first)
     tiles = (units + ROWS - 1) // ROWS
@@ -408,16 +549,88 @@ def _d_weights_block(
             _write(like, row, out + j * ROW_BYTES, columns - column, end != a.S)
 
 
+def _add_block_in_pairs(
+    like: Any,
+    a: Any,
+    first: int,
+    end: int,
+    d_gate: int,
+    packed: int,
+    sums: int,
+    to: int,
+    units: int,
+    columns: int,
+    column: int,
+    table: int,
+) -> None:
+    """The same in pairs. Sums over chunks are float32, [W, 4, W] at `sums`, and rounded once."""
+    W, size, stride = lanes(like), itemsize(like), turned_bytes(a, like)
+    out = table + TABLE_BYTES
+    K = padded_k(like, first_pair(a, end) - first_pair(a, first))
+    tiles = (units + rows_at_once(like) - 1) // rows_at_once(like)
+    for tile in range(tiles):
+        low, high = share(units, tile, tiles)
+        start, rows = d_gate + low * stride, high - low
+        multiply_rows(like, rows, VECTORS, table, start, stride, 0, 0, packed, K, out)
+        for j in range(rows):
+            row, total = to + (low + j) * columns * size, sums + (low + j) * ROW_BYTES
+            for v in range(VECTORS):
+                value = load(like, out + j * ROW_BYTES + v * VECTOR_BYTES)
+                if end != a.S:
+                    value += load(like, total + v * VECTOR_BYTES)
+                if first == 0:
+                    store_part(row + v * W * size, value, columns - column - v * W)
+                else:
+                    store(total + v * VECTOR_BYTES, value)
+
+
+add_block = either(_add_block, _add_block_in_pairs)
+
+
+@inlined
+def turned_bytes(a: Any, like: Any) -> int:
+    """From a unit's gradients, of all pairs of a chunk, to the next unit's."""
+    return padded_k(like, a.chunk_rows) * itemsize(like)
+
+
+def _turn_nothing(
+    like: Any, a: Any, first: int, end: int, own: int, thread: int, team: int
+) -> None:
+    """Number by number, gradients are read as they lie."""
+
+
+def _turn_pairs(
+    like: Any, a: Any, first: int, end: int, own: int, thread: int, team: int
+) -> None:
+    """Write a chunk's gradients as rows of units, `d_gates_turned`, zeros behind the last pair."""
+    W, blocks, slots = lanes(like), _blocks(a, like), a.cell.slots
+    pairs, pair_bytes = first_pair(a, end) - first_pair(a, first), _pair_bytes(a, like)
+    begin, stop = share(a.D * slots * blocks, thread, team)
+    for item in range(begin, stop):
+        d, block = item // (slots * blocks), item % (slots * blocks)
+        source = own + _of_block(a, like, d, 0, block) + first_pair(a, first) * pair_bytes
+        to = a.d_gates_turned + item * W * turned_bytes(a, like)
+        for pair in range(0, pairs, STEP):
+            at, here = source + pair * pair_bytes, to + pair * itemsize(like)
+            turn(like, at, pair_bytes, pairs - pair, here, turned_bytes(a, like))
+    meet(a.flags, thread, team)
+
+
+turn_pairs = either(_turn_nothing, _turn_pairs)
+
+
 @routine
 def _d_unit(a: Any, like: Any, first: int, end: int, own: int, thread: int, team: int) -> None:
     """What a chunk adds to the sums over pairs, of biases' and other parameters' gradients."""
-    pairs = first_pair(a, end) - first_pair(a, first)
-    begin, stop = share(a.D * a.cell.d_units * _blocks(a, like), thread, team)
+    pairs, pair_bytes = first_pair(a, end) - first_pair(a, first), _pair_bytes(a, like)
+    blocks = a.cell.d_units * _blocks(a, like)
+    begin, stop = share(a.D * blocks, thread, team)
     for item in range(begin, stop):
         total = zero(like)
-        at = own + (item * a.chunk_rows + first_pair(a, first)) * VECTOR_BYTES
+        at = own + _of_block(a, like, item // blocks, 0, item % blocks)
+        at += first_pair(a, first) * pair_bytes
         for pair in range(pairs):
-            total += load(like, at + pair * VECTOR_BYTES)
+            total += load_operand(like, at + pair * pair_bytes)
         to = a.d_unit + item * VECTOR_BYTES
         if end != a.S:
             total += load(like, to)

@@ -30,16 +30,20 @@ _KERNELS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
 
 
 @cache
-def compiled(pass_name: str, dtype: str, cell: str) -> Any:
-    """The C function of a pass, "forward" or "backward", of a cell on tensors of a dtype."""
+def compiled(pass_name: str, dtype: str, product: str, cell: str) -> Any:
+    """The C function of a pass, "forward" or "backward", of a cell on tensors of a dtype.
+
+    Args:
+        product: how matrices are multiplied, see `products.product_of`.
+    """
     function, fields = _KERNELS[pass_name]
     definition = CELLS[cell]
-    name = f"{pass_name}_{cell}_{dtype}_{digest_of(definition)}_{_digest()}"
+    name = f"{pass_name}_{cell}_{dtype}_{product}_{digest_of(definition)}_{_digest()}"
     named = FunctionType(function.__code__, function.__globals__, name)
     named.__qualname__ = name
     named.__module__ = function.__module__
     made = partial(
-        numba.cfunc, signature_of(fields, dtype, type_of(definition)), error_model="numpy"
+        numba.cfunc, signature_of(fields, dtype, product, type_of(definition)), error_model="numpy"
     )
     try:
         return made(cache=True)(named)

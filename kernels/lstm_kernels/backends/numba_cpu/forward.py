@@ -20,8 +20,23 @@ from lstm_kernels.backends.numba_cpu.layout import (
     panels_of,
     per_unit_of,
 )
+from lstm_kernels.backends.numba_cpu.products import (
+    STEP,
+    configure,
+    copy_elements,
+    in_pairs,
+    lines_of,
+    load_operand,
+    multiply_rows,
+    padded_k,
+    release,
+    rows_at_once,
+    scratch_bytes,
+    store_operand,
+)
 from lstm_kernels.backends.numba_cpu.simd import (
     VECTOR_BYTES,
+    either,
     inlined,
     itemsize,
     lanes,
@@ -42,11 +57,11 @@ from lstm_kernels.backends.numba_cpu.team import (
 )
 from lstm_kernels.backends.numba_cpu.tile import (
     ROWS,
-    SCRATCH_BYTES,
     TABLE_BYTES,
     multiply,
 )
 from lstm_kernels.backends.numba_cpu.tuples import (
+    first_elements,
     kept_of,
     load_all,
     load_all_parts,
@@ -68,12 +83,14 @@ def forward(a: Any) -> None:
         end = chunk_end(a, first)
         # Gates lie behind those of all pairs before, or at the beginning of the chunk's own.
         base = 0 if a.saves_gates else first_pair(a, first)
-        _project(a, like, first, end, base, thread, team)
+        project(like, a, first, end, base, thread, team)
         meet(a.flags, thread, team)
+        configure(like, min(rows_at_once(like), a.B))
         for step in range(first, end):
             _step(a, like, step, base, thread, team)
             meet(a.flags, thread, team)
         first = end
+    release(like)
 
 
 @routine
@@ -84,15 +101,15 @@ def _prepare(a: Any, like: Any, thread: int, team: int) -> None:
     for item in range(begin, end):
         d, u = item // panels, item % panels * blocks * lanes(like)
         w_ih, w_hh = (a.w_ih_1, a.w_hh_1) if d else (a.w_ih_0, a.w_hh_0)
-        to = a.packed_w_ih + item * a.I * a.cell.x_vectors * VECTOR_BYTES
+        to = a.packed_w_ih + item * lines_of(like, a.I) * a.cell.x_vectors * VECTOR_BYTES
         pack_gates(like, to, a.cell.x_gates, blocks, w_ih, a.I, a.H, u)
-        to = a.packed_w_hh + item * a.H * a.cell.h_vectors * VECTOR_BYTES
+        to = a.packed_w_hh + item * lines_of(like, a.H) * a.cell.h_vectors * VECTOR_BYTES
         pack_gates(like, to, a.cell.h_gates, blocks, w_hh, a.H, a.H, u)
         for block in range(blocks):
             unit = u + block * lanes(like)
             _pack_bias(a, like, d, unit, _bias_of(a, item, block))
             for row in range(a.B):
-                _first_states(a, like, d, unit, row, panels)
+                _first_states(a, like, d, unit, row)
 
 
 @inlined
@@ -116,32 +133,50 @@ def _pack_bias(a: Any, like: Any, d: int, u: int, to: int) -> None:
 
 
 @inlined
-def _first_states(a: Any, like: Any, d: int, u: int, row: int, panels: int) -> None:
+def _first_states(a: Any, like: Any, d: int, u: int, row: int) -> None:
     """Copy a block's h0 and c0; a sequence without steps ends with them."""
     size = itemsize(like)
-    units = panels * a.cell.blocks * lanes(like)
-    here = ((d * a.B + row) * units + u) * size
     left, ends = a.H - u, length_of(a, row) == 0
     given = d * a.B + order_of(a, row)
     h = load_part(like, a.h0 + (given * a.H + u) * size, left)
-    store(a.h_state + here, h)
+    store_operand(a.h_state + (d * a.B + row) * h_bytes(a, like) + u * size, h)
+    units = panels_of(a, like)[1] * a.cell.blocks * lanes(like)
+    if u + lanes(like) == units and units < padded_k(like, units):
+        # What is behind the last panel's units is multiplied, by zeros; both states have it.
+        for turn in range(2):
+            row_at = a.h_state + ((turn * a.D + d) * a.B + row) * h_bytes(a, like)
+            store_operand(row_at + units * size, zero(like))
     of_c = (given * a.cell.own * a.H + u) * size
     own = load_all_parts(like, a.c0 + of_c, a.H * size, a.cell.own, left)
-    store_all(a.c_state + here, a.D * a.B * units * size, own)
+    here = a.c_state + (d * a.B + row) * c_bytes(a, like) + u // lanes(like) * VECTOR_BYTES
+    store_all(here, a.D * a.B * c_bytes(a, like), own)
     if ends:
         store_part(a.h_n + (given * a.H + u) * size, h, left)
         store_all_parts(a.c_n + of_c, a.H * size, own, left)
 
 
-@routine
-def _project(a: Any, like: Any, first: int, end: int, base: int, thread: int, team: int) -> None:
+@inlined
+def h_bytes(a: Any, like: Any) -> int:
+    """Bytes of one sequence's h as a step's product reads it."""
+    blocks, panels = panels_of(a, like)
+    return padded_k(like, panels * blocks * lanes(like)) * itemsize(like)
+
+
+@inlined
+def c_bytes(a: Any, like: Any) -> int:
+    """Bytes of one sequence's state beside h."""
+    blocks, panels = panels_of(a, like)
+    return panels * blocks * VECTOR_BYTES
+
+
+def _project(like: Any, a: Any, first: int, end: int, base: int, thread: int, team: int) -> None:
     """X W_ih^T + b of a chunk's pairs, into `gates`."""
     blocks, panels = panels_of(a, like)
     line_bytes = a.cell.line * VECTOR_BYTES
     pairs_begin = first_pair(a, first)
     pairs = first_pair(a, end) - pairs_begin
     tiles = (pairs + ROWS - 1) // ROWS
-    table = a.scratch + thread * SCRATCH_BYTES
+    table = a.scratch + thread * scratch_bytes(like)
     out = table + TABLE_BYTES
     begin, stop = share(a.D * panels * tiles, thread, team)
     for item in range(begin, stop):
@@ -160,6 +195,44 @@ def _project(a: Any, like: Any, first: int, end: int, base: int, thread: int, te
             _add_bias(a, like, rows, found, _bias_of(a, panel, block), gates + block * line_bytes)
 
 
+def _project_in_pairs(
+    like: Any, a: Any, first: int, end: int, base: int, thread: int, team: int
+) -> None:
+    """The same of rows that lie one after another: x is copied first, in the order of the pairs."""
+    blocks, panels = panels_of(a, like)
+    line_bytes = a.cell.line * VECTOR_BYTES
+    pairs_begin = first_pair(a, first)
+    pairs = first_pair(a, end) - pairs_begin
+    row_bytes = padded_k(like, a.I) * itemsize(like)
+    begin, stop = share(a.D * pairs, thread, team)
+    for item in range(begin, stop):
+        source = a.x + pair_of(a, item // pairs, pairs_begin + item % pairs) * a.I * itemsize(like)
+        to = a.x_rows + item * row_bytes
+        for at in range(0, a.I, STEP):
+            copy_elements(like, to + at * itemsize(like), source + at * itemsize(like), a.I - at)
+    meet(a.flags, thread, team)
+    configure(like, rows_at_once(like))
+    tiles = (pairs + rows_at_once(like) - 1) // rows_at_once(like)
+    out = a.scratch + thread * scratch_bytes(like) + TABLE_BYTES
+    vectors = a.cell.x_vectors
+    begin, stop = share(a.D * panels * tiles, thread, team)
+    for item in range(begin, stop):
+        panel, tile = item // tiles, item % tiles
+        low, high = share(pairs, tile, tiles)
+        start = a.x_rows + (panel // panels * pairs + low) * row_bytes
+        packed = a.packed_w_ih + panel * lines_of(like, a.I) * vectors * VECTOR_BYTES
+        K = padded_k(like, a.I)
+        multiply_rows(like, high - low, vectors, out, start, row_bytes, 0, 0, packed, K, out)
+        gates = a.gates + (panel * a.gate_rows + pairs_begin + low - base) * blocks * line_bytes
+        for block in range(blocks):
+            found = out + block * a.cell.x_gates * VECTOR_BYTES
+            bias = _bias_of(a, panel, block)
+            _add_bias(a, like, high - low, found, bias, gates + block * line_bytes)
+
+
+project = either(_project, _project_in_pairs)
+
+
 @inlined
 def _add_bias(a: Any, like: Any, rows: int, found: int, bias: int, to: int) -> None:
     """Write a block's pre-activations but for what comes from h, of a tile's rows."""
@@ -176,11 +249,12 @@ def _add_bias(a: Any, like: Any, rows: int, found: int, bias: int, to: int) -> N
 def _step(a: Any, like: Any, step: int, base: int, thread: int, team: int) -> None:
     """The product with W_hh of one step, and the states after it."""
     blocks, panels = panels_of(a, like)
-    state_bytes = panels * blocks * VECTOR_BYTES
+    state_bytes = h_bytes(a, like)
     rows = alive_at(a, step)
-    tiles = (rows + ROWS - 1) // ROWS
-    table = a.scratch + thread * SCRATCH_BYTES
+    tiles = (rows + rows_at_once(like) - 1) // rows_at_once(like)
+    table = a.scratch + thread * scratch_bytes(like)
     out = table + TABLE_BYTES
+    size = itemsize(like)
     before = a.h_state + step % 2 * a.D * a.B * state_bytes
     after = a.h_state + (step + 1) % 2 * a.D * a.B * state_bytes
     begin, end = share(a.D * panels * tiles, thread, team)
@@ -189,15 +263,18 @@ def _step(a: Any, like: Any, step: int, base: int, thread: int, team: int) -> No
         panel, tile = item // tiles, item % tiles
         d = panel // panels
         low, high = share(rows, tile, tiles)
-        for j in range(high - low):
-            store_word(table + 8 * j, before + (d * a.B + low + j) * state_bytes)
-        vectors = a.cell.h_vectors
-        packed = a.packed_w_hh + panel * a.H * vectors * VECTOR_BYTES
-        multiply(like, high - low, vectors, table, VECTOR_BYTES, itemsize(like), packed, a.H, out)
-        for j in range(high - low):
+        start = before + (d * a.B + low) * state_bytes
+        vectors, K = a.cell.h_vectors, padded_k(like, a.H)
+        packed = a.packed_w_hh + panel * lines_of(like, a.H) * vectors * VECTOR_BYTES
+        rows_here = high - low
+        multiply_rows(
+            like, rows_here, vectors, table, start, state_bytes, VECTOR_BYTES, size, packed, K, out
+        )
+        for j in range(rows_here):
             row = low + j
             pair = first_pair(a, step) + row
-            state = (d * a.B + row) * state_bytes + panel % panels * blocks * VECTOR_BYTES
+            of_h = (d * a.B + row) * state_bytes
+            of_c = (d * a.B + row) * c_bytes(a, like) + panel % panels * blocks * VECTOR_BYTES
             y = (pair_of(a, d, pair) * a.D + d) * a.H
             ends = length_of(a, row) - 1 == step
             last = d * a.B + order_of(a, row) if ends else -1
@@ -213,9 +290,9 @@ def _step(a: Any, like: Any, step: int, base: int, thread: int, team: int) -> No
                 cells = (panel * a.cell_rows + pair) * blocks + block
                 u = (panel % panels * blocks + block) * lanes(like)
                 h = _next_states(
-                    a, like, d, u, p, before + state + at, state + at, gates, cells, last
+                    a, like, d, u, p, before + of_h + u * size, of_c + at, gates, cells, last
                 )
-                _put(a, h, after + state + at, y, last * a.H, u)
+                _put(a, h, after + of_h + u * size, y, last * a.H, u)
 
 
 @inlined
@@ -240,10 +317,10 @@ def _next_states(
         last: the sequence's number among all, where it ends here, else -1.
     """
     size, left = itemsize(like), a.H - u
-    stride = a.D * a.B * panels_of(a, like)[1] * a.cell.blocks * VECTOR_BYTES
+    stride = a.D * a.B * c_bytes(a, like)
     own = load_all(like, a.c_state + state, stride, a.cell.own)
     per_unit = per_unit_of(a, like, d, u)
-    after, saved = a.cell.next_state(p, (load(like, before), *own), per_unit)
+    after, saved = a.cell.next_state(p, (load_operand(like, before), *own), per_unit)
     own = after[1:]
     store_all(a.c_state + state, stride, own)
     store_all(a.gates + gates * a.cell.line * VECTOR_BYTES, VECTOR_BYTES, saved)
@@ -259,7 +336,8 @@ def _next_states(
 @inlined
 def _put(a: Any, h: Any, state: int, y: int, last: int, u: int) -> None:
     """Write h of a block where the next step, y and, at a sequence's end, h_n have it."""
-    store(state, h)
+    # In pairs, whatever a cell makes of units that are not there is multiplied, by zeros.
+    store_operand(state, first_elements((h,), a.H - u)[0] if in_pairs(h) else h)
     store_part(a.y + (y + u) * itemsize(h), h, a.H - u)
     if last >= 0:
         store_part(a.h_n + (last + u) * itemsize(h), h, a.H - u)

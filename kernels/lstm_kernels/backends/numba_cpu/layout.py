@@ -5,8 +5,10 @@ Functions of both kernels' records; see `arguments` for the words.
 
 from typing import Any
 
+from lstm_kernels.backends.numba_cpu.products import STEP, interleave, transpose_pairs
 from lstm_kernels.backends.numba_cpu.simd import (
     VECTOR_BYTES,
+    either,
     inlined,
     itemsize,
     lanes,
@@ -116,8 +118,9 @@ def _place_of(a: Any, t: int, row: int) -> int:
     return first_pair(a, t) + row if a.packed else t * a.B + order_of(a, row)
 
 
-@routine
-def pack_gates(like: Any, to: int, gates: int, blocks: int, w: int, K: int, H: int, u: int) -> None:
+def _pack_gates(
+    like: Any, to: int, gates: int, blocks: int, w: int, K: int, H: int, u: int
+) -> None:
     """Pack a forward panel: `to` [K, blocks, gates, W], from rows of w [gates*H, K], transposed.
 
     Args:
@@ -142,6 +145,24 @@ def pack_gates(like: Any, to: int, gates: int, blocks: int, w: int, K: int, H: i
                     _transpose_part(like, source, K, target, step, lines, count)
 
 
+def _pack_gates_in_pairs(
+    like: Any, to: int, gates: int, blocks: int, w: int, K: int, H: int, u: int
+) -> None:
+    """The same in pairs: `to` [K/2, blocks, gates, W, 2], K up to a multiple of 32."""
+    size, W = itemsize(like), lanes(like)
+    step = blocks * gates * VECTOR_BYTES
+    for start in range(0, K, STEP):
+        for block in range(blocks):
+            unit = u + block * W
+            for gate in range(gates):
+                source = w + ((gate * H + unit) * K + start) * size
+                target = to + start // 2 * step + (block * gates + gate) * VECTOR_BYTES
+                transpose_pairs(like, source, K * size, H - unit, K - start, target, step)
+
+
+pack_gates = either(_pack_gates, _pack_gates_in_pairs)
+
+
 @routine
 def _transpose_part(
     like: Any, source: int, K: int, target: int, step: int, lines: int, count: int
@@ -161,3 +182,14 @@ def pack_columns(like: Any, to: int, source: int, columns: int) -> None:
     for v in range(VECTORS):
         part = load_part(like, source + v * VECTOR_BYTES, columns - v * W)
         store(to + v * VECTOR_BYTES, part)
+
+
+@inlined
+def pack_two_rows(like: Any, to: int, first: int, second: int, columns: int) -> None:
+    """Pack two rows of a wide panel of pairs: `to` [4, W, 2]; a row at 0 is zeros."""
+    W = lanes(like)
+    for v in range(VECTORS):
+        at = v * W * itemsize(like)
+        left = columns - v * W
+        one, two = first + at if first != 0 else 0, second + at if second != 0 else 0
+        interleave(like, to + v * VECTOR_BYTES, one, two, left)

@@ -5,7 +5,7 @@ B=1, and nothing can be stale, whatever changed them in between.
 """
 
 from array import array
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -16,9 +16,16 @@ from lstm_kernels.backends.numba_cpu import team
 from lstm_kernels.backends.numba_cpu.arguments import BACKWARD, FORWARD
 from lstm_kernels.backends.numba_cpu.cell_layout import CellLayout, layout_of
 from lstm_kernels.backends.numba_cpu.compiled import compiled
+from lstm_kernels.backends.numba_cpu.products import (
+    lines,
+    padded,
+    product_of,
+    scratch_of,
+    tile_rows,
+)
 from lstm_kernels.backends.numba_cpu.simd import lanes_of
 from lstm_kernels.backends.numba_cpu.team import LINE_BYTES
-from lstm_kernels.backends.numba_cpu.tile import SCRATCH_BYTES, VECTORS
+from lstm_kernels.backends.numba_cpu.tile import VECTORS
 from lstm_kernels.cells import CELLS
 from lstm_kernels.common.second_derivatives import layer_gradients
 from lstm_kernels.problem import Problem
@@ -27,6 +34,9 @@ from lstm_kernels.stack import Weights, unflatten
 # Pairs of step and row in a chunk: enough for a product over pairs to run at its full rate, few
 # enough for a chunk's gates to stay in the last-level cache.
 CHUNK_ROWS = 256
+# Backward, where matrices are multiplied in pairs: products are so much faster that what a chunk
+# adds to the weights' gradients takes longer to read and write than gates of more pairs do.
+PAIRED_CHUNK_ROWS = 1024
 
 
 class Rows(NamedTuple):
@@ -39,10 +49,9 @@ class Rows(NamedTuple):
     S: int
     R: int
 
-    @property
-    def chunk(self) -> int:
+    def chunk(self, most: int = CHUNK_ROWS) -> int:
         """How many pairs a chunk may have: a whole step at least, and an odd number."""
-        return min(max(CHUNK_ROWS, self.B), self.R) | 1
+        return min(max(most, self.B), self.R) | 1
 
 
 class Saved(NamedTuple):
@@ -56,7 +65,10 @@ class Sizes(NamedTuple):
     """The kernels' units of layout, for one problem."""
 
     of_cell: CellLayout
-    itemsize: int
+    # How matrices are multiplied, the bytes of what is multiplied and of what is summed.
+    product: str
+    operand_bytes: int
+    number_bytes: int
     W: int
     # Blocks of units, of W.
     blocks: int
@@ -64,6 +76,24 @@ class Sizes(NamedTuple):
     panels: int
     wide_h: int
     wide_i: int
+
+    def row(self, elements: int) -> int:
+        """How many elements of K a row has room for."""
+        return padded(self.product, elements)
+
+    def lines(self, elements: int) -> int:
+        """How many lines of vectors a panel of so many elements of K has."""
+        return lines(self.product, elements)
+
+    @property
+    def number_dtype(self) -> torch.dtype:
+        """What is summed, and kept between the passes."""
+        return torch.float64 if self.number_bytes == 8 else torch.float32
+
+    @property
+    def rows_behind(self) -> int:
+        """How many rows a tile may read behind the last one; none where no rows are tiles."""
+        return 0 if self.product == "fma" else tile_rows(self.product)
 
 
 def rows_of(T: int, B: int, lengths: Tensor | None) -> Rows:
@@ -90,14 +120,18 @@ def _full_rows(T: int, B: int) -> Rows:
 @lru_cache(maxsize=256)
 def sizes_of(problem: Problem) -> Sizes:
     """The layout of a problem."""
-    of_cell, W = layout_of(CELLS[problem.cell]), lanes_of(problem.element_bytes)
+    of_cell, product = layout_of(CELLS[problem.cell]), product_of(problem.dtype)
+    number_bytes = problem.element_bytes if product == "fma" else 4
+    W = lanes_of(number_bytes)
     blocks = -(-problem.hidden_size // W)
     wide_h, wide_i = (
         -(-columns // (VECTORS * W)) for columns in (problem.hidden_size, problem.input_size)
     )
     return Sizes(
         of_cell=of_cell,
-        itemsize=problem.element_bytes,
+        product=product,
+        operand_bytes=problem.element_bytes,
+        number_bytes=number_bytes,
         W=W,
         blocks=blocks,
         panels=-(-blocks // of_cell.blocks),
@@ -147,27 +181,32 @@ def run_forward(
     y = (x.new_zeros if _has_padding(x, lengths) else x.new_empty)(*x.shape[:-1], D * H)
     h_n, c_n = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
     of_gates, of_cells = _saved_shapes(problem, rows.R) if saves else (None, None)
-    gates = None if of_gates is None else x.new_empty(of_gates)
-    cells = None if of_cells is None else x.new_empty(of_cells)
-    gate_rows = rows.chunk if gates is None else _odd(rows.R)
+    new = partial(torch.empty, dtype=sizes.number_dtype, device="cpu")
+    gates = None if of_gates is None else new(of_gates)
+    cells = None if of_cells is None else new(of_cells)
+    chunk = rows.chunk()
+    gate_rows = chunk if gates is None else _odd(rows.R)
     of_cell, panels = sizes.of_cell, D * sizes.panels
     units = sizes.panels * of_cell.blocks * sizes.W
     values: dict[str, Any] = {"x": x, "y": y, "h0": h0, "c0": c0, "h_n": h_n, "c_n": c_n}
     values |= {"packed": x.dim() == 2, "gate_rows": gate_rows, "cell_rows": _odd(rows.R)}
     values |= {"saves_gates": gates is not None, "cells": cells}
     values |= _per_direction(weights, "w_ih", "w_hh", "b_ih", "b_hh", "per_unit")
+    number, operand, more = sizes.number_bytes, sizes.operand_bytes, sizes.rows_behind
+    vector = sizes.W * number
     scratch = {
-        "packed_w_ih": panels * inputs * of_cell.x_vectors * sizes.W,
-        "packed_w_hh": panels * H * of_cell.h_vectors * sizes.W,
-        "packed_b": D * units * of_cell.slots,
-        "h_state": 2 * D * B * units,
-        "c_state": of_cell.own * D * B * units,
+        "packed_w_ih": panels * sizes.lines(inputs) * of_cell.x_vectors * vector,
+        "packed_w_hh": panels * sizes.lines(H) * of_cell.h_vectors * vector,
+        "packed_b": D * units * of_cell.slots * number,
+        "h_state": (2 * D * B + more) * sizes.row(units) * operand,
+        "c_state": of_cell.own * D * B * units * number,
+        "x_rows": (D * chunk + more) * sizes.row(inputs) * operand if more else 0,
     }
     if gates is None:
-        scratch["gates"] = D * units * gate_rows * of_cell.line
+        scratch["gates"] = D * units * gate_rows * of_cell.line * number
     else:
         values["gates"] = gates
-    _run("forward", FORWARD, problem, rows, values, scratch)
+    _run("forward", FORWARD, problem, rows, chunk, values, scratch)
     return y, h_n, c_n, Saved(gates, cells)
 
 
@@ -199,7 +238,7 @@ def run_backward(
     d_h0, d_c0 = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
     new = x.new_empty if rows.R else x.new_zeros
     of_cell, units = sizes.of_cell, sizes.blocks * sizes.W
-    d_unit = new(D, of_cell.d_units, units)
+    d_unit = new(D, of_cell.d_units, units, dtype=sizes.number_dtype)
     d_weights = [
         (new(w.w_ih.shape) if needs_ih else None, new(w.w_hh.shape) if needs_hh else None)
         for w, (needs_ih, needs_hh, *_) in zip(weights, _each(needed[3:]), strict=True)
@@ -212,17 +251,25 @@ def run_backward(
     values |= _per_direction(weights, "w_ih", "w_hh", "per_unit")
     for d, both in enumerate((d_weights[0], d_weights[-1])):
         values |= {f"d_w_ih_{d}": both[0], f"d_w_hh_{d}": both[1]}
-    row = VECTORS * sizes.W
+    chunk = rows.chunk(CHUNK_ROWS if sizes.product == "fma" else PAIRED_CHUNK_ROWS)
+    number, operand, more = sizes.number_bytes, sizes.operand_bytes, sizes.rows_behind
+    line = VECTORS * sizes.W * number
+    wide, blocks = D * (sizes.wide_h + sizes.wide_i), D * of_cell.slots * sizes.blocks
     scratch = {
-        "packed_w_hh": D * sizes.wide_h * of_cell.h_gates * units * row,
-        "packed_w_ih": D * sizes.wide_i * of_cell.x_gates * units * row,
-        "d_gates": 2 * D * of_cell.d_units * units * rows.chunk,
-        "packed_h": D * sizes.wide_h * rows.chunk * row,
-        "packed_x": D * sizes.wide_i * rows.chunk * row,
-        "d_h_carry": D * B * units,
-        "d_c_carry": of_cell.own * D * B * units,
+        "packed_w_hh": D * sizes.wide_h * sizes.lines(of_cell.h_gates * units) * line,
+        "packed_w_ih": D * sizes.wide_i * sizes.lines(of_cell.x_gates * units) * line,
+        "d_gates": (2 * D * chunk + more) * sizes.row(of_cell.d_units * units) * operand,
+        "packed_h": D * sizes.wide_h * sizes.lines(chunk) * line,
+        "packed_x": D * sizes.wide_i * sizes.lines(chunk) * line,
+        "d_h_carry": D * B * units * number,
+        "d_c_carry": of_cell.own * D * B * units * number,
+        "d_gates_turned": blocks * sizes.W * sizes.row(chunk) * operand if more else 0,
+        "d_w_sums": wide * of_cell.slots * sizes.blocks * sizes.W * line
+        if more and chunk < rows.R
+        else 0,
     }
-    _run("backward", BACKWARD, problem, rows, values, scratch)
+    _run("backward", BACKWARD, problem, rows, chunk, values, scratch)
+    d_unit = d_unit.to(x.dtype)
     numbers: list[Tensor | None] = [d_x, d_h0, d_c0]
     for d, d_weight in enumerate(d_weights):
         slots = d_unit[d, : of_cell.slots, :H]
@@ -269,13 +316,14 @@ def _run(
     fields: tuple[str, ...],
     problem: Problem,
     rows: Rows,
+    chunk: int,
     values: dict[str, Any],
-    elements: dict[str, int],
+    scratch: dict[str, int],
 ) -> None:
-    """Run a kernel on tensors, numbers and scratch memory of so many elements each."""
-    count = team.threads()
-    sizes = {name: number * problem.element_bytes for name, number in elements.items()}
-    sizes |= {"pairs": 8 * problem.directions * rows.R, "scratch": SCRATCH_BYTES * count}
+    """Run a kernel on tensors, numbers and scratch memory of so many bytes each."""
+    count, product = team.threads(), product_of(problem.dtype)
+    sizes = scratch | {"pairs": 8 * problem.directions * rows.R}
+    sizes |= {"scratch": scratch_of(product) * count}
     # Whole cache lines each, so that no two threads write the same one.
     lines = [-(-size // LINE_BYTES) for size in sizes.values()]
     memory = torch.empty(sum(lines, 1) * LINE_BYTES, dtype=torch.uint8, device="cpu")
@@ -286,11 +334,10 @@ def _run(
     values |= {"flags": flags, "order": rows.order, "lengths": rows.lengths, "starts": rows.starts}
     values |= {"S": rows.S, "B": rows.B, "R": rows.R}
     values |= {"I": problem.input_size, "H": problem.hidden_size, "D": problem.directions}
-    values |= {"chunk_rows": rows.chunk}
+    values |= {"chunk_rows": chunk}
     record = array("q", [_word(values[name]) for name in fields])
-    team.run(
-        compiled(pass_name, problem.dtype, problem.cell).address, record.buffer_info()[0], count
-    )
+    kernel = compiled(pass_name, problem.dtype, product, problem.cell)
+    team.run(kernel.address, record.buffer_info()[0], count)
 
 
 def _word(value: Any) -> int:

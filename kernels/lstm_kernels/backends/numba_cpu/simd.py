@@ -25,7 +25,22 @@ _FEATURES = llvm.get_host_cpu_features()
 VECTOR_BYTES = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx") else 16
 REGISTERS = 32 if _FEATURES.get("avx512f") or _FEATURES.get("neon") else 16
 
-INT32, INT64 = ir.IntType(32), ir.IntType(64)
+# No Python and no C calls the functions of kernels: leaving out what would let them saves a quarter
+# of the time that compiling takes.
+OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "error_model": "numpy",
+}
+
+INT8, INT16, INT32, INT64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+
+
+def has(*features: str) -> bool:
+    """Whether the CPU has instructions, by LLVM's names for them."""
+    return all(_FEATURES.get(feature, False) for feature in features)
+
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -41,10 +56,27 @@ def inlined(function: Function) -> Function:
 
 
 def _compile(function: Function, *, forceinline: bool) -> Function:
-    # No Python and no C calls these: leaving out what would let them saves a quarter of the time.
-    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
-    compiled: Function = numba.njit(nogil=True, forceinline=forceinline, **options)(function)
+    compiled: Function = numba.njit(forceinline=forceinline, **OPTIONS)(function)
     return compiled
+
+
+def either(of_numbers: Function, of_pairs: Function) -> Function:
+    """One of two functions of kernels, by the type of the first argument, a vector.
+
+    Args:
+        of_numbers: plain Python, compiled where matrices are multiplied by multiply-adds.
+        of_pairs: the same where they are multiplied in pairs.
+    """
+
+    def chosen(like: Any, *args: Any) -> Any:
+        raise NotImplementedError("kernels alone call it")
+
+    # Not strict: whoever chooses needs no names for the arguments behind the first.
+    @numba.extending.overload(chosen, jit_options=OPTIONS, strict=False, prefer_literal=True)  # type: ignore[untyped-decorator]  # numba ships no types
+    def _choose(like: Any, *args: Any) -> Any:
+        return of_pairs if like.in_pairs else of_numbers
+
+    return chosen  # type: ignore[return-value]  # kernels call either as it is
 
 
 def intrinsic(typing: Callable[..., Any]) -> Callable[..., Any]:
@@ -58,18 +90,39 @@ def lanes_of(itemsize: int) -> int:
     return VECTOR_BYTES // itemsize
 
 
-class Vector(types.Type):  # type: ignore[misc]  # numba ships no types
-    """As many elements of a float type as a register holds."""
+class BFloat16(ir.Type):  # type: ignore[misc]  # llvmlite ships no types
+    """LLVM's type of bfloat16, which llvmlite has no class for."""
 
-    def __init__(self, scalar: Any) -> None:
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BFloat16)
+
+    def __hash__(self) -> int:
+        return hash(BFloat16)
+
+
+class Vector(types.Type):  # type: ignore[misc]  # numba ships no types
+    """As many elements of a float type as a register holds.
+
+    `product` is how matrices are multiplied where these are computed with, `numbers.Product`.
+    Where that is of pairs, tensors and what is multiplied are bfloat16, and a vector of such is
+    widened when it is loaded. `stored_bytes` is an element of a tensor.
+    """
+
+    def __init__(self, scalar: Any, product: str = "fma") -> None:
         self.scalar = scalar
+        self.product = product
+        self.in_pairs = product != "fma"
+        self.stored_bytes = 2 if self.in_pairs else scalar.bitwidth // 8
         self.lanes = lanes_of(scalar.bitwidth // 8)
         self.ir_scalar = ir.FloatType() if scalar.bitwidth == 32 else ir.DoubleType()
         self.ir_bits = ir.IntType(scalar.bitwidth)
         self.ir = ir.VectorType(self.ir_scalar, self.lanes)
         # How LLVM spells the type in the name of an intrinsic.
         self.suffix = f"v{self.lanes}f{scalar.bitwidth}"
-        super().__init__(name=f"Vector({scalar}, {self.lanes})")
+        super().__init__(name=f"Vector({scalar}, {self.lanes}, {product})")
 
 
 @register_model(Vector)
@@ -82,9 +135,14 @@ class VectorModel(models.PrimitiveModel):  # type: ignore[misc]  # numba ships n
 
 def splat(builder: Any, vector: Vector, scalar: Any) -> Any:
     """The IR of a vector whose every element is that scalar."""
-    undefined = ir.Constant(vector.ir, ir.Undefined)
+    return splat_of(builder, vector.lanes, scalar)
+
+
+def splat_of(builder: Any, lanes: int, scalar: Any) -> Any:
+    """The IR of so many elements, each that scalar."""
+    undefined = ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined)
     first = builder.insert_element(undefined, scalar, INT32(0))
-    indices = ir.Constant(ir.VectorType(INT32, vector.lanes), [0] * vector.lanes)
+    indices = ir.Constant(ir.VectorType(INT32, lanes), [0] * lanes)
     return builder.shuffle_vector(first, undefined, indices)
 
 
@@ -189,7 +247,7 @@ def store(typing: Any, address: Any, vector: Any) -> Any:
 
 @intrinsic
 def load_part(typing: Any, like: Any, address: Any, count: Any) -> Any:
-    """The first `count` elements at an address, and zeros; what lies behind is not read."""
+    """The first `count` elements of a tensor at an address, and zeros; no more is read."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return load_part_at(builder, like, args[1], args[2])
@@ -199,17 +257,33 @@ def load_part(typing: Any, like: Any, address: Any, count: Any) -> Any:
 
 def load_part_at(builder: Any, vector: Vector, address: Any, count: Any) -> Any:
     """The IR of a part's load."""
-    where, mask = _masked(builder, vector, address, count)
-    kind = ir.FunctionType(vector.ir, [where.type, INT32, mask.type, vector.ir])
-    name = f"llvm.masked.load.{vector.suffix}.p0"
-    function = cgutils.get_or_insert_function(builder.module, kind, name)
-    align = INT32(vector.scalar.bitwidth // 8)
-    return builder.call(function, [where, align, mask, ir.Constant(vector.ir, None)])
+    if not vector.in_pairs:
+        mask = mask_of(builder, vector.lanes, count)
+        return _masked_load(builder, vector.ir, vector.suffix, vector.stored_bytes, address, mask)
+    bits = halves_at(builder, vector.lanes, address, count)
+    return builder.fpext(builder.bitcast(bits, _halves(vector.lanes)), vector.ir)
+
+
+def halves_at(builder: Any, lanes: int, address: Any, count: Any) -> Any:
+    """The IR of the first `count` of so many 16-bit elements, as integers, and zeros."""
+    mask = mask_of(builder, lanes, count)
+    return _masked_load(builder, ir.VectorType(INT16, lanes), f"v{lanes}i16", 2, address, mask)
+
+
+def _masked_load(
+    builder: Any, kind: Any, suffix: str, align: int, address: Any, mask: Any
+) -> Any:
+    """The IR of a load of some elements of a vector; the others are zero."""
+    where = builder.inttoptr(address, kind.as_pointer())
+    of = ir.FunctionType(kind, [where.type, INT32, mask.type, kind])
+    name = f"llvm.masked.load.{suffix}.p0"
+    function = cgutils.get_or_insert_function(builder.module, of, name)
+    return builder.call(function, [where, INT32(align), mask, ir.Constant(kind, None)])
 
 
 @intrinsic
 def store_part(typing: Any, address: Any, vector: Any, count: Any) -> Any:
-    """Write the first `count` elements of a vector; what lies behind is left as it is."""
+    """Write the first `count` elements of a vector to a tensor; what lies behind is left."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         store_part_at(builder, vector, args[1], args[0], args[2])
@@ -220,26 +294,33 @@ def store_part(typing: Any, address: Any, vector: Any, count: Any) -> Any:
 
 def store_part_at(builder: Any, vector: Vector, value: Any, address: Any, count: Any) -> None:
     """The IR of a part's store."""
-    where, mask = _masked(builder, vector, address, count)
-    kind = ir.FunctionType(ir.VoidType(), [vector.ir, where.type, INT32, mask.type])
-    name = f"llvm.masked.store.{vector.suffix}.p0"
-    function = cgutils.get_or_insert_function(builder.module, kind, name)
-    builder.call(function, [value, where, INT32(vector.scalar.bitwidth // 8), mask])
+    kind, suffix = vector.ir, vector.suffix
+    if vector.in_pairs:
+        value, suffix = narrowed(builder, vector, value), f"v{vector.lanes}i16"
+        kind = value.type
+    mask = mask_of(builder, vector.lanes, count)
+    where = builder.inttoptr(address, kind.as_pointer())
+    of = ir.FunctionType(ir.VoidType(), [kind, where.type, INT32, mask.type])
+    name = f"llvm.masked.store.{suffix}.p0"
+    function = cgutils.get_or_insert_function(builder.module, of, name)
+    builder.call(function, [value, where, INT32(vector.stored_bytes), mask])
 
 
-def _masked(builder: Any, vector: Vector, address: Any, count: Any) -> tuple[Any, Any]:
-    """A pointer, and which of its elements are among the first `count`."""
-    mask = mask_of(builder, vector, count)
-    return builder.inttoptr(address, vector.ir.as_pointer()), mask
+def narrowed(builder: Any, vector: Vector, value: Any) -> Any:
+    """The IR of a vector's elements rounded to 16 bits, as integers."""
+    rounded = builder.fptrunc(value, _halves(vector.lanes))
+    return builder.bitcast(rounded, ir.VectorType(INT16, vector.lanes))
 
 
-def mask_of(builder: Any, vector: Vector, count: Any) -> Any:
-    """The IR of which elements are among the first `count`."""
-    positions = ir.VectorType(INT32, vector.lanes)
-    undefined = ir.Constant(positions, ir.Undefined)
-    first = builder.insert_element(undefined, builder.trunc(count, INT32), INT32(0))
-    counts = builder.shuffle_vector(first, undefined, ir.Constant(positions, [0] * vector.lanes))
-    return builder.icmp_signed("<", ir.Constant(positions, list(range(vector.lanes))), counts)
+def _halves(lanes: int) -> Any:
+    return ir.VectorType(BFloat16(), lanes)
+
+
+def mask_of(builder: Any, lanes: int, count: Any) -> Any:
+    """The IR of which of so many elements are among the first `count`."""
+    positions = ir.VectorType(INT32, lanes)
+    counts = splat_of(builder, lanes, builder.trunc(count, INT32))
+    return builder.icmp_signed("<", ir.Constant(positions, list(range(lanes))), counts)
 
 
 @intrinsic
@@ -250,25 +331,33 @@ def transpose(typing: Any, like: Any, source: Any, row: Any, to: Any, column: An
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         _, source, row, to, column = args
-
-        def interleaved(a: Any, b: Any, start: int) -> Any:
-            """One half of a0 b0 a1 b1 and so on."""
-            picks = [start + i // 2 + i % 2 * W for i in range(W)]
-            return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT32, W), picks))
-
-        def at(base: Any, stride: Any, index: int) -> Any:
-            return builder.add(base, builder.mul(stride, INT64(index)))
-
-        rows = [load_at(builder, like.ir, at(source, row, i), size) for i in range(W)]
-        # A perfect shuffle of the rows moves one bit of each element's place from row to column.
-        for _ in range(W.bit_length() - 1):
-            pairs = zip(rows[: W // 2], rows[W // 2 :], strict=True)
-            rows = [interleaved(a, b, start) for a, b in pairs for start in (0, W // 2)]
-        for i, found in enumerate(rows):
-            store_at(builder, found, at(to, column, i), size)
+        rows = [load_at(builder, like.ir, apart(builder, source, row, i), size) for i in range(W)]
+        for i, found in enumerate(transposed(builder, rows)):
+            store_at(builder, found, apart(builder, to, column, i), size)
         return context.get_dummy_value()
 
     return types.void(like, *(types.int64,) * 4), generate
+
+
+def transposed(builder: Any, rows: list[Any]) -> list[Any]:
+    """The IR of W rows of W elements as W columns."""
+    W = len(rows)
+
+    def interleaved(a: Any, b: Any, start: int) -> Any:
+        """One half of a0 b0 a1 b1 and so on."""
+        picks = [start + i // 2 + i % 2 * W for i in range(W)]
+        return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT32, W), picks))
+
+    # A perfect shuffle of the rows moves one bit of each element's place from row to column.
+    for _ in range(W.bit_length() - 1):
+        pairs = zip(rows[: W // 2], rows[W // 2 :], strict=True)
+        rows = [interleaved(a, b, start) for a, b in pairs for start in (0, W // 2)]
+    return rows
+
+
+def apart(builder: Any, base: Any, stride: Any, index: int) -> Any:
+    """The IR of an address, so many strides from another."""
+    return builder.add(base, builder.mul(stride, INT64(index)))
 
 
 def load_at(builder: Any, kind: Any, address: Any, align: int) -> Any:
@@ -394,9 +483,9 @@ def lanes(typing: Any, like: Any) -> Any:
 
 @intrinsic
 def itemsize(typing: Any, like: Any) -> Any:
-    """Bytes of one element of a vector of that type."""
+    """Bytes of one element of a tensor, and of what is multiplied."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return INT64(like.scalar.bitwidth // 8)
+        return INT64(like.stored_bytes)
 
     return types.int64(like), generate

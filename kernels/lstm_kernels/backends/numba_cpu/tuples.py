@@ -13,6 +13,7 @@ from lstm_kernels.backends.numba_cpu.cell_code import cell_layout
 from lstm_kernels.backends.numba_cpu.simd import (
     INT64,
     VECTOR_BYTES,
+    apart,
     intrinsic,
     load_at,
     load_part_at,
@@ -24,10 +25,6 @@ from lstm_kernels.backends.numba_cpu.simd import (
 
 def _tuple_of(like: Any, count: int) -> Any:
     return types.UniTuple(like, count) if count else types.Tuple(())
-
-
-def _apart(builder: Any, address: Any, stride: Any, at: int) -> Any:
-    return builder.add(address, builder.mul(stride, INT64(at)))
 
 
 def _elements(builder: Any, kind: Any, value: Any) -> list[Any]:
@@ -42,7 +39,7 @@ def load_all(typing: Any, like: Any, address: Any, stride: Any, count: Any) -> A
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         _, address, stride, _ = args
         vectors = [
-            load_at(builder, like.ir, _apart(builder, address, stride, at), _itemsize(like))
+            load_at(builder, like.ir, apart(builder, address, stride, at), _itemsize(like))
             for at in range(len(found))
         ]
         return context.make_tuple(builder, found, vectors)
@@ -60,7 +57,7 @@ def load_all_parts(
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         _, address, stride, _, elements = args
         vectors = [
-            load_part_at(builder, like, _apart(builder, address, stride, at), elements)
+            load_part_at(builder, like, apart(builder, address, stride, at), elements)
             for at in range(len(found))
         ]
         return context.make_tuple(builder, found, vectors)
@@ -75,7 +72,7 @@ def store_all(typing: Any, address: Any, stride: Any, vectors: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         address, stride, values = args
         for at, value in enumerate(_elements(builder, vectors, values)):
-            where = _apart(builder, address, stride, at)
+            where = apart(builder, address, stride, at)
             store_at(builder, value, where, _itemsize(vectors[at]))
         return context.get_dummy_value()
 
@@ -89,7 +86,7 @@ def store_all_parts(typing: Any, address: Any, stride: Any, vectors: Any, elemen
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         address, stride, values, elements = args
         for at, value in enumerate(_elements(builder, vectors, values)):
-            where = _apart(builder, address, stride, at)
+            where = apart(builder, address, stride, at)
             store_part_at(builder, vectors[at], value, where, elements)
         return context.get_dummy_value()
 
@@ -106,7 +103,7 @@ def pre_activations(typing: Any, cell: Any, like: Any, gates: Any, product: Any)
         _, _, gates, product = args
 
         def vector(base: Any, at: int) -> Any:
-            where = _apart(builder, base, INT64(VECTOR_BYTES), at)
+            where = apart(builder, base, INT64(VECTOR_BYTES), at)
             return load_at(builder, like.ir, where, _itemsize(like))
 
         vectors = []
@@ -150,7 +147,7 @@ def first_elements(typing: Any, vectors: Any, elements: Any) -> Any:
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         values = [
-            builder.select(mask_of(builder, kind, args[1]), value, ir.Constant(kind.ir, None))
+            builder.select(mask_of(builder, kind.lanes, args[1]), value, ir.Constant(kind.ir, None))
             for kind, value in zip(vectors, _elements(builder, vectors, args[0]), strict=True)
         ]
         return context.make_tuple(builder, vectors, values)
@@ -167,7 +164,7 @@ def load_kept(typing: Any, cell: Any, like: Any, address: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         vectors = [context.get_constant_null(like)] * layout.own
         for at, state in enumerate(layout.kept):
-            where = _apart(builder, args[2], INT64(VECTOR_BYTES), at)
+            where = apart(builder, args[2], INT64(VECTOR_BYTES), at)
             vectors[state] = load_at(builder, like.ir, where, _itemsize(like))
         return context.make_tuple(builder, found, vectors)
 

@@ -1,0 +1,443 @@
+"""How matrices are multiplied: by fused multiply-adds, or bfloat16 in pairs, summed in float32.
+
+Multiplying in pairs takes what a CPU has for it: AMX, whose tiles are 16 rows of 32 elements, or
+dot products of two elements a lane (AVX512-BF16). Both read the same memory. A row is bfloat16, its
+K elements side by side, zeros behind them up to a multiple of 32. A panel is [K/2, vectors, W, 2]:
+of each column two elements of K side by side. Sources: Intel 64 and IA-32 Architectures
+Optimization Reference Manual, chapter "Intel AMX"; AVX512_BF16 in the Instruction Set Reference.
+"""
+
+import ctypes
+import platform
+import sys
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from lstm_kernels.backends.numba_cpu import simd
+from lstm_kernels.backends.numba_cpu.simd import (
+    INT8,
+    INT32,
+    INT64,
+    VECTOR_BYTES,
+    BFloat16,
+    apart,
+    either,
+    halves_at,
+    inlined,
+    intrinsic,
+    load_at,
+    routine,
+    splat_of,
+    store_at,
+    store_word,
+    transposed,
+)
+from lstm_kernels.backends.numba_cpu.tile import ROWS, TABLE_BYTES, VECTORS, multiply
+
+# What a product of pairs takes at once: 32 elements of K, 16 rows of a tile.
+STEP = 32
+TILE_ROWS = 16
+# Tiles of sums, one a vector of columns; then the one of rows, and three that panels go through.
+_OF_ROWS = VECTORS
+_OF_PANELS = (5, 6, 7)
+_ROW_BYTES = VECTORS * VECTOR_BYTES
+
+_ARCH_PRCTL = 158
+_ARCH_REQ_XCOMP_PERM = 0x1023
+_XTILEDATA = 18
+
+
+@cache
+def product_of(dtype: str) -> str:
+    """How matrices of a dtype are multiplied on this CPU: "fma", or in pairs by "amx" or "dot"."""
+    if dtype != "bfloat16" or not simd.has("avx512f", "avx512bw"):
+        return "fma"
+    if simd.has("amx-bf16") and _may_use_tiles():
+        return "amx"
+    return "dot" if simd.has("avx512bf16") else "fma"
+
+
+@cache
+def _may_use_tiles() -> bool:
+    """Ask Linux for the tiles' registers, which a process has on request alone."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return False
+    return ctypes.CDLL(None).syscall(_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XTILEDATA) == 0
+
+
+def tile_rows(product: str) -> int:
+    """How many rows are multiplied at once."""
+    return TILE_ROWS if product == "amx" else ROWS
+
+
+def scratch_of(product: str) -> int:
+    """Bytes that a thread keeps to itself: addresses of rows, and their product."""
+    return TABLE_BYTES + tile_rows(product) * _ROW_BYTES
+
+
+def padded(product: str, elements: int) -> int:
+    """How many elements of K a row has, those behind the last one zero."""
+    return elements if product == "fma" else -(-elements // STEP) * STEP
+
+
+def lines(product: str, elements: int) -> int:
+    """How many lines of vectors a panel has, for so many elements of K."""
+    return elements if product == "fma" else padded(product, elements) // 2
+
+
+@intrinsic
+def rows_at_once(typing: Any, like: Any) -> Any:
+    """How many rows are multiplied at once."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return INT64(tile_rows(like.product))
+
+    return types.int64(like), generate
+
+
+@intrinsic
+def scratch_bytes(typing: Any, like: Any) -> Any:
+    """`scratch_of`, in a kernel."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return INT64(scratch_of(like.product))
+
+    return types.int64(like), generate
+
+
+@intrinsic
+def in_pairs(typing: Any, like: Any) -> Any:
+    """Whether what is multiplied is 16-bit pairs."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return ir.Constant(ir.IntType(1), like.in_pairs)
+
+    return types.boolean(like), generate
+
+
+@inlined
+def padded_k(like: Any, elements: int) -> int:
+    """`padded`, in a kernel."""
+    return (elements + STEP - 1) // STEP * STEP if in_pairs(like) else elements
+
+
+@inlined
+def lines_of(like: Any, elements: int) -> int:
+    """`lines`, in a kernel."""
+    return padded_k(like, elements) // 2 if in_pairs(like) else elements
+
+
+@intrinsic
+def configure(typing: Any, like: Any, rows: Any) -> Any:
+    """Have this thread's tiles, if products are made in such, be of so many rows, 16 at most."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if like.product == "amx":
+            # Palette 1; bytes of a row from byte 16 on, rows from byte 48 on.
+            table = cgutils.alloca_once(builder, ir.ArrayType(INT8, 64))
+            words = [*[1], *[0] * 15]
+            words += [byte for _ in range(8) for byte in (64, 0)] + [0] * 16
+            words += [TILE_ROWS] * 8 + [0] * 8
+            builder.store(ir.Constant(ir.ArrayType(INT8, 64), words), table)
+            count = builder.trunc(args[1], INT8)
+            for tile in (*range(VECTORS), _OF_ROWS):
+                builder.store(count, builder.gep(table, [INT32(0), INT32(48 + tile)]))
+            pointer = builder.bitcast(table, INT8.as_pointer())
+            _call(builder, "ldtilecfg", pointer)
+        return context.get_dummy_value()
+
+    return types.void(like, types.int64), generate
+
+
+@intrinsic
+def release(typing: Any, like: Any) -> Any:
+    """Give this thread's tiles back."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if like.product == "amx":
+            _call(builder, "tilerelease")
+        return context.get_dummy_value()
+
+    return types.void(like), generate
+
+
+def _call(builder: Any, name: str, *args: Any) -> None:
+    """The IR of one instruction on tiles; they go by their numbers."""
+    kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args])
+    builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.{name}"), args)
+
+
+@intrinsic
+def _multiply(
+    typing: Any,
+    like: Any,
+    rows: Any,
+    vectors: Any,
+    start: Any,
+    stride: Any,
+    panel: Any,
+    K: Any,
+    out: Any,
+) -> Any:
+    width = vectors.literal_value
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, rows, _, start, stride, panel, K, out = args
+        if like.product == "amx":
+            with builder.if_then(builder.icmp_signed(">", rows, INT64(0))):
+                _in_tiles(builder, width, start, stride, panel, K, out)
+            return context.get_dummy_value()
+        for count in range(1, ROWS + 1):
+            with builder.if_then(builder.icmp_signed("==", rows, INT64(count))):
+                starts = [apart(builder, start, stride, i) for i in range(count)]
+                _by_dots(builder, like, width, starts, panel, K, out)
+        return context.get_dummy_value()
+
+    return types.void(like, types.int64, vectors, *(types.int64,) * 5), generate
+
+
+def _in_tiles(
+    builder: Any, width: int, start: Any, stride: Any, panel: Any, K: Any, out: Any
+) -> None:
+    """The IR of a product in tiles, of as many rows as they are configured for."""
+    byte = INT8.as_pointer()
+    line = INT64(width * VECTOR_BYTES)
+    for j in range(width):
+        _call(builder, "tilezero", INT8(j))
+    steps = builder.udiv(K, INT64(STEP))
+    with cgutils.for_range(builder, steps, intp=INT64) as loop:
+        at = builder.inttoptr(apart(builder, start, loop.index, 2 * STEP), byte)
+        _call(builder, "tileloadd64", INT8(_OF_ROWS), at, stride)
+        here = apart(builder, panel, loop.index, STEP // 2 * width * VECTOR_BYTES)
+        for j in range(width):
+            tile = INT8(_OF_PANELS[j % len(_OF_PANELS)])
+            at = builder.inttoptr(builder.add(here, INT64(j * VECTOR_BYTES)), byte)
+            _call(builder, "tileloadd64", tile, at, line)
+            _call(builder, "tdpbf16ps", INT8(j), INT8(_OF_ROWS), tile)
+    for j in range(width):
+        at = builder.inttoptr(builder.add(out, INT64(j * VECTOR_BYTES)), byte)
+        _call(builder, "tilestored64", INT8(j), at, INT64(_ROW_BYTES))
+
+
+def _by_dots(
+    builder: Any, like: Any, width: int, starts: list[Any], panel: Any, K: Any, out: Any
+) -> None:
+    """The IR of a product by dot products of pairs."""
+    pairs = ir.VectorType(BFloat16(), 2 * like.lanes)
+    kind = ir.FunctionType(like.ir, [like.ir, pairs, pairs])
+    name = f"llvm.x86.avx512bf16.dpbf16ps.{8 * VECTOR_BYTES}"
+    dot = cgutils.get_or_insert_function(builder.module, kind, name)
+    nothing = ir.Constant(like.ir, None)
+    sums = [[cgutils.alloca_once_value(builder, nothing) for _ in range(width)] for _ in starts]
+    with cgutils.for_range(builder, builder.udiv(K, INT64(2)), intp=INT64) as loop:
+        here = apart(builder, panel, loop.index, width * VECTOR_BYTES)
+        columns = [
+            load_at(builder, pairs, builder.add(here, INT64(j * VECTOR_BYTES)), VECTOR_BYTES)
+            for j in range(width)
+        ]
+        for start, totals in zip(starts, sums, strict=True):
+            pair = load_at(builder, INT32, apart(builder, start, loop.index, 4), 4)
+            both = builder.bitcast(splat_of(builder, like.lanes, pair), pairs)
+            for column, total in zip(columns, totals, strict=True):
+                builder.store(builder.call(dot, [builder.load(total), both, column]), total)
+    for i, totals in enumerate(sums):
+        for j, total in enumerate(totals):
+            at = builder.add(out, INT64(i * _ROW_BYTES + j * VECTOR_BYTES))
+            store_at(builder, builder.load(total), at, VECTOR_BYTES)
+
+
+@routine
+def multiply_pairs(
+    like: Any, rows: int, vectors: int, start: int, stride: int, panel: int, K: int, out: int
+) -> None:
+    """Write rows times panel, as `tile.multiply` does: [rows, VECTORS] vectors at `out`.
+
+    Tiles write as many rows as they are configured for, and read as many.
+
+    Args:
+        start, stride: the address of the first row, and bytes from one to the next.
+        K: elements of a row, a multiple of 32.
+    """
+    _multiply(like, rows, vectors, start, stride, panel, K, out)
+
+
+def _rows_by_fma(
+    like: Any,
+    rows: int,
+    vectors: int,
+    table: int,
+    start: int,
+    stride: int,
+    block_stride: int,
+    k_stride: int,
+    panel: int,
+    K: int,
+    out: int,
+) -> None:
+    """Write rows times panel: [rows, VECTORS] vectors at `out`, of which a row's first are made.
+
+    Args:
+        table: where the rows' addresses may be written.
+        start, stride: the address of the first row, and bytes from one to the next.
+        block_stride, k_stride: as `tile.multiply` has them; in pairs a row's elements are side by
+            side.
+    """
+    for j in range(rows):
+        store_word(table + 8 * j, start + j * stride)
+    multiply(like, rows, vectors, table, block_stride, k_stride, panel, K, out)
+
+
+def _rows_by_pairs(
+    like: Any,
+    rows: int,
+    vectors: int,
+    table: int,
+    start: int,
+    stride: int,
+    block_stride: int,
+    k_stride: int,
+    panel: int,
+    K: int,
+    out: int,
+) -> None:
+    """The same in pairs; K is a multiple of 32. Tiles have as many rows as they are configured."""
+    multiply_pairs(like, rows, vectors, start, stride, panel, K, out)
+
+
+multiply_rows = either(_rows_by_fma, _rows_by_pairs)
+
+
+@intrinsic
+def interleave(typing: Any, like: Any, to: Any, first: Any, second: Any, columns: Any) -> Any:
+    """Write one vector of a panel: of W columns the elements of two rows of a tensor, side by side.
+
+    Args:
+        columns: how many there are; the others are zero. Of a row at 0 there are none.
+    """
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, to, first, second, columns = args
+        words = ir.VectorType(INT32, like.lanes)
+        found = []
+        for row in (first, second):
+            none = builder.icmp_unsigned("==", row, INT64(0))
+            bits = halves_at(builder, like.lanes, row, builder.select(none, INT64(0), columns))
+            found.append(builder.zext(bits, words))
+        upper = builder.shl(found[1], ir.Constant(words, [16] * like.lanes))
+        store_at(builder, builder.or_(found[0], upper), to, VECTOR_BYTES)
+        return context.get_dummy_value()
+
+    return types.void(like, *(types.int64,) * 4), generate
+
+
+@intrinsic
+def transpose_pairs(
+    typing: Any, like: Any, source: Any, row: Any, lines: Any, elements: Any, to: Any, column: Any
+) -> Any:
+    """Write W rows of 2 W elements, `row` bytes apart, as W vectors of pairs, `column` bytes apart.
+
+    Args:
+        lines, elements: how many rows there are, and elements of each; the others are zero.
+    """
+    W = like.lanes
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, source, row, lines, elements, to, column = args
+        words = ir.VectorType(INT32, W)
+        rows = []
+        for i in range(W):
+            there = builder.icmp_signed("<", INT64(i), lines)
+            count = builder.select(there, elements, INT64(0))
+            bits = halves_at(builder, 2 * W, apart(builder, source, row, i), count)
+            rows.append(builder.bitcast(bits, words))
+        for i, found in enumerate(transposed(builder, rows)):
+            store_at(builder, found, apart(builder, to, column, i), VECTOR_BYTES)
+        return context.get_dummy_value()
+
+    return types.void(like, *(types.int64,) * 6), generate
+
+
+@intrinsic
+def copy_elements(typing: Any, like: Any, to: Any, source: Any, elements: Any) -> Any:
+    """Copy one vector of 2 W elements of a tensor, of which the first so many exist."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, to, source, elements = args
+        store_at(builder, halves_at(builder, 2 * like.lanes, source, elements), to, 2)
+        return context.get_dummy_value()
+
+    return types.void(like, *(types.int64,) * 3), generate
+
+
+@intrinsic
+def load_operand(typing: Any, like: Any, address: Any) -> Any:
+    """A whole vector of what is multiplied."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if like.in_pairs:
+            return simd.load_part_at(builder, like, args[1], INT64(like.lanes))
+        return load_at(builder, like.ir, args[1], like.stored_bytes)
+
+    return like(like, types.int64), generate
+
+
+@intrinsic
+def store_operand(typing: Any, address: Any, vector: Any) -> Any:
+    """Write a whole vector of what is multiplied."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        value = simd.narrowed(builder, vector, args[1]) if vector.in_pairs else args[1]
+        store_at(builder, value, args[0], vector.stored_bytes)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, vector), generate
+
+
+
+@intrinsic
+def store_all_operands(typing: Any, address: Any, stride: Any, vectors: Any) -> Any:
+    """Write whole vectors of what is multiplied from an address on, a stride apart."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        for at, vector in enumerate(vectors):
+            value = builder.extract_value(args[2], at)
+            value = simd.narrowed(builder, vector, value) if vector.in_pairs else value
+            store_at(builder, value, apart(builder, args[0], args[1], at), vector.stored_bytes)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, vectors), generate
+
+
+@intrinsic
+def turn(
+    typing: Any, like: Any, source: Any, row: Any, count: Any, to: Any, column: Any
+) -> Any:
+    """Write 2 W rows of W elements, `row` bytes apart, as W rows of 2 W, `column` bytes apart.
+
+    Args:
+        count: how many rows there are; others are not read, and zero.
+    """
+    W = like.lanes
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, source, row, count, to, column = args
+        words = ir.VectorType(INT32, W)
+
+        def elements(i: int) -> Any:
+            there = builder.icmp_signed("<", INT64(i), count)
+            here = builder.select(there, INT64(W), INT64(0))
+            return builder.zext(halves_at(builder, W, apart(builder, source, row, i), here), words)
+
+        upper = ir.Constant(words, [16] * W)
+        pairs = [
+            builder.or_(elements(2 * i), builder.shl(elements(2 * i + 1), upper)) for i in range(W)
+        ]
+        for i, found in enumerate(transposed(builder, pairs)):
+            store_at(builder, found, apart(builder, to, column, i), VECTOR_BYTES)
+        return context.get_dummy_value()
+
+    return types.void(like, *(types.int64,) * 5), generate
