@@ -11,6 +11,7 @@ from lstm_kernels.backends.numba_cpu.layout import (
     ROW_BYTES,
     alive_at,
     chunk_begin,
+    direction_of,
     first_pair,
     length_of,
     list_pairs,
@@ -20,6 +21,7 @@ from lstm_kernels.backends.numba_cpu.layout import (
     pair_of,
     panels_of,
     per_unit_of,
+    tile_of,
     wide_panels,
 )
 from lstm_kernels.backends.numba_cpu.products import (
@@ -312,9 +314,9 @@ def _step(a: Any, like: Any, step: int, own: int, following: int, thread: int, t
     out = table + TABLE_BYTES
     begin, end = share(a.D * wide * tiles, thread, team)
     for i in range(end - begin):
-        item = there_and_back(begin, end, i, step)
-        panel, tile = item // tiles, item % tiles
-        d, block = panel // wide, panel % wide * VECTORS
+        panel, tile = tile_of(there_and_back(begin, end, i, step), tiles)
+        d, of_direction = direction_of(panel, wide)
+        block = of_direction * VECTORS
         low, high = share(rows, tile, tiles)
         count = min(high, continued) - low
         start = following + _of_block(a, like, d, a.cell.h_begin, 0)

@@ -11,6 +11,7 @@ from lstm_kernels.backends.numba_cpu.layout import (
     ROW_BYTES,
     alive_at,
     chunk_end,
+    direction_of,
     first_pair,
     length_of,
     list_pairs,
@@ -19,6 +20,7 @@ from lstm_kernels.backends.numba_cpu.layout import (
     pair_of,
     panels_of,
     per_unit_of,
+    tile_of,
 )
 from lstm_kernels.backends.numba_cpu.products import (
     STEP,
@@ -259,9 +261,8 @@ def _step(a: Any, like: Any, step: int, base: int, thread: int, team: int) -> No
     after = a.h_state + (step + 1) % 2 * a.D * a.B * state_bytes
     begin, end = share(a.D * panels * tiles, thread, team)
     for i in range(end - begin):
-        item = there_and_back(begin, end, i, step)
-        panel, tile = item // tiles, item % tiles
-        d = panel // panels
+        panel, tile = tile_of(there_and_back(begin, end, i, step), tiles)
+        d, of_direction = direction_of(panel, panels)
         low, high = share(rows, tile, tiles)
         start = before + (d * a.B + low) * state_bytes
         vectors, K = a.cell.h_vectors, padded_k(like, a.H)
@@ -274,7 +275,7 @@ def _step(a: Any, like: Any, step: int, base: int, thread: int, team: int) -> No
             row = low + j
             pair = first_pair(a, step) + row
             of_h = (d * a.B + row) * state_bytes
-            of_c = (d * a.B + row) * c_bytes(a, like) + panel % panels * blocks * VECTOR_BYTES
+            of_c = (d * a.B + row) * c_bytes(a, like) + of_direction * blocks * VECTOR_BYTES
             y = (pair_of(a, d, pair) * a.D + d) * a.H
             ends = length_of(a, row) - 1 == step
             last = d * a.B + order_of(a, row) if ends else -1
@@ -288,7 +289,7 @@ def _step(a: Any, like: Any, step: int, base: int, thread: int, team: int) -> No
                     out + j * ROW_BYTES + at * a.cell.h_gates,
                 )
                 cells = (panel * a.cell_rows + pair) * blocks + block
-                u = (panel % panels * blocks + block) * lanes(like)
+                u = (of_direction * blocks + block) * lanes(like)
                 h = _next_states(
                     a, like, d, u, p, before + of_h + u * size, of_c + at, gates, cells, last
                 )
@@ -323,7 +324,8 @@ def _next_states(
     after, saved = a.cell.next_state(p, (load_operand(like, before), *own), per_unit)
     own = after[1:]
     store_all(a.c_state + state, stride, own)
-    store_all(a.gates + gates * a.cell.line * VECTOR_BYTES, VECTOR_BYTES, saved)
+    if a.saves_gates != 0:
+        store_all(a.gates + gates * a.cell.line * VECTOR_BYTES, VECTOR_BYTES, saved)
     if a.cells != 0:
         to = a.cells + cells * a.cell.kept_states * VECTOR_BYTES
         store_all(to, VECTOR_BYTES, kept_of(a.cell, own))

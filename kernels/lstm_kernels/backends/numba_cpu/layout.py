@@ -75,6 +75,19 @@ def per_unit_of(a: Any, like: Any, d: int, u: int) -> Any:
 
 
 @inlined
+def direction_of(panel: int, panels: int) -> tuple[int, int]:
+    """Which direction a panel of all belongs to, and its number there; a division takes longer."""
+    return (1, panel - panels) if panel >= panels else (0, panel)
+
+
+@inlined
+def tile_of(item: int, tiles: int) -> tuple[int, int]:
+    """The panel and the tile of rows that an item stands for."""
+    # One tile is the rule where batches are small, and then two divisions would be half the work.
+    return (item, 0) if tiles == 1 else (item // tiles, item % tiles)
+
+
+@inlined
 def wide_panels(like: Any, columns: int) -> int:
     """How many panels of four blocks that many columns make."""
     width = VECTORS * lanes(like)

@@ -72,6 +72,8 @@ def run(kernel: int, arguments: int, count: int) -> None:
 @inlined
 def share(items: int, thread: int, team: int) -> tuple[int, int]:
     """The first and the end of what this thread does of so many items."""
+    if team == 1:
+        return 0, items
     return items * thread // team, items * (thread + 1) // team
 
 
