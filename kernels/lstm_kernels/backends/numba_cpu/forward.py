@@ -35,6 +35,8 @@ from lstm_kernels.backends.numba_cpu.products import (
     rows_at_once,
     scratch_bytes,
     store_operand,
+    tile_bytes,
+    tiles_at_once,
 )
 from lstm_kernels.backends.numba_cpu.simd import (
     VECTOR_BYTES,
@@ -216,20 +218,25 @@ def _project_in_pairs(
     configure(like, rows_at_once(like))
     tiles = (pairs + rows_at_once(like) - 1) // rows_at_once(like)
     out = a.scratch + thread * scratch_bytes(like) + TABLE_BYTES
-    vectors = a.cell.x_vectors
+    vectors, K = a.cell.x_vectors, padded_k(like, a.I)
     begin, stop = share(a.D * panels * tiles, thread, team)
-    for item in range(begin, stop):
-        panel, tile = item // tiles, item % tiles
-        low, high = share(pairs, tile, tiles)
-        start = a.x_rows + (panel // panels * pairs + low) * row_bytes
-        packed = a.packed_w_ih + panel * lines_of(like, a.I) * vectors * VECTOR_BYTES
-        K = padded_k(like, a.I)
-        multiply_rows(like, high - low, vectors, out, start, row_bytes, 0, 0, packed, K, out)
-        gates = a.gates + (panel * a.gate_rows + pairs_begin + low - base) * blocks * line_bytes
-        for block in range(blocks):
-            found = out + block * a.cell.x_gates * VECTOR_BYTES
-            bias = _bias_of(a, panel, block)
-            _add_bias(a, like, high - low, found, bias, gates + block * line_bytes)
+    for done in range(begin, stop, tiles_at_once(like)):
+        several = min(tiles_at_once(like), stop - done)
+        for i in range(several):
+            panel, tile = tile_of(done + i, tiles)
+            low, high = share(pairs, tile, tiles)
+            start = a.x_rows + (direction_of(panel, panels)[0] * pairs + low) * row_bytes
+            packed = a.packed_w_ih + panel * lines_of(like, a.I) * vectors * VECTOR_BYTES
+            to = out + i * tile_bytes(like)
+            multiply_rows(like, high - low, vectors, out, start, row_bytes, 0, 0, packed, K, to)
+        for i in range(several):
+            panel, tile = tile_of(done + i, tiles)
+            low, high = share(pairs, tile, tiles)
+            line = panel * a.gate_rows + pairs_begin + low - base
+            for block in range(blocks):
+                found = out + i * tile_bytes(like) + block * a.cell.x_gates * VECTOR_BYTES
+                to = a.gates + (line * blocks + block) * line_bytes
+                _add_bias(a, like, high - low, found, _bias_of(a, panel, block), to)
 
 
 project = either(_project, _project_in_pairs)
@@ -259,41 +266,69 @@ def _step(a: Any, like: Any, step: int, base: int, thread: int, team: int) -> No
     size = itemsize(like)
     before = a.h_state + step % 2 * a.D * a.B * state_bytes
     after = a.h_state + (step + 1) % 2 * a.D * a.B * state_bytes
+    vectors, K = a.cell.h_vectors, padded_k(like, a.H)
     begin, end = share(a.D * panels * tiles, thread, team)
-    for i in range(end - begin):
-        panel, tile = tile_of(there_and_back(begin, end, i, step), tiles)
-        d, of_direction = direction_of(panel, panels)
-        low, high = share(rows, tile, tiles)
-        start = before + (d * a.B + low) * state_bytes
-        vectors, K = a.cell.h_vectors, padded_k(like, a.H)
-        packed = a.packed_w_hh + panel * lines_of(like, a.H) * vectors * VECTOR_BYTES
-        rows_here = high - low
-        multiply_rows(
-            like, rows_here, vectors, table, start, state_bytes, VECTOR_BYTES, size, packed, K, out
-        )
-        for j in range(rows_here):
-            row = low + j
-            pair = first_pair(a, step) + row
-            of_h = (d * a.B + row) * state_bytes
-            of_c = (d * a.B + row) * c_bytes(a, like) + of_direction * blocks * VECTOR_BYTES
-            y = (pair_of(a, d, pair) * a.D + d) * a.H
-            ends = length_of(a, row) - 1 == step
-            last = d * a.B + order_of(a, row) if ends else -1
-            for block in range(blocks):
-                at = block * VECTOR_BYTES
-                gates = (panel * a.gate_rows + pair - base) * blocks + block
-                p = pre_activations(
-                    a.cell,
-                    like,
-                    a.gates + gates * a.cell.line * VECTOR_BYTES,
-                    out + j * ROW_BYTES + at * a.cell.h_gates,
-                )
-                cells = (panel * a.cell_rows + pair) * blocks + block
-                u = (of_direction * blocks + block) * lanes(like)
-                h = _next_states(
-                    a, like, d, u, p, before + of_h + u * size, of_c + at, gates, cells, last
-                )
-                _put(a, h, after + of_h + u * size, y, last * a.H, u)
+    for done in range(0, end - begin, tiles_at_once(like)):
+        several = min(tiles_at_once(like), end - begin - done)
+        for i in range(several):
+            panel, tile = tile_of(there_and_back(begin, end, done + i, step), tiles)
+            low, high = share(rows, tile, tiles)
+            start = before + (direction_of(panel, panels)[0] * a.B + low) * state_bytes
+            packed = a.packed_w_hh + panel * lines_of(like, a.H) * vectors * VECTOR_BYTES
+            to, many = out + i * tile_bytes(like), high - low
+            multiply_rows(
+                like, many, vectors, table, start, state_bytes, VECTOR_BYTES, size, packed, K, to
+            )
+        for i in range(several):
+            panel, tile = tile_of(there_and_back(begin, end, done + i, step), tiles)
+            low, high = share(rows, tile, tiles)
+            found = out + i * tile_bytes(like)
+            _states_of_tile(a, like, step, base, panel, low, high, found, before, after)
+
+
+@inlined
+def _states_of_tile(
+    a: Any,
+    like: Any,
+    step: int,
+    base: int,
+    panel: int,
+    low: int,
+    high: int,
+    found: int,
+    before: int,
+    after: int,
+) -> None:
+    """The states of a panel's units and some rows after a step, from the product with W_hh.
+
+    Args:
+        found: the product.
+        before, after: where h is before the step, and where it goes.
+    """
+    blocks, panels = panels_of(a, like)
+    d, of_direction = direction_of(panel, panels)
+    state_bytes, size = h_bytes(a, like), itemsize(like)
+    for j in range(high - low):
+        row = low + j
+        pair = first_pair(a, step) + row
+        of_h = (d * a.B + row) * state_bytes
+        of_c = (d * a.B + row) * c_bytes(a, like) + of_direction * blocks * VECTOR_BYTES
+        y = (pair_of(a, d, pair) * a.D + d) * a.H
+        ends = length_of(a, row) - 1 == step
+        last = d * a.B + order_of(a, row) if ends else -1
+        for block in range(blocks):
+            at = block * VECTOR_BYTES
+            gates = (panel * a.gate_rows + pair - base) * blocks + block
+            p = pre_activations(
+                a.cell,
+                like,
+                a.gates + gates * a.cell.line * VECTOR_BYTES,
+                found + j * ROW_BYTES + at * a.cell.h_gates,
+            )
+            cells = (panel * a.cell_rows + pair) * blocks + block
+            u = (of_direction * blocks + block) * lanes(like)
+            h = _next_states(a, like, d, u, p, before + of_h + u * size, of_c + at, gates, cells, last)
+            _put(a, h, after + of_h + u * size, y, last * a.H, u)
 
 
 @inlined

@@ -10,6 +10,7 @@ Optimization Reference Manual, chapter "Intel AMX"; AVX512_BF16 in the Instructi
 import ctypes
 import platform
 import sys
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -41,6 +42,9 @@ from lstm_kernels.backends.numba_cpu.tile import ROWS, TABLE_BYTES, VECTORS, mul
 # What a product of pairs takes at once: 32 elements of K, 16 rows of a tile.
 STEP = 32
 TILE_ROWS = 16
+# How many tiles' products are made before any is used: AMX that has not been used for half a
+# microsecond takes 0.2 us to wake, as long as some products take (docs/numba-cpu.md).
+TILES_AT_ONCE = 8
 # Tiles of sums, one a vector of columns; then the one of rows, and three that panels go through.
 _OF_ROWS = VECTORS
 _OF_PANELS = (5, 6, 7)
@@ -75,8 +79,16 @@ def tile_rows(product: str) -> int:
 
 
 def scratch_of(product: str) -> int:
-    """Bytes that a thread keeps to itself: addresses of rows, and their product."""
-    return TABLE_BYTES + tile_rows(product) * _ROW_BYTES
+    """Bytes that a thread keeps to itself: addresses of rows, and their products."""
+    return TABLE_BYTES + _tiles_at_once(product) * _tile_bytes(product)
+
+
+def _tiles_at_once(product: str) -> int:
+    return TILES_AT_ONCE if product == "amx" else 1
+
+
+def _tile_bytes(product: str) -> int:
+    return tile_rows(product) * _ROW_BYTES
 
 
 def padded(product: str, elements: int) -> int:
@@ -89,24 +101,23 @@ def lines(product: str, elements: int) -> int:
     return elements if product == "fma" else padded(product, elements) // 2
 
 
-@intrinsic
-def rows_at_once(typing: Any, like: Any) -> Any:
-    """How many rows are multiplied at once."""
+def _constant_of(number: Callable[[str], int], doc: str) -> Any:
+    """A number that follows from how a vector's matrices are multiplied, in a kernel."""
 
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return INT64(tile_rows(like.product))
+    def typing(typing: Any, like: Any) -> Any:
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return INT64(number(like.product))
 
-    return types.int64(like), generate
+        return types.int64(like), generate
+
+    typing.__doc__ = doc
+    return intrinsic(typing)
 
 
-@intrinsic
-def scratch_bytes(typing: Any, like: Any) -> Any:
-    """`scratch_of`, in a kernel."""
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return INT64(scratch_of(like.product))
-
-    return types.int64(like), generate
+rows_at_once = _constant_of(tile_rows, "How many rows are multiplied at once.")
+tiles_at_once = _constant_of(_tiles_at_once, "How many products are made before any is used.")
+tile_bytes = _constant_of(_tile_bytes, "Bytes of one product.")
+scratch_bytes = _constant_of(scratch_of, "`scratch_of`, in a kernel.")
 
 
 @intrinsic
