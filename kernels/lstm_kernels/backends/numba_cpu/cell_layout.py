@@ -26,6 +26,7 @@ class CellLayout:
     Of the `d_units` gradients `place_of` has each slot's place. `x_gate_at` and `h_gate_at` tell
     which gate of W_ih and W_hh belongs to a place, `x_gate_of` and `h_gate_of` which to a slot;
     places of W_hh begin at `h_begin`. `carries_h` is 1 where a gradient of h goes past the product.
+    `joined` is 1 where every slot is the sum of one gate's two products, and lies as these do.
     """
 
     slots: int
@@ -48,6 +49,7 @@ class CellLayout:
     h_gate_at: tuple[int, ...]
     h_begin: int
     carries_h: int
+    joined: int
 
 
 @cache
@@ -80,6 +82,10 @@ def layout_of(cell: Cell) -> CellLayout:
         h_gate_at=tuple(_or_none(slots[at].h) for at in order),
         h_begin=sum(slot.h is None for slot in slots),
         carries_h=int(made.carries[0]),
+        joined=int(
+            all(slot.x == slot.h == at for at, slot in enumerate(slots))
+            and (blocks == 1 or len(made.saved) <= len(slots))
+        ),
     )
 
 

@@ -29,6 +29,7 @@ from lstm_kernels.backends.numba_cpu.products import (
     in_pairs,
     lines_of,
     load_operand,
+    multiply_onto,
     multiply_rows,
     padded_k,
     release,
@@ -216,27 +217,30 @@ def _project_in_pairs(
             copy_elements(like, to + at * itemsize(like), source + at * itemsize(like), a.I - at)
     meet(a.flags, thread, team)
     configure(like, rows_at_once(like))
-    tiles = (pairs + rows_at_once(like) - 1) // rows_at_once(like)
-    out = a.scratch + thread * scratch_bytes(like) + TABLE_BYTES
+    most = rows_at_once(like)
+    tiles = (pairs + most - 1) // most
+    table = a.scratch + thread * scratch_bytes(like)
+    out = table + TABLE_BYTES
     vectors, K = a.cell.x_vectors, padded_k(like, a.I)
     begin, stop = share(a.D * panels * tiles, thread, team)
-    for done in range(begin, stop, tiles_at_once(like)):
-        several = min(tiles_at_once(like), stop - done)
-        for i in range(several):
-            panel, tile = tile_of(done + i, tiles)
-            low, high = share(pairs, tile, tiles)
-            start = a.x_rows + (direction_of(panel, panels)[0] * pairs + low) * row_bytes
-            packed = a.packed_w_ih + panel * lines_of(like, a.I) * vectors * VECTOR_BYTES
-            to = out + i * tile_bytes(like)
-            multiply_rows(like, high - low, vectors, out, start, row_bytes, 0, 0, packed, K, to)
-        for i in range(several):
-            panel, tile = tile_of(done + i, tiles)
-            low, high = share(pairs, tile, tiles)
-            line = panel * a.gate_rows + pairs_begin + low - base
-            for block in range(blocks):
-                found = out + i * tile_bytes(like) + block * a.cell.x_gates * VECTOR_BYTES
-                to = a.gates + (line * blocks + block) * line_bytes
-                _add_bias(a, like, high - low, found, _bias_of(a, panel, block), to)
+    for item in range(begin, stop):
+        panel, tile = tile_of(item, tiles)
+        low, high = tile * most, min((tile + 1) * most, pairs)
+        start = a.x_rows + (direction_of(panel, panels)[0] * pairs + low) * row_bytes
+        packed = a.packed_w_ih + panel * lines_of(like, a.I) * vectors * VECTOR_BYTES
+        gates = a.gates + (panel * a.gate_rows + pairs_begin + low - base) * blocks * line_bytes
+        rows = high - low
+        if a.cell.joined != 0 and rows == most:
+            # A full tile is added to the biases, and written in its place.
+            bias, to = _bias_of(a, panel, 0), gates
+            multiply_onto(
+                like, rows, vectors, start, row_bytes, packed, K, bias, 0, to, blocks * line_bytes
+            )
+            continue
+        multiply_rows(like, rows, vectors, table, start, row_bytes, 0, 0, packed, K, out)
+        for block in range(blocks):
+            found = out + block * a.cell.x_gates * VECTOR_BYTES
+            _add_bias(a, like, rows, found, _bias_of(a, panel, block), gates + block * line_bytes)
 
 
 project = either(_project, _project_in_pairs)
@@ -267,6 +271,8 @@ def _step(a: Any, like: Any, step: int, base: int, thread: int, team: int) -> No
     before = a.h_state + step % 2 * a.D * a.B * state_bytes
     after = a.h_state + (step + 1) % 2 * a.D * a.B * state_bytes
     vectors, K = a.cell.h_vectors, padded_k(like, a.H)
+    gates_bytes = blocks * a.cell.line * VECTOR_BYTES
+    joined = in_pairs(like) and a.cell.joined != 0
     begin, end = share(a.D * panels * tiles, thread, team)
     for done in range(0, end - begin, tiles_at_once(like)):
         several = min(tiles_at_once(like), end - begin - done)
@@ -276,9 +282,16 @@ def _step(a: Any, like: Any, step: int, base: int, thread: int, team: int) -> No
             start = before + (direction_of(panel, panels)[0] * a.B + low) * state_bytes
             packed = a.packed_w_hh + panel * lines_of(like, a.H) * vectors * VECTOR_BYTES
             to, many = out + i * tile_bytes(like), high - low
-            multiply_rows(
-                like, many, vectors, table, start, state_bytes, VECTOR_BYTES, size, packed, K, to
-            )
+            if joined:
+                line = panel * a.gate_rows + first_pair(a, step) + low - base
+                gates, stride = a.gates + line * gates_bytes, gates_bytes
+                multiply_onto(
+                    like, many, vectors, start, state_bytes, packed, K, gates, stride, to, ROW_BYTES
+                )
+            else:
+                multiply_rows(
+                    like, many, vectors, table, start, state_bytes, VECTOR_BYTES, size, packed, K, to
+                )
         for i in range(several):
             panel, tile = tile_of(there_and_back(begin, end, done + i, step), tiles)
             low, high = share(rows, tile, tiles)

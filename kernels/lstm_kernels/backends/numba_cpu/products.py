@@ -192,33 +192,54 @@ def _multiply(
     stride: Any,
     panel: Any,
     K: Any,
+    first: Any,
+    first_stride: Any,
     out: Any,
+    out_stride: Any,
 ) -> Any:
     width = vectors.literal_value
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, rows, _, start, stride, panel, K, out = args
+        _, rows, _, start, stride, panel, K, *sums = args
         if like.product == "amx":
             with builder.if_then(builder.icmp_signed(">", rows, INT64(0))):
-                _in_tiles(builder, width, start, stride, panel, K, out)
+                _in_tiles(builder, width, start, stride, panel, K, *sums)
             return context.get_dummy_value()
         for count in range(1, ROWS + 1):
             with builder.if_then(builder.icmp_signed("==", rows, INT64(count))):
                 starts = [apart(builder, start, stride, i) for i in range(count)]
-                _by_dots(builder, like, width, starts, panel, K, out)
+                _by_dots(builder, like, width, starts, panel, K, *sums)
         return context.get_dummy_value()
 
-    return types.void(like, types.int64, vectors, *(types.int64,) * 5), generate
+    return types.void(like, types.int64, vectors, *(types.int64,) * 8), generate
 
 
 def _in_tiles(
-    builder: Any, width: int, start: Any, stride: Any, panel: Any, K: Any, out: Any
+    builder: Any,
+    width: int,
+    start: Any,
+    stride: Any,
+    panel: Any,
+    K: Any,
+    first: Any,
+    first_stride: Any,
+    out: Any,
+    out_stride: Any,
 ) -> None:
     """The IR of a product in tiles, of as many rows as they are configured for."""
     byte = INT8.as_pointer()
     line = INT64(width * VECTOR_BYTES)
-    for j in range(width):
-        _call(builder, "tilezero", INT8(j))
+
+    def vector(base: Any, j: int) -> Any:
+        return builder.inttoptr(builder.add(base, INT64(j * VECTOR_BYTES)), byte)
+
+    with builder.if_else(builder.icmp_unsigned("==", first, INT64(0))) as (none, some):
+        with none:
+            for j in range(width):
+                _call(builder, "tilezero", INT8(j))
+        with some:
+            for j in range(width):
+                _call(builder, "tileloadd64", INT8(j), vector(first, j), first_stride)
     steps = builder.udiv(K, INT64(STEP))
     with cgutils.for_range(builder, steps, intp=INT64) as loop:
         at = builder.inttoptr(apart(builder, start, loop.index, 2 * STEP), byte)
@@ -226,16 +247,23 @@ def _in_tiles(
         here = apart(builder, panel, loop.index, STEP // 2 * width * VECTOR_BYTES)
         for j in range(width):
             tile = INT8(_OF_PANELS[j % len(_OF_PANELS)])
-            at = builder.inttoptr(builder.add(here, INT64(j * VECTOR_BYTES)), byte)
-            _call(builder, "tileloadd64", tile, at, line)
+            _call(builder, "tileloadd64", tile, vector(here, j), line)
             _call(builder, "tdpbf16ps", INT8(j), INT8(_OF_ROWS), tile)
     for j in range(width):
-        at = builder.inttoptr(builder.add(out, INT64(j * VECTOR_BYTES)), byte)
-        _call(builder, "tilestored64", INT8(j), at, INT64(_ROW_BYTES))
+        _call(builder, "tilestored64", INT8(j), vector(out, j), out_stride)
 
 
 def _by_dots(
-    builder: Any, like: Any, width: int, starts: list[Any], panel: Any, K: Any, out: Any
+    builder: Any,
+    like: Any,
+    width: int,
+    starts: list[Any],
+    panel: Any,
+    K: Any,
+    first: Any,
+    first_stride: Any,
+    out: Any,
+    out_stride: Any,
 ) -> None:
     """The IR of a product by dot products of pairs."""
     pairs = ir.VectorType(BFloat16(), 2 * like.lanes)
@@ -244,6 +272,12 @@ def _by_dots(
     dot = cgutils.get_or_insert_function(builder.module, kind, name)
     nothing = ir.Constant(like.ir, None)
     sums = [[cgutils.alloca_once_value(builder, nothing) for _ in range(width)] for _ in starts]
+    with builder.if_then(builder.icmp_unsigned("!=", first, INT64(0))):
+        for i, totals in enumerate(sums):
+            row = apart(builder, first, first_stride, i)
+            for j, total in enumerate(totals):
+                at = builder.add(row, INT64(j * VECTOR_BYTES))
+                builder.store(load_at(builder, like.ir, at, VECTOR_BYTES), total)
     with cgutils.for_range(builder, builder.udiv(K, INT64(2)), intp=INT64) as loop:
         here = apart(builder, panel, loop.index, width * VECTOR_BYTES)
         columns = [
@@ -256,24 +290,39 @@ def _by_dots(
             for column, total in zip(columns, totals, strict=True):
                 builder.store(builder.call(dot, [builder.load(total), both, column]), total)
     for i, totals in enumerate(sums):
+        row = apart(builder, out, out_stride, i)
         for j, total in enumerate(totals):
-            at = builder.add(out, INT64(i * _ROW_BYTES + j * VECTOR_BYTES))
+            at = builder.add(row, INT64(j * VECTOR_BYTES))
             store_at(builder, builder.load(total), at, VECTOR_BYTES)
 
 
 @routine
 def multiply_pairs(
-    like: Any, rows: int, vectors: int, start: int, stride: int, panel: int, K: int, out: int
+    like: Any,
+    rows: int,
+    vectors: int,
+    start: int,
+    stride: int,
+    panel: int,
+    K: int,
+    first: int,
+    first_stride: int,
+    out: int,
+    out_stride: int,
 ) -> None:
-    """Write rows times panel, as `tile.multiply` does: [rows, VECTORS] vectors at `out`.
+    """Write rows times panel, [rows, vectors] vectors.
 
-    Tiles write as many rows as they are configured for, and read as many.
+    Tiles read and write as many rows as they are configured for.
 
     Args:
         start, stride: the address of the first row, and bytes from one to the next.
         K: elements of a row, a multiple of 32.
+        first, first_stride: what the product is added to, or 0; where its rows lie.
+        out, out_stride: where the sum's rows go.
     """
-    _multiply(like, rows, vectors, start, stride, panel, K, out)
+    _multiply(
+        like, rows, vectors, start, stride, panel, K, first, first_stride, out, out_stride
+    )
 
 
 def _rows_by_fma(
@@ -316,10 +365,29 @@ def _rows_by_pairs(
     out: int,
 ) -> None:
     """The same in pairs; K is a multiple of 32. Tiles have as many rows as they are configured."""
-    multiply_pairs(like, rows, vectors, start, stride, panel, K, out)
+    multiply_pairs(like, rows, vectors, start, stride, panel, K, 0, 0, out, _ROW_BYTES)
 
 
 multiply_rows = either(_rows_by_fma, _rows_by_pairs)
+
+
+def _not_onto(
+    like: Any,
+    rows: int,
+    vectors: int,
+    start: int,
+    stride: int,
+    panel: int,
+    K: int,
+    first: int,
+    first_stride: int,
+    out: int,
+    out_stride: int,
+) -> None:
+    """Number by number, what a product is added to is added where the product is used."""
+
+
+multiply_onto = either(_not_onto, multiply_pairs.py_func)
 
 
 @intrinsic

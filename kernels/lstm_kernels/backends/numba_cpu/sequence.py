@@ -92,7 +92,7 @@ class Sizes(NamedTuple):
 
     @property
     def rows_behind(self) -> int:
-        """How many rows a tile may read behind the last one; none where no rows are tiles."""
+        """How many rows a tile may read behind the last one; none where rows are no tiles."""
         return 0 if self.product == "fma" else tile_rows(self.product)
 
 
@@ -153,8 +153,10 @@ def _saved_shapes(
     """The same of so many pairs of step and row."""
     sizes = sizes_of(problem)
     of_cell = sizes.of_cell
-    units = problem.directions * sizes.panels * _odd(pairs) * of_cell.blocks * sizes.W
-    gates = (units * of_cell.line,) if of_cell.saved else None
+    unit = of_cell.blocks * sizes.W
+    units = problem.directions * sizes.panels * _odd(pairs) * unit
+    behind = sizes.rows_behind * unit * of_cell.line
+    gates = (units * of_cell.line + behind,) if of_cell.saved else None
     return gates, (units * of_cell.kept_states,) if of_cell.kept_states else None
 
 
@@ -203,7 +205,8 @@ def run_forward(
         "x_rows": (D * chunk + more) * sizes.row(inputs) * operand if more else 0,
     }
     if gates is None:
-        scratch["gates"] = D * units * gate_rows * of_cell.line * number
+        behind = more * of_cell.blocks * of_cell.line * vector
+        scratch["gates"] = D * units * gate_rows * of_cell.line * number + behind
     else:
         values["gates"] = gates
     _run("forward", FORWARD, problem, rows, chunk, values, scratch)

@@ -95,7 +95,10 @@ def store_all_parts(typing: Any, address: Any, stride: Any, vectors: Any, elemen
 
 @intrinsic
 def pre_activations(typing: Any, cell: Any, like: Any, gates: Any, product: Any) -> Any:
-    """A block's pre-activations: what `gates` has, and the product with W_hh where it goes in."""
+    """A block's pre-activations: what `gates` has, and the product with W_hh where it goes in.
+
+    Where matrices are multiplied in pairs and the cell is `joined`, the product has all.
+    """
     layout = cell_layout(cell)
     found = _tuple_of(like, layout.slots)
 
@@ -108,6 +111,9 @@ def pre_activations(typing: Any, cell: Any, like: Any, gates: Any, product: Any)
 
         vectors = []
         for slot, gate in enumerate(layout.h_gate_of):
+            if like.in_pairs and layout.joined:
+                vectors.append(vector(product, gate))
+                continue
             value = vector(gates, slot)
             if gate >= 0:
                 value = builder.fadd(vector(product, gate), value, flags=("contract",))
