@@ -3,18 +3,15 @@
 Compiled in processes of their own, since Numba compiles for one CPU in each.
 """
 
-import json
 import os
 import re
-import subprocess
-import sys
 from itertools import product
 from typing import Any
 
 import closeness
 import pytest
 from inner_loops import inner_loops
-from places import ROOT, SUPPORT
+from other_cpus import SHAPES, assembly, layers, python
 
 pytest.importorskip("numba", reason="numba_cpu needs numba")
 
@@ -58,45 +55,6 @@ CPUS: dict[str, tuple[dict[str, str], tuple[str, ...], dict[str, int]]] = {
         {"vector_bytes": 16, "registers": 16},
     ),
 }
-# Every shape compiles the same kernels: one step, a unit, more pairs than a chunk has, ragged.
-SHAPES: tuple[dict[str, Any], ...] = (
-    {"seq_len": 1, "batch": 1, "input_size": 3, "hidden_size": 30},
-    {"seq_len": 9, "batch": 3, "input_size": 20, "hidden_size": 37, "lengths": "uniform:0:9"},
-    {"seq_len": 5, "batch": 4, "input_size": 7, "hidden_size": 1},
-    {"seq_len": 3, "batch": 90, "input_size": 70, "hidden_size": 17, "bidirectional": True},
-    {
-        **{"seq_len": 40, "batch": 7, "input_size": 65, "hidden_size": 129},
-        **{"bidirectional": True, "lengths": "uniform:1:40"},
-    },
-)
-
-
-def python(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-    """A process that has the sources, and such variables instead of any of Numba's for CPUs."""
-    clean = {name: value for name, value in os.environ.items() if "NUMBA_CPU" not in name}
-    roots = os.pathsep.join(str(root) for root in (ROOT / "kernels", SUPPORT))
-    environment = clean | variables | {"PYTHONPATH": roots}
-    return subprocess.run(
-        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
-    )
-
-
-def answer(*arguments: str, **variables: str) -> Any:
-    """What a process prints as JSON."""
-    done = python(*arguments, **variables)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
-
-
-def layers(cases: list[dict[str, Any]], **variables: str) -> Any:
-    return answer(str(SUPPORT / "numba_cpu_layers.py"), json.dumps(cases), **variables)
-
-
-def assembly(triple: str, cpu: str, *kernels: tuple[str, str, str]) -> list[str]:
-    """Of each kernel, a pass of a dtype and a cell."""
-    asked = json.dumps(kernels)
-    texts: list[str] = answer(str(SUPPORT / "numba_cpu_code.py"), triple, cpu, "", asked)
-    return texts
 
 
 @pytest.fixture
