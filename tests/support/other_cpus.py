@@ -8,6 +8,10 @@ from typing import Any
 
 from places import ROOT, SUPPORT
 
+from lstm_kernels.backends.numba_cpu.cell_layout import layout_of
+from lstm_kernels.backends.numba_cpu.tile import VECTORS
+from lstm_kernels.cells import CELLS
+
 # Every shape runs the same kernels: one step, a unit, more pairs than a chunk has, ragged.
 SHAPES: tuple[dict[str, Any], ...] = (
     {"seq_len": 1, "batch": 1, "input_size": 3, "hidden_size": 30},
@@ -47,3 +51,11 @@ def assembly(triple: str, cpu: str, *kernels: tuple[str, str, str]) -> list[str]
     """The assembly of kernels, each a pass, a dtype and a cell."""
     texts: list[str] = answer("numba_cpu_code.py", triple, cpu, "", json.dumps(kernels))
     return texts
+
+
+def widest_product(pass_name: str, cell: str) -> int:
+    """How many vectors wide a kernel's products are: a forward panel has all gates of its units."""
+    if pass_name == "backward":
+        return VECTORS
+    layout = layout_of(CELLS[cell])
+    return max(layout.x_vectors, layout.h_vectors)
