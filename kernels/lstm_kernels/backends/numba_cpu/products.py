@@ -8,7 +8,6 @@ Optimization Reference Manual, chapter "Intel AMX"; AVX512_BF16 in the Instructi
 """
 
 import ctypes
-import platform
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -18,7 +17,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from lstm_kernels.backends.numba_cpu import simd
+from lstm_kernels.backends.numba_cpu import simd, target
 from lstm_kernels.backends.numba_cpu.simd import (
     INT8,
     INT32,
@@ -58,17 +57,15 @@ _XTILEDATA = 18
 @cache
 def product_of(dtype: str) -> str:
     """How matrices of a dtype are multiplied on this CPU: "fma", or in pairs by "amx" or "dot"."""
-    if dtype != "bfloat16" or not simd.has("avx512f", "avx512bw"):
+    if dtype != "bfloat16" or target.machine() != "x86_64" or not target.has("avx512bf16"):
         return "fma"
-    if simd.has("amx-bf16") and _may_use_tiles():
-        return "amx"
-    return "dot" if simd.has("avx512bf16") else "fma"
+    return "amx" if target.has("amx-bf16") and _may_use_tiles() else "dot"
 
 
 @cache
 def _may_use_tiles() -> bool:
     """Ask Linux for the tiles' registers, which a process has on request alone."""
-    if sys.platform != "linux" or platform.machine() != "x86_64":
+    if sys.platform != "linux":
         return False
     return ctypes.CDLL(None).syscall(_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XTILEDATA) == 0
 

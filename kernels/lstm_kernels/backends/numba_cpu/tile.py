@@ -6,6 +6,7 @@ vector is used ROWS times, each broadcast element `vectors` times. Source: Goto 
 2008, "Anatomy of High-Performance Matrix Multiplication".
 """
 
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -24,9 +25,11 @@ from lstm_kernels.backends.numba_cpu.simd import (
     store_at,
 )
 
-# Accumulators and the vectors of one step of K fill the registers.
+# What a step of K needs fills the registers: see `_turns`.
 ROWS = 6 if REGISTERS == 32 else 3
 VECTORS = 4
+# Where it is false, Numba compiles no product of more rows.
+_HAS_MORE = ROWS > 3
 # Chains of dependent sums that keep the multipliers busy: 4 cycles of latency, 2 at a time.
 CHAINS = 8
 # How far ahead of a lone row's product its panel is fetched: such a product is as fast as the
@@ -59,7 +62,8 @@ def _multiply(
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         _, _, _, table, block_stride, stride, panel, K, out = args
         kind = ir.FunctionType(like.ir, [like.ir] * 3)
-        fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.{like.suffix}")
+        # Fused where the CPU can; llvm.fma is a call of libm an element where it cannot.
+        fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.{like.suffix}")
         starts = [
             load_at(builder, INT64, builder.add(table, INT64(8 * i)), 8) for i in range(count)
         ]
@@ -73,20 +77,23 @@ def _multiply(
             """Add one row of the panel: the k-th of a block."""
             row = builder.add(builder.mul(block, INT64(W)), k)
             at = builder.add(panel, builder.mul(row, INT64(width * W * itemsize)))
-            columns = [
-                load_at(builder, like.ir, builder.add(at, INT64(j * W * itemsize)), itemsize)
-                for j in range(width)
-            ]
-            for j in range(width if count == 1 else 0):
-                ahead = INT64(AHEAD_BYTES + j * VECTOR_BYTES)
-                prefetch_at(builder, builder.add(at, ahead), into=1)
+            _fetch_ahead(builder, at, width if count == 1 else 0)
             offset = builder.add(builder.mul(block, block_stride), builder.mul(k, stride))
-            for start, totals in zip(starts, into, strict=True):
-                element = load_at(builder, like.ir_scalar, builder.add(start, offset), itemsize)
-                broadcast = splat(builder, like, element)
-                for column, total in zip(columns, totals, strict=True):
-                    fused = builder.call(fma, [broadcast, column, builder.load(total)])
-                    builder.store(fused, total)
+
+            @cache
+            def element(i: int) -> Any:
+                where = builder.add(starts[i], offset)
+                return splat(builder, like, load_at(builder, like.ir_scalar, where, itemsize))
+
+            @cache
+            def column(j: int) -> Any:
+                where = builder.add(at, INT64(j * W * itemsize))
+                return load_at(builder, like.ir, where, itemsize)
+
+            for i, j in _turns(count, width):
+                total = into[i][j]
+                fused = builder.call(fma, [element(i), column(j), builder.load(total)])
+                builder.store(fused, total)
 
         blocks = builder.udiv(K, INT64(W))
         with (
@@ -109,6 +116,24 @@ def _multiply(
 
     words = (types.int64,) * 6
     return types.void(like, rows, vectors, *words), generate
+
+
+def _fetch_ahead(builder: Any, address: Any, vectors: int) -> None:
+    """The IR that has what a lone row needs later on its way."""
+    for j in range(vectors):
+        ahead = INT64(AHEAD_BYTES + j * VECTOR_BYTES)
+        prefetch_at(builder, builder.add(address, ahead), into=1)
+
+
+def _turns(rows: int, vectors: int) -> list[tuple[int, int]]:
+    """A tile's places in the order they are added to.
+
+    The fewer of a row's elements and the panel's vectors are all in registers at once, and the
+    others one after another: 3 rows by 4 vectors take 16 registers, 6 rows by 4 vectors 29.
+    """
+    if rows < vectors:
+        return [(i, j) for j in range(vectors) for i in range(rows)]
+    return [(i, j) for i in range(rows) for j in range(vectors)]
 
 
 @routine
@@ -140,9 +165,10 @@ def multiply(
         _multiply(like, 2, vectors, table, block_stride, stride, panel, K, out)
     elif rows == 3:
         _multiply(like, 3, vectors, table, block_stride, stride, panel, K, out)
-    elif rows == 4:
-        _multiply(like, 4, vectors, table, block_stride, stride, panel, K, out)
-    elif rows == 5:
-        _multiply(like, 5, vectors, table, block_stride, stride, panel, K, out)
-    elif rows == 6:
-        _multiply(like, 6, vectors, table, block_stride, stride, panel, K, out)
+    elif _HAS_MORE:
+        if rows == 4:
+            _multiply(like, 4, vectors, table, block_stride, stride, panel, K, out)
+        elif rows == 5:
+            _multiply(like, 5, vectors, table, block_stride, stride, panel, K, out)
+        elif rows == 6:
+            _multiply(like, 6, vectors, table, block_stride, stride, panel, K, out)
