@@ -388,7 +388,7 @@ import hashlib
 from lstm_kernels.backends.numba_cpu.compiled import compiled
 with torch.no_grad():
     print(hashlib.sha256(infer().numpy().tobytes()).hexdigest())
-print(compiled("forward", "float32", "lstm").cache_hits)
+print(compiled("forward", "float32", "fma", "lstm").cache_hits)
 """
 FORKED = """
 import os
@@ -441,7 +441,7 @@ def test_a_kernel_is_compiled_where_nothing_can_be_kept(monkeypatch: pytest.Monk
         return compile_it
 
     monkeypatch.setattr(numba, "cfunc", cfunc)
-    made = compiled.compiled.__wrapped__("forward", "float32", "lstm")
+    made = compiled.compiled.__wrapped__("forward", "float32", "fma", "lstm")
     assert made.__name__.startswith("forward_lstm_")
     assert asked == [True, False]
 
