@@ -32,9 +32,9 @@ def check_code(cpu: str, *kernels: tuple[str, str, str]) -> None:
     for name, text in zip(kernels, assembly(AARCH64, cpu, *kernels), strict=True):
         pass_name, dtype, cell = name
         loops = inner_loops(text)
-        # Six rows by so many vectors.
-        assert max(loop.accumulators for loop in loops) == 6 * widest_product(pass_name, cell), name
-        assert [loop for loop in loops if loop.on_stack] == []
+        whole_tile = 6 * widest_product(pass_name, cell)
+        assert whole_tile in {loop.accumulators for loop in loops}, name
+        assert [loop for loop in loops if loop.on_stack] == [], name
         kind = "4s" if dtype == "float32" else "2d"
         assert set(re.findall(r"\bfmla\s+v\d+\.(\d\w)", text)) == {kind}
         calls = re.findall(r"^\s+b(?:l|r)?\s+\"?([A-Za-z_][\w.]*)", text, re.MULTILINE)
@@ -51,7 +51,7 @@ def test_the_forward_compiles() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("cpu", ["generic", "neoverse-n1"])
 def test_kernels_compile(cpu: str) -> None:
-    kernels = product(("forward", "backward"), ("float32", "float64"), ("lstm", "gru", "rnn_tanh"))
+    kernels = product(("forward", "backward"), ("float32", "float64"), ("lstm", "gru"))
     check_code(cpu, *kernels)
 
 
