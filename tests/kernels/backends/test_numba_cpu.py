@@ -328,6 +328,11 @@ def activation(request: pytest.FixtureRequest) -> Any:
     """One of ours over an array, its dtype, and NumPy's in 80 bits."""
     name, dtype = request.param
     function, exact = APPLIED[name]
+    return over_arrays(function, dtype), dtype, exact
+
+
+def over_arrays(function: Any, dtype: str) -> Any:
+    """A function of vectors, over an array."""
     itemsize = np.dtype(dtype).itemsize
     step = simd.lanes_of(itemsize)
 
@@ -344,7 +349,7 @@ def activation(request: pytest.FixtureRequest) -> Any:
         over(padded, padded.ctypes.data, applied.ctypes.data)
         return applied[: len(values)]
 
-    return apply, dtype, exact
+    return apply
 
 
 def test_activations_are_accurate_near_zero_and_far_out(activation: Any) -> None:
@@ -357,6 +362,15 @@ def test_activations_are_accurate_near_zero_and_far_out(activation: Any) -> None
     error = np.abs(apply(x) - want) / np.abs(want)
     bound = closeness.ACTIVATION_ROUNDINGS * np.finfo(dtype).eps
     closeness.assert_within(bound, {"the worst activation": error.max()}, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gates_never_leave_their_range(dtype: str) -> None:
+    x = np.linspace(-100, 100, 1 << 18).astype(dtype)
+    for function, low, high in ((activations.sigmoid, 0, 1), (activations.tanh, -1, 1)):
+        applied = over_arrays(function, dtype)(x)
+        assert applied.min() >= low
+        assert applied.max() == high
 
 
 def test_activations_saturate_and_keep_nan(activation: Any) -> None:
