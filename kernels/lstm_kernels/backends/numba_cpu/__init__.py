@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lstm_kernels.backends.numba_cpu import team
+from lstm_kernels.backends.numba_cpu import target, team
 from lstm_kernels.backends.numba_cpu.cell_code import NUMBA_CPU
 from lstm_kernels.backends.numba_cpu.cell_layout import reason_against
 from lstm_kernels.backends.numba_cpu.sequence import (
@@ -87,7 +87,7 @@ def unsupported(problem: Problem, device: str) -> str | None:
         return reason
     if torch.device(device).type != "cpu":
         return f"{WHAT} needs a CPU, and this is {device!r}"
-    return reason_against(CELLS[problem.cell])
+    return target.reason_against() or reason_against(CELLS[problem.cell])
 
 
 def kernels_used(problem: Problem) -> list[str]:

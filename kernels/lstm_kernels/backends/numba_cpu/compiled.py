@@ -14,14 +14,15 @@ from types import FunctionType
 from typing import Any
 
 import llvmlite
-import llvmlite.binding as llvm
 import numba
 
+from lstm_kernels.backends.numba_cpu import target
 from lstm_kernels.backends.numba_cpu.arguments import BACKWARD, FORWARD, signature_of
 from lstm_kernels.backends.numba_cpu.backward import backward
 from lstm_kernels.backends.numba_cpu.cell_code import digest_of, type_of
 from lstm_kernels.backends.numba_cpu.forward import forward
 from lstm_kernels.cells import CELLS
+from lstm_kernels.stack import Unsupported
 
 _KERNELS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "forward": (forward, FORWARD),
@@ -31,7 +32,14 @@ _KERNELS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
 
 @cache
 def compiled(pass_name: str, dtype: str, cell: str) -> Any:
-    """The C function of a pass, "forward" or "backward", of a cell on tensors of a dtype."""
+    """The C function of a pass, "forward" or "backward", of a cell on tensors of a dtype.
+
+    Raises:
+        Unsupported: this CPU lacks what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES ask for.
+    """
+    reason = target.reason_against()
+    if reason is not None:
+        raise Unsupported(reason)
     function, fields = _KERNELS[pass_name]
     definition = CELLS[cell]
     name = f"{pass_name}_{cell}_{dtype}_{digest_of(definition)}_{_digest()}"
@@ -58,7 +66,6 @@ def _digest() -> str:
     """
     sources = sorted(Path(__file__).parent.glob("*.py"))
     parts = [source.read_bytes() for source in sources]
-    machine = [numba.__version__, llvmlite.__version__, llvm.get_host_cpu_name()]
-    machine += [numba.config.CPU_NAME or "", numba.config.CPU_FEATURES or ""]
-    parts += [" ".join(machine).encode(), llvm.get_host_cpu_features().flatten().encode()]
+    compilers = (numba.__version__, llvmlite.__version__)
+    parts.append("\0".join([*compilers, *target.compiled_for()]).encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

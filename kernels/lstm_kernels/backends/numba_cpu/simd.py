@@ -6,11 +6,9 @@ int64, as C would: nothing checks a bound.
 """
 
 import operator
-import platform
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import llvmlite.binding as llvm
 import numba
 import numba.extending
 from llvmlite import ir
@@ -20,12 +18,26 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import models, register_model
 
-_FEATURES = llvm.get_host_cpu_features()
-# Bytes in a register, and how many registers there are.
-VECTOR_BYTES = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx") else 16
-REGISTERS = 32 if _FEATURES.get("avx512f") or _FEATURES.get("neon") else 16
+from lstm_kernels.backends.numba_cpu import target
+
+
+def _register_file() -> tuple[int, int]:
+    """Bytes in a register, and how many registers there are."""
+    if target.machine() == "x86_64":
+        if target.has("avx512f"):
+            return 64, 32
+        return (32 if target.has("avx") else 16), 16
+    return 16, 32 if target.machine() == "aarch64" else 16
+
+
+VECTOR_BYTES, REGISTERS = _register_file()
 
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
+# By family, an instruction that gives way and its operands; Arm's hint 1 is "yield".
+_PAUSES: dict[str, tuple[Any, ...]] = {
+    "x86_64": ("llvm.x86.sse2.pause",),
+    "aarch64": ("llvm.aarch64.hint", INT32(1)),
+}
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -353,9 +365,10 @@ def pause(typing: Any) -> Any:
     """Leave a core's shared parts to its other thread for a moment, where the CPU can."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        if platform.machine() in ("x86_64", "AMD64"):
-            kind, name = ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])
+        name, *numbers = _PAUSES.get(target.machine(), (None,))
+        if name is not None:
+            kind = ir.FunctionType(ir.VoidType(), [INT32] * len(numbers))
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, name), numbers)
         return context.get_dummy_value()
 
     return types.void(), generate

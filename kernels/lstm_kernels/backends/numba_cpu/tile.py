@@ -24,9 +24,11 @@ from lstm_kernels.backends.numba_cpu.simd import (
     store_at,
 )
 
-# Accumulators and the vectors of one step of K fill the registers.
+# Accumulators, an element of every row and one vector of the panel fill the registers.
 ROWS = 6 if REGISTERS == 32 else 3
 VECTORS = 4
+# Where it is false, Numba compiles no product of more rows.
+_HAS_MORE = ROWS > 3
 # Chains of dependent sums that keep the multipliers busy: 4 cycles of latency, 2 at a time.
 CHAINS = 8
 # How far ahead of a lone row's product its panel is fetched: such a product is as fast as the
@@ -59,7 +61,8 @@ def _multiply(
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         _, _, _, table, block_stride, stride, panel, K, out = args
         kind = ir.FunctionType(like.ir, [like.ir] * 3)
-        fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.{like.suffix}")
+        # Fused where the CPU can; llvm.fma is a call of libm an element where it cannot.
+        fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.{like.suffix}")
         starts = [
             load_at(builder, INT64, builder.add(table, INT64(8 * i)), 8) for i in range(count)
         ]
@@ -73,20 +76,22 @@ def _multiply(
             """Add one row of the panel: the k-th of a block."""
             row = builder.add(builder.mul(block, INT64(W)), k)
             at = builder.add(panel, builder.mul(row, INT64(width * W * itemsize)))
-            columns = [
-                load_at(builder, like.ir, builder.add(at, INT64(j * W * itemsize)), itemsize)
-                for j in range(width)
-            ]
             for j in range(width if count == 1 else 0):
                 ahead = INT64(AHEAD_BYTES + j * VECTOR_BYTES)
                 prefetch_at(builder, builder.add(at, ahead), into=1)
             offset = builder.add(builder.mul(block, block_stride), builder.mul(k, stride))
-            for start, totals in zip(starts, into, strict=True):
-                element = load_at(builder, like.ir_scalar, builder.add(start, offset), itemsize)
-                broadcast = splat(builder, like, element)
-                for column, total in zip(columns, totals, strict=True):
-                    fused = builder.call(fma, [broadcast, column, builder.load(total)])
-                    builder.store(fused, total)
+            elements = [
+                load_at(builder, like.ir_scalar, builder.add(start, offset), itemsize)
+                for start in starts
+            ]
+            broadcasts = [splat(builder, like, element) for element in elements]
+            # A column is used up before the next is loaded: 12 accumulators leave 4 registers.
+            for j in range(width):
+                where = builder.add(at, INT64(j * W * itemsize))
+                column = load_at(builder, like.ir, where, itemsize)
+                for broadcast, totals in zip(broadcasts, into, strict=True):
+                    fused = builder.call(fma, [broadcast, column, builder.load(totals[j])])
+                    builder.store(fused, totals[j])
 
         blocks = builder.udiv(K, INT64(W))
         with (
@@ -140,9 +145,10 @@ def multiply(
         _multiply(like, 2, vectors, table, block_stride, stride, panel, K, out)
     elif rows == 3:
         _multiply(like, 3, vectors, table, block_stride, stride, panel, K, out)
-    elif rows == 4:
-        _multiply(like, 4, vectors, table, block_stride, stride, panel, K, out)
-    elif rows == 5:
-        _multiply(like, 5, vectors, table, block_stride, stride, panel, K, out)
-    elif rows == 6:
-        _multiply(like, 6, vectors, table, block_stride, stride, panel, K, out)
+    elif _HAS_MORE:
+        if rows == 4:
+            _multiply(like, 4, vectors, table, block_stride, stride, panel, K, out)
+        elif rows == 5:
+            _multiply(like, 5, vectors, table, block_stride, stride, panel, K, out)
+        elif rows == 6:
+            _multiply(like, 6, vectors, table, block_stride, stride, panel, K, out)

@@ -1,0 +1,283 @@
+"""numba_cpu on other x86 CPUs than this one: what it is compiled for, its code, and its results.
+
+Compiled in processes of their own, since Numba compiles for one CPU in each.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from itertools import product
+from typing import Any
+
+import closeness
+import pytest
+from inner_loops import inner_loops
+from places import ROOT, SUPPORT
+
+pytest.importorskip("numba", reason="numba_cpu needs numba")
+
+import llvmlite.binding as llvm
+import numba
+from compiled_elsewhere import AARCH64, X86_64
+from pointwise_cells import POINTWISE
+
+import lstm_kernels as lk
+from lstm_kernels import registry
+from lstm_kernels.backends.numba_cpu import target
+from lstm_kernels.backends.numba_cpu.compiled import compiled
+from lstm_kernels.stack import Unsupported
+
+HOST = llvm.get_host_cpu_features()
+# By name: Numba's variables, the features that this machine must have for it, and what follows.
+CPUS: dict[str, tuple[dict[str, str], tuple[str, ...], dict[str, int]]] = {
+    "x86-64-v3": (
+        {"NUMBA_CPU_NAME": "x86-64-v3", "NUMBA_CPU_FEATURES": ""},
+        ("avx2", "fma", "bmi2", "f16c", "lzcnt", "movbe"),
+        {"vector_bytes": 32, "registers": 16},
+    ),
+    "haswell": (
+        {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""},
+        ("avx2", "fma", "bmi2", "f16c", "lzcnt", "movbe"),
+        {"vector_bytes": 32, "registers": 16},
+    ),
+    "without AVX-512": (
+        {"NUMBA_CPU_FEATURES": "-avx512f"},
+        ("avx2", "fma"),
+        {"vector_bytes": 32, "registers": 16},
+    ),
+    "AVX without FMA": (
+        {"NUMBA_CPU_NAME": "ivybridge", "NUMBA_CPU_FEATURES": ""},
+        ("avx", "f16c"),
+        {"vector_bytes": 32, "registers": 16},
+    ),
+    "x86-64": (
+        {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": ""},
+        ("sse2",),
+        {"vector_bytes": 16, "registers": 16},
+    ),
+}
+# Every shape compiles the same kernels: one step, a unit, more pairs than a chunk has, ragged.
+SHAPES: tuple[dict[str, Any], ...] = (
+    {"seq_len": 1, "batch": 1, "input_size": 3, "hidden_size": 30},
+    {"seq_len": 9, "batch": 3, "input_size": 20, "hidden_size": 37, "lengths": "uniform:0:9"},
+    {"seq_len": 5, "batch": 4, "input_size": 7, "hidden_size": 1},
+    {"seq_len": 3, "batch": 90, "input_size": 70, "hidden_size": 17, "bidirectional": True},
+    {
+        **{"seq_len": 40, "batch": 7, "input_size": 65, "hidden_size": 129},
+        **{"bidirectional": True, "lengths": "uniform:1:40"},
+    },
+)
+
+
+def python(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """A process that has the sources, and such variables instead of any of Numba's for CPUs."""
+    clean = {name: value for name, value in os.environ.items() if "NUMBA_CPU" not in name}
+    roots = os.pathsep.join(str(root) for root in (ROOT / "kernels", SUPPORT))
+    environment = clean | variables | {"PYTHONPATH": roots}
+    return subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def answer(*arguments: str, **variables: str) -> Any:
+    """What a process prints as JSON."""
+    done = python(*arguments, **variables)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+def layers(cases: list[dict[str, Any]], **variables: str) -> Any:
+    return answer(str(SUPPORT / "numba_cpu_layers.py"), json.dumps(cases), **variables)
+
+
+def assembly(triple: str, cpu: str, *kernels: tuple[str, str, str]) -> list[str]:
+    """Of each kernel, a pass of a dtype and a cell."""
+    asked = json.dumps(kernels)
+    texts: list[str] = answer(str(SUPPORT / "numba_cpu_code.py"), triple, cpu, "", asked)
+    return texts
+
+
+@pytest.fixture
+def compile_for(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Has `target` believe that Numba compiles for a CPU, on one that has some features."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    caches = (target.has, target.reason_against, compiled)
+
+    def believe(triple: str, cpu: str, features: str, host: dict[str, bool]) -> None:
+        monkeypatch.setattr(target, "compiled_for", lambda: (triple, cpu, features))
+        monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: host)
+        monkeypatch.setattr(numba.config, "CPU_NAME", cpu)
+        monkeypatch.setattr(numba.config, "CPU_FEATURES", features)
+        for cached in caches:
+            cached.cache_clear()
+
+    yield believe
+    monkeypatch.undo()
+    for cached in caches:
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("triple", "cpu", "features", "there", "not_there"),
+    [
+        (X86_64, "haswell", "", "avx2 fma sse2", "avx512f amx-bf16"),
+        (X86_64, "x86-64", "", "sse2", "avx fma"),
+        (X86_64, "generic", "+avx2", "avx avx2", "fma"),
+        (X86_64, "sapphirerapids", "", "avx512f avx512bf16 amx-bf16", "sse4a"),
+        (X86_64, "sapphirerapids", "-avx512f", "avx2 fma amx-bf16", "avx512f avx512bf16"),
+        (X86_64, "sapphirerapids", "-avx2,+fma", "avx fma", "avx2 avx512f"),
+        (AARCH64, "generic", "", "neon", "sve lse"),
+        (AARCH64, "neoverse-n1", "", "neon lse dotprod", "sve bf16"),
+        (AARCH64, "neoverse-v1", "-sve", "neon bf16", "sve"),
+    ],
+)
+def test_features_are_llvms_own(
+    triple: str, cpu: str, features: str, there: str, not_there: str, compile_for: Any
+) -> None:
+    compile_for(triple, cpu, features, {})
+    assert [name for name in there.split() if not target.has(name)] == []
+    assert [name for name in not_there.split() if target.has(name)] == []
+
+
+@pytest.mark.parametrize("cpu", ["haswell", "x86-64"])
+def test_a_feature_that_llvm_does_not_know_is_an_error(cpu: str, compile_for: Any) -> None:
+    compile_for(X86_64, cpu, "", {})
+    with pytest.raises(ValueError, match="'avx1024' is no feature that LLVM tells of x86_64"):
+        target.has("avx1024")
+
+
+def test_this_cpus_own_features_are_those_it_has() -> None:
+    if os.environ.keys() & {"NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_ENABLE_AVX"}:
+        pytest.skip("variables have Numba compile for another CPU than this one")
+    asked = {"x86_64": ("avx", "avx2", "fma", "avx512f", "avx512bf16"), "aarch64": ("neon", "sve")}
+    names = asked.get(target.machine(), ())
+    assert {name: target.has(name) for name in names} == {n: HOST.get(n, False) for n in names}
+    assert target.reason_against() is None
+
+
+def test_what_the_cpu_lacks_is_refused_by_name(compile_for: Any) -> None:
+    host = {"avx2": True, "avx512f": False, "avx512bw": False, "sse4a": False, "clwb": False}
+    compile_for(X86_64, "skylake-avx512", "", host)
+    reason = registry.unsupported("numba_cpu", lk.Problem("lstm", 2, 2, 2, 2), "cpu")
+    assert reason == (
+        "NUMBA_CPU_NAME='skylake-avx512' with NUMBA_CPU_FEATURES='' asks for avx512bw, avx512f, "
+        "which this CPU lacks; unset NUMBA_CPU_NAME and NUMBA_CPU_FEATURES, or add "
+        "-avx512bw,-avx512f to NUMBA_CPU_FEATURES"
+    )
+    with pytest.raises(Unsupported, match="asks for avx512bw, avx512f"):
+        compiled("forward", "float32", "lstm")
+    # The error's own advice; no kernel is made of clwb.
+    compile_for(X86_64, "skylake-avx512", "-avx512bw,-avx512f", host)
+    assert registry.unsupported("numba_cpu", lk.Problem("lstm", 2, 2, 2, 2), "cpu") is None
+
+
+def test_of_an_arm_llvm_tells_only_what_is_there(compile_for: Any) -> None:
+    host = {"neon": True, "crc": True, "lse": True}
+    compile_for(AARCH64, "neoverse-n1", "", host)
+    assert target.reason_against() is None
+    compile_for(AARCH64, "neoverse-v1", "", host)
+    reason = target.reason_against()
+    assert reason is not None
+    assert "asks for sve, which this CPU lacks" in reason
+
+
+LAYER = """
+import torch, lstm_kernels as lk
+lk.LSTM(3, 5, backend="numba_cpu")(torch.randn(2, 1, 3))
+"""
+
+
+def test_a_layer_ends_in_one_clear_error_where_the_cpu_lacks_something() -> None:
+    lacked = [name for name in ("sse4a", "xop", "avx512f", "sve") if HOST.get(name) is False]
+    if not lacked:
+        pytest.skip("LLVM names no feature that this CPU lacks")
+    done = python("-c", LAYER, NUMBA_CPU_FEATURES=f"+{lacked[0]}")
+    assert done.returncode == 1, done
+    last = done.stderr.strip().splitlines()[-1]
+    assert "Unsupported: backend 'numba_cpu': NUMBA_CPU_FEATURES=" in last
+    assert f"asks for {lacked[0]}, which this CPU lacks" in last
+
+
+def test_a_name_alone_changes_no_features() -> None:
+    cpus = {"x86_64": "x86-64", "aarch64": "cortex-a57"}
+    if target.machine() not in cpus:
+        pytest.skip(f"no small CPU of {target.machine()} is known here")
+    with_name, own = (
+        layers([], **some) for some in ({"NUMBA_CPU_NAME": cpus[target.machine()]}, {})
+    )
+    assert with_name["target"][1] != own["target"][1]
+    assert {**with_name, "target": None} == {**own, "target": None}
+
+
+def check_layers(cpu: str, cells: list[str], dtype: str, shapes: Any = SHAPES) -> None:
+    """Layers of those cells on another CPU are within their dtype's bound, the same every time."""
+    variables, needed, expected = CPUS[cpu]
+    absent = [name for name in needed if not HOST.get(name)]
+    if absent:
+        pytest.skip(f"this CPU has no {', '.join(absent)}")
+    cases = [shape | {"cell": cell, "dtype": dtype} for cell, shape in product(cells, shapes)]
+    told = layers(cases, **variables)
+    assert {name: told[name] for name in expected} == expected
+    assert len(told["layers"]) == len(cases)
+    for case, found in zip(cases, told["layers"], strict=True):
+        closeness.assert_within(closeness.LAYER[dtype], found["errors"], (cpu, case))
+        assert found["same_bits"], (cpu, case)
+
+
+def test_an_lstm_on_avx2() -> None:
+    check_layers("x86-64-v3", ["lstm"], "float32", SHAPES[1:4])
+
+
+def test_a_plain_cell_on_sse2() -> None:
+    check_layers("x86-64", ["rnn_tanh"], "float32", SHAPES[1:4])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("cpu", ["x86-64-v3", "x86-64"])
+def test_every_cell(cpu: str, dtype: str) -> None:
+    check_layers(cpu, POINTWISE, dtype)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("cpu", ["haswell", "without AVX-512", "AVX without FMA"])
+def test_two_cells_on_further_cpus(cpu: str, dtype: str) -> None:
+    check_layers(cpu, ["lstm", "gru"], dtype)
+
+
+# Rows by vectors of the product's tile.
+ACCUMULATORS = {"x86-64-v3": 12, "x86-64-v4": 24}
+
+
+def check_product(cpu: str, *kernels: tuple[str, str, str]) -> None:
+    """The products of those kernels keep their sums in registers, and use all of them."""
+    for text in assembly(X86_64, cpu, *kernels):
+        loops = inner_loops(text)
+        assert max(loop.accumulators for loop in loops) == ACCUMULATORS[cpu]
+        assert [loop for loop in loops if loop.on_stack] == []
+        assert re.findall(r"\bfmaf?\b", text) == []
+        widths = set(re.findall(r"vfn?madd.*%([xyz])mm", text))
+        assert widths == {"z" if cpu == "x86-64-v4" else "y"}
+
+
+def test_the_product_does_not_spill_on_avx2() -> None:
+    check_product("x86-64-v3", ("forward", "float32", "lstm"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cpu", ACCUMULATORS)
+def test_no_product_spills(cpu: str) -> None:
+    kernels = product(("forward", "backward"), ("float32", "float64"), ("lstm", "gru", "rnn_tanh"))
+    check_product(cpu, *kernels)
+
+
+@pytest.mark.slow
+def test_without_fma_nothing_calls_libm() -> None:
+    cells = product(("forward", "backward"), ("float32", "float64"), ("lstm",))
+    for text in assembly(X86_64, "x86-64", *cells):
+        assert re.findall(r"\bfmaf?\b", text) == []
+        assert re.search(r"\bmulp[sd]\b", text)
