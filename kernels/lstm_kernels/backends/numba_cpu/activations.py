@@ -194,9 +194,9 @@ def _quotient(builder: Any, x: Any, a: Any, b: Any) -> Any:
 
 
 def _fma(builder: Any, x: Any, a: Any, b: Any, c: Any) -> Any:
-    """A b + c, fused also where a b is needed twice."""
+    """A b + c, fused where the CPU can, even if a b is needed twice."""
     kind = ir.FunctionType(x.ir, [x.ir] * 3)
-    fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.{x.suffix}")
+    fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.{x.suffix}")
     return builder.call(fma, [a, b, c])
 
 
