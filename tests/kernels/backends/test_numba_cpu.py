@@ -24,7 +24,7 @@ from torch import Tensor
 
 import lstm_kernels as lk
 from lstm_kernels import registry
-from lstm_kernels.backends.numba_cpu import activations, compiled, simd, team
+from lstm_kernels.backends.numba_cpu import activations, compiling, kept, simd, team
 from lstm_kernels.cells import (
     CELLS,
     cell,
@@ -55,6 +55,8 @@ VARIANTS_SIZES = {
     "many chunks": {"seq_len": 100, "batch": 3, "input_size": 7, "hidden_size": 257},
 }
 KERNELS = str(Path(lk.__file__).parents[1])
+# Of a process that is told nothing, as those below are.
+_KEPT_HERE = kept.is_used()
 
 # One worker compiles for every test of this backend (see conftest).
 pytestmark = pytest.mark.xdist_group("numba_cpu")
@@ -402,7 +404,7 @@ import hashlib
 from lstm_kernels.backends.numba_cpu.compiled import compiled
 with torch.no_grad():
     print(hashlib.sha256(infer().numpy().tobytes()).hexdigest())
-print(compiled("forward", "float32", "lstm").cache_hits)
+print(compiled("forward", "float32", "lstm").is_loaded, "numba" in sys.modules)
 """
 FORKED = """
 import os
@@ -434,14 +436,14 @@ def test_processes_that_start_at_once_on_an_empty_cache_agree(tmp_path: Path) ->
         exec(PREPARE, scope)
         want = hashlib.sha256(scope["infer"]().numpy().tobytes()).hexdigest()
     done = [p.communicate(timeout=300)[0].split() for p in [start(COLD, tmp_path) for _ in "123"]]
-    assert [digest for digest, _ in done] == [want] * 3
-    kept = sorted(tmp_path.rglob("*.nb*"))
+    assert [digest for digest, *_ in done] == [want] * 3
+    kept = sorted(path for path in tmp_path.rglob("*") if path.is_file())
     later = start(COLD, tmp_path)
-    assert later.communicate(timeout=300)[0].split() == [want, "1"]
-    assert sorted(tmp_path.rglob("*.nb*")) == kept
+    is_loaded, needs_numba = str(_KEPT_HERE), str(not _KEPT_HERE)
+    assert later.communicate(timeout=300)[0].split() == [want, is_loaded, needs_numba]
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == kept
 
 
-@pytest.mark.slow
 def test_a_kernel_is_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
@@ -455,8 +457,9 @@ def test_a_kernel_is_compiled_where_nothing_can_be_kept(monkeypatch: pytest.Monk
         return compile_it
 
     monkeypatch.setattr(numba, "cfunc", cfunc)
-    made = compiled.compiled.__wrapped__("forward", "float32", "lstm")
-    assert made.__name__.startswith("forward_lstm_")
+    monkeypatch.setattr(kept, "is_used", lambda: False)
+    made = compiling.make("name", "forward", "float32", CELLS["lstm"])
+    assert made.__name__.startswith("name_")
     assert asked == [True, False]
 
 

@@ -15,9 +15,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lstm_kernels.backends.numba_cpu import target, team
-from lstm_kernels.backends.numba_cpu.cell_code import NUMBA_CPU
-from lstm_kernels.backends.numba_cpu.cell_layout import reason_against
+from lstm_kernels.backends.numba_cpu import compiled, team
+from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS, reason_against
+from lstm_kernels.backends.numba_cpu.cell_source import NUMBA_CPU
+from lstm_kernels.backends.numba_cpu.registers import registers
 from lstm_kernels.backends.numba_cpu.sequence import (
     NumbaLayer,
     operator_backward,
@@ -27,7 +28,6 @@ from lstm_kernels.backends.numba_cpu.sequence import (
     saved_shapes,
     sizes_of,
 )
-from lstm_kernels.backends.numba_cpu.tile import ROWS, VECTORS
 from lstm_kernels.cells import CELLS
 from lstm_kernels.common import operators
 from lstm_kernels.common.in_float32 import in_float32, is_narrow, widened
@@ -87,10 +87,10 @@ def unsupported(problem: Problem, device: str) -> str | None:
         return reason
     if torch.device(device).type != "cpu":
         return f"{WHAT} needs a CPU, and this is {device!r}"
-    return target.reason_against() or reason_against(CELLS[problem.cell])
+    return compiled.reason_against() or reason_against(CELLS[problem.cell])
 
 
 def kernels_used(problem: Problem) -> list[str]:
     """What the products of a layer are made with, on this machine."""
-    sizes = sizes_of(widened(problem))
-    return [f"tiles of {ROWS} rows by {VECTORS} vectors of {sizes.W}, {team.threads()} threads"]
+    sizes, rows = sizes_of(widened(problem)), registers().rows
+    return [f"tiles of {rows} rows by {VECTORS} vectors of {sizes.W}, {team.threads()} threads"]

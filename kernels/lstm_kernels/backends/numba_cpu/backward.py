@@ -7,6 +7,7 @@ weight's gradient are made of a chunk while its pairs are still in a near cache.
 
 from typing import Any
 
+from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS
 from lstm_kernels.backends.numba_cpu.layout import (
     ROW_BYTES,
     alive_at,
@@ -20,6 +21,13 @@ from lstm_kernels.backends.numba_cpu.layout import (
     panels_of,
     per_unit_of,
     wide_panels,
+)
+from lstm_kernels.backends.numba_cpu.meeting import (
+    meet,
+    share,
+    team_size,
+    there_and_back,
+    thread_number,
 )
 from lstm_kernels.backends.numba_cpu.simd import (
     VECTOR_BYTES,
@@ -35,18 +43,10 @@ from lstm_kernels.backends.numba_cpu.simd import (
     store_word,
     zero,
 )
-from lstm_kernels.backends.numba_cpu.team import (
-    meet,
-    share,
-    team_size,
-    there_and_back,
-    thread_number,
-)
 from lstm_kernels.backends.numba_cpu.tile import (
     ROWS,
     SCRATCH_BYTES,
     TABLE_BYTES,
-    VECTORS,
     multiply,
 )
 from lstm_kernels.backends.numba_cpu.tuples import (

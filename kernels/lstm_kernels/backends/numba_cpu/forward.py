@@ -20,6 +20,13 @@ from lstm_kernels.backends.numba_cpu.layout import (
     panels_of,
     per_unit_of,
 )
+from lstm_kernels.backends.numba_cpu.meeting import (
+    meet,
+    share,
+    team_size,
+    there_and_back,
+    thread_number,
+)
 from lstm_kernels.backends.numba_cpu.simd import (
     VECTOR_BYTES,
     inlined,
@@ -32,13 +39,6 @@ from lstm_kernels.backends.numba_cpu.simd import (
     store_part,
     store_word,
     zero,
-)
-from lstm_kernels.backends.numba_cpu.team import (
-    meet,
-    share,
-    team_size,
-    there_and_back,
-    thread_number,
 )
 from lstm_kernels.backends.numba_cpu.tile import (
     ROWS,

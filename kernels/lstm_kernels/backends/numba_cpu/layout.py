@@ -5,6 +5,8 @@ Functions of both kernels' records; see `arguments` for the words.
 
 from typing import Any
 
+from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS
+from lstm_kernels.backends.numba_cpu.meeting import share
 from lstm_kernels.backends.numba_cpu.simd import (
     VECTOR_BYTES,
     inlined,
@@ -20,8 +22,6 @@ from lstm_kernels.backends.numba_cpu.simd import (
     transpose,
     zero,
 )
-from lstm_kernels.backends.numba_cpu.team import share
-from lstm_kernels.backends.numba_cpu.tile import VECTORS
 from lstm_kernels.backends.numba_cpu.tuples import load_all_parts
 
 # Four vectors: a row of a product, and of a panel backward.

@@ -13,12 +13,10 @@ import torch
 from torch import Tensor
 
 from lstm_kernels.backends.numba_cpu import team
-from lstm_kernels.backends.numba_cpu.arguments import BACKWARD, FORWARD
-from lstm_kernels.backends.numba_cpu.cell_layout import CellLayout, layout_of
+from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS, CellLayout, layout_of
 from lstm_kernels.backends.numba_cpu.compiled import compiled
-from lstm_kernels.backends.numba_cpu.simd import lanes_of
+from lstm_kernels.backends.numba_cpu.registers import registers
 from lstm_kernels.backends.numba_cpu.team import LINE_BYTES
-from lstm_kernels.backends.numba_cpu.tile import SCRATCH_BYTES, VECTORS
 from lstm_kernels.cells import CELLS
 from lstm_kernels.common.second_derivatives import layer_gradients
 from lstm_kernels.problem import Problem
@@ -90,7 +88,7 @@ def _full_rows(T: int, B: int) -> Rows:
 @lru_cache(maxsize=256)
 def sizes_of(problem: Problem) -> Sizes:
     """The layout of a problem."""
-    of_cell, W = layout_of(CELLS[problem.cell]), lanes_of(problem.element_bytes)
+    of_cell, W = layout_of(CELLS[problem.cell]), registers().vector_bytes // problem.element_bytes
     blocks = -(-problem.hidden_size // W)
     wide_h, wide_i = (
         -(-columns // (VECTORS * W)) for columns in (problem.hidden_size, problem.input_size)
@@ -167,7 +165,7 @@ def run_forward(
         scratch["gates"] = D * units * gate_rows * of_cell.line
     else:
         values["gates"] = gates
-    _run("forward", FORWARD, problem, rows, values, scratch)
+    _run("forward", problem, rows, values, scratch)
     return y, h_n, c_n, Saved(gates, cells)
 
 
@@ -222,7 +220,7 @@ def run_backward(
         "d_h_carry": D * B * units,
         "d_c_carry": of_cell.own * D * B * units,
     }
-    _run("backward", BACKWARD, problem, rows, values, scratch)
+    _run("backward", problem, rows, values, scratch)
     numbers: list[Tensor | None] = [d_x, d_h0, d_c0]
     for d, d_weight in enumerate(d_weights):
         slots = d_unit[d, : of_cell.slots, :H]
@@ -266,16 +264,19 @@ def _per_direction(weights: tuple[Weights, ...], *names: str) -> dict[str, Tenso
 
 def _run(
     pass_name: str,
-    fields: tuple[str, ...],
     problem: Problem,
     rows: Rows,
     values: dict[str, Any],
     elements: dict[str, int],
 ) -> None:
     """Run a kernel on tensors, numbers and scratch memory of so many elements each."""
+    kernel = compiled(pass_name, problem.dtype, problem.cell)
     count = team.threads()
     sizes = {name: number * problem.element_bytes for name, number in elements.items()}
-    sizes |= {"pairs": 8 * problem.directions * rows.R, "scratch": SCRATCH_BYTES * count}
+    sizes |= {
+        "pairs": 8 * problem.directions * rows.R,
+        "scratch": registers().scratch_bytes * count,
+    }
     # Whole cache lines each, so that no two threads write the same one.
     lines = [-(-size // LINE_BYTES) for size in sizes.values()]
     memory = torch.empty(sum(lines, 1) * LINE_BYTES, dtype=torch.uint8, device="cpu")
@@ -287,10 +288,8 @@ def _run(
     values |= {"S": rows.S, "B": rows.B, "R": rows.R}
     values |= {"I": problem.input_size, "H": problem.hidden_size, "D": problem.directions}
     values |= {"chunk_rows": rows.chunk}
-    record = array("q", [_word(values[name]) for name in fields])
-    team.run(
-        compiled(pass_name, problem.dtype, problem.cell).address, record.buffer_info()[0], count
-    )
+    record = array("q", [_word(values[name]) for name in kernel.fields])
+    team.run(kernel.address, record.buffer_info()[0], count)
 
 
 def _word(value: Any) -> int:

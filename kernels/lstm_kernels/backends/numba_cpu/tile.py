@@ -12,6 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS
 from lstm_kernels.backends.numba_cpu.simd import (
     INT64,
     REGISTERS,
@@ -26,7 +27,6 @@ from lstm_kernels.backends.numba_cpu.simd import (
 
 # Accumulators, an element of every row and one vector of the panel fill the registers.
 ROWS = 6 if REGISTERS == 32 else 3
-VECTORS = 4
 # Where it is false, Numba compiles no product of more rows.
 _HAS_MORE = ROWS > 3
 # Chains of dependent sums that keep the multipliers busy: 4 cycles of latency, 2 at a time.
