@@ -35,6 +35,9 @@ CHAINS = 8
 # second-level cache, and the processor's own prefetching begins anew with every 4 KiB page.
 # docs/numba-cpu.md has what was tried.
 AHEAD_BYTES = 2048
+# How many blocks of W elements ahead those of the rows are fetched: the backward's lie a chunk of
+# pairs apart, where no processor looks for them.
+AHEAD_BLOCKS = 2
 # What a thread keeps to itself: the addresses of a tile's rows, and their product.
 TABLE_BYTES = 64
 SCRATCH_BYTES = TABLE_BYTES + ROWS * VECTORS * VECTOR_BYTES
@@ -94,13 +97,14 @@ def _multiply(
                     builder.store(fused, totals[j])
 
         blocks = builder.udiv(K, INT64(W))
-        with (
-            cgutils.for_range(builder, blocks, intp=INT64) as outer,
-            cgutils.for_range(builder, INT64(W // chains), intp=INT64) as inner,
-        ):
-            first = builder.mul(inner.index, INT64(chains))
-            for chain, into in enumerate(sums):
-                one_k(outer.index, builder.add(first, INT64(chain)), into)
+        with cgutils.for_range(builder, blocks, intp=INT64) as outer:
+            later = builder.mul(builder.add(outer.index, INT64(AHEAD_BLOCKS)), block_stride)
+            for start in starts:
+                prefetch_at(builder, builder.add(start, later), into=1)
+            with cgutils.for_range(builder, INT64(W // chains), intp=INT64) as inner:
+                first = builder.mul(inner.index, INT64(chains))
+                for chain, into in enumerate(sums):
+                    one_k(outer.index, builder.add(first, INT64(chain)), into)
         with cgutils.for_range(builder, builder.urem(K, INT64(W)), intp=INT64) as rest:
             one_k(blocks, rest.index, sums[0])
         for i in range(count):
