@@ -73,6 +73,18 @@ def test_a_function_that_is_not_there_is_refused(made: tuple[str, bytes]) -> Non
         object_file.load(made[1], "other", compiled._address_of)
 
 
+@needs_objects
+def test_a_kernel_that_could_not_be_loaded_is_not_kept(
+    made: tuple[str, bytes], tmp_path: Path
+) -> None:
+    symbol, content = made
+    strange = content.replace(b"\0labs\0", b"\0none\0")
+    assert strange != content
+    with pytest.warns(UserWarning, match="kernel name is not kept on disk: it calls 'none'"):
+        compiled._keep("name", (), symbol, strange)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_relocation_that_is_not_known_is_refused() -> None:
     with pytest.raises(object_file.Unloadable, match="relocation of type 9"):
         object_file._relocate(bytearray(8), 0, 0, 9, 0)  # type: ignore[arg-type] # as good

@@ -7,12 +7,13 @@ call may. Where there is none, `compiling` makes it.
 import ctypes
 import json
 import mmap
+import warnings
 from functools import cache
 from typing import Any, NamedTuple
 
 from lstm_kernels.backends.numba_cpu import kept, team
 from lstm_kernels.backends.numba_cpu.cell_source import digest_of
-from lstm_kernels.backends.numba_cpu.object_file import load
+from lstm_kernels.backends.numba_cpu.object_file import Unloadable, load
 from lstm_kernels.cells import CELLS
 from lstm_kernels.stack import Unsupported
 
@@ -59,9 +60,18 @@ def compiled(pass_name: str, dtype: str, cell: str) -> Kernel:
     made = compiling.make(name, pass_name, dtype, definition)
     fields = compiling.KERNELS[pass_name][1]
     if kept.is_used():
-        symbol, content = compiling.object_of(made)
-        kept.write(name, json.dumps([symbol, fields]).encode() + b"\n" + content)
+        _keep(name, fields, *compiling.object_of(made))
     return Kernel(made.address, fields, made)
+
+
+def _keep(name: str, fields: tuple[str, ...], symbol: str, content: bytes) -> None:
+    """Keep an object that the next process will be able to load."""
+    try:
+        load(content, symbol, _address_of)
+    except Unloadable as reason:
+        warnings.warn(f"the kernel {name} is not kept on disk: {reason}", stacklevel=2)
+        return
+    kept.write(name, json.dumps([symbol, fields]).encode() + b"\n" + content)
 
 
 def reason_against() -> str | None:
@@ -79,4 +89,7 @@ def _address_of(symbol: str) -> int:
     if symbol in team.TOLD_BY_OPENMP:
         return team.TOLD_BY_OPENMP[symbol]
     name = "abort" if symbol.startswith(_NEVER_CALLED) else symbol
-    return ctypes.cast(getattr(ctypes.CDLL(None), name), ctypes.c_void_p).value or 0
+    function = getattr(ctypes.CDLL(None), name, None)
+    if function is None:
+        raise Unloadable(f"it calls {symbol!r}, which no library of this process has")
+    return ctypes.cast(function, ctypes.c_void_p).value or 0

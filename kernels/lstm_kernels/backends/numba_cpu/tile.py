@@ -43,6 +43,11 @@ TABLE_BYTES = 64
 SCRATCH_BYTES = TABLE_BYTES + ROWS * VECTORS * VECTOR_BYTES
 
 
+def _prefetch(builder: Any, addresses: list[Any]) -> None:
+    for address in addresses:
+        prefetch_at(builder, address, into=1)
+
+
 @intrinsic
 def _multiply(
     typing: Any,
@@ -79,9 +84,9 @@ def _multiply(
             """Add one row of the panel: the k-th of a block."""
             row = builder.add(builder.mul(block, INT64(W)), k)
             at = builder.add(panel, builder.mul(row, INT64(width * W * itemsize)))
-            for j in range(width if count == 1 else 0):
-                ahead = INT64(AHEAD_BYTES + j * VECTOR_BYTES)
-                prefetch_at(builder, builder.add(at, ahead), into=1)
+            if count == 1:
+                aheads = [INT64(AHEAD_BYTES + j * VECTOR_BYTES) for j in range(width)]
+                _prefetch(builder, [builder.add(at, ahead) for ahead in aheads])
             offset = builder.add(builder.mul(block, block_stride), builder.mul(k, stride))
             elements = [
                 load_at(builder, like.ir_scalar, builder.add(start, offset), itemsize)
@@ -99,8 +104,7 @@ def _multiply(
         blocks = builder.udiv(K, INT64(W))
         with cgutils.for_range(builder, blocks, intp=INT64) as outer:
             later = builder.mul(builder.add(outer.index, INT64(AHEAD_BLOCKS)), block_stride)
-            for start in starts:
-                prefetch_at(builder, builder.add(start, later), into=1)
+            _prefetch(builder, [builder.add(start, later) for start in starts])
             with cgutils.for_range(builder, INT64(W // chains), intp=INT64) as inner:
                 first = builder.mul(inner.index, INT64(chains))
                 for chain, into in enumerate(sums):
