@@ -72,10 +72,10 @@ def kernel(pass_name: str, dtype: str, cell: str) -> tuple[Any, str]:
     """A kernel's library and the name of its C function."""
     from lstm_kernels.backends.numba_cpu.arguments import signature_of
     from lstm_kernels.backends.numba_cpu.cell_code import type_of
-    from lstm_kernels.backends.numba_cpu.compiled import _KERNELS
+    from lstm_kernels.backends.numba_cpu.compiling import KERNELS
     from lstm_kernels.cells import CELLS
 
-    function, fields = _KERNELS[pass_name]
+    function, fields = KERNELS[pass_name]
     signature = signature_of(fields, dtype, type_of(CELLS[cell]))
     made = numba.cfunc(signature, error_model="numpy")(function)
     return made._library, made.native_name

@@ -36,8 +36,8 @@ class Emulator:
 
     @cache  # noqa: B019 - one for the whole process
     def compiled(self, pass_name: str, dtype: str, cell: str) -> Any:
-        """Something with the address of a kernel."""
-        from lstm_kernels.backends.numba_cpu.compiled import _KERNELS
+        """Something with the address of a kernel and its fields."""
+        from lstm_kernels.backends.numba_cpu.compiling import KERNELS
 
         library, symbol = compiled_elsewhere.kernel(pass_name, dtype, cell)
         kernel = self.folder / f"{pass_name}_{dtype}_{cell}"
@@ -47,8 +47,8 @@ class Emulator:
         made = (str(DRIVER), str(kernel.with_suffix(".o")), "-o", str(kernel))
         flags = (f'-DKERNEL="{symbol}"', "-O1", "-Wall", "-Werror", "-static", "-pthread")
         subprocess.run([COMPILER, *flags, unresolved, *made], check=True)
-        self.programs.append((kernel, len(_KERNELS[pass_name][1])))
-        return SimpleNamespace(address=len(self.programs) - 1)
+        self.programs.append((kernel, len(KERNELS[pass_name][1])))
+        return SimpleNamespace(address=len(self.programs) - 1, fields=KERNELS[pass_name][1])
 
     def data_ptr(self, tensor: torch.Tensor) -> int:
         """A tensor's address; whatever the record points into was asked for its own."""
@@ -80,8 +80,10 @@ class Emulator:
 def main(cpu: str, qemu_cpu: str, folder: str, cases: str) -> None:
     """Print what numba_cpu_layers.py would on such a machine."""
     compiled_elsewhere.compile_for(compiled_elsewhere.AARCH64, cpu)
-    from lstm_kernels.backends.numba_cpu import sequence, team
+    from lstm_kernels.backends.numba_cpu import kept, sequence, team
 
+    # What is kept is of the machine at hand.
+    kept.is_told = lambda: True
     emulator = Emulator(qemu_cpu, Path(folder))
     sequence.compiled, team.run = emulator.compiled, emulator.run
     torch.Tensor.data_ptr = lambda tensor: emulator.data_ptr(tensor)

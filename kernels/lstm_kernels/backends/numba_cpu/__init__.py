@@ -15,10 +15,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lstm_kernels.backends.numba_cpu import target, team
-from lstm_kernels.backends.numba_cpu.cell_code import NUMBA_CPU
-from lstm_kernels.backends.numba_cpu.cell_layout import reason_against
-from lstm_kernels.backends.numba_cpu.products import product_of, tile_rows
+from lstm_kernels.backends.numba_cpu import compiled, team
+from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS, reason_against
+from lstm_kernels.backends.numba_cpu.cell_source import NUMBA_CPU
+from lstm_kernels.backends.numba_cpu.pairing import product_of, tile_rows
 from lstm_kernels.backends.numba_cpu.sequence import (
     NumbaLayer,
     operator_backward,
@@ -28,7 +28,6 @@ from lstm_kernels.backends.numba_cpu.sequence import (
     saved_shapes,
     sizes_of,
 )
-from lstm_kernels.backends.numba_cpu.tile import VECTORS
 from lstm_kernels.cells import CELLS
 from lstm_kernels.common import operators
 from lstm_kernels.common.in_float32 import in_float32, is_narrow, widened
@@ -89,7 +88,7 @@ def unsupported(problem: Problem, device: str) -> str | None:
         return reason
     if torch.device(device).type != "cpu":
         return f"{WHAT} needs a CPU, and this is {device!r}"
-    return target.reason_against() or reason_against(CELLS[problem.cell])
+    return compiled.reason_against() or reason_against(CELLS[problem.cell])
 
 
 def kernels_used(problem: Problem) -> list[str]:

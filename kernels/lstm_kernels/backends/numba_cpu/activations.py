@@ -30,10 +30,10 @@ class Format:
     """What the exponential needs to know of a float format.
 
     `degree` is where the polynomial of e^r - 1 ends: it is off by less than half a unit in the last
-    place. `low` and `high` bound y, so that 2^n is a normal number, and so is 1 / e^-low. `ln2_high`
-    has so few bits that n times it is exact. Adding `round_to_int` leaves a number's nearest whole
-    number in the lowest bits. `log_degree` is the last power of the logarithm's series, for
-    |s| < 0.172.
+    place. `low` and `high` bound y, so that 2^n is a normal number, and so is 1 / e^-low. In
+    `ln2_high` are so few bits that n times it is exact. Adding `round_to_int` leaves a number's
+    nearest whole number in the lowest bits. `log_degree` is the last power of the logarithm's
+    series, for |s| < 0.172.
     """
 
     degree: int
@@ -65,7 +65,9 @@ def sigmoid(typing: Any, x: Any) -> Any:
         power_of_two, series = _exponential(builder, x, value, -1)
         one = constant(x, 1.0)
         above = builder.fadd(power_of_two, one)
-        return _quotient(builder, x, one, _fma(builder, x, builder.fneg(power_of_two), series, above))
+        return _quotient(
+            builder, x, one, _fma(builder, x, builder.fneg(power_of_two), series, above)
+        )
 
     return x(x), generate
 
@@ -135,7 +137,7 @@ def _exponential(builder: Any, x: Any, value: Any, scale: int) -> tuple[Any, Any
     r = add(builder, multiply(builder, n, number(-number_format.ln2_high / scale)), value)
     r = add(builder, multiply(builder, n, number(-LN2_LOW[bits] / scale)), r)
     square = multiply(builder, r, r)
-    # e^r - 1 less r by r squared, in pairs of terms: a chain half as long as one term after another.
+    # (e^r - 1 - r) / r^2 in pairs of terms: a chain half as long as one term after another.
     terms = [
         number(term * scale ** (power + 1))
         for power, term in enumerate(_terms(number_format.degree - 2))
@@ -195,9 +197,9 @@ def _quotient(builder: Any, x: Any, a: Any, b: Any) -> Any:
 
 
 def _fma(builder: Any, x: Any, a: Any, b: Any, c: Any) -> Any:
-    """A b + c, fused also where a b is needed twice."""
+    """A b + c, fused where the CPU can, even if a b is needed twice."""
     kind = ir.FunctionType(x.ir, [x.ir] * 3)
-    fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.{x.suffix}")
+    fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.{x.suffix}")
     return builder.call(fma, [a, b, c])
 
 

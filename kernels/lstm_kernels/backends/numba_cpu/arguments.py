@@ -84,9 +84,7 @@ class Arguments(types.Type):  # type: ignore[misc]  # numba ships no types
     `a.cell` and `a.like`, a vector of the tensors' dtype, are such; every other name is a field.
     """
 
-    def __init__(
-        self, fields: tuple[str, ...], dtype: str, product: str, cell: CellType
-    ) -> None:
+    def __init__(self, fields: tuple[str, ...], dtype: str, product: str, cell: CellType) -> None:
         self.fields, self.cell = fields, cell
         # Whatever is multiplied in pairs is summed in float32.
         summed = dtype if product == "fma" else "float32"

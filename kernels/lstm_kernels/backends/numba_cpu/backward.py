@@ -7,6 +7,7 @@ weight's gradient are made of a chunk while its pairs are still in a near cache.
 
 from typing import Any
 
+from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS
 from lstm_kernels.backends.numba_cpu.layout import (
     ROW_BYTES,
     alive_at,
@@ -24,8 +25,15 @@ from lstm_kernels.backends.numba_cpu.layout import (
     tile_of,
     wide_panels,
 )
+from lstm_kernels.backends.numba_cpu.meeting import (
+    meet,
+    share,
+    team_size,
+    there_and_back,
+    thread_number,
+)
+from lstm_kernels.backends.numba_cpu.pairing import STEP, TABLE_BYTES
 from lstm_kernels.backends.numba_cpu.products import (
-    STEP,
     configure,
     in_pairs,
     lines_of,
@@ -54,17 +62,8 @@ from lstm_kernels.backends.numba_cpu.simd import (
     store_word,
     zero,
 )
-from lstm_kernels.backends.numba_cpu.team import (
-    meet,
-    share,
-    team_size,
-    there_and_back,
-    thread_number,
-)
 from lstm_kernels.backends.numba_cpu.tile import (
     ROWS,
-    TABLE_BYTES,
-    VECTORS,
     multiply,
 )
 from lstm_kernels.backends.numba_cpu.tuples import (
@@ -246,7 +245,9 @@ def _pack_pairs(a: Any, like: Any, first: int, end: int, thread: int, team: int)
         elif panel >= wide_h and (a.d_w_ih_1 if d else a.d_w_ih_0) != 0:
             panel -= wide_h
             to = a.packed_x + (d * wide_i + panel) * panel_bytes
-            pack_inputs(like, a, to, d, first_pair(a, first), first_pair(a, end), panel * VECTORS * W)
+            pack_inputs(
+                like, a, to, d, first_pair(a, first), first_pair(a, end), panel * VECTORS * W
+            )
 
 
 def _pack_states(like: Any, a: Any, to: int, d: int, first: int, end: int, column: int) -> None:
@@ -509,9 +510,7 @@ def _d_weights(a: Any, like: Any, first: int, end: int, own: int, thread: int, t
             else:
                 rows = own + _of_block(a, like, d, 0, block) + first_pair(a, first) * VECTOR_BYTES
                 sums = 0
-            add_block(
-                like, a, first, end, rows, packed, sums, to, units, columns, column, scratch
-            )
+            add_block(like, a, first, end, rows, packed, sums, to, units, columns, column, scratch)
 
 
 def _add_block(
@@ -601,9 +600,7 @@ def _turn_nothing(
     """Number by number, gradients are read as they lie."""
 
 
-def _turn_pairs(
-    like: Any, a: Any, first: int, end: int, own: int, thread: int, team: int
-) -> None:
+def _turn_pairs(like: Any, a: Any, first: int, end: int, own: int, thread: int, team: int) -> None:
     """Write a chunk's gradients as rows of units, `d_gates_turned`, zeros behind the last pair."""
     W, blocks, slots = lanes(like), _blocks(a, like), a.cell.slots
     pairs, pair_bytes = first_pair(a, end) - first_pair(a, first), _pair_bytes(a, like)

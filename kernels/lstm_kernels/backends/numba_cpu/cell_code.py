@@ -5,7 +5,6 @@ constants, `cell.next_state` and `cell.gradients` the functions that are written
 definition, on vectors.
 """
 
-import hashlib
 from functools import cache
 from typing import Any
 
@@ -18,11 +17,11 @@ from numba.extending import models, register_model
 
 from lstm_kernels.backends.numba_cpu import activations, choices
 from lstm_kernels.backends.numba_cpu.cell_layout import CellLayout, layout_of
+from lstm_kernels.backends.numba_cpu.cell_source import NUMBA_CPU, digest_of
 from lstm_kernels.backends.numba_cpu.simd import INT64, inlined
 from lstm_kernels.cells import Cell
-from lstm_kernels.cells.code.emit import Dialect, compiled, source_of
+from lstm_kernels.cells.code.emit import compiled
 
-NUMBA_CPU = Dialect("numba_cpu", decorator="@inlined")
 # What generated code calls.
 _NAMES = {
     "inlined": inlined,
@@ -57,12 +56,6 @@ def type_of(cell: Cell) -> CellType:
     functions = compiled(cell, NUMBA_CPU, _NAMES)
     _ATTRIBUTES[name] = {**vars(layout_of(cell)), **functions}
     return CellType(name)
-
-
-def digest_of(cell: Cell) -> str:
-    """Of everything that a cell's kernels are made of, the package's own sources apart."""
-    parts = (source_of(cell, NUMBA_CPU), str(layout_of(cell)))
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def cell_layout(cell: CellType) -> CellLayout:

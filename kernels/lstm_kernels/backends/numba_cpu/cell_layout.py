@@ -9,9 +9,11 @@ come the gradients of parameters a unit, which are summed over all pairs as thos
 from dataclasses import dataclass
 from functools import cache
 
-from lstm_kernels.backends.numba_cpu.tile import VECTORS
 from lstm_kernels.cells import Cell
 from lstm_kernels.cells.code.derive import derived
+
+# Vectors in a row of a product, and of a panel.
+VECTORS = 4
 
 
 @dataclass(frozen=True)

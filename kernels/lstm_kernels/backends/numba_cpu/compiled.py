@@ -1,74 +1,98 @@
 """The kernels as C functions: compiled when first needed, and kept on disk for the next process.
 
-Numba keeps what it compiled in NUMBA_CACHE_DIR, or beside the sources. It looks at the date of one
-source file only, and processes that add to one index at once may swap what it points to. So every
-kernel's name, and with it its index, holds a digest of all it is made of: whoever writes it writes
-the same.
+A process that finds one there loads it without Numba, which takes longer to import than a first
+call may. Where there is none, `compiling` makes it.
 """
 
-import hashlib
-from collections.abc import Callable
-from functools import cache, partial
-from pathlib import Path
-from types import FunctionType
-from typing import Any
+import ctypes
+import json
+import mmap
+import warnings
+from functools import cache
+from typing import Any, NamedTuple
 
-import llvmlite
-import numba
-
-from lstm_kernels.backends.numba_cpu import target
-from lstm_kernels.backends.numba_cpu.arguments import BACKWARD, FORWARD, signature_of
-from lstm_kernels.backends.numba_cpu.backward import backward
-from lstm_kernels.backends.numba_cpu.cell_code import digest_of, type_of
-from lstm_kernels.backends.numba_cpu.forward import forward
+from lstm_kernels.backends.numba_cpu import kept, team
+from lstm_kernels.backends.numba_cpu.cell_source import digest_of
+from lstm_kernels.backends.numba_cpu.object_file import Unloadable, load
 from lstm_kernels.cells import CELLS
 from lstm_kernels.stack import Unsupported
 
-_KERNELS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
-    "forward": (forward, FORWARD),
-    "backward": (backward, BACKWARD),
-}
+# What Numba's own part of an object would call if a kernel raised something, which none does.
+_NEVER_CALLED = ("numba_", "NRT_", "Py")
+
+
+class Kernel(NamedTuple):
+    """Where a kernel is, and the fields of the record it takes.
+
+    `owner` has to live as long as it: Numba's function, or memory that a file was loaded into.
+    """
+
+    address: int
+    fields: tuple[str, ...]
+    owner: Any
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether a process before this one had compiled it."""
+        return isinstance(self.owner, mmap.mmap)
 
 
 @cache
-def compiled(pass_name: str, dtype: str, product: str, cell: str) -> Any:
+def compiled(pass_name: str, dtype: str, product: str, cell: str) -> Kernel:
     """The C function of a pass, "forward" or "backward", of a cell on tensors of a dtype.
 
     Args:
-        product: how matrices are multiplied, see `products.product_of`.
+        product: how matrices are multiplied, see `pairing.product_of`.
 
     Raises:
         Unsupported: this CPU lacks what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES ask for.
     """
-    reason = target.reason_against()
+    reason = reason_against()
     if reason is not None:
         raise Unsupported(reason)
-    function, fields = _KERNELS[pass_name]
     definition = CELLS[cell]
-    name = f"{pass_name}_{cell}_{dtype}_{product}_{digest_of(definition)}_{_digest()}"
-    named = FunctionType(function.__code__, function.__globals__, name)
-    named.__qualname__ = name
-    named.__module__ = function.__module__
-    made = partial(
-        numba.cfunc, signature_of(fields, dtype, product, type_of(definition)), error_model="numpy"
-    )
+    name = f"{pass_name}_{cell}_{dtype}_{product}_{digest_of(definition)}"
+    found = kept.read(name)
+    if found is not None:
+        head, _, content = found.partition(b"\n")
+        symbol, fields = json.loads(head)
+        loaded = load(content, symbol, _address_of)
+        return Kernel(loaded.address, tuple(fields), loaded.memory)
+    from lstm_kernels.backends.numba_cpu import compiling
+
+    made = compiling.make(name, pass_name, dtype, product, definition)
+    fields = compiling.KERNELS[pass_name][1]
+    if kept.is_used():
+        _keep(name, fields, *compiling.object_of(made))
+    return Kernel(made.address, fields, made)
+
+
+def _keep(name: str, fields: tuple[str, ...], symbol: str, content: bytes) -> None:
+    """Keep an object that the next process will be able to load."""
     try:
-        return made(cache=True)(named)
-    except RuntimeError as error:
-        if "no locator available" not in str(error):
-            raise
-        # Nowhere to keep it: neither beside the sources nor in a home.
-        return made(cache=False)(named)
+        load(content, symbol, _address_of)
+    except Unloadable as reason:
+        warnings.warn(f"the kernel {name} is not kept on disk: {reason}", stacklevel=2)
+        return
+    kept.write(name, json.dumps([symbol, fields]).encode() + b"\n" + content)
 
 
-@cache
-def _digest() -> str:
-    """Of this package's sources, of what compiles them, and of what they are compiled for.
+def reason_against() -> str | None:
+    """Why this CPU cannot run what is compiled, or None."""
+    # Its own features it has, and asking LLVM would take longer than a first call may.
+    if not kept.is_told():
+        return None
+    from lstm_kernels.backends.numba_cpu import target
 
-    What a cell's definition makes of them has a digest of its own.
-    """
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    parts = [source.read_bytes() for source in sources]
-    compilers = (numba.__version__, llvmlite.__version__)
-    parts.append("\0".join([*compilers, *target.compiled_for()]).encode())
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    return target.reason_against()
+
+
+def _address_of(symbol: str) -> int:
+    """Where a function is that a kernel calls."""
+    if symbol in team.TOLD_BY_OPENMP:
+        return team.TOLD_BY_OPENMP[symbol]
+    name = "abort" if symbol.startswith(_NEVER_CALLED) else symbol
+    function = getattr(ctypes.CDLL(None), name, None)
+    if function is None:
+        raise Unloadable(f"it calls {symbol!r}, which no library of this process has")
+    return ctypes.cast(function, ctypes.c_void_p).value or 0

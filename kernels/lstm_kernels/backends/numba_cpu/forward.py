@@ -22,8 +22,15 @@ from lstm_kernels.backends.numba_cpu.layout import (
     per_unit_of,
     tile_of,
 )
+from lstm_kernels.backends.numba_cpu.meeting import (
+    meet,
+    share,
+    team_size,
+    there_and_back,
+    thread_number,
+)
+from lstm_kernels.backends.numba_cpu.pairing import STEP, TABLE_BYTES
 from lstm_kernels.backends.numba_cpu.products import (
-    STEP,
     configure,
     copy_elements,
     in_pairs,
@@ -53,16 +60,8 @@ from lstm_kernels.backends.numba_cpu.simd import (
     store_word,
     zero,
 )
-from lstm_kernels.backends.numba_cpu.team import (
-    meet,
-    share,
-    team_size,
-    there_and_back,
-    thread_number,
-)
 from lstm_kernels.backends.numba_cpu.tile import (
     ROWS,
-    TABLE_BYTES,
     multiply,
 )
 from lstm_kernels.backends.numba_cpu.tuples import (
@@ -290,7 +289,17 @@ def _step(a: Any, like: Any, step: int, base: int, thread: int, team: int) -> No
                 )
             else:
                 multiply_rows(
-                    like, many, vectors, table, start, state_bytes, VECTOR_BYTES, size, packed, K, to
+                    like,
+                    many,
+                    vectors,
+                    table,
+                    start,
+                    state_bytes,
+                    VECTOR_BYTES,
+                    size,
+                    packed,
+                    K,
+                    to,
                 )
         for i in range(several):
             panel, tile = tile_of(there_and_back(begin, end, done + i, step), tiles)
@@ -340,7 +349,9 @@ def _states_of_tile(
             )
             cells = (panel * a.cell_rows + pair) * blocks + block
             u = (of_direction * blocks + block) * lanes(like)
-            h = _next_states(a, like, d, u, p, before + of_h + u * size, of_c + at, gates, cells, last)
+            h = _next_states(
+                a, like, d, u, p, before + of_h + u * size, of_c + at, gates, cells, last
+            )
             _put(a, h, after + of_h + u * size, y, last * a.H, u)
 
 

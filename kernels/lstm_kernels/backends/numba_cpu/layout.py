@@ -5,7 +5,10 @@ Functions of both kernels' records; see `arguments` for the words.
 
 from typing import Any
 
-from lstm_kernels.backends.numba_cpu.products import STEP, interleave, transpose_pairs
+from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS
+from lstm_kernels.backends.numba_cpu.meeting import share
+from lstm_kernels.backends.numba_cpu.pairing import STEP
+from lstm_kernels.backends.numba_cpu.products import interleave, transpose_pairs
 from lstm_kernels.backends.numba_cpu.simd import (
     VECTOR_BYTES,
     either,
@@ -22,8 +25,6 @@ from lstm_kernels.backends.numba_cpu.simd import (
     transpose,
     zero,
 )
-from lstm_kernels.backends.numba_cpu.team import share
-from lstm_kernels.backends.numba_cpu.tile import VECTORS
 from lstm_kernels.backends.numba_cpu.tuples import load_all_parts
 
 # Four vectors: a row of a product, and of a panel backward.

@@ -7,17 +7,16 @@ of each column two elements of K side by side. Sources: Intel 64 and IA-32 Archi
 Optimization Reference Manual, chapter "Intel AMX"; AVX512_BF16 in the Instruction Set Reference.
 """
 
-import ctypes
-import sys
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from lstm_kernels.backends.numba_cpu import simd, target
+from lstm_kernels.backends.numba_cpu import pairing, simd
+from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS
+from lstm_kernels.backends.numba_cpu.pairing import STEP, TILE_ROWS
 from lstm_kernels.backends.numba_cpu.simd import (
     INT8,
     INT32,
@@ -36,69 +35,15 @@ from lstm_kernels.backends.numba_cpu.simd import (
     store_word,
     transposed,
 )
-from lstm_kernels.backends.numba_cpu.tile import ROWS, TABLE_BYTES, VECTORS, multiply
+from lstm_kernels.backends.numba_cpu.tile import ROWS, multiply
 
-# What a product of pairs takes at once: 32 elements of K, 16 rows of a tile.
-STEP = 32
-TILE_ROWS = 16
-# How many tiles' products are made before any is used: AMX that has not been used for half a
-# microsecond takes 0.2 us to wake, as long as some products take (docs/numba-cpu.md).
-TILES_AT_ONCE = 8
 # Tiles of sums, one a vector of columns; then the one of rows, and three that panels go through.
 _OF_ROWS = VECTORS
 _OF_PANELS = (5, 6, 7)
 _ROW_BYTES = VECTORS * VECTOR_BYTES
 
-_ARCH_PRCTL = 158
-_ARCH_REQ_XCOMP_PERM = 0x1023
-_XTILEDATA = 18
 
-
-@cache
-def product_of(dtype: str) -> str:
-    """How matrices of a dtype are multiplied on this CPU: "fma", or in pairs by "amx" or "dot"."""
-    if dtype != "bfloat16" or target.machine() != "x86_64" or not target.has("avx512bf16"):
-        return "fma"
-    return "amx" if target.has("amx-bf16") and _may_use_tiles() else "dot"
-
-
-@cache
-def _may_use_tiles() -> bool:
-    """Ask Linux for the tiles' registers, which a process has on request alone."""
-    if sys.platform != "linux":
-        return False
-    return ctypes.CDLL(None).syscall(_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XTILEDATA) == 0
-
-
-def tile_rows(product: str) -> int:
-    """How many rows are multiplied at once."""
-    return TILE_ROWS if product == "amx" else ROWS
-
-
-def scratch_of(product: str) -> int:
-    """Bytes that a thread keeps to itself: addresses of rows, and their products."""
-    return TABLE_BYTES + _tiles_at_once(product) * _tile_bytes(product)
-
-
-def _tiles_at_once(product: str) -> int:
-    return TILES_AT_ONCE if product == "amx" else 1
-
-
-def _tile_bytes(product: str) -> int:
-    return tile_rows(product) * _ROW_BYTES
-
-
-def padded(product: str, elements: int) -> int:
-    """How many elements of K a row has, those behind the last one zero."""
-    return elements if product == "fma" else -(-elements // STEP) * STEP
-
-
-def lines(product: str, elements: int) -> int:
-    """How many lines of vectors a panel has, for so many elements of K."""
-    return elements if product == "fma" else padded(product, elements) // 2
-
-
-def _constant_of(number: Callable[[str], int], doc: str) -> Any:
+def _constant_of(number: Callable[[str], int]) -> Any:
     """A number that follows from how a vector's matrices are multiplied, in a kernel."""
 
     def typing(typing: Any, like: Any) -> Any:
@@ -107,14 +52,14 @@ def _constant_of(number: Callable[[str], int], doc: str) -> Any:
 
         return types.int64(like), generate
 
-    typing.__doc__ = doc
+    typing.__doc__ = number.__doc__
     return intrinsic(typing)
 
 
-rows_at_once = _constant_of(tile_rows, "How many rows are multiplied at once.")
-tiles_at_once = _constant_of(_tiles_at_once, "How many products are made before any is used.")
-tile_bytes = _constant_of(_tile_bytes, "Bytes of one product.")
-scratch_bytes = _constant_of(scratch_of, "`scratch_of`, in a kernel.")
+rows_at_once = _constant_of(pairing.tile_rows)
+tiles_at_once = _constant_of(pairing.tiles_at_once)
+tile_bytes = _constant_of(pairing.tile_bytes)
+scratch_bytes = _constant_of(pairing.scratch_bytes)
 
 
 @intrinsic
@@ -129,13 +74,13 @@ def in_pairs(typing: Any, like: Any) -> Any:
 
 @inlined
 def padded_k(like: Any, elements: int) -> int:
-    """`padded`, in a kernel."""
+    """`pairing.padded`, in a kernel."""
     return (elements + STEP - 1) // STEP * STEP if in_pairs(like) else elements
 
 
 @inlined
 def lines_of(like: Any, elements: int) -> int:
-    """`lines`, in a kernel."""
+    """`pairing.lines`, in a kernel."""
     return padded_k(like, elements) // 2 if in_pairs(like) else elements
 
 
@@ -317,9 +262,7 @@ def multiply_pairs(
         first, first_stride: what the product is added to, or 0; where its rows lie.
         out, out_stride: where the sum's rows go.
     """
-    _multiply(
-        like, rows, vectors, start, stride, panel, K, first, first_stride, out, out_stride
-    )
+    _multiply(like, rows, vectors, start, stride, panel, K, first, first_stride, out, out_stride)
 
 
 def _rows_by_fma(
@@ -473,7 +416,6 @@ def store_operand(typing: Any, address: Any, vector: Any) -> Any:
     return types.void(types.int64, vector), generate
 
 
-
 @intrinsic
 def store_all_operands(typing: Any, address: Any, stride: Any, vectors: Any) -> Any:
     """Write whole vectors of what is multiplied from an address on, a stride apart."""
@@ -489,9 +431,7 @@ def store_all_operands(typing: Any, address: Any, stride: Any, vectors: Any) -> 
 
 
 @intrinsic
-def turn(
-    typing: Any, like: Any, source: Any, row: Any, count: Any, to: Any, column: Any
-) -> Any:
+def turn(typing: Any, like: Any, source: Any, row: Any, count: Any, to: Any, column: Any) -> Any:
     """Write 2 W rows of W elements, `row` bytes apart, as W rows of 2 W, `column` bytes apart.
 
     Args:

@@ -13,19 +13,17 @@ import torch
 from torch import Tensor
 
 from lstm_kernels.backends.numba_cpu import team
-from lstm_kernels.backends.numba_cpu.arguments import BACKWARD, FORWARD
-from lstm_kernels.backends.numba_cpu.cell_layout import CellLayout, layout_of
+from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS, CellLayout, layout_of
 from lstm_kernels.backends.numba_cpu.compiled import compiled
-from lstm_kernels.backends.numba_cpu.products import (
+from lstm_kernels.backends.numba_cpu.pairing import (
     lines,
     padded,
     product_of,
-    scratch_of,
+    scratch_bytes,
     tile_rows,
 )
-from lstm_kernels.backends.numba_cpu.simd import lanes_of
+from lstm_kernels.backends.numba_cpu.registers import registers
 from lstm_kernels.backends.numba_cpu.team import LINE_BYTES
-from lstm_kernels.backends.numba_cpu.tile import VECTORS
 from lstm_kernels.cells import CELLS
 from lstm_kernels.common.second_derivatives import layer_gradients
 from lstm_kernels.problem import Problem
@@ -122,7 +120,7 @@ def sizes_of(problem: Problem) -> Sizes:
     """The layout of a problem."""
     of_cell, product = layout_of(CELLS[problem.cell]), product_of(problem.dtype)
     number_bytes = problem.element_bytes if product == "fma" else 4
-    W = lanes_of(number_bytes)
+    W = registers().vector_bytes // number_bytes
     blocks = -(-problem.hidden_size // W)
     wide_h, wide_i = (
         -(-columns // (VECTORS * W)) for columns in (problem.hidden_size, problem.input_size)
@@ -209,7 +207,7 @@ def run_forward(
         scratch["gates"] = D * units * gate_rows * of_cell.line * number + behind
     else:
         values["gates"] = gates
-    _run("forward", FORWARD, problem, rows, chunk, values, scratch)
+    _run("forward", problem, rows, chunk, values, scratch)
     return y, h_n, c_n, Saved(gates, cells)
 
 
@@ -271,7 +269,7 @@ def run_backward(
         if more and chunk < rows.R
         else 0,
     }
-    _run("backward", BACKWARD, problem, rows, chunk, values, scratch)
+    _run("backward", problem, rows, chunk, values, scratch)
     d_unit = d_unit.to(x.dtype)
     numbers: list[Tensor | None] = [d_x, d_h0, d_c0]
     for d, d_weight in enumerate(d_weights):
@@ -316,7 +314,6 @@ def _per_direction(weights: tuple[Weights, ...], *names: str) -> dict[str, Tenso
 
 def _run(
     pass_name: str,
-    fields: tuple[str, ...],
     problem: Problem,
     rows: Rows,
     chunk: int,
@@ -325,8 +322,9 @@ def _run(
 ) -> None:
     """Run a kernel on tensors, numbers and scratch memory of so many bytes each."""
     count, product = team.threads(), product_of(problem.dtype)
+    kernel = compiled(pass_name, problem.dtype, product, problem.cell)
     sizes = scratch | {"pairs": 8 * problem.directions * rows.R}
-    sizes |= {"scratch": scratch_of(product) * count}
+    sizes |= {"scratch": scratch_bytes(product) * count}
     # Whole cache lines each, so that no two threads write the same one.
     lines = [-(-size // LINE_BYTES) for size in sizes.values()]
     memory = torch.empty(sum(lines, 1) * LINE_BYTES, dtype=torch.uint8, device="cpu")
@@ -338,8 +336,7 @@ def _run(
     values |= {"S": rows.S, "B": rows.B, "R": rows.R}
     values |= {"I": problem.input_size, "H": problem.hidden_size, "D": problem.directions}
     values |= {"chunk_rows": chunk}
-    record = array("q", [_word(values[name]) for name in fields])
-    kernel = compiled(pass_name, problem.dtype, product, problem.cell)
+    record = array("q", [_word(values[name]) for name in kernel.fields])
     team.run(kernel.address, record.buffer_info()[0], count)
 
 

@@ -276,9 +276,7 @@ def halves_at(builder: Any, lanes: int, address: Any, count: Any) -> Any:
     return _masked_load(builder, ir.VectorType(INT16, lanes), f"v{lanes}i16", 2, address, mask)
 
 
-def _masked_load(
-    builder: Any, kind: Any, suffix: str, align: int, address: Any, mask: Any
-) -> Any:
+def _masked_load(builder: Any, kind: Any, suffix: str, align: int, address: Any, mask: Any) -> Any:
     """The IR of a load of some elements of a vector; the others are zero."""
     where = builder.inttoptr(address, kind.as_pointer())
     of = ir.FunctionType(kind, [where.type, INT32, mask.type, kind])

@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS
 from lstm_kernels.backends.numba_cpu.simd import (
     INT64,
     REGISTERS,
@@ -27,7 +28,6 @@ from lstm_kernels.backends.numba_cpu.simd import (
 
 # What a step of K needs fills the registers: see `_turns`.
 ROWS = 6 if REGISTERS == 32 else 3
-VECTORS = 4
 # Where it is false, Numba compiles no product of more rows.
 _HAS_MORE = ROWS > 3
 # Chains of dependent sums that keep the multipliers busy: 4 cycles of latency, 2 at a time.
@@ -36,9 +36,14 @@ CHAINS = 8
 # second-level cache, and the processor's own prefetching begins anew with every 4 KiB page.
 # docs/numba-cpu.md has what was tried.
 AHEAD_BYTES = 2048
-# What a thread keeps to itself: the addresses of a tile's rows, and their product.
-TABLE_BYTES = 64
-SCRATCH_BYTES = TABLE_BYTES + ROWS * VECTORS * VECTOR_BYTES
+# How many blocks of W elements ahead those of the rows are fetched: the backward's lie a chunk of
+# pairs apart, where no processor looks for them.
+AHEAD_BLOCKS = 2
+
+
+def _prefetch(builder: Any, addresses: list[Any]) -> None:
+    for address in addresses:
+        prefetch_at(builder, address, into=1)
 
 
 @intrinsic
@@ -77,7 +82,9 @@ def _multiply(
             """Add one row of the panel: the k-th of a block."""
             row = builder.add(builder.mul(block, INT64(W)), k)
             at = builder.add(panel, builder.mul(row, INT64(width * W * itemsize)))
-            _fetch_ahead(builder, at, width if count == 1 else 0)
+            alone = range(width if count == 1 else 0)
+            aheads = [INT64(AHEAD_BYTES + j * VECTOR_BYTES) for j in alone]
+            _prefetch(builder, [builder.add(at, ahead) for ahead in aheads])
             offset = builder.add(builder.mul(block, block_stride), builder.mul(k, stride))
 
             @cache
@@ -96,13 +103,13 @@ def _multiply(
                 builder.store(fused, total)
 
         blocks = builder.udiv(K, INT64(W))
-        with (
-            cgutils.for_range(builder, blocks, intp=INT64) as outer,
-            cgutils.for_range(builder, INT64(W // chains), intp=INT64) as inner,
-        ):
-            first = builder.mul(inner.index, INT64(chains))
-            for chain, into in enumerate(sums):
-                one_k(outer.index, builder.add(first, INT64(chain)), into)
+        with cgutils.for_range(builder, blocks, intp=INT64) as outer:
+            later = builder.mul(builder.add(outer.index, INT64(AHEAD_BLOCKS)), block_stride)
+            _prefetch(builder, [builder.add(start, later) for start in starts])
+            with cgutils.for_range(builder, INT64(W // chains), intp=INT64) as inner:
+                first = builder.mul(inner.index, INT64(chains))
+                for chain, into in enumerate(sums):
+                    one_k(outer.index, builder.add(first, INT64(chain)), into)
         with cgutils.for_range(builder, builder.urem(K, INT64(W)), intp=INT64) as rest:
             one_k(blocks, rest.index, sums[0])
         for i in range(count):
@@ -116,13 +123,6 @@ def _multiply(
 
     words = (types.int64,) * 6
     return types.void(like, rows, vectors, *words), generate
-
-
-def _fetch_ahead(builder: Any, address: Any, vectors: int) -> None:
-    """The IR that has what a lone row needs later on its way."""
-    for j in range(vectors):
-        ahead = INT64(AHEAD_BYTES + j * VECTOR_BYTES)
-        prefetch_at(builder, builder.add(address, ahead), into=1)
 
 
 def _turns(rows: int, vectors: int) -> list[tuple[int, int]]:

@@ -1,0 +1,15 @@
+"""How this backend spells a cell's definition, and a name for all that its kernels are made of."""
+
+import hashlib
+
+from lstm_kernels.backends.numba_cpu.cell_layout import layout_of
+from lstm_kernels.cells import Cell
+from lstm_kernels.cells.code.emit import Dialect, source_of
+
+NUMBA_CPU = Dialect("numba_cpu", decorator="@inlined")
+
+
+def digest_of(cell: Cell) -> str:
+    """Of everything that a cell's kernels are made of, the package's own sources apart."""
+    parts = (source_of(cell, NUMBA_CPU), str(layout_of(cell)))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

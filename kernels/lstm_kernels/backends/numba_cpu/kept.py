@@ -1,0 +1,104 @@
+"""What a process found or compiled, on disk for the next, which then needs neither Numba nor LLVM.
+
+Files lie in NUMBA_CACHE_DIR, or beside the sources, or in the user's cache. A file's name holds a
+digest of everything its content is made of, and its first line one of the content: what was torn,
+or is another's, is not there. Whoever writes a file writes the same, in one step.
+
+On x86-64 under Linux only, and only where nobody tells Numba what to compile for: elsewhere nothing
+is kept here, and Numba keeps what it compiles.
+"""
+
+import hashlib
+import os
+import platform
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lstm_kernels import user_cache
+
+_KNOWN_HERE = sys.platform == "linux" and platform.machine() == "x86_64"
+# What changes the code that Numba makes; it reads settings from this file too.
+_VARIABLES = tuple(
+    f"NUMBA_{name}" for name in ("CPU_NAME", "CPU_FEATURES", "ENABLE_AVX", "OPT", "DEBUGINFO")
+)
+_SETTINGS = Path(".numba_config.yaml")
+_OF_A_CPU = ("vendor_id", "cpu family", "model", "stepping", "flags")
+
+
+def read(name: str) -> bytes | None:
+    """What was kept under a name, or None."""
+    if not is_used():
+        return None
+    for folder in _folders():
+        try:
+            digest, _, content = _file(folder, name).read_bytes().partition(b"\n")
+        except OSError:
+            continue
+        if digest.decode(errors="replace") == hashlib.sha256(content).hexdigest():
+            return content
+    return None
+
+
+def write(name: str, content: bytes) -> None:
+    """Keep it where that can be done first; nowhere is no error."""
+    if not is_used():
+        return
+    for folder in _folders():
+        to = _file(folder, name)
+        fresh = to.with_suffix(f".{os.getpid()}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            fresh.write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+            fresh.replace(to)
+        except OSError:
+            continue
+        return
+
+
+def is_told() -> bool:
+    """Whether somebody told Numba what to compile for."""
+    config: Any = sys.modules.get("numba.core.config")
+    told = config is not None and (config.CPU_NAME, config.CPU_FEATURES) != (None, None)
+    return told or any(name in os.environ for name in _VARIABLES) or _SETTINGS.exists()
+
+
+def is_used() -> bool:
+    """Whether anything is kept here, or read: else Numba keeps what it compiles."""
+    return _KNOWN_HERE and not is_told()
+
+
+def _folders() -> list[Path]:
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    if given:
+        return [Path(given)]
+    at_home = user_cache.folder("numba_cpu")
+    return [Path(__file__).with_name("__pycache__"), *([at_home] if at_home else [])]
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"numba_cpu-{name}-{_digest()}.kept"
+
+
+@cache
+def _digest() -> str:
+    """Of this package's sources, of what compiles them, and of what they are compiled for."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    parts = [source.read_bytes() for source in sources]
+    parts.append("\0".join([*map(_version, ("numba", "llvmlite")), *_cpu()]).encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
+
+
+def _cpu() -> list[str]:
+    """What the first core says of itself: LLVM asks it the same."""
+    lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
+    return [line for line in lines if line.partition(":")[0].strip() in _OF_A_CPU]

@@ -1,0 +1,67 @@
+"""Threads inside a kernel: they divide the work by their numbers, and meet.
+
+`team` starts them, as those of torch's own OpenMP pool.
+"""
+
+from typing import Any
+
+import llvmlite.binding as llvm
+from numba import types
+
+from lstm_kernels.backends.numba_cpu.simd import (
+    inlined,
+    load_acquired,
+    load_word,
+    pause,
+    routine,
+    store_released,
+)
+from lstm_kernels.backends.numba_cpu.team import LINE_BYTES, TOLD_BY_OPENMP
+
+for _name, _address in TOLD_BY_OPENMP.items():
+    llvm.add_symbol(_name, _address)
+
+thread_number: Any = types.ExternalFunction("omp_get_thread_num", types.int32())
+team_size: Any = types.ExternalFunction("omp_get_num_threads", types.int32())
+_give_way: Any = types.ExternalFunction("sched_yield", types.int32())
+
+# Looks at another thread's flag before the core is offered to whoever else wants it: some 2 us,
+# many times what a meeting takes when every thread has a core. Two threads on one core need it.
+LOOKS = 100
+
+
+@inlined
+def share(items: int, thread: int, team: int) -> tuple[int, int]:
+    """The first and the end of what this thread does of so many items."""
+    if team == 1:
+        return 0, items
+    return items * thread // team, items * (thread + 1) // team
+
+
+@routine
+def meet(flags: int, thread: int, team: int) -> None:
+    """Wait until every thread has come here; then each sees what any had written before.
+
+    Each thread counts its meetings in a cache line of its own at `flags`, zero at first. OpenMP's
+    own barrier takes several times as long, and milliseconds when a thread has lost its core.
+    """
+    count = load_word(flags + LINE_BYTES * thread) + 1
+    store_released(flags + LINE_BYTES * thread, count)
+    for other in range(team):
+        looks = 0
+        while load_acquired(flags + LINE_BYTES * other) < count:
+            looks += 1
+            if looks < LOOKS:
+                pause()
+            else:
+                _give_way()
+
+
+@inlined
+def there_and_back(begin: int, end: int, i: int, turn: int) -> int:
+    """The i-th item from the begin, or from the end, turn about.
+
+    What a turn did last the next does first: of weights that outgrow a core's cache, what is still
+    there is used before it goes.
+    """
+    return begin + i if turn % 2 == 0 else end - 1 - i
