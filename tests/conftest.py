@@ -45,5 +45,8 @@ def pytest_terminal_summary(terminalreporter, config):
         missing.append(f"the report in a browser ({how})")
     if "not slow" in config.getoption("markexpr"):
         missing.append("the slow tier: covering samples and long proofs (make test-all)")
+    elif not (shutil.which("aarch64-linux-gnu-gcc") and shutil.which("qemu-aarch64")):
+        packages = "gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user"
+        missing.append(f"numba_cpu on an emulated AArch64 (install {packages})")
     for line in missing:
         terminalreporter.write_line(f"not exercised: {line}")

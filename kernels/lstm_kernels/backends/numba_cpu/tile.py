@@ -6,6 +6,7 @@ vector is used ROWS times, each broadcast element `vectors` times. Source: Goto 
 2008, "Anatomy of High-Performance Matrix Multiplication".
 """
 
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -25,7 +26,7 @@ from lstm_kernels.backends.numba_cpu.simd import (
     store_at,
 )
 
-# Accumulators, an element of every row and one vector of the panel fill the registers.
+# What a step of K needs fills the registers: see `_turns`.
 ROWS = 6 if REGISTERS == 32 else 3
 # Where it is false, Numba compiles no product of more rows.
 _HAS_MORE = ROWS > 3
@@ -84,22 +85,23 @@ def _multiply(
             """Add one row of the panel: the k-th of a block."""
             row = builder.add(builder.mul(block, INT64(W)), k)
             at = builder.add(panel, builder.mul(row, INT64(width * W * itemsize)))
-            if count == 1:
-                aheads = [INT64(AHEAD_BYTES + j * VECTOR_BYTES) for j in range(width)]
-                _prefetch(builder, [builder.add(at, ahead) for ahead in aheads])
+            _fetch_ahead(builder, at, width if count == 1 else 0)
             offset = builder.add(builder.mul(block, block_stride), builder.mul(k, stride))
-            elements = [
-                load_at(builder, like.ir_scalar, builder.add(start, offset), itemsize)
-                for start in starts
-            ]
-            broadcasts = [splat(builder, like, element) for element in elements]
-            # A column is used up before the next is loaded: 12 accumulators leave 4 registers.
-            for j in range(width):
+
+            @cache
+            def element(i: int) -> Any:
+                where = builder.add(starts[i], offset)
+                return splat(builder, like, load_at(builder, like.ir_scalar, where, itemsize))
+
+            @cache
+            def column(j: int) -> Any:
                 where = builder.add(at, INT64(j * W * itemsize))
-                column = load_at(builder, like.ir, where, itemsize)
-                for broadcast, totals in zip(broadcasts, into, strict=True):
-                    fused = builder.call(fma, [broadcast, column, builder.load(totals[j])])
-                    builder.store(fused, totals[j])
+                return load_at(builder, like.ir, where, itemsize)
+
+            for i, j in _turns(count, width):
+                total = into[i][j]
+                fused = builder.call(fma, [element(i), column(j), builder.load(total)])
+                builder.store(fused, total)
 
         blocks = builder.udiv(K, INT64(W))
         with cgutils.for_range(builder, blocks, intp=INT64) as outer:
@@ -122,6 +124,24 @@ def _multiply(
 
     words = (types.int64,) * 6
     return types.void(like, rows, vectors, *words), generate
+
+
+def _fetch_ahead(builder: Any, address: Any, vectors: int) -> None:
+    """The IR that has what a lone row needs later on its way."""
+    for j in range(vectors):
+        ahead = INT64(AHEAD_BYTES + j * VECTOR_BYTES)
+        prefetch_at(builder, builder.add(address, ahead), into=1)
+
+
+def _turns(rows: int, vectors: int) -> list[tuple[int, int]]:
+    """A tile's places in the order they are added to.
+
+    The fewer of a row's elements and the panel's vectors are all in registers at once, and the
+    others one after another: 3 rows by 4 vectors take 16 registers, 6 rows by 4 vectors 29.
+    """
+    if rows < vectors:
+        return [(i, j) for j in range(vectors) for i in range(rows)]
+    return [(i, j) for i in range(rows) for j in range(vectors)]
 
 
 @routine
