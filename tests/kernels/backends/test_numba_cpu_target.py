@@ -23,7 +23,7 @@ from pointwise_cells import POINTWISE
 import lstm_kernels as lk
 from lstm_kernels import registry
 from lstm_kernels.backends.numba_cpu import target
-from lstm_kernels.backends.numba_cpu.compiled import compiled
+from lstm_kernels.backends.numba_cpu.compiled import compiled, reason_against
 from lstm_kernels.stack import Unsupported
 
 HOST = llvm.get_host_cpu_features()
@@ -62,7 +62,7 @@ def compile_for(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Has `target` believe that Numba compiles for a CPU, on one that has some features."""
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    caches = (target.has, target.reason_against, compiled)
+    caches = (target.has, target.reason_against, reason_against, compiled)
 
     def believe(triple: str, cpu: str, features: str, host: dict[str, bool]) -> None:
         monkeypatch.setattr(target, "compiled_for", lambda: (triple, cpu, features))

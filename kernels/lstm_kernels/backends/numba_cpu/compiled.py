@@ -77,6 +77,7 @@ def _keep(name: str, fields: tuple[str, ...], symbol: str, content: bytes) -> No
     kept.write(name, json.dumps([symbol, fields]).encode() + b"\n" + content)
 
 
+@cache
 def reason_against() -> str | None:
     """Why this CPU cannot run what is compiled, or None."""
     # Its own features it has, and asking LLVM would take longer than a first call may.
