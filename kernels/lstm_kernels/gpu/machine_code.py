@@ -50,7 +50,8 @@ GLOBAL_LOADS = ("LDG", "LD", "LDGSTS", "UBLKCP", "UTMALDG", "UTMAPF")
 # What a kernel's author looks at in a step; the rest is in `total`.
 COUNTED = (
     *("LDS", "LDSM", "STS", "LDG", "LDGSTS", "STG", "LDL", "STL", "LDTM", "STTM"),
-    *("BAR", "SYNCS", "MEMBAR", "RED", "ATOM", "ATOMG", "SHFL", "MUFU", "FFMA", "DFMA", "HFMA2"),
+    *("BAR", "SYNCS", "MEMBAR", "ERRBAR", "CCTL", "RED", "REDG", "ATOM", "ATOMG"),
+    *("SHFL", "MUFU", "FFMA", "DFMA", "HFMA2"),
 )
 
 _KB = 1024
