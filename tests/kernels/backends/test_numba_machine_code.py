@@ -11,6 +11,7 @@ import pytest
 from compiling import inspected, run
 from places import SUPPORT
 
+from lstm_kernels.cells import CELLS
 from lstm_kernels.gpu.machine_code import ARCHITECTURES
 
 pytest.importorskip("numba_cuda", reason="needs numba-cuda")
@@ -32,9 +33,16 @@ def assert_clean(row: dict[str, Any]) -> None:
     if row["regime"] == "streamed":
         assert row["weight_loads"] == 0, name
         assert "BAR" not in code, name
+        assert "LDG.STRONG" not in code, name
         return
     # After the gather, and after the products.
     assert code["BAR"] == 2, name
+    # Four vectors at once, each by 16 bytes, and one element at a time, whose first round may stand
+    # apart; and what others wait for.
+    fours = 8 if row["problem"]["dtype"] == "float64" else 4
+    assert fours < code["LDG.STRONG"] <= fours + 2, name
+    slots = len(CELLS[row["problem"]["cell"]].slots)
+    assert code["STG.STRONG"] == (slots if "backward" in row["kernel"] else 1), name
     assert row["grid_is_resident"], name
     in_registers, in_shared = (row["parameters"][key] for key in ("registers", "in_shared"))
     # Those that shared memory holds are loaded in a loop, but before the steps.
