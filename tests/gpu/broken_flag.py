@@ -1,10 +1,11 @@
-"""Does a flag that is never raised end in a CUDA error, and not in a hang? A process of its own.
+"""Does a wait for what never comes end in a CUDA error, and not in a hang? A process of its own.
 
     PYTHONPATH=kernels:harness:tests/support python3 tests/gpu/broken_flag.py BACKEND [POLL_LIMIT]
 
 BACKEND is triton or numba_cuda. A trap ends every kernel of the process's context, so no test could
-go on in it. The first program of every batch tile never arrives, and the others wait in vain. Exits
-with 0 where that ended in an error within a minute, with 1 where it did not.
+go on in it. The first program of every batch tile never arrives, or the first block never tells
+what it has, and the others wait in vain. Exits with 0 where that ended in an error within a minute,
+with 1 where it did not.
 """
 
 import sys
@@ -26,7 +27,7 @@ OF_A_TRAP = ("unspecified launch failure", "illegal instruction")
 SIZES = {"seq_len": 8, "batch": 16, "input_size": 16, "hidden_size": 300, "bidirectional": True}
 
 
-def broken_triton() -> Any:
+def broken_triton() -> tuple[str, Any]:
     """The Triton backend's `flags.arrive`, broken."""
     import triton
     import triton.language as tl
@@ -37,35 +38,34 @@ def broken_triton() -> Any:
         if tl.program_id(0) > 0:
             tl.atomic_add(counter_ptr, 1, sem="release", scope="gpu")
 
-    return arrive_but_the_first
+    return "arrive", arrive_but_the_first
 
 
-def broken_numba_cuda() -> Any:
-    """The Numba CUDA backend's `flags.arrive`, broken."""
+def broken_numba_cuda() -> tuple[str, Any]:
+    """The Numba CUDA backend's `exchange.tell`, broken."""
     from numba import cuda
 
-    from lstm_kernels.backends.fused_numba_cuda.memory import add_release
+    from lstm_kernels.backends.fused_numba_cuda.memory import store_relaxed
 
     @cuda.jit(device=True)
-    def arrive_but_the_first(counters, at):
-        cuda.syncthreads()
-        if cuda.threadIdx.x == 0 and cuda.blockIdx.x > 0:
-            add_release(counters, at)
+    def tell_but_the_first(array, at, value):
+        if cuda.blockIdx.x > 0:
+            store_relaxed(array, at, value)
 
-    return arrive_but_the_first
+    return "tell", tell_but_the_first
 
 
 BROKEN = {"triton": ("float16", broken_triton), "numba_cuda": ("float32", broken_numba_cuda)}
 
 
 def main() -> int:
-    """Run a layer whose flag is broken and return the exit code."""
+    """Run a layer that waits in vain and return the exit code."""
     backend, *limit = sys.argv[1:]
     dtype, broken = BROKEN[backend]
     if limit:
         small_layers.module_of(backend, "launches").POLL_LIMIT = int(limit[0])
     # Before the first kernel is compiled, which reads it from here.
-    small_layers.module_of(backend, "device_code").arrive = broken()
+    setattr(small_layers.module_of(backend, "device_code"), *broken())
     problem = lk.Problem("lstm", dtype=dtype, **SIZES)
     with small_layers.only(backend, "held"), torch.no_grad():
         layer = small_layers.Layer.draw(problem, torch.device("cuda"), backend)

@@ -19,6 +19,7 @@ from interleaved.defects import (
     Race,
     TooLarge,
     Trap,
+    Unwritten,
 )
 from interleaved.machine import Machine
 from interleaved.memory import Memory
@@ -146,6 +147,151 @@ def test_what_was_not_released_or_acquired_is_not_seen() -> None:
         assert Two().run(send, receive) == [7]
         assert Two().run(send, lambda two: (two.load(1), receive(two, relaxed))) == [0, 0]
         assert Two().run(lambda two: send(two, meets=False), receive) == [0]
+
+
+TOLD = "st.relaxed.gpu.global.s32 [$0], $1;"
+ASKED = "ld.relaxed.gpu.global.s32 $0, [$1];"
+
+
+def tell(two: Two, value: int, offset: int = 0, thread: int = 0) -> None:
+    two.machine.assembly(thread, TOLD, [two.at + offset, value], 0)
+
+
+def ask(two: Two, offset: int = 0, agent: int = 2) -> int:
+    (value,) = two.machine.assembly(agent, ASKED, [two.at + offset], 1)
+    return int(value)
+
+
+def ask_until(two: Two, want: int, offset: int = 0) -> None:
+    while ask(two, offset) != want:
+        pass
+
+
+def test_relaxed_stores_arrive_in_any_order_though_one_thread_made_them() -> None:
+    seen = set()
+    for seed in range(30):
+        two = Two(seed)
+
+        def both(two: Two) -> None:
+            tell(two, 1)
+            tell(two, 2, offset=4)
+
+        def last_then_first(two: Two) -> None:
+            ask_until(two, 2, offset=4)
+            seen.add(ask(two))
+            ask_until(two, 1)
+
+        two.run(both, last_then_first)
+        assert two.data.tolist()[:2] == [1, 2]
+    assert seen == {0, 1}
+
+
+def test_relaxed_stores_to_one_place_arrive_in_their_order() -> None:
+    for seed in range(30):
+        got: list[int] = []
+
+        def thrice(two: Two) -> None:
+            for value in (1, 2, 3):
+                tell(two, value)
+
+        def often(two: Two) -> None:
+            while not got or got[-1] != 3:  # noqa: B023 - run at once
+                got.append(ask(two))  # noqa: B023 - run at once
+
+        Two(seed).run(thrice, often)
+        assert got == sorted(got)
+
+
+def test_a_relaxed_store_orders_nothing_else() -> None:
+    """Who saw the value of one place may not load another as if it knew."""
+    for seed in range(3):
+        with pytest.raises(Race, match=r"race on data\[1\]"):
+            Two(seed).run(
+                lambda two: (two.store(0, 7, offset=4), tell(two, 1)),
+                lambda two: (ask_until(two, 1), two.load(1, offset=4)),
+            )
+
+
+@pytest.mark.parametrize("access", ["store", "load"])
+def test_a_relaxed_access_races_with_a_weak_one_of_the_same_place(access: str) -> None:
+    pairs: dict[str, tuple[Body, Body]] = {
+        "store": (lambda two: two.store(0, 7), ask),
+        "load": (lambda two: tell(two, 7), lambda two: two.load(1)),
+    }
+    for seed in range(3):
+        with pytest.raises(Race, match=r"race on data\[0\]"):
+            Two(seed).run(*pairs[access])
+    with pytest.raises(Race, match=r"race on data\[0\]"):
+        Two().run(
+            lambda two: two.machine.assembly(0, TOLD.replace("gpu", "cta"), [two.at, 7], 0), ask
+        )
+
+
+def test_a_relaxed_store_is_seen_by_whoever_knows_of_it() -> None:
+    def own(two: Two) -> None:
+        tell(two, 7)
+        two.read.append(ask(two, agent=0))
+        two.machine.barrier(0)
+        two.read.append(ask(two, agent=1))
+        two.load(0)
+
+    def released(two: Two) -> None:
+        tell(two, 7)
+        two.assembly(0, RELEASED)
+
+    def acquired(two: Two) -> None:
+        two.assembly(1, POLL, 1)
+        two.read.append(ask(two))
+
+    for seed in range(20):
+        assert Two(seed).run(own, lambda two: None) == [7, 7, 7]
+        assert Two(seed).run(released, acquired) == [7]
+
+
+def exchanging(seed: int = 0) -> Two:
+    """Two programs whose data is polled: -1 until it is told."""
+    two = Two(seed)
+    two.data.fill_(-1)
+    two.machine.exchange(two.at, {4: 0xFFFFFFFF})
+    two.shared = torch.zeros(1, dtype=torch.int32)
+    two.place = two.machine.memory.add("place", two.shared)
+    return two
+
+
+def take(two: Two, value: int) -> None:
+    two.machine.store(2, np.array([two.place]), np.array([value], INT32))
+
+
+def test_what_was_told_is_taken() -> None:
+    def polls(two: Two) -> None:
+        while (value := ask(two)) == -1:
+            pass
+        take(two, value)
+
+    for seed in range(20):
+        two = exchanging(seed)
+        two.run(lambda two: tell(two, 7), polls)
+        assert two.shared.tolist() == [7]
+
+
+def test_what_nobody_told_yet_is_no_value() -> None:
+    with pytest.raises(Unwritten) as caught:
+        exchanging().run(lambda two: None, lambda two: take(two, ask(two, offset=8)))
+    told = str(caught.value)
+    assert "data[2] (byte 8 of data) is taken, and nobody has written it yet" in told
+    assert "program 1, before its first step: polls it by `ld.relaxed.gpu.global.s32" in told
+    assert "stores it" in told
+    assert "seed 0" in told
+
+
+def test_what_says_that_nobody_told_it_may_not_be_told() -> None:
+    with pytest.raises(Unwritten, match=r"data\[0\].*is told what says that nobody has told it"):
+        exchanging().run(lambda two: tell(two, -1), lambda two: None)
+
+
+def test_a_poll_of_what_nobody_tells_is_a_deadlock() -> None:
+    with pytest.raises(Deadlock, match=r"program 1.* data\[0\].*until somebody writes it"):
+        exchanging().run(lambda two: tell(two, 7, offset=4), lambda two: ask_until(two, 7))
 
 
 def test_a_race_is_found_whoever_comes_first() -> None:

@@ -50,7 +50,8 @@ GLOBAL_LOADS = ("LDG", "LD", "LDGSTS", "UBLKCP", "UTMALDG", "UTMAPF")
 # What a kernel's author looks at in a step; the rest is in `total`.
 COUNTED = (
     *("LDS", "LDSM", "STS", "LDG", "LDGSTS", "STG", "LDL", "STL", "LDTM", "STTM"),
-    *("BAR", "SYNCS", "MEMBAR", "RED", "ATOM", "ATOMG", "SHFL", "MUFU", "FFMA", "DFMA", "HFMA2"),
+    *("BAR", "SYNCS", "MEMBAR", "ERRBAR", "CCTL", "RED", "REDG", "ATOM", "ATOMG"),
+    *("SHFL", "MUFU", "FFMA", "DFMA", "HFMA2"),
 )
 
 _KB = 1024
@@ -109,7 +110,8 @@ def facts(image: KernelImage) -> dict[str, Any]:
         global memory that `load_weights*` functions became, and those of them that some loop
         repeats; weight_loads_in_step_loop: those that the loop repeats that is meant by
         instructions: numbers in the step loop, which is taken to be the loop, with all
-        it holds, of the most instructions; the whole kernel's where it has no loop. threads;
+        it holds, of the most instructions; the whole kernel's where it has no loop; those of them
+        that the memory model knows of (polls, `st.relaxed`) as LDG.STRONG and so on too. threads;
         then blocks_per_sm, occupancy (resident threads as a share of the most an SM holds) and
         occupancy_limit, as `predict_occupancy` has them.
     Raises:
@@ -352,7 +354,8 @@ def _is_matrix(family: str) -> bool:
 
 def _count(code: list[_Instruction]) -> dict[str, int]:
     found = Counter(each.family for each in code)
-    return {"total": len(code)} | {name: found[name] for name in COUNTED if found[name]}
+    strong = Counter(f"{each.family}.STRONG" for each in code if ".STRONG" in each.opcode)
+    return {"total": len(code)} | {name: found[name] for name in COUNTED if found[name]} | strong
 
 
 def _local_bytes(each: _Instruction) -> int:

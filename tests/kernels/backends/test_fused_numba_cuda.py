@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import closeness
+import numpy as np
 import pytest
 import torch
 from covering import covering_sample
@@ -19,7 +20,9 @@ from lstm_kernels.stack import Weights
 
 pytest.importorskip("numba.cuda", reason="the Numba CUDA backend needs numba-cuda")
 backend = pytest.importorskip("lstm_kernels.backends.fused_numba_cuda")
+exchange = pytest.importorskip("lstm_kernels.backends.fused_numba_cuda.exchange")
 launches = pytest.importorskip("lstm_kernels.backends.fused_numba_cuda.launches")
+memory = pytest.importorskip("lstm_kernels.backends.fused_numba_cuda.memory")
 parameters = pytest.importorskip("lstm_kernels.backends.fused_numba_cuda.parameters")
 sequence = pytest.importorskip("lstm_kernels.backends.fused_numba_cuda.sequence")
 
@@ -172,7 +175,7 @@ def test_a_float64_takes_twice_the_room() -> None:
         picked = parameters.choose(double, pass_name, ARCHITECTURES["sm_90"])
         vectors = picked.tile * (4 if pass_name == "backward" else 1)
         # Where vectors lie is told in as many bytes.
-        bases = 32 * -(-vectors // 4)
+        bases = 64 * -(-vectors // 4)
         shared_bytes = [picked.shared_bytes(each, pass_name) - bases for each in (problem, double)]
         assert shared_bytes[1] == 2 * shared_bytes[0] > 0
 
@@ -199,24 +202,51 @@ def first_launch(problem: lk.Problem, **changed: Any) -> Any:
     return replace(launch, arguments=launch.arguments | changed)
 
 
-@pytest.mark.skipif(ON_CUDA, reason="blocks run at once on a GPU")
-def test_every_block_arrives_at_its_own_tiles_counter() -> None:
-    problem = lk.Problem("lstm", 3, 3, 4, 8, bidirectional=True)
-    counters = torch.zeros(2 * 3 * launches.COUNTER_STRIDE, dtype=torch.int32)
-    launch = first_launch(problem, waits=1, counters=counters)
-    groups, tiles, directions = launch.grid
-    launch.run()
-    counted = counters.view(-1, launches.COUNTER_STRIDE)
-    assert counted[: tiles * directions, 0].tolist() == [groups] * tiles * directions
-    assert counted.sum() == groups * tiles * directions
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_told_is_marked_and_nothing_else(dtype: str) -> None:
+    told = torch.zeros(2, 3, 4, 5, dtype=getattr(torch, dtype), device=DEVICE)
+    lengths = torch.tensor([3, 0, 2, 1], device=DEVICE)
+    exchange.mark_not_yet(told, lengths)
+    marked = (told.view(torch.int32).view(*told.shape, -1) == memory.NOT_YET - (1 << 32)).all(-1)
+    alive = torch.arange(3, device=DEVICE).unsqueeze(1) < lengths
+    assert torch.equal(marked, alive.unsqueeze(-1).expand_as(told))
+    assert told[~marked].eq(0).all()
+    assert told[marked].isnan().all()
+    exchange.mark_not_yet(told, lengths.new_empty(0))
+    assert (told.view(torch.int32) == memory.NOT_YET - (1 << 32)).all()
+
+
+@pytest.mark.skipif(ON_CUDA, reason="compiled there, and not to be called")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_not_yet_alone_is_replaced(dtype: str) -> None:
+    bits = {"float32": "u4", "float64": "u8"}[dtype]
+    not_yet = memory.NOT_YET_BITS[np.dtype(dtype).itemsize]
+    numbers = [0.0, -0.0, 1.5, np.inf, np.nan]
+    others = [np.array(n, dtype).view(bits)[()] for n in numbers] + [not_yet ^ 1, not_yet - 1]
+    for each in others:
+        value = np.array(each, bits).view(dtype)[()]
+        assert not memory.is_not_yet(value)
+        assert memory.other_than_not_yet(value).view(bits) == each
+    value = np.array(not_yet, bits).view(dtype)[()]
+    assert memory.is_not_yet(value)
+    instead = memory.other_than_not_yet(value)
+    assert np.isnan(instead)
+    assert instead.dtype == dtype
+    assert not memory.is_not_yet(instead)
+    for at in range(4):
+        four = [numbers[0]] * 4
+        four[at] = value
+        assert memory.some_not_yet(*map(np.dtype(dtype).type, four)) == (at in range(4))
+    assert not memory.some_not_yet(*map(np.dtype(dtype).type, numbers[:4]))
 
 
 @pytest.mark.skipif(ON_CUDA, reason="tests/gpu/broken_flag.py does it")
-def test_a_block_that_waits_in_vain_ends_in_an_error() -> None:
-    problem = lk.Problem("lstm", 3, 1, 4, 8)
-    counters = torch.zeros(launches.COUNTER_STRIDE, dtype=torch.int32)
+@pytest.mark.parametrize("hidden", [7, 8])
+def test_a_block_that_waits_in_vain_ends_in_an_error(hidden: int) -> None:
+    problem = lk.Problem("lstm", 3, 1, 4, hidden)
     # The first block's second step waits for the others' first, and they have not begun.
-    launch = first_launch(problem, waits=1, counters=counters, last=3, poll_limit=5)
+    launch = first_launch(problem, waits=1, last=3, poll_limit=5)
+    exchange.mark_not_yet(launch.arguments["y"], launch.arguments["lengths"])
     with pytest.raises(RuntimeError, match="trap"):
         launch.run()
 

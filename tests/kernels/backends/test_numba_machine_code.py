@@ -11,6 +11,7 @@ import pytest
 from compiling import inspected, run
 from places import SUPPORT
 
+from lstm_kernels.cells import CELLS
 from lstm_kernels.gpu.machine_code import ARCHITECTURES
 
 pytest.importorskip("numba_cuda", reason="needs numba-cuda")
@@ -26,9 +27,22 @@ def assert_clean(row: dict[str, Any]) -> None:
     assert row["stack_bytes"] == row["local_bytes"] == row["spill_bytes"] == 0, name
     assert row["shared_bytes"] <= ARCHITECTURES[row["arch"]].shared_per_block, name
     assert not row["matrix_instructions"], name
+    # No fence, and nobody counts.
+    code = row["instructions"]
+    assert not {"MEMBAR", "RED", "ATOM", "ATOMG", "ERRBAR", "CCTL", "REDG"}.intersection(code), name
     if row["regime"] == "streamed":
         assert row["weight_loads"] == 0, name
+        assert "BAR" not in code, name
+        assert "LDG.STRONG" not in code, name
         return
+    # After the gather, and after the products.
+    assert code["BAR"] == 2, name
+    # Four vectors at once, each by 16 bytes, and one element at a time, whose first round may stand
+    # apart; and what others wait for.
+    fours = 8 if row["problem"]["dtype"] == "float64" else 4
+    assert fours < code["LDG.STRONG"] <= fours + 2, name
+    slots = len(CELLS[row["problem"]["cell"]].slots)
+    assert code["STG.STRONG"] == (slots if "backward" in row["kernel"] else 1), name
     assert row["grid_is_resident"], name
     in_registers, in_shared = (row["parameters"][key] for key in ("registers", "in_shared"))
     # Those that shared memory holds are loaded in a loop, but before the steps.
@@ -158,29 +172,94 @@ def test_a_new_length_or_batch_compiles_nothing(told: Any) -> None:
         assert code["other H"] not in code["same"], pass_name
 
 
-def test_blocks_meet_by_release_and_acquire(told: Any) -> None:
-    for pass_name, ptx in told["ptx"].items():
-        lines = [line.strip() for line in ptx.splitlines()]
+# By dtype what polls four elements and one, and what tells one.
+POLLS_AND_STORES = {
+    "ptx": (
+        "ld.relaxed.gpu.global.v4.f32",
+        "ld.relaxed.gpu.global.f32",
+        "st.relaxed.gpu.global.f32",
+    ),
+    "float64 ptx": (
+        "ld.relaxed.gpu.global.v2.f64",
+        "ld.relaxed.gpu.global.f64",
+        "st.relaxed.gpu.global.f64",
+    ),
+}
+
+
+def lines_of(ptx: str) -> list[str]:
+    """Instructions and labels."""
+    lines = (line.strip() for line in ptx.splitlines())
+    return [line for line in lines if line and not line.startswith(("//", ".loc", ".file"))]
+
+
+@pytest.mark.parametrize("which", POLLS_AND_STORES)
+def test_blocks_tell_each_other_by_relaxed_accesses_that_loops_repeat(
+    told: Any, which: str
+) -> None:
+    four, one, store = POLLS_AND_STORES[which]
+    for pass_name, ptx in told[which].items():
+        lines = lines_of(ptx)
         at = {
             text: [number for number, line in enumerate(lines) if line.startswith(text)]
-            for text in ("ld.acquire.gpu.global", "red.release.gpu.global.add", "trap", "bar.sync")
+            for text in (four, one, store, "trap", "bar.sync")
         }
-        # A loop's first round may stand apart.
-        poll = max(at["ld.acquire.gpu.global"])
-        (arrival,) = at["red.release.gpu.global.add"]
-        assert len(at["trap"]) == 1, pass_name
-        gathers = [number for number, line in enumerate(lines) if line.startswith("ld.global.cg")]
-        # Poll, a barrier, then every gather; a barrier, then the arrival.
-        assert any(poll < barrier < min(gathers) for barrier in at["bar.sync"]), pass_name
-        assert max(gathers) < arrival, pass_name
-        steps_stores = [
-            number
-            for number, line in enumerate(lines)
-            if line.startswith("st.global") and max(gathers) < number < arrival
-        ]
-        assert steps_stores, pass_name
-        assert any(max(steps_stores) < barrier < arrival for barrier in at["bar.sync"]), pass_name
-        assert any("ld.global.cg.v4" in lines[number] for number in gathers), pass_name
+        assert at[four], pass_name
+        assert at[one], pass_name
+        # A float64's four are two loads.
+        assert len(at[four]) % (2 if "v2" in four else 1) == 0, pass_name
+        assert at[store], pass_name
+        # A poll of four and one of one: each ends in a trap, if it never ends.
+        assert len(at["trap"]) == 2, pass_name
+        for poll in (max(at[four]), max(at[one])):
+            assert is_repeated_without_a_barrier(lines, poll), pass_name
+        # Nothing else orders, counts or fences.
+        for text in ("membar", "fence", "atom.", "red.", "ld.acquire", "st.release", "ld.volatile"):
+            assert not any(line.startswith(text) for line in lines), (pass_name, text)
+        assert "ld.global.cg" not in ptx, pass_name
+        assert "ld.global.nc" not in ptx, pass_name
+
+
+def is_repeated_without_a_barrier(lines: list[str], place: int) -> bool:
+    """Whether a branch behind an instruction goes back before it, no barrier in between."""
+    for number in range(place + 1, len(lines)):
+        if lines[number].startswith("bar.sync"):
+            return False
+        if branch := re.search(r"bra(?:\.uni)?\s+(\$\w+);", lines[number]):
+            (label,) = (n for n, line in enumerate(lines) if line == f"{branch[1]}:")
+            between = lines[label:number]
+            if label <= place and not any(line.startswith("bar.sync") for line in between):
+                return True
+    return False
+
+
+# By the same, how it is compared with NOT_YET, and the NaN that is told instead.
+COMPARED = {
+    "ptx": (f"setp.eq.s32 {np.uint32(0xFFFFA6F1).view(np.int32)}", "0f7FC00000"),
+    "float64 ptx": (
+        f"setp.eq.s64 {np.uint64(0xFFFFA6F1FFFFA6F1).view(np.int64)}",
+        "0d7FF8000000000000",
+    ),
+}
+
+
+@pytest.mark.parametrize("which", POLLS_AND_STORES)
+def test_what_is_told_was_compared_by_its_bits(told: Any, which: str) -> None:
+    """As an integer: as a number a NaN equals nothing. Another NaN stands in its place."""
+    (compare, bits), instead = COMPARED[which][0].split(), COMPARED[which][1]
+    store = POLLS_AND_STORES[which][2]
+    for pass_name, ptx in told[which].items():
+        lines = lines_of(ptx)
+        for stored in (line for line in lines if line.startswith(store)):
+            value = stored.split()[-1].rstrip(";")
+            (made,) = (line for line in lines if re.match(rf"selp\.\w+\s+{value},", line))
+            _, _, first, second, predicate = re.split(r"[\s,;]+", made)[:5]
+            assert first == instead, pass_name
+            (bits_of,) = (line for line in lines if re.match(rf"mov\.b\d+\s.*, {second};", line))
+            register = re.split(r"[\s,;]+", bits_of)[1]
+            (test,) = (line for line in lines if re.match(rf"setp\.\S+\s+{predicate},", line))
+            assert test.startswith(compare), test
+            assert re.search(rf", {register}, {bits};", test), test
 
 
 def test_every_number_is_a_float32(told: Any) -> None:
@@ -193,8 +272,6 @@ def test_every_number_of_float64_is_one(told: Any) -> None:
     for ptx in (*told["float64 ptx"].values(), *told["float64 streamed ptx"].values()):
         assert re.search(r"\.f64\b", ptx)
         assert not re.search(r"\.f32\b", ptx)
-    for ptx in told["float64 ptx"].values():
-        assert "ld.global.cg.v2.f64" in ptx
 
 
 def test_a_constant_is_as_exact_as_what_it_meets(told: Any) -> None:
@@ -209,9 +286,9 @@ def test_a_constant_is_as_exact_as_what_it_meets(told: Any) -> None:
     assert {f"0d{bits:016X}" for bits in wide} <= forward
 
 
-def test_a_kernel_that_never_waits_has_no_flags(told: Any) -> None:
+def test_a_kernel_that_never_waits_polls_nothing(told: Any) -> None:
     for ptx in told["streamed ptx"].values():
-        assert "ld.acquire" not in ptx
+        assert "relaxed" not in ptx
         assert "trap" not in ptx
 
 

@@ -3,8 +3,6 @@
 Every case under a few seeds is free of races and deadlocks, and right; every mutant is caught.
 """
 
-import re
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 from unittest.mock import patch
@@ -27,13 +25,14 @@ sequence = pytest.importorskip("lstm_kernels.backends.fused_triton.sequence")
 if torch.cuda.is_available():
     pytest.skip("kernels are compiled here, not interpreted", allow_module_level=True)
 
+from interleaved import cases  # noqa: E402 - only where kernels are interpreted
+from interleaved.cases import SEEDS  # noqa: E402 - only where kernels are interpreted
 from interleaved.defects import Deadlock, OutOfBounds, Race, TooLarge, Trap  # noqa: E402 - only where kernels are interpreted
 from interleaved.memory import Memory  # noqa: E402 - only where kernels are interpreted
 from interleaved.mutants import Mutant  # noqa: E402 - only where kernels are interpreted
 from interleaved.on_triton import interleaved, interleaved_mutant  # noqa: E402 - only where kernels are interpreted
 
 CPU = torch.device("cpu")
-SEEDS = (0, 1, 2)
 OPTIONS = {
     "cell": tuple(POINTWISE),
     "bidirectional": (False, True),
@@ -48,20 +47,11 @@ OPTIONS = {
 LAYER = {"cell": "lstm", "seq_len": 3, "batch": 3, "input_size": 5, "hidden_size": 30}
 
 
-@pytest.fixture(autouse=True)
-def _poisoned() -> Iterator[None]:
-    """Fill memory that nobody wrote with NaN."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    assert torch.ones(3).new_empty(3).isnan().all()
-    yield
-    torch.use_deterministic_algorithms(False)
+_poisoned = pytest.fixture(autouse=True)(cases.poisoned)
 
 
 def problem_of(fields: dict[str, Any]) -> lk.Problem:
-    fields = {name: fields[name] for name in fields if name not in ("regime", "recompute")}
-    ragged = fields.pop("ragged")
-    lengths = f"uniform:0:{fields['seq_len']}" if ragged else "full"
-    return lk.Problem(input_size=5, lengths=lengths, **fields)
+    return cases.problem_of(fields, "regime", "recompute", input_size=5)
 
 
 @cache
@@ -85,8 +75,7 @@ def possible(case: tuple[Any, ...]) -> bool:
 def name_of(case: tuple[Any, ...]) -> str:
     cell, bidirectional, ragged, dtype, T, B, H, recompute, regime = case
     flags = {"bidirectional": bidirectional, "ragged": ragged, "recompute": recompute}
-    told = [name for name, flag in flags.items() if flag]
-    return "-".join([regime, cell, dtype, f"T{T}", f"B{B}", f"H{H}", *told])
+    return cases.name_of([regime, cell, dtype, f"T{T}", f"B{B}", f"H{H}"], flags)
 
 
 @pytest.mark.slow
@@ -116,8 +105,7 @@ def test_a_regime_is_right_in_any_order(regime: str, fields: dict[str, Any]) -> 
 def assert_right(problem: lk.Problem, regime: str, seed: int, **options: bool) -> None:
     with only("triton", regime), interleaved(seed) as machines:
         found = errors(fused_triton, problem, CPU, **options)
-    assert machines, "nothing was launched"
-    closeness.assert_within(closeness.LAYER[problem.dtype], found, problem)
+    cases.assert_right(found, problem, machines)
 
 
 def test_held_is_one_launch_whose_programs_wait() -> None:
@@ -281,33 +269,18 @@ EVERY_CHANGE = (
     *("a poll for its own SM", "a poll past its target", "a bound too low", "a target too low"),
     *("an early arrival in backward", "counters side by side", "more programs than are resident"),
 )
-MARKED = [
-    pytest.param(mutant, seed, id=f"{mutant.name}-{seed}", marks=[] if fast else pytest.mark.slow)
-    for mutant in MUTANTS
-    for seed in SEEDS
-    for fast in [mutant.name in EVERY_CHANGE and seed == 0]
-]
 
 
-def test_every_change_runs_mutants_that_there_are() -> None:
-    names = [mutant.name for mutant in MUTANTS]
-    assert len(set(names)) == len(names) >= 20
-    assert set(EVERY_CHANGE) <= set(names)
-
-
-@pytest.mark.parametrize(("mutant", "seed"), MARKED)
+@pytest.mark.parametrize(("mutant", "seed"), cases.with_seeds(MUTANTS, EVERY_CHANGE))
 def test_a_mutant_is_caught(mutant: Mutant, seed: int) -> None:
-    problem = lk.Problem(**LAYER | mutant.layer)
-    with (
-        only("triton", "held"),
-        interleaved_mutant(seed, mutant),
-        pytest.raises(mutant.found) as caught,
-    ):
-        errors(fused_triton, problem, CPU)
-    message = str(caught.value)
-    for text in mutant.told:
-        assert re.search(text, message), message
-    assert re.search(rf"seed {seed}, launch \d", message), message
+    with only("triton", "held"):
+        cases.assert_caught(
+            mutant,
+            seed,
+            lk.Problem(**LAYER | mutant.layer),
+            interleaved_mutant(seed, mutant),
+            lambda problem: errors(fused_triton, problem, CPU),
+        )
 
 
 @pytest.mark.parametrize("name", ["a relaxed arrival", "no barrier before the arrival", "no wait"])

@@ -186,6 +186,16 @@ def test_what_never_runs_is_not_counted():
     assert [each.opcode for each in code] == ["LDS"]
 
 
+def test_what_the_memory_model_knows_of_is_counted_apart():
+    code, _ = places(
+        "kernel:\n /*0000*/ LDG.E.128.STRONG.GPU R4, desc[UR4][R2.64] ;\n"
+        " /*0010*/ LDG.E R8, desc[UR4][R2.64] ;\n"
+        " /*0020*/ STG.E.STRONG.GPU desc[UR4][R2.64], R8 ;\n"
+    )
+    found = {"total": 3, "LDG": 2, "LDG.STRONG": 1, "STG": 1, "STG.STRONG": 1}
+    assert machine_code._count(code) == found
+
+
 # By hand from the limits: 64 warps, 65,536 registers in four quarters, 164 and 228 KB of which
 # every block takes one more than it asks for.
 OCCUPANCY = [

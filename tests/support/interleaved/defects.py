@@ -32,6 +32,14 @@ class OutOfBounds(Defect):
     """An access outside of every tensor, or one that is not aligned."""
 
 
+class Unwritten(Defect):
+    """A value from where nobody has written one yet, or one that says so of itself."""
+
+
+class Wrong(Defect):
+    """Numbers that are not those of float64."""
+
+
 class Deadlock(Defect):
     """Everyone who is left waits for what nobody will do."""
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from interleaved import ptx
 from interleaved.clocks import RELEASES, WIDE_SCOPES, Clocks
-from interleaved.defects import Deadlock, Defect, TooLarge, Trap, event
-from interleaved.memory import Memory
+from interleaved.defects import Deadlock, Defect, Event, TooLarge, Trap, Unwritten, event
+from interleaved.late import Late
+from interleaved.memory import REGION_BITS, Memory
 from interleaved.ptx import Kind
 from interleaved.schedule import Schedule, Stuck
 
@@ -44,10 +45,16 @@ class Machine:
         self._strands = strands
         self.clocks = Clocks(len(names), threads)
         self.memory = Memory(self.clocks, len(names), names.__getitem__)
+        self.late = Late(self.clocks, seed, self.memory.arrive)
         self.schedule: Schedule
         self._waits: dict[int, str] = {}
-        # By agent what it polled last, how often that had been written, and how often in a row.
-        self._spins: dict[int, tuple[int, int, int]] = {}
+        # By agent and place that it polls, how often that had been written, and how often in a row.
+        self._spins: dict[int, dict[int, tuple[int, int]]] = {}
+        # What nobody has written yet holds, by bytes of an element; in which regions; and by agent
+        # which such elements it has loaded, and not again since somebody wrote them.
+        self._not_yet: dict[int, int] = {}
+        self._exchanged: set[int] = set()
+        self._unwritten: dict[int, dict[int, Event]] = {}
         self._versions: dict[int, int] = {}
         self._added: dict[int, dict[str, int]] = {}
 
@@ -68,10 +75,24 @@ class Machine:
             self.schedule = Schedule(self._seed, bodies, self._resident, self._strands)
             self.schedule.run()
         except Stuck:
-            raise Deadlock(f"deadlock: {self._who_waits()}\n{self._replay()}") from None
+            raise Deadlock(f"deadlock: {self._who_waits()}\n{self.replay()}") from None
         except Defect as defect:
-            raise type(defect)(f"{defect}\n{self._replay()}") from None
+            raise type(defect)(f"{defect}\n{self.replay()}") from None
+        self.late.all()
         self.memory.finish()
+
+    def replay(self) -> str:
+        """What ran, and the seed that has it run so again."""
+        return f"in {self.what}; seed {self._seed}"
+
+    def exchange(self, address: int, not_yet: dict[int, int]) -> None:
+        """Have the tensor there be one whose elements are polled until they are written.
+
+        Args:
+            not_yet: by bytes of an element, the integer that it holds until then.
+        """
+        self._exchanged.add(address >> REGION_BITS)
+        self._not_yet = not_yet
 
     def name(self, agent: int) -> str:
         """What to call its group."""
@@ -91,6 +112,8 @@ class Machine:
     ) -> np.ndarray:
         """Weak loads of one instruction, [n]; lanes as `Memory.load` has them."""
         self.schedule.turn()
+        for address in addresses:
+            self.late.look(agent, int(address))
         return self.memory.load(agent, addresses, dtype, event(self.who(agent), "loads it"), lanes)
 
     def store(
@@ -103,6 +126,9 @@ class Machine:
         """Weak stores of one instruction, [n] each; lanes likewise."""
         self.schedule.turn()
         doing = event(self.who(agent), "stores it")
+        self._must_be_written(agent, values, doing)
+        for address in addresses:
+            self.late.look(agent, int(address))
         self.memory.store(agent, addresses, values, doing, lanes)
         for address in addresses[:1]:
             self._changed(int(address))
@@ -114,6 +140,7 @@ class Machine:
         size = np.asarray(value).dtype.itemsize
         data = self.memory.strong(agent, address, size, scope, doing, writes=True)
         place = data.view(np.asarray(value).dtype)
+        self.late.all_at(address)
         before = place[0].copy()
         self._acquire(agent, address, sem, scope)
         self._publish(agent, address, sem, scope, adds=True)
@@ -124,7 +151,7 @@ class Machine:
         return before
 
     def assembly(
-        self, agent: int, text: str, inputs: Sequence[int], results: int, waits: str = ""
+        self, agent: int, text: str, inputs: Sequence[Any], results: int, waits: str = ""
     ) -> list[Any]:
         """Run a text of PTX as this agent; its results.
 
@@ -143,22 +170,42 @@ class Machine:
         """An atomic load."""
         doing = event(self.who(agent), f"polls it by `{text}`")
         data = self.memory.strong(agent, address, kind.size, kind.scope, doing, writes=False)
+        self.late.look(agent, address)
         value = data.view(NUMBERS[kind.type])[0]
         self._acquire(agent, address, kind.sem, kind.scope)
+        if address >> REGION_BITS in self._exchanged:
+            unwritten = self._unwritten.setdefault(agent, {})
+            unwritten.pop(address, None)
+            if self.is_not_yet(address, kind.size):
+                unwritten[address] = doing
         return value
 
-    def strong_store(self, agent: int, address: int, value: int, kind: Kind, text: str) -> None:
-        """An atomic store."""
+    def strong_store(self, agent: int, address: int, value: Any, kind: Kind, text: str) -> None:
+        """An atomic store; a relaxed one is seen some time."""
         doing = event(self.who(agent), f"stores it by `{text}`")
-        data = self.memory.strong(agent, address, kind.size, kind.scope, doing, writes=True)
+        raw = np.array([value], NUMBERS[kind.type]).view(np.uint8)
+        if int.from_bytes(raw.tobytes(), "little") == self._not_yet.get(kind.size):
+            where = self.memory.where(address)
+            raise Unwritten(f"{where} is told what says that nobody has told it\n{doing.told()}")
+        self.memory.strong(agent, address, kind.size, kind.scope, doing, writes=True)
         self._publish(agent, address, kind.sem, kind.scope, adds=False)
-        data.view(NUMBERS[kind.type])[0] = value
+        self.late.put(agent, int(self.clocks.known[agent, agent]), address, raw)
+        if kind.sem != "relaxed":
+            self.late.all_at(address)
         self._changed(address)
+
+    def may_wait_for(self, address: int, size: int) -> bool:
+        """Whether a load there may be a poll that has to go on: not of what is written."""
+        return not self._not_yet or self.is_not_yet(address, size)
+
+    def is_not_yet(self, address: int, size: int) -> bool:
+        """Whether nobody's store to a place has arrived there."""
+        return self.memory.value(address, size) == self._not_yet.get(size)
 
     def fence(self, agent: int, kind: Kind) -> None:
         """A fence."""
         if kind.scope in WIDE_SCOPES:
-            self.memory.release(agent)
+            self._release(agent)
             self.memory.acquire(agent)
         self.clocks.fence(agent)
 
@@ -168,17 +215,19 @@ class Machine:
         Args:
             waits: what the agent waits for, in words.
         """
-        at, version, spins = self._spins.get(agent, (address, -1, 0))
-        if at == address and version == self._versions.get(address, 0) and spins >= MOST_SPINS:
+        now = self._versions.get(address, 0)
+        places = self._spins.setdefault(agent, {})
+        version, spins = places.get(address, (-1, 0))
+        # What is on its way arrives, some time.
+        if version == now and spins >= MOST_SPINS and not self.late.all_at(address):
             doing = event(self.name(agent), f"waits for {self.memory.where(address)}: {waits}")
             counts = self._added.get(address, {})
             added = ", ".join(f"{who} {times} times" for who, times in counts.items())
             told = f"{doing.told()}\n    added there so far: {added or 'nothing'}"
-            self.sleep(("written", address), told)
+            self.sleep(("written", address), doing.told() if self._not_yet else told)
         self.schedule.turn()
         now = self._versions.get(address, 0)
-        again = at == address and version == now
-        self._spins[agent] = address, now, spins + 1 if again else 0
+        places[address] = now, spins + 1 if version == now else 0
 
     def sleep(self, key: Hashable, told: str) -> None:
         """Have the current strand wait for a wake of that key; `told` is for who finds it so."""
@@ -197,8 +246,23 @@ class Machine:
 
     def _publish(self, agent: int, address: int, sem: str, scope: str, *, adds: bool) -> None:
         if sem in RELEASES and scope in WIDE_SCOPES:
-            self.memory.release(agent)
+            self._release(agent)
         self.clocks.write(agent, address, sem, scope, adds=adds)
+
+    def _release(self, agent: int) -> None:
+        self.late.all_known(agent)
+        self.memory.release(agent)
+
+    def _must_be_written(self, agent: int, values: np.ndarray, doing: Event) -> None:
+        """Whether an agent goes on with what it loaded before anybody wrote it."""
+        unwritten = self._unwritten.get(agent)
+        bits = self._not_yet.get(values.dtype.itemsize)
+        if unwritten and (values.view(f"u{values.dtype.itemsize}") == bits).any():
+            address, loaded = next(iter(unwritten.items()))
+            raise Unwritten(
+                f"{self.memory.where(address)} is taken, and nobody has written it yet\n"
+                f"{loaded.told()}\n{doing.told()}"
+            )
 
     def _changed(self, address: int) -> None:
         self._versions[address] = self._versions.get(address, 0) + 1
@@ -212,9 +276,6 @@ class Machine:
             told[0] += f"; {count} have not begun, since {self._resident} are resident"
         return "\n".join([*told, *dict.fromkeys(self._waits[each] for each in sleeping)])
 
-    def _replay(self) -> str:
-        return f"in {self.what}; seed {self._seed}"
-
 
 class _Thread:
     """One agent, as a text of PTX acts through it."""
@@ -224,7 +285,10 @@ class _Thread:
 
     def load(self, address: int, kind: Kind, text: str, waits: str) -> Any:
         machine = self.machine
-        machine.poll(self.agent, address, waits)
+        if machine.may_wait_for(address, kind.size):
+            machine.poll(self.agent, address, waits or "until somebody writes it")
+        else:
+            machine.schedule.turn()
         if kind.sem != "weak":
             return machine.strong_load(self.agent, address, kind, text)
         doing = event(machine.who(self.agent), f"loads it by `{text}`")
@@ -232,7 +296,7 @@ class _Thread:
         dtype = np.dtype(NUMBERS[kind.type])
         return machine.memory.load(self.agent, places, dtype, doing)[0]
 
-    def store(self, address: int, value: int, kind: Kind, text: str) -> None:
+    def store(self, address: int, value: Any, kind: Kind, text: str) -> None:
         if kind.sem == "weak":
             values = np.array([value], NUMBERS[kind.type])
             self.machine.store(self.agent, np.array([address]), values)

@@ -7,9 +7,10 @@ after an acquiring read and, but for the thread that read, a barrier. What was n
 out for all when the launch ends.
 
 Of each byte the last store is known and every thread's last load: a load or store is a race with
-what its thread does not know of, whether or not it happened to come late enough this time. Accesses
-that are strong (`ld.acquire`, atomics) race with weak ones alone, and with strong ones whose scope
-is too narrow.
+what its thread does not know of, whether or not it happened to come late enough this time. Strong
+accesses (`ld.acquire`, `ld.relaxed`, atomics) race with weak ones alone, and with strong ones whose
+scope is too narrow. A relaxed one is no more than that: whoever loads what another stored so may
+have it, and knows no more of anything else than before.
 """
 
 import ctypes
@@ -196,6 +197,14 @@ class Memory:
         else:
             region.loads[agent, at] = time
         return region.data[at[0] : at[-1] + 1]
+
+    def arrive(self, address: int, raw: np.ndarray) -> None:
+        """Put the bytes of a strong store into memory, for all to see but who stored there too."""
+        number, offset = divmod(address, 1 << REGION_BITS)
+        region, at = self._regions[number - 1], slice(offset - HALF, offset - HALF + len(raw))
+        region.data[at] = raw
+        if region.views is not None:
+            np.copyto(region.views[:, at], raw, where=~region.dirty[:, at])
 
     def release(self, agent: int) -> None:
         """Have all see what comes before, stored by this agent or by those it met."""

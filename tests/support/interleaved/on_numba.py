@@ -5,17 +5,15 @@
 
 has `held` run its whole sequence in one launch. A strand is one thread, and an agent too: within a
 block a missing barrier is found as it is between blocks, and so is one that not all threads meet.
-Shared memory is a block's own, and a race in it one as well. The flags' assembly is run from the
-text that `memory.py` has for a GPU; whatever else loads and stores is Python, an element or four.
+Shared memory is a block's own, and a race in it one as well. What blocks tell each other is told by
+the PTX that `memory.py` has for a GPU; other loads and stores are Python, an element or four.
 """
 
-import ast
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -25,7 +23,7 @@ from numba.cuda.simulator import kernel as simulator
 from numba.cuda.simulator import kernelapi
 from torch import Tensor
 
-from interleaved.defects import event
+from interleaved.defects import OutOfBounds, event
 from interleaved.machine import Machine
 from interleaved.mutants import Mutant, mutated
 from lstm_kernels.backends import fused_numba_cuda
@@ -33,7 +31,7 @@ from lstm_kernels.backends.fused_numba_cuda import parameters, sequence
 from lstm_kernels.gpu.numba_launching import NumbaLaunch
 
 # What a mutant may change and what sees it, in the order in which they import each other.
-MODULES = ("memory", "points", "flags", "device_code", "step_code", "launches")
+MODULES = ("memory", "exchange", "points", "device_code", "step_code", "launches")
 # What `sequence` has of them.
 LAUNCHERS = ("held_forward", "held_backward", "forward_step", "backward_step")
 
@@ -56,7 +54,8 @@ def interleaved(seed: int, made: dict[str, Any] | None = None) -> Iterator[list[
             for module in modules.values():
                 if hasattr(module, name):
                     patches.enter_context(patch.object(module, name, made_of))
-        run = partial(_run, seed=seed, numbers=numbers, machines=machines)
+        not_yet = modules["memory"].NOT_YET_BITS
+        run = partial(_run, seed=seed, numbers=numbers, machines=machines, not_yet=not_yet)
         patches.enter_context(patch.object(NumbaLaunch, "run", lambda launch: run(launch)))
         yield machines
 
@@ -75,7 +74,12 @@ def interleaved_mutant(seed: int, mutant: Mutant) -> Iterator[list[Machine]]:
 
 
 def _run(
-    launch: NumbaLaunch, *, seed: int, numbers: Iterator[int], machines: list[Machine]
+    launch: NumbaLaunch,
+    *,
+    seed: int,
+    numbers: Iterator[int],
+    machines: list[Machine],
+    not_yet: dict[int, int],
 ) -> None:
     points = list(np.ndindex(*launch.grid))
     arguments = launch.arguments
@@ -90,12 +94,15 @@ def _run(
     )
     machines.append(machine)
     kernel = launch.make(**launch.fixed)
-    given = [_Array.of(machine, *each) for each in arguments.items()]
+    given = {name: _Array.of(machine, name, value) for name, value in arguments.items()}
+    if arguments.get("waits"):
+        told = given["d_gates" if "d_gates" in given else "y"]
+        machine.exchange(told.address(0), not_yet)
     cuda = _Cuda(machine, launch, points)
     with ExitStack() as inside:
         inside.enter_context(patch.object(simulator, "_kernel_context", cuda))
         inside.enter_context(kernelapi.swapped_cuda_module(kernel, cuda))
-        bodies = [partial(kernel, *given)] * (len(points) * launch.threads)
+        bodies = [partial(kernel, *given.values())] * (len(points) * launch.threads)
         machine.run(bodies, at_once=launch.cooperative)
 
 
@@ -130,6 +137,24 @@ class _Array:
         places = self.address(at) + self._dtype.itemsize * np.arange(len(values))
         self._machine.end_of_poll(agent)
         self._machine.store(agent, places, np.array(values, self._dtype))
+
+    def assembly(
+        self, name: str, access: dict[str, Any], at: int, count: int, *values: Any
+    ) -> list[Any]:
+        """What the PTX of that name gives, run for an element or so many from one on."""
+        machine, agent = self._machine, self._machine.schedule.current
+        text = getattr(access[self._dtype.name], name)
+        address = self.address(at)
+        if count == 4 and address % 16:
+            doing = event(machine.who(agent), f"loads four by `{text}`").told()
+            where = machine.memory.where(address)
+            raise OutOfBounds(f"{where} lies at no multiple of 16 bytes\n{doing}")
+        given = [address, *(self._dtype.type(value) for value in values)]
+        return machine.assembly(agent, text, given, count)
+
+    def end_of_poll(self) -> None:
+        """Whatever is polled next, begins to be."""
+        self._machine.end_of_poll(self._machine.schedule.current)
 
     def __getitem__(self, at: int) -> Any:
         return self.load(at, 1)[0]
@@ -200,50 +225,25 @@ class _Cuda(kernelapi.FakeCUDAModule):
 
 def _stand_ins(memory: Any, machines: list[Machine]) -> dict[str, Callable[..., Any]]:
     """What `memory.py` has for the simulator, by name, on the machine that runs now."""
-    texts = assembly_of(Path(memory.__file__))
 
-    def load_acquire(counters: _Array, at: int) -> Any:
-        machine = machines[-1]
-        agent = machine.schedule.current
-        target = sys._getframe(1).f_locals.get("target")
-        address = counters.address(at)
-        waits = f"until it is {target}, and it is {machine.memory.value(address, 4)}"
-        return np.int32(machine.assembly(agent, texts["load_acquire"], [address], 1, waits)[0])
+    def load(array: _Array, at: int, count: int) -> list[Any]:
+        return array.assembly("load" if count == 1 else "load_four", memory.ACCESS, at, count)
 
-    def add_release(counters: _Array, at: int) -> None:
-        machine = machines[-1]
-        agent = machine.schedule.current
-        machine.end_of_poll(agent)
-        machine.assembly(agent, texts["add_release"], [counters.address(at)], 0)
+    def store(array: _Array, at: int, value: Any) -> None:
+        array.end_of_poll()
+        array.assembly("store", memory.ACCESS, at, 0, value)
 
     def trap() -> None:
         machine = machines[-1]
-        frame = sys._getframe(1).f_locals
-        waits = f"{frame.get('target')} arrivals, {frame.get('poll_limit')} times"
-        machine.assembly(machine.schedule.current, texts["trap"], [], 0, waits)
+        limit = sys._getframe(1).f_locals.get("poll_limit")
+        waits = f"what nobody wrote, {limit} times"
+        machine.assembly(machine.schedule.current, memory.TRAP, [], 0, waits)
 
     return {
-        "load_acquire": load_acquire,
-        "add_release": add_release,
+        "load_relaxed": lambda array, at: load(array, at, 1)[0],
+        "load_four_relaxed": lambda array, at: tuple(load(array, at, 4)),
+        "store_relaxed": store,
         "trap": trap,
         "load_four": lambda shared, at: tuple(shared.load(at, 4)),
         "store_four": lambda shared, at, *values: shared.store(at, *values),
-        "load_four_past_l1": lambda array, at: tuple(array.load(at, 4)),
     }
-
-
-def assembly_of(file: Path) -> dict[str, str]:
-    """The assembly of each function of a file that has some, by its name."""
-    texts = {}
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.FunctionDef):
-            found = [
-                each.value
-                for each in ast.walk(node)
-                if isinstance(each, ast.Constant)
-                and isinstance(each.value, str)
-                and each.value.endswith(";")
-            ]
-            if found:
-                (texts[node.name],) = dict.fromkeys(found)
-    return {name: text for name, text in texts.items() if name != "generate"}

@@ -38,7 +38,7 @@ class Processor(Protocol):
     """What a thread's instructions act on."""
 
     def load(self, address: int, kind: "Kind", text: str, waits: str) -> Any: ...
-    def store(self, address: int, value: int, kind: "Kind", text: str) -> None: ...
+    def store(self, address: int, value: Any, kind: "Kind", text: str) -> None: ...
     def add(self, address: int, value: int, kind: "Kind", text: str) -> int: ...
     def fence(self, kind: "Kind", text: str) -> None: ...
     def trap(self, text: str, waits: str) -> None: ...
@@ -103,7 +103,7 @@ def _instruction(statement: str) -> Instruction:
 
 def run(
     text: str,
-    inputs: Sequence[int],
+    inputs: Sequence[Any],
     results: int,
     thread: int,
     processor: Processor,
@@ -112,7 +112,7 @@ def run(
     """Run a text as one thread does; its results.
 
     Args:
-        inputs: what the operands after the results hold, addresses and integers.
+        inputs: what the operands after the results hold, addresses and numbers.
         thread: %tid.x.
         waits: what for, in words; the text's own comparison of what it loaded is told instead.
     """

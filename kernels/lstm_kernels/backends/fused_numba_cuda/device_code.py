@@ -8,10 +8,17 @@ sum alone: no shuffle, and one broadcast of the state from shared memory feeds f
 multiplications. The parts' sums meet in shared memory, where one thread for each unit and sequence
 adds them and does the gates; the cell state never leaves its registers.
 
-Every step: the state is gathered through L2 into shared memory, after a flag (`flags.py`) where
-blocks run at once; products; gates; the flag. A launch runs the steps [first, last): the GPU all
-at once, the simulator a step a launch, since its blocks run one after another. Between launches
-the states are carried in `carry`.
+Every step: the state is gathered through L2 into shared memory, each element of it as soon as its
+block has told it where blocks run at once (`exchange.py`); a barrier; products; a barrier; gates. A
+launch runs the steps [first, last): the GPU all at once, the simulator a step a launch, since its
+blocks run one after another. Between launches the states are carried in `carry`.
+
+Two barriers a step are enough for shared memory. The vectors are stored before the first and read
+after it, the parts' sums stored before the second and read after it. The next step's vectors are
+stored after the second, when all have multiplied by the last ones, and its sums after its own
+first, when all have added the last ones. Where vectors lie is in two tables, the steps' in turn: a
+step's gather reads one while it fills the other, which the next gather reads two barriers later and
+the last one read two barriers ago.
 
 A step's number counts in the order of computing; `position` maps it to a place in the sequence,
 which for the reverse direction starts at each sequence's own end.
@@ -34,14 +41,18 @@ from lstm_kernels.backends.fused_numba_cuda.cells import (
     kept_states,
     saved_values,
 )
-from lstm_kernels.backends.fused_numba_cuda.flags import COUNTER_STRIDE, arrive, wait
+from lstm_kernels.backends.fused_numba_cuda.exchange import tell
 from lstm_kernels.backends.fused_numba_cuda.memory import (
+    is_not_yet,
     load_four,
-    load_four_past_l1,
-    load_past_l1,
+    load_four_relaxed,
+    load_relaxed,
     load_shared,
+    some_not_yet,
     store_four,
     store_shared,
+    trap,
+    unknown,
 )
 from lstm_kernels.backends.fused_numba_cuda.points import length_of, position, sum_of_parts
 from lstm_kernels.cells import CELLS
@@ -55,8 +66,8 @@ TYPES = {"float32": float32, "float64": float64}
 # next one starts four banks on, or eight, and four gates' vectors are read without a conflict.
 VECTOR_PADDING = 4
 
-# Bytes that say where four vectors lie, an int64 each.
-BYTES_OF_FOUR_BASES = 32
+# Bytes that say where four vectors lie at this step and at the next one, an int64 each.
+BYTES_OF_FOUR_BASES = 64
 
 # Where a vector lies that there is not: nothing is gathered.
 NOTHING = -1
@@ -72,33 +83,49 @@ def load_weights(w, at, inside):
 
 @device_function
 def _four_of(source, base, k):
-    """Elements k to k+3 of a vector, past L1; zeros where there is no vector."""
+    """Elements k to k+3 of a vector; zeros where there is no vector."""
     if base == NOTHING:
         return ZERO, ZERO, ZERO, ZERO
-    return load_four_past_l1(source, base + k)
+    return load_four_relaxed(source, base + k)
 
 
 @device_function
-def _gather(shared, bases, count, vectors, stride, source, H, aligned):
-    """That many vectors of H, by all threads of the block.
+def _gather(
+    shared, bases, table, count, vectors, stride, source, H, aligned, polls, poll_limit
+):  # fmt: skip
+    """That many vectors of H, by all threads of the block; `table` is where bases begin.
 
-    Where four elements can be loaded at once, four vectors are on their way at once; else one
-    element of each thread is. (Loops are not over `range`: for one with a step Numba divides.)
+    Where it `polls`, each element is loaded until somebody has told it, at most so often. Where
+    four elements can be loaded at once, four vectors are on their way at once; else one element of
+    each thread is. (Loops are not over `range`: for one with a step Numba divides.)
     """
     n = 0
     while n < count:
         at = vectors + n * stride
-        base_a = load_shared(bases, n)
         if aligned:
-            base_b = load_shared(bases, n + 1)
-            base_c = load_shared(bases, n + 2)
-            base_d = load_shared(bases, n + 3)
             k = 4 * cuda.threadIdx.x
             while k < H:
-                a_0, a_1, a_2, a_3 = _four_of(source, base_a, k)
-                b_0, b_1, b_2, b_3 = _four_of(source, base_b, k)
-                c_0, c_1, c_2, c_3 = _four_of(source, base_c, k)
-                d_0, d_1, d_2, d_3 = _four_of(source, base_d, k)
+                left = poll_limit
+                while True:
+                    # Read again each time: eight registers that none waits with.
+                    base_a = load_shared(bases, table + n)
+                    base_b = load_shared(bases, table + n + 1)
+                    base_c = load_shared(bases, table + n + 2)
+                    base_d = load_shared(bases, table + n + 3)
+                    a_0, a_1, a_2, a_3 = _four_of(source, base_a, k)
+                    b_0, b_1, b_2, b_3 = _four_of(source, base_b, k)
+                    c_0, c_1, c_2, c_3 = _four_of(source, base_c, k)
+                    d_0, d_1, d_2, d_3 = _four_of(source, base_d, k)
+                    waits_for_a = some_not_yet(a_0, a_1, a_2, a_3)
+                    waits_for_b = some_not_yet(b_0, b_1, b_2, b_3)
+                    waits_for_c = some_not_yet(c_0, c_1, c_2, c_3)
+                    waits_for_d = some_not_yet(d_0, d_1, d_2, d_3)
+                    some = waits_for_a | waits_for_b | waits_for_c | waits_for_d
+                    if not (polls and some):
+                        break
+                    left -= 1
+                    if left == 0:
+                        trap()
                 if base_a != NOTHING:
                     store_four(shared, at + k, a_0, a_1, a_2, a_3)
                 if base_b != NOTHING:
@@ -110,10 +137,19 @@ def _gather(shared, bases, count, vectors, stride, source, H, aligned):
                 k += 4 * cuda.blockDim.x
             n += 4
         else:
+            base_a = load_shared(bases, table + n)
             if base_a != NOTHING:
                 k = cuda.threadIdx.x
                 while k < H:
-                    store_shared(shared, at + k, load_past_l1(source, base_a + k))
+                    left = poll_limit
+                    while True:
+                        value = load_relaxed(source, base_a + k)
+                        if not (polls and is_not_yet(value)):
+                            break
+                        left -= 1
+                        if left == 0:
+                            trap()
+                    store_shared(shared, at + k, value)
                     k += cuda.blockDim.x
             n += 1
 
@@ -208,12 +244,11 @@ def forward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> Ca
         per_unit, per_unit_reverse,  # [U*H] each
         h0, c0,  # [D, B, H] and [D, B, K*H]
         lengths,  # [B] int64, read where `ragged`
-        y,  # [T, B, D*H], written up to each sequence's end
+        y,  # [T, B, D*H], NOT_YET up to each sequence's end where `waits`, and written there
         h_n, c_n,  # [D, B, H] and [D, B, K*H], written
         gates,  # [D, T, B, SAVED*H], written where `saves`
         cells,  # [D, T, B, KEPT*H], likewise
         carry,  # [1+K, D, B, H], the states between launches
-        counters,  # [directions * tiles * COUNTER_STRIDE] int32, zero, where `waits`
         first, last, first_direction, first_tile, D, T, B, H,
         units, lanes, parts, in_shared, tile, ragged, saves, waits, aligned, poll_limit,
     ):  # fmt: skip
@@ -230,10 +265,10 @@ def forward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> Ca
         # One memory, as two: where vectors lie, then vectors, the parts' sums, and weights.
         bases = cuda.shared.array(0, int64)
         shared = cuda.shared.array(0, element)
-        vectors = four_bases * ((tile + 3) // 4)
+        table = 4 * ((tile + 3) // 4)
+        vectors = four_bases * table // 4
         partials = vectors + tile * stride
         held = partials + parts * tile * lanes + 4 * thread
-        flag = (cuda.blockIdx.z * cuda.gridDim.y + cuda.blockIdx.y) * COUNTER_STRIDE
         if direction == 1:
             w = w_reverse
             b = b_reverse
@@ -277,6 +312,12 @@ def forward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> Ca
             longest = max(longest, length_of(lengths, ragged, first_row + r, T))
 
         whole_fours = 4 * ((rows + 3) // 4)
+        n = thread
+        while n < whole_fours:
+            base = _state_base(n, rows, first_row, lengths, ragged, first, direction, D, T, B, H)
+            store_shared(bases, (first & 1) * table + n, base)
+            n += cuda.blockDim.x
+        cuda.syncthreads()
 
         for step in range(first, min(last, longest)):
             here = step < length
@@ -287,17 +328,21 @@ def forward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> Ca
                 x = load_x(from_x, place_of_direction * x_blocks * H + unit, H)
                 # Biases are read again each step: four registers more would be too many.
                 p = preactivations(x, load_b(b, unit, H))
+            after = step + 1
             n = thread
             while n < whole_fours:
-                base = _state_base(n, rows, first_row, lengths, ragged, step, direction, D, T, B, H)
-                store_shared(bases, n, base)
+                base = _state_base(
+                    n, rows, first_row, lengths, ragged, after, direction, D, T, B, H
+                )
+                store_shared(bases, (after & 1) * table + n, base)
                 n += cuda.blockDim.x
-            if waits:
-                wait(counters, flag, (step - first) * cuda.gridDim.x, poll_limit)
-            else:
-                cuda.syncthreads()
             source = h0 if step == 0 else y
-            _gather(shared, bases, rows, vectors, stride, source, H, aligned)
+            # h0 was there before the launch, and may have any bits.
+            polls = waits and step > 0
+            _gather(
+                shared, bases, (step & 1) * table, rows, vectors, stride, source, H, aligned, polls,
+                poll_limit,
+            )  # fmt: skip
             cuda.syncthreads()
             for r in range(rows):
                 total = product(weights, shared, vectors + r * stride + first_k, held, in_shared)
@@ -308,15 +353,16 @@ def forward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> Ca
             if here:
                 h = sums_of_parts(shared, at_sum, units, tile * lanes, parts)
                 states, saved = next_state(with_products(p, h), states, of_unit)
-                y[(place * D + direction) * H + unit] = states[0]
-            if waits:
-                arrive(counters, flag)
+                tell(y, (place * D + direction) * H + unit, states[0])
             # What only a backward needs is stored when the others know already.
             if here and saves:
                 store_saved(gates, place_of_direction * n_saved * H + unit, H, saved)
                 store_kept(cells, place_of_direction * n_kept * H + unit, H, states)
 
         if own:
+            # Two registers for each are no step's to keep.
+            at_h = (direction * B + unknown(sequence)) * H + unit
+            at_c = (direction * B + unknown(sequence)) * K * H + unit
             store_states(h_n, at_h, c_n, at_c, H, states)
             if last < T:
                 store_carry(carry, at_h, D * B * H, states)
@@ -337,7 +383,7 @@ def backward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> C
     n_saved, n_kept = saved_values(cell), len(kept_states(cell))
     h_carries = derived(definition).carries[0]
     gradients = cell_code(cell, dtype)["gradients"]
-    load_saved, store_d_p = points.load_blocks(n_saved), points.store_blocks(slots)
+    load_saved, tell_d_p = points.load_blocks(n_saved), points.tell_blocks(slots)
     load_per_unit, store_per_unit = points.load_blocks(U), points.store_blocks(U)
     add_per_unit = points.sums(U)
     load_states, store_states = points.load_states(cell), points.store_states(cell)
@@ -362,11 +408,10 @@ def backward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> C
         y,  # [T, B, D*H]
         h0, c0,  # [D, B, H] and [D, B, K*H]
         lengths,  # [B] int64, read where `ragged`
-        d_gates,  # [D, T, B, SLOTS*H], written up to each sequence's end
+        d_gates,  # [D, T, B, SLOTS*H], NOT_YET up to each end where `waits`, and written there
         d_h0, d_c0,  # [D, B, H] and [D, B, K*H], written by the launch whose first step is -1
         d_per_unit,  # [D, B, U*H], added to
         carry,  # [1+K, D, B, H], what reaches the states beside the product, between launches
-        counters,  # [directions * tiles * COUNTER_STRIDE] int32, zero, where `waits`
         first, last, first_direction, first_tile, D, T, B, H,
         units, lanes, parts, in_shared, tile, ragged, waits, aligned, poll_limit,
     ):  # fmt: skip
@@ -387,10 +432,10 @@ def backward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> C
         # One memory, as two: where vectors lie, then vectors, the parts' sums, and weights.
         bases = cuda.shared.array(0, int64)
         shared = cuda.shared.array(0, element)
-        vectors = four_bases * ((tile * gates_of + 3) // 4)
+        table = 4 * ((tile * gates_of + 3) // 4)
+        vectors = four_bases * table // 4
         partials = vectors + tile * gates_of * stride
         held = partials + parts * tile * lanes + 4 * thread
-        flag = (cuda.blockIdx.z * cuda.gridDim.y + cuda.blockIdx.y) * COUNTER_STRIDE
         if direction == 1:
             w = w_reverse
             per_unit = per_unit_reverse
@@ -439,6 +484,12 @@ def backward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> C
             longest = max(longest, length_of(lengths, ragged, first_row + r, T))
         start = min(last, longest)
         whole_fours = 4 * ((rows * gates_of + 3) // 4)
+        n = thread
+        while n < whole_fours:
+            base = gate_base(n, rows, first_row, lengths, ragged, start - 1, direction, T, B, H)
+            store_shared(bases, (start & 1) * table + n, base)
+            n += cuda.blockDim.x
+        cuda.syncthreads()
 
         for done in range(start - first):
             step = start - 1 - done
@@ -464,14 +515,13 @@ def backward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> C
                     before = load_first(h0, at_h, c0, at_c, H)
             n = thread
             while n < whole_fours:
-                base = gate_base(n, rows, first_row, lengths, ragged, step, direction, T, B, H)
-                store_shared(bases, n, base)
+                base = gate_base(n, rows, first_row, lengths, ragged, step - 1, direction, T, B, H)
+                store_shared(bases, (step & 1) * table + n, base)
                 n += cuda.blockDim.x
-            if waits:
-                wait(counters, flag, done * cuda.gridDim.x, poll_limit)
-            else:
-                cuda.syncthreads()
-            _gather(shared, bases, rows * gates_of, vectors, stride, d_gates, H, aligned)
+            _gather(
+                shared, bases, ((step + 1) & 1) * table, rows * gates_of, vectors, stride,
+                d_gates, H, aligned, waits, poll_limit,
+            )  # fmt: skip
             cuda.syncthreads()
             for r in range(rows):
                 at_vector = r * gates_of * stride + vector
@@ -491,11 +541,13 @@ def backward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> C
                 d_after = with_h(dh + dy, d_states)
                 d_p, d_states, d_own = gradients(d_after, saved, before, after, of_unit)
                 d_of_unit = add_per_unit(d_of_unit, d_own)
-                store_d_p(d_gates, place_of_direction * slots * H + unit, H, d_p)
-            if waits:
-                arrive(counters, flag)
+                tell_d_p(d_gates, place_of_direction * slots * H + unit, H, d_p)
 
         if own:
+            # Two registers for each are no step's to keep.
+            at_h = (direction * B + unknown(sequence)) * H + unit
+            at_c = (direction * B + unknown(sequence)) * K * H + unit
+            at_per_unit = (direction * B + unknown(sequence)) * U * H + unit
             store_per_unit(d_per_unit, at_per_unit, H, d_of_unit)
             if first < 0:
                 store_states(d_h0, at_h, d_c0, at_c, H, with_h(dh, d_states))

@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from lstm_kernels.backends.fused_numba_cuda import device_code, step_code
-from lstm_kernels.backends.fused_numba_cuda.flags import COUNTER_STRIDE, POLL_LIMIT
+from lstm_kernels.backends.fused_numba_cuda.exchange import POLL_LIMIT, mark_not_yet
 from lstm_kernels.backends.fused_numba_cuda.parameters import Parameters, choices_on
 from lstm_kernels.gpu.machine_code import Architecture
 from lstm_kernels.gpu.numba_launching import SIMULATED, NumbaLaunch
@@ -71,6 +70,8 @@ def held_forward(
     windows = [(0, tensors.y.shape[0])]
     if SIMULATED:
         windows = [(step, step + 1) for step in range(tensors.y.shape[0])]
+    else:
+        mark_not_yet(tensors.y, tensors.lengths)
     yield from _held(
         device_code.forward_kernel,
         problem,
@@ -92,6 +93,8 @@ def held_backward(
     windows = [(-1, T)]
     if SIMULATED:
         windows = [(step, step + 1) for step in range(T - 1, -2, -1)]
+    else:
+        mark_not_yet(tensors.d_gates, tensors.lengths)
     yield from _held(
         device_code.backward_kernel,
         problem,
@@ -145,11 +148,6 @@ def _held(
                 min(at_once, tiles - first_tile),
                 parameters.directions,
             )
-            counters = torch.zeros(
-                grid[1] * grid[2] * COUNTER_STRIDE if waits else 0,
-                dtype=torch.int32,
-                device=y.device,
-            )
             for first, last in windows:
                 place = {
                     "first": first,
@@ -157,7 +155,7 @@ def _held(
                     "first_direction": first_direction,
                     "first_tile": first_tile,
                 }
-                given = tensors._asdict() | {"carry": carry, "counters": counters}
+                given = tensors._asdict() | {"carry": carry}
                 yield NumbaLaunch(
                     make,
                     fixed,

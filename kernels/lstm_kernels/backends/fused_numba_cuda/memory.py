@@ -1,8 +1,9 @@
-"""Loads and flags that Numba has no words for, as PTX; under the simulator, as plain Python.
+"""Loads and stores that Numba has no words for, as PTX; under the simulator, as plain Python.
 
 An index here is what it says: Numba's own arrays ask of each whether it counts from the end.
 Every one that touches memory others write says so to the compiler (`side_effect`, a clobber of
-memory): Numba's own `cuda.ldcg` does not, and may be moved across a barrier.
+memory): Numba's own `cuda.ldcg` does not, and may be moved across a barrier. What the relaxed ones
+are for, and the bits of NOT_YET, `exchange.py` tells.
 """
 
 # Device code is not Python: Numba types these functions itself.
@@ -11,9 +12,44 @@ memory): Numba's own `cuda.ldcg` does not, and may be moved across a barrier.
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numba import types
 
 from lstm_kernels.gpu.numba_launching import SIMULATED
+
+
+@dataclass(frozen=True)
+class Access:
+    """The PTX of what blocks tell each other by, for elements of one dtype."""
+
+    load: str
+    load_four: str
+    store: str
+
+
+# Relaxed: one that L1 may not answer, and that the compiler may neither drop nor repeat. An
+# instruction has 16 bytes at most: four float32, and two float64.
+ACCESS = {
+    "float32": Access(
+        "ld.relaxed.gpu.global.f32 $0, [$1];",
+        "ld.relaxed.gpu.global.v4.f32 {$0, $1, $2, $3}, [$4];",
+        "st.relaxed.gpu.global.f32 [$0], $1;",
+    ),
+    "float64": Access(
+        "ld.relaxed.gpu.global.f64 $0, [$1];",
+        "ld.relaxed.gpu.global.v2.f64 {$0, $1}, [$4]; "
+        "ld.relaxed.gpu.global.v2.f64 {$2, $3}, [$4 + 16];",
+        "st.relaxed.gpu.global.f64 [$0], $1;",
+    ),
+}
+TRAP = "trap;"
+
+# What memory holds that nobody wrote yet, in each of its words of 32 bits: a quiet NaN as float32,
+# and two of it as float64. Neither a GPU's own NaN (0x7fffffff) nor PyTorch's (0x7fc00000).
+NOT_YET = 0xFFFFA6F1
+# By bytes of an element: that, and the NaN that is written in its place.
+NOT_YET_BITS = {4: NOT_YET, 8: NOT_YET << 32 | NOT_YET}
+INSTEAD_BITS = {4: 0x7FC00000, 8: 0x7FF8 << 48}
 
 if SIMULATED:
 
@@ -37,21 +73,37 @@ if SIMULATED:
         assert at % 4 == 0
         shared[at], shared[at + 1], shared[at + 2], shared[at + 3] = a, b, c, d
 
-    def load_four_past_l1(array, at):
-        """Four elements of global memory that other SMs wrote, from a 16-byte boundary on."""
+    def load_four_relaxed(array, at):
+        """Four elements of global memory that other SMs write, from a 16-byte boundary on."""
         return array[at], array[at + 1], array[at + 2], array[at + 3]
 
-    def load_past_l1(array, at):
-        """An element of global memory that other SMs wrote."""
+    def load_relaxed(array, at):
+        """An element of global memory that other SMs write."""
         return array[at]
 
-    def load_acquire(counters, at):
-        """A counter, and everything stored before what it counts is visible afterwards."""
-        return counters[at]
+    def store_relaxed(array, at, value):
+        """Store an element that other SMs wait for."""
+        array[at] = value
 
-    def add_release(counters, at):
-        """Add one to a counter, after everything stored before it."""
-        counters[at] += 1
+    def is_not_yet(value):
+        """Whether these are the bits of what nobody wrote yet."""
+        bits = np.asarray(value).view(f"u{value.itemsize}")
+        return int(bits) == NOT_YET_BITS[value.itemsize]
+
+    def some_not_yet(a, b, c, d):
+        """Whether any of the four are."""
+        return is_not_yet(a) or is_not_yet(b) or is_not_yet(c) or is_not_yet(d)
+
+    def other_than_not_yet(value):
+        """The value, or another NaN where it has those bits."""
+        if is_not_yet(value):
+            instead = np.array(INSTEAD_BITS[value.itemsize], f"u{value.itemsize}")
+            return instead.view(value.dtype)[()]
+        return value
+
+    def unknown(number):
+        """The same number; the compiler makes anew what it makes of it."""
+        return number
 
     def trap():
         """End the kernel, and its process's use of the GPU, with an error."""
@@ -63,27 +115,17 @@ else:
 
     @dataclass(frozen=True)
     class _Element:
-        """What a dtype is to the compiler, and the PTX that loads one or four of it past L1."""
+        """What a dtype is to the compiler: a number, its bits, a register; and its accesses."""
 
         llvm: Any
+        bits: Any
+        bytes: int
         constraint: str
-        load: str
-        load_four: str
+        access: Access
 
-    # A load has 16 bytes at most: four float32, and two float64.
     _ELEMENTS = {
-        types.float32: _Element(
-            ir.FloatType(),
-            "f",
-            "ld.global.cg.f32 $0, [$1];",
-            "ld.global.cg.v4.f32 {$0, $1, $2, $3}, [$4];",
-        ),
-        types.float64: _Element(
-            ir.DoubleType(),
-            "d",
-            "ld.global.cg.f64 $0, [$1];",
-            "ld.global.cg.v2.f64 {$0, $1}, [$4]; ld.global.cg.v2.f64 {$2, $3}, [$4 + 16];",
-        ),
+        types.float32: _Element(ir.FloatType(), ir.IntType(32), 4, "f", ACCESS["float32"]),
+        types.float64: _Element(ir.DoubleType(), ir.IntType(64), 8, "d", ACCESS["float64"]),
     }
 
     def _asm(builder, result: Any, operands: list[Any], text: str, constraints: str) -> Any:
@@ -156,61 +198,106 @@ else:
         return types.void(shared, at, *[shared.dtype] * 4), generate
 
     @intrinsic
-    def load_four_past_l1(typing_context, array, at):
-        """Four elements of global memory that other SMs wrote, from a 16-byte boundary on."""
+    def load_four_relaxed(typing_context, array, at):
+        """Four elements of global memory that other SMs write, from a 16-byte boundary on."""
 
         def generate(context, builder, signature, arguments):
             pointer = _element(builder, *arguments)
             element = _ELEMENTS[array.dtype]
             four = ir.LiteralStructType([element.llvm] * 4)
             constraints = f"={element.constraint}," * 4 + "l,~{memory}"
-            loaded = _asm(builder, four, [pointer], element.load_four, constraints)
+            loaded = _asm(builder, four, [pointer], element.access.load_four, constraints)
             lanes = [builder.extract_value(loaded, lane) for lane in range(4)]
             return context.make_tuple(builder, signature.return_type, lanes)
 
         return types.UniTuple(array.dtype, 4)(array, at), generate
 
     @intrinsic
-    def load_past_l1(typing_context, array, at):
-        """An element of global memory that other SMs wrote."""
+    def load_relaxed(typing_context, array, at):
+        """An element of global memory that other SMs write."""
 
         def generate(context, builder, signature, arguments):
             pointer = _element(builder, *arguments)
             element = _ELEMENTS[array.dtype]
             constraints = f"={element.constraint},l,~{{memory}}"
-            return _asm(builder, element.llvm, [pointer], element.load, constraints)
+            return _asm(builder, element.llvm, [pointer], element.access.load, constraints)
 
         return array.dtype(array, at), generate
 
     @intrinsic
-    def load_acquire(typing_context, counters, at):
-        """A counter, and everything stored before what it counts is visible afterwards."""
+    def store_relaxed(typing_context, array, at, value):
+        """Store an element that other SMs wait for."""
 
         def generate(context, builder, signature, arguments):
-            pointer = _element(builder, *arguments)
-            text = "ld.acquire.gpu.global.u32 $0, [$1];"
-            return _asm(builder, ir.IntType(32), [pointer], text, "=r,l,~{memory}")
-
-        return types.int32(counters, at), generate
-
-    @intrinsic
-    def add_release(typing_context, counters, at):
-        """Add one to a counter, after everything stored before it."""
-
-        def generate(context, builder, signature, arguments):
-            pointer = _element(builder, *arguments)
-            text = "red.release.gpu.global.add.u32 [$0], 1;"
-            _asm(builder, ir.VoidType(), [pointer], text, "l,~{memory}")
+            element = _ELEMENTS[array.dtype]
+            pointer = _element(builder, *arguments[:2])
+            cast = context.cast(builder, arguments[2], signature.args[2], array.dtype)
+            constraints = f"l,{element.constraint},~{{memory}}"
+            _asm(builder, ir.VoidType(), [pointer, cast], element.access.store, constraints)
             return context.get_dummy_value()
 
-        return types.void(counters, at), generate
+        return types.void(array, at, value), generate
+
+    def _is_not_yet(builder, kind: Any, value: Any) -> Any:
+        element = _ELEMENTS[kind]
+        bits = builder.bitcast(value, element.bits)
+        return builder.icmp_unsigned(
+            "==", bits, ir.Constant(element.bits, NOT_YET_BITS[element.bytes])
+        )
+
+    @intrinsic
+    def is_not_yet(typing_context, value):
+        """Whether these are the bits of what nobody wrote yet."""
+
+        def generate(context, builder, signature, arguments):
+            return _is_not_yet(builder, signature.args[0], arguments[0])
+
+        return types.boolean(value), generate
+
+    @intrinsic
+    def some_not_yet(typing_context, a, b, c, d):
+        """Whether any of the four are; no branch."""
+
+        def generate(context, builder, signature, arguments):
+            first, *others = (
+                _is_not_yet(builder, kind, value)
+                for kind, value in zip(signature.args, arguments, strict=True)
+            )
+            for other in others:
+                first = builder.or_(first, other)
+            return first
+
+        return types.boolean(a, b, c, d), generate
+
+    @intrinsic
+    def other_than_not_yet(typing_context, value):
+        """The value, or another NaN where it has those bits: by integers, which keep a NaN's."""
+
+        def generate(context, builder, signature, arguments):
+            element = _ELEMENTS[signature.args[0]]
+            bits = builder.bitcast(arguments[0], element.bits)
+            instead = ir.Constant(element.bits, INSTEAD_BITS[element.bytes])
+            is_it = _is_not_yet(builder, signature.args[0], arguments[0])
+            return builder.bitcast(builder.select(is_it, instead, bits), element.llvm)
+
+        return value(value), generate
+
+    @intrinsic
+    def unknown(typing_context, number):
+        """The same number; the compiler makes anew what it makes of it."""
+
+        def generate(context, builder, signature, arguments):
+            cast = context.cast(builder, arguments[0], signature.args[0], types.int64)
+            return _asm(builder, ir.IntType(64), [cast], "", "=l,0")
+
+        return types.int64(number), generate
 
     @intrinsic
     def trap(typing_context):
         """End the kernel, and its process's use of the GPU, with an error."""
 
         def generate(context, builder, signature, arguments):
-            _asm(builder, ir.VoidType(), [], "trap;", "~{memory}")
+            _asm(builder, ir.VoidType(), [], TRAP, "~{memory}")
             return context.get_dummy_value()
 
         return types.void(), generate

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from lstm_kernels.backends.fused_numba_cuda.cells import NUMBERS, ZERO, kept_states
+from lstm_kernels.backends.fused_numba_cuda.exchange import tell
 from lstm_kernels.backends.fused_numba_cuda.memory import load_shared
 from lstm_kernels.cells import CELLS
 from lstm_kernels.cells.code.derive import derived
@@ -62,6 +63,13 @@ def store_blocks(count: int) -> Callable[..., Any]:
         "array, at, apart, values",
         [f"array[at + {n} * apart] = values[{n}]" for n in range(count)],
     )
+
+
+@cache
+def tell_blocks(count: int) -> Callable[..., Any]:
+    """Store a unit's element of each of so many blocks, for other blocks that wait for them."""
+    told = [f"tell(array, at + {n} * apart, values[{n}])" for n in range(count)]
+    return _does("array, at, apart, values", told, tell=tell)
 
 
 @cache
@@ -196,9 +204,9 @@ def _tuple(arguments: str, elements: Sequence[str], **called: Any) -> Callable[.
     return _function(arguments, [f"return ({', '.join((*elements, ''))})"], called)
 
 
-def _does(arguments: str, statements: Sequence[str]) -> Callable[..., Any]:
+def _does(arguments: str, statements: Sequence[str], **called: Any) -> Callable[..., Any]:
     """A device function that does these, if there are any."""
-    return _function(arguments, statements or ["pass"], {})
+    return _function(arguments, statements or ["pass"], called)
 
 
 def _function(
