@@ -12,10 +12,10 @@ derivatives are not JAX's.
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -82,14 +82,12 @@ def unsupported(problem: Problem, device: str) -> str | None:
         return reason
     if torch.device(device).type != "cpu":
         return f"{WHAT} needs a CPU, and this is {device!r}"
-    if problem.proj_size:
-        return f"{WHAT} has no projection, and this one has {problem.proj_size} columns"
     return _threads_limit()
 
 
 def kernels_used(problem: Problem) -> list[str]:
     """Who computes, with how many threads."""
-    return [f"jax {jax.__version__}, {_threads()} threads"]
+    return [f"jax {jax.__version__}, {_began().threads} threads"]
 
 
 class JaxLayer(torch.autograd.Function):
@@ -131,7 +129,8 @@ def _layer(cell: Cell, inputs: Sequence[Any], steps: Any) -> tuple[Any, ...]:
     """A layer on JAX's arrays.
 
     Args:
-        inputs: x [T, B, I], h0 [D, B, H], c0 [D, B, K*H] or None, then the weights' tensors.
+        inputs: x [T, B, I], h0 [D, B, S], c0 [D, B, K*H] or None, then the
+            weights' tensors.
         steps: [B], or None where every sequence has T.
     """
     x, h0, c0, *flat = inputs
@@ -151,7 +150,7 @@ def _layer(cell: Cell, inputs: Sequence[Any], steps: Any) -> tuple[Any, ...]:
 def _direction(
     cell: Cell, x: Any, h: Any, c: Any, weights: Weights, alive: Any, *, is_reverse: bool
 ) -> tuple[Any, ...]:
-    """y [T, B, H], h_n [B, H] and, where there is c, c_n of one direction.
+    """y [T, B, S], h_n [B, S] and, where there is c, c_n of one direction.
 
     In reverse a sequence's state stays what it is at first until the scan comes to its end.
     """
@@ -162,6 +161,8 @@ def _direction(
         from_x = from_x + weights.b_ih
     w_hh = weights.w_hh.T if cell.h_blocks else None
     b_hh = None if weights.b_hh is None or not cell.h_blocks else _wide(weights.b_hh)
+
+    w_hr = None if weights.w_hr is None else weights.w_hr.T
 
     def step(states: tuple[Any, ...], given: Any) -> tuple[tuple[Any, ...], Any]:
         of_x, running = given
@@ -174,6 +175,8 @@ def _direction(
             for s in cell.slots
         ]
         after, _ = next_state(p, states, units)
+        if w_hr is not None:
+            after = _product(after[0].astype(x.dtype), w_hr), *after[1:]
         if running is None:
             return after, after[0].astype(x.dtype)
         kept = tuple(jnp.where(running, a, b) for a, b in zip(after, states, strict=True))
@@ -239,23 +242,34 @@ def _steps(lengths: Tensor | None) -> Any:
     return None if lengths is None else lengths.to(torch.int32).numpy()
 
 
-def _as_wide_as(x: Tensor | None) -> Any:
-    """JAX takes float64 for float32 where it is not told otherwise."""
-    return jax.enable_x64(True) if x is not None and x.dtype == torch.float64 else nullcontext()
+@contextmanager
+def _as_wide_as(x: Tensor | None) -> Iterator[None]:
+    """JAX takes float64 for float32, and a GPU before a CPU, where it is not told otherwise."""
+    is_double = x is not None and x.dtype == torch.float64
+    with jax.enable_x64(is_double), jax.default_device(_began().cpu):
+        yield
+
+
+class _Began(NamedTuple):
+    """What XLA began with: the process, how many threads, and the CPU as JAX names it."""
+
+    process: int
+    threads: int
+    cpu: Any
 
 
 @cache
-def _threads() -> int:
-    """How many threads XLA computes with: as many as torch has when it makes them, now.
+def _began() -> _Began:
+    """XLA's beginning, here and now, with as many threads as torch has.
 
-    Where somebody had it make them before, as many as it was told, or as there are cores to it.
+    Where somebody had it begin before, with as many as it was told, or as there are cores to it.
     """
     if xla_bridge.backends_are_initialized():
-        return int(os.environ.get(_THREADS) or len(os.sched_getaffinity(0)))
+        threads = int(os.environ.get(_THREADS) or len(os.sched_getaffinity(0)))
+        return _Began(os.getpid(), threads, jax.devices("cpu")[0])
     threads = torch.get_num_threads()
     with _environment(_THREADS, str(threads)):
-        jax.devices("cpu")
-    return threads
+        return _Began(os.getpid(), threads, jax.devices("cpu")[0])
 
 
 @contextmanager
@@ -272,8 +286,13 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 
 def _threads_limit() -> str | None:
-    """Why XLA's threads are not those that torch has, or None."""
-    has, may = _threads(), torch.get_num_threads()
+    """Why XLA's threads are none, or more than torch has, or None."""
+    has, may = _began().threads, torch.get_num_threads()
+    if os.getpid() != _began().process:
+        return (
+            "XLA's threads did not come along into this forked process, where it would wait for "
+            "them for ever; start it anew (spawn)"
+        )
     if has <= may:
         return None
     return (
