@@ -1,4 +1,4 @@
-"""Backends without gradients: right in inference, weights as they are now, and refusing the rest."""
+"""Backends without gradients: right in inference, with weights as they are, refusing the rest."""
 
 from dataclasses import replace
 
@@ -126,7 +126,7 @@ def test_inputs_are_left_alone_and_outputs_are_its_own(inference_backend, make_l
     [({"dtype": "float64"}, "float64"), ({"proj_size": 2}, "2 columns"), ({"heads": 5}, "heads")],
 )
 def test_what_it_has_not_is_refused_with_a_reason(inference_backend, fields, why):
-    problem = lk.Problem("lstm", **{"seq_len": 2, "batch": 1, "input_size": 3, "hidden_size": 5} | fields)
+    problem = replace(lk.Problem("lstm", 2, 1, 3, 5), **fields)
     assert why in registry.unsupported(inference_backend, problem, "cpu")
 
 

@@ -1,8 +1,8 @@
 """A scan in JAX, compiled by XLA for a CPU, with JAX's own gradients: a peer.
 
-Idea: `jax.lax.scan` over a step that is written from the cell's definition, the input product of all
-steps made before it; a backward is what `jax.vjp` makes of that. XLA takes PyTorch's memory as it
-is, weights too, where it lies at a multiple of 64 bytes, so that nothing is converted or kept.
+Idea: `jax.lax.scan` over a step that is written from the cell's definition, the input product of
+all steps made before it; a backward is what `jax.vjp` makes of that. XLA takes PyTorch's memory as
+it is, weights too, where it lies at a multiple of 64 bytes, so that nothing is converted or kept.
 docs/peers.md tells more.
 Source: jax.lax.scan.
 Limits: CPUs; a compile for every new shape, of some tenths of a second; as many threads as when the
@@ -150,12 +150,14 @@ def _layer(cell: Cell, inputs: Sequence[Any], steps: Any) -> tuple[Any, ...]:
 def _direction(
     cell: Cell, x: Any, h: Any, c: Any, weights: Weights, alive: Any, *, is_reverse: bool
 ) -> tuple[Any, ...]:
-    """y [T, B, S], h_n [B, S] and, where there is c, c_n of one direction.
+    """One direction: y [T, B, S], h_n [B, S] and, where there is c, c_n.
 
     In reverse a sequence's state stays what it is at first until the scan comes to its end.
     """
     next_state = _code(cell)["next_state"]
-    units = () if weights.per_unit is None else jnp.split(_wide(weights.per_unit), len(cell.per_unit))
+    units: Sequence[Any] = ()
+    if weights.per_unit is not None:
+        units = jnp.split(_wide(weights.per_unit), len(cell.per_unit))
     from_x = _product(x, weights.w_ih.T)
     if weights.b_ih is not None:
         from_x = from_x + weights.b_ih
@@ -235,7 +237,9 @@ def _array(tensor: Tensor) -> Any:
 
 def _tensors(arrays: Sequence[Any]) -> tuple[Tensor, ...]:
     """Tensors of the memory that XLA wrote, once it has."""
-    return tuple(torch.from_dlpack(array) for array in jax.block_until_ready(arrays))
+    for array in arrays:
+        array.block_until_ready()
+    return tuple(torch.utils.dlpack.from_dlpack(array) for array in arrays)
 
 
 def _steps(lengths: Tensor | None) -> Any:

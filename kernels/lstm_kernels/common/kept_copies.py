@@ -64,13 +64,16 @@ class KeptCopies(Generic[Made]):
         versions = _versions(tensors)
         with self._lock:
             entry = self._entries.get(key)
-            if entry is not None and versions is not None and entry.versions == versions:
-                if not look or _is_same(entry.content, _content(tensors)):
-                    self._entries.move_to_end(key)
-                    return entry.made
+            if (
+                entry is not None
+                and versions is not None
+                and entry.versions == versions
+                and not (look and _is_another(entry.content, _content(tensors)))
+            ):
+                self._entries.move_to_end(key)
+                return entry.made
             # What is out of date goes first: two of a kind need not be held at once.
             self._entries.pop(key, None)
-            entry = None
             for old in [k for k, each in self._entries.items() if _is_gone(each)]:
                 del self._entries[old]
             while len(self._entries) >= self._most:
@@ -117,9 +120,10 @@ def _numbers(count: int) -> Tensor:
     return _drawn[count]
 
 
-def _is_same(one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> bool:
-    """Whether contents are equal; never where one is not finite, which hides the rest of a row."""
-    return all(map(torch.equal, one, other)) and all(bool(t.isfinite().all()) for t in other)
+def _is_another(one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> bool:
+    """Whether contents differ, or may: what is not finite hides the rest of its row."""
+    is_finite = all(bool(tensor.isfinite().all()) for tensor in other)
+    return not (is_finite and all(map(torch.equal, one, other)))
 
 
 def _is_gone(entry: _Entry[Any]) -> bool:

@@ -5,6 +5,7 @@ LSTM, GRU and RNN of ONNX, opset 14. Needs the package onnx.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -102,12 +103,12 @@ def onnx_layer(
     given |= {"initial_h": states}
     given |= {"initial_c": states} if problem.has_cell_state else {}
     model = onnx_model(operator, given, held, attributes_of(problem))
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
-def attributes_of(problem: Problem) -> dict[str, object]:
+def attributes_of(problem: Problem) -> dict[str, Any]:
     """What a layer's operator is told beside its tensors."""
-    attributes: dict[str, object] = {"hidden_size": problem.hidden_size}
+    attributes: dict[str, Any] = {"hidden_size": problem.hidden_size}
     if problem.bidirectional:
         attributes["direction"] = "bidirectional"
     if problem.cell == "lstm_cifg":
@@ -133,7 +134,7 @@ def onnx_model(
     operator: str,
     given: Mapping[str, list[int | None]],
     held: Mapping[str, "np.ndarray[tuple[int, ...], np.dtype[np.float32]]"],
-    attributes: Mapping[str, object],
+    attributes: Mapping[str, Any],
 ) -> onnx.ModelProto:
     """A model of one operator.
 

@@ -22,7 +22,7 @@ def results(on, problem, given, lengths=None):
     """Outputs and every gradient, by name."""
     flat = [t for one in given["weights"] for t in one if t is not None]
     leaves = [given["x"], given["h0"], *([] if given["c0"] is None else [given["c0"]]), *flat]
-    made = [out for out in run(registry.load(on), **given, problem=problem, lengths=lengths)]
+    made = run(registry.load(on), **given, problem=problem, lengths=lengths)
     made = [out for out in made if out is not None]
     loss = sum((out * torch.linspace(-1, 2, out.numel()).view_as(out)).sum() for out in made)
     found = torch.autograd.grad(loss, leaves)
