@@ -97,7 +97,7 @@ def unsupported(problem: Problem, device: str) -> str | None:
 
 
 def kernels_used(problem: Problem) -> list[str]:
-    """Who computes, with how many threads, and what it says it runs a sequence with."""
+    """Who computes, with how many threads."""
     used = f"openvino {openvino.__version__.partition('-')[0]}, {torch.get_num_threads()} threads"
     return [used]
 
