@@ -16,9 +16,17 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from lstm_kernels import registry
 from lstm_kernels.autocast import under_autocast
 from lstm_kernels.cells import CELLS, Cell, add_cells
-from lstm_kernels.choose import AUTO, check_backend, choose, number_format, problem_of
+from lstm_kernels.choose import (
+    AUTO,
+    Chosen,
+    check_backend,
+    choose,
+    number_format,
+    problem_of,
+)
 from lstm_kernels.common.checks import check_tensors
 from lstm_kernels.common.packing import lengths_of, packed, padded
 from lstm_kernels.problem import Problem
@@ -224,7 +232,7 @@ class Recurrent(torch.nn.Module):
         self._chosen, self._why = choice.name, choice.why
         if self.recurrent_dropout or any(self.zoneout):
             return run_layers(
-                partial(self._layer, choice.implementation, problem, lengths),
+                partial(self._layer, choice, problem, lengths),
                 x,
                 h0,
                 c0,
@@ -243,11 +251,12 @@ class Recurrent(torch.nn.Module):
             lengths=lengths,
             dropout=self.dropout,
             training=self.training,
+            look=registry.get(choice.name).copies,
         )
 
     def _layer(
         self,
-        implementation: Any,
+        choice: Chosen,
         problem: Problem,
         lengths: Tensor | None,
         index: int,
@@ -269,7 +278,16 @@ class Recurrent(torch.nn.Module):
             x = torch.cat([x, kept], -1)
             weights = zoned_weights(weights, self._definition, H)
             one = replace(one, input_size=x.shape[-1])
-        return run(implementation, x.contiguous(), h0, c0, weights, problem=one, lengths=lengths)
+        return run(
+            choice.implementation,
+            x.contiguous(),
+            h0,
+            c0,
+            weights,
+            problem=one,
+            lengths=lengths,
+            look=registry.get(choice.name).copies,
+        )
 
     def _states(self, x: Tensor, given: tuple[Tensor, ...] | None) -> tuple[Tensor, Tensor | None]:
         """h0 [L*D, B, H], and c0 [L*D, B, K*H] or None, of the right shapes."""

@@ -52,14 +52,19 @@ def choose(
     Args:
         given: input, states and weights, which tell `auto` whether gradients may be asked for.
     Raises:
-        Unsupported: with the reason the backend gives.
+        Unsupported: with the reason the backend gives, or because it has no gradients.
     """
     under = transforms()
     if under:
         return _under(under, name, problem, device)
-    if name != AUTO:
-        return _first((name,), problem, device, "it was named")
     training = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given)
+    if name != AUTO:
+        if training and "backward" not in registry.get(name).passes:
+            raise Unsupported(
+                f"backend {name!r} has no gradients, and one may be asked for here; "
+                "call it under torch.no_grad()"
+            )
+        return _first((name,), problem, device, "it was named")
     preference = preferred(problem, str(device), training, torch.get_num_threads())
     return _first(preference.order, problem, device, preference.why)
 

@@ -11,6 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from lstm_kernels import registry
 from lstm_kernels.autocast import under_autocast
 from lstm_kernels.cells import CELLS, Cell, add_cells
 from lstm_kernels.choose import AUTO, check_backend, choose, number_format, problem_of
@@ -198,6 +199,7 @@ def _in_one_dtype(
         None if c0 is None else c0.unsqueeze(0),
         by_direction,
         problem=problem,
+        look=registry.get(choice.name).copies,
     )
 
 

@@ -293,6 +293,7 @@ class _OnBackend(torch.nn.RNNBase):
             training=self.training,
             # What runs in the backend's place may have none.
             recompute=self.recompute and choice.name == self.backend,
+            look=registry.get(choice.name).copies,
         )
         return packed(y, unpacked), h_n, c_n
 

@@ -27,7 +27,11 @@ SIZES = ("seq_len", "batch", "input_size", "hidden_size")
 # What runs unmeasured where PyTorch has no such layer: a loop of its operations.
 LOOP = "hoisted"
 # Medians tell nothing of what these cost whoever did not ask for them.
-ONLY_BY_NAME = {"compiled": "compiles for seconds at each new shape"}
+ONLY_BY_NAME = {
+    "compiled": "compiles for seconds at each new shape",
+    "jax": "compiles for tenths of a second at each new shape",
+    "openvino": "compiles for tens of milliseconds at each new shape",
+}
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,9 @@ class Backend:
     not leave its layers alone. `any_cell` tells that it runs every cell that is defined
     (`lstm_kernels.cells`) and whose step is each unit's own arithmetic, `any_step` that it runs the
     others, too, which meet W_hh again or normalise; any other backend is asked for PyTorch's four
-    alone. `heads` tells that it multiplies head by head where W_hh is block-diagonal; any other is
+    and those of `cells` alone. `copies` tells that it computes with copies of the weights that it
+    keeps, and that it looks at their content, too, where it is told to (`lstm_kernels.stack`).
+    `heads` tells that it multiplies head by head where W_hh is block-diagonal; any other is
     asked for one head alone.
     """
 
@@ -63,6 +65,8 @@ class Backend:
     any_cell: bool = False
     any_step: bool = False
     heads: bool = False
+    cells: tuple[str, ...] = ()
+    copies: bool = False
 
 
 # The cells that PyTorch has, and whoever wrote a backend knows.
@@ -180,10 +184,46 @@ BUILT_IN = (
         devices=("cuda",),
         transforms=("grad",),
     ),
+    Backend(
+        "onnxruntime",
+        _OURS + "peer_onnxruntime",
+        "ONNX Runtime's operators, weights as a session's constants",
+        devices=("cpu",),
+        requires=("onnx", "onnxruntime"),
+        passes=("inference",),
+        cells=("lstm_peephole", "lstm_cifg", "gru_reset_before"),
+        copies=True,
+    ),
+    Backend(
+        "openvino",
+        _OURS + "peer_openvino",
+        "OpenVINO's sequences, weights as a compiled model's constants",
+        devices=("cpu",),
+        requires=("onnx", "openvino"),
+        passes=("inference",),
+        cells=("gru_reset_before",),
+        copies=True,
+    ),
+    Backend(
+        "jax",
+        _OURS + "peer_jax",
+        "a scan in JAX, compiled by XLA, with JAX's own gradients",
+        devices=("cpu",),
+        requires=("jax",),
+        any_cell=True,
+    ),
 )
 
 # The extra of this distribution that brings a package.
-_EXTRA_OF = {"triton": "cuda", "numba_cuda": "cuda", "pynvml": "cuda"}
+_EXTRA_OF = {
+    "triton": "cuda",
+    "numba_cuda": "cuda",
+    "pynvml": "cuda",
+    "onnx": "peers",
+    "onnxruntime": "peers",
+    "openvino": "peers",
+    "jax": "peers",
+}
 
 _plugins: dict[str, Backend] = {}
 _unavailable: dict[str, str] = {}
@@ -278,11 +318,12 @@ def unknown_kind(name: str, problem: Problem) -> str | None:
 
 
 def _unknown_cell(backend: Backend, problem: Problem) -> str | None:
-    if problem.cell in TORCH_CELLS:
+    if problem.cell in (*TORCH_CELLS, *backend.cells):
         return None
     if not backend.any_cell:
         known = ", ".join(TORCH_CELLS)
-        return f"it has PyTorch's cells ({known}), and this is {problem.cell}"
+        more = f" and {', '.join(backend.cells)}" if backend.cells else ""
+        return f"it has PyTorch's cells ({known}){more}, and this is {problem.cell}"
     beyond = None if backend.any_step else beyond_a_unit(problem.definition)
     if beyond is None:
         return None
@@ -423,7 +464,8 @@ def _check_records(records: tuple[Any, ...]) -> None:
     for record in records:
         if not isinstance(record, Backend):
             raise TypeError(f"BACKENDS holds {record!r}; expected lstm_kernels.Backend records")
-        for field in ("devices", "requires", "passes", "launches", "transforms", "operators"):
+        lists = ("devices", "requires", "passes", "launches", "transforms", "operators", "cells")
+        for field in lists:
             if isinstance(getattr(record, field), str):
                 given = getattr(record, field)
                 raise TypeError(

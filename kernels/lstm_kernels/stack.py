@@ -18,6 +18,11 @@ all second ones and so on, as a PackedSequence holds them; y is [R, D*S] then.
 One whose `Backend` record says `recompute` takes that keyword too: with True it saves less for
 the backward and makes the rest again there.
 
+One whose record says `copies` computes with copies of the weights that it keeps, and makes them
+anew where PyTorch counted a change in place of the weights' (`Tensor._version`), by an optimiser
+say. With the keyword `look` True it looks at their content, too, for what was written uncounted,
+through `Tensor.data` or NumPy; the modules and functions tell it to.
+
 Gradients are right where they are differentiated again (`create_graph=True`), or a backward raises:
 a backend with an autograd Function of its own has `common.second_derivatives` for it.
 
@@ -79,16 +84,19 @@ def run(
     dropout: float = 0.0,
     training: bool = False,
     recompute: bool = False,
+    look: bool = False,
 ) -> Outputs:
     """Run a whole network on one backend, layer by layer where the backend has no `stack`.
 
     Args:
         implementation: what `registry.load` returns.
         dropout: probability, applied between layers while training.
-        recompute: handed to the backend where it is True; see `Backend.recompute`.
+        recompute, look: handed to the backend where they are True; see `Backend.recompute` and
+            `Backend.copies`.
         The rest, and the returned y, h_n, c_n: as on this module's page.
     """
-    wish = {"recompute": True} if recompute else {}
+    wishes = {"recompute": recompute, "look": look}
+    wish = {name: True for name, is_wished in wishes.items() if is_wished}
     if hasattr(implementation, "stack"):
         return implementation.stack(  # type: ignore[no-any-return]
             x,

@@ -30,12 +30,13 @@ LISTING = "backends --json"
 SMALL = "--backend naive --seq-len 2 --batch 1 --hidden 4 --blocks 1 --threads 1 --quiet"
 MEASURING = f"run {SMALL} --time-budget 1 --out run"
 REPORTING = "report run"
-HEAVY = ["torch", "pandas", "numpy", "scipy", "triton", "numba", "plotly", "jinja2"]
-TATTLING = ["triton", "numba"]
+PEERS = ["onnx", "onnxruntime", "openvino", "jax"]
+TATTLING = ["triton", "numba", *PEERS]
+HEAVY = ["torch", "pandas", "numpy", "scipy", *TATTLING, "plotly", "jinja2"]
 
 
 def tattling_environment(folder):
-    """One whose triton and numba leave a file in the folder when any process imports them."""
+    """One whose triton, numba and peers leave a file in the folder when anybody imports them."""
     for name in TATTLING:
         package = folder / "fakes" / name / "__init__.py"
         package.parent.mkdir(parents=True)
@@ -97,7 +98,7 @@ def test_listing_backends_imports_neither_triton_nor_numba(answers):
 
 def test_the_packages_that_tattle_do(tmp_path):
     env = tattling_environment(tmp_path)
-    subprocess.run([sys.executable, "-c", "import triton, numba"], env=env, check=True)
+    subprocess.run([sys.executable, "-c", f"import {', '.join(TATTLING)}"], env=env, check=True)
     assert all((tmp_path / name).exists() for name in TATTLING)
 
 

@@ -18,25 +18,32 @@ from lstm_kernels import measured, preference, registry
 from lstm_kernels.registry import TORCH_CELLS
 from lstm_kernels.stack import Weights
 
-_CPU = [b.name for b in registry.registered().values() if "cpu" in b.devices]
-_EAGER = [name for name in _CPU if name != "compiled"]
+_ON_CPU = [b for b in registry.registered().values() if "cpu" in b.devices]
+_CPU = [b.name for b in _ON_CPU if "backward" in b.passes]
+# They compile, for tenths of a second or seconds, for every new step shape or sequence: test_grid
+# and their own tests show them right, and what all backends share is run with them by
+# `make test-all`.
+_COMPILING = ("compiled", "jax")
+_EAGER = [name for name in _CPU if name not in _COMPILING]
 # These live on CUDA; here they are interpreted, milliseconds a launch, and get smaller tests.
 _INTERPRETED = [
     b.name for b in registry.registered().values() if b.interpreter in interpreted.VARIABLES
 ]
-# It takes seconds for every new step shape: test_grid and test_compiled show it right, and what
-# all backends share is run with it by `make test-all`.
-_COMPILED = pytest.param("compiled", marks=pytest.mark.slow)
+_COMPILED = [pytest.param(name, marks=pytest.mark.slow) for name in _COMPILING if name in _CPU]
 # What a test is run for, by the name of the argument it takes.
 BACKENDS = {
-    "backend": [_COMPILED, *_EAGER, *_INTERPRETED],
+    "backend": [*_COMPILED, *_EAGER, *_INTERPRETED],
     "eager_backend": _EAGER,
     "eager_or_slow_backend": [
         *_EAGER,
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ["compiled", *_INTERPRETED]),
+        *_COMPILED,
+        *(pytest.param(name, marks=pytest.mark.slow) for name in _INTERPRETED),
     ],
     "compiled_backend": ["compiled"],
+    "compiling_backend": [name for name in _COMPILING if name in _CPU],
     "interpreted_backend": _INTERPRETED,
+    # Whoever has no gradients is another matter: test_inference_only.
+    "inference_backend": [b.name for b in _ON_CPU if "backward" not in b.passes],
     "operator_backend": [b.name for b in registry.registered().values() if b.operators],
 }
 CELLS = list(TORCH_CELLS)
@@ -169,7 +176,8 @@ def backend(request: pytest.FixtureRequest, skip_where_refused: Any) -> str:
 
 # The same, of some of them.
 eager_backend = eager_or_slow_backend = compiled_backend = interpreted_backend = backend
-operator_backend = backend
+compiling_backend = backend
+operator_backend = inference_backend = backend
 
 
 @pytest.fixture

@@ -98,8 +98,8 @@ def test_a_gate_may_be_named_as_a_part_of_a_bare_one(make_layer, assert_same, mo
 @pytest.mark.parametrize("on", of_any_cell())
 def test_a_cell_of_ones_own_is_the_oracles(on, make_layer, assert_same, monkeypatch):
     monkeypatch.setitem(lk.CELLS, "invented", invented)
-    # It compiles for seconds for every shape.
-    for shape in ["ragged"] if on == "compiled" else SHAPES:
+    # They compile for every shape, one of them for seconds.
+    for shape in ["ragged"] if on in ("compiled", "jax") else SHAPES:
         fields = SHAPES[shape] | {"dtype": "float32"}
         check(on, "invented", fields, make_layer, assert_same)
 
@@ -114,7 +114,7 @@ def test_random_cells_are_the_oracles(
     on, share, make_layer, assert_same, skip_where_refused, monkeypatch
 ):
     skip_where_refused(on, lk.Problem("lstm", 2, 2, 2, 2))
-    of_a_run = COMPILED_CELLS if on == "compiled" else CELLS_A_RUN
+    of_a_run = COMPILED_CELLS if on in ("compiled", "jax") else CELLS_A_RUN
 
     @settings(max_examples=of_a_run // SHARES.get(on, 1), deadline=None)
     @given(random_layers())

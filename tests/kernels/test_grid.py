@@ -106,8 +106,8 @@ def test_compiled_equals_torch(compiled_backend: str, case: Case, check: Any) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", SAMPLE, ids=name_of)
-def test_a_sample_compiled_equals_torch(compiled_backend: str, case: Case, check: Any) -> None:
-    check(compiled_backend, case, grid(CALLS))
+def test_a_sample_compiled_equals_torch(compiling_backend: str, case: Case, check: Any) -> None:
+    check(compiling_backend, case, grid(CALLS))
 
 
 @pytest.mark.parametrize("case", INTERPRETED, ids=name_of)

@@ -43,7 +43,7 @@ def _own_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_names_of_the_design() -> None:
     designed = {"reference", "per_gate", "naive", "hoisted", "compiled", "graphed", "pointwise"}
-    designed |= {"aten", "cudnn", "numba_cpu"}
+    designed |= {"aten", "cudnn", "numba_cpu", "onnxruntime", "openvino", "jax"}
     assert designed <= set(lk.backends())
     assert [b.name for b in registry.registered().values() if not b.raced] == ["reference"]
 
@@ -63,7 +63,8 @@ def test_listing_imports_nothing_heavy() -> None:
     code = (
         "import sys, lstm_kernels as lk; assert lk.backends(); from lstm_kernels import registry;"
         "registry.unavailable(); lk.Problem('lstm', 1, 1, 1, 1).flops('train');"
-        "print([m for m in ('torch', 'triton', 'numba', 'numpy') if m in sys.modules])"
+        "heavy = 'torch', 'triton', 'numba', 'numpy', 'onnx', 'onnxruntime', 'openvino', 'jax';"
+        "print([m for m in heavy if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -50,8 +50,8 @@ def looped(module: lk.Recurrent, x: torch.Tensor, kept: torch.Tensor) -> list[to
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
     "on",
-    # It compiles for seconds, and zoneout is no step of its own: the cell that it makes is another.
-    [pytest.param(on, marks=pytest.mark.slow) if on == "compiled" else on for on in ANY],
+    # They compile, one for seconds, and zoneout is no step of its own: its cell is another.
+    [pytest.param(on, marks=pytest.mark.slow) if on in ("compiled", "jax") else on for on in ANY],
 )
 def test_zoneout_is_a_loop_with_the_same_masks(on, training, monkeypatch):
     skip_where_refused(on)

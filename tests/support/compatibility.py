@@ -32,9 +32,17 @@ for part in ("modules", "gradients", "compilers"):
 ROWS = integrations.ROWS
 
 INTERPRETED = [b.name for b in registry.BUILT_IN if b.interpreter]
+# Libraries beside PyTorch: docs/peers.md tells what they can.
+PEERS = [
+    each.name for each in registry.BUILT_IN if "peers" in map(registry._EXTRA_OF.get, each.requires)
+]
 COLUMNS = [
     *(TORCH_NN, "auto"),
-    *(b.name for b in registry.BUILT_IN if b.raced and ("cpu" in b.devices or b.interpreter)),
+    *(
+        b.name
+        for b in registry.BUILT_IN
+        if b.raced and b.name not in PEERS and ("cpu" in b.devices or b.interpreter)
+    ),
 ]
 WORKS, ERROR, WRONG = "works", "error", "wrong"
 # Of a message's first line so much is told.
@@ -59,8 +67,8 @@ are operators of PyTorch, which `torch.compile`, `torch.export` for any T and th
 `FlopCounterMode` see; `torch.compile` leaves every other backend as it is.
 
 {interpreted} ran under their interpreters, on a CPU.
-`graphed` and `cudnn` need CUDA and are not here. Of ONNX's graph the operators and their weights
-were compared; it was not run. Made by `make compatibility-page`;
+`graphed` and `cudnn` need CUDA and are not here, nor are the [peers](peers.md). Of ONNX's graph the
+operators and their weights were compared; it was not run. Made by `make compatibility-page`;
 `tests/kernels/test_compatibility.py` finds every cell again.
 
 """

@@ -43,6 +43,7 @@ SUFFIX = ".jsonl"
 # What of the environment a later comparison looks at or tells of.
 KEPT = (
     *("host", "os", "python", "cpu", "gpu", "torch", "cuda", "cudnn", "triton", "numba"),
+    *("onnxruntime", "openvino", "jax"),
     *("git", "settings", "tuned"),
 )
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

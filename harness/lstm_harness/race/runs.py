@@ -32,7 +32,10 @@ from lstm_harness.race.visit import Outcome
 from lstm_harness.store import kept_limits, run_folder
 
 # What must be the same when a run is resumed, or its records would not belong together.
-LASTING = ("host", "gpu", "cpu", "torch", "cuda", "cudnn", "triton", "numba", "python")
+LASTING = (
+    *("host", "gpu", "cpu", "torch", "cuda", "cudnn", "triton", "numba", "python"),
+    *("onnxruntime", "openvino", "jax"),
+)
 # As many rounds as keep a CPU's ceilings within half a minute; one so long hangs.
 CEILING_ROUNDS = 8
 CEILING_ROUND_TIMEOUT_S = 180.0

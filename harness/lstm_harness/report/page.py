@@ -126,7 +126,8 @@ def _head(run: Run, label: str, summary: pd.DataFrame) -> dict[str, Any]:
     gpu, cpu = environment.get("gpu"), environment.get("cpu")
     device = next((d for d in (gpu, cpu) if isinstance(d, dict)), {})
     where = device.get("name") or device.get("model") or "unknown device"
-    versions = [f"{n} {environment[n]}" for n in ("torch", "triton", "numba") if environment.get(n)]
+    libraries = ("torch", "triton", "numba", "onnxruntime", "openvino", "jax")
+    versions = [f"{n} {environment[n]}" for n in libraries if environment.get(n)]
     return {
         "label": label,
         "where": str(where),

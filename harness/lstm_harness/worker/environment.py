@@ -31,6 +31,9 @@ def describe(device: str) -> dict[str, Any]:
         "cudnn": torch.backends.cudnn.version() if device != "cpu" else None,
         "triton": _version("triton"),
         "numba": _version("numba"),
+        "onnxruntime": _version("onnxruntime"),
+        "openvino": _version("openvino"),
+        "jax": _version("jax"),
         "git": _git(Path(lstm_kernels.__file__).parent),
         "settings": _settings(device),
     }

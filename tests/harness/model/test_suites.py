@@ -12,6 +12,7 @@ from lstm_kernels import CELLS, DTYPE_BYTES
 
 NAMES = (
     "bidirectional",
+    "cpu",
     "cudnn-cliffs",
     "cudnn5-ladder",
     "deep",
@@ -35,6 +36,10 @@ NAMES = (
 # What stands in each suite, as the fields of a problem that are not the default. The input size is
 # the hidden size where none is given.
 SHAPES: dict[str, list[dict[str, Any]]] = {
+    "cpu": [
+        {"hidden_size": 1024, "seq_len": 128, "batch": 64, "dtype": "bfloat16"},
+        {"hidden_size": 64, "seq_len": 32, "batch": 1, "dtype": "float32"},
+    ],
     "quick": [{"hidden_size": 256, "seq_len": 128, "batch": 16}],
     "sweep": [
         {"hidden_size": 2048, "seq_len": 1024, "batch": 128, "dtype": "bfloat16"},
@@ -196,6 +201,7 @@ def test_a_known_shape_is_in_its_suite(name: str, shape: dict[str, Any]) -> None
         ("deepbench-train", 41),
         ("deepbench-infer", 33),
         ("sweep", 5 * 4 * 5),
+        ("cpu", 5 * 2 * 4),
         ("haste", 5 * 9 * 4),
         ("fastlstm", 6 * 6 * 6),
         ("flashrnn", 7 + 3),
@@ -216,6 +222,7 @@ def test_a_suite_has_as_many_shapes_as_its_source(name: str, count: int) -> None
         ("deepbench-infer", {"inference"}),
         ("deepbench-train", {"forward", "backward"}),
         ("flashrnn", {"inference", "train"}),
+        ("cpu", {"inference", "forward", "backward", "train"}),
         ("cudnn5-ladder", {"forward"}),
         ("sweep", {"inference", "forward", "backward"}),
     ],

@@ -1,0 +1,97 @@
+"""ONNX Runtime's own LSTM, GRU and RNN on a CPU: a peer, raced as a library that others wrote.
+
+Idea: a session of one operator a layer, its weights held as constants, which ONNX Runtime packs
+once for its products. A session is made again where weights changed (`common.kept_copies`); input,
+states and results pass without a copy but y of two directions. docs/peers.md tells more.
+Source: the operators of onnxruntime/core/providers/cpu/rnn.
+Limits: CPUs; inference alone; float32; as many threads as torch has.
+"""
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor
+
+from lstm_kernels.common.kept_copies import KeptCopies
+from lstm_kernels.common.onnx_layers import LENGTHS, last_states, onnx_layer
+from lstm_kernels.common.refusals import device_limit
+from lstm_kernels.problem import Problem
+from lstm_kernels.stack import Outputs, Weights
+
+WHAT = "the onnxruntime backend"
+# Its memory is not of PyTorch's allocator, which is asked how much a pass takes.
+HOLDS_MEMORY = True
+
+_sessions: KeptCopies[onnxruntime.InferenceSession] = KeptCopies()
+
+
+def layer(
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    weights: tuple[Weights, ...],
+    *,
+    problem: Problem,
+    lengths: Tensor | None = None,
+    look: bool = False,
+) -> Outputs:
+    """One layer, one or both directions, as `lstm_kernels.stack` says."""
+    threads, ragged = torch.get_num_threads(), lengths is not None
+    settings = (*_kind(problem), threads, ragged)
+    session = _sessions.get(
+        weights, settings, lambda: _session(problem, weights, threads, ragged), look=look
+    )
+    given = {"X": _array(x), "initial_h": _array(h0)}
+    if c0 is not None:
+        given["initial_c"] = _array(c0)
+    if lengths is not None:
+        given[LENGTHS] = lengths.to(torch.int32).numpy()
+    # [T, D, B, H], then [D, B, H].
+    y, *last = (torch.from_numpy(made) for made in session.run(None, given))
+    h_n = last_states(last[0], h0, lengths)
+    c_n = None if c0 is None else last_states(last[1], c0, lengths)
+    return y.transpose(1, 2).flatten(2), h_n, c_n
+
+
+def unsupported(problem: Problem, device: str) -> str | None:
+    """The reason not to run this, or None."""
+    reason = device_limit(problem, device)
+    if reason is not None:
+        return reason
+    if torch.device(device).type != "cpu":
+        return f"{WHAT} needs a CPU, and this is {device!r}"
+    if problem.dtype != "float32":
+        operator = "LSTM, GRU and RNN on a CPU compute in float32"
+        return f"ONNX Runtime's {operator}, and this is {problem.dtype}"
+    if problem.proj_size:
+        return f"ONNX's LSTM has no projection, and this one has {problem.proj_size} columns"
+    return None
+
+
+def kernels_used(problem: Problem) -> list[str]:
+    """Who computes, with how many threads."""
+    return [f"onnxruntime {onnxruntime.__version__}, {torch.get_num_threads()} threads"]
+
+
+def _kind(problem: Problem) -> tuple[object, ...]:
+    """What a session depends on beside the weights: it runs any T and B."""
+    return problem.cell, problem.input_size, problem.hidden_size, problem.bidirectional
+
+
+def _session(
+    problem: Problem, weights: tuple[Weights, ...], threads: int, ragged: bool
+) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Its threads wait for work by spinning, as they do by default, but not past the end of a run:
+    # they would take the cores from whoever computes next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.log_severity_level = 3  # errors alone
+    return onnxruntime.InferenceSession(
+        onnx_layer(problem, weights, ragged=ragged), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def _array(tensor: Tensor) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
+    return tensor.detach().contiguous().numpy()
