@@ -238,8 +238,7 @@ def _by_dots(
             store_at(builder, builder.load(total), at, VECTOR_BYTES)
 
 
-@routine
-def multiply_pairs(
+def _multiply_pairs(
     like: Any,
     rows: int,
     vectors: int,
@@ -263,6 +262,9 @@ def multiply_pairs(
         out, out_stride: where the sum's rows go.
     """
     _multiply(like, rows, vectors, start, stride, panel, K, first, first_stride, out, out_stride)
+
+
+multiply_pairs = routine(_multiply_pairs)
 
 
 def _rows_by_fma(
@@ -327,7 +329,7 @@ def _not_onto(
     """Number by number, what a product is added to is added where the product is used."""
 
 
-multiply_onto = either(_not_onto, multiply_pairs.py_func)
+multiply_onto = either(_not_onto, _multiply_pairs)
 
 
 @intrinsic
