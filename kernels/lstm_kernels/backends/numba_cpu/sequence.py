@@ -35,6 +35,10 @@ CHUNK_ROWS = 256
 # Backward, where matrices are multiplied in pairs: products are so much faster that what a chunk
 # adds to the weights' gradients takes longer to read and write than gates of more pairs do.
 PAIRED_CHUNK_ROWS = 1024
+# Multiply-adds of a step that are worth a meeting of threads. On two cores two threads took 0.94 of
+# one's time at 16,000 (H=64, B=1) and 0.78 at 37,000 (H=96); where others are busy there, a thread
+# that waits for another waits long (docs/numba-cpu.md).
+WORTH_MEETING = 20_000
 
 
 class Rows(NamedTuple):
@@ -321,7 +325,9 @@ def _run(
     scratch: dict[str, int],
 ) -> None:
     """Run a kernel on tensors, numbers and scratch memory of so many bytes each."""
-    count, product = team.threads(), product_of(problem.dtype)
+    a_step = problem.h_gates * problem.hidden_size**2 * problem.directions * rows.B
+    count = team.threads() if a_step >= WORTH_MEETING else 1
+    product = product_of(problem.dtype)
     kernel = compiled(pass_name, problem.dtype, product, problem.cell)
     sizes = scratch | {"pairs": 8 * problem.directions * rows.R}
     sizes |= {"scratch": scratch_bytes(product) * count}
