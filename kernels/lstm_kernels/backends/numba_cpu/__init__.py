@@ -6,8 +6,9 @@ registers, and the states from them at once, by code that is written from the ce
 backward makes dx and every weight's gradient a chunk of steps at a time, while the gates' gradients
 are still in cache. docs/numba-cpu.md tells more.
 Source: Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication".
-Limits: CPUs; cells of four gates at most; a projection is computed as a plain layer of W_hh W_hr,
-bfloat16 and float16 in float32, from copies; second derivatives without a kernel.
+Limits: CPUs; cells of four gates at most; a projection is computed as a plain layer of W_hh W_hr;
+float16, and bfloat16 on a CPU that does not multiply it, in float32, from copies; second
+derivatives without a kernel.
 """
 
 from functools import partial
