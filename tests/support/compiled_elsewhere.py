@@ -68,15 +68,19 @@ def compile_for(triple: str, cpu: str, features: str = "") -> None:
 
 
 @cache
-def kernel(pass_name: str, dtype: str, cell: str) -> tuple[Any, str]:
-    """A kernel's library and the name of its C function."""
+def kernel(pass_name: str, dtype: str, cell: str, product: str = "fma") -> tuple[Any, str]:
+    """A kernel's library and the name of its C function.
+
+    Args:
+        product: how matrices are multiplied, "fma", "dot" or "amx".
+    """
     from lstm_kernels.backends.numba_cpu.arguments import signature_of
     from lstm_kernels.backends.numba_cpu.cell_code import type_of
     from lstm_kernels.backends.numba_cpu.compiling import KERNELS
     from lstm_kernels.cells import CELLS
 
     function, fields = KERNELS[pass_name]
-    signature = signature_of(fields, dtype, type_of(CELLS[cell]))
+    signature = signature_of(fields, dtype, product, type_of(CELLS[cell]))
     made = numba.cfunc(signature, error_model="numpy")(function)
     return made._library, made.native_name
 

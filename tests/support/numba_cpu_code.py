@@ -2,7 +2,8 @@
 
     python numba_cpu_code.py TRIPLE CPU FEATURES KERNELS
 
-KERNELS is a JSON list of pass, dtype and cell. Prints the assembly of each, as a JSON list.
+KERNELS is a JSON list of pass, dtype, cell and perhaps product. Prints the assembly of each, as a
+JSON list.
 """
 
 import json

@@ -35,11 +35,11 @@ class Emulator:
         self.tensors: list[torch.Tensor] = []
 
     @cache  # noqa: B019 - one for the whole process
-    def compiled(self, pass_name: str, dtype: str, cell: str) -> Any:
+    def compiled(self, pass_name: str, dtype: str, product: str, cell: str) -> Any:
         """Something with the address of a kernel and its fields."""
         from lstm_kernels.backends.numba_cpu.compiling import KERNELS
 
-        library, symbol = compiled_elsewhere.kernel(pass_name, dtype, cell)
+        library, symbol = compiled_elsewhere.kernel(pass_name, dtype, cell, product)
         kernel = self.folder / f"{pass_name}_{dtype}_{cell}"
         kernel.with_suffix(".o").write_bytes(compiled_elsewhere.object_of(library))
         # What only an exception would call is not there.

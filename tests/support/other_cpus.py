@@ -47,8 +47,8 @@ def layers(cases: list[dict[str, Any]], **variables: str) -> Any:
     return answer("numba_cpu_layers.py", json.dumps(cases), **variables)
 
 
-def assembly(triple: str, cpu: str, *kernels: tuple[str, str, str]) -> list[str]:
-    """The assembly of kernels, each a pass, a dtype and a cell."""
+def assembly(triple: str, cpu: str, *kernels: tuple[str, ...]) -> list[str]:
+    """The assembly of kernels, each a pass, a dtype, a cell and perhaps a product."""
     texts: list[str] = answer("numba_cpu_code.py", triple, cpu, "", json.dumps(kernels))
     return texts
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 import lstm_kernels as lk
 from lstm_kernels import registry
-from lstm_kernels.backends.numba_cpu import activations, compiling, kept, simd, team
+from lstm_kernels.backends.numba_cpu import activations, compiling, kept, sequence, simd, team
 from lstm_kernels.cells import (
     CELLS,
     cell,
@@ -113,6 +113,11 @@ def tame(arguments: dict[str, Any], hidden_size: int) -> None:
 def assert_equal(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
     assert got.keys() == want.keys()
     assert not [name for name, tensor in want.items() if not torch.equal(got[name], tensor)]
+
+
+@pytest.fixture(autouse=True)
+def _threads_whatever_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequence, "WORTH_MEETING", 0)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -267,6 +272,20 @@ def test_a_kernel_runs_on_torchs_threads_and_no_more_than_there_are_cores() -> N
     assert team.threads() == cores
     torch.set_num_threads(1)
     assert team.threads() == 1
+
+
+@pytest.mark.parametrize(("hidden_size", "count"), [(64, 1), (128, 4)])
+def test_a_step_too_small_for_two_threads_gets_one(
+    hidden_size: int, count: int, make_layer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequence, "WORTH_MEETING", 20_000)
+    monkeypatch.setattr(team, "threads", lambda: 4)
+    counts = []
+    run_by = team.run
+    monkeypatch.setattr(team, "run", lambda *a: (counts.append(a[2]), run_by(*a)))
+    sizes = {"seq_len": 2, "batch": 1, "input_size": 3, "hidden_size": hidden_size}
+    results("numba_cpu", *make_layer("lstm", **sizes, dtype="float32"))
+    assert counts == [count] * 2
 
 
 def test_many_python_threads_at_once(make_layer: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ import llvmlite.binding as llvm
 import torch
 from by_oracle import results, widened
 from closeness import relative_errors
+from compiled_elsewhere import X86_64
+from other_cpus import assembly
 from pointwise_cells import POINTWISE
 
 import lstm_kernels as lk
@@ -26,7 +28,7 @@ from lstm_kernels import registry
 from lstm_kernels.backends.numba_cpu import pairing, sequence, team
 from lstm_kernels.stack import run
 
-PRODUCT = pairing.product_of("bfloat16")
+PRODUCT = pairing.product_of("bfloat16").name
 SIZES = {
     "one": {"seq_len": 1, "batch": 1, "input_size": 1, "hidden_size": 1},
     # Units and inputs that fill no 32, and rows that fill no tile.
@@ -43,6 +45,11 @@ BOUND = 0.015
 
 # One worker compiles for every test of this backend (see conftest).
 pytestmark = pytest.mark.xdist_group("numba_cpu")
+
+
+@pytest.fixture(autouse=True)
+def _threads_whatever_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequence, "WORTH_MEETING", 0)
 
 
 def errors_of(problem: lk.Problem, arguments: dict[str, Any]) -> dict[str, float]:
@@ -172,7 +179,8 @@ def test_what_multiplies_is_told() -> None:
 
 
 def test_other_numbers_are_not_multiplied_in_pairs() -> None:
-    assert {pairing.product_of(dtype) for dtype in ("float16", "float32", "float64")} == {"fma"}
+    of = {pairing.product_of(dtype).name for dtype in ("float16", "float32", "float64")}
+    assert of == {"fma"}
 
 
 @pytest.mark.slow
@@ -202,3 +210,19 @@ def test_a_cpu_that_has_less_is_right_too(missing: list[str]) -> None:
     for layer in json.loads(told.stdout)["layers"]:
         assert max(layer["errors"].values()) < BOUND
         assert layer["same_bits"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pass_name", ["forward", "backward"])
+@pytest.mark.parametrize(
+    ("cpu", "product", "instruction"),
+    [("sapphirerapids", "amx", "tdpbf16ps"), ("znver4", "dot", "vdpbf16ps")],
+)
+def test_the_code_for_a_cpu_that_has_it(
+    cpu: str, product: str, instruction: str, pass_name: str
+) -> None:
+    (text,) = assembly(X86_64, cpu, (pass_name, "bfloat16", "lstm", product))
+    assert instruction in text
+    # Rounding is an instruction, too, and no call of the compiler's library.
+    assert "vcvtneps2bf16" in text
+    assert "__truncsfbf2" not in text

@@ -19,7 +19,7 @@ from torch import Tensor
 from lstm_kernels.backends.numba_cpu import compiled, team
 from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS, reason_against
 from lstm_kernels.backends.numba_cpu.cell_source import NUMBA_CPU
-from lstm_kernels.backends.numba_cpu.pairing import product_of, tile_rows
+from lstm_kernels.backends.numba_cpu.pairing import product_of
 from lstm_kernels.backends.numba_cpu.sequence import (
     NumbaLayer,
     operator_backward,
@@ -64,7 +64,7 @@ def layer(
     lengths: Tensor | None = None,
 ) -> Outputs:
     """One layer, one or both directions, as `lstm_kernels.stack` says."""
-    if is_narrow(problem) and product_of(problem.dtype) == "fma":
+    if is_narrow(problem) and not product_of(problem.dtype).in_pairs:
         in_wide = partial(layer, problem=widened(problem), lengths=lengths)
         return in_float32(in_wide, x, h0, c0, weights)
     if problem.proj_size:
@@ -95,6 +95,6 @@ def unsupported(problem: Problem, device: str) -> str | None:
 def kernels_used(problem: Problem) -> list[str]:
     """What the products of a layer are made with, on this machine."""
     product = product_of(problem.dtype)
-    sizes = sizes_of(widened(problem) if product == "fma" else problem)
-    made = f"tiles of {tile_rows(product)} rows by {VECTORS} vectors of {sizes.W}"
-    return [f"{made}{_OF_PRODUCTS[product]}, {team.threads()} threads"]
+    sizes = sizes_of(problem if product.in_pairs else widened(problem))
+    made = f"tiles of {product.rows} rows by {VECTORS} vectors of {sizes.W}"
+    return [f"{made}{_OF_PRODUCTS[product.name]}, {team.threads()} threads"]

@@ -6,6 +6,7 @@ The kernels' side is `products`, which tells more of the layout. Nothing here im
 import ctypes
 import sys
 from functools import cache
+from typing import NamedTuple
 
 from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS
 from lstm_kernels.backends.numba_cpu.registers import registers
@@ -24,12 +25,61 @@ _ARCH_PRCTL = 158
 _PERMISSION = 0x1023, 18
 
 
+class Product(NamedTuple):
+    """What follows from how matrices are multiplied, and from the registers there are."""
+
+    name: str
+    # The most rows that are multiplied number by number, and a vector's bytes.
+    rows_by_number: int
+    vector_bytes: int
+
+    @property
+    def in_pairs(self) -> bool:
+        """Whether what is multiplied is bfloat16, two elements at a time."""
+        return self.name != "fma"
+
+    @property
+    def rows(self) -> int:
+        """How many rows are multiplied at once."""
+        return TILE_ROWS if self.name == "amx" else self.rows_by_number
+
+    @property
+    def tiles_at_once(self) -> int:
+        """How many products are made before any is used."""
+        return TILES_AT_ONCE if self.name == "amx" else 1
+
+    @property
+    def tile_bytes(self) -> int:
+        """Bytes of one product."""
+        return self.rows * VECTORS * self.vector_bytes
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes that a thread keeps to itself: addresses of rows, and their products."""
+        return TABLE_BYTES + self.tiles_at_once * self.tile_bytes
+
+    @property
+    def rows_behind(self) -> int:
+        """How many rows may be read behind the last one: a tile has all its rows."""
+        return self.rows if self.in_pairs else 0
+
+    def padded(self, elements: int) -> int:
+        """How many elements of K a row has, those behind the last one zero."""
+        return -(-elements // STEP) * STEP if self.in_pairs else elements
+
+    def lines(self, elements: int) -> int:
+        """How many lines of vectors a panel has, for so many elements of K."""
+        return self.padded(elements) // 2 if self.in_pairs else elements
+
+
 @cache
-def product_of(dtype: str) -> str:
+def product_of(dtype: str) -> Product:
     """How matrices of a dtype are multiplied on this CPU: "fma", or in pairs by "amx" or "dot"."""
-    if dtype != "bfloat16" or not registers().has_dots:
-        return "fma"
-    return "amx" if registers().has_tiles and _may_use_tiles() else "dot"
+    known = registers()
+    name = "fma"
+    if dtype == "bfloat16" and known.has_dots:
+        name = "amx" if known.has_tiles and _may_use_tiles() else "dot"
+    return Product(name, known.rows, known.vector_bytes)
 
 
 @cache
@@ -38,33 +88,3 @@ def _may_use_tiles() -> bool:
     if sys.platform != "linux":
         return False
     return ctypes.CDLL(None).syscall(_ARCH_PRCTL, *_PERMISSION) == 0
-
-
-def tile_rows(product: str) -> int:
-    """How many rows are multiplied at once."""
-    return TILE_ROWS if product == "amx" else registers().rows
-
-
-def tiles_at_once(product: str) -> int:
-    """How many products are made before any is used."""
-    return TILES_AT_ONCE if product == "amx" else 1
-
-
-def tile_bytes(product: str) -> int:
-    """Bytes of one product."""
-    return tile_rows(product) * VECTORS * registers().vector_bytes
-
-
-def scratch_bytes(product: str) -> int:
-    """Bytes that a thread keeps to itself: addresses of rows, and their products."""
-    return TABLE_BYTES + tiles_at_once(product) * tile_bytes(product)
-
-
-def padded(product: str, elements: int) -> int:
-    """How many elements of K a row has, those behind the last one zero."""
-    return elements if product == "fma" else -(-elements // STEP) * STEP
-
-
-def lines(product: str, elements: int) -> int:
-    """How many lines of vectors a panel has, for so many elements of K."""
-    return elements if product == "fma" else padded(product, elements) // 2

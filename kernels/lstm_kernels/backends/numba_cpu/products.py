@@ -7,16 +7,15 @@ of each column two elements of K side by side. Sources: Intel 64 and IA-32 Archi
 Optimization Reference Manual, chapter "Intel AMX"; AVX512_BF16 in the Instruction Set Reference.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from lstm_kernels.backends.numba_cpu import pairing, simd
+from lstm_kernels.backends.numba_cpu import simd
 from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS
-from lstm_kernels.backends.numba_cpu.pairing import STEP, TILE_ROWS
+from lstm_kernels.backends.numba_cpu.pairing import STEP, TILE_ROWS, Product
 from lstm_kernels.backends.numba_cpu.simd import (
     INT8,
     INT32,
@@ -43,23 +42,24 @@ _OF_PANELS = (5, 6, 7)
 _ROW_BYTES = VECTORS * VECTOR_BYTES
 
 
-def _constant_of(number: Callable[[str], int]) -> Any:
-    """A number that follows from how a vector's matrices are multiplied, in a kernel."""
+def _constant_of(field: str) -> Any:
+    """A number of `pairing.Product`, in a kernel."""
 
     def typing(typing: Any, like: Any) -> Any:
+        number = getattr(Product(like.product, ROWS, VECTOR_BYTES), field)
+
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            return INT64(number(like.product))
+            return INT64(number)
 
         return types.int64(like), generate
 
-    typing.__doc__ = number.__doc__
     return intrinsic(typing)
 
 
-rows_at_once = _constant_of(pairing.tile_rows)
-tiles_at_once = _constant_of(pairing.tiles_at_once)
-tile_bytes = _constant_of(pairing.tile_bytes)
-scratch_bytes = _constant_of(pairing.scratch_bytes)
+rows_at_once = _constant_of("rows")
+tiles_at_once = _constant_of("tiles_at_once")
+tile_bytes = _constant_of("tile_bytes")
+scratch_bytes = _constant_of("scratch_bytes")
 
 
 @intrinsic
@@ -74,13 +74,13 @@ def in_pairs(typing: Any, like: Any) -> Any:
 
 @inlined
 def padded_k(like: Any, elements: int) -> int:
-    """`pairing.padded`, in a kernel."""
+    """`Product.padded`, in a kernel."""
     return (elements + STEP - 1) // STEP * STEP if in_pairs(like) else elements
 
 
 @inlined
 def lines_of(like: Any, elements: int) -> int:
-    """`pairing.lines`, in a kernel."""
+    """`Product.lines`, in a kernel."""
     return padded_k(like, elements) // 2 if in_pairs(like) else elements
 
 

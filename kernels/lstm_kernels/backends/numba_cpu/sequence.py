@@ -15,14 +15,7 @@ from torch import Tensor
 from lstm_kernels.backends.numba_cpu import team
 from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS, CellLayout, layout_of
 from lstm_kernels.backends.numba_cpu.compiled import compiled
-from lstm_kernels.backends.numba_cpu.pairing import (
-    lines,
-    padded,
-    product_of,
-    scratch_bytes,
-    tile_rows,
-)
-from lstm_kernels.backends.numba_cpu.registers import registers
+from lstm_kernels.backends.numba_cpu.pairing import Product, product_of
 from lstm_kernels.backends.numba_cpu.team import LINE_BYTES
 from lstm_kernels.cells import CELLS
 from lstm_kernels.common.second_derivatives import layer_gradients
@@ -67,8 +60,8 @@ class Sizes(NamedTuple):
     """The kernels' units of layout, for one problem."""
 
     of_cell: CellLayout
-    # How matrices are multiplied, the bytes of what is multiplied and of what is summed.
-    product: str
+    product: Product
+    # The bytes of what is multiplied and of what is summed.
     operand_bytes: int
     number_bytes: int
     W: int
@@ -79,23 +72,10 @@ class Sizes(NamedTuple):
     wide_h: int
     wide_i: int
 
-    def row(self, elements: int) -> int:
-        """How many elements of K a row has room for."""
-        return padded(self.product, elements)
-
-    def lines(self, elements: int) -> int:
-        """How many lines of vectors a panel of so many elements of K has."""
-        return lines(self.product, elements)
-
     @property
     def number_dtype(self) -> torch.dtype:
         """What is summed, and kept between the passes."""
         return torch.float64 if self.number_bytes == 8 else torch.float32
-
-    @property
-    def rows_behind(self) -> int:
-        """How many rows a tile may read behind the last one; none where rows are no tiles."""
-        return 0 if self.product == "fma" else tile_rows(self.product)
 
 
 def rows_of(T: int, B: int, lengths: Tensor | None) -> Rows:
@@ -123,8 +103,8 @@ def _full_rows(T: int, B: int) -> Rows:
 def sizes_of(problem: Problem) -> Sizes:
     """The layout of a problem."""
     of_cell, product = layout_of(CELLS[problem.cell]), product_of(problem.dtype)
-    number_bytes = problem.element_bytes if product == "fma" else 4
-    W = registers().vector_bytes // number_bytes
+    number_bytes = 4 if product.in_pairs else problem.element_bytes
+    W = product.vector_bytes // number_bytes
     blocks = -(-problem.hidden_size // W)
     wide_h, wide_i = (
         -(-columns // (VECTORS * W)) for columns in (problem.hidden_size, problem.input_size)
@@ -157,7 +137,7 @@ def _saved_shapes(
     of_cell = sizes.of_cell
     unit = of_cell.blocks * sizes.W
     units = problem.directions * sizes.panels * _odd(pairs) * unit
-    behind = sizes.rows_behind * unit * of_cell.line
+    behind = sizes.product.rows_behind * unit * of_cell.line
     gates = (units * of_cell.line + behind,) if of_cell.saved else None
     return gates, (units * of_cell.kept_states,) if of_cell.kept_states else None
 
@@ -196,15 +176,15 @@ def run_forward(
     values |= {"packed": x.dim() == 2, "gate_rows": gate_rows, "cell_rows": _odd(rows.R)}
     values |= {"saves_gates": gates is not None, "cells": cells}
     values |= _per_direction(weights, "w_ih", "w_hh", "b_ih", "b_hh", "per_unit")
-    number, operand, more = sizes.number_bytes, sizes.operand_bytes, sizes.rows_behind
+    number, operand, more = sizes.number_bytes, sizes.operand_bytes, sizes.product.rows_behind
     vector = sizes.W * number
     scratch = {
-        "packed_w_ih": panels * sizes.lines(inputs) * of_cell.x_vectors * vector,
-        "packed_w_hh": panels * sizes.lines(H) * of_cell.h_vectors * vector,
+        "packed_w_ih": panels * sizes.product.lines(inputs) * of_cell.x_vectors * vector,
+        "packed_w_hh": panels * sizes.product.lines(H) * of_cell.h_vectors * vector,
         "packed_b": D * units * of_cell.slots * number,
-        "h_state": (2 * D * B + more) * sizes.row(units) * operand,
+        "h_state": (2 * D * B + more) * sizes.product.padded(units) * operand,
         "c_state": of_cell.own * D * B * units * number,
-        "x_rows": (D * chunk + more) * sizes.row(inputs) * operand if more else 0,
+        "x_rows": (D * chunk + more) * sizes.product.padded(inputs) * operand if more else 0,
     }
     if gates is None:
         behind = more * of_cell.blocks * of_cell.line * vector
@@ -256,19 +236,19 @@ def run_backward(
     values |= _per_direction(weights, "w_ih", "w_hh", "per_unit")
     for d, both in enumerate((d_weights[0], d_weights[-1])):
         values |= {f"d_w_ih_{d}": both[0], f"d_w_hh_{d}": both[1]}
-    chunk = rows.chunk(CHUNK_ROWS if sizes.product == "fma" else PAIRED_CHUNK_ROWS)
-    number, operand, more = sizes.number_bytes, sizes.operand_bytes, sizes.rows_behind
+    chunk = rows.chunk(PAIRED_CHUNK_ROWS if sizes.product.in_pairs else CHUNK_ROWS)
+    number, operand, more = sizes.number_bytes, sizes.operand_bytes, sizes.product.rows_behind
     line = VECTORS * sizes.W * number
     wide, blocks = D * (sizes.wide_h + sizes.wide_i), D * of_cell.slots * sizes.blocks
     scratch = {
-        "packed_w_hh": D * sizes.wide_h * sizes.lines(of_cell.h_gates * units) * line,
-        "packed_w_ih": D * sizes.wide_i * sizes.lines(of_cell.x_gates * units) * line,
-        "d_gates": (2 * D * chunk + more) * sizes.row(of_cell.d_units * units) * operand,
-        "packed_h": D * sizes.wide_h * sizes.lines(chunk) * line,
-        "packed_x": D * sizes.wide_i * sizes.lines(chunk) * line,
+        "packed_w_hh": D * sizes.wide_h * sizes.product.lines(of_cell.h_gates * units) * line,
+        "packed_w_ih": D * sizes.wide_i * sizes.product.lines(of_cell.x_gates * units) * line,
+        "d_gates": (2 * D * chunk + more) * sizes.product.padded(of_cell.d_units * units) * operand,
+        "packed_h": D * sizes.wide_h * sizes.product.lines(chunk) * line,
+        "packed_x": D * sizes.wide_i * sizes.product.lines(chunk) * line,
         "d_h_carry": D * B * units * number,
         "d_c_carry": of_cell.own * D * B * units * number,
-        "d_gates_turned": blocks * sizes.W * sizes.row(chunk) * operand if more else 0,
+        "d_gates_turned": blocks * sizes.W * sizes.product.padded(chunk) * operand if more else 0,
         "d_w_sums": wide * of_cell.slots * sizes.blocks * sizes.W * line
         if more and chunk < rows.R
         else 0,
@@ -328,9 +308,9 @@ def _run(
     a_step = problem.h_gates * problem.hidden_size**2 * problem.directions * rows.B
     count = team.threads() if a_step >= WORTH_MEETING else 1
     product = product_of(problem.dtype)
-    kernel = compiled(pass_name, problem.dtype, product, problem.cell)
+    kernel = compiled(pass_name, problem.dtype, product.name, problem.cell)
     sizes = scratch | {"pairs": 8 * problem.directions * rows.R}
-    sizes |= {"scratch": scratch_bytes(product) * count}
+    sizes |= {"scratch": product.scratch_bytes * count}
     # Whole cache lines each, so that no two threads write the same one.
     lines = [-(-size // LINE_BYTES) for size in sizes.values()]
     memory = torch.empty(sum(lines, 1) * LINE_BYTES, dtype=torch.uint8, device="cpu")
