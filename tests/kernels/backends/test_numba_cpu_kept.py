@@ -12,11 +12,11 @@ pytest.importorskip("numba", reason="numba_cpu needs numba")
 import numba
 from numba import types
 
-from lstm_kernels.backends.numba_cpu import compiled, kept, object_file
+from lstm_kernels.backends.numba_cpu import compiled, kept, object_file, target
 from lstm_kernels.backends.numba_cpu.compiling import object_of
 from lstm_kernels.backends.numba_cpu.registers import registers
 from lstm_kernels.backends.numba_cpu.simd import VECTOR_BYTES
-from lstm_kernels.backends.numba_cpu.tile import ROWS, SCRATCH_BYTES
+from lstm_kernels.backends.numba_cpu.tile import ROWS
 
 needs_objects = pytest.mark.skipif(
     not kept.is_used(), reason="objects are loaded on x86-64 under Linux, and Numba told nothing"
@@ -126,4 +126,8 @@ def test_nothing_is_kept_where_numba_is_told_of_a_cpu(
 def test_registers_are_those_that_kernels_are_compiled_for() -> None:
     for _ in range(2):
         registers.cache_clear()
-        assert registers() == (VECTOR_BYTES, ROWS, SCRATCH_BYTES)
+        dots, tiles = (
+            target.machine() == "x86_64" and target.has(feature)
+            for feature in ("avx512bf16", "amx-bf16")
+        )
+        assert registers() == (VECTOR_BYTES, ROWS, dots, dots and tiles)
