@@ -29,6 +29,7 @@ LOOP = "hoisted"
 # Medians tell nothing of what these cost whoever did not ask for them.
 ONLY_BY_NAME = {
     "compiled": "compiles for seconds at each new shape",
+    "onnxruntime": "compares its weights with a copy at each call, which no race times",
     "jax": "compiles for tenths of a second at each new shape",
     "openvino": "compiles for tens of milliseconds at each new shape",
 }

@@ -11,6 +11,7 @@ derivatives are not JAX's.
 """
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from lstm_kernels.cells import CELLS, Cell
 from lstm_kernels.cells.code.emit import TORCH, compiled
-from lstm_kernels.common.refusals import device_limit
+from lstm_kernels.common.refusals import device_limit, forked_limit
 from lstm_kernels.common.second_derivatives import layer_gradients
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Unsupported, Weights, unflatten
@@ -34,6 +35,7 @@ from lstm_kernels.stack import Outputs, Unsupported, Weights, unflatten
 WHAT = "the jax backend"
 # Its memory is not of PyTorch's allocator, which is asked how much a pass takes.
 HOLDS_MEMORY = True
+_beginning = threading.RLock()
 # What XLA reads, as it makes its threads, for how many there are to be.
 _THREADS = "NPROC"
 
@@ -262,8 +264,14 @@ class _Began(NamedTuple):
     cpu: Any
 
 
-@cache
 def _began() -> _Began:
+    """XLA's beginning, once a process, whichever thread asks first."""
+    with _beginning:
+        return _begin()
+
+
+@cache
+def _begin() -> _Began:
     """XLA's beginning, here and now, with as many threads as torch has.
 
     Where somebody had it begin before, with as many as it was told, or as there are cores to it.
@@ -292,13 +300,9 @@ def _environment(name: str, value: str) -> Iterator[None]:
 def _threads_limit() -> str | None:
     """Why XLA's threads are none, or more than torch has, or None."""
     has, may = _began().threads, torch.get_num_threads()
-    if os.getpid() != _began().process:
-        return (
-            "XLA's threads did not come along into this forked process, where it would wait for "
-            "them for ever; start it anew (spawn)"
-        )
-    if has <= may:
-        return None
+    left_behind = forked_limit("XLA", _began().process)
+    if left_behind is not None or has <= may:
+        return left_behind
     return (
         f"XLA made {has} threads when it began, and torch has {may} now; set torch's before JAX "
         f"first computes, or start this process with {_THREADS}={may}"

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from lstm_kernels.common.kept_copies import KeptCopies
 from lstm_kernels.common.onnx_layers import LENGTHS, last_states, onnx_layer
-from lstm_kernels.common.refusals import device_limit
+from lstm_kernels.common.refusals import device_limit, forked_limit
 from lstm_kernels.problem import Problem
-from lstm_kernels.stack import Outputs, Weights
+from lstm_kernels.stack import Outputs, Unsupported, Weights
 
 WHAT = "the onnxruntime backend"
 # Its memory is not of PyTorch's allocator, which is asked how much a pass takes.
@@ -36,6 +36,9 @@ def layer(
     look: bool = False,
 ) -> Outputs:
     """One layer, one or both directions, as `lstm_kernels.stack` says."""
+    left_behind = forked_limit("ONNX Runtime", _sessions.process)
+    if left_behind is not None:
+        raise Unsupported(left_behind)
     threads, ragged = torch.get_num_threads(), lengths is not None
     settings = (*_kind(problem), threads, ragged)
     session = _sessions.get(
@@ -65,7 +68,7 @@ def unsupported(problem: Problem, device: str) -> str | None:
         return f"ONNX Runtime's {operator}, and this is {problem.dtype}"
     if problem.proj_size:
         return f"ONNX's LSTM has no projection, and this one has {problem.proj_size} columns"
-    return None
+    return forked_limit("ONNX Runtime", _sessions.process)
 
 
 def kernels_used(problem: Problem) -> list[str]:

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from lstm_kernels.common.kept_copies import KeptCopies
 from lstm_kernels.common.onnx_layers import LENGTHS, last_states, onnx_layer
-from lstm_kernels.common.refusals import device_limit
+from lstm_kernels.common.refusals import device_limit, forked_limit
 from lstm_kernels.problem import Problem
-from lstm_kernels.stack import Outputs, Weights
+from lstm_kernels.stack import Outputs, Unsupported, Weights
 
 WHAT = "the openvino backend"
 # Its memory is not of PyTorch's allocator, which is asked how much a pass takes.
@@ -53,6 +53,9 @@ def layer(
     look: bool = False,
 ) -> Outputs:
     """One layer, one or both directions, as `lstm_kernels.stack` says."""
+    left_behind = forked_limit("OpenVINO", _requests.process)
+    if left_behind is not None:
+        raise Unsupported(left_behind)
     threads, ragged = torch.get_num_threads(), lengths is not None
     T, B = x.shape[:2]
     D, H = problem.directions, problem.hidden_size
@@ -64,8 +67,9 @@ def layer(
     tensors = {name: tensor.detach().float().contiguous() for name, tensor in given.items()}
     if lengths is not None:
         tensors[LENGTHS] = lengths.to(torch.int32)
-    made = [torch.empty(T, D, B, H), torch.empty(D, B, H)]
-    made += [] if c0 is None else [torch.empty(D, B, H)]
+    shapes = [(T, D, B, H), (D, B, H)] + ([] if c0 is None else [(D, B, H)])
+    made = [torch.empty(shape, dtype=torch.float32, device="cpu") for shape in shapes]
+    # The request holds no memory: whatever it was given is given anew before each run.
     with compiled.lock:
         for name, tensor in tensors.items():
             compiled.request.set_tensor(name, _shared(tensor))
@@ -93,7 +97,7 @@ def unsupported(problem: Problem, device: str) -> str | None:
         return f"OpenVINO computes bfloat16 where the CPU multiplies it; here it has {told}"
     if problem.proj_size:
         return f"ONNX's LSTM has no projection, and this one has {problem.proj_size} columns"
-    return None
+    return forked_limit("OpenVINO", _requests.process)
 
 
 def kernels_used(problem: Problem) -> list[str]:

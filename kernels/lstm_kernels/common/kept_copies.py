@@ -3,10 +3,11 @@
 Made once, and again where the weights changed. PyTorch counts every change in place that it makes
 (`Tensor._version`), an optimiser's step or `load_state_dict`, and looking at that count costs a
 microsecond. What is written past it, through `Tensor.data` or a NumPy view, is not counted. So
-whoever may be given such weights asks for a look at their content too, which costs about what two
-steps of the layer do: the modules and functions of this package do (`lstm_kernels.stack`).
+whoever may be given such weights asks for a look at their content too, bit by bit against a copy:
+the modules and functions of this package do (`lstm_kernels.stack`).
 """
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -23,8 +24,8 @@ Made = TypeVar("Made")
 
 # What one backend keeps at most: of a network of eight layers, each for two shapes of batch.
 MOST_KEPT = 16
-# The numbers that content is looked at with: any would do that no weights were made with.
-_SEED = 20261130
+# Integers as wide as an element, by its bytes: their equality knows no NaN.
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass
@@ -34,13 +35,18 @@ class _Entry(Generic[Made]):
     # their owner's.
     storages: tuple[StorageWeakRef, ...]
     versions: tuple[int, ...] | None
-    content: tuple[Tensor, ...]
+    # A copy of each, or None where nobody asked for a look.
+    content: tuple[Tensor, ...] | None
 
 
 class KeptCopies(Generic[Made]):
-    """What one backend has made of weights, the last used of them; safe to use from any thread."""
+    """What one backend has made of weights, the last used of them; safe to use from any thread.
+
+    `process` is the one that made the first, None before.
+    """
 
     def __init__(self, most: int = MOST_KEPT) -> None:
+        self.process: int | None = None
         self._most = most
         self._entries: OrderedDict[Hashable, _Entry[Made]] = OrderedDict()
         self._lock = threading.Lock()
@@ -68,7 +74,7 @@ class KeptCopies(Generic[Made]):
                 entry is not None
                 and versions is not None
                 and entry.versions == versions
-                and not (look and _is_another(entry.content, _content(tensors)))
+                and not (look and _is_another(entry.content, tensors))
             ):
                 self._entries.move_to_end(key)
                 return entry.made
@@ -79,7 +85,9 @@ class KeptCopies(Generic[Made]):
             while len(self._entries) >= self._most:
                 self._entries.popitem(last=False)
             storages = tuple(StorageWeakRef(t.untyped_storage()) for t in tensors)
-            entry = _Entry(make(), storages, versions, _content(tensors))
+            content = tuple(tensor.detach().clone() for tensor in tensors) if look else None
+            self.process = self.process or os.getpid()
+            entry = _Entry(make(), storages, versions, content)
             self._entries[key] = entry
             return entry.made
 
@@ -97,33 +105,12 @@ def _versions(tensors: list[Tensor]) -> tuple[int, ...] | None:
     return tuple(tensor._version for tensor in tensors)
 
 
-@torch.no_grad()
-def _content(tensors: list[Tensor]) -> tuple[Tensor, ...]:
-    """What each tensor's rows make of one vector of random numbers, in float32 at least.
-
-    One product tells a change of any element that is no smaller than the rounding of its row's sum.
-    """
-    found = []
-    for tensor in tensors:
-        rows = tensor.detach().unsqueeze(0) if tensor.dim() == 1 else tensor.detach()
-        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        found.append(torch.mv(rows, _numbers(rows.shape[1]).to(rows)))
-    return tuple(found)
-
-
-_drawn: dict[int, Tensor] = {}
-
-
-def _numbers(count: int) -> Tensor:
-    if count not in _drawn:
-        _drawn[count] = torch.randn(count, generator=torch.Generator().manual_seed(_SEED))
-    return _drawn[count]
-
-
-def _is_another(one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> bool:
-    """Whether contents differ, or may: what is not finite hides the rest of its row."""
-    is_finite = all(bool(tensor.isfinite().all()) for tensor in other)
-    return not (is_finite and all(map(torch.equal, one, other)))
+def _is_another(kept: tuple[Tensor, ...] | None, tensors: list[Tensor]) -> bool:
+    """Whether any bit of these differs from what was kept of them, or may."""
+    return kept is None or not all(
+        torch.equal(one.view(_BITS[one.element_size()]), other.view(_BITS[other.element_size()]))
+        for one, other in zip(kept, (tensor.detach() for tensor in tensors), strict=True)
+    )
 
 
 def _is_gone(entry: _Entry[Any]) -> bool:

@@ -52,6 +52,21 @@ def interpreted_limit(problem: Problem, device: str, what: str, variable: str) -
     return reason
 
 
+def forked_limit(library: str, process: int | None) -> str | None:
+    """Why a library that computes on threads of its own cannot here, or None.
+
+    Args:
+        library: whose threads, "XLA".
+        process: the one that it made them in, None before.
+    """
+    if process in (None, os.getpid()):
+        return None
+    return (
+        f"{library}'s threads did not come along into this forked process, where it would wait for "
+        "them for ever; start it anew (spawn)"
+    )
+
+
 def float32_limit(problem: Problem, what: str) -> str | None:
     """Why kernels that compute in float32 do not run this problem, or None."""
     if problem.dtype == "float64":

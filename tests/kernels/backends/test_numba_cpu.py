@@ -274,18 +274,29 @@ def test_a_kernel_runs_on_torchs_threads_and_no_more_than_there_are_cores() -> N
     assert team.threads() == 1
 
 
-@pytest.mark.parametrize(("hidden_size", "count"), [(64, 1), (128, 4)])
+@pytest.mark.parametrize(
+    ("cell", "inputs", "hidden_size", "count"),
+    [("lstm", 64, 64, 1), ("lstm", 4, 128, 4), ("lstm", 512, 64, 4), ("indrnn", 600, 128, 4)],
+)
 def test_a_step_too_small_for_two_threads_gets_one(
-    hidden_size: int, count: int, make_layer: Any, monkeypatch: pytest.MonkeyPatch
+    cell: str,
+    inputs: int,
+    hidden_size: int,
+    count: int,
+    make_layer: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sequence, "WORTH_MEETING", 20_000)
+    monkeypatch.undo()
     monkeypatch.setattr(team, "threads", lambda: 4)
     counts = []
     run_by = team.run
     monkeypatch.setattr(team, "run", lambda *a: (counts.append(a[2]), run_by(*a)))
-    sizes = {"seq_len": 2, "batch": 1, "input_size": 3, "hidden_size": hidden_size}
-    results("numba_cpu", *make_layer("lstm", **sizes, dtype="float32"))
+    sizes = {"seq_len": 2, "batch": 1, "input_size": inputs, "hidden_size": hidden_size}
+    problem, arguments = make_layer(cell, **sizes, dtype="float32")
+    results("numba_cpu", problem, arguments)
     assert counts == [count] * 2
+    (told,) = registry.load("numba_cpu").kernels_used(problem)
+    assert told.endswith(f"{count} threads")
 
 
 def test_many_python_threads_at_once(make_layer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,10 +418,12 @@ def test_activations_saturate_and_keep_nan(activation: Any) -> None:
 PREPARE = """
 import sys, torch
 from lstm_kernels import registry
+from lstm_kernels.backends.numba_cpu import sequence
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Weights
 torch.manual_seed(0)
 torch.set_num_threads(2)
+sequence.WORTH_MEETING = 0
 problem = Problem("lstm", 5, 3, 4, 20)
 draw = lambda *shape: torch.randn(shape) * 0.5
 weights = (Weights(draw(80, 4), draw(80, 20), draw(80), draw(80)),)

@@ -22,6 +22,7 @@ from closeness import relative_errors
 from compiled_elsewhere import X86_64
 from other_cpus import assembly
 from pointwise_cells import POINTWISE
+from torch import Tensor
 
 import lstm_kernels as lk
 from lstm_kernels import registry
@@ -113,10 +114,14 @@ def test_gradients_of_chunks_add_up(make_layer: Any, monkeypatch: pytest.MonkeyP
     assert max(errors.values()) < 2**-8
 
 
+@pytest.mark.parametrize("hidden_size", [17, 48])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
-def test_what_one_sequence_has_reaches_no_other(cell: str, make_layer: Any) -> None:
-    # A tile multiplies sixteen rows, whatever the sixteenth is.
-    problem, arguments = make_layer(cell, **SIZES["odd"], dtype="bfloat16")
+def test_what_one_sequence_has_reaches_no_other(
+    cell: str, hidden_size: int, make_layer: Any
+) -> None:
+    # A tile multiplies sixteen rows, whatever the sixteenth is, and 32 columns.
+    sizes = SIZES["odd"] | {"hidden_size": hidden_size}
+    problem, arguments = make_layer(cell, **sizes, dtype="bfloat16")
     want = results("numba_cpu", problem, arguments)
     with torch.no_grad():
         arguments["x"][:, 5] = torch.nan
@@ -126,6 +131,25 @@ def test_what_one_sequence_has_reaches_no_other(cell: str, make_layer: Any) -> N
     for name in ("y", "h_n", "d_x", "d_h0"):
         assert torch.equal(got[name][:, others], want[name][:, others])
     assert got["y"][:, 5].isnan().all()
+
+
+@pytest.mark.parametrize("hidden_size", [16, 48])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
+def test_memory_that_nobody_wrote_is_not_seen(
+    cell: str, hidden_size: int, make_layer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = SIZES["odd"] | {"hidden_size": hidden_size}
+    problem, arguments = make_layer(cell, **sizes, dtype="bfloat16", bidirectional=True)
+    want = results("numba_cpu", problem, arguments)
+
+    def poisoned(*shape: Any, empty: Any = torch.empty, **of: Any) -> Tensor:
+        made: Tensor = empty(*shape, **of)
+        made.view(torch.uint8).fill_(0xFF)
+        return made
+
+    monkeypatch.setattr(torch, "empty", poisoned)
+    got = results("numba_cpu", problem, arguments)
+    assert not [name for name, tensor in got.items() if not torch.equal(tensor, want[name])]
 
 
 def test_padding_is_never_read(make_layer: Any) -> None:

@@ -135,21 +135,3 @@ print(registry.unsupported("jax", lk.Problem("lstm", 2, 1, 3, 4), "cpu"))
 """
     assert python(code, NPROC="1").strip() == "None"
     assert "XLA made 3 threads when it began, and torch has 2" in python(code, NPROC="3")
-
-
-def test_a_forked_process_is_told_that_xla_did_not_come_along():
-    code = """
-import os, torch, warnings
-warnings.simplefilter("ignore")
-import lstm_kernels as lk
-module = lk.LSTM(3, 4, backend="jax")
-module(torch.zeros(2, 1, 3))
-if os.fork() == 0:
-    try:
-        module(torch.zeros(2, 1, 3))
-    except lk.Unsupported as refusal:
-        print(refusal, flush=True)
-    os._exit(0)
-os.wait()
-"""
-    assert "did not come along into this forked process" in python(code)

@@ -30,7 +30,8 @@ def weights():
 def test_made_once_for_weights_and_whatever_is_the_same_memory():
     given, counting = weights(), Counting()
     aliases = Weights._make(None if t is None else t.detach() for t in given)
-    assert {counting.get(given), counting.get(aliases), counting.get(given, look=True)} == {1}
+    found = {counting.get(one, look=True) for one in (given, aliases, given)}
+    assert found | {counting.get(aliases)} == {1}
 
 
 def test_made_again_after_a_counted_change_of_any_and_for_other_settings():
@@ -50,18 +51,28 @@ def test_an_uncounted_change_is_seen_where_it_looks():
         lambda: given.w_ih.data.copy_(given.w_ih.data.flip(1)),
         lambda: given.b_hh.numpy().__setitem__(3, 0.25),
         lambda: given.w_hh.data.view(-1)[5:6].mul_(1.001),
+        # A sum of its elements would round the second away.
+        lambda: given.b_ih.data[0].fill_(-1e9),
+        lambda: given.b_ih.data[5].add_(3.0),
     ]
-    counting.get(given)
+    counting.get(given, look=True)
     for number, change in enumerate(changes, 2):
         change()
         assert counting.get(given) == number - 1, "the count tells nothing"
         assert counting.get(given, look=True) == number
 
 
+def test_what_was_never_looked_at_is_made_anew_for_the_first_look():
+    given, counting = weights(), Counting()
+    assert [counting.get(given, look=look) for look in (False, True, True, False)] == [1, 2, 2, 2]
+
+
 def test_what_is_not_finite_hides_no_change():
     given, counting = weights(), Counting()
     given.w_hh[0, 0] = float("nan")
-    assert [counting.get(given, look=True) for _ in range(2)] == [1, 2]
+    assert [counting.get(given, look=True) for _ in range(2)] == [1, 1]
+    given.w_hh.data[0, 1] += 1
+    assert counting.get(given, look=True) == 2
 
 
 def test_what_is_not_counted_is_made_each_time():

@@ -16,7 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lstm_kernels.backends.numba_cpu import compiled, team
+from lstm_kernels.backends.numba_cpu import compiled
 from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS, reason_against
 from lstm_kernels.backends.numba_cpu.cell_source import NUMBA_CPU
 from lstm_kernels.backends.numba_cpu.pairing import product_of
@@ -28,6 +28,7 @@ from lstm_kernels.backends.numba_cpu.sequence import (
     run_forward,
     saved_shapes,
     sizes_of,
+    threads_for,
 )
 from lstm_kernels.cells import CELLS
 from lstm_kernels.common import operators
@@ -97,4 +98,4 @@ def kernels_used(problem: Problem) -> list[str]:
     product = product_of(problem.dtype)
     sizes = sizes_of(problem if product.in_pairs else widened(problem))
     made = f"tiles of {product.rows} rows by {VECTORS} vectors of {sizes.W}"
-    return [f"{made}{_OF_PRODUCTS[product.name]}, {team.threads()} threads"]
+    return [f"{made}{_OF_PRODUCTS[product.name]}, {threads_for(problem, problem.batch)} threads"]

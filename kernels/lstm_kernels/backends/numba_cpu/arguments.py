@@ -66,7 +66,8 @@ BACKWARD = (
     *("d_h0", "d_c0", "d_unit"),
     # [D, panels, gates*units, 4, W], of H's and of I's columns
     *("packed_w_hh", "packed_w_ih"),
-    # Slots' gradients of a chunk, and of the one before: [2, D, d_units, blocks, chunk_rows, W]
+    # Slots' gradients of a chunk, and of the one before: [2, D, d_units, blocks, chunk_rows, W], or
+    # in pairs [2, D, chunk_rows, d_units, blocks, W] and a vector of zeros behind each row
     "d_gates",
     # What they meet in weights' gradients: [D, panels, chunk_rows, 4, W], h's and x's columns
     *("packed_h", "packed_x"),

@@ -85,12 +85,12 @@ def backward(a: Any) -> None:
     _prepare(a, like, thread, team)
     meet(a.flags, thread, team)
     end = a.S
-    turn = 0
+    half = 0
     following = 0
     while end > 0:
         first = chunk_begin(a, end)
         # Where gradients of the chunk's pairs go, counted from pair 0.
-        own = a.d_gates + turn * a.D * _direction_bytes(a, like)
+        own = a.d_gates + half * a.D * _direction_bytes(a, like)
         own -= first_pair(a, first) * _pair_bytes(a, like)
         _pack_pairs(a, like, first, end, thread, team)
         configure(like, min(rows_at_once(like), a.B))
@@ -110,7 +110,7 @@ def backward(a: Any) -> None:
         meet(a.flags, thread, team)
         end = first
         following = own
-        turn = 1 - turn
+        half = 1 - half
     configure(like, min(rows_at_once(like), a.B))
     _step(a, like, -1, 0, following, thread, team)
     release(like)
@@ -130,7 +130,8 @@ def _blocks(a: Any, like: Any) -> int:
 @inlined
 def _pair_bytes(a: Any, like: Any) -> int:
     """From a pair's gradients to the next pair's."""
-    units = a.cell.d_units * _blocks(a, like) * lanes(like)
+    # A vector of zeros ends a pair's row: a product may read so far past the slots it is of.
+    units = (a.cell.d_units * _blocks(a, like) + 1) * lanes(like)
     return padded_k(like, units) * itemsize(like) if in_pairs(like) else VECTOR_BYTES
 
 
@@ -430,10 +431,8 @@ def _row_gradients(
             d_p = first_elements(d_p, left)
         store_all_operands(here, slot_bytes, d_p)
         store_all_operands(here + cell.slots * slot_bytes, slot_bytes, d_per_unit)
-        behind = cell.d_units * slot_bytes
-        if in_pairs(like) and u == blocks - 1 and behind < _pair_bytes(a, like):
-            # What is behind a pair's gradients is multiplied, by zeros.
-            store_operand(to + behind, zero(like))
+        if in_pairs(like) and u == blocks - 1:
+            store_operand(to + cell.d_units * slot_bytes, zero(like))
         if cell.carries_h:
             store(d_h_carry + carried, d_before[0])
         store_all(d_c_carry + carried, carry_stride, d_before[1:])

@@ -52,12 +52,9 @@ def compiled(pass_name: str, dtype: str, product: str, cell: str) -> Kernel:
         raise Unsupported(reason)
     definition = CELLS[cell]
     name = f"{pass_name}_{cell}_{dtype}_{product}_{digest_of(definition)}"
-    found = kept.read(name)
-    if found is not None:
-        head, _, content = found.partition(b"\n")
-        symbol, fields = json.loads(head)
-        loaded = load(content, symbol, _address_of)
-        return Kernel(loaded.address, tuple(fields), loaded.memory)
+    loaded = _kept(name)
+    if loaded is not None:
+        return loaded
     from lstm_kernels.backends.numba_cpu import compiling
 
     made = compiling.make(name, pass_name, dtype, product, definition)
@@ -65,6 +62,21 @@ def compiled(pass_name: str, dtype: str, product: str, cell: str) -> Kernel:
     if kept.is_used():
         _keep(name, fields, *compiling.object_of(made))
     return Kernel(made.address, fields, made)
+
+
+def _kept(name: str) -> Kernel | None:
+    """A kernel that is there from an earlier process, or None; one that is no use here is told."""
+    found = kept.read(name)
+    if found is None:
+        return None
+    head, _, content = found.partition(b"\n")
+    symbol, fields = json.loads(head)
+    try:
+        loaded = load(content, symbol, _address_of)
+    except Unloadable as reason:
+        warnings.warn(f"the kept kernel {name} is compiled anew: {reason}", stacklevel=3)
+        return None
+    return Kernel(loaded.address, tuple(fields), loaded.memory)
 
 
 def _keep(name: str, fields: tuple[str, ...], symbol: str, content: bytes) -> None:

@@ -6,10 +6,8 @@ index at once may swap what it points to. So every kernel's name, and with it it
 digest of all it is made of: whoever writes it writes the same.
 """
 
-import hashlib
 from collections.abc import Callable
 from functools import cache, partial
-from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -21,7 +19,11 @@ from lstm_kernels.backends.numba_cpu.arguments import BACKWARD, FORWARD, signatu
 from lstm_kernels.backends.numba_cpu.backward import backward
 from lstm_kernels.backends.numba_cpu.cell_code import type_of
 from lstm_kernels.backends.numba_cpu.forward import forward
+from lstm_kernels.backends.numba_cpu.registers import registers
+from lstm_kernels.backends.numba_cpu.simd import VECTOR_BYTES
+from lstm_kernels.backends.numba_cpu.tile import ROWS
 from lstm_kernels.cells import Cell
+from lstm_kernels.stack import Unsupported
 
 KERNELS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "forward": (forward, FORWARD),
@@ -34,7 +36,17 @@ def make(name: str, pass_name: str, dtype: str, product: str, cell: Cell) -> Any
 
     Args:
         product: how matrices are multiplied, see `pairing.product_of`.
+
+    Raises:
+        Unsupported: Numba has been told of another CPU since this process looked at its own.
     """
+    known = registers()
+    if (known.vector_bytes, known.rows) != (VECTOR_BYTES, ROWS):
+        raise Unsupported(
+            f"kernels are compiled for vectors of {VECTOR_BYTES} bytes now, and were for "
+            f"{known.vector_bytes} when this process began; set NUMBA_CPU_NAME and "
+            "NUMBA_CPU_FEATURES before it does"
+        )
     function, fields = KERNELS[pass_name]
     name = f"{name}_{_digest()}"
     named = FunctionType(function.__code__, function.__globals__, name)
@@ -60,12 +72,5 @@ def object_of(made: Any) -> tuple[str, bytes]:
 
 @cache
 def _digest() -> str:
-    """Of this package's sources, of what compiles them, and of what they are compiled for.
-
-    What a cell's definition makes of them has a digest of its own.
-    """
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    parts = [source.read_bytes() for source in sources]
-    compilers = (numba.__version__, llvmlite.__version__)
-    parts.append("\0".join([*compilers, *target.compiled_for()]).encode())
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    # What a cell's definition makes of the sources has a digest of its own.
+    return kept.digest_with(numba.__version__, llvmlite.__version__, *target.compiled_for())

@@ -15,10 +15,13 @@ import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from lstm_kernels import user_cache
 
+# As they were imported: whatever changes on disk afterwards is not what this process runs.
+_SOURCES = [source.read_bytes() for source in sorted(Path(__file__).parent.glob("*.py"))]
 _KNOWN_HERE = sys.platform == "linux" and platform.machine() == "x86_64"
 # What changes the code that Numba makes; it reads settings from this file too.
 _VARIABLES = tuple(
@@ -34,7 +37,7 @@ def read(name: str) -> bytes | None:
         return None
     for folder in _folders():
         try:
-            digest, _, content = _file(folder, name).read_bytes().partition(b"\n")
+            digest, _, content = file(folder, name).read_bytes().partition(b"\n")
         except OSError:
             continue
         if digest.decode(errors="replace") == hashlib.sha256(content).hexdigest():
@@ -47,12 +50,16 @@ def write(name: str, content: bytes) -> None:
     if not is_used():
         return
     for folder in _folders():
-        to = _file(folder, name)
-        fresh = to.with_suffix(f".{os.getpid()}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            fresh.write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
-            fresh.replace(to)
+            with NamedTemporaryFile(dir=folder, delete=False) as fresh:
+                try:
+                    fresh.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+                    fresh.close()
+                    Path(fresh.name).replace(file(folder, name))
+                except OSError:
+                    Path(fresh.name).unlink(missing_ok=True)
+                    raise
         except OSError:
             continue
         return
@@ -67,7 +74,7 @@ def is_told() -> bool:
 
 def is_used() -> bool:
     """Whether anything is kept here, or read: else Numba keeps what it compiles."""
-    return _KNOWN_HERE and not is_told()
+    return _KNOWN_HERE and bool(_SOURCES) and not is_told()
 
 
 def _folders() -> list[Path]:
@@ -78,17 +85,21 @@ def _folders() -> list[Path]:
     return [Path(__file__).with_name("__pycache__"), *([at_home] if at_home else [])]
 
 
-def _file(folder: Path, name: str) -> Path:
+def file(folder: Path, name: str) -> Path:
+    """Where something is kept."""
     return folder / f"numba_cpu-{name}-{_digest()}.kept"
 
 
 @cache
 def _digest() -> str:
+    return digest_with(*map(_version, ("numba", "llvmlite")), *_cpu())
+
+
+def digest_with(*facts: str) -> str:
     """Of this package's sources, of what compiles them, and of what they are compiled for."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    parts = [source.read_bytes() for source in sources]
-    parts.append("\0".join([*map(_version, ("numba", "llvmlite")), *_cpu()]).encode())
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    return hashlib.sha256(b"\0".join([*_SOURCES, *(fact.encode() for fact in facts)])).hexdigest()[
+        :16
+    ]
 
 
 def _version(package: str) -> str:

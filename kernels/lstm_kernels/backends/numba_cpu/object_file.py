@@ -15,7 +15,7 @@ _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 _RELOCATION = struct.Struct("<QQq")
 _SYMBOLS, _RELOCATIONS, _NOBITS = 2, 4, 8
-_KEPT_IN_MEMORY = 2
+_WRITTEN, _KEPT_IN_MEMORY = 1, 2
 _NOWHERE, _COMMON = 0, 0xFFF2
 # What is put in a place: an address, or how far that is from there, of 8 and of 4 bytes.
 _ADDRESS, _NEAR, _CALL, _FAR = 1, 2, 4, 24
@@ -121,6 +121,8 @@ def _places(content: bytes, sections: list[_Section]) -> tuple[dict[int, int], i
     for index, section in enumerate(sections):
         is_frames = _text(content, names, section.name) == ".eh_frame"
         if section.flags & _KEPT_IN_MEMORY and section.size and not is_frames:
+            if section.flags & _WRITTEN:
+                raise Unloadable(f"section {index} is to be written, and memory here is not")
             places[index] = size
             size += -(-section.size // _ALIGNMENT) * _ALIGNMENT
     return places, size

@@ -28,10 +28,10 @@ CHUNK_ROWS = 256
 # Backward, where matrices are multiplied in pairs: products are so much faster that what a chunk
 # adds to the weights' gradients takes longer to read and write than gates of more pairs do.
 PAIRED_CHUNK_ROWS = 1024
-# Multiply-adds of a step that are worth a meeting of threads. On two cores two threads took 0.94 of
-# one's time at 16,000 (H=64, B=1) and 0.78 at 37,000 (H=96); where others are busy there, a thread
-# that waits for another waits long (docs/numba-cpu.md).
-WORTH_MEETING = 20_000
+# Multiply-adds a step, x's part included, that are worth a meeting of threads. On two cores two
+# threads took 0.94 of one's time at 33,000 (H=64, B=1) and 0.78 at 74,000 (H=96); where others are
+# busy there, a thread that waits for another waits long (docs/numba-cpu.md).
+WORTH_MEETING = 40_000
 
 
 class Rows(NamedTuple):
@@ -239,11 +239,14 @@ def run_backward(
     chunk = rows.chunk(PAIRED_CHUNK_ROWS if sizes.product.in_pairs else CHUNK_ROWS)
     number, operand, more = sizes.number_bytes, sizes.operand_bytes, sizes.product.rows_behind
     line = VECTORS * sizes.W * number
+    # In pairs a row ends with a vector of zeros.
+    end = sizes.W if sizes.product.in_pairs else 0
+    d_row = sizes.product.padded(of_cell.d_units * units + end)
     wide, blocks = D * (sizes.wide_h + sizes.wide_i), D * of_cell.slots * sizes.blocks
     scratch = {
         "packed_w_hh": D * sizes.wide_h * sizes.product.lines(of_cell.h_gates * units) * line,
         "packed_w_ih": D * sizes.wide_i * sizes.product.lines(of_cell.x_gates * units) * line,
-        "d_gates": (2 * D * chunk + more) * sizes.product.padded(of_cell.d_units * units) * operand,
+        "d_gates": (2 * D * chunk + more) * d_row * operand,
         "packed_h": D * sizes.wide_h * sizes.product.lines(chunk) * line,
         "packed_x": D * sizes.wide_i * sizes.product.lines(chunk) * line,
         "d_h_carry": D * B * units * number,
@@ -296,6 +299,13 @@ def _per_direction(weights: tuple[Weights, ...], *names: str) -> dict[str, Tenso
     return {f"{name}_{d}": getattr(one, name) for d, one in both for name in names}
 
 
+def threads_for(problem: Problem, batch: int) -> int:
+    """How many threads a layer runs on: one where a step is too small to be shared."""
+    columns = problem.gates * problem.input_size + problem.h_gates * problem.hidden_size
+    a_step = columns * problem.hidden_size * problem.directions * batch
+    return team.threads() if a_step >= WORTH_MEETING else 1
+
+
 def _run(
     pass_name: str,
     problem: Problem,
@@ -305,8 +315,7 @@ def _run(
     scratch: dict[str, int],
 ) -> None:
     """Run a kernel on tensors, numbers and scratch memory of so many bytes each."""
-    a_step = problem.h_gates * problem.hidden_size**2 * problem.directions * rows.B
-    count = team.threads() if a_step >= WORTH_MEETING else 1
+    count = threads_for(problem, rows.B)
     product = product_of(problem.dtype)
     kernel = compiled(pass_name, problem.dtype, product.name, problem.cell)
     sizes = scratch | {"pairs": 8 * problem.directions * rows.R}

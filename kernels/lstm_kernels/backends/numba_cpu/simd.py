@@ -112,9 +112,9 @@ class BFloat16(ir.Type):  # type: ignore[misc]  # llvmlite ships no types
 class Vector(types.Type):  # type: ignore[misc]  # numba ships no types
     """As many elements of a float type as a register holds.
 
-    `product` is how matrices are multiplied where these are computed with, `numbers.Product`.
-    Where that is of pairs, tensors and what is multiplied are bfloat16, and a vector of such is
-    widened when it is loaded. `stored_bytes` is an element of a tensor.
+    `product` names how matrices are multiplied where these are computed with, as `pairing.Product`
+    does. Where that is in pairs, tensors and what is multiplied are bfloat16, and a vector of such
+    is widened when it is loaded. `stored_bytes` is an element of a tensor.
     """
 
     def __init__(self, scalar: Any, product: str = "fma") -> None:
