@@ -44,8 +44,8 @@ SIZES = {
 # roundings of 2^-9. The worst tensor was off by 0.005, but for slstm's.
 BOUND = 0.015
 
-# One worker compiles for every test of this backend (see conftest).
-pytestmark = pytest.mark.xdist_group("numba_cpu")
+# One worker compiles for every test of these kernels (see conftest).
+pytestmark = pytest.mark.xdist_group("numba_cpu in pairs")
 
 
 @pytest.fixture(autouse=True)
