@@ -69,8 +69,11 @@ def operated() -> str:
     return "numba_cpu"
 
 
-def close(got: Tensor, want: Tensor) -> None:
-    bound = closeness.LAYER["float32"]
+# Without a graph a CPU may multiply bfloat16; in a graph it is computed in float32, and rounded.
+BOUND_OF_BFLOAT16 = 0.01
+
+
+def close(got: Tensor, want: Tensor, bound: float = closeness.LAYER["float32"]) -> None:
     closeness.assert_within(bound, closeness.relative_errors({"": got}, {"": want}))
 
 
@@ -226,7 +229,7 @@ def test_what_is_computed_in_float32_is_so_in_a_graph(operated: str) -> None:
     graphs = Graphs()
     y, _ = torch.compile(rnn, backend=graphs, fullgraph=True)(x)
     assert y.dtype is torch.bfloat16
-    close(y.float(), rnn(x)[0].float())
+    close(y.float(), rnn(x)[0].float(), BOUND_OF_BFLOAT16)
     assert graphs.operators()
 
 
@@ -259,7 +262,7 @@ def test_autocast_is_as_it_is_without_a_graph(operated: str, make_pair: Any, cel
         for given in (x, x.bfloat16()):
             for got, want in zip(flat(compiled(given)), flat(ours(given)), strict=True):
                 assert got.dtype is want.dtype
-                close(got, want)
+                close(got, want, BOUND_OF_BFLOAT16)
     assert graphs.operators()
 
 
