@@ -185,10 +185,12 @@ def check_layers(cpu: str, cells: list[str], dtype: str, shapes: Any = SHAPES) -
         assert found["same_bits"], (cpu, case)
 
 
+@pytest.mark.slow
 def test_an_lstm_on_avx2() -> None:
     check_layers("x86-64-v3", ["lstm"], "float32", SHAPES[1:4])
 
 
+@pytest.mark.slow
 def test_a_plain_cell_on_sse2() -> None:
     check_layers("x86-64", ["rnn_tanh"], "float32", SHAPES[1:4])
 
