@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from lstm_kernels.common.kept_copies import KeptCopies
-from lstm_kernels.common.onnx_layers import LENGTHS, last_states, onnx_layer
-from lstm_kernels.common.refusals import device_limit, forked_limit
+from lstm_kernels.common.onnx_layers import LENGTHS, last_states, onnx_layer, onnx_limit
+from lstm_kernels.common.refusals import forked_limit
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Unsupported, Weights
 
@@ -58,16 +58,12 @@ def layer(
 
 def unsupported(problem: Problem, device: str) -> str | None:
     """The reason not to run this, or None."""
-    reason = device_limit(problem, device)
+    reason = onnx_limit(problem, device, WHAT)
     if reason is not None:
         return reason
-    if torch.device(device).type != "cpu":
-        return f"{WHAT} needs a CPU, and this is {device!r}"
     if problem.dtype != "float32":
         operator = "LSTM, GRU and RNN on a CPU compute in float32"
         return f"ONNX Runtime's {operator}, and this is {problem.dtype}"
-    if problem.proj_size:
-        return f"ONNX's LSTM has no projection, and this one has {problem.proj_size} columns"
     return forked_limit("ONNX Runtime", _sessions.process)
 
 

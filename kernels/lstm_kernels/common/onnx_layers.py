@@ -13,6 +13,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
+from lstm_kernels.common.refusals import device_limit
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Weights
 
@@ -73,6 +74,22 @@ def onnx_weights(weights: tuple[Weights, ...], cell: str) -> dict[str, Tensor]:
     if units:
         made["P"] = torch.stack([torch.cat([one[at] for at in _PEEPHOLES]) for one in units])
     return made
+
+
+def onnx_limit(problem: Problem, device: str, what: str) -> str | None:
+    """Why no reader of ONNX on a CPU runs this, or None.
+
+    Args:
+        what: who would, "the openvino backend".
+    """
+    reason = device_limit(problem, device)
+    if reason is not None:
+        return reason
+    if torch.device(device).type != "cpu":
+        return f"{what} needs a CPU, and this is {device!r}"
+    if problem.proj_size:
+        return f"ONNX's LSTM has no projection, and this one has {problem.proj_size} columns"
+    return None
 
 
 def onnx_layer(
