@@ -89,7 +89,7 @@ def test_a_kernel_that_could_not_be_loaded_is_not_kept(
 
 def test_a_relocation_that_is_not_known_is_refused() -> None:
     with pytest.raises(object_file.Unloadable, match="relocation of type 9"):
-        object_file._relocate(bytearray(8), 0, 0, 9, 0)  # type: ignore[arg-type] # as good
+        object_file._relocate(bytearray(8), 0, 0, 9, 0)  # type: ignore[arg-type] # any memory will do
 
 
 @needs_objects

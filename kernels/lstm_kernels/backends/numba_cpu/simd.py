@@ -91,11 +91,6 @@ def intrinsic(typing: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
-def lanes_of(itemsize: int) -> int:
-    """Elements of that many bytes in a vector."""
-    return VECTOR_BYTES // itemsize
-
-
 class BFloat16(ir.Type):  # type: ignore[misc]  # llvmlite ships no types
     """LLVM's type of bfloat16, which llvmlite has no class for."""
 
@@ -122,7 +117,7 @@ class Vector(types.Type):  # type: ignore[misc]  # numba ships no types
         self.product = product
         self.in_pairs = product != "fma"
         self.stored_bytes = 2 if self.in_pairs else scalar.bitwidth // 8
-        self.lanes = lanes_of(scalar.bitwidth // 8)
+        self.lanes = VECTOR_BYTES // (scalar.bitwidth // 8)
         self.ir_scalar = ir.FloatType() if scalar.bitwidth == 32 else ir.DoubleType()
         self.ir_bits = ir.IntType(scalar.bitwidth)
         self.ir = ir.VectorType(self.ir_scalar, self.lanes)
