@@ -6,6 +6,7 @@ JOBS ?= 3
 TRIALS ?= 20
 REPORT ?= results/amd-epyc-2core/quick/report.html
 GPU_PYTHON ?= $(BIN)/python
+COMMIT = $(shell git rev-parse HEAD)
 # What `make bench` installs beside what a CPU needs: where there is an NVIDIA GPU, its kernels.
 EXTRAS ?= $(if $(shell command -v nvidia-smi),cuda)
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
@@ -21,9 +22,11 @@ bench: .venv/.installed
 test: .venv/.installed-dev
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not browser and not slow"
 
-# With the covering samples and the long proofs: ten to thirty minutes.
+# With the covering samples and the long proofs: half an hour, on a slow CPU more than one. Of these
+# proofs SLOW_MINUTES=30 begins none later than that, and those of other modules first at each commit.
 test-all: .venv/.installed-dev
-	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not browser"
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not browser" \
+		$(if $(SLOW_MINUTES),--no-loadscope-reorder --slow-minutes $(SLOW_MINUTES) --draw $(COMMIT))
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .

@@ -4,12 +4,17 @@ import shutil
 
 import interpreted
 import pytest
+import slow_tier
 import torch
 
 from lstm_kernels import registry
 from lstm_kernels.cells import CELLS
 from lstm_kernels.zoneout import zoned
 
+# Hooks, where pytest looks for them.
+pytest_addoption = slow_tier.pytest_addoption
+pytest_collection_modifyitems = slow_tier.pytest_collection_modifyitems
+pytest_runtest_setup = slow_tier.pytest_runtest_setup
 interpreted.begin()
 
 
@@ -48,5 +53,8 @@ def pytest_terminal_summary(terminalreporter, config):
     elif not (shutil.which("aarch64-linux-gnu-gcc") and shutil.which("qemu-aarch64")):
         packages = "gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user"
         missing.append(f"numba_cpu on an emulated AArch64 (install {packages})")
+    late = slow_tier.left_out(terminalreporter)
+    if late:
+        missing.append(f"{late} tests of the slow tier: its minutes were over (make test-all)")
     for line in missing:
         terminalreporter.write_line(f"not exercised: {line}")

@@ -366,7 +366,7 @@ def activation(request: pytest.FixtureRequest) -> Any:
 def over_arrays(function: Any, dtype: str) -> Any:
     """A function of vectors, over an array."""
     itemsize = np.dtype(dtype).itemsize
-    step = simd.lanes_of(itemsize)
+    step = simd.VECTOR_BYTES // itemsize
 
     @numba.njit
     def over(values, address, to):

@@ -45,8 +45,8 @@ SIZES = {
 BOUND = 0.015
 WITH_RELU = ("rnn_relu", "indrnn")
 
-# One worker compiles for every test of these kernels (see conftest).
-pytestmark = pytest.mark.xdist_group("numba_cpu in pairs")
+# One worker compiles for every test of these kernels (see conftest), which may be those of float32.
+pytestmark = pytest.mark.xdist_group("numba_cpu" if PRODUCT == "fma" else "numba_cpu in pairs")
 
 
 @pytest.fixture(autouse=True)
