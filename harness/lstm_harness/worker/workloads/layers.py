@@ -1,0 +1,109 @@
+"""The recurrent layers of a workload's model: of one cell, on one backend, run as is asked."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+import lstm_kernels as lk
+
+States = Tensor | tuple[Tensor, ...]
+_MODULES = {"lstm": lk.LSTM, "gru": lk.GRU}
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Makes the recurrent layers of a model.
+
+    Args:
+        bptt: the most steps that a gradient goes back through; None for all.
+        packed: whether steps past a sequence's end are left out; else they are computed, and what
+            they give is left out.
+    """
+
+    cell: str
+    backend: str
+    device: str = "cpu"
+    bptt: int | None = None
+    packed: bool = True
+
+    def __call__(self, input_size: int, hidden_size: int, **options: Any) -> "Run":
+        """Layers with the options of torch.nn.LSTM."""
+        named = _MODULES.get(self.cell)
+        if named is not None:
+            made: nn.Module = named(input_size, hidden_size, backend=self.backend, **options)
+        else:
+            made = lk.Recurrent(self.cell, input_size, hidden_size, backend=self.backend, **options)
+        return Run(made, self)
+
+
+class Run(nn.Module):
+    """One such network, and how it is run."""
+
+    def __init__(self, layers: nn.Module, how: Layers) -> None:
+        super().__init__()
+        self.layers = layers
+        self._how = how
+
+    def forward(
+        self, x: Tensor, lengths: Tensor | None = None, states: States | None = None
+    ) -> tuple[Tensor, States]:
+        """Run over whole sequences.
+
+        Args:
+            x: [T, B, I].
+            lengths: of each sequence, int64 [B] on the CPU, 1 to T; None where all are T.
+            states: before the first step, as the layers return them; None for zeros.
+        Returns:
+            y [T, B, D*H], 0 past a sequence's end, and the states after the last step. With lengths
+            these are those at each sequence's end only where steps past it are left out; `ends`
+            tells h in any case.
+        """
+        if self._how.bptt is not None:
+            y, states = self._in_pieces(x, states, self._how.bptt)
+        elif lengths is not None and self._how.packed:
+            pack = pack_padded_sequence(x, lengths, enforce_sorted=False)
+            y, states = self.layers(pack, states)
+            return pad_packed_sequence(y, total_length=len(x))[0], states
+        else:
+            y, states = self.layers(x, states)
+        return y if lengths is None else y * is_step(len(x), lengths, y), states
+
+    def _in_pieces(self, x: Tensor, states: States | None, steps: int) -> tuple[Tensor, States]:
+        outputs = []
+        for piece in x.split(steps):
+            y, states = self.layers(piece, states)
+            outputs.append(y)
+            states = detached(states)
+        assert states is not None
+        return torch.cat(outputs), states
+
+
+def detached(states: States | None) -> States | None:
+    """The same states, which no gradient goes back through."""
+    if states is None or isinstance(states, Tensor):
+        return None if states is None else states.detach()
+    return tuple(state.detach() for state in states)
+
+
+def is_step(steps: int, lengths: Tensor, like: Tensor) -> Tensor:
+    """1 where a sequence has a step, else 0: [T, B, 1], of a tensor's dtype and device."""
+    there = torch.arange(steps)[:, None] < lengths
+    return there.to(like)[:, :, None]
+
+
+def ends(y: Tensor, lengths: Tensor | None = None, both_ways: bool = False) -> Tensor:
+    """What a network says of each whole sequence: h after its last step, [B, D*H].
+
+    Args:
+        y: [T, B, D*H].
+        both_ways: whether the second half of y ran backwards: its last step is step 0.
+    """
+    rows = torch.arange(y.shape[1], device=y.device)
+    last = y[-1] if lengths is None else y[lengths.to(y.device) - 1, rows]
+    if not both_ways:
+        return last
+    size = y.shape[2] // 2
+    return torch.cat([last[:, :size], y[0, :, size:]], 1)
