@@ -58,8 +58,9 @@ class Point(Stored):
 
     `loss` is the mean over the steps since the point before, `right_share` likewise where a
     prediction is right or wrong. `seconds` and `predictions` are of training alone, from its
-    beginning on: batches, forward, backward, the optimizer's step; not what a first step compiles. `held_out` is what the model
-    makes of data it does not learn from; the first point has the losses of the first steps.
+    beginning on: batches, forward, backward, the optimizer's step; not what a first step compiles.
+    `held_out` is what the model makes of data it does not learn from; the first point has the
+    losses of the first steps.
     """
 
     step: int

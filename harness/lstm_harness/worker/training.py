@@ -59,7 +59,7 @@ class Training:
         for step in range(first, first + steps):
             mean, predictions, right = self.task.loss(self.task.batch(step))
             self._optimizer.zero_grad()
-            mean.backward()  # type: ignore[no-untyped-call] # torch's is not annotated
+            mean.backward()
             torch.nn.utils.clip_grad_norm_(self.task.model.parameters(), self.task.clip)
             self._optimizer.step()
             losses.append(float(mean.detach()))
