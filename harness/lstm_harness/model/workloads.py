@@ -5,6 +5,7 @@ What this table says is read without torch and without the data; the models are 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from lstm_harness.model.errors import UserError
 
@@ -50,9 +51,21 @@ class Workload:
     is_ragged: bool = False
     is_bidirectional: bool = False
     remembers: bool = False
+    takes_text: bool = False
+
+    def lacking(self) -> tuple[str, ...]:
+        """Those of its packages that are not installed here; none of them is imported."""
+        return tuple(name for name in self.packages if find_spec(_module(name)) is None)
 
 
 EXTRA = "workloads"
+# What is imported of a package, where it is not called so.
+_MODULES = {"scikit-learn": "sklearn", "pillow": "PIL"}
+
+
+def _module(package: str) -> str:
+    return _MODULES.get(package, package.replace("-", "_"))
+
 
 _ALL = (
     Workload(

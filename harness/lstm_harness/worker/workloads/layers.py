@@ -1,6 +1,7 @@
 """The recurrent layers of a workload's model: of one cell, on one backend, run as is asked."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 import lstm_kernels as lk
 
 States = Tensor | tuple[Tensor, ...]
-_MODULES = {"lstm": lk.LSTM, "gru": lk.GRU}
+# Torch's shape, by cell; `Recurrent` has every cell.
+_MODULES = {"lstm": "LSTM", "gru": "GRU"}
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,8 @@ class Layers:
     def __call__(self, input_size: int, hidden_size: int, **options: Any) -> "Run":
         """Layers with the options of torch.nn.LSTM."""
         named = _MODULES.get(self.cell)
-        if named is not None:
-            made: nn.Module = named(input_size, hidden_size, backend=self.backend, **options)
-        else:
-            made = lk.Recurrent(self.cell, input_size, hidden_size, backend=self.backend, **options)
+        make = getattr(lk, named) if named else partial(lk.Recurrent, self.cell)
+        made: nn.Module = make(input_size, hidden_size, backend=self.backend, **options)
         return Run(made, self)
 
 
