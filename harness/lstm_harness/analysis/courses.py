@@ -1,11 +1,20 @@
 """A contestant's curves as one line: its way over the steps, from all its seeds."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lstm_harness.analysis.training import Contestant, shared_steps
 from lstm_harness.model.training import Point
+
+
+class Way(NamedTuple):
+    """One seed's points from a step on; a value is None where it is not finite."""
+
+    steps: tuple[int, ...]
+    seconds: tuple[float, ...]
+    values: tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
@@ -15,7 +24,7 @@ class Course:
     Attributes:
         seconds: of training up to each step, the median over seeds.
         median, low, high: of a value over the seeds; None where one of them is not finite.
-        beyond: of each seed that went on: steps, seconds and values, from the last shared step on.
+        beyond: of each seed that went on, from the last shared step on.
     """
 
     steps: tuple[int, ...]
@@ -23,7 +32,7 @@ class Course:
     median: tuple[float | None, ...]
     low: tuple[float | None, ...]
     high: tuple[float | None, ...]
-    beyond: tuple[tuple[tuple[int, float, float | None], ...], ...]
+    beyond: tuple[Way, ...]
 
 
 def course(one: Contestant, value: Callable[[Point], float | None]) -> Course:
@@ -41,15 +50,20 @@ def course(one: Contestant, value: Callable[[Point], float | None]) -> Course:
         )
 
     last = steps[-1] if steps else 0
-    beyond = [
-        tuple((p.step, p.seconds, value(p)) for p in each.points if p.step >= last)
-        for each in one.curves
-    ]
+    rests = [[point for point in each.points if point.step >= last] for each in one.curves]
     return Course(
         tuple(steps),
         tuple(statistics.median(point.seconds for point in row) for row in rows),
         over_seeds(statistics.median),
         over_seeds(min),
         over_seeds(max),
-        tuple(points for points in beyond if len(points) > 1),
+        tuple(_way(rest, value) for rest in rests if len(rest) > 1),
+    )
+
+
+def _way(points: Sequence[Point], value: Callable[[Point], float | None]) -> Way:
+    return Way(
+        tuple(point.step for point in points),
+        tuple(point.seconds for point in points),
+        tuple(map(value, points)),
     )

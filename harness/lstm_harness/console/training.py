@@ -1,4 +1,4 @@
-"""What `train` prints: who comes to the goal first, whether all learn the same, a row a contestant."""
+"""What `train` prints: who is first at the goal, whether all learn the same, a row a contestant."""
 
 import math
 import shlex
@@ -39,16 +39,21 @@ def write(workload: Workload, curves: Sequence[Learnt]) -> None:
 
 def sentence(workload: Workload, curves: Sequence[Learnt]) -> str:
     """Who is first at the goal and by how much, who learns otherwise, whether the rest agree."""
+    return " ".join(sentences(workload, curves))
+
+
+def sentences(workload: Workload, curves: Sequence[Learnt]) -> list[str]:
+    """The same, one by one."""
     standing = contestants(curves, workload)
     if not standing:
-        return "No curve has a point."
+        return ["Nothing could be trained."]
     said = [_race(mine, workload.goal) for mine in _by_cell(standing)]
     said += [_otherwise(one) for one in standing if one.learns_otherwise]
     if len({one.backend for one in standing}) == 1:
-        return " ".join([*said, f"Only {_name(standing[0])} trained: nobody to hold it against."])
+        return [*said, f"Only {_name(standing[0])} trained: nobody to hold it against."]
     known = {each.cell: each for each in agreements(standing, workload.goal)}
     said += [_agrees(mine, known.get(mine[0].cell)) for mine in _by_cell(standing)]
-    return " ".join(filter(None, said))
+    return [each for each in said if each]
 
 
 def columns(workload: Workload) -> list[str]:
@@ -144,8 +149,9 @@ def _race(mine: Sequence[Contestant], goal: Goal) -> str:
         return f"With {cell}, nobody comes to the goal, {goal}{_best(alike, goal)}."
     first, *rest = alike
     time = text.duration(alike[0].seconds_to_goal.median * 1e9)
-    said = f"With {cell}, {_name(first)} comes to the goal, {goal}, {'first, ' if rest else ''}"
-    said += f"after {time} of training ({_from_seeds(first)})"
+    verb = "is first at" if rest else "comes to"
+    said = f"With {cell}, {_name(first)} {verb} the goal, {goal}, after {time} of training"
+    said += f" ({_from_seeds(first)})"
     return "; ".join([said, *(_behind(one, first) for one in rest)]) + "."
 
 
@@ -190,7 +196,8 @@ def _agrees(mine: Sequence[Contestant], found: Agreement | None) -> str:
     alike = [_name(one) for one in mine if not one.learns_otherwise]
     if not alike:
         return ""
-    names, on = " and ".join(alike), f"With {text.shorten(mine[0].cell)}"
+    names = " and ".join(filter(None, [", ".join(alike[:-1]), alike[-1]]))
+    on = f"With {text.shorten(mine[0].cell)}"
     if len(alike) == 1:
         return f"{on}, there is nobody to hold {names} against."
     if found is None:
