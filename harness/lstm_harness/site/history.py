@@ -9,6 +9,7 @@ from typing import Any
 from lstm_harness.console.history import machine_name, percent
 from lstm_harness.history.series import ENVIRONMENT, History, Series
 from lstm_harness.model import text
+from lstm_harness.report.lines import colours, quiet
 from lstm_harness.report.marks import mark, ordered
 from lstm_harness.report.payload import json_for_script, number, plot_text
 from lstm_harness.report.templating import assets, fill
@@ -145,7 +146,7 @@ def _points(history: History, one: Series) -> dict[str, Any]:
         "type": "scatter",
         "mode": "markers",
         "name": name,
-        "meta": _colours(one.backend),
+        "meta": colours(mark(one.backend)),
         "x": [run.start for run in runs],
         "y": [number(time / 1e9) for time in one.times_ns],
         "marker": {"symbol": mark(one.backend).symbol, "size": 6, "opacity": 0.7},
@@ -169,21 +170,7 @@ def _levels(history: History, one: Series) -> dict[str, Any]:
         ends = (history.runs[one.runs[low]].start, history.runs[one.runs[high - 1]].start)
         x += [*ends, None]
         y += [level / 1e9, level / 1e9, None]
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "showlegend": False,
-        "meta": _colours(one.backend),
-        "x": x,
-        "y": y,
-        "line": {"width": 2},
-        "marker": {},
-        "hoverinfo": "skip",
-    }
-
-
-def _colours(backend: str) -> dict[str, str]:
-    return {"light": mark(backend).light, "dark": mark(backend).dark}
+    return quiet(x=x, y=y, meta=colours(mark(one.backend)), line={"width": 2})
 
 
 def _change_rows(history: History, one: Series) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ from made_up_gradients import gradients, halving
 from synthetic_runs import HOSTILE, environment
 
 from lstm_harness.report import gradients as page
+from lstm_harness.report import lines
 
 
 def plot_of(html):
@@ -78,7 +79,7 @@ def test_a_long_sequence_is_drawn_at_some_of_its_steps():
     drawn = plot["data"][1]["x"]
     assert drawn[0] == 0
     assert drawn[-1] > 4980
-    assert len(drawn) <= page.MOST_POINTS
+    assert len(drawn) <= lines.MOST_POINTS
 
 
 def test_who_has_none_is_told_with_the_reason():
