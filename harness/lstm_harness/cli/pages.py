@@ -4,6 +4,7 @@ Imports stay light, as in `app`.
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ import typer
 from lstm_harness.cli.flags import Quiet
 from lstm_harness.console.guards import libraries
 from lstm_harness.model.errors import Exit, UserError
+from lstm_harness.model.workloads import WORKLOADS
 
 if TYPE_CHECKING:
     from lstm_harness.store.run_folder import Run
@@ -93,7 +95,9 @@ def write_training_page(training: "Training", out: Path | None = None) -> Path:
     with libraries("no report", instead=_elsewhere(str(training.folder))):
         from lstm_harness.report.training import render
     place = out or training.folder / REPORT
-    write_file(place, render(training).encode())
+    manifest = training.manifest
+    page = render(WORKLOADS[manifest.spec.workload], training.curves, asdict(manifest))
+    write_file(place, page.encode())
     return place
 
 

@@ -3,6 +3,7 @@
 Imports stay light, as in `app`.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +12,9 @@ import typer
 from lstm_harness.cli.flags import Json, Quiet
 from lstm_harness.cli.measure import Device, Out, Plugins
 from lstm_harness.cli.options import names_in
-from lstm_harness.model.errors import Exit, UserError
+from lstm_harness.model.errors import Exit, NoReportLibraries, UserError
 from lstm_harness.model.training import TrainingSpec, refuse_unfit
+from lstm_harness.model.workloads import WORKLOADS
 
 app = typer.Typer()
 
@@ -66,10 +68,13 @@ def train(
 
     Like: lstm-bench train japanese-vowels --backend numba_cpu,aten
     """
-    from lstm_harness.console import training as shown
+    from lstm_harness.console import output, workloads
 
     if listed:
-        shown.list_workloads(as_json)
+        if as_json:
+            output.as_json(workloads.listed())
+        else:
+            workloads.list_workloads()
         return Exit.DONE
     if resume:
         if workload or out:
@@ -107,6 +112,7 @@ def _trained(
 ) -> int:
     """Train what a spec asks for, or what is left of a training; then tell what was learnt."""
     from lstm_harness.cli.pages import write_training_page
+    from lstm_harness.console import output
     from lstm_harness.console import training as shown
     from lstm_harness.console.progress import TrainingProgress
     from lstm_harness.race import runs, training
@@ -119,11 +125,15 @@ def _trained(
             assert spec is not None
             folder = training.train(spec, out, tell)
     finished = training_folder.load(folder)
-    page = write_training_page(finished)
+    workload, manifest = WORKLOADS[finished.manifest.spec.workload], asdict(finished.manifest)
+    page = None
+    try:
+        page = write_training_page(finished)
+    except NoReportLibraries as error:
+        output.warning(f"{error}; the curves are in {folder}")
     if as_json:
-        from lstm_harness.console import output
-
-        output.as_json(shown.document(finished, page))
+        output.as_json(shown.document(workload, finished.curves, manifest))
     else:
-        shown.write(finished, page)
+        shown.write(workload, finished.curves)
+        output.path(page or folder)
     return runs.exit_code([each.end.status for each in finished.curves if each.end])
