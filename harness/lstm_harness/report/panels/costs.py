@@ -55,7 +55,7 @@ class OptionPair:
 
     Attributes:
         option: the field's value as a reader has it.
-        place: sorts options; what has two directions each stands last.
+        place: sorts options; where depth meets a second direction, it stands last.
         layers: how many the case has.
         time, products: ratios of the times, and of the arithmetic of the products.
     """
@@ -136,7 +136,8 @@ def pairs_of(ok: Rows, field: Field, by: Sequence[str]) -> list[OptionPair]:
 def _option(row: Row, field: Field) -> str:
     """A value on an axis, told from a number, which a category must not be."""
     if field.name == "bidirectional":
-        return "two directions"
+        deep = f" of {row['num_layers']} layers" if row["num_layers"] > 1 else ""
+        return f"two directions{deep}"
     if field == LAYERS:
         directions = " of two directions" if row["bidirectional"] else ""
         return f"{row['num_layers']} layers{directions}"
@@ -146,6 +147,8 @@ def _option(row: Row, field: Field) -> str:
 def _place(row: Row, field: Field) -> tuple[bool, int]:
     if field == LAYERS:
         return bool(row["bidirectional"]), int(row["num_layers"])
+    if field.name == "bidirectional":
+        return row["num_layers"] > 1, int(row["num_layers"])
     known = tuple(CELLS)
     return False, known.index(row["cell"]) if row["cell"] in known else len(known)
 
@@ -223,7 +226,7 @@ def _answer(pairs: Sequence[OptionPair]) -> str:
 
 
 def _most_told(pairs: Sequence[OptionPair]) -> str:
-    """The option with the most pairs; of equals the last that has one direction."""
+    """The option with the most pairs; of equals the last that is plain in all else."""
     count = Counter(pair.option for pair in pairs)
     last = max(pairs, key=lambda pair: (count[pair.option], not pair.place[0], pair.place))
     return last.option

@@ -5,6 +5,7 @@ what a batch costs that is padded to T and computed to its end. A backend that c
 that exist, and no others, takes their share of that time.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,8 @@ from lstm_harness.report.chart import SIZES, Point, Row, Rows, of_each_run, pair
 from lstm_harness.report.panel import Figure, Panel, Plot, Subject, chosen_by, numbered
 from lstm_harness.report.payload import number
 
-# Further from the others on a logarithmic axis, the fewer there are.
-SHARES = [0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0]
+# The ticks of the axis of shares.
+SHARES = [0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0]
 POOLED = (*SIZES, "lengths", "heads", "cell", "num_layers", "bidirectional")
 NOTE = (
     "Time of a batch of different lengths over that of the same batch full to T, as padding has it "
@@ -110,6 +111,8 @@ def _figure(key: tuple[Any, ...], pairs: Sequence[PaddingPair], backends: Sequen
     layout = {
         "xaxis": {
             "type": "log",
+            # Room for a mark at either end, in decades.
+            "range": [math.log10(least) - 0.03, 0.03],
             "title": {"text": "steps that exist, of T\N{MULTIPLICATION SIGN}B"},
             "tickvals": SHARES,
             "ticktext": [f"{share:.0%}" for share in SHARES],

@@ -92,9 +92,12 @@ def test_depth_is_told_by_layer_and_beside_the_products():
     assert whole["counting products"]["y"] == [2, 2.5]
     assert a_layer["counting products"]["y"] == [1, 1.25]
     directions = plot_of(panel, backends, "Directions")
-    assert directions["aten"]["y"] == [pytest.approx((2 * 500 / 150) ** 0.5, rel=1e-4)]
+    assert directions["aten"]["x"] == ["two directions", "two directions of 2 layers"]
+    assert directions["aten"]["y"] == [2, pytest.approx(500 / 150, rel=1e-4)]
+    assert directions["counting products"]["y"] == [2, 2.5]
     assert panel.answer.startswith(
         f"2 layers take 1.50{X} (aten) the time of one layer (0.750{X} (aten) a layer), over 1 pair"
+        f"; two directions take 2.00{X} (aten) the time of one direction, over 1 pair;"
     )
 
 
