@@ -131,7 +131,10 @@ def test_rounding_is_no_cheat(by, otherwise):
 
 def test_one_seed_that_parts_is_enough():
     curves = race({"naive": 9, "aten": 3}, seeds=(0, 1))
-    curves += [learnt("aten", 2, 0.001, opening=first_losses(2, 3, 1e-3)), learnt("naive", 2, 0.001)]
+    curves += [
+        learnt("aten", 2, 0.001, opening=first_losses(2, 3, 1e-3)),
+        learnt("naive", 2, 0.001),
+    ]
     assert standing(curves)["aten"].parting == pytest.approx(1e-3)
 
 
