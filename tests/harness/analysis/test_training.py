@@ -198,6 +198,18 @@ def test_they_are_compared_at_the_last_step_and_the_seeds_that_all_have():
     assert (found.step, found.seeds, found.gap) == (200, (0, 1), 0)
 
 
+def test_those_that_came_to_an_end_are_compared_by_themselves_first():
+    late = End("out_of_time", "60 s are over")
+    slow = [learnt("naive", seed, 0.5, 0.4, end=late) for seed in range(2)]
+    fast = [learnt(name, s, 0.5, 0.4, 0.1 + s, 0.001) for name in ("aten", "fast") for s in (0, 1)]
+    curves = contestants([*slow, *fast], WORKLOAD)
+    found = agreements(curves, WORKLOAD.goal)
+    assert [(each.step, list(each.means)) for each in found] == [
+        (400, ["aten", "fast"]),
+        (200, ["aten", "fast", "naive"]),
+    ]
+
+
 def test_of_one_seed_no_spread_is_known():
     found = agreement(learnt("naive", 0, 0.1), learnt("aten", 0, 0.2))
     assert (found.gap, found.spread, found.holds) == (0.1, None, None)

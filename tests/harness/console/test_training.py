@@ -39,8 +39,8 @@ def test_the_sentence_tells_who_is_first_by_how_much_and_that_all_agree():
         f"With lstm, numba_cpu is first at {GOAL}, after 6.00 s of training (median of 3 seeds); "
         f"aten takes 3.00{TIMES} as long; naive takes 15.0{TIMES} as long. "
         "With lstm, numba_cpu, aten and naive agree within the spread of seeds: at step 300, the "
-        "last that all came to, their means lie 0 apart, and the standard deviation over seeds is "
-        "1.0e-04."
+        "last that they all came to, their means lie 0 apart, and the standard deviation over seeds "
+        "is 1.0e-04."
     )
 
 
@@ -75,13 +75,13 @@ def test_backends_that_end_apart_do_not_agree():
         (
             [learnt("naive", 0, 0.2), learnt("aten", 0, 0.1)],
             f"With lstm, nobody comes to {GOAL}: the best end is aten's, 0.100. "
-            "With lstm, one seed tells no spread: at step 100, the last that all came to, their "
-            "means lie 0.10 apart.",
+            "With lstm, naive and aten have one seed, which tells no spread: at step 100, the "
+            "last that they all came to, their means lie 0.10 apart.",
         ),
         (
             [learnt("naive", 0, None), learnt("aten", 0, None)],
             f"With lstm, nobody comes to {GOAL}. With lstm, naive and aten do not agree: at step "
-            "100, the last that all came to, not every mean is finite.",
+            "100, the last that they all came to, not every mean is finite.",
         ),
         (
             [learnt("aten", 0, 0.001, pace=2), learnt("aten", 1, 0.5)],
@@ -98,8 +98,7 @@ def test_backends_that_end_apart_do_not_agree():
             [learnt("aten", 0, 0.001), learnt("naive", 0, 0.001, cell="gru")],
             f"With lstm, aten comes to {GOAL}, after 1.00 s of training (1 seed). "
             f"With gru, naive comes to {GOAL}, after 1.00 s of training (1 seed). "
-            "With lstm, there is nobody to hold aten against. "
-            "With gru, there is nobody to hold naive against.",
+            "With lstm, aten has nobody to agree with. With gru, naive has nobody to agree with.",
         ),
     ],
 )
