@@ -65,5 +65,30 @@ def view(chromium, tmp_path):
     assert said == []
 
 
+@pytest.fixture
+def browse(chromium, tmp_path):
+    """Open a page's HTML; its console must stay silent and it must ask for nothing."""
+    said, contexts = [], []
+
+    def go(html, width=1280, scheme="light"):
+        (tmp_path / "page.html").write_text(html, encoding="utf-8")
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
+        )
+        context.set_default_timeout(60_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto((tmp_path / "page.html").as_uri())
+        page.wait_for_load_state("load")
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
 def outside(request):
     return not request.url.startswith(("file:", "data:", "blob:"))

@@ -21,44 +21,19 @@ def found(*more):
     return gradients(*lines, *more, environment=environment(), command=COMMAND)
 
 
-@pytest.fixture
-def browse(chromium, tmp_path):
-    """Open a page of what was found; its console must stay silent and it must ask for nothing."""
-    said, contexts = [], []
-
-    def go(what, width=1280, scheme="light"):
-        (tmp_path / "page.html").write_text(render(what), encoding="utf-8")
-        context = chromium.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
-        )
-        context.set_default_timeout(60_000)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.goto((tmp_path / "page.html").as_uri())
-        page.wait_for_load_state("load")
-        return page
-
-    yield go
-    for context in contexts:
-        context.close()
-    assert said == []
-
-
 def colours(page):
     lines = page.locator("#series-0 .scatterlayer .lines path.js-line").all()
     return [line.evaluate("each => getComputedStyle(each).stroke") for line in lines]
 
 
 def test_a_line_and_a_band_a_cell_are_drawn_in_the_colours_of_the_scheme(browse):
-    light, dark = (colours(browse(found(), scheme=scheme)) for scheme in ("light", "dark"))
+    light, dark = (colours(browse(render(found()), scheme=scheme)) for scheme in ("light", "dark"))
     assert len(set(light)) == len(set(dark)) == len(CELLS)
     assert not set(light) & set(dark)
 
 
 def test_bands_are_filled_and_lines_are_named(browse):
-    page = browse(found())
+    page = browse(render(found()))
     filled = page.locator("#series-0 .scatterlayer .js-fill").all()
     assert len(filled) == len(CELLS)
     assert page.locator("#series-0 .legendtext").all_text_contents() == list(CELLS)
@@ -67,25 +42,25 @@ def test_bands_are_filled_and_lines_are_named(browse):
 
 
 def test_the_axis_is_one_of_powers(browse):
-    ticks = browse(found()).locator("#series-0 .ytick text").all_text_contents()
+    ticks = browse(render(found())).locator("#series-0 .ytick text").all_text_contents()
     assert any("10\N{MINUS SIGN}" in tick.replace("\u200b", "") for tick in ticks), ticks
 
 
 @pytest.mark.parametrize("width", [400, 2560])
 def test_it_does_not_scroll_sideways(browse, width):
-    page = browse(found(("mgu", "a reason " * 40)), width=width)
+    page = browse(render(found(("mgu", "a reason " * 40))), width=width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_has_no_serious_fault_of_access(browse, scheme):
-    page = browse(found(("mgu", "not this one")), scheme=scheme)
+    page = browse(render(found(("mgu", "not this one"))), scheme=scheme)
     violations = Axe().run(page).response["violations"]
     serious = [one["id"] for one in violations if one["impact"] in ("serious", "critical")]
     assert serious == []
 
 
 def test_with_nothing_to_draw_it_says_so(browse):
-    page = browse(gradients(("mgu", "not this one")))
+    page = browse(render(gradients(("mgu", "not this one"))))
     assert "No gradient could be followed." in page.inner_text("header")
     assert page.locator(".plot").count() == 0

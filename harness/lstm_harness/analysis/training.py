@@ -64,6 +64,11 @@ class Contestant:
         return sum(each.end is not None for each in self.curves)
 
     @property
+    def came_to_an_end(self) -> bool:
+        """Whether every curve of it came to its goal or to its last step."""
+        return all(each.end is not None and each.end.status == "ok" for each in self.curves)
+
+    @property
     def seconds_to_goal(self) -> Range | None:
         """Of training alone, over the seeds that came to the goal."""
         return _range(point.seconds for point in self.reached.values())
@@ -101,7 +106,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How the backends of a cell stand at the last step that all of them came to.
+    """How some backends with a cell stand at the last step that all of them came to.
 
     Attributes:
         seeds: those from which all trained.
@@ -162,12 +167,17 @@ def ratio(over: Contestant, under: Contestant) -> Ratio | None:
 
 
 def agreements(standing: Sequence[Contestant], goal: Goal) -> list[Agreement]:
-    """Of each cell that two backends or more learn alike from the first steps on."""
+    """Of each cell that two backends or more learn alike from the first steps on.
+
+    Where some had no time to come to an end, those that had stand first by themselves: at a step
+    that the slowest came to, little may be learnt.
+    """
     found = []
     for cell in dict.fromkeys(one.cell for one in standing):
         alike = [one for one in standing if one.cell == cell and not one.learns_otherwise]
-        if len(alike) > 1:
-            found.append(_agreement(cell, alike, goal))
+        ended = [one for one in alike if one.came_to_an_end]
+        groups = [ended, alike] if len(ended) < len(alike) else [alike]
+        found += [_agreement(cell, group, goal) for group in groups if len(group) > 1]
     return [each for each in found if each is not None]
 
 

@@ -32,7 +32,7 @@ def write(workload: Workload, curves: Sequence[Learnt]) -> None:
         table = output.empty_table(*columns(workload))
         for one in standing:
             table.add_row(*map(Text, cells(one)))
-        output.print_wide(table, 140)
+        output.print_wide(table, 170)
     for said in refusals(curves):
         output.line(said)
 
@@ -51,9 +51,11 @@ def sentences(workload: Workload, curves: Sequence[Learnt]) -> list[str]:
     said += [_otherwise(one) for one in standing if one.learns_otherwise]
     if len({one.backend for one in standing}) == 1:
         return [*said, f"Only {_name(standing[0])} trained: nobody to hold it against."]
-    known = {each.cell: each for each in agreements(standing, workload.goal)}
-    said += [_agrees(mine, known.get(mine[0].cell)) for mine in _by_cell(standing)]
-    return [each for each in said if each]
+    known = agreements(standing, workload.goal)
+    for mine in _by_cell(standing):
+        found = [each for each in known if each.cell == mine[0].cell]
+        said += [_agrees(each) for each in found] or _alone(mine)
+    return said
 
 
 def columns(workload: Workload) -> list[str]:
@@ -191,26 +193,29 @@ def _otherwise(one: Contestant) -> str:
     )
 
 
-def _agrees(mine: Sequence[Contestant], found: Agreement | None) -> str:
-    """Whether the backends of a cell stand alike, with the numbers that tell it."""
+def _alone(mine: Sequence[Contestant]) -> list[str]:
+    """Why of a cell's backends nobody knows whether they agree."""
     alike = [_name(one) for one in mine if not one.learns_otherwise]
-    if not alike:
-        return ""
-    names = " and ".join(filter(None, [", ".join(alike[:-1]), alike[-1]]))
-    on = f"With {text.shorten(mine[0].cell)}"
-    if len(alike) == 1:
-        return f"{on}, there is nobody to hold {names} against."
-    if found is None:
-        return f"{on}, {names} have no step of one seed in common."
-    where = f"at step {found.step:,}, the last that all came to,"
+    why = "have no step of one seed in common" if len(alike) > 1 else "has nobody to agree with"
+    return [f"With {text.shorten(mine[0].cell)}, {_and(alike)} {why}."] if alike else []
+
+
+def _agrees(found: Agreement) -> str:
+    """Whether backends stand alike, with the numbers that tell it."""
+    said = f"With {text.shorten(found.cell)}, {_and(list(map(text.shorten, found.means)))}"
+    where = f"at step {found.step:,}, the last that they all came to,"
     if found.gap is None:
-        return f"{on}, {names} do not agree: {where} not every mean is finite."
+        return f"{said} do not agree: {where} not every mean is finite."
     gap = f"{where} their means lie {text.significant(found.gap, 2)} apart"
     if found.spread is None:
-        return f"{on}, one seed tells no spread: {gap}."
+        return f"{said} have one seed, which tells no spread: {gap}."
     verb = "agree" if found.holds else "do not agree"
     spread = f"the standard deviation over seeds is {text.significant(found.spread, 2)}"
-    return f"{on}, {names} {verb} within the spread of seeds: {gap}, and {spread}."
+    return f"{said} {verb} within the spread of seeds: {gap}, and {spread}."
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _contestant(one: Contestant, first: Contestant | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from lstm_harness.analysis.training import Contestant, baseline, contestants
 from lstm_harness.console import training as told
 from lstm_harness.console import workloads
 from lstm_harness.model import text
-from lstm_harness.model.training import Learnt
+from lstm_harness.model.training import OPENING, Learnt
 from lstm_harness.model.workloads import Workload
 from lstm_harness.report.curves import Look, figures, looks
 from lstm_harness.report.facts import computed
@@ -34,6 +34,7 @@ def render(workload: Workload, curves: Sequence[Learnt], manifest: Mapping[str, 
         answer=first,
         further=further,
         figures=[(figure.title, figure.caption) for figure in drawn],
+        opening=OPENING,
         columns=told.columns(workload),
         rows=[told.cells(one) for one in standing],
         examples=_examples(standing, as_drawn),

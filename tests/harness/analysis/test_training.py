@@ -131,7 +131,10 @@ def test_rounding_is_no_cheat(by, otherwise):
 
 def test_one_seed_that_parts_is_enough():
     curves = race({"naive": 9, "aten": 3}, seeds=(0, 1))
-    curves += [learnt("aten", 2, 0.001, opening=first_losses(2, 3, 1e-3)), learnt("naive", 2, 0.001)]
+    curves += [
+        learnt("aten", 2, 0.001, opening=first_losses(2, 3, 1e-3)),
+        learnt("naive", 2, 0.001),
+    ]
     assert standing(curves)["aten"].parting == pytest.approx(1e-3)
 
 
@@ -193,6 +196,18 @@ def test_they_are_compared_at_the_last_step_and_the_seeds_that_all_have():
     fast = [learnt("aten", seed, 0.5, 0.4, 0.2, 0.001) for seed in range(3)]
     found = agreement(*slow, *fast)
     assert (found.step, found.seeds, found.gap) == (200, (0, 1), 0)
+
+
+def test_those_that_came_to_an_end_are_compared_by_themselves_first():
+    late = End("out_of_time", "60 s are over")
+    slow = [learnt("naive", seed, 0.5, 0.4, end=late) for seed in range(2)]
+    fast = [learnt(name, s, 0.5, 0.4, 0.1 + s, 0.001) for name in ("aten", "fast") for s in (0, 1)]
+    curves = contestants([*slow, *fast], WORKLOAD)
+    found = agreements(curves, WORKLOAD.goal)
+    assert [(each.step, list(each.means)) for each in found] == [
+        (400, ["aten", "fast"]),
+        (200, ["aten", "fast", "naive"]),
+    ]
 
 
 def test_of_one_seed_no_spread_is_known():

@@ -1,24 +1,12 @@
 """The page of gradients, on data that is made up."""
 
-import json
-import re
-
 import pytest
 from made_up_gradients import gradients, halving
 from synthetic_runs import HOSTILE, environment
+from written_pages import plots_of, text_of
 
 from lstm_harness.report import gradients as page
 from lstm_harness.report import lines
-
-
-def plot_of(html):
-    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', html)
-    return json.loads(text)
-
-
-def text_of(html):
-    body = html.partition("</main>")[0].partition("<body>")[2]
-    return " ".join(re.sub(r"<[^>]+>", " ", body).split())
 
 
 def test_the_page_says_who_keeps_most_by_which_command_and_on_what():
@@ -37,7 +25,7 @@ def test_the_page_says_who_keeps_most_by_which_command_and_on_what():
 
 def test_a_line_is_the_median_in_a_band_from_the_least_to_the_most():
     html = page.render(gradients(("lstm", ((1.0, 0.5), (1.0, 0.1), (1.0, 0.4)))))
-    (plot,) = plot_of(html)
+    (plot,) = plots_of(html)
     band, line = plot["data"]
     assert (line["x"], line["y"]) == ([0, 1], [1, 0.4])
     assert (band["x"], band["y"]) == ([0, 1, 1, 0], [1, 0.5, 0.1, 1])
@@ -48,7 +36,7 @@ def test_a_line_is_the_median_in_a_band_from_the_least_to_the_most():
 
 def test_lines_have_colours_symbols_and_names_of_their_own():
     cells = ["lstm", "gru", "rnn_tanh", "mgu", "ugrnn"]
-    (plot,) = plot_of(page.render(gradients(*((cell, halving(2)) for cell in cells))))
+    (plot,) = plots_of(page.render(gradients(*((cell, halving(2)) for cell in cells))))
     lines = plot["data"][1::2]
     assert [line["name"] for line in lines] == cells
     looks = [(line["meta"]["light"], line["marker"]["symbol"]) for line in lines]
@@ -60,7 +48,7 @@ def test_lines_have_colours_symbols_and_names_of_their_own():
 
 def test_what_is_0_or_not_finite_is_told_and_not_drawn():
     html = page.render(gradients(("lstm", (1.0, 1e-40, 0.0, 0.0)), ("gru", (1.0, 2.0, None, None))))
-    (plot,) = plot_of(html)
+    (plot,) = plots_of(html)
     assert [line["x"] for line in plot["data"][1::2]] == [[0, 1], [0, 1]]
     said = text_of(html)
     assert "lstm is 0 from 2 steps on, and not drawn there." in said
@@ -68,14 +56,14 @@ def test_what_is_0_or_not_finite_is_told_and_not_drawn():
 
 
 def test_where_one_seed_is_0_the_line_goes_on_without_the_band():
-    (plot,) = plot_of(page.render(gradients(("lstm", ((1.0, 0.5, 0.0), (1.0, 0.5, 0.2))))))
+    (plot,) = plots_of(page.render(gradients(("lstm", ((1.0, 0.5, 0.0), (1.0, 0.5, 0.2))))))
     band, line = plot["data"]
     assert line["x"] == [0, 1, 2]
     assert band["x"] == [0, 1, 1, 0]
 
 
 def test_a_long_sequence_is_drawn_at_some_of_its_steps():
-    (plot,) = plot_of(page.render(gradients(("lstm", halving(5000, every=300)))))
+    (plot,) = plots_of(page.render(gradients(("lstm", halving(5000, every=300)))))
     drawn = plot["data"][1]["x"]
     assert drawn[0] == 0
     assert drawn[-1] > 4980
@@ -90,7 +78,7 @@ def test_who_has_none_is_told_with_the_reason():
 def test_a_page_of_refusals_alone_draws_nothing():
     html = page.render(gradients(("mgu", "not this one")))
     assert "No gradient could be followed." in text_of(html)
-    assert plot_of(html) == []
+    assert plots_of(html) == []
     assert 'class="plot"' not in html
 
 
@@ -103,5 +91,5 @@ def test_hostile_names_are_text(name):
     assert "<script" not in before
     assert "<img" not in before
     assert "<b>" not in before
-    plot_of(html)
+    plots_of(html)
     assert len(html) < 6_000_000
