@@ -88,9 +88,10 @@ def make(name: str, layers: Layers, choices: Choices, seed: int) -> Task:
     Raises:
         MissingData: a package lacks.
     """
-    module = importlib.import_module(f"lstm_harness.worker.workloads.{name.replace('-', '_')}")
+    module, _, function = WORKLOADS[name].maker.partition(":")
+    maker = getattr(importlib.import_module(f"lstm_harness.worker.workloads.{module}"), function)
     try:
-        task: Task = module.make(layers, choices, seed)
+        task: Task = maker(layers, choices, seed)
     except ModuleNotFoundError as missing:
         packages = WORKLOADS[name].packages
         raise MissingData(

