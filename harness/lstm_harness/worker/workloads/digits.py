@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lstm_harness.worker.workloads.installed import folder
 from lstm_harness.worker.workloads.layers import Layers, ends
-from lstm_harness.worker.workloads.task import Choices, Loss, draw
+from lstm_harness.worker.workloads.task import Choices, Loss, draw, rows_of
 
 DIGITS, BATCH, HIDDEN, HELD_OUT = 10, 50, 64, 360
 # The permutations are the data's, whatever a training's seed.
@@ -72,10 +72,8 @@ class Digits:
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """The next 50 [T, B, I] of an order that every epoch draws anew, and their digits [B]."""
-        count = len(self._learnt_from)
-        epoch, place = divmod(step, count // BATCH)
-        order = torch.randperm(count, generator=draw(self._seed, epoch))
-        return self._rows(self._learnt_from[order[place * BATCH : (place + 1) * BATCH]])
+        rows = rows_of(step, BATCH, len(self._learnt_from), self._seed)
+        return self._rows(self._learnt_from[rows])
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Loss:
         """The cross entropy, in nats."""

