@@ -4,19 +4,17 @@ A convolution makes of the picture the decoder's h before its first step, and c 
 the cell's states; others, such as sLSTM's normaliser, start at 0. While it learns, the decoder gets
 the real words (teacher forcing); a held-out caption it says alone, always the likeliest word.
 
-Held out is a tenth of all pictures, drawn once. Half of the pictures show a skin tone; of nearly
-all of these the same subject is learnt from in another tone, and what is asked is to put a known
-subject and a known tone together. Of the rest, such as flags, many have a name whose words no other
-picture has: nothing can tell these. Token accuracy counts all: of the words of the real captions,
-each one's end included, the share that is said in the same place. The baseline says in every place
-the word most frequent there: more than the most frequent caption, for every caption occurs once.
+Held out is a tenth of all pictures, drawn once. Half of all show a skin tone; of nearly all of
+these the same subject is learnt from in another tone, and known subject and tone are to be put
+together. Many others, such as flags, have words that no other picture has: nothing tells those.
+Token accuracy counts all: of the words of the real captions, their ends included, the share said in
+the same place. The baseline says in every place the word most frequent there; captions differ all.
 """
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 from lstm_harness.worker.workloads.emoji_pictures import captions, pictures
@@ -87,8 +85,7 @@ class EmojiCaption:
 
     def __init__(self, layers: Layers, seed: int) -> None:
         named = captions()
-        texts = list(named.values())
-        self._pictures = pictures(named)
+        self._pictures, texts = pictures(named), list(named.values())
         order, held_out = torch.randperm(len(texts), generator=draw(0, 0)), len(texts) // 10
         self._learnt_from, self.texts = order[held_out:], [texts[row] for row in order[:held_out]]
         self.known = ["", *sorted({word for row in self._learnt_from for word in texts[row]})]
@@ -119,7 +116,7 @@ class EmojiCaption:
         before = torch.cat([torch.full_like(words[:1], END), words[:-1]])
         logits, wanted = self.model(seen, before, lengths)[there], words[there]
         right = int((logits.argmax(1) == wanted).sum())
-        return Loss(cross_entropy(logits, wanted), len(wanted), right)
+        return Loss(nn.functional.cross_entropy(logits, wanted), len(wanted), right)
 
     def held_out(self, last: bool) -> dict[str, float]:
         """Token accuracy, and the share of captions that are right from word to end."""
@@ -140,8 +137,7 @@ class EmojiCaption:
         """A few captions, and what was said."""
         rows = self.model.said(self._held_out.pictures[:12]).T.tolist()
         said = [[self.known[word] for word in row[: [*row, END].index(END)]] for row in rows]
-        pairs = zip(self.texts, said, strict=False)
-        return [f"{' '.join(text)}: {' '.join(words)}" for text, words in pairs]
+        return [": ".join(map(" ".join, each)) for each in zip(self.texts, said, strict=False)]
 
 
 def _there(words: Tensor, lengths: Tensor) -> Tensor:
