@@ -46,6 +46,7 @@ class Run(nn.Module):
         super().__init__()
         self.layers = layers
         self._how = how
+        self.cell = how.cell
 
     def forward(
         self, x: Tensor, lengths: Tensor | None = None, states: States | None = None
@@ -107,3 +108,18 @@ def ends(y: Tensor, lengths: Tensor | None = None, both_ways: bool = False) -> T
         return last
     size = y.shape[2] // 2
     return torch.cat([last[:, :size], y[0, :, size:]], 1)
+
+
+def keeping(run: Run, bias: float) -> Run:
+    """The network, its forget gates opened by a bias: a cell with c keeps it from the first step.
+
+    Other cells are left as they are. Source: Gers, Schmidhuber and Cummins 2000; Jozefowicz,
+    Zaremba and Sutskever 2015, for long times more than 1.
+    """
+    cell = lk.CELLS[run.cell]
+    if "c" in cell.states and "f" in cell.gates:
+        for name, parameter in run.layers.named_parameters():
+            if name.startswith("bias_ih"):
+                gates = parameter.data.view(len(cell.gates), -1)
+                gates[cell.gates.index("f")] += bias
+    return run

@@ -74,7 +74,7 @@ class Task(Protocol):
 
 
 class MissingData(Exception):  # noqa: N818 - a finding about this machine
-    """A package that holds the data is not installed; the text says what to type."""
+    """The data is not there, or too little; the text says what to type."""
 
 
 def draw(seed: int, number: int) -> torch.Generator:
@@ -96,7 +96,7 @@ def make(name: str, layers: Layers, choices: Choices, seed: int) -> Task:
     """The task of a workload, its model's parameters drawn from the seed.
 
     Raises:
-        MissingData: a package lacks.
+        MissingData: a package lacks, or the text that was chosen will not do.
     """
     module, _, function = WORKLOADS[name].maker.partition(":")
     maker = getattr(importlib.import_module(f"lstm_harness.worker.workloads.{module}"), function)
