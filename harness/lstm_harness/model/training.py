@@ -59,14 +59,8 @@ def refuse_unfit(spec: TrainingSpec) -> None:
             f"the data of {workload.name} is in {', '.join(lacking)}, not installed here; "
             f"pip install 'lstm-bench[{EXTRA}]'"
         )
-    if spec.bptt is not None and workload.is_bidirectional:
-        raise UserError(
-            f"--bptt {spec.bptt}: {workload.name} runs in both directions, and a state that comes "
-            "from the end cannot be cut so; leave it out"
-        )
-    if not spec.packed and not (workload.is_ragged and not workload.is_bidirectional):
-        why = "runs in both directions" if workload.is_bidirectional else "has no padding"
-        raise UserError(f"--padding masked: {workload.name} {why}; leave it out")
+    if not spec.packed and not workload.is_ragged:
+        raise UserError(f"--padding masked: {workload.name} has no padding; leave it out")
     if not spec.remember and not workload.remembers:
         raise UserError(f"--forget: {workload.name} remembers no state; leave it out")
     if spec.text is not None and not workload.takes_text:

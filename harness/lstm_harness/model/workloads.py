@@ -49,7 +49,6 @@ class Workload:
     interval: int
     most_steps: int
     is_ragged: bool = False
-    is_bidirectional: bool = False
     remembers: bool = False
     takes_text: bool = False
     made_by: str = ""

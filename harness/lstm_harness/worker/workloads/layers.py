@@ -17,7 +17,7 @@ _MODULES = {"lstm": "LSTM", "gru": "GRU"}
 
 @dataclass(frozen=True)
 class Layers:
-    """Makes the recurrent layers of a model.
+    """Makes the recurrent layers of a model, which run forwards.
 
     Args:
         bptt: the most steps that a gradient goes back through; None for all.
@@ -58,7 +58,7 @@ class Run(nn.Module):
             lengths: of each sequence, int64 [B] on the CPU, 1 to T; None where all are T.
             states: before the first step, as the layers return them; None for zeros.
         Returns:
-            y [T, B, D*H], 0 past a sequence's end, and the states after the last step. With lengths
+            y [T, B, H], 0 past a sequence's end, and the states after the last step. With lengths
             these are those at each sequence's end only where steps past it are left out; `ends`
             tells h in any case.
         """
@@ -95,19 +95,11 @@ def is_step(steps: int, lengths: Tensor, like: Tensor) -> Tensor:
     return there.to(like)[:, :, None]
 
 
-def ends(y: Tensor, lengths: Tensor | None = None, both_ways: bool = False) -> Tensor:
-    """What a network says of each whole sequence: h after its last step, [B, D*H].
-
-    Args:
-        y: [T, B, D*H].
-        both_ways: whether the second half of y ran backwards: its last step is step 0.
-    """
-    rows = torch.arange(y.shape[1], device=y.device)
-    last = y[-1] if lengths is None else y[lengths.to(y.device) - 1, rows]
-    if not both_ways:
-        return last
-    size = y.shape[2] // 2
-    return torch.cat([last[:, :size], y[0, :, size:]], 1)
+def ends(y: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """What a network says of each whole sequence: h after its last step, [B, H] of y [T, B, H]."""
+    if lengths is None:
+        return y[-1]
+    return y[lengths.to(y.device) - 1, torch.arange(y.shape[1], device=y.device)]
 
 
 def keeping(run: Run, bias: float) -> Run:
