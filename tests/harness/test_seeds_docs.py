@@ -1,4 +1,4 @@
-"""What docs/seeds.md tells a reader to type and to look for is there."""
+"""What docs/seeds.md and docs/train.md tell a reader to type and to look for is there."""
 
 import re
 import shlex
@@ -11,10 +11,11 @@ from synthetic_runs import blocks, run
 from lstm_harness.analysis.summary import summarise
 from lstm_harness.cli.app import app
 from lstm_harness.model.spec import build, named_suite, suite_names
+from lstm_harness.model.workloads import WORKLOADS
 from lstm_harness.report.panel import Subject
 from lstm_harness.report.panels import FIRST, FURTHER
 
-TEXT = (ROOT / "docs" / "seeds.md").read_text()
+TEXT = "".join((ROOT / "docs" / name).read_text() for name in ("seeds.md", "train.md"))
 # Indented lines, a comment after them left out, and what stands within a sentence or a table.
 COMMANDS = sorted(
     {
@@ -39,12 +40,12 @@ def test_there_are_commands():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_parses(command):
     name, *words = shlex.split(command)
-    if name == "train" and name not in KNOWN:
-        pytest.skip("this checkout has no lstm-bench train")
     # Parsed, and not run: a mistaken option or value raises.
     context = KNOWN[name].make_context(name, words)
     suite = context.params.get("suite")
     assert suite is None or suite in suite_names()
+    workload = context.params.get("workload")
+    assert workload is None or workload in WORKLOADS
 
 
 def test_the_figures_that_the_page_names_are_those_of_the_suite():
