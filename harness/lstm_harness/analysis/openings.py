@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from lstm_harness.model.training import Learnt
 
 # So far, relatively, may rounding in float32 part the loss of the first step, and by this factor
-# further with every step. On `copy` with lstm, where rounding grows fastest, aten and numba_cpu part
-# from naive by at most 4.6e-07 * 1.5**step (1e-03 at step 20 of one seed, of five); nothing else that
-# was tried, of the other workloads with lstm, gru or rnn_tanh, by more than 3.0e-07 in 20 steps. A
-# gradient of w_hh, b_hh or w_ih that is 0 or negated parts by 1e-03 * 1.5**step or more at some
-# step. One of w_hh that is 1% too large parts by no more than rounding: Adam, which takes no notice
-# of scale, then takes nearly the same steps.
+# further with every step. On `copy` with lstm, where rounding grows fastest, aten and numba_cpu
+# part from naive by at most 4.6e-07 * 1.5**step (1e-03 at step 20 of one seed, of five); nothing
+# else that was tried, of the other workloads with lstm, gru or rnn_tanh, by more than 3.0e-07 in 20
+# steps. A gradient of w_hh, b_hh or w_ih that is 0 or negated parts by 1e-03 * 1.5**step or more at
+# some step. One of w_hh that is 1% too large parts by no more than rounding: Adam, which takes no
+# notice of scale, then takes nearly the same steps.
 ROUNDING = 5e-6
 GROWTH = 1.5
 # Whose losses the others' are held against, the first that trained; else the median of all.
