@@ -16,6 +16,7 @@ from lstm_harness.cli import (
     kernels,
     measure,
     pages,
+    train,
 )
 
 app = typer.Typer(
@@ -24,5 +25,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for group in (measure, advice, kernels, gradients, pages, judge, ab, history, exchange):
+for group in (measure, advice, kernels, train, gradients, pages, judge, ab, history, exchange):
     app.add_typer(group.app)

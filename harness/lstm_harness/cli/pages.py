@@ -4,6 +4,7 @@ Imports stay light, as in `app`.
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +13,11 @@ import typer
 from lstm_harness.cli.flags import Quiet
 from lstm_harness.console.guards import libraries
 from lstm_harness.model.errors import Exit, UserError
+from lstm_harness.model.workloads import WORKLOADS
 
 if TYPE_CHECKING:
     from lstm_harness.store.run_folder import Run
+    from lstm_harness.store.training_folder import Training
 
 app = typer.Typer()
 
@@ -45,7 +48,7 @@ def report(
     """The HTML page again, one run or several side by side; or a site of whole stores."""
     from lstm_harness.console import output
     from lstm_harness.console.progress import Counting
-    from lstm_harness.store import run_folder
+    from lstm_harness.store import run_folder, training_folder
 
     if site and (out or verdicts):
         raise UserError(f"--site {site} stands alone; leave out {'-o' if out else '--verdicts'}")
@@ -58,6 +61,8 @@ def report(
             index = write(runs, site, tell)
         output.path(index)
         return Exit.DONE
+    if any(map(training_folder.is_one, runs)):
+        return _training_report(runs, out, verdicts)
     loaded = [run_folder.load(folder) for folder in runs]
     for read in loaded:
         output.damaged(read)
@@ -65,6 +70,35 @@ def report(
     named = run_folder.REPORT if len(runs) == 1 else run_folder.COMPARISON
     output.path(write_report_of(loaded, out or runs[0] / named, verdicts))
     return Exit.DONE
+
+
+def _training_report(folders: list[Path], out: Path | None, verdicts: bool) -> int:
+    from lstm_harness.console import output
+    from lstm_harness.store import training_folder
+
+    if len(folders) != 1 or verdicts:
+        raise UserError("a training has a page of its own; give one, without --verdicts")
+    output.path(write_training_page(training_folder.load(folders[0]), out))
+    return Exit.DONE
+
+
+def write_training_page(training: "Training", out: Path | None = None) -> Path:
+    """Make the page of a training, in its folder where no other place is named.
+
+    Raises:
+        NoReportLibraries: a library that a page needs is not installed.
+        UserError: it cannot be written.
+    """
+    from lstm_harness.store.files import write_file
+    from lstm_harness.store.run_folder import REPORT
+
+    with libraries("no report", instead=_elsewhere(str(training.folder))):
+        from lstm_harness.report.training import render
+    place = out or training.folder / REPORT
+    manifest = training.manifest
+    page = render(WORKLOADS[manifest.spec.workload], training.curves, asdict(manifest))
+    write_file(place, page.encode())
+    return place
 
 
 @app.command()

@@ -19,6 +19,8 @@ from rich.progress import (
 
 from lstm_harness.console.output import err
 from lstm_harness.model.plan import PlannedCell
+from lstm_harness.model.text import significant
+from lstm_harness.model.training import Curve, Point
 from lstm_harness.race.runs import Watch
 from lstm_harness.race.visit import Outcome
 
@@ -65,6 +67,29 @@ class Counting:
 
     def _tell(self, done: int, total: int, label: str) -> None:
         self._bar.update(completed=done, total=total, description=label)
+
+
+class TrainingProgress:
+    """A bar of curves: of the one in flight its step, its loss and the time it has left."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._bar = _Bar(quiet)
+
+    def __enter__(self) -> Callable[[int, int, Curve, Point | None, float], None]:
+        self._bar.start()
+        return self._tell
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def _tell(
+        self, done: int, total: int, curve: Curve, point: Point | None, left_s: float
+    ) -> None:
+        said = curve.label()
+        if point:
+            loss = "not finite" if point.loss is None else significant(point.loss, 3)
+            said += f": step {point.step}, loss {loss}, at most {left_s:.0f} s left"
+        self._bar.update(completed=done, total=total, description=said)
 
 
 class _Bar:

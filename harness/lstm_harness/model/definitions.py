@@ -18,7 +18,11 @@ MOST = 1000
 
 def definitions_of(cases: Iterable[Case]) -> Definitions:
     """Of those cells of cases that are not built in."""
-    names = dict.fromkeys(case.problem.cell for case in cases)
+    return definitions_named(dict.fromkeys(case.problem.cell for case in cases))
+
+
+def definitions_named(names: Iterable[str]) -> Definitions:
+    """Of those of these cells that are not built in."""
     return tuple(to_data(CELLS[name]) for name in names if name not in BUILT_IN)
 
 

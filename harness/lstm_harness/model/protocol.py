@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar, get_args
 
 from lstm_harness.model.case import Case
 from lstm_harness.model.ceilings import Level
+from lstm_harness.model.training import Curve, End, Point, TrainingSpec
 from lstm_kernels.problem import Problem
 
 Reply = TypeVar("Reply")
@@ -208,6 +209,28 @@ class GradientFollowed:
     """The norm of dL_T/dh_t at t = T, T - 1, ... 0; None where it is not finite."""
 
     norms: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class TrainingOpened:
+    """That a curve can be trained; `last` is the point that it goes on from, None at its start."""
+
+    last: Point | None
+
+
+@dataclass(frozen=True)
+class PointReached:
+    """What a curve shows now."""
+
+    point: Point
+
+
+@dataclass(frozen=True)
+class TrainingClosed:
+    """What held-out data shows at the end of a curve, and what is told beside it."""
+
+    held_out: Mapping[str, float | None]
+    end: End
 
 
 @dataclass(frozen=True)
@@ -453,6 +476,30 @@ class FollowGradient(Request[GradientFollowed]):
     backend: str
     problem: Problem
     seed: int
+
+
+# Requests about a curve.
+
+
+@dataclass(frozen=True)
+class OpenTraining(Request[TrainingOpened]):
+    """Make a workload's task, or go on with the one whose checkpoint lies there."""
+
+    spec: TrainingSpec
+    curve: Curve
+    checkpoint: str
+
+
+@dataclass(frozen=True)
+class TrainOn(Request[PointReached]):
+    """Train the open curve for so many steps more."""
+
+    steps: int
+
+
+@dataclass(frozen=True)
+class CloseTraining(Request[TrainingClosed]):
+    """Look at the open curve once more: it is over."""
 
 
 # Requests about launch parameters.

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from typing import Any
 
+from lstm_harness.model.errors import UserError
 from lstm_harness.model.record import FAILED_MEASURING
 from lstm_harness.model.typed import Stored, built
+from lstm_harness.model.workloads import EXTRA, workload_named
 
 SCHEMA = 1
 # The losses of so many first steps are held against those of other backends, one by one.
@@ -15,7 +18,7 @@ ENDS = ("ok", "out_of_time", "unsupported", *FAILED_MEASURING)
 
 
 @dataclass(frozen=True)
-class TrainingSpec:
+class TrainingSpec(Stored):
     """What to train, on what, how long and how.
 
     `seconds` is the most that a curve trains; `steps` its most steps, None for the workload's;
@@ -37,6 +40,37 @@ class TrainingSpec:
     device: str = "auto"
     threads: int | None = None
     plugins: tuple[str, ...] = ()
+
+    def curves(self) -> tuple["Curve", ...]:
+        """Every curve, those of a seed one after the other: they are compared with each other."""
+        return tuple(Curve(*each) for each in product(self.seeds, self.cells, self.backends))
+
+
+def refuse_unfit(spec: TrainingSpec) -> None:
+    """Refuse what a workload cannot have.
+
+    Raises:
+        UserError: it is unknown, a package of its data lacks, or a choice means nothing there.
+    """
+    workload = workload_named(spec.workload)
+    lacking = workload.lacking()
+    if lacking:
+        raise UserError(
+            f"the data of {workload.name} is in {', '.join(lacking)}, not installed here; "
+            f"pip install 'lstm-bench[{EXTRA}]'"
+        )
+    if spec.bptt is not None and workload.is_bidirectional:
+        raise UserError(
+            f"--bptt {spec.bptt}: {workload.name} runs in both directions, and a state that comes "
+            "from the end cannot be cut so; leave it out"
+        )
+    if not spec.packed and not (workload.is_ragged and not workload.is_bidirectional):
+        why = "runs in both directions" if workload.is_bidirectional else "has no padding"
+        raise UserError(f"--padding masked: {workload.name} {why}; leave it out")
+    if not spec.remember and not workload.remembers:
+        raise UserError(f"--forget: {workload.name} remembers no state; leave it out")
+    if spec.text is not None and not workload.takes_text:
+        raise UserError(f"--text {spec.text}: {workload.name} learns from no text; leave it out")
 
 
 @dataclass(frozen=True, order=True)
@@ -76,7 +110,8 @@ class Point(Stored):
 class End(Stored):
     """How a curve ended; `examples` are lines for a reader, `reason` says why it is not `ok`.
 
-    `setup_seconds` is what making the task and a first step took, which compiles.
+    `setup_seconds` is what making the task and a first step took, which compiles; `held_out` has
+    what only the end of a curve is asked for, too.
     """
 
     status: str
@@ -85,6 +120,7 @@ class End(Stored):
     baseline: float | None = None
     parameters: int | None = None
     examples: tuple[str, ...] = ()
+    held_out: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,6 +156,27 @@ class Line:
         if (line.point is None) == (line.end is None):
             raise ValueError("it has not one of a point and an end")
         return cls(line.curve, line.point, line.end, line.schema)
+
+
+@dataclass(frozen=True)
+class TrainingManifest(Stored):
+    """What training.json says: what was asked for, where, with what, and when.
+
+    `device` is the one that `auto` became; `curves_sha256` is of the whole curves.jsonl, None while
+    the training goes on.
+    """
+
+    schema: int
+    id: str
+    lstm_bench: str
+    command: tuple[str, ...]
+    spec: TrainingSpec
+    device: str
+    environment: Mapping[str, Any]
+    kernels_digest: str
+    start: str
+    end: str | None = None
+    curves_sha256: str | None = None
 
 
 @dataclass(frozen=True)

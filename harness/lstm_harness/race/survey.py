@@ -232,7 +232,7 @@ def make_plan(spec: Spec, survey: Survey, asked: SurveyWorker) -> Plan:
     Raises:
         UserError: an unknown backend or cell, nobody to run, or room for no case at all.
     """
-    _refuse_unknown_cells(spec, survey)
+    refuse_unknown_cells(spec.cells, survey)
     cases = spec.cases(survey.device)
     large = too_large(cases, survey.device, survey.free_bytes)
     fitting = tuple(case for case in cases if case.problem not in large)
@@ -262,7 +262,7 @@ def _contestants(spec: Spec, survey: Survey) -> tuple[tuple[str, ...], dict[str,
     """Who races, and who takes no part: asked for by name, or everyone who can run here."""
     absent = {source: f"cannot be imported: {e}" for source, e in survey.unavailable.items()}
     for name in spec.backends:
-        _refuse_unknown(name, survey)
+        refuse_unknown(name, survey)
     if spec.backends:
         return spec.backends, absent
     raced = [name for name, backend in survey.backends.items() if backend.raced]
@@ -270,8 +270,13 @@ def _contestants(spec: Spec, survey: Survey) -> tuple[tuple[str, ...], dict[str,
     return here, {name: survey.missing[name] for name in raced if name not in here} | absent
 
 
-def _refuse_unknown_cells(spec: Spec, survey: Survey) -> None:
-    for cell in spec.cells:
+def refuse_unknown_cells(cells: Iterable[str], survey: Survey) -> None:
+    """Refuse cells that nobody defines.
+
+    Raises:
+        UserError: one of them is unknown.
+    """
+    for cell in cells:
         _check_name("cell", cell, CELLS, survey)
 
 
@@ -284,7 +289,12 @@ def _check_name(what: str, name: str, known: Iterable[str], survey: Survey) -> N
         raise UserError("; ".join([str(error), *broken])) from None
 
 
-def _refuse_unknown(name: str, survey: Survey) -> None:
+def refuse_unknown(name: str, survey: Survey) -> None:
+    """Refuse the name of a backend that nobody has, or that takes no part in a race.
+
+    Raises:
+        UserError: with the names that are known.
+    """
     _check_name("backend", name, survey.backends, survey)
     if not survey.backends[name].raced:
         raise UserError(f"backend {name!r} is the oracle and is never raced; leave it out")

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from lstm_harness.analysis.ratios import Ratio
+from lstm_harness.analysis.summary import CASE_COLUMNS
 from lstm_harness.model import text
 from lstm_harness.report.payload import number
 
@@ -34,6 +35,8 @@ LABELS = {
     "cache": "Cache",
     "device": "Device",
 }
+# The columns that tell how large a problem is, and not what it does.
+SIZES = ("seq_len", "batch", "input_size", "hidden_size", "bias", "proj_size")
 AXIS_TITLE = {
     "seq_len": "T, steps in a sequence",
     "batch": "B, sequences in a batch",
@@ -56,6 +59,22 @@ def by_backend(rows: Rows, backends: Sequence[str]) -> list[tuple[int, list[Row]
     """The rows of each backend that has some, with its place in the page's list."""
     lines = grouped(rows, ["backend"])
     return [(index, lines[(name,)]) for index, name in enumerate(backends) if (name,) in lines]
+
+
+def pairs_against(rows: Rows, name: str, plain: Any) -> list[tuple[Row, Row]]:
+    """Every two rows of one backend, and of one run, that differ in this column alone.
+
+    Args:
+        plain: the column's value in the second row of each pair.
+    """
+    run = ("run",) if rows and "run" in rows[0] else ()
+    shared = ("backend", *run, *(other for other in CASE_COLUMNS if other != name))
+    pairs = []
+    for group in grouped(rows, shared).values():
+        against = next((row for row in group if row[name] == plain), None)
+        if against is not None:
+            pairs += [(row, against) for row in group if row is not against]
+    return pairs
 
 
 def running_along(summary: pd.DataFrame, sizes: Sequence[str]) -> str:

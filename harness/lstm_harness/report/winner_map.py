@@ -201,10 +201,10 @@ def _failures(rows: Rows, index: dict[str, int]) -> list[dict[str, Any]]:
 
 
 def _in_order(name: str, column: Iterable[Any]) -> tuple[Any, ...]:
-    """A column's values as a reader expects them: runs as given, passes as the library has them."""
+    """A column's values as a reader expects them: runs as given, the LSTM first."""
     if name == "run":
         return tuple(dict.fromkeys(column))
-    known = {"pass": PASSES, "dtype": tuple(DTYPE_BYTES)}.get(name, ())
+    known = {"pass": PASSES, "dtype": tuple(DTYPE_BYTES), "cell": ("lstm",)}.get(name, ())
     values = _values(column)
     return tuple(sorted(values, key=lambda v: known.index(v) if v in known else len(known)))
 

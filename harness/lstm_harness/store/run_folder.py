@@ -25,6 +25,7 @@ from lstm_harness.model.plan import Plan
 from lstm_harness.model.reading import MOST_RECORDS_BYTES, content_of
 from lstm_harness.model.record import SCHEMA, Record
 from lstm_harness.model.strict_json import Broken, parsed
+from lstm_harness.model.training import Line
 from lstm_harness.store.files import is_unfinished, replace_whole
 
 MANIFEST = "run.json"
@@ -32,6 +33,22 @@ RECORDS = "records.jsonl"
 REPORT = "report.html"
 COMPARISON = "comparison.html"
 SCRATCH = ".scratch"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a folder holds: its manifest and its lines by name, and the command that makes it."""
+
+    manifest: str
+    lines: str
+    command: str
+
+    def go_on(self, folder: Path) -> str:
+        """What to type to have the rest."""
+        return shlex.join(["lstm-bench", self.command, "--resume", str(folder)])
+
+
+RUN = Kind(MANIFEST, RECORDS, "run")
 
 
 @dataclass(frozen=True)
@@ -49,56 +66,56 @@ class Run:
     edited: bool = False
 
 
-def refuse_used(folder: Path) -> None:
+def refuse_used(folder: Path, kind: Kind = RUN) -> None:
     """Refuse a path that a new run must not take.
 
     Raises:
         UserError: it holds something already, or cannot be read.
     """
     try:
-        if folder.exists() and (not folder.is_dir() or _holds_something(folder)):
-            go_on = shlex.join(["lstm-bench", "run", "--resume", str(folder)])
-            more = f"; to go on with that run: {go_on}" if (folder / MANIFEST).exists() else ""
+        if folder.exists() and (not folder.is_dir() or _holds_something(folder, kind)):
+            begun = (folder / kind.manifest).exists()
+            more = f"; to go on with that {kind.command}: {kind.go_on(folder)}" if begun else ""
             raise UserError(f"{folder} is already used; give another --out{more}")
     except OSError as error:
         raise UserError(f"cannot read {folder}: {error.strerror}; give another --out") from None
 
 
-def create(folder: Path) -> None:
+def create(folder: Path, kind: Kind = RUN) -> None:
     """Make the folder of a new run.
 
     Raises:
         UserError: the path is in use, or cannot be written.
     """
-    refuse_used(folder)
+    refuse_used(folder, kind)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}; give another --out") from None
 
 
-def _holds_something(folder: Path) -> bool:
+def _holds_something(folder: Path, kind: Kind) -> bool:
     """Whether anything is there but what a run leaves that was killed before its manifest stood."""
-    return any(not is_unfinished(entry, MANIFEST) for entry in folder.iterdir())
+    return any(not is_unfinished(entry, kind.manifest) for entry in folder.iterdir())
 
 
-def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Replace run.json in one step, so that a kill leaves the old one or the new one."""
+def write_manifest(folder: Path, manifest: dict[str, Any], kind: Kind = RUN) -> None:
+    """Replace the manifest in one step, so that a kill leaves the old one or the new one."""
     content = json.dumps(manifest, indent=1, allow_nan=False).encode() + b"\n"
-    with writing(folder):
-        replace_whole(folder / MANIFEST, content)
+    with writing(folder, kind):
+        replace_whole(folder / kind.manifest, content)
 
 
 @contextmanager
-def appender(folder: Path) -> Iterator["Appender"]:
+def appender(folder: Path, kind: Kind = RUN) -> Iterator["Appender"]:
     """Open a run's records for appending, a torn last line cut off first."""
-    path = folder / RECORDS
-    with writing(folder):
-        whole, torn = _split_torn(content_of(path, MOST_RECORDS_BYTES) if path.exists() else b"")
+    path = folder / kind.lines
+    with writing(folder, kind):
+        whole, torn = split_torn(content_of(path, MOST_RECORDS_BYTES) if path.exists() else b"")
         if torn:
             with path.open("r+b") as file:
                 file.truncate(len(whole))
-        opened = Appender(folder, path.open("ab", buffering=0), whole)
+        opened = Appender(folder, path.open("ab", buffering=0), whole, kind)
     try:
         yield opened
     finally:
@@ -111,18 +128,19 @@ class Appender:
     Nobody else writes there: what is in the files is held against what was written.
     """
 
-    def __init__(self, folder: Path, file: IO[bytes], before: bytes) -> None:
+    def __init__(self, folder: Path, file: IO[bytes], before: bytes, kind: Kind) -> None:
         self._folder = folder
+        self._kind = kind
         self._file = file
         self._written = [before]
-        self._manifest = (folder / MANIFEST).read_bytes()
+        self._manifest = (folder / kind.manifest).read_bytes()
         self._left = self._facts()
 
-    def append(self, record: Record) -> None:
+    def append(self, record: Record | Line) -> None:
         """Write one record as one line."""
         line = json.dumps(record.to_dict(), allow_nan=False).encode() + b"\n"
         self._written.append(line)
-        with writing(self._folder):
+        with writing(self._folder, self._kind):
             while line:
                 line = line[self._file.write(line) :]
         self._left = self._facts()
@@ -132,14 +150,14 @@ class Appender:
         if self._facts() == self._left:
             return []
         changed = []
-        with writing(self._folder):
+        with writing(self._folder, self._kind):
             for name, content in self._contents().items():
                 path = self._folder / name
                 if not path.is_file() or path.is_symlink() or path.read_bytes() != content:
                     replace_whole(path, content)
                     changed.append(name)
             self._file.close()
-            self._file = (self._folder / RECORDS).open("ab", buffering=0)
+            self._file = (self._folder / self._kind.lines).open("ab", buffering=0)
         self._left = self._facts()
         return changed
 
@@ -150,11 +168,12 @@ class Appender:
         return hashlib.sha256(b"".join(self._written)).hexdigest()
 
     def _contents(self) -> dict[str, bytes]:
-        return {MANIFEST: self._manifest, RECORDS: b"".join(self._written)}
+        written = b"".join(self._written)
+        return {self._kind.manifest: self._manifest, self._kind.lines: written}
 
     def _facts(self) -> list[tuple[int, ...] | None]:
         """What changes about a file with its content, and cannot be set by hand."""
-        return [_facts(self._folder / name) for name in (MANIFEST, RECORDS)]
+        return [_facts(self._folder / name) for name in (self._kind.manifest, self._kind.lines)]
 
 
 def _facts(path: Path) -> tuple[int, ...] | None:
@@ -165,14 +184,14 @@ def _facts(path: Path) -> tuple[int, ...] | None:
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path, kind: Kind = RUN) -> Iterator[None]:
     """Turn a failed write, a full disk most of all, into one line; what was written is safe."""
     try:
         yield
     except OSError as error:
         raise MeasuringFailed(
             f"cannot write to {folder}: {error.strerror}; records written so far are safe: "
-            f"make room, then {shlex.join(['lstm-bench', 'run', '--resume', str(folder)])}"
+            f"make room, then {kind.go_on(folder)}"
         ) from None
 
 
@@ -189,7 +208,7 @@ def load(folder: Path) -> Run:
         content = b""
     except OSError as error:
         raise UserError(f"cannot read {folder / RECORDS}: {error.strerror}") from None
-    whole, torn = _split_torn(content)
+    whole, torn = split_torn(content)
     lines = whole.splitlines()
     records = tuple(_parse(line, folder, number) for number, line in enumerate(lines, start=1))
     _refuse_foreign(records, Plan.from_dict(manifest["plan"]), folder)
@@ -225,7 +244,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _split_torn(content: bytes) -> tuple[bytes, bytes]:
+def split_torn(content: bytes) -> tuple[bytes, bytes]:
     """Part complete lines from what a kill left of the last one."""
     end = content.rfind(b"\n") + 1
     return content[:end], content[end:]

@@ -22,6 +22,7 @@ from lstm_harness.worker.inputs import TORCH_DTYPES
 from lstm_harness.worker.older_kernels import unsupported
 from lstm_harness.worker.oracle import Oracle
 from lstm_harness.worker.probes.probe import Bencher
+from lstm_harness.worker.training import Training
 from lstm_harness.worker.verify import tolerance
 from lstm_kernels import Backend, registry, tuning
 from lstm_kernels.stack import Unsupported
@@ -52,6 +53,7 @@ class Worker:
         self.device = device
         self.executor: Executor | None = None
         self.bencher: Bencher | None = None
+        self.training: Training | None = None
         self.oracle = Oracle(device)
         self._rates: dict[tuple[str, str], float] = {}
 
@@ -270,6 +272,29 @@ def _follow_gradient(worker: Worker, asked: protocol.FollowGradient) -> protocol
     implementation = registry.load(asked.backend)
     norms = norms_back(implementation, asked.problem, asked.seed, worker.device)
     return protocol.GradientFollowed(tuple(n if math.isfinite(n) else None for n in norms))
+
+
+@answers(protocol.OpenTraining)
+def _open_training(worker: Worker, asked: protocol.OpenTraining) -> protocol.TrainingOpened:
+    curve, place = asked.curve, Path(asked.checkpoint)
+    worker.training = Training(asked.spec, curve, worker.device, place)
+    return protocol.TrainingOpened(worker.training.last)
+
+
+@answers(protocol.TrainOn)
+def _train_on(worker: Worker, asked: protocol.TrainOn) -> protocol.PointReached:
+    return protocol.PointReached(_training(worker).go_on(asked.steps))
+
+
+@answers(protocol.CloseTraining)
+def _close_training(worker: Worker, asked: protocol.CloseTraining) -> protocol.TrainingClosed:
+    return protocol.TrainingClosed(*_training(worker).end())
+
+
+def _training(worker: Worker) -> Training:
+    if worker.training is None:
+        raise RuntimeError("no curve is open")
+    return worker.training
 
 
 @answers(protocol.FindHooksLacking)

@@ -1,6 +1,6 @@
 """The suites this package ships: each is the workload its source describes."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ NAMES = (
     "mlperf-rnnt",
     "quick",
     "rnn-benchmarks",
+    "seeds",
     "sweep",
     "torchrl",
     "variable-length",
@@ -122,6 +123,15 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
         {"hidden_size": 32, "seq_len": 1314, "batch": 20, "input_size": 344},
     ],
     "rnn-benchmarks": [{"hidden_size": 320, "seq_len": 100, "batch": 64, "input_size": 125}],
+    "seeds": [
+        *({"cell": cell, "hidden_size": 128} for cell in ("rnn_tanh", "lstm", "gru")),
+        {"hidden_size": 128, "seq_len": 64, "lengths": "uniform:1:64"},
+        *(
+            {"hidden_size": 128, "num_layers": layers, "bidirectional": bidirectional}
+            for layers in (1, 2, 4)
+            for bidirectional in (False, True)
+        ),
+    ],
     "bidirectional": [
         {"hidden_size": 256, "bidirectional": True},
         {"hidden_size": 256, "bidirectional": False},
@@ -224,11 +234,24 @@ def test_a_suite_has_as_many_shapes_as_its_source(name: str, count: int) -> None
         ("flashrnn", {"inference", "train"}),
         ("cpu", {"inference", "forward", "backward", "train"}),
         ("cudnn5-ladder", {"forward"}),
+        ("seeds", {"forward", "backward"}),
         ("sweep", {"inference", "forward", "backward"}),
     ],
 )
 def test_a_suite_stands_for_its_passes(name: str, passes: set[str]) -> None:
     assert {case.pass_name for case in cases_of(name)} == passes
+
+
+def test_every_case_of_the_seeds_has_what_its_figure_holds_it_against() -> None:
+    """The other pass, the full batch, one layer and one direction: all else equal."""
+    cases = set(cases_of("seeds"))
+    other = {"forward": "backward", "backward": "forward"}
+    assert cases == {replace(case, pass_name=other[case.pass_name]) for case in cases}
+    for field, plain in (("lengths", "full"), ("num_layers", 1), ("bidirectional", False)):
+        varied = [case for case in cases if getattr(case.problem, field) != plain]
+        assert varied
+        for case in varied:
+            assert replace(case, problem=replace(case.problem, **{field: plain})) in cases
 
 
 def test_every_number_format_meets_every_cliff() -> None:

@@ -3,7 +3,7 @@ import math
 from synthetic_runs import case, record
 
 from lstm_harness.analysis.ratios import Ratio
-from lstm_harness.analysis.summary import summarise
+from lstm_harness.analysis.summary import plain_rows, summarise
 from lstm_harness.report import chart
 
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -53,3 +53,18 @@ def test_a_trace_is_no_longer_than_what_is_known():
 def test_only_backends_with_rows_are_drawn_each_at_its_place_in_the_list():
     rows = [{"backend": "c", "n": 1}, {"backend": "a", "n": 2}, {"backend": "c", "n": 3}]
     assert chart.by_backend(rows, ["a", "b", "c"]) == [(0, [rows[1]]), (2, [rows[0], rows[2]])]
+
+
+def test_a_pair_differs_in_one_column_alone_and_is_of_one_backend_and_run():
+    made = [
+        record("aten", of=case(num_layers=2)),
+        record("aten", of=case()),
+        record("aten", of=case(num_layers=4, batch=9)),
+        record("naive", of=case(num_layers=8)),
+    ]
+    rows = plain_rows(summarise(made))
+    pairs = chart.pairs_against(rows, "num_layers", 1)
+    assert [(row["num_layers"], plain["num_layers"]) for row, plain in pairs] == [(2, 1)]
+    apart = [row | {"run": number} for number, row in enumerate(rows)]
+    assert chart.pairs_against(apart, "num_layers", 1) == []
+    assert chart.pairs_against([], "num_layers", 1) == []

@@ -73,6 +73,13 @@ def test_switches_are_the_axes_that_vary_with_passes_in_order():
     assert len(winner_map.slices(summary, marks.ordered(summary["backend"]))) == 8
 
 
+def test_a_reader_begins_at_the_lstm():
+    cells = ("gru", "of one's own", "lstm")
+    records = [record(of=case()), record(of=case(cell="gru"))]
+    summary = summarise(records).iloc[[0, 1, 1]].assign(cell=cells)
+    assert winner_map.axes(summary)[0].values == ("lstm", "gru", "of one's own")
+
+
 def test_input_size_is_a_switch_only_where_it_is_its_own():
     records = [record(of=case(input_size=i, hidden_size=64)) for i in (32, 64)]
     assert [axis.name for axis in winner_map.axes(summarise(records))] == ["input_size"]

@@ -7,6 +7,7 @@ from lstm_harness.report.panels import (
     ladder,
     limits,
     memory,
+    padding,
     roofline,
     sequence_cost,
     throughput,
@@ -23,5 +24,6 @@ FURTHER = (
     sequence_cost.panel,
     memory.panel,
     energy.panel,
+    padding.panel,
     costs.panel,
 )

@@ -35,7 +35,9 @@ BY_PRODUCTS = FORWARDS_PER_PASS["backward"] / FORWARDS_PER_PASS["forward"]
 NOTE = (
     "Backward alone over forward alone, by the same backend; above 1 backward takes longer. Bars "
     "are 95% intervals, from 3 blocks on that timed both. The line is what counting the products "
-    f"gives: {BY_PRODUCTS:.1f}."
+    f"gives: {BY_PRODUCTS:.1f}. The question is a claim of the texts that this project grew from, "
+    'of back-propagation through time: "the heavy part is backward". Whether the gradient that it '
+    "carries vanishes is asked by lstm-bench gradients."
 )
 
 

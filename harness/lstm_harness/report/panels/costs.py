@@ -1,23 +1,25 @@
-"""What lengths, variants, depth and a second direction cost, each against the plain case.
+"""What variants, depth and a second direction cost, each against the plain case.
 
 A *pair* is two cases of one backend that differ in one field alone, one of them with the field's
-plain value. Pairs of every size count together: their ratios by geometric mean.
+plain value. Pairs of every size count together: their ratios by geometric mean. Beside them stands
+what counting products gives.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lstm_harness.analysis.statistics import geometric_mean
-from lstm_harness.analysis.summary import CASE_COLUMNS, plain_rows
+from lstm_harness.analysis.summary import plain_rows
 from lstm_harness.model import text
-from lstm_harness.report.chart import Point, Rows, grouped, trace
+from lstm_harness.report.chart import SIZES, Point, Row, Rows, pairs_against, trace
 from lstm_harness.report.panel import Figure, Panel, Plot, Subject, chosen_by
 from lstm_harness.report.payload import plot_text
 from lstm_kernels import CELLS
 
-SIZES = ("seq_len", "batch", "input_size", "hidden_size", "bias", "proj_size")
+PRODUCTS = "counting products"
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,10 @@ class Field:
     flag: str
 
 
-LENGTHS = Field(
-    "lengths", "full", "Lengths", "full lengths", "lengths", "--lengths full,uniform:1:128"
-)
+LAYERS = Field("num_layers", 1, "Layers", "one layer", "depth", "--layers 1,2,4")
 FIELDS = (
-    LENGTHS,
     Field("cell", "lstm", "Variants", "lstm", "variants", "--cell lstm,gru"),
-    Field("num_layers", 1, "Layers", "one layer", "depth", "--layers 1,2"),
+    LAYERS,
     Field(
         *("bidirectional", False, "Directions", "one direction", "a second direction"),
         "--bidirectional false,true",
@@ -52,20 +51,29 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class OptionPair:
-    """A case against its plain one: ratios of the times of an execution and of a valid step."""
+    """A case against its plain one.
+
+    Attributes:
+        option: the field's value as a reader has it.
+        place: sorts options; where depth meets a second direction, it stands last.
+        layers: how many the case has.
+        time, products: ratios of the times, and of the arithmetic of the products.
+    """
 
     key: tuple[Any, ...]
     field: Field
-    value: Any
+    option: str
+    place: tuple[bool, int]
     backend: str
+    layers: int
     time: float
-    step: float
+    products: float
 
 
 def panel(subject: Subject) -> Panel:
     """What each field costs, for every choice of what is neither such a field nor a size."""
     summary, backends = subject.summary, subject.backends
-    by = chosen_by(summary, (*SIZES, *(field.name for field in FIELDS)))
+    by = chosen_by(summary, (*SIZES, "lengths", *(field.name for field in FIELDS)))
     ok = [row for row in plain_rows(summary) if row["status"] == "ok"]
     pairs = [pair for field in FIELDS for pair in pairs_of(ok, field, by)]
     groups: dict[tuple[Any, ...], list[OptionPair]] = {}
@@ -73,7 +81,7 @@ def panel(subject: Subject) -> Panel:
         groups.setdefault(pair.key, []).append(pair)
     return Panel(
         id="costs",
-        question="What do variable lengths, variants, depth and a second direction cost?",
+        question="What do variants, depth and a second direction cost?",
         answer=_answer(pairs) if pairs else "",
         by=by,
         figures=tuple(_figure(key, part, backends) for key, part in groups.items()),
@@ -89,7 +97,9 @@ def _note(pairs: Sequence[OptionPair]) -> str:
     said = (
         "Ratio of times within one backend between cases that differ in that alone: the geometric "
         "mean over all pairs; the bar on it goes from the least ratio to the greatest, and is no "
-        "confidence interval."
+        "confidence interval. Counting products gives what the arithmetic alone would cost: below "
+        "it, layers or directions run side by side, or what a pass costs at any size weighs more. "
+        "A layer above the first reads H numbers a step, and 2H where there are two directions."
     )
     return said + (f" Not measured: {', '.join(missing)}." if missing else "")
 
@@ -104,25 +114,48 @@ def _absent(ok: Rows) -> str:
     )
 
 
-def pairs_of(ok: Rows, field: Field, by: Sequence[str]) -> Iterator[OptionPair]:
+def pairs_of(ok: Rows, field: Field, by: Sequence[str]) -> list[OptionPair]:
     """Every pair of correct rows that differ in this field alone."""
-    run = ("run",) if ok and "run" in ok[0] else ()
-    shared = ("backend", *run, *(name for name in CASE_COLUMNS if name != field.name))
-    for rows in grouped(ok, shared).values():
-        plain = next((row for row in rows if row[field.name] == field.plain), None)
-        if plain is None:
-            continue
-        for row in rows:
-            # A case whose lengths are all 0 has no step to tell the time of.
-            if row is not plain and row["steps_per_s"] > 0:
-                yield OptionPair(
-                    key=tuple(row[name] for name in by),
-                    field=field,
-                    value=row[field.name],
-                    backend=row["backend"],
-                    time=row["median_ns"] / plain["median_ns"],
-                    step=plain["steps_per_s"] / row["steps_per_s"],
-                )
+    return [
+        OptionPair(
+            key=tuple(row[name] for name in by),
+            field=field,
+            option=_option(row, field),
+            place=_place(row, field),
+            backend=row["backend"],
+            layers=int(row["num_layers"]),
+            time=row["median_ns"] / plain["median_ns"],
+            products=_products(row) / _products(plain),
+        )
+        for row, plain in pairs_against(ok, field.name, field.plain)
+        # A case whose lengths are all 0 has no product.
+        if _products(plain) > 0
+    ]
+
+
+def _option(row: Row, field: Field) -> str:
+    """A value on an axis, told from a number, which a category must not be."""
+    if field.name == "bidirectional":
+        deep = f" of {row['num_layers']} layers" if row["num_layers"] > 1 else ""
+        return f"two directions{deep}"
+    if field == LAYERS:
+        directions = " of two directions" if row["bidirectional"] else ""
+        return f"{row['num_layers']} layers{directions}"
+    return plot_text(str(row[field.name]))
+
+
+def _place(row: Row, field: Field) -> tuple[bool, int]:
+    if field == LAYERS:
+        return bool(row["bidirectional"]), int(row["num_layers"])
+    if field.name == "bidirectional":
+        return row["num_layers"] > 1, int(row["num_layers"])
+    known = tuple(CELLS)
+    return False, known.index(row["cell"]) if row["cell"] in known else len(known)
+
+
+def _products(row: Row) -> float:
+    """The arithmetic of a row's matrix products, from its rate and its time."""
+    return float(row["tflops"] * row["median_ns"])
 
 
 def _figure(key: tuple[Any, ...], pairs: Sequence[OptionPair], backends: Sequence[str]) -> Figure:
@@ -130,88 +163,87 @@ def _figure(key: tuple[Any, ...], pairs: Sequence[OptionPair], backends: Sequenc
     for field in FIELDS:
         of_field = [pair for pair in pairs if pair.field == field]
         if of_field:
-            title = f"{field.title}, against {field.against}"
-            if field == LENGTHS:
-                plots.append(_plot(f"{title}: a sequence", of_field, backends))
-                plots.append(_plot(f"{title}: a valid step", of_field, backends, by_step=True))
-            else:
-                plots.append(_plot(title, of_field, backends))
+            plots.append(_plot(f"{field.title}, against {field.against}", of_field, backends))
+        if of_field and field == LAYERS:
+            title = f"Time a layer, against {field.against}"
+            plots.append(_plot(title, of_field, backends, by_layer=True))
     return Figure(key, tuple(plots), _answer(pairs))
 
 
 def _plot(
-    title: str, pairs: Sequence[OptionPair], backends: Sequence[str], *, by_step: bool = False
+    title: str, pairs: Sequence[OptionPair], backends: Sequence[str], *, by_layer: bool = False
 ) -> Plot:
-    values = _values(pairs)
+    options = _options(pairs)
     data = []
     for index, name in enumerate(backends):
-        bars = [
-            (value, [p for p in pairs if (p.backend, p.value) == (name, value)]) for value in values
-        ]
-        bars = [(value, part) for value, part in bars if part]
-        if bars:
-            points = [_point(value, part, by_step) for value, part in bars]
-            counts = [text.count(len(part), "pair") for _, part in bars]
+        own = [pair for pair in pairs if pair.backend == name]
+        if own:
+            parts = [[pair for pair in own if pair.option == option] for option in options]
+            points = [_point(part, by_layer) for part in parts if part]
+            counts = [text.count(len(part), "pair") for part in parts if part]
             data.append(trace(index, points, type="bar", text=counts, textposition="none"))
     layout = {
-        "xaxis": {"type": "category", "categoryarray": [_shown(value) for value in values]},
+        "xaxis": {"type": "category", "categoryarray": options},
         "yaxis": {"title": {"text": "time, as a ratio"}, "rangemode": "tozero"},
     }
-    return Plot(title, data, layout)
+    counted = [_counted(option, pairs, by_layer) for option in options]
+    return Plot(title, [*data, trace(None, counted, type="bar", name=PRODUCTS)], layout)
 
 
-def _point(value: Any, pairs: Sequence[OptionPair], by_step: bool) -> Point:
-    ratios = [pair.step if by_step else pair.time for pair in pairs]
-    several = len(ratios) > 1
-    low, high = (min(ratios), max(ratios)) if several else (math.nan, math.nan)
-    return Point(_shown(value), geometric_mean(ratios), low, high)
+def _point(pairs: Sequence[OptionPair], by_layer: bool) -> Point:
+    ratios = _times(pairs, by_layer)
+    low, high = (min(ratios), max(ratios)) if len(ratios) > 1 else (math.nan, math.nan)
+    return Point(pairs[0].option, geometric_mean(ratios), low, high)
 
 
-def _values(pairs: Sequence[OptionPair]) -> list[Any]:
-    """The values that pairs have, in a reader's order."""
-    values = {pair.value for pair in pairs}
-    known = tuple(CELLS)
-    return sorted(values, key=lambda v: (known.index(v), "") if v in known else (len(known), v))
+def _counted(option: str, pairs: Sequence[OptionPair], by_layer: bool) -> Point:
+    """What counting the products of an option gives, over all its pairs."""
+    own = [pair for pair in pairs if pair.option == option]
+    ratios = [pair.products / (pair.layers if by_layer else 1) for pair in own]
+    return Point(option, geometric_mean(ratios))
 
 
-def _shown(value: Any) -> str:
-    """A value on an axis, told from a number, which a category must not be."""
-    if value is True:
-        return "two directions"
-    if isinstance(value, int):
-        return f"{value} layers"
-    return plot_text(str(value))
+def _times(pairs: Sequence[OptionPair], by_layer: bool) -> list[float]:
+    return [pair.time / (pair.layers if by_layer else 1) for pair in pairs]
+
+
+def _options(pairs: Sequence[OptionPair]) -> list[str]:
+    """What pairs differ in, in a reader's order."""
+    return [option for _, option in sorted({(pair.place, pair.option) for pair in pairs})]
 
 
 def _answer(pairs: Sequence[OptionPair]) -> str:
-    """A clause for each field, about its value with the most pairs, the last of equals."""
+    """A clause for each field, about the option that `_most_told` picks."""
     clauses = []
     for field in FIELDS:
         of_field = [pair for pair in pairs if pair.field == field]
         if of_field:
-            counted = [(sum(p.value == v for p in of_field), v) for v in _values(of_field)]
-            most = max(count for count, _ in counted)
-            value = [value for count, value in counted if count == most][-1]
-            clauses.append(_clause(field, value, [p for p in of_field if p.value == value]))
+            option = _most_told(of_field)
+            clauses.append(_clause(field, [p for p in of_field if p.option == option]))
     said = "; ".join(clauses)
     mean = "; geometric means" if len(pairs) > len({(p.backend, p.field) for p in pairs}) else ""
     return f"{said}{mean}."
 
 
-def _clause(field: Field, value: Any, pairs: Sequence[OptionPair]) -> str:
-    verb = "take" if field.name in ("num_layers", "bidirectional") else "takes"
-    said = f"{_shown(value)} {verb} {_spread(pairs)} the time of {field.against}"
-    if field == LENGTHS:
-        said += f" ({_spread(pairs, by_step=True)} a valid step)"
+def _most_told(pairs: Sequence[OptionPair]) -> str:
+    """The option with the most pairs; of equals the last that is plain in all else."""
+    count = Counter(pair.option for pair in pairs)
+    last = max(pairs, key=lambda pair: (count[pair.option], not pair.place[0], pair.place))
+    return last.option
+
+
+def _clause(field: Field, pairs: Sequence[OptionPair]) -> str:
+    verb = "takes" if field.name == "cell" else "take"
+    said = f"{pairs[0].option} {verb} {_spread(pairs)} the time of {field.against}"
+    if field == LAYERS:
+        said += f" ({_spread(pairs, by_layer=True)} a layer)"
     return f"{said}, over {text.count(len(pairs), 'pair')}"
 
 
-def _spread(pairs: Sequence[OptionPair], *, by_step: bool = False) -> str:
+def _spread(pairs: Sequence[OptionPair], *, by_layer: bool = False) -> str:
     """The least and the greatest mean of a backend, with its name."""
-    ratios: dict[str, list[float]] = {}
-    for pair in pairs:
-        ratios.setdefault(pair.backend, []).append(pair.step if by_step else pair.time)
-    means = {name: geometric_mean(own) for name, own in ratios.items()}
+    parts = {pair.backend: [p for p in pairs if p.backend == pair.backend] for pair in pairs}
+    means = {name: geometric_mean(_times(own, by_layer)) for name, own in parts.items()}
     least, greatest = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
     low, high = (f"{text.ratio(means[n])} ({text.shorten(n)})" for n in (least, greatest))
     return low if len(means) == 1 else f"{low} to {high}"

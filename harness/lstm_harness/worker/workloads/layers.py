@@ -1,6 +1,7 @@
 """The recurrent layers of a workload's model: of one cell, on one backend, run as is asked."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 import lstm_kernels as lk
 
 States = Tensor | tuple[Tensor, ...]
-_MODULES = {"lstm": lk.LSTM, "gru": lk.GRU}
+# Torch's shape, by cell; `Recurrent` has every cell.
+_MODULES = {"lstm": "LSTM", "gru": "GRU"}
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,8 @@ class Layers:
     def __call__(self, input_size: int, hidden_size: int, **options: Any) -> "Run":
         """Layers with the options of torch.nn.LSTM."""
         named = _MODULES.get(self.cell)
-        if named is not None:
-            made: nn.Module = named(input_size, hidden_size, backend=self.backend, **options)
-        else:
-            made = lk.Recurrent(self.cell, input_size, hidden_size, backend=self.backend, **options)
+        make = getattr(lk, named) if named else partial(lk.Recurrent, self.cell)
+        made: nn.Module = make(input_size, hidden_size, backend=self.backend, **options)
         return Run(made, self)
 
 
@@ -46,6 +46,7 @@ class Run(nn.Module):
         super().__init__()
         self.layers = layers
         self._how = how
+        self.cell = how.cell
 
     def forward(
         self, x: Tensor, lengths: Tensor | None = None, states: States | None = None
@@ -107,3 +108,18 @@ def ends(y: Tensor, lengths: Tensor | None = None, both_ways: bool = False) -> T
         return last
     size = y.shape[2] // 2
     return torch.cat([last[:, :size], y[0, :, size:]], 1)
+
+
+def keeping(run: Run, bias: float) -> Run:
+    """The network, its forget gates opened by a bias: a cell with c keeps it from the first step.
+
+    Other cells are left as they are. Source: Gers, Schmidhuber and Cummins 2000; Jozefowicz,
+    Zaremba and Sutskever 2015, for long times more than 1.
+    """
+    cell = lk.CELLS[run.cell]
+    if "c" in cell.states and "f" in cell.gates:
+        for name, parameter in run.layers.named_parameters():
+            if name.startswith("bias_ih"):
+                gates = parameter.data.view(len(cell.gates), -1)
+                gates[cell.gates.index("f")] += bias
+    return run

@@ -74,7 +74,7 @@ class Task(Protocol):
 
 
 class MissingData(Exception):  # noqa: N818 - a finding about this machine
-    """A package that holds the data is not installed; the text says what to type."""
+    """The data is not there, or too little; the text says what to type."""
 
 
 def draw(seed: int, number: int) -> torch.Generator:
@@ -82,15 +82,26 @@ def draw(seed: int, number: int) -> torch.Generator:
     return torch.Generator().manual_seed(hash((seed, number)) & (2**63 - 1))
 
 
+def rows_of(step: int, size: int, examples: int, seed: int) -> Tensor:
+    """Which of so many examples a step's batch has, int64 [size].
+
+    Every epoch takes them in an order of its own, and leaves out what fills no batch.
+    """
+    epoch, place = divmod(step, examples // size)
+    order = torch.randperm(examples, generator=draw(seed, epoch))
+    return order[place * size : (place + 1) * size]
+
+
 def make(name: str, layers: Layers, choices: Choices, seed: int) -> Task:
     """The task of a workload, its model's parameters drawn from the seed.
 
     Raises:
-        MissingData: a package lacks.
+        MissingData: a package lacks, or the text that was chosen will not do.
     """
-    module = importlib.import_module(f"lstm_harness.worker.workloads.{name.replace('-', '_')}")
+    module, _, function = WORKLOADS[name].maker.partition(":")
+    maker = getattr(importlib.import_module(f"lstm_harness.worker.workloads.{module}"), function)
     try:
-        task: Task = module.make(layers, choices, seed)
+        task: Task = maker(layers, choices, seed)
     except ModuleNotFoundError as missing:
         packages = WORKLOADS[name].packages
         raise MissingData(

@@ -39,7 +39,8 @@ def test_a_second_direction_and_depth_are_ratios_within_a_backend():
     panel, backends = shown(records)
     assert panel.by == ()
     directions = plot_of(panel, backends, "Directions")
-    assert {name: bar["y"] for name, bar in directions.items()} == {"aten": [1.9], "naive": [2.1]}
+    times = {name: bar["y"] for name, bar in directions.items()}
+    assert times == {"naive": [2.1], "aten": [1.9], "counting products": [2]}
     layers = plot_of(panel, backends, "Layers")
     assert (layers["aten"]["x"], layers["aten"]["y"]) == (["4 layers"], [3.9])
     assert "naive" not in layers
@@ -47,11 +48,12 @@ def test_a_second_direction_and_depth_are_ratios_within_a_backend():
         panel.figures[0].answer
         == panel.answer
         == (
-            f"4 layers take 3.90{X} (aten) the time of one layer, over 1 pair; two directions take "
-            f"1.90{X} (aten) to 2.10{X} (naive) the time of one direction, over 2 pairs."
+            f"4 layers take 3.90{X} (aten) the time of one layer (0.975{X} (aten) a layer), over 1 "
+            f"pair; two directions take 1.90{X} (aten) to 2.10{X} (naive) the time of one "
+            f"direction, over 2 pairs."
         )
     )
-    assert "Not measured: lengths" in panel.note
+    assert "Not measured: variants" in panel.note
     assert "depth" not in panel.note
 
 
@@ -73,25 +75,37 @@ def test_ratios_of_many_pairs_have_a_geometric_mean_and_their_extremes():
     )
 
 
-def test_lengths_cost_by_sequence_and_by_valid_step():
-    name = "uniform:1:32"
-    share = case(lengths=name).problem.valid_steps / case().problem.valid_steps
-    assert 0.4 < share < 0.6
-    # One that pads does all the work again; one that packs does only what is asked.
+def test_depth_is_told_by_layer_and_beside_the_products():
     records = [
-        *of("naive", 10**6),
-        *of("naive", 10**6, lengths=name),
-        *of("aten", 10**6),
-        *of("aten", round(share * 10**6), lengths=name),
+        *of("aten", 100),
+        *of("aten", 150, num_layers=2),
+        *of("aten", 200, bidirectional=True),
+        *of("aten", 500, bidirectional=True, num_layers=2),
     ]
     panel, backends = shown(records)
-    sequence = plot_of(panel, backends, "Lengths, against full lengths: a sequence")
-    step = plot_of(panel, backends, "Lengths, against full lengths: a valid step")
-    assert sequence["naive"]["y"] == [1]
-    assert sequence["aten"]["y"] == [pytest.approx(share, rel=1e-4)]
-    assert step["aten"]["y"] == [pytest.approx(1, rel=1e-4)]
-    assert step["naive"]["y"] == [pytest.approx(1 / share, rel=1e-4)]
-    assert "(naive) the time of full lengths (1" in panel.answer
+    whole = plot_of(panel, backends, "Layers, against one layer")
+    a_layer = plot_of(panel, backends, "Time a layer, against one layer")
+    options = ["2 layers", "2 layers of two directions"]
+    assert (whole["aten"]["x"], whole["aten"]["y"]) == (options, [1.5, 2.5])
+    assert (a_layer["aten"]["x"], a_layer["aten"]["y"]) == (options, [0.75, 1.25])
+    # Of two directions, the second layer reads 2H beside its own H, the first one H.
+    assert whole["counting products"]["y"] == [2, 2.5]
+    assert a_layer["counting products"]["y"] == [1, 1.25]
+    directions = plot_of(panel, backends, "Directions")
+    assert directions["aten"]["x"] == ["two directions", "two directions of 2 layers"]
+    assert directions["aten"]["y"] == [2, pytest.approx(500 / 150, rel=1e-4)]
+    assert directions["counting products"]["y"] == [2, 2.5]
+    assert panel.answer.startswith(
+        f"2 layers take 1.50{X} (aten) the time of one layer (0.750{X} (aten) a layer), over 1 pair"
+        f"; two directions take 2.00{X} (aten) the time of one direction, over 1 pair;"
+    )
+
+
+def test_a_variant_stands_beside_its_products():
+    panel, backends = shown([*of("aten", 100), *of("aten", 90, cell="gru")])
+    variants = plot_of(panel, backends, "Variants")
+    assert variants["counting products"]["y"] == [0.75]
+    assert variants["aten"]["y"] == [0.9]
 
 
 def test_cases_that_differ_in_more_are_no_pair():
@@ -105,7 +119,7 @@ def test_cases_that_differ_in_more_are_no_pair():
     ]
     panel, _ = shown(records)
     assert panel.absent.startswith("Not measured: ")
-    assert "`--layers 1,2`" in panel.absent
+    assert "`--layers 1,2,4`" in panel.absent
 
 
 def test_depth_of_two_directions_is_against_two_directions():
