@@ -9,7 +9,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from lstm_harness.analysis import log_ratio, openings
+from lstm_harness.analysis import log_ratio
+from lstm_harness.analysis.openings import Parting, parting
 from lstm_harness.analysis.ratios import Ratio
 from lstm_harness.analysis.statistics import geometric_mean
 from lstm_harness.model.training import Learnt, Point
@@ -37,8 +38,8 @@ class Contestant:
         curves: those that trained, in the order of seeds: they have points, and did not fail.
         reached: by seed, the first point at the goal.
         values: by seed, the goal's metric at the last point; None where it is not finite.
-        parting: how far the losses of its first steps part from those of `held_against`,
-            relatively, at the most; None where there is nobody to hold it against.
+        parting: of its first losses, of the seed where it is most; None where there is nobody to
+            hold it against.
         rank: from 1 among the contestants of its cell; None where it did not come to the goal, or
             learns otherwise.
     """
@@ -49,14 +50,13 @@ class Contestant:
     curves: tuple[Learnt, ...]
     reached: Mapping[int, Point]
     values: Mapping[int, float | None]
-    parting: float | None
-    held_against: str | None
+    parting: Parting | None
     rank: int | None = None
 
     @property
     def learns_otherwise(self) -> bool:
         """Whether it parts from the others by more than rounding explains."""
-        return self.parting is not None and self.parting > openings.LARGEST_PARTING
+        return self.parting is not None and self.parting.share > 1
 
     @property
     def done(self) -> int:
@@ -204,9 +204,7 @@ def _contestant(
 ) -> Contestant:
     curves = tuple(each for each in own if _trained(each))
     reached = {each.curve.seed: _first_at(goal, each.points) for each in curves}
-    told = [openings.parting(each, trained) for each in curves]
-    partings = [found for found in told if found is not None]
-    held_against, parting = max(partings, key=lambda found: found[1], default=(None, None))
+    partings = [found for found in (parting(each, trained) for each in curves) if found]
     cell, backend = name
     return Contestant(
         backend,
@@ -215,8 +213,7 @@ def _contestant(
         curves,
         {seed: point for seed, point in reached.items() if point is not None},
         {each.curve.seed: each.points[-1].held_out.get(goal.metric) for each in curves},
-        parting,
-        held_against,
+        max(partings, key=lambda found: found.share, default=None),
     )
 
 

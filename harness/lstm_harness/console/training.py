@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
-from lstm_harness.analysis.openings import LARGEST_PARTING
+from lstm_harness.analysis.openings import GROWTH, ROUNDING, Parting
 from lstm_harness.analysis.training import (
     Agreement,
     Contestant,
@@ -48,7 +48,7 @@ def sentences(workload: Workload, curves: Sequence[Learnt]) -> list[str]:
     if not standing:
         return ["Nothing could be trained."]
     said = [_race(mine, workload.goal) for mine in _by_cell(standing)]
-    said += [_otherwise(one) for one in standing if one.learns_otherwise]
+    said += [each for one in standing for each in _otherwise(one)]
     if len({one.backend for one in standing}) == 1:
         return [*said, f"Only {_name(standing[0])} trained: nobody to hold it against."]
     known = agreements(standing, workload.goal)
@@ -118,7 +118,7 @@ def document(
         "workload": workload.name,
         "goal": asdict(goal),
         "baseline": baseline(curves),
-        "largest_parting": LARGEST_PARTING,
+        "rounding": {"first_step": ROUNDING, "growth": GROWTH},
         "contestants": [_contestant(one, first.get(one.cell)) for one in standing],
         "agreements": [
             {**asdict(each), "gap": each.gap, "holds": each.holds}
@@ -184,13 +184,17 @@ def _from_seeds(one: Contestant) -> str:
     return f"median of {one.asked} seeds" if one.asked > 1 else "1 seed"
 
 
-def _otherwise(one: Contestant) -> str:
+def _otherwise(one: Contestant) -> list[str]:
+    """What is said of one that learns otherwise; nothing of who does not."""
+    found = one.parting
+    if found is None or not one.learns_otherwise:
+        return []
     end = "" if one.value is None else f"; it ends at {text.significant(one.value[0])}"
-    return (
-        f"{_name(one)} learns otherwise with {text.shorten(one.cell)}, and has no rank: its first "
-        f"losses part from {one.held_against}'s by {_parting(one)}, where rounding explains "
-        f"{text.error(LARGEST_PARTING)}{end}."
-    )
+    return [
+        f"{_name(one)} learns otherwise with {text.shorten(one.cell)}, and has no rank: at step "
+        f"{found.step} its loss parts from {found.held_against}'s by {text.error(found.apart)}, "
+        f"where rounding explains {text.error(found.explained)}{end}."
+    ]
 
 
 def _alone(mine: Sequence[Contestant]) -> list[str]:
@@ -220,7 +224,6 @@ def _and(names: Sequence[str]) -> str:
 
 def _contestant(one: Contestant, first: Contestant | None) -> dict[str, Any]:
     mean, spread = one.value or (None, None)
-    parts = one.parting is not None and math.isfinite(one.parting)
     times = ratio(one, first) if first is not None and one.rank else None
     known = times is not None and not math.isnan(times.low)
     return {
@@ -238,8 +241,7 @@ def _contestant(one: Contestant, first: Contestant | None) -> dict[str, Any]:
         "last_value_spread": spread,
         "last_loss": one.loss,
         "predictions_per_second": one.predictions_per_second,
-        "parting": one.parting if parts else None,
-        "held_against": one.held_against,
+        "parting": None if one.parting is None else _parting_kept(one.parting),
         "learns_otherwise": one.learns_otherwise,
     }
 
@@ -279,6 +281,12 @@ def _with_spread(mean: float, spread: float | None) -> str:
 
 def _parting(one: Contestant) -> str:
     """Nothing of who is held against nobody."""
-    if one.parting is None:
+    found = one.parting
+    if found is None:
         return ""
-    return text.error(one.parting) if one.parting else "0"
+    apart = text.error(found.apart) if found.apart else "0"
+    return f"{apart} of {text.error(found.explained)}"
+
+
+def _parting_kept(found: Parting) -> dict[str, Any]:
+    return {**asdict(found), "apart": found.apart if math.isfinite(found.apart) else None}

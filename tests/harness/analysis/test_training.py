@@ -7,7 +7,7 @@ import pytest
 from made_up_training import REFUSED, WORKLOAD, first_losses, learnt, race
 
 from lstm_harness.analysis.courses import course
-from lstm_harness.analysis.openings import LARGEST_PARTING, MEDIAN
+from lstm_harness.analysis.openings import GROWTH, MEDIAN, ROUNDING
 from lstm_harness.analysis.training import agreements, baseline, contestants, ratio
 from lstm_harness.model.training import End
 from lstm_harness.model.workloads import Goal
@@ -116,16 +116,21 @@ def test_a_cheat_that_parts_at_step_3_has_no_rank_however_fast():
     ]
     found = standing([*race({"naive": 9, "aten": 3}), *cheats])
     assert found["cheat"].learns_otherwise
-    assert found["cheat"].parting == pytest.approx(0.01)
-    assert found["cheat"].held_against == "naive"
+    assert found["cheat"].parting.apart == pytest.approx(0.01)
+    assert found["cheat"].parting.step == 4
+    assert found["cheat"].parting.held_against == "naive"
     assert [found[name].rank for name in ("cheat", "aten", "naive")] == [None, 1, 2]
 
 
 @pytest.mark.parametrize(("by", "otherwise"), [(0.5, False), (2, True)])
-def test_rounding_is_no_cheat(by, otherwise):
-    off = first_losses(0, 19, by * LARGEST_PARTING)
-    found = standing([learnt("naive", 0, 0.1), learnt("aten", 0, 0.1, opening=off)])
+@pytest.mark.parametrize("step", [0, 5, 19])
+def test_rounding_is_no_cheat_and_grows_with_every_step(step, by, otherwise):
+    off = list(first_losses())
+    off[step] *= 1 + by * ROUNDING * GROWTH**step
+    found = standing([learnt("naive", 0, 0.1), learnt("aten", 0, 0.1, opening=tuple(off))])
     assert found["aten"].learns_otherwise == otherwise
+    assert found["aten"].parting.step == step + 1
+    assert found["aten"].parting.share == pytest.approx(by, rel=1e-3)
     assert found["naive"].parting is None
 
 
@@ -135,7 +140,7 @@ def test_one_seed_that_parts_is_enough():
         learnt("aten", 2, 0.001, opening=first_losses(2, 3, 1e-3)),
         learnt("naive", 2, 0.001),
     ]
-    assert standing(curves)["aten"].parting == pytest.approx(1e-3)
+    assert standing(curves)["aten"].parting.apart == pytest.approx(1e-3)
 
 
 def test_curves_are_held_against_those_of_the_same_seed_and_cell_alone():
@@ -147,19 +152,20 @@ def test_curves_are_held_against_those_of_the_same_seed_and_cell_alone():
         learnt("naive", 0, 0.1, cell="gru", opening=other),
     ]
     found = contestants(curves, WORKLOAD)
-    assert [one.parting for one in found] == [None, None, 0, None]
+    assert [one.parting is None for one in found] == [True, True, False, True]
+    assert found[2].parting.apart == 0
 
 
 def test_without_naive_it_is_aten_and_without_both_the_median():
     curves = [learnt(name, 0, 0.1) for name in ("a", "b")]
     cheat = learnt("cheat", 0, 0.1, opening=first_losses(0, 3, 0.01))
     found = standing([*curves, cheat])
-    assert {one.held_against for one in found.values()} == {MEDIAN}
+    assert {one.parting.held_against for one in found.values()} == {MEDIAN}
     assert [one.backend for one in found.values() if one.learns_otherwise] == ["cheat"]
     found = standing([*curves, cheat, learnt("aten", 0, 0.1)])
-    assert found["cheat"].held_against == "aten"
+    assert found["cheat"].parting.held_against == "aten"
     crashed = learnt("naive", 0, 0.1, end=CRASHED)
-    assert standing([*curves, cheat, crashed])["cheat"].held_against == MEDIAN
+    assert standing([*curves, cheat, crashed])["cheat"].parting.held_against == MEDIAN
 
 
 @pytest.mark.parametrize(
@@ -172,7 +178,7 @@ def test_a_loss_that_is_not_finite_parts_and_what_is_shorter_does_not(opening, p
             learnt("aten", 0, 0.1, opening=opening),
         ]
     )
-    assert found["aten"].parting == parting
+    assert found["aten"].parting.apart == parting
 
 
 def agreement(*curves):

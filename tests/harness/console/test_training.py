@@ -39,8 +39,8 @@ def test_the_sentence_tells_who_is_first_by_how_much_and_that_all_agree():
         f"With lstm, numba_cpu is first at {GOAL}, after 6.00 s of training (median of 3 seeds); "
         f"aten takes 3.00{TIMES} as long; naive takes 15.0{TIMES} as long. "
         "With lstm, numba_cpu, aten and naive agree within the spread of seeds: at step 300, the "
-        "last that they all came to, their means lie 0 apart, and the standard deviation over seeds "
-        "is 1.0e-04."
+        "last that they all came to, their means lie 0 apart, and the standard deviation over "
+        "seeds is 1.0e-04."
     )
 
 
@@ -48,8 +48,8 @@ def test_a_cheat_is_named_and_is_not_first():
     said = sentence(*race({"naive": 30, "aten": 6}), *CHEATS)
     assert said.startswith("With lstm, aten is first")
     assert (
-        "cheat learns otherwise with lstm, and has no rank: its first losses part from naive's by "
-        "1.0e-02, where rounding explains 1.0e-05; it ends at 0.160."
+        "cheat learns otherwise with lstm, and has no rank: at step 4 its loss parts from naive's "
+        "by 1.0e-02, where rounding explains 1.7e-05; it ends at 0.160."
     ) in said
     assert "With lstm, aten and naive agree" in said
 
