@@ -8,10 +8,12 @@ arXiv:1504.00941.
 import torch
 from torch import Tensor, nn
 
-from lstm_harness.worker.workloads.layers import Layers
+from lstm_harness.worker.workloads.layers import Layers, keeping
 from lstm_harness.worker.workloads.task import Choices, Loss, draw
 
 STEPS, BATCH, HELD_OUT, HIDDEN = 100, 50, 1000, 64
+# Of an LSTM; without it and at a tenth of the rate, nothing is learnt in 2,500 steps.
+FORGET_BIAS = 1.0
 # No training is so long.
 HELD_OUT_NUMBER = 2**40
 
@@ -21,7 +23,7 @@ class Model(nn.Module):
 
     def __init__(self, layers: Layers) -> None:
         super().__init__()
-        self.layers = layers(2, HIDDEN)
+        self.layers = keeping(layers(2, HIDDEN), FORGET_BIAS)
         self.line = nn.Linear(HIDDEN, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -34,7 +36,7 @@ class Model(nn.Module):
 class Adding:
     """See `task.Task`."""
 
-    learning_rate, clip = 1e-3, 1.0
+    learning_rate, clip = 1e-2, 1.0
 
     def __init__(self, layers: Layers, seed: int) -> None:
         self.model = Model(layers).to(layers.device)
