@@ -39,7 +39,7 @@ def test_the_default_text_is_what_the_table_says():
     assert len(text) == 1_000_000
     assert f"{len(set(text))} different ones" in WORKLOADS["char-lm"].data
     assert "900,000 characters to learn from, 100,000 held out" in WORKLOADS["char-lm"].size
-    assert char_lm.HELD_OUT == len(text) // 10
+    assert len(text) // 10 == char_lm.HELD_OUT
 
 
 def test_streams_go_on_from_batch_to_batch(small):
