@@ -89,12 +89,17 @@ def write_training_page(training: "Training", out: Path | None = None) -> Path:
         NoReportLibraries: a library that a page needs is not installed.
         UserError: it cannot be written.
     """
+    from lstm_harness.console import output
     from lstm_harness.store.files import write_file
     from lstm_harness.store.run_folder import REPORT
 
     with libraries("no report", instead=_elsewhere(str(training.folder))):
         from lstm_harness.report.training import render
     place = out or training.folder / REPORT
+    if training.edited:
+        output.warning(
+            f"{training.folder}: curves.jsonl is not what the training wrote; its SHA-256 differs"
+        )
     manifest = training.manifest
     page = render(WORKLOADS[manifest.spec.workload], training.curves, asdict(manifest))
     write_file(place, page.encode())
