@@ -11,9 +11,10 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import made_up_training
 import mutations
 import synthetic_store
 from known_limits import cpu_limits
@@ -27,8 +28,10 @@ from lstm_harness.judge import noise
 from lstm_harness.model.errors import Exit, UserError
 from lstm_harness.model.record import Record
 from lstm_harness.model.spec import build, suite_from_file, suite_names
+from lstm_harness.model.training import Line, TrainingManifest, TrainingSpec
 from lstm_harness.store import kept_limits, run_folder
 from lstm_harness.store.kept_for_auto import keep_for_auto
+from lstm_harness.store.training_folder import TRAINING
 from lstm_kernels import measured, preference, registry, tuning
 
 # No reader may compute longer over a small file.
@@ -259,7 +262,44 @@ def _read_benchmarks(folder: Path, chance: random.Random) -> None:
         run_folder.load(out)
 
 
+def _training(folder: Path) -> Path:
+    place = folder / "training"
+    backends = ("naive", "aten")
+    spec = TrainingSpec("adding", backends, ("lstm",), (0, 1), 60.0, plugins=("mine.py",))
+    manifest = TrainingManifest(
+        **{
+            "schema": 1,
+            "id": "training",
+            "lstm_bench": "0.1.0",
+            "command": ("lstm-bench", "train"),
+        },
+        **{"spec": spec, "device": "cpu", "environment": synthetic_store.environment()},
+        **{"kernels_digest": "0123", "start": "2026-02-01T10:00:00+00:00"},
+    )
+    run_folder.create(place, TRAINING)
+    run_folder.write_manifest(place, asdict(manifest), TRAINING)
+    with run_folder.appender(place, TRAINING) as file:
+        for one in made_up_training.race(dict.fromkeys(backends, 1.0), seeds=(0, 1)):
+            for point in one.points:
+                file.append(Line(one.curve, point))
+            file.append(Line(one.curve, end=one.end))
+    return place
+
+
+def _read_training(folder: Path, _: random.Random) -> None:
+    command("report", folder / "training", "-o", folder / "page.html")
+
+
 KINDS = {
+    "curves": Kind(
+        lambda f: _training(f) / TRAINING.lines, mutations.json_lines, _read_training, seconds=True
+    ),
+    "training": Kind(
+        lambda f: _training(f) / TRAINING.manifest,
+        mutations.json_document,
+        _read_training,
+        seconds=True,
+    ),
     "records": Kind(lambda f: _run(f) / run_folder.RECORDS, mutations.json_lines, _read_run),
     "manifest": Kind(lambda f: _run(f) / run_folder.MANIFEST, mutations.json_document, _read_run),
     "baseline": Kind(_baseline, mutations.json_lines, _read_baseline),

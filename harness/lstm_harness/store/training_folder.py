@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lstm_harness.model.errors import UserError
+from lstm_harness.model.manifest import check_environment
 from lstm_harness.model.reading import content_of
 from lstm_harness.model.strict_json import Broken, parsed
 from lstm_harness.model.training import SCHEMA, Curve, End, Learnt, Line, Point, TrainingManifest
 from lstm_harness.model.typed import built
+from lstm_harness.model.workloads import workload_named
 from lstm_harness.store.run_folder import Kind, split_torn
 
 TRAINING = Kind("training.json", "curves.jsonl", "train")
@@ -75,8 +77,10 @@ def _manifest(folder: Path) -> TrainingManifest:
     _refuse_newer(stored, str(path))
     try:
         manifest: TrainingManifest = built(stored, TrainingManifest, "it")
+        check_environment(manifest.environment)
     except ValueError as error:
         raise UserError(f"{path} is not the manifest of a training: {error}") from None
+    workload_named(manifest.spec.workload)
     return manifest
 
 
