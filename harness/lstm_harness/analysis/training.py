@@ -8,6 +8,9 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+
+from scipy.stats import studentized_range
 
 from lstm_harness.analysis import log_ratio
 from lstm_harness.analysis.openings import Parting, parting
@@ -16,8 +19,8 @@ from lstm_harness.analysis.statistics import geometric_mean
 from lstm_harness.model.training import Learnt, Point
 from lstm_harness.model.workloads import Goal, Workload
 
-# Means of backends agree where they differ by at most so many standard deviations over seeds.
-SPREADS = 2
+# Of backends that learn the same, so often the means lie no further apart than seeds explain.
+EXPLAINED = 0.99
 
 
 @dataclass(frozen=True)
@@ -127,11 +130,29 @@ class Agreement:
         return max(known) - min(known) if len(known) == len(self.means) else None
 
     @property
+    def explained(self) -> float | None:
+        """How far apart the means of as many samples of as many seeds may lie by chance alone.
+
+        Tukey's studentized range. Once rounding has grown, two backends' curves of one seed are as
+        good as curves of two seeds.
+        """
+        if self.spread is None:
+            return None
+        return _explained(len(self.means), len(self.seeds)) * self.spread
+
+    @property
     def holds(self) -> bool | None:
-        """Whether that is within the spread of seeds; None where that is not known."""
+        """Whether the gap is what the spread of seeds explains; None where that is not known."""
         if self.gap is None:
             return False
-        return None if self.spread is None else self.gap <= SPREADS * self.spread
+        return None if self.explained is None else self.gap <= self.explained
+
+
+@cache
+def _explained(backends: int, seeds: int) -> float:
+    """How many standard deviations; kept, since it takes tenths of a second."""
+    limit = studentized_range.ppf(EXPLAINED, backends, backends * (seeds - 1))
+    return float(limit) / math.sqrt(seeds)
 
 
 def contestants(curves: Sequence[Learnt], workload: Workload) -> list[Contestant]:

@@ -121,7 +121,7 @@ def document(
         "rounding": {"first_step": ROUNDING, "growth": GROWTH},
         "contestants": [_contestant(one, first.get(one.cell)) for one in standing],
         "agreements": [
-            {**asdict(each), "gap": each.gap, "holds": each.holds}
+            {**asdict(each), "gap": each.gap, "explained": each.explained, "holds": each.holds}
             for each in agreements(standing, goal)
         ],
         "curves": [
@@ -211,10 +211,10 @@ def _agrees(found: Agreement) -> str:
     if found.gap is None:
         return f"{said} do not agree: {where} not every mean is finite."
     gap = f"{where} their means lie {text.significant(found.gap, 2)} apart"
-    if found.spread is None:
+    if found.explained is None:
         return f"{said} have one seed, which tells no spread: {gap}."
     verb = "agree" if found.holds else "do not agree"
-    spread = f"the standard deviation over seeds is {text.significant(found.spread, 2)}"
+    spread = f"seeds explain {text.significant(found.explained, 2)}"
     return f"{said} {verb} within the spread of seeds: {gap}, and {spread}."
 
 

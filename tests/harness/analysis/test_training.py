@@ -1,6 +1,7 @@
 """Who learns fastest and who learns otherwise, from curves that are made up."""
 
 import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -192,9 +193,20 @@ def test_backends_agree_where_their_means_differ_by_less_than_seeds_do():
     assert found.spread == pytest.approx(0.01)
     assert found.gap == pytest.approx(0.01)
     assert found.holds
-    found = agreement(*near, *(learnt("aten", seed, 0.13 + seed / 100) for seed in range(3)))
-    assert found.means == pytest.approx({"naive": 0.11, "aten": 0.14})
+    # Student's t of 4 degrees of freedom, 0.5% on either side: 4.604.
+    assert found.explained == pytest.approx(4.604 * 0.01 * (2 / 3) ** 0.5, rel=1e-3)
+    found = agreement(*near, *(learnt("aten", seed, 0.14 + seed / 100) for seed in range(3)))
+    assert found.means == pytest.approx({"naive": 0.11, "aten": 0.15})
     assert not found.holds
+
+
+def test_of_backends_that_learn_the_same_few_are_told_not_to_agree():
+    chance = random.Random(0)
+    drawn = [
+        agreement(*(learnt(name, s, chance.gauss(0.5, 0.1)) for name in "abc" for s in range(4)))
+        for _ in range(300)
+    ]
+    assert 0 < sum(not each.holds for each in drawn) <= 9
 
 
 def test_they_are_compared_at_the_last_step_and_the_seeds_that_all_have():
