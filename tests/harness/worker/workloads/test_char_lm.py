@@ -156,6 +156,7 @@ def test_a_text_that_will_not_do_is_told_in_a_line(tmp_path):
         made("char-lm", choices=Choices(text=latin))
 
 
+@torch.no_grad()
 def test_a_text_of_the_fewest_characters_has_batches(tmp_path):
     file = tmp_path / "fewest.txt"
     file.write_text(TEXT[: texts.FEWEST], "utf-8")
