@@ -8,6 +8,7 @@ larger one on all of this data, Yao and Zweig 2015, arXiv:1506.00196.
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import NamedTuple
 
 import torch
@@ -18,11 +19,9 @@ from lstm_harness.worker.workloads.decoding import error_rate, search
 from lstm_harness.worker.workloads.layers import Layers, States, ends
 from lstm_harness.worker.workloads.task import Choices, Loss, draw
 
-# Of what is learnt from, no word has more.
-MOST_PHONEMES = 15
 EMBEDDING, HIDDEN, BATCH, BEAM = 64, 192, 128, 5
-# What comes before a word's first phoneme, and after its last one.
-END = 0
+# What comes before a word's first phoneme and after its last one; how many none has more than.
+END, MOST_PHONEMES = 0, 15
 
 
 class Pairs(NamedTuple):
@@ -87,8 +86,8 @@ class GraphemeToPhoneme:
     def logits(self, batch: Pairs) -> Tensor:
         """[T, B, phonemes + 1], of each phoneme and the end from the word and those before."""
         before = nn.functional.pad(batch.phonemes[:, : int(batch.said.max())], (1, 0), value=END)
-        letters = batch.letters[:, : int(batch.spelt.max())].to(self._device)
-        words = self.model.encode(letters, batch.spelt)
+        letters = batch.letters[:, : int(batch.spelt.max())]
+        words = self.model.encode(letters.to(self._device), batch.spelt)
         return self.model.decode(words, before.to(self._device), batch.said + 1)[0]
 
     def loss(self, batch: Pairs) -> Loss:
@@ -102,14 +101,14 @@ class GraphemeToPhoneme:
 
     def say(self, batch: Pairs, width: int = 1) -> tuple[Ways, Tensor]:
         """What is said of words, and its log probability [B], by beams so wide; 1 is greedy."""
-        letters = batch.letters.to(self._device)
-        words = self.model.encode(letters, batch.spelt).repeat_interleave(width, 0)
+        words = self.model.encode(batch.letters.to(self._device), batch.spelt)
+        begin = torch.full_like(words[:, 0], END, dtype=torch.int64)
+        words = words.repeat_interleave(width, 0)
 
         def follow(before: Tensor, states: States | None) -> tuple[Tensor, States]:
             logits, states = self.model.decode(words, before, None, states)
             return logits[0], states
 
-        begin = torch.full_like(letters[:, 0], END)
         told, scores = search(follow, begin, END, MOST_PHONEMES + 1, width)
         return [tuple(self._names[number - 1] for number in each) for each in told], scores
 
@@ -128,9 +127,8 @@ class GraphemeToPhoneme:
             for letter, name in zip(word, way, strict=False) if len(word) == len(way) else ():
                 counts[letter][name] += 1
         mostly = {letter: names.most_common(1)[0][0] for letter, names in counts.items()}
-        return error_rate(
-            ([mostly[each] for each in word] for word in self.unseen), self.unseen.values()
-        )
+        told = ([mostly[letter] for letter in word] for word in self.unseen)
+        return error_rate(told, self.unseen.values())
 
     def examples(self) -> list[str]:
         """A few words, what is said of them, and the ways that are right."""
@@ -142,10 +140,8 @@ class GraphemeToPhoneme:
 
 def padded(sequences: list[list[int]]) -> tuple[Tensor, Tensor]:
     """Sequences side by side, [B, T], END after each; and their lengths [B]."""
-    lengths = torch.tensor([*map(len, sequences)])
-    longest = int(lengths.max())
-    rows = [each + [END] * (longest - len(each)) for each in sequences]
-    return torch.tensor(rows), lengths
+    rows = [*zip_longest(*sequences, fillvalue=END)]
+    return torch.tensor(rows).T, torch.tensor([*map(len, sequences)])
 
 
 def make(layers: Layers, choices: Choices, seed: int) -> GraphemeToPhoneme:

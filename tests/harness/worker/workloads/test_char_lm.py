@@ -68,9 +68,9 @@ def whole(first, second):
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_remembered_state_makes_two_batches_one_of_twice_the_length(small, cell):
     task = task_of(small, cell=cell)
-    two = [task.loss(task.batch(step)).mean for step in range(2)]
-    one = task.loss(whole(task.batch(0), task.batch(1))).mean
-    assert sum(map(float, two)) / 2 == pytest.approx(float(one), rel=1e-6)
+    two = [task.loss(task.batch(step)).mean.item() for step in range(2)]
+    one = task.loss(whole(task.batch(0), task.batch(1))).mean.item()
+    assert sum(two) / 2 == pytest.approx(one, rel=1e-6)
     assert not any(each.requires_grad for each in task.remembered.values())
 
 
@@ -90,20 +90,20 @@ def test_no_gradient_goes_back_into_the_batch_before(small):
 def test_forgetting_begins_every_batch_with_zeros(small):
     kept, forgetting = task_of(small), task_of(small, remember=False)
     losses = [
-        [float(task.loss(task.batch(step)).mean) for step in (0, 1)] for task in (kept, forgetting)
+        [task.loss(task.batch(step)).mean.item() for step in (0, 1)] for task in (kept, forgetting)
     ]
     alone = task_of(small)
     assert losses[0][0] == losses[1][0]
-    assert losses[0][1] != losses[1][1] == float(alone.loss(alone.batch(1)).mean)
+    assert losses[0][1] != losses[1][1] == alone.loss(alone.batch(1)).mean.item()
     assert forgetting.remembered == {}
 
 
 def test_the_text_begins_anew_with_no_state(small):
     task = task_of(small)
-    first = float(task.loss(task.batch(0)).mean)
+    first = task.loss(task.batch(0)).mean.item()
     for step in (1, 2):
         task.loss(task.batch(step))
-    assert float(task.loss(task.batch(3)).mean) == first
+    assert task.loss(task.batch(3)).mean.item() == first
 
 
 @torch.no_grad()
@@ -156,6 +156,7 @@ def test_a_text_that_will_not_do_is_told_in_a_line(tmp_path):
         made("char-lm", choices=Choices(text=latin))
 
 
+@torch.no_grad()
 def test_a_text_of_the_fewest_characters_has_batches(tmp_path):
     file = tmp_path / "fewest.txt"
     file.write_text(TEXT[: texts.FEWEST], "utf-8")

@@ -6,6 +6,7 @@ import pytest
 import torch
 from text_tasks import BACKENDS, CELLS, first_losses, gradients, made
 
+import lstm_kernels as lk
 from lstm_harness.model.workloads import WORKLOADS
 from lstm_harness.worker.workloads import cmudict_words, g2p
 from lstm_harness.worker.workloads.g2p import Pairs
@@ -91,6 +92,20 @@ def test_padding_never_changes_a_logit(cell, packed):
 
 
 @pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("cell", lk.CELLS)
+def test_every_cell_learns_from_words_and_says_some(cell):
+    task = made("g2p", cell=cell)
+    pairs = of_rows(task.batch(0), slice(0, 6))
+    task.loss(pairs).mean.backward()
+    # What the encoder keeps of a word reaches the decoder, and its errors come back.
+    assert task.model.letters.weight.grad.norm() > 0
+    with torch.no_grad():
+        told, scores = task.say(pairs, 2)
+    assert len(told) == 6
+    assert scores.isfinite().all()
+
+
+@pytest.mark.usefixtures("few")
 def test_the_order_of_a_batch_changes_nothing():
     task = made("g2p")
     pairs = task.batch(0)
@@ -116,7 +131,7 @@ def test_the_loss_is_of_phonemes_and_ends_alone():
         nats += [-likely[step, row, number].item() for step, number in enumerate(after)]
     mean, predictions, _ = task.loss(pairs)
     assert predictions == len(nats)
-    assert float(mean) == pytest.approx(sum(nats) / len(nats), rel=1e-5)
+    assert mean.item() == pytest.approx(sum(nats) / len(nats), rel=1e-5)
 
 
 def by_hand(task, pairs):
