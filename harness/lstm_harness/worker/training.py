@@ -19,8 +19,8 @@ class Training:
     """A task, its optimizer, and how far they are.
 
     Args:
-        checkpoint: where it is kept after every point, whole or not at all; where there is one, it
-            goes on from there, and gives the points that it would have given.
+        checkpoint: where it is kept after every point, whole or not at all; where there is one of
+            this curve, it goes on from there, and gives the points that it would have given.
     Raises:
         MissingData: a package that holds the data lacks.
     """
@@ -33,7 +33,7 @@ class Training:
         self.task: Task = make(spec.workload, layers, choices, curve.seed)
         self._optimizer = torch.optim.Adam(self.task.model.parameters(), lr=self.task.learning_rate)
         self.parameters = sum(each.numel() for each in self.task.model.parameters())
-        self._checkpoint = checkpoint
+        self._curve, self._device, self._checkpoint = curve, device, checkpoint
         self._step, self._seconds, self._predictions = 0, 0.0, 0
         self.last: Point | None = None
         self._warm_up()
@@ -43,12 +43,12 @@ class Training:
 
     def _warm_up(self) -> None:
         """Have a first step compile what it compiles, and leave no other trace."""
-        random, remembered = torch.get_rng_state(), self.task.remembered
+        remembered = self.task.remembered
         self.task.model.train()
-        self.task.loss(self.task.batch(0)).mean.backward()
+        with torch.random.fork_rng():
+            self.task.loss(self.task.batch(0)).mean.backward()
         self.task.model.zero_grad()
         self.task.remembered = remembered
-        torch.set_rng_state(random)
 
     def go_on(self, steps: int) -> Point:
         """Train for so many steps, and look at held-out data."""
@@ -102,6 +102,8 @@ class Training:
                 "optimizer": self._optimizer.state_dict(),
                 "remembered": self.task.remembered,
                 "random": torch.get_rng_state(),
+                "random_on_gpu": torch.cuda.get_rng_state() if self._device == "cuda" else None,
+                "curve": asdict(self._curve),
                 "point": asdict(self.last),
             },
             fresh,
@@ -110,10 +112,14 @@ class Training:
 
     def _restore(self) -> None:
         kept: dict[str, Any] = torch.load(self._checkpoint, weights_only=True)
+        if kept["curve"] != asdict(self._curve):
+            return  # of the curve before, whose end was its harness's, too
         self.task.model.load_state_dict(kept["model"])
         self._optimizer.load_state_dict(kept["optimizer"])
         self.task.remembered = kept["remembered"]
         torch.set_rng_state(kept["random"])
+        if self._device == "cuda":
+            torch.cuda.set_rng_state(kept["random_on_gpu"])
         self.last = point = built(kept["point"], Point, "the checkpoint")
         self._step, self._seconds, self._predictions = point.step, point.seconds, point.predictions
 

@@ -76,5 +76,13 @@ def test_a_curve_is_the_same_in_one_go_and_from_its_checkpoint(workload, tmp_pat
     assert [timeless(each) for each in (first, gone_on.go_on(2))] == list(map(timeless, wanted))
 
 
+def test_another_curves_checkpoint_is_left_alone(tmp_path):
+    spec, place = spec_of("adding", "aten"), tmp_path / "c.pt"
+    Training(spec, Curve(5, "lstm", "aten"), "cpu", place).go_on(2)
+    other = Training(spec, Curve(6, "lstm", "aten"), "cpu", place)
+    assert other.last is None
+    assert other.go_on(2).step == 2
+
+
 def timeless(point):
     return replace(point, seconds=0.0)
