@@ -45,7 +45,8 @@ class Training:
         """Have a first step compile what it compiles, and leave no other trace."""
         remembered = self.task.remembered
         self.task.model.train()
-        with torch.random.fork_rng():
+        devices = [torch.cuda.current_device()] if self._device == "cuda" else []
+        with torch.random.fork_rng(devices):
             self.task.loss(self.task.batch(0)).mean.backward()
         self.task.model.zero_grad()
         self.task.remembered = remembered
