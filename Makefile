@@ -7,6 +7,8 @@ TRIALS ?= 20
 REPORT ?= results/amd-epyc-2core/quick/report.html
 GPU_PYTHON ?= $(BIN)/python
 COMMIT = $(shell git rev-parse HEAD)
+# Tests share the cores: a thread of OpenMP's that waits gives its core up, instead of spinning there.
+PYTEST = OMP_WAIT_POLICY=passive $(BIN)/pytest -n $(JOBS)
 # What `make bench` installs beside what a CPU needs: where there is an NVIDIA GPU, its kernels.
 EXTRAS ?= $(if $(shell command -v nvidia-smi),cuda)
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
@@ -20,12 +22,12 @@ bench: .venv/.installed
 
 # What every change needs: three to eight minutes on two cores.
 test: .venv/.installed-dev
-	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not browser and not slow"
+	$(PYTEST) --dist loadgroup -m "not browser and not slow"
 
 # With the covering samples and the long proofs: half an hour, on a slow CPU more than one. Of these
 # proofs SLOW_MINUTES=30 begins none later than that, and those of other modules first at each commit.
 test-all: .venv/.installed-dev
-	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not browser" \
+	$(PYTEST) --dist loadgroup -m "not browser" \
 		$(if $(SLOW_MINUTES),--no-loadscope-reorder --slow-minutes $(SLOW_MINUTES) --draw $(COMMIT))
 
 lint: .venv/.installed-dev
@@ -35,7 +37,7 @@ lint: .venv/.installed-dev
 	$(BIN)/mypy
 
 browser-test: .venv/.installed-dev
-	$(BIN)/pytest -n $(JOBS) tests/browser
+	$(PYTEST) tests/browser
 
 # The pictures in the README; needs Chromium. make screenshots REPORT=another/report.html
 screenshots: .venv/.installed-dev

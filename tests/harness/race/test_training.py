@@ -107,6 +107,7 @@ def timeless(curves):
     return points, [replace(one.end, setup_seconds=None) for one in curves]
 
 
+@pytest.mark.slow
 def test_who_cannot_run_here_and_who_crashes_ends_with_the_reason(tmp_path, plugin):
     spec = replace(
         SPEC,

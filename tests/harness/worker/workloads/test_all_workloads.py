@@ -54,7 +54,14 @@ def test_other_cells_too(workload, cell, tmp_path):
     assert found == pytest.approx(wanted, rel=REACH)
 
 
-@pytest.mark.parametrize("workload", [name for name, each in WORKLOADS.items() if each.is_ragged])
+@pytest.mark.parametrize(
+    "workload",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "emoji-caption" else ())
+        for name, each in WORKLOADS.items()
+        if each.is_ragged
+    ],
+)
 def test_steps_past_the_end_change_nothing_where_they_are_computed(workload, tmp_path):
     packed, masked = (
         losses(spec_of(workload, "aten", packed=packed), "lstm", tmp_path / f"{packed}.pt", 3)
