@@ -28,6 +28,15 @@ def _no_cell_stays():
         zoned.cache_clear()
 
 
+@pytest.fixture(autouse=True)
+def _threads_stay():
+    """How many threads torch has is not one test's business alone: jax refuses another number."""
+    threads = torch.get_num_threads()
+    yield
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+
+
 _none_of_a_test_stays = pytest.fixture(_no_cell_stays, autouse=True)
 _none_of_a_module_stays = pytest.fixture(_no_cell_stays, autouse=True, scope="module")
 

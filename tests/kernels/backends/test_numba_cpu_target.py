@@ -156,7 +156,8 @@ def test_a_layer_ends_in_one_clear_error_where_the_cpu_lacks_something() -> None
     assert done.returncode == 1, done
     last = done.stderr.strip().splitlines()[-1]
     assert "Unsupported: backend 'numba_cpu': NUMBA_CPU_FEATURES=" in last
-    assert f"asks for {lacked[0]}, which this CPU lacks" in last
+    # What a feature brings with it lacks too.
+    assert re.search(rf"asks for [\w, ]*\b{lacked[0]}, which this CPU lacks", last)
 
 
 def test_a_name_alone_changes_no_features() -> None:
