@@ -24,7 +24,7 @@ def spoiling(request, tmp_path_factory):
 @pytest.mark.parametrize("times", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 def test_a_spoilt_file_is_told_in_a_line(spoiling, times):
     @settings(
-        max_examples=times // 4 if spoiling.kind.seconds else times,
+        max_examples=max(3, times // 10) if spoiling.kind.seconds else times,
         derandomize=True,
         deadline=None,
         database=None,
