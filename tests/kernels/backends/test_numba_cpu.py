@@ -264,11 +264,7 @@ def test_any_number_of_threads_gives_the_same_bits(
         assert_equal(results("numba_cpu", problem, arguments, lengths), want)
 
 
-def test_a_kernel_runs_on_torchs_threads_and_no_more_than_there_are_cores(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # Whatever else this machine does.
-    monkeypatch.setattr(team, "_alone_until_s", 0.0)
+def test_a_kernel_runs_on_torchs_threads_and_no_more_than_there_are_cores() -> None:
     cores = len(os.sched_getaffinity(0))
     torch.set_num_threads(cores)
     assert team.threads() == cores
@@ -276,46 +272,6 @@ def test_a_kernel_runs_on_torchs_threads_and_no_more_than_there_are_cores(
     assert team.threads() == cores
     torch.set_num_threads(1)
     assert team.threads() == 1
-
-
-@pytest.mark.parametrize(
-    ("turns", "taken_s", "alone_s"),
-    [
-        # A core lost once, or now and then in a long call, is no crowd.
-        (0, 0.1, 0.0),
-        (1, 0.002, 0.0),
-        (5, 0.1, 0.0),
-        (5, 0.01, 0.2),
-        (60, 0.5, 2.0),
-    ],
-    ids=["free", "one turn", "a long call", "crowded", "crowded for long"],
-)
-def test_where_other_programs_want_the_cores_one_thread_does_the_work(
-    turns: int, taken_s: float, alone_s: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock, lost = iter([50.0, 50.0 + taken_s]), iter([7, 7 + turns])
-    monkeypatch.setattr(team, "_alone_until_s", 0.0)
-    monkeypatch.setattr(team, "_parallel", lambda *_: None)
-    monkeypatch.setattr(team, "_turns", lambda: next(lost))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    monkeypatch.setattr(team.time, "monotonic", lambda: next(clock))
-    team.run(0, 0, 2)
-    until_s = 50.0 + taken_s + alone_s
-    for now_s, expected in ((until_s - 1e-3, 1 if alone_s else 2), (until_s + 1e-3, 2)):
-        monkeypatch.setattr(team.time, "monotonic", lambda now_s=now_s: now_s)
-        assert team.threads() == expected
-
-
-@pytest.mark.parametrize("counts", [(2, 1), (1, 2)], ids=str)
-def test_a_backward_may_run_on_other_threads_than_its_forward(
-    counts: tuple[int, int], make_layer: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    problem, arguments = make_layer("lstm", **SIZES, bidirectional=True, dtype="float32")
-    want = results("numba_cpu", problem, arguments)
-    left = iter(counts)
-    monkeypatch.setattr(team, "threads", lambda: next(left))
-    assert_equal(results("numba_cpu", problem, arguments), want)
 
 
 @pytest.mark.parametrize(

@@ -5,21 +5,14 @@ the OpenMP runtime that torch is linked with: the threads are those of torch's o
 from one to the next, and `torch.set_num_threads` governs both. What they do there is in `meeting`.
 Every Python thread that calls has a team of its own, as with torch. A forked child has none of its
 parent's threads, and libgomp would wait for them for ever: there one thread does the work.
-
-Threads of a team wait for each other at every step, and so for whatever program has one's core
-meanwhile. Where others want the cores too, one thread does the work until they may be free again.
 """
 
 import ctypes
 import os
 import sys
-import time
 from pathlib import Path
 
 import torch
-
-if sys.platform == "linux":
-    from resource import RUSAGE_SELF, getrusage
 
 LINE_BYTES = 64
 
@@ -38,26 +31,12 @@ TOLD_BY_OPENMP: dict[str, int] = {
 }
 
 
-# A core that another program has is back after its turn, some milliseconds. A team that loses one
-# more often than each so many seconds, and more than once a call, waits more than it works.
-TURNS_APART_S = 0.010
-# How long one thread does the work then: so many times what the call took, which bounds what
-# trying anew costs, and no longer than a person would wait.
-CALLS_ALONE, LONGEST_ALONE_S = 20, 2.0
-_alone_until_s = 0.0
-
-
 def threads() -> int:
     """How many threads a kernel gets: torch's, but no more than there are cores for them."""
-    if _forked or time.monotonic() < _alone_until_s:
+    if _forked:
         return 1
     count = torch.get_num_threads()
     return min(count, len(os.sched_getaffinity(0))) if sys.platform == "linux" else count
-
-
-def _turns() -> int:
-    """How often a thread of this process lost its core to another so far; 0 where nobody tells."""
-    return getrusage(RUSAGE_SELF).ru_nivcsw if sys.platform == "linux" else 0
 
 
 def run(kernel: int, arguments: int, count: int) -> None:
@@ -65,16 +44,10 @@ def run(kernel: int, arguments: int, count: int) -> None:
 
     Returns when all have. The GIL is free meanwhile, and OpenMP may give fewer threads.
     """
-    global _alone_until_s
     if count == 1:
         _FUNCTION(kernel)(arguments)
-        return
-    began_s, before = time.monotonic(), _turns()
-    _parallel(kernel, arguments, count, 0)
-    ended_s, turns = time.monotonic(), _turns() - before
-    taken_s = ended_s - began_s
-    if turns > 1 and taken_s < TURNS_APART_S * turns:
-        _alone_until_s = ended_s + min(CALLS_ALONE * taken_s, LONGEST_ALONE_S)
+    else:
+        _parallel(kernel, arguments, count, 0)
 
 
 def _after_fork() -> None:
