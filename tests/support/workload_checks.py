@@ -72,7 +72,10 @@ def check_batches(task, again, other):
 def check_missing(monkeypatch, name, package, message):
     """Without a package, neither found nor imported, there is one line that says what to type."""
     found = importlib.util.find_spec
-    hidden = lambda asked, *of: None if asked == package else found(asked, *of)  # noqa: E731
+
+    def hidden(asked, *of):
+        return None if asked == package else found(asked, *of)
+
     monkeypatch.setattr(importlib.util, "find_spec", hidden)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingData) as refused:

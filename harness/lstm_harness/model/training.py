@@ -6,15 +6,12 @@ from itertools import product
 from typing import Any
 
 from lstm_harness.model.errors import UserError
-from lstm_harness.model.record import FAILED_MEASURING
 from lstm_harness.model.typed import Stored, built
 from lstm_harness.model.workloads import EXTRA, workload_named
 
 SCHEMA = 1
 # The losses of so many first steps are held against those of other backends, one by one.
 OPENING = 20
-# How a curve ends: it reached its goal or its last step, its time was over, or a record's failures.
-ENDS = ("ok", "out_of_time", "unsupported", *FAILED_MEASURING)
 
 
 @dataclass(frozen=True)
@@ -103,6 +100,9 @@ class Point(Stored):
 @dataclass(frozen=True)
 class End(Stored):
     """How a curve ended; `examples` are lines for a reader, `reason` says why it is not `ok`.
+
+    `status` is `ok` at its goal or its last step, `out_of_time` where its budget was over, else a
+    record's.
 
     `setup_seconds` is what making the task and a first step took, which compiles; `held_out` has
     what only the end of a curve is asked for, too.
