@@ -17,6 +17,10 @@ pytest_collection_modifyitems = slow_tier.pytest_collection_modifyitems
 pytest_runtest_setup = slow_tier.pytest_runtest_setup
 interpreted.begin()
 
+# Small layers, beside other tests that want the cores too. One number for all tests of a process:
+# jax keeps the first it meets, and refuses another.
+torch.set_num_threads(1)
+
 
 def _no_cell_stays():
     """Cells that are made known meanwhile are not for the next test, which may count them."""
@@ -30,11 +34,10 @@ def _no_cell_stays():
 
 @pytest.fixture(autouse=True)
 def _threads_stay():
-    """How many threads torch has is not one test's business alone: jax refuses another number."""
-    threads = torch.get_num_threads()
+    """A test that changes the number of threads changes it for itself alone."""
     yield
-    if torch.get_num_threads() != threads:
-        torch.set_num_threads(threads)
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
 
 
 _none_of_a_test_stays = pytest.fixture(_no_cell_stays, autouse=True)

@@ -144,7 +144,6 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _repeatable() -> Iterator[None]:
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     with warnings.catch_warnings():
         # torch.nn says so itself, of the same module it is compared with.

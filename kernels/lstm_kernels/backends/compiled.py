@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,10 +68,10 @@ def layer(
 
     flat = [tensor for direction in weights for tensor in direction]
     tensors = (x, h0, c0, *flat)
-    with _no_recompile_limit():
+    with _limits():
         if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
             # torch does not annotate `apply`.
-            y, h_n, *c_n = Recorded.apply(run, problem, lengths, *tensors)  # type: ignore[no-untyped-call] # torch's
+            y, h_n, *c_n = _Recorded.apply(run, problem, lengths, *tensors)  # type: ignore[no-untyped-call] # torch's
             return y, h_n, c_n[0] if c_n else None
         return run(x, h0, c0, *flat)
 
@@ -99,8 +100,18 @@ def _compiled_step() -> Callable[..., State]:
     return torch.compile(_step, dynamic=False, fullgraph=True)
 
 
+class _Recorded(Recorded):
+    """Under the same limits there and back."""
+
+    @staticmethod
+    def backward(ctx: Any, *d_outputs: Tensor) -> Any:
+        """The gradients of what `forward` takes, in its order; None for what has none."""
+        with _limits():
+            return Recorded.backward(ctx, *d_outputs)
+
+
 @contextmanager
-def _no_recompile_limit() -> Iterator[None]:
+def _limits() -> Iterator[None]:
     """Dynamo compiles every new shape, and a backward may be gone through again."""
     import torch._dynamo
     import torch._functorch.config
@@ -108,7 +119,8 @@ def _no_recompile_limit() -> Iterator[None]:
     limits = torch._dynamo.config.patch(
         recompile_limit=MAX_SHAPES, accumulated_recompile_limit=MAX_SHAPES
     )
-    # A backward that writes over what was saved for it refuses `retain_graph=True`.
+    # A backward that writes over what was saved for it refuses `retain_graph=True`; so does one
+    # that was first run without, where it is not told again that it writes over nothing.
     with limits, torch._functorch.config.patch(donated_buffer=False):
         yield
 

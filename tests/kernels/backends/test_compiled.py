@@ -79,6 +79,14 @@ def test_its_graph_ends_with_a_backward_that_keeps_nothing(
     assert part() is None
 
 
+def test_a_graph_is_kept_where_one_of_its_shape_was_not(make_layer: Any) -> None:
+    problem, arguments = make_layer("rnn_tanh", seq_len=2, hidden_size=7)
+    for keeps in (False, True):
+        y, *_ = run(compiled, **arguments, problem=problem)
+        y.sum().backward(retain_graph=keeps)
+    assert arguments["x"].grad.isfinite().all()
+
+
 def test_a_missing_compiler_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert compiled.unsupported(PROBLEM, "cpu") == (
