@@ -1,17 +1,19 @@
-"""What the repository's pages and sources point to is there."""
+"""What the repository's pages and sources point to, and tell to type, is there."""
 
 import re
+import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
+import typer
+from pages import PAGES, commands, parsed, prose
 from places import ROOT
 
-PAGES = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "results/README.md",
-    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
-)
+from lstm_harness.cli.app import app
+from lstm_harness.model.spec import suite_names
+from lstm_harness.model.workloads import WORKLOADS
+
 METHOD = ROOT / "docs" / "method.md"
 SOURCES = sorted(
     path for top in ("harness", "kernels", "tests") for path in (ROOT / top).rglob("*.py")
@@ -19,17 +21,16 @@ SOURCES = sorted(
 # A page of this repository, as a comment cites it.
 CITED = re.compile(r"\b(?:[\w-]+/)*[A-Z][A-Z_-]{2,}\.md\b|\bdocs/[\w-]+\.md\b")
 CITED_SECTION = re.compile(r"docs/method\.md, ([A-Z][a-z]*(?: [a-z]+)*)")
-
-
-def prose(page: Path) -> str:
-    """A page without its blocks of code."""
-    return re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+MAKEFILE = (ROOT / "Makefile").read_text()
+TYPED = [(page, words) for page in PAGES for words in commands(page, "lstm-bench")]
+MADE = [(page, words) for page in PAGES for words in commands(page, "make")]
 
 
 def headings(page: Path) -> list[str]:
     return re.findall(r"^#+ (.+)$", prose(page), flags=re.MULTILINE)
 
 
+@cache
 def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings(page)}
 
@@ -37,6 +38,11 @@ def anchors(page: Path) -> set[str]:
 def text_of(source: Path) -> str:
     """A source as one line, the marks of comments taken out."""
     return re.sub(r"\s*\n\s*(?:# )?", " ", source.read_text())
+
+
+def shown(command: tuple[str, list[str]]) -> str:
+    page, words = command
+    return f"{page}: {shlex.join(words)[:80]}"
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -55,6 +61,34 @@ def test_every_relative_link_leads_somewhere(name):
 def test_every_path_that_a_page_names_is_there(name):
     paths = re.findall(r"`((?:kernels|harness|tests|docs)/[\w./-]+)`", prose(ROOT / name))
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_pages_tell_to_type_every_command():
+    told = {words[0] for _, words in TYPED if words}
+    known = typer.main.get_command(app).commands.keys()
+    assert told >= known
+    assert {"README.md", "docs/getting-started.md", "docs/ci.md"} <= {page for page, _ in TYPED}
+
+
+@pytest.mark.parametrize("command", TYPED, ids=shown)
+def test_a_command_of_a_page_parses(command):
+    _, words = command
+    context = parsed(words)
+    given = {} if context is None else context.params
+    suite, workload = given.get("suite"), given.get("workload")
+    assert suite is None or suite in suite_names() or suite.endswith(".toml")
+    assert workload is None or workload in WORKLOADS or workload.isupper()
+
+
+@pytest.mark.parametrize("command", MADE, ids=shown)
+def test_a_target_of_make_that_a_page_names_is_there(command):
+    _, words = command
+    for target in (word for word in words if "=" not in word):
+        assert re.search(rf"^{re.escape(target)}:", MAKEFILE, flags=re.MULTILINE), target
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().split()) <= 900
 
 
 def test_every_page_that_a_source_cites_is_there():
