@@ -14,13 +14,12 @@ from lstm_harness.cli.app import app
 from lstm_harness.model.spec import suite_names
 from lstm_harness.model.workloads import WORKLOADS
 
-METHOD = ROOT / "docs" / "method.md"
 SOURCES = sorted(
     path for top in ("harness", "kernels", "tests") for path in (ROOT / top).rglob("*.py")
 )
 # A page of this repository, as a comment cites it.
 CITED = re.compile(r"\b(?:[\w-]+/)*[A-Z][A-Z_-]{2,}\.md\b|\bdocs/[\w-]+\.md\b")
-CITED_SECTION = re.compile(r"docs/method\.md, ([A-Z][a-z]*(?: [a-z]+)*)")
+CITED_SECTION = re.compile(r"docs/([\w-]+\.md), ([A-Z][a-z]*(?: [a-z]+)*)")
 MAKEFILE = (ROOT / "Makefile").read_text()
 TYPED = [(page, words) for page in PAGES for words in commands(page, "lstm-bench")]
 MADE = [(page, words) for page in PAGES for words in commands(page, "make")]
@@ -98,6 +97,7 @@ def test_every_page_that_a_source_cites_is_there():
 
 
 def test_every_section_that_a_source_cites_is_there():
-    cited = {name for source in SOURCES for name in CITED_SECTION.findall(text_of(source))}
-    assert {"A verdict", "A summary", "Exit codes"} <= cited
-    assert cited <= set(headings(METHOD))
+    cited = {found for source in SOURCES for found in CITED_SECTION.findall(text_of(source))}
+    assert ("method.md", "A verdict") in cited
+    missing = [(page, name) for page, name in cited if name not in headings(ROOT / "docs" / page)]
+    assert missing == []
