@@ -80,7 +80,7 @@ def test_the_recipe_adds_a_cell_in_one_file_and_races_it(lstm_bench, tmp_path):
     raced = lstm_bench(race, "--seq-len 8 --blocks 1 --time-budget 1 --threads 1 --quiet")
     assert raced.returncode == 0, raced.stderr
     report = tmp_path / raced.stdout.strip().splitlines()[-1]
-    assert "mine T8 B16 H128 float32 forward" in raced.stdout
+    assert "mine T8 B16 H128 float32" in raced.stdout
     records = [json.loads(line) for line in (report.parent / "records.jsonl").open()]
     assert {(one["backend"], one["status"]) for one in records} == {
         ("naive", "ok"),
