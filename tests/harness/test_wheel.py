@@ -65,14 +65,12 @@ def installed(wheel, tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 def test_what_is_released_passes_the_checks_of_the_index(sdist, wheel):
     pytest.importorskip("twine")
     said = run([sys.executable, "-m", "twine", "check", "--strict", str(sdist), str(wheel)])
     assert said.count("PASSED") == 2
 
 
-@pytest.mark.slow
 def test_the_changelog_has_what_is_released(wheel):
     _, version, *_ = wheel.name.split("-")
     assert version == __version__
@@ -95,7 +93,6 @@ def test_it_races_and_reports_in_another_folder(installed, tmp_path):
     assert (manifest["end"] is None, manifest["environment"]["git"]) == (False, None)
 
 
-@pytest.mark.slow
 def test_its_command_names_the_suites_that_it_carries(installed, tmp_path):
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     said = run([installed / "bin" / "lstm-bench", "suites"], cwd=tmp_path, env=env)
@@ -103,7 +100,6 @@ def test_its_command_names_the_suites_that_it_carries(installed, tmp_path):
     assert "deepbench-train" in said
 
 
-@pytest.mark.slow
 def test_the_wheel_holds_both_packages_with_their_types_and_data(wheel):
     with ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -115,7 +111,6 @@ def test_the_wheel_holds_both_packages_with_their_types_and_data(wheel):
     assert ours == {name for name in names if ".dist-info/" not in name}
 
 
-@pytest.mark.slow
 def test_its_metadata_says_what_each_extra_brings(wheel):
     with ZipFile(wheel) as archive:
         (name,) = [each for each in archive.namelist() if each.endswith("/METADATA")]
