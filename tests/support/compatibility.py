@@ -32,7 +32,7 @@ for part in ("modules", "gradients", "compilers"):
 ROWS = integrations.ROWS
 
 INTERPRETED = [b.name for b in registry.BUILT_IN if b.interpreter]
-# Libraries beside PyTorch: docs/peers.md tells what they can.
+# Libraries other than PyTorch: docs/peers.md says what they can do.
 PEERS = [
     each.name for each in registry.BUILT_IN if "peers" in map(registry._EXTRA_OF.get, each.requires)
 ]
