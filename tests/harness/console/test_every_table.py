@@ -19,8 +19,6 @@ from lstm_harness.analysis.floors.floor import floor_rows
 from lstm_harness.analysis.ratios import Ratio
 from lstm_harness.analysis.recommendation import Advice, Part, Standing
 from lstm_harness.console import (
-    baselines,
-    comparison,
     gradients,
     history,
     kernels,
@@ -29,7 +27,6 @@ from lstm_harness.console import (
     planning,
     recommendation,
     run_table,
-    selftest,
     tables,
     training,
     tuning,
