@@ -129,12 +129,10 @@ def rule(comparison: Comparison) -> str:
     """What was asked of a difference."""
     rules = comparison.rules
     how = "paired blocks" if rules.paired else "blocks of two runs"
-    memory = (
-        f"the larger of {percent(rules.memory_margin)} and {rules.memory_floor_bytes / 1024:g} KiB"
-    )
+    memory = f"{percent(rules.memory_margin)}, at least {rules.memory_floor_bytes / 1024:g} KiB"
     return (
-        f"margin: the largest of {percent(rules.margin)}, {duration(rules.floor_ns)} and this "
-        f"machine's own noise; of memory {memory if rules.memory_margin else 'none'}; {how}; "
+        f"margin {percent(rules.margin)} or this machine's own noise, at least "
+        f"{duration(rules.floor_ns)}; memory {memory if rules.memory_margin else 'exact'}; {how}, "
         f"one-sided t-test, false discovery rate {percent(rules.q)}; 95% intervals"
     )
 
