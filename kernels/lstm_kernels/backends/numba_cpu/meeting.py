@@ -1,4 +1,4 @@
-"""Threads inside a kernel: they divide the work by their numbers, and meet.
+"""Threads inside a kernel: they divide the work by their numbers, and wait for each other.
 
 `team` starts them, as those of torch's own OpenMP pool.
 """
@@ -25,14 +25,14 @@ thread_number: Any = types.ExternalFunction("omp_get_thread_num", types.int32())
 team_size: Any = types.ExternalFunction("omp_get_num_threads", types.int32())
 _give_way: Any = types.ExternalFunction("sched_yield", types.int32())
 
-# Looks at another thread's flag before the core is offered to whoever else wants it: some 2 us,
+# Looks at another thread's flag before the core is offered to others: some 2 us,
 # many times what a meeting takes when every thread has a core. Two threads on one core need it.
 LOOKS = 100
 
 
 @inlined
 def share(items: int, thread: int, team: int) -> tuple[int, int]:
-    """The first and the end of what this thread does of so many items."""
+    """The first and the end of this thread's part of this many items."""
     if team == 1:
         return 0, items
     return items * thread // team, items * (thread + 1) // team
@@ -61,7 +61,7 @@ def meet(flags: int, thread: int, team: int) -> None:
 def there_and_back(begin: int, end: int, i: int, turn: int) -> int:
     """The i-th item from the begin, or from the end, turn about.
 
-    What a turn did last the next does first: of weights that outgrow a core's cache, what is still
-    there is used before it goes.
+    What a turn did last the next does first: if weights exceed a core's cache, the part that is
+    still there is used before it is evicted.
     """
     return begin + i if turn % 2 == 0 else end - 1 - i
