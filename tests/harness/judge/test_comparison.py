@@ -258,7 +258,7 @@ class TestUsage:
             (("--explain", "nobody"), "is in no case's name; cases: aten/"),
             (("--json", "--explain", "naive"), "leave one out"),
             (("--junit", "file/x.xml"), "cannot write file/x.xml"),
-            (("--junit", "file/x/y.xml"), "is no folder; give another place"),
+            (("--junit", "file/x/y.xml"), "is not a folder; give another place"),
         ],
     )
     def test_value_that_cannot_be(self, refused, here, options, says):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS
 from lstm_kernels.backends.numba_cpu.registers import registers
 
-# What a product of pairs takes at once: 32 elements of K, 16 rows of a tile.
+# The size of one product of pairs: 32 elements of K, 16 rows of a tile.
 STEP = 32
 TILE_ROWS = 16
 # How many tiles' products are made before any is used: AMX that has not been used for half a
@@ -68,7 +68,7 @@ class Product(NamedTuple):
         return -(-elements // STEP) * STEP if self.in_pairs else elements
 
     def lines(self, elements: int) -> int:
-        """How many lines of vectors a panel has, for so many elements of K."""
+        """How many lines of vectors a panel has, for this many elements of K."""
         return self.padded(elements) // 2 if self.in_pairs else elements
 
 
