@@ -61,7 +61,9 @@ def test_one_that_was_made_of_data_is_no_other():
     add_cells([from_data(to_data(CELLS["lstm"]))], "a test")
     other = to_data(CELLS["lstm"])
     other["after"].reverse()
-    with pytest.raises(ValueError, match="a test defines cell 'lstm', a name that is taken"):
+    with pytest.raises(
+        ValueError, match="a test defines cell 'lstm', but lstm_kernels.cells.lstm has another"
+    ):
         add_cells([from_data(other)], "a test")
 
 
