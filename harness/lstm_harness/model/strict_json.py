@@ -21,12 +21,12 @@ def parsed(content: str | bytes) -> Any:
         value = json.loads(text, parse_constant=_refuse)
     except RecursionError:
         raise Broken(
-            f"is not JSON as we write it: it is nested deeper than {MOST_DEPTH} levels"
+            f"is not JSON as we write it: nested deeper than {MOST_DEPTH} levels"
         ) from None
     except ValueError as error:
         raise Broken(f"is not JSON: {error}") from None
     if text.count("[") + text.count("{") > MOST_DEPTH and _depth_exceeds(value):
-        raise Broken(f"is not JSON as we write it: it is nested deeper than {MOST_DEPTH} levels")
+        raise Broken(f"is not JSON as we write it: nested deeper than {MOST_DEPTH} levels")
     return value
 
 
