@@ -28,7 +28,7 @@ def run(
     layers: Sizes | None = None,
     bidirectional: Flags | None = None,
     bias: Flags | None = None,
-    proj: Sizes | None = None,
+    proj_size: Sizes | None = None,
     heads: Sizes | None = None,
     dtype: Names | None = None,
     precision: Names | None = None,
@@ -62,7 +62,7 @@ def run(
         plugin: files with BACKENDS or CELLS; only the workers import them.
         cell, dtype, precision, lengths, launch, cache: see `lstm-bench run --help`.
         seq_len, batch, input, hidden, layers: T, B, I, H, L; I is H if it is not given.
-        bidirectional, bias: True, False, or both; proj: P, 0 for none; heads: N, dividing H.
+        bidirectional, bias: True, False, or both; proj_size: P, 0 for none; heads: N, dividing H.
         passes: inference, forward, backward, train (the axis `--pass`).
         device: auto, cpu or cuda.
         threads: CPU threads.
@@ -92,7 +92,7 @@ def run(
         "layers": layers,
         "bidirectional": bidirectional,
         "bias": bias,
-        "proj": proj,
+        "proj": proj_size,
         "heads": heads,
         "dtype": dtype,
         "precision": precision,

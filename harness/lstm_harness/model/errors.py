@@ -4,7 +4,11 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """The exit codes of every command (docs/method.md, Exit codes)."""
+    """The exit codes of every command (docs/exit-codes.md).
+
+    `INCONCLUSIVE` is of `check` and `ab`: no time could be told, or `--fail-on` asks to fail where
+    one could not.
+    """
 
     DONE = 0
     REGRESSION = 1

@@ -27,16 +27,21 @@ class Crew:
     _spares: list[WorkerProcess] = field(default_factory=list)
 
     def start(
-        self, backends: Iterable[str], nursery: Nursery | None, cores: tuple[int, ...] = ()
+        self,
+        backends: Iterable[str],
+        nursery: Nursery | None,
+        cores: tuple[int, ...] = (),
+        layout: int = 0,
     ) -> None:
         """Start a fresh worker for each backend; they import while others start.
 
         Args:
             nursery: what they, and those that replace them, are forked from, if anything.
             cores: the only ones that they may run on; all if there are none.
+            layout: how many bytes their memory is moved by.
         """
         self._nursery = nursery
-        self.settings = replace(self.settings, cores=cores)
+        self.settings = replace(self.settings, cores=cores, layout=layout)
         for name in backends:
             self._start(name)
 

@@ -20,6 +20,7 @@ import lstm_kernels
 from lstm_harness.model import wire
 from lstm_harness.model.definitions import Definitions
 from lstm_harness.model.protocol import LearnCells, Refusal, Request, reply_of
+from lstm_harness.race.layout import padding
 from lstm_harness.race.nursery import Nursery
 from lstm_harness.race.strangers import end_below, has_not_ended
 
@@ -58,7 +59,8 @@ class WorkerSettings:
 
     `kernels` is the folder that holds the `lstm_kernels` to measure, if it is not our own; such
     kernels never share a compiler cache. `cores` are those it may run on, all if there are none.
-    `cells` are definitions of cells that are not built in, which a worker gets first.
+    `cells` are definitions of cells that are not built in, which a worker gets first. `layout` is
+    how many bytes its memory is moved by.
     """
 
     device: str
@@ -67,6 +69,7 @@ class WorkerSettings:
     kernels: Path | None = None
     cores: tuple[int, ...] = ()
     cells: Definitions = ()
+    layout: int = 0
 
     @property
     def first(self) -> tuple[Request[Any], ...]:
@@ -339,7 +342,7 @@ def _environment(settings: WorkerSettings) -> dict[str, str]:
     }
     if settings.threads:
         ours["OMP_NUM_THREADS"] = str(settings.threads)
-    return os.environ | ours
+    return os.environ | ours | padding(settings.layout)
 
 
 def _root_of(package: ModuleType) -> Path:

@@ -6,7 +6,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -111,12 +111,15 @@ def resume(folder: Path, watch: Watch) -> Path:
 def run_again(folder: Path, out: Path, part: Callable[[Plan], Plan], watch: Watch) -> None:
     """Measure a part of a run's plan again, with fresh processes, as a separate run.
 
+    Its seed is the next one: inputs, order and the layout of memory are drawn anew.
+
     Raises:
         UserError: no run there, this machine or its software has changed since, or `out` is in
             use.
     """
     manifest = run_folder.read_manifest(folder)
     spec, plan = Spec.from_dict(manifest["spec"]), part(Plan.from_dict(manifest["plan"]))
+    spec = replace(spec, seed=spec.seed + 1)
     survey = look_around(spec)
     _refuse_changed(folder, manifest, survey)
     with device_lock(survey.identity):

@@ -16,6 +16,7 @@ from lstm_harness.model.protocol import Trial
 from lstm_harness.model.record import Record
 from lstm_harness.model.spec import Spec
 from lstm_harness.race.crew import Crew
+from lstm_harness.race.layout import drawn
 from lstm_harness.race.nursery import Nursery
 from lstm_harness.race.oracle import Oracle
 from lstm_harness.race.process import Failed, WorkerSettings
@@ -173,13 +174,14 @@ class Scheduler:
         if not due:
             return
         settings = self.sides[0].settings
-        # A fresh one in each block: the addresses of libraries are part of what varies.
+        # A fresh one in each block: where things lie in memory is part of what varies.
         if settings.device == "cpu" and Nursery.possible():
             self._nursery = Nursery(settings.threads)
-        cores = self._shared_cores(due[0][1].block)
+        block = due[0][1].block
+        cores = self._shared_cores(block)
         for number, crew in enumerate(self._crews):
             names = dict.fromkeys(cell.backend for side, cell in due if side == number)
-            crew.start(names, self._nursery, cores)
+            crew.start(names, self._nursery, cores, drawn(self.spec.seed, block, number))
         for crew in self._crews:
             crew.wait()
 

@@ -1,10 +1,13 @@
 """`lstm-bench gradients`: cells and backends followed, refused and failing, and what is told."""
 
 import json
+import shlex
 from importlib.resources import files
 
 import jsonschema
 import pytest
+
+from lstm_harness.cli.examples import EXAMPLES
 
 SMALL = ["--seq-len", "6", "--batch", "2", "--hidden", "4", "--threads", "1", "--quiet"]
 TWO = [*SMALL, "--seeds", "2"]
@@ -175,10 +178,8 @@ def test_a_mistake_is_one_line(refused, arguments, says, monkeypatch):
     assert says in refused("gradients", *arguments)
 
 
-def test_the_example_of_the_help_is_one_that_runs(command):
-    code, out, _ = command("gradients", "--help")
-    assert code == 0
-    (example,) = [line for line in out.splitlines() if "Like: lstm-bench" in line]
-    words = example.partition("lstm-bench")[2].split()
-    code, _, err = command(*words, "--seq-len", "3", "--threads", "1", "--quiet")
-    assert code == 0, err
+def test_the_examples_of_the_help_run(command):
+    for example in EXAMPLES["gradients"]:
+        small = ("--seq-len", "3", "--threads", "1", "--quiet")
+        code, _, err = command(*shlex.split(example)[1:], *small)
+        assert code == 0, err

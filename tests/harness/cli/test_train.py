@@ -17,7 +17,7 @@ def _own_device(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("train", "no workload was named; lstm-bench train --list tells them"),
+        ("train", "no workload was named; expected one of those that lstm-bench train --list"),
         ("train vowels", "unknown workload 'vowels'; known: adding, japanese-vowels,"),
         ("train adding --padding none", "--padding none; expected packed or masked"),
         ("train adding --padding masked", "adding has no padding; leave it out"),

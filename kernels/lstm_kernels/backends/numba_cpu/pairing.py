@@ -15,7 +15,7 @@ from lstm_kernels.backends.numba_cpu.registers import registers
 STEP = 32
 TILE_ROWS = 16
 # How many tiles' products are made before any is used: AMX that has not been used for half a
-# microsecond takes 0.2 us to wake, as long as some products take (docs/numba-cpu.md).
+# microsecond takes 0.2 us to wake, as long as some products take (docs/numba-cpu-bfloat16.md).
 TILES_AT_ONCE = 8
 # Where a thread writes the addresses of a tile's rows.
 TABLE_BYTES = 64

@@ -30,7 +30,7 @@ CHUNK_ROWS = 256
 PAIRED_CHUNK_ROWS = 1024
 # Multiply-adds in a step, including x's part, that are worth synchronising threads. On two cores
 # two threads took 0.94 of one's time at 33,000 (H=64, B=1) and 0.78 at 74,000 (H=96); where others
-# are busy there, a thread that waits for another waits long (docs/numba-cpu.md).
+# are busy there, a thread that waits for another waits long (docs/numba-cpu-tried.md).
 WORTH_MEETING = 40_000
 
 

@@ -34,7 +34,7 @@ _HAS_MORE = ROWS > 3
 CHAINS = 8
 # How far ahead of a lone row's product its panel is fetched: such a product is as fast as the
 # second-level cache, and the processor's own prefetching starts again with every 4 KiB page.
-# docs/numba-cpu.md has what was tried.
+# docs/numba-cpu-tried.md has what was tried.
 AHEAD_BYTES = 2048
 # How many blocks of W elements ahead those of the rows are fetched: the backward's lie a chunk of
 # pairs apart, where no processor looks for them.
