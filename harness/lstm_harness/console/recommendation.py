@@ -54,11 +54,11 @@ def write(run: Run, page: Path | None, advice: Advice) -> None:
     for each in advice.standings:
         shown = "" if each.backend == advice.own else _ratio(each.ratio)
         standings.add_row(Text(each.backend), output.duration(each.total_ns), shown)
-    output.out.print(standings)
+    output.print_table(standings)
     table = output.empty_table(*COLUMNS)
     for part in advice.parts:
         table.add_row(*map(Text, _cells(part)))
-    output.print_wide(table, 160)
+    output.print_table(table)
     output.path(page or run.folder)
 
 

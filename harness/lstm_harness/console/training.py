@@ -32,7 +32,7 @@ def write(workload: Workload, curves: Sequence[Learnt]) -> None:
         table = output.empty_table(*columns(workload))
         for one in standing:
             table.add_row(*map(Text, cells(one)))
-        output.print_wide(table, 170)
+        output.print_table(table)
     for said in refusals(curves):
         output.line(said)
 
