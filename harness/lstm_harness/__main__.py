@@ -30,6 +30,10 @@ class _Pipe(io.RawIOBase):
         """The file's number."""
         return self._file
 
+    def isatty(self) -> bool:
+        """Whether it is a terminal: tables fit one, and only there is colour."""
+        return os.isatty(self._file)
+
     def writable(self) -> bool:
         """Yes."""
         return True

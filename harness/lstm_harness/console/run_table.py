@@ -219,10 +219,12 @@ def told_noise(found: Noisiness) -> Iterator[str]:
             "or it was throttled; run again when it is quiet"
         )
     if found.wide:
+        least = f"\N{PLUS-MINUS SIGN}{WIDE:.0%}"
+        widest = f"\N{PLUS-MINUS SIGN}{found.widest:.0%}" if found.widest < 1 else "over 100%"
         yield (
             f"the 95% interval of {found.wide} of {text.count(found.times, 'time')} is wider than "
-            f"\N{PLUS-MINUS SIGN}{WIDE:.0%}, at most \N{PLUS-MINUS SIGN}{found.widest:.0%} "
-            f"({found.backend} on {found.case}); more --blocks make it narrower"
+            f"{least}; the widest is {widest} ({found.backend} on {found.case}); more --blocks make "
+            "it narrower"
         )
 
 
