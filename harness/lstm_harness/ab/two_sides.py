@@ -100,7 +100,8 @@ def compare(
                     parts = _in_doubt(sides[0], doubt), _in_doubt(sides[1], doubt)
                     in_memory = any(verdict.measure != "time" for verdict in doubt)
                     memory_blocks = MEMORY_BLOCKS if in_memory else 0
-                    again = _measure(spec, parts, folder / "again", scratch, watch, memory_blocks)
+                    anew = replace(spec, seed=spec.seed + 1)
+                    again = _measure(anew, parts, folder / "again", scratch, watch, memory_blocks)
                     second = _judged(again, rules, noise)
                     measured = [
                         pooled(side, more, spec.blocks)

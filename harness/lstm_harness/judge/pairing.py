@@ -32,16 +32,19 @@ MOST_A_TURN = 25
 class Rules:
     """How to judge.
 
-    `margin` is how much slower is not worth a word, as a share; `floor_ns` is the least difference
-    that is; `q` the false discovery rate; `paired` whether block k of one side belongs to block k
-    of the other, both measured in one go. A side of which more than `most_marked` samples were
-    taken while disturbed or throttled proves nothing. On a CPU, time that no CPU time was spent on
-    is the neighbours' where more than `few_marked` of the slower side's samples show any, and else
-    the backend's own: it waits, or has lost a thread.
+    `margin` is the change of a time, as a share, that counts as none; `floor_ns` is the least
+    change that counts. `memory_margin` and `memory_floor_bytes` are the same for memory; a
+    `memory_margin` of 0 lets no byte pass. `q` is the false discovery rate. `paired` says that
+    block k of one side belongs to block k of the other, both measured in one go. A side of which
+    more than `most_marked` samples were taken while disturbed or throttled proves nothing. On a
+    CPU, time that no CPU time was spent on is the neighbours' where more than `few_marked` of the
+    slower side's samples show any, and else the backend's own: it waits, or has lost a thread.
     """
 
     margin: float = 0.05
     floor_ns: float = 1000.0
+    memory_margin: float = 0.01
+    memory_floor_bytes: int = 4096
     q: float = 0.05
     paired: bool = False
     most_marked: float = 0.5

@@ -15,7 +15,7 @@ from lstm_kernels import CELLS, DTYPE_BYTES, PASSES, PRECISIONS
 from lstm_kernels.names import check_name
 
 MOST_VALUES = 10_000
-# Beyond what any machine holds; it keeps arithmetic on sizes quick, and inside a float.
+# More than any machine can hold; the limit keeps arithmetic on sizes fast and within a float.
 MOST = 10**9
 MOST_LAYERS = 1000
 MOST_CALLS = 10**15
@@ -38,10 +38,10 @@ class Axis:
         object.__setattr__(self, "flag", self.flag or self.name)
 
     def values(self, given: Any) -> tuple[Any, ...]:
-        """The values of a comma list, a TOML scalar or a TOML list, in order, each once.
+        """The values of a comma list, a TOML scalar or a TOML list, in order, without duplicates.
 
         Raises:
-            UserError: a value the axis does not know, or no value at all.
+            UserError: a value that the axis does not have, or no value at all.
         """
         items = given if isinstance(given, list) else [given]
         texts = [text for item in items for text in self._split(item)]
@@ -128,7 +128,7 @@ def _one_of(known: Any) -> Callable[[str, Any], str]:
 
 
 def _read_cell(name: str, value: Any) -> str:
-    """A name; whether a cell has it is known once plugins were asked (`model.spec`)."""
+    """A name; `model.spec` checks that a cell has it, once plugins are loaded."""
     if isinstance(value, str) and value.isidentifier():
         return value
     return _one_of(CELLS)(name, value)
@@ -181,6 +181,6 @@ AXES = {
     )
 }
 
-# What a grid of a suite says beside its axes: how often a program calls each of its cases, and in
+# What a grid of a suite says in addition to its axes: how often a program calls its cases, and in
 # which layer.
 NOTES: Mapping[str, Callable[[Any], Any]] = {"calls": _read_calls, "layer": _read_layer}

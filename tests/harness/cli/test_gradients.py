@@ -134,7 +134,7 @@ def test_a_backend_whose_outputs_are_not_what_it_owes_is_incorrect(command, plug
     asked = [*plugin(BACKENDS), "--backend", "detaches,naive", "--cell", "lstm"]
     code, out, _ = command("gradients", *asked, *TWO)
     assert code == 4
-    assert "detaches on lstm T6 B2 H4 float64: incorrect: h_n hangs on None" in out
+    assert "detaches on lstm T6 B2 H4 float64: incorrect: h_n depends on None" in out
 
 
 def test_nothing_followed_is_a_failure(command):

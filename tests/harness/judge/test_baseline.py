@@ -119,7 +119,7 @@ def broken(text, name, value):
             "gpu is 'mine'; expected an object",
         ),
         (lambda text: text.replace('"naive"', '"aten"'), "stands there twice"),
-        (lambda text: broken(text, "samples", math.inf), "Infinity is no number"),
+        (lambda text: broken(text, "samples", math.inf), "Infinity is not a number"),
         (lambda text: broken(text, "peak_bytes", 5), "no cell of a baseline"),
         (lambda text: broken(text, "status", "fine"), "status 'fine'"),
         (lambda text: broken(text, "medians_ns", [0, 1, 2]), "expected times above 0"),

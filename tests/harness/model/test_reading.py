@@ -15,7 +15,7 @@ def test_only_a_file_of_a_size_is_read_and_nothing_is_waited_for(tmp_path):
         content_of(tmp_path / "file", 4)
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero")):
-        with pytest.raises(OSError, match="it is no regular file"):
+        with pytest.raises(OSError, match="it is not a regular file"):
             content_of(path)
     with pytest.raises(IsADirectoryError):
         content_of(tmp_path)
