@@ -1,4 +1,4 @@
-"""`run --watch`: whoever writes a kernel saves the file, and sees whether it is right and faster.
+"""`run --watch`: an author saves a kernel, and sees whether it is right and faster.
 
 An edit is kept unless it is wrong, or slower than the last one that was kept. The best is the one
 that no later edit was faster than.
@@ -77,7 +77,7 @@ def saves(files: list[Path]) -> Iterator[None]:
                 if content != seen:
                     seen = content
                     yield
-        except FileNotFoundError:  # an editor may put the new file in the place of the old one
+        except FileNotFoundError:  # an editor may replace the file
             pass
         time.sleep(POLL_S)
 
@@ -95,7 +95,9 @@ def _one_edit(spec: Spec, so_far: _Progress, folder: Path, quiet: bool) -> None:
     verification.table(outcomes)
     statuses = {outcome.status for outcome in outcomes}
     if "ok" not in statuses or statuses - {"ok", "unsupported"}:
-        raise UserError(f"edit {edit.number} is not measured, because it is not right")
+        raise UserError(
+            f"edit {edit.number} is not measured, because it is not right: save it again"
+        )
     others = [each for each in (so_far.last, so_far.best) if each]
     others = list({each.number: each for each in others}.values())
     with LiveProgress(quiet) as watch:

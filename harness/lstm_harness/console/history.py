@@ -123,4 +123,4 @@ def _environments(history: History) -> None:
                 kept[one.runs[change.at], machine_name(one), change.what] += 1
     for (run, machine, what), count in sorted(kept.items())[-MOST_CHANGES:]:
         series = "1 series begins" if count == 1 else f"{count:,} series begin"
-        output.line(f"{series} anew on {machine} at {place(history.runs[run])}: {', '.join(what)}")
+        output.line(f"{series} again on {machine} at {place(history.runs[run])}: {', '.join(what)}")

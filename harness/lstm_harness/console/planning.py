@@ -87,7 +87,7 @@ def plan(made: Plan) -> None:
     for (backend, reason), number in skips.items():
         output.line(f"{backend} skips {count(number, 'case')}: {reason}")
     for name, reason in made.absent.items():
-        output.line(f"{name} takes no part: {reason}")
+        output.line(f"{name} does not run: {reason}")
     output.line(
         f"{made.planned_records} records in {count(made.blocks, 'block')} on {made.device}; about "
         f"{made.estimated_s / 60:.1f} minutes and {made.estimated_bytes / 2**20:,.0f} MiB, "

@@ -61,7 +61,7 @@ def meaning(ratio: Ratio | None) -> str:
 
 
 def verdict(number: int, roles: Sequence[tuple[int, str]], ratios: Sequence[Ratio | None]) -> None:
-    """One sentence for each edit that the newest is held against.
+    """One sentence for each edit that the newest is compared with.
 
     Args:
         roles: of each other edit its number and what it is.
