@@ -300,7 +300,7 @@ def test_failing_cells_of_entry_points_are_listed(
     offer(monkeypatch, cells=("no_such_package_here:CELLS", "third_party_clash:lstm"))
     failed = registry.unavailable()
     assert "ModuleNotFoundError" in failed["no_such_package_here:CELLS"]
-    assert "'lstm', a name that is taken" in failed["third_party_clash:lstm"]
+    assert "'lstm', but lstm_kernels.cells.lstm has another" in failed["third_party_clash:lstm"]
     assert registry.brought_cells() == {}
     with pytest.raises(ValueError, match="unknown cell 'mine'"):
         lk.Recurrent("mine", 2, 3)

@@ -52,7 +52,7 @@ AVOIDED = (
     Avoided("beside, besides", "next to; in addition to; other than", r"besides?"),
     Avoided("but for", "except", r"but for"),
     Avoided("so many", "this many; the number", r"so many"),
-    Avoided("it is none", "it is not one", r"(?:it|that|which|what) (?:is|are) none"),
+    Avoided("it is none", "it is not one", r"(?:it|that|which|what) (?:is|are) (?-i:none)(?! of)"),
     Avoided(
         "is no cell",
         "is not a cell",

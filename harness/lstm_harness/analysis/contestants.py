@@ -40,7 +40,7 @@ class Contestant:
 
     Attributes:
         cases: how many those are.
-        fastest, tied: in how many it is the fastest, and in how many others it cannot be told from
+        fastest, tied: in how many it is the fastest, and in how many others it ties with
             it.
         mean, worst: its time over the fastest's, the geometric mean over its cases and the largest.
         shared, to_other: in how many the named backend has a time, too, and the geometric mean of
@@ -61,7 +61,7 @@ def entries(summary: pd.DataFrame, other: str | None = None) -> dict[str, dict[s
     """What every backend did on every case, in the order of the Summary.
 
     Args:
-        other: the backend that all are held against, beside the fastest.
+        other: the backend that all are compared with, in addition to the fastest.
     """
     rows = plain_rows(summary)
     places = {(row["label"], row["backend"]): row for row in plain_rows(ranked(summary))}

@@ -129,6 +129,6 @@ def _refuse_contradiction(
     if spec and spec.backends and not {"aten", "cudnn"} & set(spec.backends):
         named = ",".join(spec.backends)
         raise UserError(
-            f"--backend {named} leaves out torch.nn's own choice, with which the others are "
-            f"compared; type --backend {named},aten,cudnn"
+            f"--backend {named} leaves out torch.nn's own choice, the base of the comparison; "
+            f"type --backend {named},aten,cudnn"
         )

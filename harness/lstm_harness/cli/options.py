@@ -43,7 +43,7 @@ _AXIS_HELP = {
     "cell": f"{', '.join(CELLS)}, or one of --plugin",
     "seq-len": f"T: {_SIZES}",
     "batch": f"B: {_SIZES}",
-    "input": f"I: {_SIZES}; or hidden, the default",
+    "input": "I: as for T, or hidden, which is the default",
     "hidden": f"H: {_SIZES}",
     "layers": "L: 1, or 1,2, or 1:8:x2",
     "proj": "P, the size that an lstm's h is projected to; default 0, none",
@@ -63,7 +63,7 @@ _SWITCH_HELP = {
 # What an option was called before.
 _ALIASES = {"proj": ("--proj",)}
 
-# `pass` cannot name a parameter, so every axis's parameter has a prefix.
+# `pass` cannot be the name of a parameter, so every axis's parameter has a prefix.
 _AXIS_PARAMETERS = {name: "axis_" + name.replace("-", "_") for name in AXES}
 _AXIS_OPTIONS = {
     _AXIS_PARAMETERS[name]: (
@@ -144,14 +144,14 @@ def takes_spec(command: Callable[..., int | None]) -> Callable[..., int | None]:
 
 
 def takes_paired_spec(command: Callable[..., int | None]) -> Callable[..., int | None]:
-    """Do the same for a command that judges: blocks enough to tell, and the suite is an option."""
+    """The same for a command that judges: enough blocks, and the suite is an option."""
     return _with_spec(command, _OPTIONS | _PAIRED_OPTIONS, {"blocks": PAIRED_BLOCKS})
 
 
 def takes_shapes(
     fallback: str,
 ) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
-    """Do the same for a command to which a file gives the shapes that nobody names.
+    """The same for a command that takes its default shapes from a file.
 
     Its spec is None where none of these options is given.
 
@@ -188,7 +188,7 @@ def _with_spec(
 
 
 def _parameters(command: Callable[..., Any], options: Mapping[str, Any]) -> list[inspect.Parameter]:
-    """These options, then the command's own except for the first, which is the spec."""
+    """These options, then the command's own except the first, which is the spec."""
     own = list(inspect.signature(command).parameters.values())[1:]
     keyword = inspect.Parameter.KEYWORD_ONLY
     shared = [

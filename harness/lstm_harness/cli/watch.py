@@ -1,4 +1,4 @@
-"""`run --watch`: an author saves a kernel, and sees whether it is right and faster.
+"""`run --watch`: the author of a kernel saves the file, and sees if it is right and faster.
 
 An edit is kept unless it is wrong, or slower than the last one that was kept. The best is the one
 that no later edit was faster than.
@@ -77,7 +77,7 @@ def saves(files: list[Path]) -> Iterator[None]:
                 if content != seen:
                     seen = content
                     yield
-        except FileNotFoundError:  # an editor may replace the file
+        except FileNotFoundError:  # an editor may replace the old file by the new one
             pass
         time.sleep(POLL_S)
 

@@ -129,7 +129,7 @@ class _Bar:
 
 
 def _rest_of_the_line() -> Column:
-    """What a line has next to the bar and the numbers; what is too long for it ends in an ellipsis.
+    """What a line has in addition to the bar and the numbers; too long a text ends in an ellipsis.
 
     Without it a narrow terminal cuts all of them alike.
     """

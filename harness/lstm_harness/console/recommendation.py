@@ -80,7 +80,7 @@ def sentence(advice: Advice) -> str:
             return f"Stay with {own}: no other backend that ran every case is faster."
         return (
             f"Stay with {own}: {fastest.backend} is the fastest, "
-            f"and cannot be distinguished from it: torch.nn takes {_as_long(ratio)}."
+            f"and ties with it: torch.nn takes {_as_long(ratio)}."
         )
     old, new = advice.own_ns or 0.0, advice.advised_ns or 0.0
     times = f"all calls take {output.duration(new)} instead of {output.duration(old)} with {own}"

@@ -99,8 +99,8 @@ def _write_cases(by_case: Entries, backends: Sequence[str], against: str | None)
     output.print_table(table)
     held = f"{against}'s" if against else "the fastest's"
     output.line(
-        f"A time is {held}; a ratio is a backend's time over it. tie: cannot be distinguished from it. "
-        "?: fewer than 3 blocks, so the interval is unknown."
+        f"A time is {held}; a ratio is a backend's time over it. tie: the two cannot be "
+        "distinguished. ?: fewer than 3 blocks, so the interval is unknown."
     )
     if common:
         output.line(f"Every case: {common}")

@@ -17,7 +17,7 @@ GAP = 2
 LONGEST_WORD = 32
 # A name over more lines than this is hard to read.
 TALLEST_NAME = 3
-# A column so narrow never wraps: a time stays next to its unit.
+# A column this narrow never wraps: a time stays next to its unit.
 NARROW = 10
 
 

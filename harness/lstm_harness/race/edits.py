@@ -1,7 +1,7 @@
 """A plugin while it is written: each edit is copied, checked and measured in turn with others.
 
     <out>/003/mine.py            the third edit, as it was saved
-    <out>/003/runs/002, 003      that edit and those it is held against: ordinary runs
+    <out>/003/runs/002, 003      that edit and those it is compared with: ordinary runs
 
 A file is copied alone: what it reads from its own folder is not there.
 """

@@ -111,7 +111,7 @@ def resume(folder: Path, watch: Watch) -> Path:
 def run_again(folder: Path, out: Path, part: Callable[[Plan], Plan], watch: Watch) -> None:
     """Measure a part of a run's plan again, with fresh processes, as a separate run.
 
-    Its seed is the next one: inputs, order and the layout of memory are drawn anew.
+    Its seed is the next one: inputs, order and the layout of memory are drawn again.
 
     Raises:
         UserError: no run there, this machine or its software has changed since, or `out` is in

@@ -185,5 +185,5 @@ def test_a_longest_length_that_no_name_keeps_is_said(written):
     _, made = written(packed(400, *[20] * 15))
     (said,) = made.said
     assert "packed lengths 20 to 400 are raced as " in said
-    assert "the nearest with a name" in said
+    assert "the nearest named distribution" in said
     assert f"# {said[:60]}" in made.text

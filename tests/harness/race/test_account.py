@@ -145,7 +145,7 @@ def test_one_request_that_was_disturbed_is_no_doubt(beside):
 @pytest.mark.parametrize(("threads", "cores"), [(1, 2.0), (2, 4.0), (1, 1.3)])
 def test_more_threads_than_it_may_have_are_doubted(threads, cores):
     doubt = told_by(10**9, threads=threads, cores=cores)
-    assert doubt == f"it used {cores:.1f} cores at a time; --threads is {threads}"
+    assert doubt == f"it used {cores:.1f} cores at a time, but --threads is {threads}"
 
 
 @pytest.mark.parametrize(("execution_ns", "repeats"), [(1_000, 250), (250_000, 1)])

@@ -250,7 +250,7 @@ def test_what_can_be_no_cell_is_refused_even_so(plugin, refused, value):
 
 def test_a_name_of_ours_is_the_users_mistake(plugin, refused):
     line = refused("plan", "--plugin", plugin(LSTM))
-    assert "my_cell.py defines cell 'lstm', but lstm_kernels.cells has another" in line
+    assert "my_cell.py defines cell 'lstm', but lstm_kernels.cells.lstm has another" in line
 
 
 def test_a_cell_whose_step_is_none_is_listed_with_its_error(plugin, document):

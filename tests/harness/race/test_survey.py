@@ -25,7 +25,7 @@ RAGGED = Problem("lstm", 8, 2, 4, 4, lengths="uniform:1:8")
         ("naive", RAGGED, "graph", "cuda", "ragged lengths"),
         ("naive", FULL, "graph", "cpu", "need a CUDA device"),
         ("naive", HEADS, "eager", "cpu", None),
-        ("aten", HEADS, "eager", "cpu", "as a whole, and has no heads"),
+        ("aten", HEADS, "eager", "cpu", "whole of W_hh, so it has no heads"),
         ("naive", Problem("slstm", 8, 2, 4, 4), "eager", "cpu", "this revision have no cell slstm"),
     ],
 )

@@ -176,7 +176,9 @@ def test_a_step_beyond_a_unit_has_no_gradients_by_itself():
         (CELLS["lstm_batchnorm"], "normalises over the batch"),
         (parted, "takes products without their biases"),
     ):
-        with pytest.raises(TypeError, match=f"cell '{of.name}' {why}: its step has no gradients"):
+        with pytest.raises(
+            TypeError, match=f"cell '{of.name}' {why}; its step alone has no gradients"
+        ):
             derived(of)
         assert "gradients" not in source_of(of, TORCH)
 
