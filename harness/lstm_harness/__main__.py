@@ -91,6 +91,8 @@ def _run(arguments: list[str]) -> int:
         sys.stdout.flush()
     except usage_error as error:
         return _fail(_usage(error), Exit.USAGE)
+    except SystemExit as answered:  # typer ends so once it has helped a shell to complete a line
+        return int(answered.code or 0)
     except UserError as error:
         return _fail(str(error), error.exit_code)
     except typer.Abort:
@@ -104,8 +106,7 @@ def _run(arguments: list[str]) -> int:
 
 def _usage(error: Any) -> str:
     command = error.ctx.command_path if error.ctx else "lstm-bench"
-    message = error.format_message() or f"{command} needs a command after it"
-    return f"{message} (see {command} --help)"
+    return f"{error.format_message()} (see {command} --help)"
 
 
 def _fail(message: str, code: Exit) -> int:

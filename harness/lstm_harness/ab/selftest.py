@@ -1,4 +1,4 @@
-"""A against A: the false alarms, each case's own noise, and the slowdown that can be told from it.
+"""A against A: the false alarms, each case's own noise, and the slowdown that can be seen above it.
 
 Both sides are the same kernels, measured and judged as `ab` does, but without the noise that
 earlier selftests kept: what is found now must not depend on it. Whatever is flagged is false.

@@ -130,9 +130,7 @@ def _interruptible(folder: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         tell = shlex.join(["lstm-bench", "compare", *(str(folder / name) for name in NAMES)])
-        raise Interrupted(
-            f"interrupted; to measure, start anew; what there is so far: {tell}"
-        ) from None
+        raise Interrupted(f"interrupted; to measure, start again; results so far: {tell}") from None
 
 
 def _sides(spec: Spec, revisions: tuple[Revision, Revision], scratch: Path) -> Both:

@@ -32,11 +32,12 @@ def history(
     ] = None,
     as_json: Json = False,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="a page with the series drawn")
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="a page with a chart of each series"),
     ] = None,
     quiet: Quiet = False,
 ) -> int:
-    """One series a case over time, change points marked."""
+    """Show the time of each case from run to run, and where it changed."""
     from lstm_harness.console import history as shown
     from lstm_harness.console import output
     from lstm_harness.console.progress import Counting

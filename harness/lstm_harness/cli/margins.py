@@ -1,4 +1,4 @@
-"""The flag for how much memory may change, which has a unit of its own beside its share."""
+"""The flag for how much memory may change, as a share and in bytes."""
 
 from typing import Annotated
 

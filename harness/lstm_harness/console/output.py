@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lstm_harness.console import tables
 from lstm_harness.model import text
 from lstm_harness.store.run_folder import Run
 
@@ -30,8 +31,8 @@ def path(place: Path | str) -> None:
 
 
 def line(said: str) -> None:
-    """One line of a result on stdout, whatever is in it."""
-    out.print(Text(said), soft_wrap=True)
+    """One line of a result on stdout, whatever is in it; a terminal wraps it between words."""
+    out.print(Text(said), soft_wrap=not out.is_terminal)
 
 
 def warning(said: str) -> None:
@@ -79,6 +80,6 @@ def empty_table(*columns: str) -> Table:
     return empty
 
 
-def print_wide(rows: Table, width: int) -> None:
-    """A table with a line a row: as wide as this where there is no terminal to fit."""
-    (out if out.is_terminal else Console(width=width)).print(rows)
+def print_table(table: Table) -> None:
+    """A table on stdout: as wide as the terminal at most; where there is none, a line a row."""
+    tables.show(table, out)

@@ -2,8 +2,8 @@
 
     sides -> differences, notes -> verdicts -> exit code
 
-`compare` and `check` read their sides from disk; whoever measures both itself makes each `Side`
-from a Summary, and calls `compare_sides` likewise.
+`compare` and `check` read their sides from disk; a command that measures both makes each `Side`
+from a Summary, and also calls `compare_sides`.
 """
 
 import itertools
@@ -25,7 +25,7 @@ from lstm_harness.model.errors import Exit, UserError
 from lstm_harness.model.record import FAILED_MEASURING
 from lstm_harness.store import run_folder
 
-# Kinds that say that two figures were held against each other.
+# Kinds that say that two figures were compared.
 COMPARED = frozenset({Kind.REGRESSION, Kind.IMPROVEMENT, Kind.SAME, Kind.INCONCLUSIVE})
 # Those of a time that was told.
 TOLD = COMPARED - {Kind.INCONCLUSIVE}
@@ -38,7 +38,7 @@ MAY_FAIL = (
     Kind.IMPROVEMENT,
 )
 FAILS = frozenset({Kind.REGRESSION, Kind.MISSING})
-# From so many backends on, and by so much (a log ratio), a change of all says that the machine did.
+# From this many backends on, and by this much (a log ratio), a change of all is the machine's.
 FEWEST_TO_CHANGE_ALIKE = 2
 CHANGED_ALIKE = 0.02
 
@@ -47,7 +47,7 @@ CHANGED_ALIKE = 0.02
 class Side:
     """One side of a comparison: its name, the manifest or baseline header, its Summary.
 
-    `notes` is what a reader must know of it, `absent` why which backend took no part.
+    `notes` is what a reader must know of it, `absent` says why a backend did not run.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that is told of two sides.
+    """Everything that is reported about two sides.
 
     `fail_on` is what the exit code follows from. `spreads` are what selftest kept of this machine:
     see `noise.MachineNoise`.
@@ -236,7 +236,7 @@ def _on_margins(verdicts: Sequence[Verdict]) -> list[str]:
 
 
 def _on_the_machine(verdicts: Sequence[Verdict]) -> list[str]:
-    """A doubt where every backend changed alike between two runs: that is seldom their doing."""
+    """A doubt if every backend changed alike between two runs: that is rarely their own change."""
     logs: dict[str, list[float]] = {}
     for v in verdicts:
         if v.measure == "time" and v.cases == 1 and math.isfinite(v.ratio):
@@ -255,10 +255,10 @@ def _on_the_machine(verdicts: Sequence[Verdict]) -> list[str]:
 
 
 def _absent(side: Side, other: Side) -> tuple[str, ...]:
-    """Why a backend that the other side has took no part in this one."""
+    """Why a backend of the other side did not run on this one."""
     theirs = set(other.summary["backend"])
     return tuple(
-        f"{side.name}: {backend} takes no part: {reason}"
+        f"{side.name}: {backend} does not run: {reason}"
         for backend, reason in side.absent.items()
         if backend in theirs
     )
@@ -284,7 +284,7 @@ def exit_code(verdicts: Collection[Verdict], fail_on: Collection[Kind] = FAILS) 
     """What verdicts come to: the first that applies of 4, 6, 5, 1, 3, 0.
 
     A wrong answer comes first: it is a fact, whatever was timed. A measurement that failed means
-    that the run is not whole, and a comparison of nothing is no judgement: after either, no
+    that the run is not whole, and a comparison of nothing is not a judgement: after either, no
     regression was found only because nobody looked. Then come the times, those that were told
     before those that could not be. A gate that could tell no time did not find that all is well.
     """

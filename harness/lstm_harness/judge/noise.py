@@ -63,7 +63,7 @@ def keep(
     verdicts: Iterable[Verdict],
     spreads: Mapping[Key, float] | None = None,
 ) -> MachineNoise:
-    """Remember what A against A differed by, beside what was known; return what is known now.
+    """Add how much A against A differed to what was known; return what is known now.
 
     Args:
         spreads: those of the cases' blocks; see `spreads_of`.

@@ -1,4 +1,4 @@
-"""What of one cell is held against what: its blocks on both sides, its margin, and any doubt.
+"""What is compared for one cell: its blocks on both sides, its margin, and any doubt.
 
 Where both sides took turns within a block, it says the median of the ratios of every sample to
 every sample of the other side's same turn (Hodges and Lehmann's estimator, by strata). A burst of a
@@ -24,7 +24,7 @@ Key = tuple[Any, ...]
 # The label of a verdict on a backend's cases together, and how many that must be.
 ALL_CASES = "all cases together"
 FEWEST_TOGETHER = 3
-# Of a turn with more samples than that, so many quantiles tell as much.
+# For a turn with more samples than that, this many quantiles say as much.
 MOST_A_TURN = 25
 
 

@@ -52,7 +52,7 @@ class Verdict:
     and after correction, of those alone that were tested. `status` is the new side's, empty
     where the cell is gone; of a base that was measured in the same go, its own where that failed.
     `more_blocks` is how many further blocks on each side would settle it, None where nobody can
-    tell. `cases` is above 1 where the verdict is of so many cases together: of `case` it then has
+    tell. `cases` is above 1 if the verdict is for this many cases together: of `case` it then has
     what they share, and None for what they do not. What is not known is NaN.
     """
 

@@ -235,7 +235,7 @@ def test_interrupted_it_says_where_the_records_are(repo, tmp_path):
     process.send_signal(2)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"start anew; what there is so far: lstm-bench compare {out}/base {out}/new" in err
+    assert f"start again; results so far: lstm-bench compare {out}/base {out}/new" in err
 
 
 @pytest.mark.slow

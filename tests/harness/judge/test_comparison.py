@@ -258,7 +258,7 @@ class TestUsage:
             (("--explain", "nobody"), "is in no case's name; cases: aten/"),
             (("--json", "--explain", "naive"), "leave one out"),
             (("--junit", "file/x.xml"), "cannot write file/x.xml"),
-            (("--junit", "file/x/y.xml"), "is no folder; give another place"),
+            (("--junit", "file/x/y.xml"), "is not a folder; give another place"),
         ],
     )
     def test_value_that_cannot_be(self, refused, here, options, says):
@@ -352,7 +352,7 @@ class TestCompare:
         absent = [{"backend": "aten", "reason": "uninstalled"}, {"backend": "x", "reason": "y"}]
         save(here / "new", times(), plan={"absent": absent})
         err = command("compare", "old", "new")[2]
-        assert err == "new: aten takes no part: uninstalled\n"
+        assert err == "new: aten does not run: uninstalled\n"
 
     def test_more_than_a_screen_of_cases_lists_what_changed_alone(self, command, here):
         many = [case(seq_len=steps) for steps in range(1, 41)]
