@@ -264,7 +264,7 @@ def test_selftest_shows_noise_and_false_alarms(capsys):
     said = capsys.readouterr().out
     assert "1.010 (0.980 to 1.040)" in said
     assert "FALSE ALARM: aten on T1: REGRESSION of time" in said
-    assert "1 false alarms in 2 cases" in said
+    assert "1 false alarm in 2 cases" in said
 
 
 @pytest.mark.slow
