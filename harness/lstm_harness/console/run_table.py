@@ -195,7 +195,7 @@ def summary(run: Run) -> pd.DataFrame:
 def notes(run: Run) -> Iterator[str]:
     """What a reader must know of the run, a line each: who is missing, what failed, what warns."""
     for entry in run.manifest["plan"]["absent"]:
-        yield f"{entry['backend']} takes no part: {entry['reason']}"
+        yield f"{entry['backend']} does not run: {entry['reason']}"
     if run.manifest.get("limits") is None:
         yield run.manifest.get("no_limits") or kept_limits.NONE_KEPT
     yield from _no_clocks(run)

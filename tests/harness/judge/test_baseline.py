@@ -127,7 +127,7 @@ def broken(text, name, value):
         (lambda text: broken(text, "medians_ns", []), "expected times above 0"),
         (lambda text: broken(text, "medians_ns", ["fast"]), "not a cell of a baseline"),
         (lambda text: broken(text, "medians_ns", None), "not a cell of a baseline"),
-        (lambda text: broken(text, "blocks", [0, 0, 1]), "not in step"),
+        (lambda text: broken(text, "blocks", [0, 0, 1]), "differ in length"),
         (lambda text: broken(text, "problem", {"cell": "lstm"}), "not a cell of a baseline"),
         (lambda text: broken(text, "backend", 5), "backend is 5; expected str"),
     ],

@@ -23,7 +23,8 @@ NAME = "triton"
 # A key's choices: what a minute or so can measure, compiling included; a guess, not measured.
 MOST_CANDIDATES = 16
 
-# With fewer, kernels spill: 7 of 12 with two warps did, and 22 of 333 with more (docs/triton-design.md).
+# With fewer, kernels spill: 7 of 12 with two warps did, and 22 of 333 with more
+# (docs/triton-design.md).
 LEAST_WARPS = 4
 # At 255 registers a thread, eight warps take all of an SM's; `_summed` adds up to 16 parts.
 MOST_WARPS = 8
