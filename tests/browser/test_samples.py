@@ -12,7 +12,7 @@ from lstm_harness.report import samples
 
 pytestmark = pytest.mark.browser
 
-SCRIPT = Path(lstm_harness.report.__file__).with_name("static") / "samples.js"
+STATIC = Path(lstm_harness.report.__file__).with_name("static")
 TIMES = (1, 127, 128, 2**32 - 1, 2**32 + 1, 5, 2**51 + 1, samples.MOST - 1, 1)
 
 
@@ -20,7 +20,8 @@ TIMES = (1, 127, 128, 2**32 - 1, 2**32 + 1, 5, 2**51 + 1, samples.MOST - 1, 1)
 def decode(chromium):
     """Decode one row of a payload as the page does."""
     page = chromium.new_page()
-    page.add_script_tag(path=SCRIPT)
+    for script in ("inflate.js", "samples.js"):
+        page.add_script_tag(path=STATIC / script)
     yield lambda payload, row: page.evaluate(
         "([payload, row]) => decodeSamples(payload, row)", [payload, row]
     )

@@ -4,6 +4,7 @@ import json
 
 from known_limits import cpu_limits
 from synthetic_runs import case, grid, record, run
+from written_pages import unpacked
 
 from lstm_harness.analysis.floors.floor import with_floor
 
@@ -19,7 +20,7 @@ def full_run(**fields):
 
 def payload(page):
     """What the page's script reads."""
-    return json.loads(page.locator("#data").inner_text())
+    return json.loads(unpacked(page.locator("#data").inner_text()))
 
 
 def drawn(page, section):

@@ -1,7 +1,14 @@
 """What a page says and draws, from its HTML alone."""
 
+import base64
 import json
 import re
+import zlib
+
+
+def unpacked(text):
+    """What `payload.packed` packed."""
+    return zlib.decompress(base64.b64decode(text)).decode()
 
 
 def plots_of(html):

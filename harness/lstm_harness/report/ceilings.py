@@ -18,7 +18,7 @@ def _of_run(run: Run, label: str) -> dict[str, Any]:
     try:
         ceilings = of_manifest(run.manifest)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        return {"label": label, "rows": [], "notes": [f"its ceilings cannot be read: {error}"]}
+        return {"label": label, "rows": [], "notes": [f"Its ceilings cannot be read: {error}"]}
     if ceilings is None:
         reason = str(run.manifest.get("no_limits") or NONE_KEPT)
         return {"label": label, "rows": [], "notes": [f"{reason}; then run again"]}
@@ -40,8 +40,8 @@ def _notes(ceilings: Ceilings) -> list[str]:
     notes = [f"Measured {text.moment(ceilings.measured)} in {ceilings.rounds} rounds."]
     if ceilings.disturbed:
         notes.append(
-            f"In {ceilings.disturbed} of them others used this machine: medians and intervals are "
-            "too slow; the floors come from the fastest samples."
+            f"In {ceilings.disturbed} of them other work ran on this machine, so that medians and "
+            "intervals are too slow; the floors come from the fastest samples."
         )
     notes += [f"No figure for {name}: {reason}" for name, reason in ceilings.failures.items()]
     return notes

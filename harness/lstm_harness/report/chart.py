@@ -126,7 +126,7 @@ def trace(index: int | None, points: Sequence[Point], **more: Any) -> dict[str, 
     Its type is plotly's default, a scatter, where `more` gives no other.
 
     Args:
-        index: the backend's place in the page's list; None for what is nobody's.
+        index: the backend's place in the page's list; None for what belongs to no backend.
         more: what else plotly reads in a trace.
     """
     made = {

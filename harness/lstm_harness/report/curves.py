@@ -12,7 +12,7 @@ from lstm_harness.report.lines import band, colours, drawn, line, quiet
 from lstm_harness.report.marks import Mark, mark, mark_at
 from lstm_harness.report.payload import number, plot_text
 
-# Of a level that nobody draws: the goal, the baseline. The colours of soft text.
+# Of a level that no contestant draws: the goal, the baseline. The colours of soft text.
 _SOFT = Mark("#5a6068", "#a2a8b0", "circle", "●")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 # An axis is logarithmic where its values reach so many times as far.
@@ -63,7 +63,7 @@ def _look(one: Contestant, cells: Sequence[str], alone: bool) -> Look:
 def figures(
     goal: Goal, standing: Sequence[Contestant], as_drawn: Sequence[Look], baseline: float | None
 ) -> list[Figure]:
-    """Four, or none of nobody.
+    """Four; none where no contestant is.
 
     Args:
         as_drawn: the look of each contestant.

@@ -10,12 +10,12 @@ from lstm_harness.analysis.ranking import fastest_by_case
 from lstm_harness.analysis.summary import CASE_COLUMNS, plain_rows, summarise
 from lstm_harness.model import text
 from lstm_harness.model.case import PASS_MEANING
-from lstm_harness.report import ceilings, samples, tables, winner_map
-from lstm_harness.report.chart import LABELS
+from lstm_harness.report import ceilings, noise, points, samples, tables, winner_map
+from lstm_harness.report.chart import LABELS, Rows
 from lstm_harness.report.marks import mark, ordered
 from lstm_harness.report.panel import Panel, Subject
 from lstm_harness.report.panels import FIRST, FURTHER
-from lstm_harness.report.payload import json_for_script
+from lstm_harness.report.payload import json_for_script, packed
 from lstm_harness.report.templating import assets, fill
 from lstm_harness.store.run_folder import Run
 
@@ -77,6 +77,7 @@ def _content(
     rows = tables.all_rows(together)
     subject = Subject(together, backends, dict(zip(labels, runs, strict=True)))
     first, further = ([panel(subject) for panel in panels] for panels in (FIRST, FURTHER))
+    plain = plain_rows(together)
     payload = {
         "backends": [
             {"name": name, "short": text.shorten(name, 28), **vars(mark(name))} for name in backends
@@ -84,7 +85,7 @@ def _content(
         "labels": LABELS,
         "axes": [{"name": axis.name, "values": axis.values} for axis in switches],
         "slices": winner_map.slices(together, backends),
-        "panels": [_drawn(panel) for panel in (*first, *further) if panel.figures],
+        "panels": [_drawn(panel, plain) for panel in (*first, *further) if panel.figures],
         "table": rows,
     }
     return {
@@ -92,13 +93,14 @@ def _content(
         "several": len(runs) > 1,
         "heads": [_head(*one) for one in zip(runs, labels, summaries, strict=True)],
         "axes": [(a.name, a.label, [_shown(v) for v in a.values]) for a in switches],
-        "payload": json_for_script(payload),
+        "payload": packed(json_for_script(payload)),
         "samples": json_for_script(samples.encode(together, runs, labels)),
         "measured": bool((together["status"] == "ok").any()),
         "first": first,
         "further": further,
         "ceilings": ceilings.of_runs(runs, labels),
         "trust": tables.correctness(together),
+        "noise": noise.answer(plain) if plain else "Nothing was timed.",
         "refusals": tables.refusals(runs, labels, summaries),
         "facts": tables.environments(runs),
         "plans": [tables.plan_facts(run, label) for run, label in zip(runs, labels, strict=True)],
@@ -108,13 +110,22 @@ def _content(
     }
 
 
-def _drawn(panel: Panel) -> dict[str, Any]:
-    """What the page's script needs of a panel."""
+def _drawn(panel: Panel, rows: Rows) -> dict[str, Any]:
+    """What the page's script needs of a panel.
+
+    Args:
+        rows: of the Summary, which the panel's points count.
+    """
     return {
         "id": panel.id,
         "by": panel.by,
         "figures": [
-            {"key": one.key, "answer": one.answer, "plots": [vars(plot) for plot in one.plots]}
+            {
+                "key": one.key,
+                "answer": one.answer,
+                "points": points.of_figure(one, rows),
+                "plots": [vars(plot) for plot in one.plots],
+            }
             for one in panel.figures
         ],
     }
@@ -152,9 +163,9 @@ def notes(run: Run) -> list[str]:
     elif not kept:
         said.append("No record in this run.")
     if run.torn:
-        said.append("The last record was cut off while it was written, and is left out.")
+        said.append("The last record was cut off while it was written; it is left out.")
     if run.edited:
-        said.append("The records are not those that the run wrote.")
+        said.append("The records were changed after the run wrote them.")
     git = (run.manifest.get("environment") or {}).get("git")
     if isinstance(git, dict) and git.get("dirty"):
         said.append("Measured on a working tree with uncommitted changes.")
@@ -162,7 +173,9 @@ def notes(run: Run) -> list[str]:
     samples = sum(len(record.samples_ns) for record in run.records)
     if marked:
         share = f"{marked / samples:.1%}"
-        said.append(f"{share} of the samples were taken in a disturbed spell; they are kept.")
+        said.append(
+            f"{share} of the samples were taken while the machine was disturbed; they are kept."
+        )
     return said
 
 

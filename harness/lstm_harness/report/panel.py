@@ -38,9 +38,10 @@ class Plot:
     Attributes:
         title: what it shows, in a few words; plain text.
         data: plotly traces. `meta` is the backend's place in the page's list, which gives the
-            trace its name, colour and symbol, or None for what is nobody's (then `name` is the
-            trace's own). `customdata` holds for each point the number of its row of the Summary,
-            from which the page tells what stands under the pointer. No colours: the page has them.
+            trace its name, colour and symbol, or None for what belongs to no backend (then `name`
+            is the trace's own). `customdata` holds for each point the number of its row of the
+            Summary, from which the page tells what stands under the pointer. No colours: the page
+            has them.
         layout: plotly's `xaxis` and `yaxis`, and what else this drawing needs.
     """
 

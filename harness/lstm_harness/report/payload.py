@@ -1,7 +1,9 @@
 """Values as the page's script and plotly read them, and as no parser can mistake them."""
 
+import base64
 import json
 import math
+import zlib
 from typing import Any
 
 from markupsafe import Markup
@@ -22,6 +24,11 @@ def plot_text(text: str, limit: int = 28) -> str:
     """A label that plotly shows as it is, where it would read tags and entities."""
     short = shorten(text, limit)
     return short.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def packed(content: str) -> str:
+    """A text as a zlib stream in base64, which `static/inflate.js` unpacks."""
+    return base64.b64encode(zlib.compress(content.encode(), 9)).decode()
 
 
 def json_for_script(value: Any) -> Markup:

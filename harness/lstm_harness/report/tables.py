@@ -104,7 +104,7 @@ def _trust_answer(rows: Sequence[dict[str, Any]]) -> str:
     if wrong:
         names = ", ".join(text.shorten(name) for name in wrong[:4])
         verb = "is" if len(wrong) == 1 else "are"
-        parts.append(f"{names} {verb} wrong somewhere, and not ranked there")
+        parts.append(f"{names} {verb} wrong in some cases, and not ranked there")
     if right:
         cells = text.count(sum(row["cases"] for row in rows if row["backend"] in right), "cell")
         everyone = len(right) == len({row["backend"] for row in rows})

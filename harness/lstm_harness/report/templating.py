@@ -1,13 +1,17 @@
 """A template of this package and what it shows, to a page."""
 
 import base64
+import functools
 import hashlib
+import re
 from importlib.resources import files
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
+
+from lstm_harness.report.payload import packed
 
 
 def fill(template: str, **content: Any) -> Markup:
@@ -19,9 +23,15 @@ def fill(template: str, **content: Any) -> Markup:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["with_code"] = with_code
     text = environment.get_template(template).render(content)
     # A lone surrogate in a name has no UTF-8.
     return Markup(text.encode("utf-8", "replace").decode())
+
+
+def with_code(sentence: str) -> Markup:
+    """A sentence, escaped, in which what stands in backticks is code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))
 
 
 def static(name: str) -> Markup:
@@ -35,19 +45,26 @@ def style() -> Markup:
 
 
 def assets(*names: str) -> dict[str, Markup | str]:
-    """A page's scripts, as one, its style, and the policy that lets these scripts alone run.
+    """The scripts of a page of figures, its style, and the policy that lets these alone run.
 
-    The scripts share one scope: what one declares at its top the others see, and the page does not.
+    The scripts named are one, `script`. They share the scope of a function that may wait: what one
+    declares at its top the others see, and the page does not. `plotly` is plotly.js as
+    `static/plotly.js` unpacks it.
     """
-    script = Markup("\n".join(['"use strict";', "{", *map(static, names), "}"]))
-    # A file of plotly's, never of a run.
-    plotly = Markup(get_plotlyjs())
+    shared = map(static, ("inflate.js", "plotly.js", *names))
+    script = Markup("\n".join(['"use strict";', "(async () => {", *shared, "})();"]))
     return {
-        "plotly": plotly,
+        "plotly": _packed_plotly(),
         "script": script,
         "style": style(),
-        "policy": policy(plotly, script),
+        "policy": policy(get_plotlyjs(), script),
     }
+
+
+@functools.cache
+def _packed_plotly() -> str:
+    """Plotly.js: of version 7.1, which has 4.8 MB, 2.0 MB."""
+    return packed(get_plotlyjs())
 
 
 def policy(*scripts: str) -> str:

@@ -17,7 +17,7 @@ from lstm_harness.report.templating import fill, policy, style
 
 # A report shows so many verdicts, worst first; the page of a comparison has them all.
 MOST_ROWS = 200
-# Further maps are counted: a page of hundreds is read by nobody.
+# Further maps are counted and not drawn: a page of hundreds is not read.
 MOST_MAPS = 24
 # A ratio of this or its inverse fills its square.
 FULL_RATIO = 2.0

@@ -17,6 +17,7 @@ from lstm_harness.analysis.statistics import geometric_mean
 from lstm_harness.analysis.summary import CASE_COLUMNS, plain_rows
 from lstm_harness.model import text
 from lstm_harness.report.chart import LABELS, Row, Rows, grouped, sizes_of
+from lstm_harness.report.points import few
 from lstm_kernels import DTYPE_BYTES, PASSES
 
 _SWITCHED = ("run", "device", "pass", "cell", "dtype", "precision", "hidden_size", "input_size")
@@ -66,8 +67,8 @@ def winner_map(part: Rows, ranks: Rows, won: Rows, backends: Sequence[str]) -> d
     Args:
         part, ranks, won: the slice's rows of a Summary, ranked, and the fastest of each case.
     Returns:
-        `t` and `b` (the sizes), `cells` [len(t)][len(b)] (None where nothing was asked) and
-        `answer`, a sentence.
+        `t` and `b` (the sizes), `cells` [len(t)][len(b)] (None where nothing was asked),
+        `answer`, a sentence, and `points`, how few there are.
     """
     index = {name: i for i, name in enumerate(backends)}
     steps, batches = sizes_of(part, "seq_len"), sizes_of(part, "batch")
@@ -77,11 +78,12 @@ def winner_map(part: Rows, ranks: Rows, won: Rows, backends: Sequence[str]) -> d
     for row in won:
         where = row["seq_len"], row["batch"]
         cells[steps.index(where[0])][batches.index(where[1])] = {
-            **_square(row, index),
+            **_square(row, ranked.get(where, []), index),
             "ranks": _ranks(ranked.get(where, []), index),
             "failed": _failures(failed.get(where, []), index),
         }
-    return {"t": steps, "b": batches, "cells": cells, "answer": map_answer(won)}
+    answer, points = map_answer(won), few([row for row in part if row["status"] == "ok"])
+    return {"t": steps, "b": batches, "cells": cells, "answer": answer, "points": points}
 
 
 def map_answer(won: Rows) -> str:
@@ -92,28 +94,28 @@ def map_answer(won: Rows) -> str:
     raced = [row for row in solved if row["contenders"] > 1]
     if not raced:
         names = ", ".join(text.shorten(n) for n in sorted({row["backend"] for row in solved})[:3])
-        return f"No case has a second correct backend beside {names}: nothing to compare with."
+        return f"Only one backend is correct in each case ({names}): there is nothing to compare."
     states = [_state(row) for row in raced]
     ties, unknown = states.count("tie"), states.count("unknown")
     wins = [row for row, state in zip(raced, states, strict=True) if state != "tie"]
     parts = [_winner_clause(wins, len(raced))] if wins else []
     if ties == len(raced):
-        parts.append("The two fastest cannot be told apart in any case")
+        parts.append("The two fastest backends tie in every case")
     elif ties:
-        are = "is a tie" if ties == 1 else "are ties"
-        parts.append(f"{ties} of {len(raced)} {are} within noise")
+        parts.append(f"in {text.count(ties, 'case')} the two fastest tie")
     if unknown:
-        parts.append("with fewer than 3 blocks a lead cannot be told from noise")
+        parts.append("fewer than 3 blocks cannot tell a lead from noise")
     return "; ".join(parts) + "."
 
 
 def _winner_clause(wins: Rows, raced: int) -> str:
     name, count = Counter(row["backend"] for row in wins).most_common(1)[0]
     mean = geometric_mean(row["margin"] for row in wins if row["backend"] == name)
-    by = f"{text.ratio(mean)} ahead of the runner-up"
-    if count > 1:
-        by += f" (geometric mean of {count})"
-    return f"{text.shorten(name)} is fastest in {count} of {text.count(raced, 'case')}, {by}"
+    of_many = f" (geometric mean of {count})" if count > 1 else ""
+    return (
+        f"{text.shorten(name)} is fastest in {count} of {text.count(raced, 'case')}; "
+        f"the runner-up takes {text.ratio(mean)} its time{of_many}"
+    )
 
 
 def _each_run(
@@ -126,32 +128,36 @@ def _each_run(
     return pd.concat([function(part).assign(run=run) for run, part in parts], ignore_index=True)
 
 
-def _square(row: Row, index: dict[str, int]) -> dict[str, Any]:
+def _square(row: Row, ranks: Rows, index: dict[str, int]) -> dict[str, Any]:
+    """What a square shows: of a tie its names, of a lead the runner-up's ratio too."""
     if row["backend"] is None:
-        return {
-            "state": "none",
-            "backend": None,
-            "margin": "",
-            "strength": 0,
-            "says": "none correct",
-        }
+        return {"state": "none", "backend": None, "says": "no correct backend"}
     state = _state(row)
-    says = f"{text.shorten(row['backend'])} fastest, {text.duration(row['median_ns'])}"
-    margin = ""
-    strength = 0.0
-    if row["runner_up"] is not None:
-        margin = text.ratio(row["margin"])
-        strength = min(1.0, math.log(max(1.0, row["margin"])) / math.log(_FULL_MARGIN))
-        says += f"; {text.shorten(row['runner_up'])} takes {margin} its time"
-        says += f" ({_margin_interval(row)})"
-    return {
-        "state": state,
-        "backend": index[row["backend"]],
-        "second": index[row["runner_up"]] if row["runner_up"] is not None else None,
-        "margin": margin,
-        "strength": round(strength, 3),
-        "says": says + (", a tie within noise" if state == "tie" else ""),
-    }
+    square = {"state": state, "backend": index[row["backend"]]}
+    time = text.duration(row["median_ns"])
+    if state == "alone":
+        return {**square, "says": f"{text.shorten(row['backend'])} is the only one, {time}"}
+    if state == "tie":
+        tied = [row["backend"], *(one["backend"] for one in ranks if _ties(one))]
+        says = f"tie: {_listed(tied)} cannot be told apart, {time}"
+        return {**square, "tied": [index[name] for name in tied], "says": says}
+    margin = text.ratio(row["margin"])
+    strength = min(1.0, math.log(max(1.0, row["margin"])) / math.log(_FULL_MARGIN))
+    says = (
+        f"{text.shorten(row['backend'])} is fastest, {time}; "
+        f"{text.shorten(row['runner_up'])} takes {margin} its time ({_margin_interval(row)})"
+    )
+    return {**square, "margin": margin, "strength": round(strength, 3), "says": says}
+
+
+def _ties(row: Row) -> bool:
+    """Whether a ranked row cannot be told from the fastest of its case."""
+    return bool(row["rank"] > 1 and not pd.isna(row["tie"]) and row["tie"])
+
+
+def _listed(names: Sequence[str]) -> str:
+    *first, last = map(text.shorten, names)
+    return f"{', '.join(first)} and {last}"
 
 
 def _state(row: Row) -> str:
@@ -181,8 +187,8 @@ def _ranks(rows: Rows, index: dict[str, int]) -> list[dict[str, Any]]:
             "backend": index[row["backend"]],
             "time": text.duration(row["median_ns"]),
             "interval": _interval(row),
-            "ratio": text.ratio(row["ratio"]) if row["rank"] > 1 else "",
-            "tie": bool(row["rank"] > 1 and not pd.isna(row["tie"]) and row["tie"]),
+            "ratio": text.ratio(row["ratio"]) if row["rank"] > 1 and not _ties(row) else "",
+            "tie": _ties(row),
             "share": round(row["median_ns"] / slowest, 3),
         }
         for row in rows

@@ -24,7 +24,7 @@ from lstm_harness.store import cache_folder, run_folder
 from lstm_harness.store.files import derived, keep_derived
 from lstm_harness.store.parallel import each
 
-VERSION = 2
+VERSION = 3
 # Runs that a process reads before it reports.
 CHUNK = 25
 # Below this much to read, starting further processes takes longer than they save.
@@ -141,11 +141,11 @@ def _fresh(folder: Path, path: str, stamp: index.Stamp) -> Entry:
             raise UserError("run.json or records.jsonl is not a plain file")
         return {"stamp": stamp, "head": _head(path, run_folder.read_manifest(folder / path))}
     except UserError as error:
-        return {"stamp": stamp, "error": _said(error, folder)}
+        return {"stamp": stamp, "error": said_of(error, folder)}
 
 
-def _said(error: Exception, folder: Path) -> str:
-    """Why a run is left out, on one line that names no place outside the store."""
+def said_of(error: Exception, folder: Path) -> str:
+    """Why something is left out, on one line that names no place outside the store."""
     return " ".join(str(error).replace(f"{folder}{os.sep}", "").split())
 
 
@@ -261,7 +261,7 @@ def _read_chunk(job: Job) -> dict[str, Entry]:
                 earlier = last[1] if last[0] == base else _side(folder / base)
                 against = _judged(base, earlier, side)
         except UserError as error:
-            entries[path] = {"error": _said(error, folder)}
+            entries[path] = {"error": said_of(error, folder)}
             continue
         last = (path, side)
         entries[path] = {"card": asdict(card), "against": against and asdict(against)}

@@ -1,4 +1,4 @@
-"""The runs of one store or of several, as pages list and link them.
+"""The runs and trainings of one store or of several, as pages list and link them.
 
 Links are the same whether a site is served or written into a folder:
 
@@ -7,6 +7,7 @@ Links are the same whether a site is served or written into a folder:
     runs/NAME/report.html           a run's report; beside it run.json and records.jsonl
     runs/NAME/compare.html          it against the run before
     compare?base=NAME&new=NAME      any two; served alone
+    trainings/NAME/report.html      a training's report; beside it training.json and curves.jsonl
 """
 
 import hashlib
@@ -20,8 +21,10 @@ from lstm_harness.history import index
 from lstm_harness.history.index import Index, Tell
 from lstm_harness.history.series import History, gather
 from lstm_harness.judge.comparison import Comparison, compare_runs
-from lstm_harness.site import cards
+from lstm_harness.model.errors import UserError
+from lstm_harness.site import cards, trainings
 from lstm_harness.site.cards import Against, Card
+from lstm_harness.site.trainings import Trained
 from lstm_harness.store.run_folder import Run, load
 
 HISTORY = "history.html"
@@ -42,16 +45,26 @@ class Listed:
 
 
 @dataclass(frozen=True)
+class ListedTraining:
+    """One training of a catalogue: `name` stands in links."""
+
+    name: str
+    folder: Path
+    trained: Trained
+
+
+@dataclass(frozen=True)
 class Catalogue:
-    """The runs by name, newest first, and what could not be read, each with the reason."""
+    """Runs and trainings by name, newest first, and what could not be read, with the reason."""
 
     stores: tuple[Path, ...]
     runs: Mapping[str, Listed]
+    trainings: Mapping[str, ListedTraining]
     left_out: tuple[tuple[str, str], ...]
 
 
 def collect(stores: Sequence[Path], tell: Tell = lambda done, total, label: None) -> Catalogue:
-    """Every run of these stores.
+    """Every run and training of these stores.
 
     Raises:
         UserError: one is no folder.
@@ -67,7 +80,28 @@ def collect(stores: Sequence[Path], tell: Tell = lambda done, total, label: None
         listed.append(Listed(name, shelf.folder / path, shelf.cards[path], against, before))
     listed.sort(key=lambda one: (one.card.start, one.card.id, one.name), reverse=True)
     left_out = [pair for shelf in shelves for pair in sorted(shelf.left_out.items())]
-    return Catalogue(tuple(stores), {one.name: one for one in listed}, tuple(left_out))
+    trained, unread = _trainings(stores)
+    return Catalogue(
+        tuple(stores),
+        {one.name: one for one in listed},
+        {one.name: one for one in trained},
+        (*left_out, *unread),
+    )
+
+
+def _trainings(stores: Sequence[Path]) -> tuple[list[ListedTraining], list[tuple[str, str]]]:
+    """The trainings of these stores, newest first, and those that cannot be read."""
+    numbered = enumerate(stores)
+    places = [(number, path) for number, store in numbered for path in trainings.find(store)]
+    found: list[ListedTraining] = []
+    unread: list[tuple[str, str]] = []
+    for (number, path), name in _names(places, stores).items():
+        folder = stores[number].resolve() / path
+        try:
+            found.append(ListedTraining(name, folder, trainings.read(folder)))
+        except UserError as error:
+            unread.append((path, cards.said_of(error, stores[number].resolve())))
+    return sorted(found, key=lambda one: (one.trained.start, one.name), reverse=True), unread
 
 
 def _names(places: Sequence[tuple[int, str]], stores: Sequence[Path]) -> dict[tuple[int, str], str]:

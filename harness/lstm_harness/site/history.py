@@ -15,7 +15,7 @@ from lstm_harness.report.payload import json_for_script, number, plot_text
 from lstm_harness.report.templating import assets, fill
 from lstm_harness.report.write import write_page
 
-# Further figures are counted: a page of hundreds is read by nobody.
+# Further figures are counted and not drawn: a page of hundreds is not read.
 MOST_FIGURES = 12
 # The table beside a figure ends with so many runs, newest last.
 MOST_RUNS = 60
@@ -62,7 +62,8 @@ def _answer(history: History) -> str:
     worst = max(steps, key=_step)
     by = percent(_step(worst))
     name = f"{text.shorten(worst.backend)} on {worst.case.label()}"
-    return f"{len(steps)} of {len(history.series)} series stepped; {name} by {by} most recently."
+    counted = f"{len(steps)} of {len(history.series)} series show a step"
+    return f"{counted}; the largest of their latest steps is {by}, {name}."
 
 
 def _step(series: Series) -> float:
@@ -100,7 +101,7 @@ def _figure(history: History, title: str, where: str, series: Sequence[Series]) 
 
 
 def _figure_answer(history: History, lines: Sequence[Series]) -> str:
-    """Who stepped last and by how much; where nobody did, how much the newest runs differ."""
+    """Which backend stepped last and by how much; else how much the newest runs differ."""
     stepped = [one for one in lines if one.last_step]
     if stepped:
         worst = max(stepped, key=_step)

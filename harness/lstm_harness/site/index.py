@@ -1,4 +1,4 @@
-"""The index page: one card a run, newest first, and how each compares to the run before."""
+"""The index page: one card a run, newest first, how each compares to the run before; trainings."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,8 +7,9 @@ from urllib.parse import urlencode
 from lstm_harness.model import text
 from lstm_harness.model.errors import Exit
 from lstm_harness.report.templating import fill, policy, static, style
-from lstm_harness.site.catalogue import COMPARED, HISTORY, Catalogue, Listed
+from lstm_harness.site.catalogue import COMPARED, HISTORY, Catalogue, Listed, ListedTraining
 from lstm_harness.store.run_folder import MANIFEST, RECORDS, REPORT
+from lstm_harness.store.training_folder import TRAINING
 
 # How a comparison's exit code looks; the words beside it say it too.
 _TONES = {
@@ -31,9 +32,10 @@ def render(catalogue: Catalogue, served: bool) -> str:
         style=style() + static("index.css"),
         script=script,
         policy=policy(script),
-        title=text.count(len(catalogue.runs), "run"),
+        title=_title(catalogue),
         answer=_answer(catalogue),
         runs=[_card(one, catalogue.runs, served) for one in catalogue.runs.values()],
+        trainings=[_training(one) for one in catalogue.trainings.values()],
         served=served,
         history=HISTORY,
         left_out=[
@@ -43,17 +45,38 @@ def render(catalogue: Catalogue, served: bool) -> str:
     )
 
 
+def _title(catalogue: Catalogue) -> str:
+    runs = text.count(len(catalogue.runs), "run")
+    if not catalogue.trainings:
+        return runs
+    return f"{runs}, {text.count(len(catalogue.trainings), 'training')}"
+
+
+def _training(one: ListedTraining) -> dict[str, str]:
+    trained, place = one.trained, f"trainings/{one.name}"
+    return {
+        "label": text.shorten(trained.workload, 80),
+        "start": text.moment(trained.start),
+        "machine": text.shorten(trained.machine, 120),
+        "name": text.shorten(one.name, 160),
+        "answer": trained.answer,
+        "report": f"{place}/{REPORT}",
+        "manifest": f"{place}/{TRAINING.manifest}",
+        "curves": f"{place}/{TRAINING.lines}" if (one.folder / TRAINING.lines).exists() else "",
+    }
+
+
 def _answer(catalogue: Catalogue) -> str:
     """What a reader with ten seconds should know of the store."""
     if not catalogue.runs:
-        return "No run could be read."
+        return "No run is here." if catalogue.trainings else "No run could be read."
     machines = {(one.card.host, one.card.machine) for one in catalogue.runs.values()}
     newest = next(iter(catalogue.runs.values())).card
     said = f"Measured on {text.count(len(machines), 'machine')}"
     said += f", most recently {text.moment(newest.start)}." if newest.start else "."
     judged = [one.against for one in catalogue.runs.values() if one.against]
     if not judged:
-        return f"{said} No run has one before it to be compared with."
+        return f"{said} No run has an earlier one to compare it with."
     worse = sum(_TONES.get(Exit(one.exit_code)) == "bad" for one in judged)
     pairs = text.count(len(judged), "comparison")
     return (

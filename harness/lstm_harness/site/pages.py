@@ -1,8 +1,9 @@
 """The pages of a store, made in memory when they are asked for; nothing is written.
 
 A run's own report is sent where it is newer than its records. Of a run's other files only run.json
-and records.jsonl are. What is asked for is looked up among the runs that were found and never
-joined to a path, and no link is followed, so that nothing leads out of the store.
+and records.jsonl are sent, of a training's only training.json and curves.jsonl. What is asked for
+is looked up among what was found and never joined to a path, and no link is followed, so that
+nothing leads out of the store.
 """
 
 import os
@@ -14,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -22,9 +24,10 @@ from lstm_harness.history import index as store_index
 from lstm_harness.history.index import Tell
 from lstm_harness.model.errors import UserError
 from lstm_harness.report import page, verdicts
-from lstm_harness.site import catalogue, history, index
+from lstm_harness.site import catalogue, history, index, trainings
 from lstm_harness.site.catalogue import COMPARED, HISTORY, Catalogue, Listed
-from lstm_harness.store import run_folder
+from lstm_harness.store import run_folder, training_folder
+from lstm_harness.store.training_folder import TRAINING
 
 # Two requests within this long see the same list of runs.
 FRESH_S = 1.0
@@ -32,10 +35,15 @@ FRESH_S = 1.0
 MOST_PAGES = 6
 
 _RUN = re.compile(r"/runs/([A-Za-z0-9._-]+)/([a-z]+\.[a-z]+)")
+_TRAINING = re.compile(r"/trainings/([A-Za-z0-9._-]+)/([a-z]+\.[a-z]+)")
 _HTML = "text/html; charset=utf-8"
 _KINDS = {
     run_folder.MANIFEST: "application/json",
     run_folder.RECORDS: "application/x-ndjson; charset=utf-8",
+}
+_TRAINING_KINDS = {
+    TRAINING.manifest: "application/json",
+    TRAINING.lines: "application/x-ndjson; charset=utf-8",
 }
 
 
@@ -69,7 +77,7 @@ class Pages:
         self._folder = place.resolve()
         self._listing, self._making = threading.RLock(), threading.RLock()
         self._kept: OrderedDict[tuple[str, ...], tuple[Any, bytes]] = OrderedDict()
-        if not place.is_dir() or next(store_index.find_runs(self._folder), None) is None:
+        if not place.is_dir() or not _holds_any(self._folder):
             raise UserError(f"{place} holds no run; give a run, or a folder of runs")
         self._catalogue = catalogue.collect([self._folder], tell)
         self._read_at = time.monotonic()
@@ -79,6 +87,8 @@ class Pages:
         """Where a reader begins: at the list of runs, or at the report of the only one."""
         if (self._folder / run_folder.MANIFEST).exists() and self._catalogue.runs:
             return f"runs/{next(iter(self._catalogue.runs))}/{run_folder.REPORT}"
+        if training_folder.is_one(self._folder) and self._catalogue.trainings:
+            return f"trainings/{next(iter(self._catalogue.trainings))}/{run_folder.REPORT}"
         return ""
 
     def answer(self, target: str) -> Sent:
@@ -127,6 +137,8 @@ class Pages:
         return self._side_by_side(base, new)
 
     def _of_run(self, path: str) -> Sent:
+        if trained := _TRAINING.fullmatch(path):
+            return self._of_training(trained[1], trained[2])
         asked = _RUN.fullmatch(path)
         if asked is None:
             raise Refused(404, "no such page")
@@ -136,7 +148,19 @@ class Pages:
         if what == COMPARED and one.before:
             return self._side_by_side(self._run(one.before), one)
         if what in _KINDS:
-            return self._file(one, what)
+            return _file(one.folder, what, _KINDS[what])
+        raise Refused(404, "no such page")
+
+    def _of_training(self, name: str, what: str) -> Sent:
+        with self._listing:
+            one = self._catalogue.trainings.get(name) or self._current().trainings.get(name)
+        if one is None:
+            raise Refused(404, "no such training")
+        if what == run_folder.REPORT:
+            stamp = trainings.stamp(one.folder)
+            return self._page(("training", name), stamp, lambda: trainings.render(one.folder))
+        if what in _TRAINING_KINDS:
+            return _file(one.folder, what, _TRAINING_KINDS[what])
         raise Refused(404, "no such page")
 
     def _run(self, name: str) -> Listed:
@@ -170,12 +194,6 @@ class Pages:
 
         return self._page(("compare", base.name, new.name), [_stamp(base), _stamp(new)], make)
 
-    def _file(self, one: Listed, name: str) -> Sent:
-        opened = _opened(one.folder / name)
-        if opened is None:
-            raise Refused(404, "no such file")
-        return Sent(_KINDS[name], file=opened, size=os.fstat(opened).st_size, name=name)
-
     def _page(self, name: tuple[str, ...], stamp: object, make: Callable[[], str]) -> Sent:
         """A page while what it was made from is the same; who asks meanwhile waits for it."""
         with self._making:
@@ -185,6 +203,20 @@ class Pages:
             while len(self._kept) > MOST_PAGES:
                 self._kept.popitem(last=False)
             return Sent(_HTML, self._kept[name][1])
+
+
+def _holds_any(folder: Path) -> bool:
+    """Whether there is a run or a training."""
+    found = chain(store_index.find_runs(folder), trainings.find(folder))
+    return next(found, None) is not None
+
+
+def _file(folder: Path, name: str, kind: str) -> Sent:
+    """A file as it is, to be kept by the reader."""
+    opened = _opened(folder / name)
+    if opened is None:
+        raise Refused(404, "no such file")
+    return Sent(kind, file=opened, size=os.fstat(opened).st_size, name=name)
 
 
 def _stamp(one: Listed) -> list[int]:

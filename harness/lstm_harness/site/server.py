@@ -1,4 +1,4 @@
-"""Serve the reports of a store on the loopback address: read only, and to nobody else.
+"""Serve the reports of a store on the loopback address: read only.
 
 A browser that was led here under another host's name (DNS rebinding) is refused, as is any method
 but GET and HEAD. What there is to see is the business of `site.pages`.
@@ -28,7 +28,7 @@ DEADLINE_S = 60.0
 PART_BYTES = 1 << 16
 
 _HOST = re.compile(r"(127\.0\.0\.1|localhost)(:\d{1,5})?", re.IGNORECASE)
-# Beside each page's own policy: a report that somebody else made may ask nobody for anything.
+# Beside each page's own policy: a report from elsewhere may fetch nothing.
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "

@@ -3,6 +3,7 @@
     index.html, history.html
     runs/NAME/report.html, run.json, records.jsonl      the raw records beside each report
     runs/NAME/compare.html                              against the run before, where there is one
+    trainings/NAME/report.html, training.json, curves.jsonl
     lstm-bench-site.json                                what was written, so that it may be replaced
 
 The site is written whole into a folder beside and then takes the old one's place. What is not a
@@ -20,9 +21,10 @@ from lstm_harness.model.errors import UserError
 from lstm_harness.model.reading import content_of
 from lstm_harness.model.strict_json import parsed
 from lstm_harness.report import page, verdicts
-from lstm_harness.site import catalogue, history, index
+from lstm_harness.site import catalogue, history, index, trainings
 from lstm_harness.site.catalogue import COMPARED, HISTORY, Catalogue, Listed
 from lstm_harness.store import run_folder
+from lstm_harness.store.training_folder import TRAINING
 
 MARKER = "lstm-bench-site.json"
 SCHEMA = 1
@@ -39,7 +41,7 @@ def write(stores: Sequence[Path], out: Path, tell: Tell = lambda done, total, la
     _refuse_overlap(place, stores, out)
     _refuse_foreign(place, out)
     listed = catalogue.collect(stores, tell)
-    if not listed.runs:
+    if not listed.runs and not listed.trainings:
         raise UserError(f"{_all(stores)} holds no run that can be read; give a folder of runs")
     fresh = place.with_name(f".{place.name}.new-{os.getpid()}")
     try:
@@ -59,6 +61,8 @@ def _fill(site: Path, listed: Catalogue, tell: Tell) -> None:
     for done, one in enumerate(listed.runs.values()):
         tell(done, len(listed.runs), "pages written")
         _write_run(site / "runs" / one.name, one, listed)
+    for trained in listed.trainings.values():
+        _write_training(site / "trainings" / trained.name, trained.folder)
     _write(site / HISTORY, history.render(catalogue.history(listed.stores), home="index.html"))
     _write(site / "index.html", index.render(listed, served=False))
     files = sorted(str(path.relative_to(site)) for path in site.rglob("*") if path.is_file())
@@ -69,9 +73,7 @@ def _fill(site: Path, listed: Catalogue, tell: Tell) -> None:
 def _write_run(folder: Path, one: Listed, listed: Catalogue) -> None:
     folder.mkdir(parents=True)
     _write(folder / run_folder.REPORT, page.render([run_folder.load(one.folder)]))
-    for name in (run_folder.MANIFEST, run_folder.RECORDS):
-        if (one.folder / name).exists():
-            shutil.copyfile(one.folder / name, folder / name, follow_symlinks=False)
+    _copy((run_folder.MANIFEST, run_folder.RECORDS), one.folder, folder)
     if one.before:
         _, comparison = catalogue.compared(listed.runs[one.before], one)
         links = (
@@ -80,6 +82,18 @@ def _write_run(folder: Path, one: Listed, listed: Catalogue) -> None:
             ("Report of base", f"../{one.before}/{run_folder.REPORT}"),
         )
         _write(folder / COMPARED, verdicts.render(comparison, links))
+
+
+def _write_training(folder: Path, training: Path) -> None:
+    folder.mkdir(parents=True)
+    _write(folder / run_folder.REPORT, trainings.render(training))
+    _copy((TRAINING.manifest, TRAINING.lines), training, folder)
+
+
+def _copy(names: Sequence[str], source: Path, folder: Path) -> None:
+    for name in names:
+        if (source / name).exists():
+            shutil.copyfile(source / name, folder / name, follow_symlinks=False)
 
 
 def _write(path: Path, content: str) -> None:

@@ -23,13 +23,41 @@ def test_the_map_shows_winner_margin_and_certainty():
     assert (square["state"], square["margin"]) == ("win", f"3.00{TIMES}")
     assert square["strength"] == pytest.approx(math.log(3) / math.log(4), abs=1e-3)
     assert [backends[one["backend"]] for one in square["ranks"]] == ["aten", "naive"]
-    assert found["answer"] == f"aten is fastest in 1 of 1 case, 3.00{TIMES} ahead of the runner-up."
+    assert found["answer"] == (
+        f"aten is fastest in 1 of 1 case; the runner-up takes 3.00{TIMES} its time."
+    )
+    assert f"naive takes 3.00{TIMES} its time" in square["says"]
 
 
-def test_ties_are_shown_as_ties_and_not_counted_as_wins():
-    found, _ = slice_of([*blocks("a", [1000, 1050, 990]), *blocks("b", [1010, 1000, 1040])])
-    assert found["cells"][0][0]["state"] == "tie"
-    assert found["answer"] == "The two fastest cannot be told apart in any case."
+def test_a_tie_names_who_ties_and_has_neither_a_number_nor_a_lead():
+    tied = [*blocks("a", [1000, 1050, 990]), *blocks("b", [1010, 1000, 1040])]
+    found, backends = slice_of([*tied, *blocks("slow", [9000, 9010, 8990])])
+    square = found["cells"][0][0]
+    assert square["state"] == "tie"
+    assert [backends[index] for index in square["tied"]] == ["a", "b"]
+    assert not {"margin", "strength"} & set(square)
+    assert square["says"].startswith("tie: a and b cannot be told apart, ")
+    assert TIMES not in square["says"]
+    assert [(one["ratio"] != "", one["tie"]) for one in square["ranks"]] == [
+        *((False, False), (False, True), (True, False))
+    ]
+    assert found["answer"] == "The two fastest backends tie in every case."
+
+
+def test_ties_are_counted_beside_wins():
+    far = case(seq_len=64)
+    found, _ = slice_of(
+        [
+            *blocks("a", [1000, 1050, 990]),
+            *blocks("b", [1010, 1000, 1040]),
+            *blocks("a", [1000, 1001, 999], of=far),
+            *blocks("b", [2000, 2001, 1999], of=far),
+        ]
+    )
+    assert found["answer"] == (
+        f"a is fastest in 1 of 2 cases; the runner-up takes 2.00{TIMES} its time; "
+        "in 1 case the two fastest tie."
+    )
 
 
 def test_below_three_blocks_a_lead_is_not_called_a_win():
@@ -40,8 +68,12 @@ def test_below_three_blocks_a_lead_is_not_called_a_win():
 
 def test_a_backend_alone_wins_nothing():
     found, _ = slice_of(blocks("a", [1000] * 3))
-    assert (found["cells"][0][0]["state"], found["cells"][0][0]["margin"]) == ("alone", "")
-    assert "nothing to compare" in found["answer"]
+    square = found["cells"][0][0]
+    assert (square["state"], "margin" in square) == ("alone", False)
+    assert square["says"].startswith("a is the only one, ")
+    assert found["answer"] == (
+        "Only one backend is correct in each case (a): there is nothing to compare."
+    )
 
 
 def test_a_wrong_backend_is_listed_under_the_map_and_not_in_it():

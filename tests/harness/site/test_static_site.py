@@ -154,7 +154,7 @@ def test_the_index_says_what_each_run_came_to(runs, tmp_path):
     assert text.index("broken") < text.index("2026-01-02") < text.index("2026-01-01")
     assert "1 cell, 1 failed, 1 of them incorrect." in text
     assert "Regression against quick of 2026-01-01 12:00 UTC: 1 slower or larger." in text
-    assert "No case has a second correct backend beside naive" in text
+    assert "Only one backend is correct in each case (naive)" in text
     assert "torn: torn/run.json is not JSON" in text
     assert "In 1 of 1 comparison with the run before" in page
     assert str(tmp_path) not in page

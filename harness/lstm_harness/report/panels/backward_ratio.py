@@ -33,11 +33,11 @@ from lstm_kernels.problem import FORWARDS_PER_PASS
 ALONG = ("seq_len", "batch", "hidden_size")
 BY_PRODUCTS = FORWARDS_PER_PASS["backward"] / FORWARDS_PER_PASS["forward"]
 NOTE = (
-    "Backward alone over forward alone, by the same backend; above 1 backward takes longer. Bars "
-    "are 95% intervals, from 3 blocks on that timed both. The line is what counting the products "
-    f"gives: {BY_PRODUCTS:.1f}. The question is a claim of the texts that this project grew from, "
-    'of back-propagation through time: "the heavy part is backward". Whether the gradient that it '
-    "carries vanishes is asked by lstm-bench gradients."
+    "Each point is the time of backward alone over the time of forward alone, of one backend; above"
+    " 1 backward takes longer. Bars are 95% intervals, from 3 blocks on that timed both. The line "
+    f"at {BY_PRODUCTS:.1f} is what counting the products gives. The question is a claim about "
+    'back-propagation through time: "the heavy part is backward". It stands in the texts that this '
+    "project grew from. Whether the gradient vanishes is answered by lstm-bench gradients."
 )
 
 
@@ -77,7 +77,7 @@ def _absent(rows: Rows, summary: pd.DataFrame) -> str:
             "type lstm-bench run --pass forward,backward"
         )
     if not rows:
-        return "No backend gave a correct result: there is no time to compare."
+        return "No backend gave a correct result, so there is no time to compare."
     return "No backend was timed in both forward and backward of one problem."
 
 
@@ -149,7 +149,7 @@ def answer(measured: Sequence[BackwardRatio], places: Sequence[str]) -> str:
     pairs = text.count(len(known), "pair")
     ties = sum(ratio.tie is True for ratio in known)
     if ties == len(known):
-        return f"Backward and forward cannot be told apart in any of {pairs}."
+        return f"Backward and forward tie in all of {pairs}."
     mean = geometric_mean(ratio.value for ratio in known)
     least, most = (end(measured, key=lambda one: one.ratio.value) for end in (min, max))
     said = (
@@ -157,7 +157,7 @@ def answer(measured: Sequence[BackwardRatio], places: Sequence[str]) -> str:
         f"(geometric mean of {pairs}), from {_extreme(least, places)} to {_extreme(most, places)}"
     )
     if ties:
-        said += f"; {ties} {'is' if ties == 1 else 'are'} within noise of 1"
+        said += f"; in {text.count(ties, 'pair')} the two tie"
     return said + _unsure(known) + "."
 
 
@@ -175,8 +175,8 @@ def _unsure(known: Sequence[Ratio]) -> str:
     without = sum(ratio.tie is None for ratio in known)
     if not without:
         return ""
-    which = "" if without == len(known) else f" {without} of them"
-    return f"; no interval is known{' of' if which else ''}{which}, with fewer than 3 blocks"
+    which = "" if without == len(known) else f" for {without} of them"
+    return f"; no interval is known{which}, with fewer than 3 blocks"
 
 
 def _extreme(one: BackwardRatio, places: Sequence[str]) -> str:
@@ -194,7 +194,7 @@ def _overall(rows: Rows, by: Sequence[str], along: str) -> str:
     said = answer(measured, varying)
     if halves:
         lack = "lacks" if halves == 1 else "lack"
-        said += f" Not in it: {text.count(halves, 'correct cell')} that {lack} the other pass."
+        said += f" Left out: {text.count(halves, 'correct cell')} that {lack} the other pass."
     return said
 
 

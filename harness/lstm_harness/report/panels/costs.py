@@ -26,8 +26,8 @@ PRODUCTS = "counting products"
 class Field:
     """A field of a problem whose cost is told.
 
-    `plain` is the value the others are held against; `against` and `noun` say it to a reader, and
-    `flag` is what measures a pair.
+    `plain` is the value that the others are compared with; `against` and `noun` say it to a
+    reader, and `flag` is what measures a pair.
     """
 
     name: str
@@ -95,18 +95,19 @@ def _note(pairs: Sequence[OptionPair]) -> str:
     met = {pair.field for pair in pairs}
     missing = [f"{field.noun} (`{field.flag}`)" for field in FIELDS if field not in met]
     said = (
-        "Ratio of times within one backend between cases that differ in that alone: the geometric "
-        "mean over all pairs; the bar on it goes from the least ratio to the greatest, and is no "
-        "confidence interval. Counting products gives what the arithmetic alone would cost: below "
-        "it, layers or directions run side by side, or what a pass costs at any size weighs more. "
-        "A layer above the first reads H numbers a step, and 2H where there are two directions."
+        "Each bar is the time of one case over the time of another that differs in that field "
+        "alone, of one backend: the geometric mean over all such pairs. The thin line on it runs "
+        "from the least ratio to the greatest; it is no confidence interval. Counting products "
+        "gives what the arithmetic alone would cost. A bar below that means that layers or "
+        "directions run side by side, or that costs which do not grow weigh more. A layer above "
+        "the first reads H numbers a step, and 2H where there are two directions."
     )
     return said + (f" Not measured: {', '.join(missing)}." if missing else "")
 
 
 def _absent(ok: Rows) -> str:
     if not ok:
-        return "No backend gave a correct result, so there is no cost to tell."
+        return "No backend gave a correct result, so there is no cost to show."
     flags = ", ".join(f"`{field.flag}`" for field in FIELDS)
     return (
         "Not measured: no backend has two cases that differ in one of these alone; add one of "
@@ -184,7 +185,7 @@ def _plot(
             data.append(trace(index, points, type="bar", text=counts, textposition="none"))
     layout = {
         "xaxis": {"type": "category", "categoryarray": options},
-        "yaxis": {"title": {"text": "time, as a ratio"}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": "time over the plain case's time"}, "rangemode": "tozero"},
     }
     counted = [_counted(option, pairs, by_layer) for option in options]
     return Plot(title, [*data, trace(None, counted, type="bar", name=PRODUCTS)], layout)

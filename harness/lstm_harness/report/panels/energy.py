@@ -55,8 +55,9 @@ def panel(subject: Subject) -> Panel:
 
 
 _NOTE = (
-    "Millijoules of the whole GPU a sequence, preparing included, in one block: right within a "
-    "tenth, so two figures closer than that each way are not told apart. A backward alone has none."
+    "Millijoules a sequence, of the whole GPU, preparing included, measured in one block. A figure "
+    "is right within 10%, so two that are closer than that each way tie. A backward alone has no "
+    "figure."
 )
 
 
@@ -84,21 +85,20 @@ def _least(rows: Rows) -> str:
     name, least = text.shorten(first["backend"]), _sequence_mj(first)
     figure = f"{text.significant(least)} mJ a sequence"
     if not others:
-        return f"{name} alone is known: {figure}"
-    second = text.shorten(others[0]["backend"])
-    times = text.ratio(_sequence_mj(others[0]) / least)
+        return f"{name} is the only one: {figure}"
+    second, next_mj = text.shorten(others[0]["backend"]), _sequence_mj(others[0])
     if not _told_apart(first, others[0]):
-        return f"{name} and {second} cannot be told apart: {figure}, and {times} that"
-    return f"{name} takes least, {figure}; {second}, next, {times} that"
+        return f"{name} and {second} tie: {figure} and {text.significant(next_mj)} mJ"
+    return f"{name} takes the least, {figure}; {second} is next, {text.ratio(next_mj / least)} that"
 
 
 def _overall(cases: Sequence[Rows]) -> str:
     raced = [sorted(rows, key=_sequence_mj) for rows in cases if len(rows) > 1]
     if not raced:
-        return "No case has a second backend's energy beside it: nothing to compare with."
+        return "No case has the energy of two backends, so there is nothing to compare."
     won = [(rows[0], rows[1]) for rows in raced if _told_apart(rows[0], rows[1])]
     if not won:
-        return f"The two that take least cannot be told apart in any case ({len(raced):,})."
+        return f"The two that take the least tie in all of {text.count(len(raced), 'case')}."
     names = [first["backend"] for first, _ in won]
     name = max(dict.fromkeys(names), key=names.count)
     ratios = [
@@ -108,7 +108,7 @@ def _overall(cases: Sequence[Rows]) -> str:
     ]
     mean = text.ratio(geometric_mean(ratios))
     return (
-        f"{text.shorten(name)} takes least energy in {len(ratios)} of "
+        f"{text.shorten(name)} takes the least energy in {len(ratios)} of "
         f"{text.count(len(raced), 'case')}; the next takes {mean} that "
         f"(geometric mean of {len(ratios)})."
     )

@@ -1,6 +1,7 @@
-"""How much faster each rung is than the naive loop, and than the rung before it.
+"""How much faster each rung is than the bottom one, and than the rung before it.
 
-A rung is a backend, in the order of the page's list. The reference beside it is NVIDIA's: J.
+A rung is a backend, in the order of the page's list. Here alone the page turns its ratios round: a
+speed-up is the other's time over the rung's own. The reference beside a GPU's rungs is NVIDIA's: J.
 Appleyard, "Optimizing Recurrent Neural Networks in cuDNN 5" (developer.nvidia.com/blog, 2016), a
 forward of an LSTM of 4 layers, T 100, B 64, H 512, float32, on an M40; "up to 6x" is what the same
 article says of cuDNN 5's LSTM, with no shape given.
@@ -22,11 +23,14 @@ from lstm_harness.report.payload import number, plot_text
 from lstm_kernels import PASSES
 
 NOTE = (
-    "Speed-up over the bottom rung; in brackets that over the rung before. Bars' ends are 95% "
-    "intervals, from blocks both were timed in. Where shown, NVIDIA's ladder of 2016 is a "
-    "reference, not measured here: another GPU (M40) and problem (LSTM forward, T = 100, 4 layers,"
-    ' B = 64, H = 512), from "Optimizing Recurrent Neural Networks in cuDNN 5"; "up to 6x" is what '
-    "it says of cuDNN 5, with no shape."
+    "A speed-up is the bottom rung's time over the time of the rung; in brackets stands the "
+    "speed-up over the rung before. The ends of the thin lines are 95% intervals, from the blocks "
+    "that timed both."
+)
+REFERENCE_NOTE = (
+    " NVIDIA's ladder of 2016 is a reference that was not measured here. It is of another GPU (M40)"
+    ' and another problem (LSTM forward, T = 100, 4 layers, B = 64, H = 512), from "Optimizing '
+    'Recurrent Neural Networks in cuDNN 5"; "up to 6x" is what it says of cuDNN 5, with no shape.'
 )
 NAIVE = ("per_gate", "naive")
 
@@ -61,26 +65,31 @@ def panel(subject: Subject) -> Panel:
     summary, backends = subject.summary, subject.backends
     by = chosen_by(summary, ("pass",))
     rows = numbered(plain_rows(summary))
-    groups = grouped([row for row in rows if row["status"] == "ok"], by)
-    made = [
-        figure
-        for key, part in groups.items()
-        if (figure := _figure(key, _ladders(part, backends), backends)).plots
-    ]
+    ok = [row for row in rows if row["status"] == "ok"]
+    ladders = {key: _ladders(part, backends) for key, part in grouped(ok, by).items()}
+    drawn = {key: rungs for key, rungs in ladders.items() if rungs}
+    referred = any(_has_reference(rungs) for rungs in drawn.values())
     return Panel(
         id="ladder",
-        question="How much faster than the naive loop, rung by rung?",
-        answer=of_each_run(rows, lambda part: _overall(part, backends)) if made else "",
+        question=_question(drawn, backends),
+        answer=of_each_run(rows, lambda part: _overall(part, backends)) if drawn else "",
         by=by,
-        figures=tuple(made),
-        note=NOTE,
-        absent="" if made else _absent({row["backend"] for row in rows if row["status"] == "ok"}),
+        figures=tuple(_figure(key, rungs, backends) for key, rungs in drawn.items()),
+        note=NOTE + (REFERENCE_NOTE if referred else ""),
+        absent="" if drawn else _absent({row["backend"] for row in ok}),
     )
+
+
+def _question(drawn: dict[Any, dict[str, list["Rung"]]], backends: Sequence[str]) -> str:
+    """It names the lowest of all bottom rungs."""
+    bottoms = {rungs[0].row["backend"] for ladder in drawn.values() for rungs in ladder.values()}
+    lowest = next((name for name in backends if name in bottoms), None)
+    return f"How much faster than {text.shorten(lowest or 'the bottom rung')}, rung by rung?"
 
 
 def _absent(correct: set[str]) -> str:
     if not correct:
-        return "No backend gave a correct result: there is no speed-up to show."
+        return "No backend gave a correct result, so there is no speed-up to show."
     if len(correct) == 1:
         only = text.shorten(next(iter(correct)))
         return (
@@ -108,9 +117,15 @@ def _figure(
     key: tuple[Any, ...], ladders: dict[str, list[Rung]], backends: Sequence[str]
 ) -> Figure:
     plots = [_plot(name, rungs, backends) for name, rungs in ladders.items()]
-    if any(rungs[0].row["cell"] == "lstm" for rungs in ladders.values()):
+    if _has_reference(ladders):
         plots.append(REFERENCE)
     return Figure(key, tuple(plots), " ".join(_answer(*one) for one in ladders.items()))
+
+
+def _has_reference(ladders: dict[str, list[Rung]]) -> bool:
+    """NVIDIA's ladder is of an LSTM on a GPU, and stands beside no other."""
+    bottoms = [rungs[0].row for rungs in ladders.values()]
+    return any(row["cell"] == "lstm" and row["device"] == "cuda" for row in bottoms)
 
 
 def _plot(pass_name: str, rungs: Sequence[Rung], backends: Sequence[str]) -> Plot:
@@ -122,7 +137,6 @@ def _plot(pass_name: str, rungs: Sequence[Rung], backends: Sequence[str]) -> Plo
             "x": [number(rung.over_bottom.value)],
             "y": [height],
             "text": [_label(rung) if height else "bottom"],
-            "insidetextanchor": "start",
             "customdata": [rung.row["number"]],
             **(error_bars("error_x", [_ends(rung.over_bottom)]) if height else {}),
         }
@@ -144,7 +158,7 @@ def _label(rung: Rung) -> str:
 def _layout(names: Sequence[str]) -> dict[str, Any]:
     return {
         "barmode": "overlay",
-        "xaxis": {"title": {"text": f"times as fast as {names[0]}"}, "rangemode": "tozero"},
+        "xaxis": {"title": {"text": f"speed-up over {names[0]}"}, "rangemode": "tozero"},
         "yaxis": {"tickvals": list(range(len(names))), "ticktext": list(names)},
     }
 
@@ -169,14 +183,16 @@ REFERENCE = Plot(
 def _answer(pass_name: str, rungs: Sequence[Rung]) -> str:
     """One sentence about the fastest rung and the largest step of one pass."""
     top = min(rungs, key=lambda rung: float(rung.row["median_ns"]))
-    bottom = f"{rungs[0].name}, the bottom rung"
+    bottom = rungs[0].name
     names = _tied_with(top, rungs)
-    ties = f", and ties with {', '.join(names)}" if names else ""
     if top is rungs[0]:
-        return f"In {pass_name}, {bottom}, is itself the fastest{ties}."
+        ties = f" and ties with {', '.join(names)}" if names else ""
+        return f"In {pass_name}, {bottom}, the bottom rung, is itself the fastest{ties}."
     if top.over_bottom.tie:
-        return f"In {pass_name}, {top.name} and {bottom}, cannot be told apart."
-    said = f"In {pass_name}, {top.name} is {ratio_told(top.over_bottom)} as fast as {bottom}{ties}"
+        return f"In {pass_name}, {top.name} and {bottom}, the bottom rung, cannot be told apart."
+    ties = f", and it ties with {', '.join(names)}" if names else ""
+    told = ratio_told(top.over_bottom)
+    said = f"In {pass_name}, the speed-up of {top.name} over {bottom} is {told}{ties}"
     step = max(range(1, len(rungs)), key=lambda place: rungs[place].over_before.value)
     if len(rungs) > 2:
         gain = text.ratio(rungs[step].over_before.value)
@@ -195,11 +211,17 @@ def _overall(rows: Rows, backends: Sequence[str]) -> str:
     by_pass = grouped(rows, ["pass"])
     clauses = [_clause(p, by_pass[(p,)], backends) for p in PASSES if (p,) in by_pass]
     missing = [p for p in ("forward", "backward") if (p,) not in by_pass]
-    said = [f"{'; '.join(clauses)}."]
+    told = f"{'; '.join(clauses)}."
+    # A backend's name keeps its case.
+    starts = told.startswith(("the speed-up of ", "in ", "no case "))
+    said = [told[0].upper() + told[1:] if starts else told]
     said += [f"{name.capitalize()} alone was not measured." for name in missing]
     correct = {row["backend"] for row in rows if row["status"] == "ok"}
     if correct and correct.isdisjoint(NAIVE):
-        said.append(f"Neither {' nor '.join(NAIVE)} was measured right: no naive loop is below.")
+        said.append(
+            f"Neither {' nor '.join(NAIVE)} has a correct result here: the bottom rung is no naive "
+            "loop."
+        )
     return " ".join(said)
 
 
@@ -222,7 +244,7 @@ def _clause(pass_name: str, rows: Rows, backends: Sequence[str]) -> str:
     if all(ratio.tie for ratio in known):
         return f"{names[0]} and {names[1]} cannot be told apart in {pass_name} ({counted})"
     mean = text.ratio(geometric_mean(ratio.value for ratio in known))
-    return f"{names[0]} is {mean} as fast as {names[1]} in {pass_name} ({counted})"
+    return f"the speed-up of {names[0]} over {names[1]} is {mean} in {pass_name} ({counted})"
 
 
 def _bottom_wins(pass_name: str, bottom: str, cases: Sequence[dict[str, Row]]) -> str:
@@ -245,7 +267,7 @@ def _counted(known: Sequence[Ratio], lacking: int) -> str:
     if 0 < ties < len(known):
         parts.append(f"{ties} of them tied")
     if lacking:
-        parts.append(f"{lacking} more without one of the two")
+        parts.append(f"{text.count(lacking, 'further case')} without one of the two")
     return ", ".join(parts)
 
 

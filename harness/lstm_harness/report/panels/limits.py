@@ -51,14 +51,15 @@ def panel(subject: Subject) -> Panel:
 
 
 _NOTE = (
-    "Time of a step in µs, with its 95% interval where 3 blocks or more tell it. The floor is the "
-    "least time that this device's measured ceilings allow; the share is the floor over the time."
+    "Left, the time of a step in µs, with its 95% interval from 3 blocks on. The floor is the "
+    "least time that this device's measured ceilings allow. Right, the floor over the measured "
+    "time, in percent: the share of the possible speed that a backend reaches. 100% is the limit."
 )
 
 
 def _absent(summary: pd.DataFrame) -> str:
     if not (summary["status"] == "ok").any():
-        return "No backend gave a correct result, so there is no time to hold against the floor."
+        return "No backend gave a correct result, so there is no time to compare with the floor."
     return "No floor is known for these times: type `lstm-bench limits`, then run again."
 
 
@@ -102,7 +103,8 @@ def distance_answer(ok: Rows, along: str) -> str:
     where = f"at {sign_of(along)} = {best[along]}"
     return (
         f"{text.shorten(best['backend'])} comes nearest {where}: it reaches "
-        f"{percent(best['floor_share'])} of the floor, which {_binds(best['floor_term'])}."
+        f"{percent(best['floor_share'])} of the speed that the floor allows; "
+        f"{_binds(best['floor_term'])} the floor."
     )
 
 
@@ -116,11 +118,11 @@ def answer(summary: pd.DataFrame) -> str:
     shares = [row["floor_share"] for row in best]
     terms = Counter(row["floor_term"] for row in best).most_common(3)
     bound = ", ".join(f"{text.shorten(str(term))} in {count}" for term, count in terms)
-    reached = f"{percent(median(shares))} of the floor"
+    reached = f"{percent(median(shares))} of the speed that the floor allows"
     if len(best) > 1:
         spread = f"{percent(min(shares))} to {percent(max(shares))}"
         reached += f" in the median of {text.count(len(best), 'case')} ({spread})"
-    said = f"The nearest backend reaches {reached}; what binds at the floor: {bound}."
+    said = f"The nearest backend reaches {reached}; what sets the floor: {bound}."
     below = int((ok["floor_share"] > 1).sum())
     if below:
         are = "is" if below == 1 else "are"

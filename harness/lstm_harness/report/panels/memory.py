@@ -52,9 +52,9 @@ def panel(subject: Subject) -> Panel:
 
 
 _NOTE = (
-    "Megabytes (10\N{SUPERSCRIPT SIX} bytes), the most over the blocks. Peak: above the inputs, "
-    "while the pass runs. Saved: what a forward keeps for its backward beside its outputs; an "
-    "inference keeps nothing."
+    "Megabytes (10\N{SUPERSCRIPT SIX} bytes), the most over the blocks. The peak is the most memory"
+    " that the pass holds while it runs, beyond its inputs. Saved is what a forward keeps for its "
+    "backward, beyond its outputs; an inference keeps nothing."
 )
 
 
@@ -99,7 +99,8 @@ def _answer(rows: Rows, along: str) -> str:
 
 def _least(rows: Rows, column: str, what: str) -> str:
     if len(rows) == 1:
-        return f"{text.shorten(rows[0]['backend'])} alone is known: {_size(rows[0][column])} {what}"
+        only = rows[0]
+        return f"{text.shorten(only['backend'])} is the only one: {_size(only[column])} {what}"
     first, least, most = extremes(rows, column)
     verb = "needs" if len(first) == 1 else "need"
     names = " and ".join(text.shorten(row["backend"]) for row in first[:3])
@@ -109,7 +110,7 @@ def _least(rows: Rows, column: str, what: str) -> str:
         return f"{names} need the same: {_size(least)} {what}"
     worst = text.shorten(most["backend"])
     times = f"{text.ratio(most[column] / least)} that" if least else _size(most[column])
-    return f"{names} {verb} least, {_size(least)} {what}, and {worst} most, {times}"
+    return f"{names} {verb} the least, {_size(least)} {what}, and {worst} the most, {times}"
 
 
 def extremes(rows: Rows, column: str) -> tuple[list[Row], float, Row]:
@@ -123,13 +124,13 @@ def _overall(cases: Sequence[Rows]) -> str:
     """Who needs least most often, from each case's rows."""
     raced = [rows for rows in cases if len(rows) > 1]
     if not raced:
-        return "No case has a second backend's memory beside it: nothing to compare with."
+        return "No case has the memory of two backends, so there is nothing to compare."
     peaks = [extremes(rows, "peak_bytes") for rows in raced]
     sole = [(first[0], least, most) for first, least, most in peaks if len(first) == 1]
     ties = len(raced) - len(sole)
-    shared = f"; in {ties} several need equally little" if ties else ""
+    shared = f"; in {text.count(ties, 'case')} several share the lowest" if ties else ""
     if not sole:
-        return f"Several backends need equally little in every case ({len(raced):,})."
+        return f"Several backends share the lowest peak in all of {text.count(len(raced), 'case')}."
     name, wins = Counter(first["backend"] for first, _, _ in sole).most_common(1)[0]
     ratios = [
         most["peak_bytes"] / least

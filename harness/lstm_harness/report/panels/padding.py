@@ -23,13 +23,13 @@ from lstm_harness.report.payload import number
 SHARES = [0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0]
 POOLED = (*SIZES, "lengths", "heads", "cell", "num_layers", "bidirectional")
 NOTE = (
-    "Time of a batch of different lengths over that of the same batch full to T, as padding has it "
-    "computed, within one backend; bars are 95% intervals, from 3 blocks on that timed both. On "
-    "the lower line a backend takes as much of the time as there are steps; on the upper one it "
-    "saves nothing. Sequences come padded and in no order: what a backend does to sort or pack "
-    "them is in its time. A claim, not measured here: TrimZero of Element-Research/rnn, leaving "
-    'padding out, "is expected to be faster than MaskZero about 30%", which computes it (J.-H. '
-    "Kim, the library's pull request 160, 2016; it tells no share of padding)."
+    "Each point is the time of a batch of different lengths over the time of the same batch with "
+    "every length T, of one backend. Bars are 95% intervals, from 3 blocks on that timed both. On "
+    "the lower line the time falls as the steps do; on the upper line nothing is saved. Sequences "
+    "arrive padded and unsorted, so a backend's time includes sorting or packing them. A claim "
+    "that was not measured here: TrimZero of Element-Research/rnn, which leaves padding out, "
+    '"is expected to be faster than MaskZero about 30%", which computes it (J.-H. Kim, the '
+    "library's pull request 160, 2016; it does not give the share of padding)."
 )
 
 
@@ -71,7 +71,7 @@ def panel(subject: Subject) -> Panel:
 
 def _absent(rows: Rows, ok: Rows) -> str:
     if rows and not ok:
-        return "No backend gave a correct result: there is no time to compare."
+        return "No backend gave a correct result, so there is no time to compare."
     if any(row["lengths"] != "full" for row in rows):
         return (
             "Not measured: no backend has a batch of different lengths and the same one full; "
@@ -117,7 +117,7 @@ def _figure(key: tuple[Any, ...], pairs: Sequence[PaddingPair], backends: Sequen
             "tickvals": SHARES,
             "ticktext": [f"{share:.0%}" for share in SHARES],
         },
-        "yaxis": {"type": "log", "title": {"text": "time over the padded batch's"}},
+        "yaxis": {"type": "log", "title": {"text": "time over the padded batch's time"}},
     }
     plot = Plot("Time of different lengths over full ones", [*data, *lines], layout)
     return Figure(key, (plot,), answer(pairs))

@@ -64,16 +64,17 @@ def panel(subject: Subject) -> Panel:
 
 
 _NOTE = (
-    "GFLOP/s of the matrix products, medians, against FLOPs a byte that the problem moves: each "
-    "weight once a product, the activations once a step. The lines are this device's own measured "
-    "ceilings, each level's bandwidth and the product rate. Data that stays in a cache may rise "
-    "above memory's line. At the floor, latency is synchronisation, gates or one launch."
+    "Points are medians: GFLOP/s of the matrix products against FLOPs a byte that the problem moves"
+    " (each weight once a product, the activations once a step). Lines are this device's own "
+    "measured ceilings: the bandwidth of each level of memory, and the product rate. Data that "
+    "stays in a cache may rise above memory's line. Latency means that synchronisation, gates or "
+    "one launch set the floor."
 )
 
 
 def _absent(ok: Rows) -> str:
     if not ok:
-        return "No backend gave a correct result, so there is no rate to hold against a roof."
+        return "No backend gave a correct result, so there is no rate to compare with a roof."
     return "This device's ceilings were not measured: type `lstm-bench limits`, then run again."
 
 
@@ -169,13 +170,13 @@ def _bound(parts: Sequence[Rows]) -> str:
         group[0]["floor_term"] for rows in known for group in grouped(rows, CASE_COLUMNS).values()
     ]
     if not terms:
-        return "no floor is known, so what binds is not"
+        return "no floor is known, so what binds is unknown"
     counts = Counter(_kind(term) for term in terms)
     bound = ", ".join(f"{kind} in {counts[kind]:,}" for kind in _KINDS if counts[kind])
-    return f"at the floor {bound} of {text.count(len(terms), 'case')}"
+    return f"what sets the floor: {bound} of {text.count(len(terms), 'case')}"
 
 
-_KINDS = ("arithmetic binds", "data or weights", "latency")
+_KINDS = ("arithmetic", "data or weights", "latency")
 
 
 def _kind(term: Any) -> str:

@@ -30,8 +30,8 @@ from lstm_harness.report.payload import number
 
 SIZES_FOR_FIT = 3
 NOTE = (
-    "Time of one pass, with 95% intervals from 3 blocks on. Thin lines are fitted: overhead, which "
-    "a pass costs whatever its length (launches and set-up), plus so much for each step of T."
+    "Time of one pass, with 95% intervals from 3 blocks on. Thin lines are fitted: an overhead, "
+    "which a pass costs whatever its length (launches and set-up), plus a time for each step of T."
 )
 _TYPE = "type lstm-bench run --seq-len 32,64,128"
 # More are shown, and not all told.
@@ -89,7 +89,7 @@ def panel(subject: Subject) -> Panel:
 
 def _absent(rows: Rows) -> str:
     if not rows:
-        return "No backend gave a correct result: there is no time to show."
+        return "No backend gave a correct result, so there is no time to show."
     sizes = ", ".join(str(size) for size in sizes_of(rows, "seq_len")[:SIZES_FOR_FIT])
     return (
         "The cost of a step was not measured: a line over T needs one backend at 3 values of T, "
@@ -184,17 +184,18 @@ def answer(rows: Rows, fits: dict[str, Fit]) -> str:
 
 
 def _told(fit: Fit) -> str:
-    said = f"{text.shorten(fit.row['backend'])} {_us(fit.step_us)} a step"
+    name, step = text.shorten(fit.row["backend"]), f"{_us(fit.step_us)} a step"
     if fit.has_overhead:
-        return f"{said} after {_us(fit.overhead_us)}"
+        return f"{name} takes {_us(fit.overhead_us)} and {step}"
     if fit.high_us < 0 or math.isnan(fit.low_us):
-        return f"{said}, its overhead below zero: a step costs more the longer the sequence"
-    return f"{said}, no overhead beyond noise"
+        below = "its overhead below zero: a step costs more the longer the sequence"
+        return f"{name} takes {step}, {below}"
+    return f"{name} takes {step}, no overhead beyond noise"
 
 
 def _how_well(fits: Sequence[Fit]) -> str:
     miss = max(0.001, *(fit.miss for fit in fits))
-    said = f"No median is further than {text.significant(100 * miss, 2)}% from its line"
+    said = f"Every median is within {text.significant(100 * miss, 2)}% of its line"
     if any(math.isnan(fit.low_us) for fit in fits):
         said += "; with fewer than 3 blocks no interval is known"
     return said + "."

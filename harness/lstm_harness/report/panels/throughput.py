@@ -23,8 +23,8 @@ from lstm_harness.report.chart import (
 from lstm_harness.report.panel import Figure, Panel, Plot, Subject, chosen_by, numbered
 
 NOTE = (
-    "B·T over the time of one pass, padding not counted. Bars are 95% intervals, from 3 blocks on."
-    " Axes are logarithmic where sizes double."
+    "Steps a second are B·T over the time of one pass; padding is not counted. Bars are 95% "
+    "intervals, from 3 blocks on. Axes are logarithmic where sizes double."
 )
 
 
@@ -67,7 +67,7 @@ def _panel(subject: Subject, along: str) -> Panel:
 def _absent(rows: Rows, sizes: Sequence[Sequence[int]], along: str) -> str:
     """Why there is no curve; empty where there is one."""
     if not rows:
-        return "No backend gave a correct result: there is no throughput to show."
+        return "No backend gave a correct result, so there is no throughput to show."
     if any(len(of_one) > 1 for of_one in sizes):
         return ""
     sign = sign_of(along)
@@ -111,43 +111,50 @@ def answer(rows: Rows, along: str) -> str:
         f"At {sign} = {last}, {text.shorten(best['backend'])} makes "
         f"{text.large(best['steps_per_s'])} steps a second"
     )
-    said += f" (tied with {', '.join(ties)})" if ties else ""
+    said += f" and ties with {', '.join(ties)}" if ties else ""
     own = _smallest(rows, best, along)
     if own is best:
         return f"{said}."
-    (time,) = ratios.of_times([(own, best)])
-    gain = best["steps_per_s"] / own["steps_per_s"]
-    noise = ", a difference within noise" if time.times(gain / time.value).tie else ""
-    return f"{said}: {text.ratio(gain)} its rate at {sign} = {own[along]}{noise}."
+    (time,) = ratios.of_times([(best, own)])
+    a_step = _a_step(best, own)
+    noise = ", a difference within noise" if time.times(a_step / time.value).tie else ""
+    return f"{said}; a step takes {text.ratio(a_step)} its time at {sign} = {own[along]}{noise}."
+
+
+def _a_step(row: Row, own: Row) -> float:
+    """The time of a step over that of the same backend at another size."""
+    return float(own["steps_per_s"] / row["steps_per_s"])
 
 
 def _overall(rows: Rows, by: Sequence[str], along: str) -> str:
-    """How much the leaders of all figures grew, from the smallest size to the largest."""
+    """What a step takes of the leaders of all figures, at the largest size over the smallest."""
     grown = []
     for part in grouped(rows, by).values():
         best = max(part, key=lambda row: (row[along], row["steps_per_s"]))
         own = _smallest(part, best, along)
         if own is not best:
-            grown.append((best["steps_per_s"] / own["steps_per_s"], own, best))
+            grown.append((_a_step(best, own), own, best))
+    sign = sign_of(along)
     if not grown:
-        return f"No leader was measured at two values of {sign_of(along)}."
-    mean = text.ratio(geometric_mean(gain for gain, _, _ in grown))
+        return f"No leader was measured at two values of {sign}."
+    mean = text.ratio(geometric_mean(a_step for a_step, _, _ in grown))
     if len(grown) == 1:
         _, own, best = grown[0]
-        sizes = f"From {sign_of(along)} = {own[along]} to {best[along]}"
-        return f"{sizes} the leader, {text.shorten(best['backend'])}, gains {mean}."
+        name = text.shorten(best["backend"])
+        places = f"{sign} = {best[along]} takes {mean} its time at {sign} = {own[along]}"
+        return f"A step of the leader, {name}, at {places}."
     least, most = (end(grown, key=lambda one: float(one[0])) for end in (min, max))
     return (
-        f"From the smallest {sign_of(along)} to the largest the leader gains {mean} "
-        f"(geometric mean of {len(grown)} choices of the rest), "
+        f"At the largest {sign} a step of the leader takes {mean} its time at the smallest "
+        f"(geometric mean of {len(grown)} figures), "
         f"from {_extreme(least, by)} to {_extreme(most, by)}."
     )
 
 
 def _extreme(one: tuple[float, Row, Row], by: Sequence[str]) -> str:
-    gain, _, best = one
+    a_step, _, best = one
     place = [text.shorten(best["backend"]), place_told(best, [n for n in by if n != "run"])]
-    return f"{text.ratio(gain)} ({', '.join(part for part in place if part)})"
+    return f"{text.ratio(a_step)} ({', '.join(part for part in place if part)})"
 
 
 def _smallest(rows: Rows, like: Row, along: str) -> Row:

@@ -43,7 +43,7 @@ async function inspect() {
   if (mine !== asked) return;
   const cells = read.filter((cell) => cell.blocks.length).sort((a, b) => a.index - b.index);
   part("drawn").hidden = !cells.length;
-  const none = rows.length ? "too many samples for one page; these are in the run's records.jsonl." : "no samples of this choice.";
+  const none = rows.length ? "these samples are left out of the page; the run's records.jsonl has them." : "no samples of this choice.";
   byId("samples-answer").textContent = `T = ${view.t}, B = ${view.b}: ${cells.length ? spreadAnswer(cells) : none}`;
   if (!cells.length) return;
   const plots = [orderPlot(cells), ecdfPlot(cells)];
@@ -63,9 +63,9 @@ function spreadAnswer(cells) {
   const spreads = cells.map((cell) => ({ cell, ...spreadOf(cell) }));
   const widest = spreads.reduce((most, one) => (one.high / one.low > most.high / most.low ? one : most));
   const marks = spreads.reduce((sum, one) => sum + one.marks, 0);
-  const whose = cells.length > 1 ? `the samples of ${backends[widest.cell.index].short} spread most` : backends[widest.cell.index].short;
+  const whose = cells.length > 1 ? `the samples of ${backends[widest.cell.index].short} vary most` : backends[widest.cell.index].short;
   const told = marks ? `${marks} of all samples ${marks === 1 ? "is" : "are"} marked as disturbed` : "no sample is marked as disturbed";
-  return `${whose}: nine in ten lie between ${duration(widest.low)} and ${duration(widest.high)}; ${told}.`;
+  return `${whose}: 90% lie between ${duration(widest.low)} and ${duration(widest.high)}; ${told}.`;
 }
 
 function unitOf(cells) {
@@ -85,7 +85,7 @@ function orderPlot(cells) {
         const trace = disturbed.has(i) ? bad : kept;
         trace.x.push(numbers.indexOf(block.block) + (i + 1) / (block.ns.length + 1));
         trace.y.push(ns / scale);
-        const note = disturbed.has(i) ? "<br>marked: a disturbed spell" : "";
+        const note = disturbed.has(i) ? "<br>marked: the machine was disturbed" : "";
         trace.hovertext.push(`<b>${plain(backends[cell.index].short)}</b>, block ${block.block}, sample ${i}<br>${duration(ns)}${note}`);
       });
     }
@@ -99,7 +99,7 @@ function orderPlot(cells) {
     yaxis: { title: { text: `time of one execution, ${unit}` }, ...timeAxis(data.flatMap((trace) => trace.y)) },
     shapes: numbers.slice(1).map((_, i) => ({ type: "line", x0: i + 1, x1: i + 1, yref: "paper", y0: 0, y1: 1, line: { width: 1 } })),
   };
-  return { title: "In the order taken", data, layout };
+  return { title: "In the order they were taken", data, layout };
 }
 
 function ecdfPlot(cells) {
@@ -114,9 +114,9 @@ function ecdfPlot(cells) {
   });
   const layout = {
     xaxis: { title: { text: `time of one execution, ${unit}` }, ...timeAxis(data.flatMap((trace) => trace.x)) },
-    yaxis: { title: { text: "samples no slower, %" }, range: [0, 101] },
+    yaxis: { title: { text: "samples that took this long or less, %" }, range: [0, 101] },
   };
-  return { title: "How many are no slower", data, layout };
+  return { title: "How many took this long or less", data, layout };
 }
 const timeAxis = (values) => (values.reduce((a, b) => Math.max(a, b)) > 4 * values.reduce((a, b) => Math.min(a, b)) ? { type: "log" } : {});
 
@@ -137,7 +137,7 @@ function spreadTable(cells) {
 
 function startInspector() {
   const box = byId("samples").querySelector(".plots");
-  for (const title of ["In the order taken", "How many are no slower"]) {
+  for (const title of ["In the order they were taken", "How many took this long or less"]) {
     box.append(make("figure", {}, make("h3", {}, title), make("div", { class: "plot", role: "img", "aria-label": title })));
   }
   byId("samples-show").addEventListener("click", () => {
@@ -145,5 +145,5 @@ function startInspector() {
     changed("samples");
   });
   follow(["case", "hidden", "theme", "samples"], inspect);
-  document.addEventListener("DOMContentLoaded", inspect);
+  plotly.then(inspect);
 }

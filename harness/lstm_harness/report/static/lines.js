@@ -1,4 +1,3 @@
-"use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
@@ -32,6 +31,8 @@
     window.Plotly.react(plot, traces, layout, { displayModeBar: false, responsive: true });
   }
   const drawAll = () => data.forEach(draw);
-  dark.addEventListener("change", drawAll);
-  drawAll();
+  plotly.then(() => {
+    dark.addEventListener("change", drawAll);
+    drawAll();
+  });
 })();

@@ -14,22 +14,22 @@ function drawMap() {
     body.append(row);
   });
   byId("map-table").replaceChildren(make("thead", {}, head), body);
+  byId("map-table").style.setProperty("--columns", b.length);
   byId("map-answer").textContent = view.slice.map.answer;
+  byId("map-points").textContent = view.slice.map.points;
 }
 
 function square(cell, t, b) {
-  if (!cell) return make("td", { class: "blank", title: "not asked for" }, "·");
+  if (!cell) return make("td", { class: "blank", title: "not measured" }, "·");
   const button = make("button", { type: "button", class: cell.state, "data-t": t, "data-b": b });
   button.setAttribute("aria-label", `T ${t}, B ${b}: ${cell.says}`);
   button.title = cell.says;
-  if (cell.backend === null) button.append(make("b", {}, "none"));
+  if (cell.state === "none") button.append(make("b", {}, "none"));
+  else if (cell.state === "tie") button.append(...tied(cell.tied), make("i", {}, "tie"));
   else {
     button.append(make("b", {}, glyph(cell.backend), " ", named(cell.backend)));
     button.append(make("i", {}, cell.margin || "only"));
-    marked(button, cell.backend).style.setProperty("--strength", cell.strength);
-    if (cell.state === "tie") {
-      button.lastChild.append(make("span", { class: "also" }, " ≈ ", glyph(cell.second)));
-    }
+    marked(button, cell.backend).style.setProperty("--strength", cell.strength ?? 0);
   }
   button.addEventListener("click", () => {
     view.t = t;
@@ -37,6 +37,13 @@ function square(cell, t, b) {
     changed("case");
   });
   return make("td", {}, button);
+}
+
+/* The names of a tie, as many as a square has room for. */
+function tied(indices) {
+  const shown = indices.slice(0, indices.length > 2 ? 1 : 2);
+  const names = shown.map((index) => marked(make("b", {}, glyph(index), " ", named(index)), index));
+  return indices.length > 2 ? [...names, make("b", {}, `and ${indices.length - 1} more`)] : names;
 }
 
 /* One square is in the tab order; arrows go from square to square. */
@@ -69,7 +76,7 @@ function drawDetail() {
   for (const one of cell.ranks) {
     const bar = make("span", { class: "bar" });
     bar.style.setProperty("--share", `${100 * one.share}%`);
-    const more = [one.interval, one.ratio && `${one.ratio} the fastest`, one.tie && "within noise"];
+    const more = [one.interval, one.ratio && `${one.ratio} the fastest's time`, one.tie && "ties with the fastest"];
     const said = make("span", { class: "more" }, more.filter(Boolean).join(" · "), " ");
     said.append(samplesButton(backends[one.backend].name, backends[one.backend].short));
     list.append(place(one.backend, one.time, bar, said));
@@ -78,7 +85,7 @@ function drawDetail() {
     list.append(place(one.backend, one.status, make("span", { class: "more" }, one.reason)));
   }
   const title = make("h3", {}, `T = ${view.t}, B = ${view.b}: time of one execution`);
-  const all = cell.ranks.length > 1 ? [samplesButton("", "every backend here", "samples of all")] : [];
+  const all = cell.ranks.length > 1 ? [samplesButton("", "every backend here", "samples of all backends")] : [];
   byId("detail").replaceChildren(title, list, ...all);
   const focused = byId("map-table").contains(document.activeElement);
   for (const button of byId("map-table").querySelectorAll("button")) {

@@ -19,7 +19,8 @@ class PanelView {
     const inOrder = [...axes.map((axis) => axis.name), "seq_len", "batch"].filter((name) => by.includes(name));
     const where = inOrder.map((name) => `${data.labels[name]} ${shown(values[name])}`).join(", ");
     this.part("choice").textContent = where;
-    this.part("chosen-answer").textContent = this.figure ? this.figure.answer : "nothing to show was measured here.";
+    this.part("chosen-answer").textContent = this.figure ? this.figure.answer : "nothing was measured here that this figure could show.";
+    this.part("few").textContent = this.figure ? this.figure.points : "";
     this.part("drawn").hidden = !this.figure;
     if (this.figure) this.prepare();
     this.outdate();
@@ -70,7 +71,7 @@ class PanelView {
   }
 }
 
-/* A box for each backend drawn, and the names of what is nobody's and no line. */
+/* A box for each backend drawn, and the names of bars that belong to no backend. */
 function drawLegend(legend, traces) {
   const indices = [...new Set(traces.map((trace) => trace.meta))].filter((meta) => meta !== null);
   const others = [...new Set(traces.filter((trace) => trace.meta === null && trace.mode !== "lines").map((trace) => trace.name))];
@@ -102,8 +103,7 @@ function startPanels() {
     }
   }, { rootMargin: "400px" });
   for (const one of views) observer.observe(one.section);
-  // Plotly is read last, so that the map need not wait for it.
-  document.addEventListener("DOMContentLoaded", () => {
+  plotly.then(() => {
     for (const one of views) if (one.near) one.draw();
   });
 }

@@ -108,7 +108,7 @@ function saidOfBars(axis, traces) {
   return { ticktext };
 }
 
-/* A line that is nobody's says what it is near its start: below where it rises, else above. */
+/* A line of no backend has its name near its start: below where it rises, else above. */
 function nameOnLine(trace, layout) {
   const near = (axis, values) => {
     const [first, second] = values.map((value) => (layout[axis]?.type === "log" ? Math.log10(value) : value));

@@ -1,4 +1,3 @@
-"use strict";
 /* The samples of one row of the Summary, from what samples.py made; its docstring tells the bytes.
    Resolves to [{block, ns: [...], marked: [...]}], `marked` holding places in `ns`; to null where
    the row's samples are left out. Rejects where the payload is not what it says. */
@@ -36,10 +35,4 @@ async function decodeSamples(payload, row) {
   }
   for (let before = row % payload.rows_a_chunk; before > 0; before--) blocks();
   return blocks();
-
-  async function inflate(text) {
-    const packed = Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
-    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-    return new Uint8Array(await new Response(stream).arrayBuffer());
-  }
 }

@@ -1,5 +1,5 @@
 /* What the reader has chosen, kept in the address's fragment, so that a link restores it. */
-const data = JSON.parse(byId("data").textContent);
+const data = JSON.parse(new TextDecoder().decode(await inflate(byId("data").textContent)));
 const { backends, axes, slices, table } = data;
 
 /* `slice` holds the switches; `t` and `b` are the square of the map; `hidden` the places of the

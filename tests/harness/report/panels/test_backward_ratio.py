@@ -89,10 +89,10 @@ def test_a_light_backward_is_a_no_and_a_tie_a_tie():
     ]
     assert drawn(tied)[0].answer == "aten's backward and forward cannot be told apart."
     records = [*tied, *both("naive", 100, 4)]
-    assert "; 1 is within noise of 1." in drawn(records)[0].answer
+    assert "; in 1 pair the two tie." in drawn(records)[0].answer
     twice = [*tied, *(record("b", (r.samples_ns), block=r.block, of=r.case) for r in tied)]
     answer = drawn(twice)[0].answer
-    assert answer == "Backward and forward cannot be told apart in any of 2 pairs."
+    assert answer == "Backward and forward tie in all of 2 pairs."
 
 
 def test_below_three_blocks_the_ratio_is_told_without_an_interval():
@@ -104,7 +104,7 @@ def test_below_three_blocks_the_ratio_is_told_without_an_interval():
         "no interval is known, with fewer than 3 blocks."
     )
     answer = drawn([*records, *both("aten", 10, 3)])[0].answer
-    assert "no interval is known of 1 of them, with fewer than 3 blocks." in answer
+    assert "no interval is known for 1 of them, with fewer than 3 blocks." in answer
 
 
 def test_a_cell_without_its_other_pass_is_left_out_and_counted():
@@ -115,7 +115,7 @@ def test_a_cell_without_its_other_pass_is_left_out_and_counted():
     ]
     panel, _, backends = drawn(records)
     assert [backends[t["meta"]] for t in panel.figures[0].plots[0].data[:-1]] == ["aten"]
-    assert panel.answer.endswith("Not in it: 1 correct cell that lacks the other pass.")
+    assert panel.answer.endswith("Left out: 1 correct cell that lacks the other pass.")
 
 
 def test_switches_choose_the_figure_but_the_pass_does_not():
@@ -129,7 +129,7 @@ def test_switches_choose_the_figure_but_the_pass_does_not():
 @pytest.mark.parametrize(
     ("records", "absent"),
     [
-        ([], "No backend gave a correct result: there is no time to compare."),
+        ([], "No backend gave a correct result, so there is no time to compare."),
         (
             [*blocks("aten", [10] * 3), *blocks("aten", [30] * 3, of=case("train"))],
             "Backward alone was not measured; type lstm-bench run --pass forward,backward",
@@ -141,7 +141,7 @@ def test_switches_choose_the_figure_but_the_pass_does_not():
         ),
         (
             [record(status="crashed"), record(of=case("backward"), status="crashed")],
-            "No backend gave a correct result: there is no time to compare.",
+            "No backend gave a correct result, so there is no time to compare.",
         ),
         (
             [record("a"), record("b", of=case("backward"))],

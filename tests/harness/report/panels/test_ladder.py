@@ -50,11 +50,11 @@ def test_rungs_stand_in_their_order_each_over_the_bottom_and_the_one_before():
     ]
     assert forward.layout["yaxis"]["ticktext"] == ["per_gate", "naive", "aten"]
     assert figure.answer == (
-        f"In forward, aten is 8.00{TIMES} (95%: 8.00{TIMES} to 8.00{TIMES}) as fast as per_gate, "
-        f"the bottom rung; the largest step is aten, 4.00{TIMES} over naive."
+        f"In forward, the speed-up of aten over per_gate is 8.00{TIMES} (95%: 8.00{TIMES} to "
+        f"8.00{TIMES}); the largest step is aten, 4.00{TIMES} over naive."
     )
     assert panel.answer == (
-        f"aten is 8.00{TIMES} as fast as per_gate in forward (1 case). "
+        f"The speed-up of aten over per_gate is 8.00{TIMES} in forward (1 case). "
         "Backward alone was not measured."
     )
 
@@ -63,14 +63,14 @@ def test_forward_and_backward_stand_side_by_side():
     records = [*race(aten=10, naive=20), *race("backward", aten=10, naive=60)]
     panel, *_ = drawn(records)
     (figure,) = panel.figures
-    assert [plot.title for plot in figure.plots[:2]] == [
+    assert [plot.title for plot in figure.plots] == [
         "forward: speed-up over naive",
         "backward: speed-up over naive",
     ]
-    assert [plot.data[1]["x"] for plot in figure.plots[:2]] == [[2], [6]]
+    assert [plot.data[1]["x"] for plot in figure.plots] == [[2], [6]]
     assert panel.answer == (
-        f"aten is 2.00{TIMES} as fast as naive in forward (1 case); "
-        f"aten is 6.00{TIMES} as fast as naive in backward (1 case)."
+        f"The speed-up of aten over naive is 2.00{TIMES} in forward (1 case); "
+        f"the speed-up of aten over naive is 6.00{TIMES} in backward (1 case)."
     )
 
 
@@ -90,7 +90,7 @@ def test_a_tie_is_told_as_one():
     panel, *_ = drawn(tied)
     assert panel.figures[0].plots[0].data[1]["text"][0].endswith("(tie)")
     assert panel.figures[0].answer == (
-        "In forward, naive, the bottom rung, is itself the fastest, and ties with aten."
+        "In forward, naive, the bottom rung, is itself the fastest and ties with aten."
     )
     assert panel.answer.startswith(
         "naive, the bottom rung, is itself the fastest in forward, in 1 of 1 case, 1 of them tied."
@@ -102,7 +102,7 @@ def test_a_tie_is_told_as_one():
     )
     assert panel.answer.startswith("aten and naive cannot be told apart in forward (1 case).")
     slow = blocks("per_gate", [1000, 1010, 990])
-    assert "and ties with aten;" in drawn([*tied, *slow])[0].figures[0].answer
+    assert "and it ties with aten;" in drawn([*tied, *slow])[0].figures[0].answer
 
 
 def test_a_bottom_rung_that_wins_is_said_to():
@@ -122,8 +122,8 @@ def test_over_all_cases_the_mean_is_geometric_and_names_what_is_missing():
     ]
     panel, *_ = drawn(records)
     assert panel.answer.startswith(
-        f"aten is 4.00{TIMES} as fast as per_gate in forward "
-        "(geometric mean of 2 cases, 1 more without one of the two)."
+        f"The speed-up of aten over per_gate is 4.00{TIMES} in forward "
+        "(geometric mean of 2 cases, 1 further case without one of the two)."
     )
     assert panel.by == ("seq_len",)
     assert panel.figures[2].plots[0].title == "forward: speed-up over naive"
@@ -132,7 +132,8 @@ def test_over_all_cases_the_mean_is_geometric_and_names_what_is_missing():
 def test_without_a_naive_loop_the_bottom_is_what_there_is():
     panel, *_ = drawn(race(aten=100, cudnn=50))
     assert panel.figures[0].plots[0].title == "forward: speed-up over aten"
-    assert "Neither per_gate nor naive was measured right" in panel.answer
+    assert panel.question == "How much faster than aten, rung by rung?"
+    assert "Neither per_gate nor naive has a correct result here" in panel.answer
 
 
 def test_a_wrong_backend_is_no_rung():
@@ -140,13 +141,33 @@ def test_a_wrong_backend_is_no_rung():
     assert [backends[bar["meta"]] for bar in panel.figures[0].plots[0].data] == ["naive", "aten"]
 
 
-def test_nvidias_ladder_stands_beside_an_lstm_as_theirs_and_beside_nothing_else():
-    reference = drawn(race(naive=20, aten=10))[0].figures[0].plots[-1]
+def on_gpu(cell):
+    gpu = case(device="cuda", cell=cell)
+    return [*blocks("naive", [20] * 3, of=gpu), *blocks("cudnn", [10] * 3, of=gpu)]
+
+
+def test_nvidias_ladder_stands_beside_an_lstm_on_a_gpu_as_theirs():
+    panel, *_ = drawn(on_gpu("lstm"))
+    reference = panel.figures[0].plots[-1]
     (trace,) = reference.data
     assert (trace["meta"], trace["x"][6]) == (None, 11.1)
     assert "not measured here" in reference.title
-    gru = drawn(race(naive=20, aten=10, problem={"cell": "gru"}))[0].figures[0]
-    assert [plot.title for plot in gru.plots] == ["forward: speed-up over naive"]
+    assert "not measured here" in panel.note
+    assert "up to 6x" in panel.note
+
+
+@pytest.mark.parametrize("records", [race(naive=20, cudnn=10), on_gpu("gru")], ids=["cpu", "gru"])
+def test_nvidias_ladder_stands_beside_nothing_else(records):
+    panel, *_ = drawn(records)
+    assert [plot.title for plot in panel.figures[0].plots] == ["forward: speed-up over naive"]
+    assert "NVIDIA" not in panel.note
+
+
+def test_the_question_names_the_lowest_of_the_bottom_rungs():
+    apart = race(aten=10, naive=20, problem={"seq_len": 8})
+    panel, *_ = drawn([*race(aten=10, per_gate=20), *apart])
+    assert panel.question == "How much faster than per_gate, rung by rung?"
+    assert drawn([])[0].question == "How much faster than the bottom rung, rung by rung?"
 
 
 def test_below_three_blocks_there_is_no_interval_and_no_tie():
@@ -181,8 +202,8 @@ def test_runs_are_never_mixed():
     panel = ladder.panel(Subject(both, ["naive", "aten"]))
     assert (panel.by, [figure.key for figure in panel.figures]) == (("run",), [("old",), ("new",)])
     assert [figure.plots[0].data[1]["x"] for figure in panel.figures] == [[2], [6]]
-    assert f"old: aten is 2.00{TIMES} as fast" in panel.answer
-    assert f"new: aten is 6.00{TIMES} as fast" in panel.answer
+    assert f"old: The speed-up of aten over naive is 2.00{TIMES}" in panel.answer
+    assert f"new: The speed-up of aten over naive is 6.00{TIMES}" in panel.answer
 
 
 def test_every_figure_is_one_that_plotly_accepts_with_no_markup_of_a_name():

@@ -42,7 +42,8 @@ def test_a_step_and_its_share_of_the_floor_stand_side_by_side():
     assert step["aten"]["customdata"] == share["aten"]["customdata"] == [0, 1]
     assert step["naive"]["customdata"] == [2]
     assert figure.answer == (
-        "aten comes nearest at H = 64: it reaches 50% of the floor, which products set."
+        "aten comes nearest at H = 64: it reaches 50% of the speed that the floor allows; "
+        "products set the floor."
     )
 
 
@@ -89,13 +90,14 @@ def test_the_sentence_tells_how_near_and_what_binds():
         *of([100], 90, hidden_size=32, term="weights from L2"),
     ]
     assert limits.answer(shown(records)[1]) == (
-        "The nearest backend reaches 50% of the floor in the median of 3 cases (10% to 90%); what "
-        "binds at the floor: products in 2, weights from L2 in 1."
+        "The nearest backend reaches 50% of the speed that the floor allows in the median of 3 "
+        "cases (10% to 90%); what sets the floor: products in 2, weights from L2 in 1."
     )
     below = limits.answer(shown([*records, *of([10], 90, hidden_size=64)])[1])
     assert "1 cell is faster than the floor" in below
     assert limits.answer(shown(of([400], 8))[1]) == (
-        "The nearest backend reaches 2% of the floor; what binds at the floor: products in 1."
+        "The nearest backend reaches 2% of the speed that the floor allows; what sets the floor: "
+        "products in 1."
     )
 
 

@@ -40,8 +40,8 @@ def test_peak_and_saved_stand_against_t_and_the_least_is_named():
     assert (saved["naive"]["y"], saved["naive"]["customdata"]) == ([0.5, 1], [2, 3])
     assert figure.plots[0].layout["yaxis"]["type"] == "log"
     assert figure.answer == (
-        f"At T = 16, aten needs least, 4.00 MB at the peak, and naive most, 3.00{X} that; "
-        f"naive needs least, 1.00 MB saved for backward, and aten most, 2.00{X} that."
+        f"At T = 16, aten needs the least, 4.00 MB at the peak, and naive the most, 3.00{X} that; "
+        f"naive needs the least, 1.00 MB saved for backward, and aten the most, 2.00{X} that."
     )
     assert panel.answer == (
         f"aten has the lowest peak in 2 of 2 cases; the highest is 2.12{X} that "
@@ -58,12 +58,14 @@ def test_an_inference_saves_nothing_and_no_plot_of_it_is_drawn():
 def test_equals_are_told_as_equals():
     panel, _ = shown([*of("aten", 2, 1), *of("naive", 2, 1), *of("numba_cpu", 8, 0)])
     (figure,) = panel.figures
-    assert "aten and naive need least, 2.00 MB at the peak, and numba_cpu most" in figure.answer
-    assert "numba_cpu needs least, 0 bytes saved for backward, and aten most, 1.00 MB" in (
+    assert "aten and naive need the least, 2.00 MB at the peak, and numba_cpu the most" in (
+        figure.answer
+    )
+    assert "numba_cpu needs the least, 0 bytes saved for backward, and aten the most, 1.00 MB" in (
         figure.answer
     )
     assert figure.plots[1].layout["yaxis"]["type"] == "linear"
-    assert panel.answer == "Several backends need equally little in every case (1)."
+    assert panel.answer == "Several backends share the lowest peak in all of 1 case."
     panel, _ = shown([*of("aten", 2), *of("naive", 2)])
     assert (
         panel.figures[0].answer == "At T = 32, aten and naive need the same: 2.00 MB at the peak."
@@ -81,13 +83,13 @@ def test_where_t_is_one_they_run_along_b_and_else_along_h():
 def test_sizes_have_their_prefix():
     panel, _ = shown([*of("aten", 34_400, 0.0035), *of("naive", 40_000, 0.0000005)])
     assert "34.4 GB at the peak" in panel.figures[0].answer
-    assert "naive needs least, 0 bytes saved" in panel.figures[0].answer
+    assert "naive needs the least, 0 bytes saved" in panel.figures[0].answer
 
 
 def test_one_backend_is_compared_with_nobody():
     panel, _ = shown(of("aten", 2))
-    assert panel.figures[0].answer == "At T = 32, aten alone is known: 2.00 MB at the peak."
-    assert "nothing to compare with" in panel.answer
+    assert panel.figures[0].answer == "At T = 32, aten is the only one: 2.00 MB at the peak."
+    assert "nothing to compare" in panel.answer
 
 
 def test_what_is_not_correct_has_no_place():

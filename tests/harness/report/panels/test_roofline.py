@@ -73,7 +73,7 @@ def test_the_sentence_tells_the_share_and_counts_what_binds():
         *of("aten", 20, "one launch", hidden_size=512),
     ]
     panel, _, _ = shown(records)
-    bound = "at the floor arithmetic binds in 1, data or weights in 1, latency in 2 of 4 cases."
+    bound = "what sets the floor: arithmetic in 1, data or weights in 1, latency in 2 of 4 cases."
     assert panel.figures[0].answer == (
         "aten is fastest at T = 32, B = 4, H = 64: 100 GFLOP/s, 50% of the product rate; " + bound
     )

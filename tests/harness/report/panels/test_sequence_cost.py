@@ -52,12 +52,12 @@ def test_overhead_and_slope_are_found_drawn_and_told():
     assert aten_line["y"][:2] == pytest.approx([146, 50 + 3 * between], rel=1e-5)
     assert figure.plots[0].layout["xaxis"]["type"] == "log"
     assert figure.answer == (
-        "As fitted: aten 3.00 µs a step after 50.0 µs; naive 40.0 µs a step after 20.0 µs. "
-        "No median is further than 0.10% from its line."
+        "As fitted: aten takes 50.0 µs and 3.00 µs a step; "
+        "naive takes 20.0 µs and 40.0 µs a step. Every median is within 0.10% of its line."
     )
     assert panel.answer.startswith(
         "A step costs from 3.00 µs (aten) to 40.0 µs (naive) over 2 fitted lines; "
-        "the largest overhead of a pass is 50.0 µs (aten). No median"
+        "the largest overhead of a pass is 50.0 µs (aten). Every median"
     )
 
 
@@ -74,7 +74,7 @@ def test_the_fit_is_the_least_squares_of_relative_errors():
     found = dict(zip(line_trace["x"], line_trace["y"], strict=True))
     assert [found[size] for size in sizes] == pytest.approx(overhead + slope * sizes, rel=1e-5)
     miss = max(abs((overhead + slope * sizes) / medians - 1))
-    assert f"No median is further than {100 * miss:.2g}% from its line." in drawn(records)[0].answer
+    assert f"Every median is within {100 * miss:.2g}% of its line." in drawn(records)[0].answer
 
 
 def test_an_overhead_within_noise_is_told_as_that():
@@ -93,13 +93,13 @@ def test_an_overhead_within_noise_is_told_as_that():
 
 def test_an_overhead_below_zero_is_told_as_that():
     answer = drawn(line("aten", -20, 3))[0].answer
-    assert answer.startswith("As fitted: aten 3.00 µs a step, its overhead below zero")
+    assert answer.startswith("As fitted: aten takes 3.00 µs a step, its overhead below zero")
 
 
 def test_below_three_blocks_the_fit_has_no_interval():
     panel, *_ = drawn(line("aten", 50, 3, drift=(1,)))
     assert "error_y" not in panel.figures[0].plots[0].data[0]
-    assert panel.answer.startswith("As fitted: aten 3.00 µs a step after 50.0 µs.")
+    assert panel.answer.startswith("As fitted: aten takes 50.0 µs and 3.00 µs a step.")
     assert panel.answer.endswith("with fewer than 3 blocks no interval is known.")
 
 
@@ -130,10 +130,10 @@ def test_sizes_that_do_not_double_keep_linear_axes_and_straight_lines():
 @pytest.mark.parametrize(
     ("records", "absent"),
     [
-        ([], "No backend gave a correct result: there is no time to show."),
+        ([], "No backend gave a correct result, so there is no time to show."),
         (
             [record(status="crashed", of=case(seq_len=size)) for size in SIZES],
-            "No backend gave a correct result: there is no time to show.",
+            "No backend gave a correct result, so there is no time to show.",
         ),
         (
             line("aten", 5, 3, sizes=(32, 64)),
@@ -152,8 +152,8 @@ def test_runs_are_never_mixed():
     together = pd.concat([old.assign(run="old"), new.assign(run="new")], ignore_index=True)
     panel = sequence_cost.panel(Subject(together, ["aten"]))
     assert [figure.key for figure in panel.figures] == [("old",), ("new",)]
-    assert "old: As fitted: aten 3.00 µs a step after 50.0 µs." in panel.answer
-    assert "new: As fitted: aten 9.00 µs a step after 50.0 µs." in panel.answer
+    assert "old: As fitted: aten takes 50.0 µs and 3.00 µs a step." in panel.answer
+    assert "new: As fitted: aten takes 50.0 µs and 9.00 µs a step." in panel.answer
 
 
 def test_every_figure_is_one_that_plotly_accepts():
