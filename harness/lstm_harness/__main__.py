@@ -84,7 +84,7 @@ def _run(arguments: list[str]) -> int:
 
     from lstm_harness.cli.app import app
 
-    # Click's UsageError, which newer versions of typer carry inside and older ones beside them.
+    # Click's UsageError, which newer versions of typer carry inside and older ones separately.
     usage_error: type[Exception] = typer.BadParameter.__mro__[1]
     try:
         code = app(arguments, prog_name="lstm-bench", standalone_mode=False)

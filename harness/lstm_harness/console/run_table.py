@@ -59,7 +59,7 @@ def write(run: Run, page: Path | None, against: str | None = None) -> None:
 
     Args:
         page: the report; None where there is none.
-        against: the backend that the others are held against, beside the fastest.
+        against: the backend that the others are compared with, in addition to the fastest.
     """
     for said in notes(run):
         output.warning(said)
@@ -99,7 +99,7 @@ def _write_cases(by_case: Entries, backends: Sequence[str], against: str | None)
     output.print_table(table)
     held = f"{against}'s" if against else "the fastest's"
     output.line(
-        f"A time is {held}; a ratio is a backend's time over it. tie: cannot be told from it. "
+        f"A time is {held}; a ratio is a backend's time over it. tie: the interval includes 1. "
         "?: fewer than 3 blocks, so the interval is unknown."
     )
     if common:
@@ -111,7 +111,7 @@ def case_cells(
 ) -> list[Text]:
     """The cells of a case, backend by backend: a time, a ratio, or the status of who has neither.
 
-    Where the one that the others are held against has no time, every cell is a time.
+    If the one that the others are compared with has no time, every cell is a time.
     """
     ranks = {name: entry.rank for name, entry in found.items() if entry.rank is not None}
     held = against or next((name for name, rank in ranks.items() if rank == 1), None)

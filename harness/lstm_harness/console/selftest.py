@@ -10,7 +10,7 @@ from lstm_harness.judge.verdict import Verdict
 
 
 def noise(cases: Sequence[CaseNoise], alarms: Sequence[Verdict]) -> None:
-    """What A differs from A by, case by case, and what could be told from that."""
+    """How much A differs from A, case by case, and the change that would be seen."""
     table = output.empty_table(
         "backend", "case", "A against A", "blocks", "a slowdown is found from"
     )

@@ -1,4 +1,4 @@
-"""Where memory lies, drawn anew for each worker: two builds of one source may differ by it alone.
+"""The layout of memory, drawn for each worker: two builds of one source may differ only by it.
 
 Mytkowicz et al. 2009, "Producing wrong data without doing anything obviously wrong!", moved the
 stack by the size of the environment, and with it the times of programs by more than what was to be
@@ -23,5 +23,5 @@ def drawn(seed: int, block: int, side: int) -> int:
 
 
 def padding(size: int) -> dict[str, str]:
-    """The variable of so many bytes, as a part of an environment; none of it where there are 0."""
+    """The variable of this many bytes, as a part of an environment; empty for 0."""
     return {VARIABLE: "x" * size} if size else {}

@@ -1,4 +1,4 @@
-"""The trainings of a store: how the index tells of each, and the page of one."""
+"""The trainings of a store: the index entry of each, and the page of one."""
 
 import os
 import stat
