@@ -138,7 +138,7 @@ def _fresh(folder: Path, path: str, stamp: index.Stamp) -> Entry:
     """What a run's manifest tells, which is enough to find the run before it."""
     try:
         if -2 in stamp:
-            raise UserError("run.json or records.jsonl is not a plain file")
+            raise UserError("run.json or records.jsonl is not a plain file; expected no link")
         return {"stamp": stamp, "head": _head(path, run_folder.read_manifest(folder / path))}
     except UserError as error:
         return {"stamp": stamp, "error": said_of(error, folder)}

@@ -51,7 +51,7 @@ def stamp(folder: Path) -> Stamp:
         except OSError as error:
             raise UserError(f"cannot read {name}: {error.strerror}") from None
         if not stat.S_ISREG(seen.st_mode):
-            raise UserError(f"{name} is not a plain file")
+            raise UserError(f"{name} is not a plain file; expected no link")
         marks += [seen.st_size, seen.st_mtime_ns]
     return tuple(marks)
 

@@ -28,8 +28,8 @@ NOTE = (
     "that timed both."
 )
 REFERENCE_NOTE = (
-    " NVIDIA's ladder of 2016 is a reference that was not measured here. It is of another GPU (M40)"
-    ' and another problem (LSTM forward, T = 100, 4 layers, B = 64, H = 512), from "Optimizing '
+    " NVIDIA's ladder of 2016 is a reference that was not measured here. Its GPU (M40) differs,"
+    ' and so does its problem (LSTM forward, T = 100, 4 layers, B = 64, H = 512), from "Optimizing '
     'Recurrent Neural Networks in cuDNN 5"; "up to 6x" is what it says of cuDNN 5, with no shape.'
 )
 NAIVE = ("per_gate", "naive")
