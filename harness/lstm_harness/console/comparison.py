@@ -29,13 +29,13 @@ def write(comparison: Comparison) -> None:
         output.warning(words.plain(note, 200))
     backends = by_backend(comparison)
     if backends:
-        output.out.print(_backends(backends, comparison.rules.paired))
+        output.print_table(_backends(backends, comparison.rules.paired))
     _write_cases(words.gathered(words.listed(comparison.verdicts)))
     base, new = (words.plain(side.name) for side in (comparison.base, comparison.new))
-    output.out.print(Text(f"{new} against {base}: {words.counted(comparison)}"), soft_wrap=True)
+    output.line(f"{new} against {base}: {words.counted(comparison)}")
     advice = words.advice(comparison, backends)
-    output.out.print(Text(advice or words.rule(comparison), style="" if advice else "dim"))
-    output.out.print(Text(words.headline(comparison), style="bold"))
+    output.line(advice or words.rule(comparison), style="" if advice else "dim")
+    output.line(words.headline(comparison), style="bold")
 
 
 def _backends(backends: list[BackendVerdicts], paired: bool) -> Table:
@@ -70,12 +70,12 @@ def _write_cases(gathered: list[tuple[Verdict, str]]) -> None:
     for verdict, label in gathered[:MOST_CASES]:
         kind = Text(verdict.kind, style=_STYLES.get(verdict.kind, ""))
         table.add_row(kind, *map(Text, _cells(verdict, label)))
-    output.out.print()
-    output.out.print(table)
+    output.line("")
+    output.print_table(table)
     more = len(gathered) - MOST_CASES
     if more > 0:
-        output.out.print(Text(f"and {more:,} more; --json lists all"))
-    output.out.print()
+        output.line(f"and {more:,} more; --json lists all")
+    output.line("")
 
 
 def _cells(verdict: Verdict, label: str) -> tuple[str, str, str]:

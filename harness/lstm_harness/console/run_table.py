@@ -59,7 +59,7 @@ def write(run: Run, page: Path | None, against: str | None = None) -> None:
 
     Args:
         page: the report; None where there is none.
-        against: the backend that the others are compared with, in addition to the fastest.
+        against: the backend that the others are compared with, apart from the fastest.
     """
     for said in notes(run):
         output.warning(said)
@@ -99,8 +99,8 @@ def _write_cases(by_case: Entries, backends: Sequence[str], against: str | None)
     output.print_table(table)
     held = f"{against}'s" if against else "the fastest's"
     output.line(
-        f"A time is {held}; a ratio is a backend's time over it. tie: the interval includes 1. "
-        "?: fewer than 3 blocks, so the interval is unknown."
+        f"A time is {held}; a ratio is a backend's time over it. tie: the two cannot be "
+        "distinguished. ?: fewer than 3 blocks, so the interval is unknown."
     )
     if common:
         output.line(f"Every case: {common}")
@@ -111,7 +111,7 @@ def case_cells(
 ) -> list[Text]:
     """The cells of a case, backend by backend: a time, a ratio, or the status of who has neither.
 
-    If the one that the others are compared with has no time, every cell is a time.
+    Where the one that the others are compared with has no time, every cell is a time.
     """
     ranks = {name: entry.rank for name, entry in found.items() if entry.rank is not None}
     held = against or next((name for name, rank in ranks.items() if rank == 1), None)
@@ -219,10 +219,12 @@ def told_noise(found: Noisiness) -> Iterator[str]:
             "or it was throttled; run again when it is quiet"
         )
     if found.wide:
+        least = f"\N{PLUS-MINUS SIGN}{WIDE:.0%}"
+        widest = f"\N{PLUS-MINUS SIGN}{found.widest:.0%}" if found.widest < 1 else "over 100%"
         yield (
             f"the 95% interval of {found.wide} of {text.count(found.times, 'time')} is wider than "
-            f"\N{PLUS-MINUS SIGN}{WIDE:.0%}, at most \N{PLUS-MINUS SIGN}{found.widest:.0%} "
-            f"({found.backend} on {found.case}); more --blocks make it narrower"
+            f"{least}; the widest is {widest} ({found.backend} on {found.case}); more --blocks "
+            "make it narrower"
         )
 
 

@@ -10,7 +10,7 @@ from lstm_harness.judge.verdict import Verdict
 
 
 def noise(cases: Sequence[CaseNoise], alarms: Sequence[Verdict]) -> None:
-    """How much A differs from A, case by case, and the change that would be seen."""
+    """What A differs from A by, case by case, and what that lets one see."""
     table = output.empty_table(
         "backend", "case", "A against A", "blocks", "a slowdown is found from"
     )
@@ -21,10 +21,8 @@ def noise(cases: Sequence[CaseNoise], alarms: Sequence[Verdict]) -> None:
         table.add_row(
             Text(verdict.backend), Text(verdict.label), ratio, str(verdict.new_blocks), least
         )
-    output.out.print(table)
+    output.print_table(table)
     for verdict in alarms:
         what = f"{verdict.kind} of {verdict.measure}"
-        output.out.print(
-            Text(f"FALSE ALARM: {verdict.backend} on {verdict.label}: {what}"), soft_wrap=True
-        )
-    output.out.print(f"{len(alarms)} false alarms in {len(cases)} cases")
+        output.line(f"FALSE ALARM: {verdict.backend} on {verdict.label}: {what}")
+    output.line(f"{len(alarms)} false alarms in {len(cases)} cases")
