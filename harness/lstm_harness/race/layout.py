@@ -1,27 +1,32 @@
-"""The layout of memory, drawn for each worker: two builds of one source may differ only by it.
+"""Where memory lies: each block and side draws another layout.
 
-Mytkowicz et al. 2009, "Producing wrong data without doing anything obviously wrong!", moved the
-stack by the size of the environment, and with it the times of programs by more than what was to be
-measured. Here every worker has a variable of a length that is drawn from the run's seed, the block
-and the side. Where a worker is a program of its own, that moves its stack. Where it is forked, as
-on a CPU, the variable is an allocation that it holds as long as it lives, and moves what its heap
-gives out afterwards; stack and libraries are moved by the kernel, with each block's fresh nursery.
+Two builds of one source can differ in time by that alone. Mytkowicz et al. 2009, "Producing wrong
+data without doing anything obviously wrong!", changed the size of the environment, and with it
+where the stack lies. Here the environment of every worker has a variable whose length is drawn from
+the run's seed, the block and the side.
+
+For a worker that is a program of its own this moves the stack and the heap. For a worker that is
+forked (race.nursery) it moves the heap: the worker holds the variable as long as it lives, and
+larger allocations come to lie behind it. Its stack and libraries are where the system put those of
+the nursery, and each block has a fresh nursery.
 """
 
 import random
 
 VARIABLE = "LSTM_BENCH_LAYOUT"
-# A page and more, in steps of a cache line: where in a page and where in a set things lie.
+# More than the gaps that imports leave in the heap: less would fill one, and move nothing.
+LEAST_BYTES = 16 * 1024
+# A cache line, to which PyTorch aligns tensors on a CPU. This many steps are four pages.
 STEP_BYTES = 64
-MOST_STEPS = 256
+STEPS = 256
 
 
 def drawn(seed: int, block: int, side: int) -> int:
-    """How many bytes the variable of a block's workers has; the two sides draw apart."""
+    """The length of the variable, in bytes, for the workers of a side in a block."""
     chance = random.Random(f"layout of seed {seed}, block {block}, side {side}")
-    return STEP_BYTES * chance.randint(1, MOST_STEPS)
+    return LEAST_BYTES + STEP_BYTES * chance.randrange(STEPS)
 
 
 def padding(size: int) -> dict[str, str]:
-    """The variable of this many bytes, as a part of an environment; empty for 0."""
+    """The part of an environment that holds a variable of this length; empty for a length of 0."""
     return {VARIABLE: "x" * size} if size else {}

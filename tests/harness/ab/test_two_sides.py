@@ -160,6 +160,11 @@ def test_both_sides_are_runs_of_their_own_measured_in_turn(repo, run_in, tmp_pat
     assert len(pairs) == 1
     for side in ("base", "new"):
         assert {r["backend"] for r in records_of(out / "again" / side)} == {"naive", "aten"}
+        # Inputs, order and layout of memory are drawn anew.
+        seeds = [
+            json.loads((at / side / "run.json").read_text())["seed"] for at in (out, out / "again")
+        ]
+        assert seeds == [0, 1]
     both = zip(*(records_of(out / side) for side in ("base", "new")), strict=True)
     for record, other in both:
         assert [record[name] for name in ("block", "backend")] == [
@@ -259,7 +264,7 @@ def test_selftest_shows_noise_and_false_alarms(capsys):
     said = capsys.readouterr().out
     assert "1.010 (0.980 to 1.040)" in said
     assert "FALSE ALARM: aten on T1: REGRESSION of time" in said
-    assert "1 false alarms in 2 cases" in said
+    assert "1 false alarm in 2 cases" in said
 
 
 @pytest.mark.slow
@@ -272,6 +277,7 @@ def test_check_measures_again_what_is_in_doubt(run_in, tmp_path, all_in_doubt):
     assert verdict["new_blocks"] == 2 * BLOCKS
     assert verdict["base_blocks"] == BLOCKS
     assert (tmp_path / "now-again" / "records.jsonl").exists()
+    assert json.loads((tmp_path / "now-again" / "run.json").read_text())["seed"] == 1
     twice = run_in(tmp_path, "check now --baseline then --rerun")
     assert twice.returncode == 2
     assert "now-again is already used" in twice.stderr

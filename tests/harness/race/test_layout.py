@@ -11,7 +11,7 @@ from lstm_harness.model.case import Case
 from lstm_harness.model.plan import Plan, PlannedCell
 from lstm_harness.model.spec import Spec
 from lstm_harness.race import crew
-from lstm_harness.race.layout import MOST_STEPS, STEP_BYTES, VARIABLE, drawn, padding
+from lstm_harness.race.layout import LEAST_BYTES, STEP_BYTES, STEPS, VARIABLE, drawn, padding
 from lstm_harness.race.nursery import Nursery
 from lstm_harness.race.process import WorkerSettings, _environment
 from lstm_harness.race.scheduler import Scheduler, Side
@@ -19,15 +19,11 @@ from lstm_kernels import Problem
 
 BLOCKS = 6
 CASE = Case(Problem("lstm", 1, 1, 4, 4), "forward")
-# Where C's malloc and PyTorch put small things, in what was just forked.
+# Where in a page tensors of some sizes lie.
 TELLS = """
-import ctypes, json, os, torch
-libc = ctypes.CDLL(None)
-libc.malloc.restype = ctypes.c_void_p
-sizes = (100, 600, 5_000, 20_000, 100_000)
-places = [libc.malloc(size) % 4096 for size in sizes]
-tensors = [torch.empty(size // 4) for size in sizes]
-print(json.dumps([places, [each.data_ptr() % 4096 for each in tensors]]))
+import json, torch
+tensors = [torch.empty(kib * 256) for kib in (32, 64, 100)]
+print(json.dumps([each.data_ptr() % 4096 for each in tensors]))
 """
 
 
@@ -54,9 +50,9 @@ def started(monkeypatch, seed):
 
 def test_each_block_and_side_has_a_layout_of_its_own_and_a_seed_has_the_same_again(monkeypatch):
     layouts = started(monkeypatch, seed=7)
-    # Workers of one side of a block: one layout.
-    assert all(len(of) == 4 and len(set(of)) == 2 for of in layouts.values())
-    assert len({size for of in layouts.values() for size in of}) == 2 * BLOCKS
+    for base, base_too, new, new_too in layouts.values():
+        assert base == base_too != new == new_too
+    assert len({tuple(of) for of in layouts.values()}) == BLOCKS
     assert started(monkeypatch, seed=7) == layouts
     assert started(monkeypatch, seed=8) != layouts
 
@@ -64,7 +60,7 @@ def test_each_block_and_side_has_a_layout_of_its_own_and_a_seed_has_the_same_aga
 def test_it_moves_by_cache_lines_over_some_pages():
     sizes = {drawn(0, block, side) for block in range(500) for side in range(2)}
     assert all(size % STEP_BYTES == 0 for size in sizes)
-    assert STEP_BYTES <= min(sizes) < max(sizes) <= STEP_BYTES * MOST_STEPS
+    assert LEAST_BYTES <= min(sizes) < max(sizes) < LEAST_BYTES + STEP_BYTES * STEPS
     assert len({size % 4096 for size in sizes}) == 4096 // STEP_BYTES
 
 
@@ -94,9 +90,10 @@ def told(tmp_path_factory):
     forking.close()
 
 
-def test_it_moves_what_a_forked_worker_allocates_and_keeps_tensors_aligned(told):
-    sizes = [drawn(0, block, 0) for block in range(4)]
+def test_it_moves_every_large_tensor_of_a_forked_worker_and_keeps_it_aligned(told):
+    sizes = [LEAST_BYTES + STEP_BYTES * steps for steps in (0, 1, 20, 50)]
     places = [told(size) for size in sizes]
-    assert len({json.dumps(each) for each in places}) > 1
+    for tensor in zip(*places, strict=True):
+        assert len(set(tensor)) == len(sizes)
+        assert all(place % 64 == 0 for place in tensor)
     assert told(sizes[0]) == places[0]
-    assert all(address % 64 == 0 for _, tensors in places for address in tensors)
