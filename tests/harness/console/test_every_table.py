@@ -19,6 +19,8 @@ from lstm_harness.analysis.floors.floor import floor_rows
 from lstm_harness.analysis.ratios import Ratio
 from lstm_harness.analysis.recommendation import Advice, Part, Standing
 from lstm_harness.console import (
+    baselines,
+    comparison,
     gradients,
     history,
     kernels,
@@ -27,6 +29,7 @@ from lstm_harness.console import (
     planning,
     recommendation,
     run_table,
+    selftest,
     tables,
     training,
     tuning,
@@ -180,7 +183,7 @@ TABLES = {
     "backends": lambda folder: planning.backends(surveyed()),
     "suites": lambda folder: planning.suites([named_suite(name) for name in suite_names()]),
     "history": lambda folder: history.table(history_of(folder)),
-    # "compare": lambda folder: comparison.write(compared(folder)),
+    "compare": lambda folder: comparison.write(compared(folder)),
     "limits": lambda folder: limits.ceilings(cpu_limits()),
     "limits, floors": lambda folder: limits.floors(
         floor_rows(cpu_limits(), Spec(({"hidden": (64, 512), "cell": ("lstm", "gru")},)))
@@ -196,8 +199,8 @@ TABLES = {
             ("lstm", made_up_gradients.halving(100)), ("gru", made_up_gradients.halving(100, 20))
         )
     ),
-    # "selftest": lambda folder: selftest.noise(noises(folder), []),
-    # "baseline list": lambda folder: baselines.table(saved_baselines()),
+    "selftest": lambda folder: selftest.noise(noises(folder), []),
+    "baseline list": lambda folder: baselines.table(saved_baselines()),
 }
 
 
