@@ -30,6 +30,10 @@ class _Pipe(io.RawIOBase):
         """The file's number."""
         return self._file
 
+    def isatty(self) -> bool:
+        """Whether it is a terminal: tables fit one, and only there is colour."""
+        return os.isatty(self._file)
+
     def writable(self) -> bool:
         """Yes."""
         return True
@@ -84,7 +88,7 @@ def _run(arguments: list[str]) -> int:
 
     from lstm_harness.cli.app import app
 
-    # Click's UsageError, which newer versions of typer carry inside and older ones beside them.
+    # Click's UsageError, which newer versions of typer carry and older ones take from click.
     usage_error: type[Exception] = typer.BadParameter.__mro__[1]
     try:
         code = app(arguments, prog_name="lstm-bench", standalone_mode=False)

@@ -8,18 +8,10 @@ import sys
 
 import pytest
 from bench import environment
-from places import ROOT
+from pages import blocks, text_of
 
-PAGES = ("add-a-backend.md", "add-a-cell.md")
+PAGES = ("docs/add-a-backend.md", "docs/add-a-cell.md")
 SAVED = re.compile(r"[Ss]ave this as\s+`(\w+\.py)`:\n\n```python\n(.*?)```", flags=re.DOTALL)
-
-
-def text_of(page: str) -> str:
-    return (ROOT / "docs" / page).read_text()
-
-
-def blocks(page: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", text_of(page), flags=re.DOTALL | re.MULTILINE)
 
 
 def verifications(page: str) -> dict[str, str]:

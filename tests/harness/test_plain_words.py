@@ -3,16 +3,20 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import plain_words
 import pytest
+import typer.main
 from plain_words import AVOIDED, ROOT, Passage
 
-ROOMS = ("model", "store", "race", "worker", "interop", "history", "tune", "analysis", "api")
-SOURCES = sorted(
-    path
-    for folder in (ROOT / "kernels", *(ROOT / "harness" / "lstm_harness" / each for each in ROOMS))
-    for path in folder.rglob("*.py")
+from lstm_harness.cli.app import app
+
+PAGES = (
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 )
+SOURCES = sorted(path for room in ("kernels", "harness") for path in (ROOT / room).rglob("*.py"))
+TEMPLATES = sorted((ROOT / "harness").rglob("templates/*.html"))
 
 
 def named(path: Path) -> str:
@@ -23,15 +27,43 @@ def found(passages: Iterator[Passage]) -> list[str]:
     return [str(each) for each in plain_words.findings(passages)]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_a_page_is_plain(page: Path) -> None:
+    assert not found(plain_words.of_markdown(page.read_text(), named(page)))
+
+
 @pytest.mark.parametrize("room", ["kernels", "harness"])
 def test_docstrings_comments_and_messages_are_plain(room: str) -> None:
     sources = [path for path in SOURCES if path.is_relative_to(ROOT / room)]
-    assert len(sources) > 50
+    assert len(sources) > 90
     assert not [
         line
         for path in sources
         for line in found(plain_words.of_python(path.read_text(), named(path)))
     ]
+
+
+def test_templates_are_plain() -> None:
+    assert TEMPLATES
+    assert not [
+        line
+        for path in TEMPLATES
+        for line in found(plain_words.of_html(path.read_text(), named(path)))
+    ]
+
+
+def helps(command: click.Command, name: str) -> Iterator[Passage]:
+    """The help of a command, of its options, and of the commands below it."""
+    texts = [command.help, command.epilog, *(getattr(p, "help", None) for p in command.params)]
+    yield from (Passage(f"{name} --help", 1, " ".join(text.split())) for text in texts if text)
+    for below in getattr(command, "commands", {}).values():
+        yield from helps(below, f"{name} {below.name}")
+
+
+def test_every_help_is_plain() -> None:
+    said = list(helps(typer.main.get_command(app), "lstm-bench"))
+    assert any(passage.path == "lstm-bench run --help" for passage in said)
+    assert not found(iter(said))
 
 
 BAD = (

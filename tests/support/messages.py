@@ -39,13 +39,14 @@ class Message:
 
 
 def all_messages() -> list[Message]:
-    """Those of the kernels and of the harness."""
+    """Those of the kernels and of the harness, but a page's reasons, which are whole sentences."""
     rooms = (ROOT / "kernels", ROOT / "harness")
     paths = sorted(path for room in rooms for path in room.rglob("*.py"))
     return [
         message
         for path in paths
         for message in messages_of(path.read_text(), str(path.relative_to(ROOT)))
+        if message.kind != "reason" or "report" not in path.parts
     ]
 
 

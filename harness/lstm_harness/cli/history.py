@@ -87,6 +87,6 @@ def _refuse_nothing(
     asked = [f"--case {case!r}"] if case else []
     asked += [f"--backend {backend}"] if backend else []
     if not asked or not gathered.cases:
-        raise UserError(f"no run in {store} has a time yet")
+        raise UserError(f"no run in {store} has a time yet; expected one that was measured")
     known = "; ".join(gathered.cases[:3])
     raise UserError(f"no time of {' with '.join(asked)} in {store}; its cases are like: {known}")

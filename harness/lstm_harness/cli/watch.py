@@ -95,7 +95,9 @@ def _one_edit(spec: Spec, so_far: _Progress, folder: Path, quiet: bool) -> None:
     verification.table(outcomes)
     statuses = {outcome.status for outcome in outcomes}
     if "ok" not in statuses or statuses - {"ok", "unsupported"}:
-        raise UserError(f"edit {edit.number} is not measured, because it is not right")
+        raise UserError(
+            f"edit {edit.number} is not measured, because it is not right: save it again"
+        )
     others = [each for each in (so_far.last, so_far.best) if each]
     others = list({each.number: each for each in others}.values())
     with LiveProgress(quiet) as watch:

@@ -33,8 +33,9 @@ def write(comparison: Comparison) -> None:
     _write_cases(words.gathered(words.listed(comparison.verdicts)))
     base, new = (words.plain(side.name) for side in (comparison.base, comparison.new))
     output.line(f"{new} against {base}: {words.counted(comparison)}")
-    output.line(words.advice(comparison, backends) or words.rule(comparison))
-    output.out.print(Text(words.headline(comparison), style="bold"), soft_wrap=True)
+    advice = words.advice(comparison, backends)
+    output.line(advice or words.rule(comparison), style="" if advice else "dim")
+    output.line(words.headline(comparison), style="bold")
 
 
 def _backends(backends: list[BackendVerdicts], paired: bool) -> Table:
@@ -69,12 +70,12 @@ def _write_cases(gathered: list[tuple[Verdict, str]]) -> None:
     for verdict, label in gathered[:MOST_CASES]:
         kind = Text(verdict.kind, style=_STYLES.get(verdict.kind, ""))
         table.add_row(kind, *map(Text, _cells(verdict, label)))
-    output.out.print()
+    output.line("")
     output.print_table(table)
     more = len(gathered) - MOST_CASES
     if more > 0:
         output.line(f"and {more:,} more; --json lists all")
-    output.out.print()
+    output.line("")
 
 
 def _cells(verdict: Verdict, label: str) -> tuple[str, str, str]:

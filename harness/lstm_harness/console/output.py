@@ -1,7 +1,6 @@
 """The terminal itself: results to stdout, progress and warnings to stderr."""
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,8 +14,7 @@ from lstm_harness.console import tables
 from lstm_harness.model import text
 from lstm_harness.store.run_folder import Run
 
-# Wide enough for a line a case where there is no terminal to fit.
-out = Console(width=None if sys.stdout.isatty() else 100)
+out = Console()
 err = Console(stderr=True)
 
 
@@ -30,9 +28,9 @@ def path(place: Path | str) -> None:
     print(place, flush=True)  # noqa: T201 - the result itself
 
 
-def line(said: str) -> None:
-    """One line of a result on stdout, whatever is in it; a terminal wraps it between words."""
-    out.print(Text(said), soft_wrap=not out.is_terminal)
+def line(said: str, style: str = "") -> None:
+    """One line of a result on stdout, whatever is in it; on a terminal it wraps between words."""
+    out.print(Text(said, style=style), soft_wrap=not out.is_terminal)
 
 
 def warning(said: str) -> None:

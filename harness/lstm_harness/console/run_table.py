@@ -59,7 +59,7 @@ def write(run: Run, page: Path | None, against: str | None = None) -> None:
 
     Args:
         page: the report; None where there is none.
-        against: the backend that the others are held against, beside the fastest.
+        against: the backend that the others are compared with, apart from the fastest.
     """
     for said in notes(run):
         output.warning(said)
@@ -99,8 +99,8 @@ def _write_cases(by_case: Entries, backends: Sequence[str], against: str | None)
     output.print_table(table)
     held = f"{against}'s" if against else "the fastest's"
     output.line(
-        f"A time is {held}; a ratio is a backend's time over it. tie: cannot be told from it. "
-        "?: fewer than 3 blocks, so the interval is unknown."
+        f"A time is {held}; a ratio is a backend's time over it. tie: the two cannot be "
+        "distinguished. ?: fewer than 3 blocks, so the interval is unknown."
     )
     if common:
         output.line(f"Every case: {common}")
@@ -111,7 +111,7 @@ def case_cells(
 ) -> list[Text]:
     """The cells of a case, backend by backend: a time, a ratio, or the status of who has neither.
 
-    Where the one that the others are held against has no time, every cell is a time.
+    Where the one that the others are compared with has no time, every cell is a time.
     """
     ranks = {name: entry.rank for name, entry in found.items() if entry.rank is not None}
     held = against or next((name for name, rank in ranks.items() if rank == 1), None)
@@ -195,7 +195,7 @@ def summary(run: Run) -> pd.DataFrame:
 def notes(run: Run) -> Iterator[str]:
     """What a reader must know of the run, a line each: who is missing, what failed, what warns."""
     for entry in run.manifest["plan"]["absent"]:
-        yield f"{entry['backend']} takes no part: {entry['reason']}"
+        yield f"{entry['backend']} does not run: {entry['reason']}"
     if run.manifest.get("limits") is None:
         yield run.manifest.get("no_limits") or kept_limits.NONE_KEPT
     yield from _no_clocks(run)
@@ -219,10 +219,12 @@ def told_noise(found: Noisiness) -> Iterator[str]:
             "or it was throttled; run again when it is quiet"
         )
     if found.wide:
+        least = f"\N{PLUS-MINUS SIGN}{WIDE:.0%}"
+        widest = f"\N{PLUS-MINUS SIGN}{found.widest:.0%}" if found.widest < 1 else "over 100%"
         yield (
             f"the 95% interval of {found.wide} of {text.count(found.times, 'time')} is wider than "
-            f"\N{PLUS-MINUS SIGN}{WIDE:.0%}, at most \N{PLUS-MINUS SIGN}{found.widest:.0%} "
-            f"({found.backend} on {found.case}); more --blocks make it narrower"
+            f"{least}; the widest is {widest} ({found.backend} on {found.case}); more --blocks "
+            "make it narrower"
         )
 
 

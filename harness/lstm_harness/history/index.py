@@ -152,7 +152,7 @@ def _read_chunk(job: tuple[str, Sequence[tuple[str, Stamp]]]) -> Index:
     for path, stamp in runs:
         try:
             if -2 in stamp:
-                raise UserError("run.json or records.jsonl is a link or a pipe; expected files")
+                raise UserError("run.json or records.jsonl is not a plain file; expected no link")
             part.add(path, stamp, run_digest.read(Path(folder, path)))
         except UserError as error:
             part.runs[path] = {"stamp": stamp, "error": " ".join(str(error).split())}

@@ -215,7 +215,9 @@ class _Cell(Stored):
             raise ValueError(f"medians_ns is {list(self.medians_ns)}; expected times above 0")
         counts = {len(set(self.blocks)), len(self.blocks), len(self.medians_ns), len(self.efforts)}
         if len(counts) > 1:
-            raise ValueError("blocks, medians_ns and efforts are not in step")
+            raise ValueError(
+                "blocks, medians_ns and efforts differ in length; expected equal lengths"
+            )
         for name in ("peak_bytes", "saved_bytes"):
             if len(getattr(self, name) or (0, 0)) != 2:
                 raise ValueError(

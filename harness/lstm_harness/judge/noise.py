@@ -154,7 +154,7 @@ def _read(file: Path) -> list[_Entry]:
         head, *entries = map(parsed, lines)
         schema = built(head, _Head, "its first line").schema
         if schema != SCHEMA:
-            raise ValueError(f"its schema is {schema}, this lstm-bench reads {SCHEMA}")
+            raise ValueError(f"its schema is {schema}; this lstm-bench reads {SCHEMA}")
         return [built(entry, _Entry, "a line of it") for entry in entries]
     except FileNotFoundError:
         return []

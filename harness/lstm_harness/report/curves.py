@@ -15,7 +15,7 @@ from lstm_harness.report.payload import number, plot_text
 # Of a level that no contestant draws: the goal, the baseline. The colours of soft text.
 _SOFT = Mark("#5a6068", "#a2a8b0", "circle", "●")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-# An axis is logarithmic where its values reach so many times as far.
+# An axis is logarithmic if its largest value is this many times its smallest.
 _WIDE = 10
 _SECONDS, _STEPS = "seconds of training", "steps"
 

@@ -11,6 +11,7 @@ from synthetic_runs import blocks, case, grid
 from lstm_harness.console import output
 
 NS = 1_000_000
+TERMINAL = {"force_terminal": True, "color_system": None}
 AXES = {"seq_len": (32, 64, 128), "batch": (1, 4, 16), "hidden_size": (128,)}
 
 
@@ -18,8 +19,7 @@ AXES = {"seq_len": (32, 64, 128), "batch": (1, 4, 16), "hidden_size": (128,)}
 def at_80(command, here, monkeypatch):
     """Run a command as in a terminal of 80 columns; its code and lines."""
     for name in ("out", "err"):
-        told = Console(width=80, force_terminal=True, color_system=None, stderr=name == "err")
-        monkeypatch.setattr(output, name, told)
+        monkeypatch.setattr(output, name, Console(width=80, stderr=name == "err", **TERMINAL))
 
     def go(*arguments):
         code, out, err = command(*arguments)
