@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lstm_harness.cli.flags import Explain, FailOn, Html, Json, JUnit, Margin, Markdown, Quiet
-from lstm_harness.cli.margins import MemoryMargin
+from lstm_harness.cli.flags import (
+    Explain,
+    FailOn,
+    Html,
+    Json,
+    JUnit,
+    Margin,
+    Markdown,
+    MemoryMargin,
+    Quiet,
+)
 from lstm_harness.cli.options import takes_paired_spec
 from lstm_harness.cli.outputs import Outputs, tell
 from lstm_harness.model.errors import Exit

@@ -1,5 +1,6 @@
 """Flags that commands of several groups share."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,22 +12,39 @@ Json = Annotated[bool, typer.Option("--json", help="print one JSON document on s
 Quiet = Annotated[bool, typer.Option("--quiet", help="show no progress bar")]
 
 
-def _share(margin: str | float) -> float:
-    try:
-        share = float(margin)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share < 1:
-        raise UserError(
-            f"--margin {str(margin)[:60]}; expected a share from 0 to below 1, like 0.05 for 5%"
-        )
-    return share
+def _share(flag: str, example: str) -> Callable[[str | float], float]:
+    """A parser of a share, whose error names the flag and an example."""
+
+    def parsed(given: str | float) -> float:
+        try:
+            share = float(given)
+        except ValueError:
+            share = -1.0
+        if not 0 <= share < 1:
+            raise UserError(
+                f"{flag} {str(given)[:60]}; expected a share from 0 to below 1, like {example}"
+            )
+        return share
+
+    return parsed
 
 
 Margin = Annotated[
     float,
     typer.Option(
-        "--margin", parser=_share, metavar="SHARE", help="how much slower still passes: 0.05 is 5%"
+        "--margin",
+        parser=_share("--margin", "0.05 for 5%"),
+        metavar="SHARE",
+        help="how much slower still passes: 0.05 is 5%",
+    ),
+]
+MemoryMargin = Annotated[
+    float,
+    typer.Option(
+        "--memory-margin",
+        parser=_share("--memory-margin", "0.01 for 1%"),
+        metavar="SHARE",
+        help="how much more memory still passes: 0.01 is 1%, and at least 4 KiB; 0 is exact",
     ),
 ]
 Explain = Annotated[
