@@ -1,4 +1,4 @@
-"""The runs of a store as an index page tells of them: a card each, and how it compares.
+"""The runs of a store for the index page: a card for each, and how it compares.
 
 A run is judged against the run before it: the newest earlier one of the same suite and cases, on
 the same machine with the same settings. Cards and verdicts are derived, and kept in the user's
@@ -25,7 +25,7 @@ from lstm_harness.store.files import derived, keep_derived
 from lstm_harness.store.parallel import each
 
 VERSION = 3
-# Runs that a process reads before it reports.
+# A process reads this many runs before it reports.
 CHUNK = 25
 # Below this much to read, starting further processes takes longer than they save.
 WORTH_PROCESSES_BYTES = 50_000_000

@@ -29,7 +29,7 @@ from lstm_harness.store.run_folder import Run, load
 
 HISTORY = "history.html"
 COMPARED = "compare.html"
-# A name longer than this is cut, and told from others by a digest.
+# A longer name is cut, and a digest tells it from others.
 _LONGEST_NAME = 80
 
 

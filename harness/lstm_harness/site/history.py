@@ -17,7 +17,7 @@ from lstm_harness.report.write import write_page
 
 # Further figures are counted and not drawn: a page of hundreds is not read.
 MOST_FIGURES = 12
-# The table beside a figure ends with so many runs, newest last.
+# The table beside a figure has this many runs at most, the newest last.
 MOST_RUNS = 60
 
 
