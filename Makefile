@@ -9,12 +9,12 @@ GPU_PYTHON ?= $(BIN)/python
 COMMIT = $(shell git rev-parse HEAD)
 # Tests share the cores: a thread of OpenMP's that waits gives its core up, instead of spinning there.
 PYTEST = OMP_WAIT_POLICY=passive $(BIN)/pytest -n $(JOBS)
-# What `make bench` installs beside what a CPU needs: where there is an NVIDIA GPU, its kernels.
+# What `make bench` installs in addition to what a CPU needs: where there is an NVIDIA GPU, its kernels.
 EXTRAS ?= $(if $(shell command -v nvidia-smi),cuda)
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: bench test test-all lint browser-test screenshots perf gpu kernel-page compatibility-page shipped-results verdict-study judge-trials clean
+.PHONY: bench test test-all lint docs demo browser-test screenshots perf gpu kernel-page compatibility-page commands-page shipped-results verdict-study judge-trials clean
 
 bench: .venv/.installed
 	$(BIN)/lstm-bench limits
@@ -36,12 +36,20 @@ lint: .venv/.installed-dev
 	PYTHONPATH=kernels:harness $(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/mypy
 
+# The documentation as a site, in .site; make docs REPOSITORY=its address links to the sources there.
+docs: .venv/.installed-dev
+	NO_MKDOCS_2_WARNING=1 REPOSITORY=$(REPOSITORY) $(BIN)/mkdocs build --strict --quiet
+
 browser-test: .venv/.installed-dev
 	$(PYTEST) tests/browser
 
 # The pictures in the README; needs Chromium. make screenshots REPORT=another/report.html
 screenshots: .venv/.installed-dev
 	$(BIN)/python tests/browser/screenshot.py $(REPORT) results/screenshots
+
+# The picture of a race in the README, run again on this machine: half a minute.
+demo: .venv/.installed-dev
+	$(BIN)/python tests/support/demo.py docs/demo.svg
 
 perf: .venv/.installed-dev
 	PYTHONPATH=tests/support $(BIN)/python tests/perf/summary_scale.py
@@ -67,15 +75,19 @@ kernel-page: .venv/.installed-dev
 compatibility-page: .venv/.installed-dev
 	$(BIN)/python tests/support/compatibility.py docs/compatibility.md
 
+# Every command and option, from their help.
+commands-page: .venv/.installed-dev
+	$(BIN)/python tests/support/commands_page.py docs/commands.md
+
 # What backend="auto" reads of the published runs: after a run was published.
 shipped-results: .venv/.installed-dev
 	$(BIN)/python tests/support/shipped_results.py kernels/lstm_kernels/shipped
 
 # How often a verdict is wrong, and what it can find: ten minutes, or less.
 verdict-study: .venv/.installed-dev
-	PYTHONPATH=tests/support $(BIN)/python tests/perf/verdict_study.py docs/verdicts.md
+	PYTHONPATH=tests/support $(BIN)/python tests/perf/verdict_study.py docs/verdicts-simulated.md
 
-# Real selftests and real slowdowns on this machine, twenty of each: an hour or more. Beside a burner
+# Real selftests and real slowdowns on this machine, twenty of each: an hour or more. With a burner
 # on every core: make judge-trials BURNER=1, where the number is its seed.
 judge-trials: .venv/.installed-dev
 	$(BIN)/python tests/perf/judge_trials.py --trials $(TRIALS) $(if $(BURNER),--burner $(BURNER))

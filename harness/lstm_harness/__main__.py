@@ -30,6 +30,10 @@ class _Pipe(io.RawIOBase):
         """The file's number."""
         return self._file
 
+    def isatty(self) -> bool:
+        """Whether it is a terminal: tables fit one, and only there is colour."""
+        return os.isatty(self._file)
+
     def writable(self) -> bool:
         """Yes."""
         return True
@@ -84,13 +88,15 @@ def _run(arguments: list[str]) -> int:
 
     from lstm_harness.cli.app import app
 
-    # Click's UsageError, which newer versions of typer carry inside and older ones beside them.
+    # Click's UsageError, which newer versions of typer carry and older ones take from click.
     usage_error: type[Exception] = typer.BadParameter.__mro__[1]
     try:
         code = app(arguments, prog_name="lstm-bench", standalone_mode=False)
         sys.stdout.flush()
     except usage_error as error:
         return _fail(_usage(error), Exit.USAGE)
+    except SystemExit as answered:  # typer ends so once it has helped a shell to complete a line
+        return int(answered.code or 0)
     except UserError as error:
         return _fail(str(error), error.exit_code)
     except typer.Abort:
@@ -104,8 +110,7 @@ def _run(arguments: list[str]) -> int:
 
 def _usage(error: Any) -> str:
     command = error.ctx.command_path if error.ctx else "lstm-bench"
-    message = error.format_message() or f"{command} needs a command after it"
-    return f"{message} (see {command} --help)"
+    return f"{error.format_message()} (see {command} --help)"
 
 
 def _fail(message: str, code: Exit) -> int:

@@ -1,7 +1,7 @@
 """`Recurrent`: any cell that is defined, as a module shaped like torch.nn's.
 
 A cell is a name of `lk.CELLS`, or what `lstm_kernels.cells.cell` makes. Parameters have torch.nn's
-names, and those a unit the definition's: `weight_ih_l0` [G*H, I], `w_ci_l0` [H], and for the
+names, and per-unit parameters the definition's: `weight_ih_l0` [G*H, I], `w_ci_l0` [H], and for the
 reverse direction `w_ci_l0_reverse`. Of N heads `weight_hh_l0` is [G*H, H/N].
 """
 
@@ -41,18 +41,18 @@ class Recurrent(torch.nn.Module):
     """A network of any cell.
 
     Args:
-        cell: a name of `lk.CELLS`, or a cell of one's own.
+        cell: a name of `lk.CELLS`, or a cell of your own.
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device,
             dtype: torch.nn.LSTM's.
         zoneout: the probability that a unit keeps a state for a step, for all states or one for
-            each, while training; else each state is mixed with the one before by it.
+            each, while training; in evaluation each state is mixed with the one before by it.
         recurrent_dropout: the probability that an element of w_hh is dropped for a whole call while
             training, DropConnect (Wan et al. 2013; Merity et al. 2017; haste's `dropout`).
-        heads: N: the gates of a unit meet the h of its own head, H/N units, alone.
+        heads: N: the gates of a unit see only the h of its own head, H/N units.
         backend: a name of `lstm_kernels.backends()`, or "auto".
     Raises:
-        ValueError: the cell or the backend is unknown, a size is below 1, a probability none, or
-            the cell one that has no zoneout, or no such heads.
+        ValueError: the cell or the backend is unknown, a size is below 1, a probability is out of
+            range, or the cell does not support zoneout or these heads.
     """
 
     def __init__(
@@ -84,12 +84,12 @@ class Recurrent(torch.nn.Module):
         self.bidirectional, self.heads, self.backend = bidirectional, heads, backend
         self.zoneout = _probabilities("zoneout", zoneout, len(self._definition.states))
         if any(self.zoneout):
-            # Raises where the cell can have none.
+            # Raises if the cell does not support zoneout.
             zoned(self._definition)
         (self.recurrent_dropout,) = _probabilities("recurrent_dropout", recurrent_dropout, 1)
         self._chosen: str | None = None
         self._why = "no forward has run yet"
-        # Its errors are those of sizes.
+        # It checks the sizes.
         self._sizes(1, 1)
         for at, suffix in enumerate(self._suffixes()):
             inputs = input_size if at < self._directions else hidden_size * self._directions
@@ -100,7 +100,7 @@ class Recurrent(torch.nn.Module):
 
     @property
     def chosen_backend(self) -> str | None:
-        """The backend that the last forward ran on; None before the first, and where none did."""
+        """The backend that the last forward ran on; None before the first, or if none did."""
         return self._chosen
 
     def why_chosen(self) -> str:
@@ -108,7 +108,7 @@ class Recurrent(torch.nn.Module):
         return self._why
 
     def reset_parameters(self) -> None:
-        """Draw every parameter from ±1/sqrt(H), as torch.nn's; but for those the cell starts."""
+        """Draw every parameter from ±1/sqrt(H), as torch.nn does, except those the cell starts."""
         bound = 1 / sqrt(self.hidden_size)
         for parameter in self.parameters():
             torch.nn.init.uniform_(parameter, -bound, bound)
@@ -143,10 +143,10 @@ class Recurrent(torch.nn.Module):
 
         Args:
             input: [T, B, I], [B, T, I] where `batch_first`, [T, I], or packed.
-            hx: the cell's states in its order, [L*D, B, H] each, or h alone where it has no other;
-                zeros where they are not given.
+            hx: the cell's states in its order, [L*D, B, H] each, or h alone if it has no other;
+                zeros if they are not given.
         Raises:
-            ValueError: a shape or dtype does not fit; packed input ends in no sequence.
+            ValueError: a shape or dtype does not fit; a packed input has no sequence.
             Unsupported: with the reason the backend gives.
         """
         given = (hx,) if isinstance(hx, Tensor) else hx
@@ -180,13 +180,13 @@ class Recurrent(torch.nn.Module):
     def _run(
         self, x: Tensor, given: tuple[Tensor, ...] | None, lengths: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One call of a backend; x [T, B, I], lengths [B] of what is ragged, else None."""
+        """One call of a backend; x [T, B, I], lengths [B] of a ragged batch, else None."""
         is_ragged = lengths is not None and int(lengths.min()) < len(x)
         lengths = lengths if is_ragged else None
         layers = partial(self._in_one_dtype, lengths=lengths)
         h0, c0 = self._states(x, given)
         if not x.shape[1]:
-            # No sequence, which no backend takes: of one, nothing is kept.
+            # No backend takes a batch without a sequence; run one sequence and drop it.
             y, states = self._run(x.new_zeros(len(x), 1, self.input_size), None, None)
             return y[:, :0], tuple(state[:, :0] for state in states)
         y, h_n, c_n = under_autocast(layers, x, h0, c0, self._weights(), cell=self.cell)
@@ -201,7 +201,7 @@ class Recurrent(torch.nn.Module):
         *,
         lengths: Tensor | None,
     ) -> Outputs:
-        # A tracer's sizes are tensors: what it makes is of this T and B.
+        # A tracer's sizes are tensors: its graph is for this T and B.
         T, B = map(int, x.shape[:2])
         flat = [tensor for one in weights for tensor in one if tensor is not None]
         own = () if c0 is None else c0.split(self.hidden_size, -1)
@@ -224,7 +224,7 @@ class Recurrent(torch.nn.Module):
         weights: tuple[Weights, ...],
         lengths: Tensor | None,
     ) -> Outputs:
-        """All layers, on the backend: what is right in shape and of one dtype."""
+        """All layers on the backend, after checks, in one dtype."""
         if any(self.zoneout):
             problem = replace(problem, cell=zoned(self._definition).name)
         flat = [tensor for one in weights for tensor in one]
@@ -265,7 +265,7 @@ class Recurrent(torch.nn.Module):
         c0: Tensor | None,
         weights: tuple[Weights, ...],
     ) -> Outputs:
-        """One layer of which something is dropped."""
+        """One layer with zoneout or dropped weights."""
         one = problem.layer(index)
         if self.recurrent_dropout:
             p, training = self.recurrent_dropout, self.training
@@ -312,7 +312,7 @@ class Recurrent(torch.nn.Module):
         for suffix in self._suffixes():
 
             def named(name: str, suffix: str = suffix) -> Tensor:
-                # Under torch.func.functional_call it is a tensor, and no parameter.
+                # Under torch.func.functional_call it is a tensor, not a parameter.
                 return getattr(self, name + suffix)  # type: ignore[no-any-return] # torch.nn's
 
             own = [named(name) for name in self._definition.per_unit]
@@ -338,7 +338,7 @@ class Recurrent(torch.nn.Module):
         return sizes
 
     def _suffixes(self) -> list[str]:
-        """What torch.nn appends to a parameter's name, by layer and direction."""
+        """The suffix of a parameter's name in torch.nn, by layer and direction."""
         directions = ("", "_reverse")[: self._directions]
         return [f"_l{layer}{of}" for layer, of in product(range(self.num_layers), directions)]
 
@@ -352,7 +352,7 @@ class Recurrent(torch.nn.Module):
 
 
 def _shapes(cell: Cell, I: int, H: int, heads: int, bias: bool) -> dict[str, tuple[int, ...]]:  # noqa: E741 - the field's name
-    """Of one direction's parameters, by name."""
+    """The weights of one direction, from its parameters by name."""
     shapes: dict[str, tuple[int, ...]] = {
         "weight_ih": (cell.x_blocks * H, I),
         "weight_hh": (cell.h_blocks * H, H // heads),
@@ -370,5 +370,5 @@ def _probabilities(name: str, given: float | Sequence[float], count: int) -> tup
 
 
 def _alone(states: tuple[Tensor, ...]) -> States:
-    """H alone where there is no other state, as torch.nn.GRU returns it."""
+    """The state h alone if there is no other, as torch.nn.GRU returns it."""
     return states[0] if len(states) == 1 else states

@@ -1,4 +1,4 @@
-"""To do something when a module is imported, whoever imports it, and not to import it oneself."""
+"""Do something when a module is imported by anybody, without importing it here."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ Action = Callable[[ModuleType], None]
 
 
 class _Watch(MetaPathFinder):
-    """Asked first by Python's imports: it has the others find, and adds what is to be done."""
+    """The first finder of Python's imports: it lets the others find, and adds the action."""
 
     def __init__(self) -> None:
         self.waiting: dict[str, list[Action]] = {}
@@ -30,7 +30,7 @@ class _Watch(MetaPathFinder):
             for then in self.waiting.pop(fullname, ()):
                 then(module)
 
-        # Of this loader alone, which was made for this module.
+        # Only for this loader, which was made for this module.
         spec.loader.exec_module = run_then  # type: ignore[method-assign] # of this one loader
         return spec
 
@@ -39,7 +39,7 @@ _WATCH = _Watch()
 
 
 def when_imported(name: str, then: Action) -> None:
-    """Call `then` with a module once it is imported: now, where it is."""
+    """Call `then` with a module once it is imported: now, if it is already."""
     if name in sys.modules:
         then(sys.modules[name])
         return

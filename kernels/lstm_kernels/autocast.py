@@ -1,13 +1,13 @@
-"""A layer under torch.autocast, as torch.nn's recurrent modules have it.
+"""A layer under torch.autocast, as in torch.nn's recurrent modules.
 
 Input, states and weights are cast to autocast's dtype and the layer runs in it, as with cuDNN and
-oneDNN, or in float32 where its backend does not compute in that; its gradients have the dtypes of
-what was given. Results have autocast's dtype too, but for
-those that torch.nn returns as wide as the state that was given, from PyTorch's own loop on a CPU:
-see `_as_torch_nn`. float64 is left alone, as by all of autocast.
+oneDNN, or in float32 if its backend does not compute in that; its gradients have the dtypes of
+its arguments. Results have autocast's dtype too, except
+those that PyTorch's own loop on a CPU returns in the dtype of the given state:
+see `_as_torch_nn`. float64 does not change, as in all of autocast.
 
 Limits: the weights are cast at every call. So `graphed` captures a graph at every call, `triton`
-where it streams copies them into its graph, and `cudnn` into its buffer. Not run on a GPU yet.
+if it streams copies them into its graph, and `cudnn` into its buffer. Not run on a GPU yet.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,12 +31,12 @@ def under_autocast(
     cell: str,
     packed: bool = False,
 ) -> Outputs:
-    """Call `layers` on these, in autocast's dtype where autocast is on for their device.
+    """Call `layers` on these, in autocast's dtype if autocast is on for their device.
 
     Args:
-        packed: whether the caller's sequences came packed, which torch.nn runs otherwise.
+        packed: whether the caller's sequences are packed, which torch.nn runs differently.
     Raises:
-        RuntimeError: autocast would have to cast what it casts nowhere: float64, whole numbers.
+        RuntimeError: autocast would have to cast what it never casts: float64, integers.
     """
     low = _autocast_dtype(x.device.type)
     if low is None:
@@ -47,9 +47,7 @@ def under_autocast(
         return layers(x, h0, c0, weights)
     for dtype in given:
         if dtype is torch.float64 or not dtype.is_floating_point:
-            raise RuntimeError(
-                f"an input, state or weight is {dtype}, which autocast casts nowhere"
-            )
+            raise RuntimeError(f"an input, state or weight is {dtype}, which autocast never casts")
 
     with torch.autocast(x.device.type, enabled=False):
         try:
@@ -74,7 +72,7 @@ def _cast(
     c0: Tensor | None,
     flat: Sequence[Tensor | None],
 ) -> Outputs:
-    """What `layers` returns of all these in one dtype."""
+    """The result of `layers` on all these in one dtype."""
     c0 = None if c0 is None else c0.to(dtype)
     weights = unflatten([None if tensor is None else tensor.to(dtype) for tensor in flat])
     return layers(x.to(dtype), h0.to(dtype), c0, weights)
@@ -85,8 +83,8 @@ def _as_torch_nn(
 ) -> Outputs:
     """The results in torch.nn's dtypes.
 
-    PyTorch's loop on a CPU has autocast for its products alone. So a sum with the state before, in
-    c of an LSTM and h of a GRU, is as wide as that state; what comes out of a product, or of a
+    PyTorch's loop on a CPU uses autocast only for its products. So a sum with the state before, in
+    c of an LSTM and h of a GRU, is as wide as that state; the result of a product, or of a
     plain cell, is not.
     """
     y, h_n, c_n = outputs
@@ -120,7 +118,7 @@ def _onednn_has_bfloat16() -> bool:
 
 
 def _autocast_dtype(device_type: str) -> torch.dtype | None:
-    """What autocast casts to on such a device, or None where it is off."""
+    """The dtype that autocast casts to on a device, or None if it is off."""
     if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
         return torch.get_autocast_dtype(device_type)
     return None

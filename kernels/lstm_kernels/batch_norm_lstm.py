@@ -1,12 +1,12 @@
-"""`BatchNormLSTM`: an LSTM normalised over its batch, with running statistics for what follows.
+"""`BatchNormLSTM`: an LSTM normalised over its batch, with running statistics for evaluation.
 
-It is the cell `lstm_batchnorm` of `lstm_kernels.cells`, whose step's code it runs, and in training
-nothing else: each step is normalised by the batch's own statistics there. What they were is kept, a
-row a step, since those of the first few steps differ; in evaluation a step is normalised by its
-row, and one that has none by the last row there is. Off (`normalise=False`) it is the plain LSTM.
+It runs the step of the cell `lstm_batchnorm` of `lstm_kernels.cells`. In training
+each step is normalised by the batch's own statistics. They are stored, one
+row for each step, because those of the first few steps differ; in evaluation a step is normalised
+by its row, or by the last row if it has none. With `normalise=False` it is the plain LSTM.
 
 Source: Cooijmans et al. 2016, "Recurrent Batch Normalization". Limits: PyTorch's operations, step
-by step as the backend `hoisted`; a batch of one is its own mean, so that nothing of x and h is
+by step as in the backend `hoisted`; a batch of one is its own mean, so that nothing of x and h is
 left.
 """
 
@@ -27,27 +27,28 @@ from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights, run_layers
 
 CELL = "lstm_batchnorm"
-# Fewer running sequences have no variance worth keeping.
+# Fewer running sequences have no useful variance.
 FEWEST = 2
-# What is kept of each layer and direction.
+# The statistics of each layer and direction.
 KEPT = ("running_mean", "running_var", "batches")
 
 
 class BatchNormLSTM(Recurrent):
-    """torch.nn.LSTM with what is made of x, of h and c normalised over the batch at every step.
+    """torch.nn.LSTM with the products of x and h, and c, normalised over the batch at every step.
 
-    Parameters are torch.nn.LSTM's and a gain of each gate for x and for h, `gain_xi_l0` [H] and so
-    on, from 0.1; `gain_c_l0` and `shift_c_l0` [H], from 0.1 and 0. For each layer and direction
-    three buffers hold what is kept: `running_mean_l0` and `running_var_l0` [max_steps, 9H], of the
-    4H products with x, the 4H with h, and c; and `batches_l0` [max_steps], how many there were.
+    Parameters are torch.nn.LSTM's and a gain for each gate, for x and for h, `gain_xi_l0` [H] and
+    so on, from 0.1; `gain_c_l0` and `shift_c_l0` [H], from 0.1 and 0. For each layer and direction
+    three buffers hold the statistics: `running_mean_l0` and `running_var_l0` [max_steps, 9H], of
+    the 4H products with x, the 4H with h, and c; and `batches_l0` [max_steps], the number of
+    batches.
 
     Args:
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device,
             dtype: torch.nn.LSTM's.
         normalise: False for the plain LSTM, which has none of the above.
-        max_steps: steps that statistics are kept of, counted in each direction from where it
-            begins. Later ones of a training batch are left out, and so are those at which one
-            sequence alone runs.
+        max_steps: steps with statistics, counted in each direction from where it
+            begins. Later steps of a training batch are left out, and so are steps at which only one
+            sequence runs.
         momentum: the part of a running statistic that each batch replaces; None for the mean of all
             batches.
     Raises:
@@ -88,14 +89,14 @@ class BatchNormLSTM(Recurrent):
                 self.register_buffer(f"batches{suffix}", batches)
 
     def reset_running_stats(self) -> None:
-        """Forget what was kept: means of 0 and variances of 1."""
+        """Reset the statistics: means of 0 and variances of 1."""
         for name, suffix in product(KEPT, self._suffixes()):
-            # There is none before a layer is whole, nor where nothing is normalised.
+            # There are none before a layer is complete, or if nothing is normalised.
             if name + suffix in self._buffers:
                 self.get_buffer(name + suffix).fill_(name == "running_var")
 
     def reset_parameters(self) -> None:
-        """Draw the parameters anew, gains and shifts apart, and forget what was kept."""
+        """Draw the parameters again, except gains and shifts, and reset the statistics."""
         super().reset_parameters()
         self.reset_running_stats()
 
@@ -116,7 +117,7 @@ class BatchNormLSTM(Recurrent):
     ) -> Outputs:
         if not self.normalise:
             return super()._compute(problem, x, h0, c0, weights, lengths)
-        self._chosen, self._why = None, "normalised over the batch it runs on no backend"
+        self._chosen, self._why = None, "no backend normalises over the batch"
         T, B, _ = x.shape
         running = [B] * T
         if lengths is not None:
@@ -157,7 +158,7 @@ class BatchNormLSTM(Recurrent):
         """The next layer and direction; `running` are the sequences of each step."""
         code, steps, suffix = step_code(cell), count(), next(suffixes)
         mean, variance, batches = (self.get_buffer(name + suffix) for name in KEPT)
-        # Filled rows come first: whoever runs a step has run all steps before it.
+        # Filled rows come first: a sequence that runs a step has run all steps before it.
         last = 0 if self.training else max(int((batches > 0).sum()), 1) - 1
 
         def step(from_x: Tensor, h: Tensor, c: Tensor | None, alive: Tensor | None) -> State:
@@ -176,7 +177,7 @@ class BatchNormLSTM(Recurrent):
 
 
 def _columns() -> Callable[[Tensor], slice]:
-    """Where values lie in a row, which a step's calls fill one after another."""
+    """The place of values in a row, which a step's calls fill one after another."""
     taken = 0
 
     def columns(values: Tensor) -> slice:
@@ -199,7 +200,7 @@ def _by_row(mean: Tensor, variance: Tensor) -> BatchNorm:
 
 
 def _into_row(mean: Tensor, variance: Tensor, part: Tensor | float) -> BatchNorm:
-    """A step's normalisation by its batch, whose statistics replace a part of those that ran."""
+    """A step's normalisation by its batch, whose statistics update the running ones."""
     columns = _columns()
 
     def batch_norm(values: Tensor, alive: Tensor | None) -> Tensor:

@@ -16,12 +16,12 @@ from lstm_kernels.stack import Unsupported
 from lstm_kernels.tracing import transforms
 
 AUTO = "auto"
-# What runs where a transform of torch.func does not go through a backend.
+# What runs if a backend does not support a transform of torch.func.
 GONE_THROUGH = "naive"
 
 
 class Chosen(NamedTuple):
-    """A backend, what holds its `layer` or `stack`, and why it was chosen, in a sentence."""
+    """A backend, the object with its `layer` or `stack`, and why it was chosen, in a sentence."""
 
     name: str
     implementation: Any
@@ -32,12 +32,12 @@ def check_backend(name: str, *, recompute: bool = False) -> str:
     """Return the name if a backend, or `auto`, has it.
 
     Raises:
-        ValueError: unknown, with the nearest known name; or it has no recompute, which is wanted.
+        ValueError: unknown, with the nearest known name; or it has no recompute, which is required.
     """
     check_name("backend", name, (*registry.backends(), AUTO))
     able = [each.name for each in registry.registered().values() if each.recompute]
     if recompute and name not in able:
-        raise ValueError(f"backend {name!r} has no recompute; it is in: {', '.join(able)}")
+        raise ValueError(f"backend {name!r} has no recompute; expected one of: {', '.join(able)}")
     return name
 
 
@@ -46,11 +46,11 @@ def choose(
 ) -> Chosen:
     """The backend of that name; for `auto` the fastest measured (see `lstm_kernels.preference`).
 
-    Under a transform of torch.func `auto` is PyTorch's own. Where that, or the one named, does not
-    let the transform through, `naive` runs in its place, with a warning where it was named.
+    Under a transform of torch.func `auto` is PyTorch's own. If that, or the named one, does not
+    support the transform, `naive` runs instead, with a warning if a backend was named.
 
     Args:
-        given: input, states and weights, which tell `auto` whether gradients may be asked for.
+        given: input, states and weights, which show `auto` whether gradients may be needed.
     Raises:
         Unsupported: with the reason the backend gives, or because it has no gradients.
     """
@@ -61,7 +61,7 @@ def choose(
     if name != AUTO:
         if training and "backward" not in registry.get(name).passes:
             raise Unsupported(
-                f"backend {name!r} has no gradients, and one may be asked for here; "
+                f"backend {name!r} has no gradients, and this call may need them; "
                 "call it under torch.no_grad()"
             )
         return _first((name,), problem, device, "it was named")
@@ -78,7 +78,7 @@ def _first(
     """The first of these backends that runs the problem.
 
     Args:
-        why: the ground; or it is told the backend and those before it, each with its reason.
+        why: the reason; or a function of the backend and those before it, each with its reason.
     """
     refused: dict[str, str] = {}
     for name in names:
@@ -96,15 +96,15 @@ def _under(under: frozenset[str], name: str, problem: Problem, device: torch.dev
     candidates = unmeasured(problem, device.type) if name == AUTO else (name,)
     told = f"torch.func's {', '.join(sorted(under))}"
     if all(under <= set(registry.get(each).transforms) for each in candidates):
-        ground = f"PyTorch's own, as {told} goes through it" if name == AUTO else "it was named"
+        ground = f"PyTorch's own, which supports {told}" if name == AUTO else "it was named"
         return _first(candidates, problem, device, ground)
     if name != AUTO:
         warnings.warn(
-            f"{told} does not go through backend {name!r}; {GONE_THROUGH} runs in its place",
+            f"backend {name!r} does not support {told}; {GONE_THROUGH} runs in its place",
             stacklevel=3,
         )
     lacking = "PyTorch's own" if name == AUTO else f"backend {name!r}"
-    return _first((GONE_THROUGH,), problem, device, f"{told} does not go through {lacking}")
+    return _first((GONE_THROUGH,), problem, device, f"{lacking} does not support {told}")
 
 
 @lru_cache(maxsize=1024)

@@ -1,16 +1,16 @@
 """torch.compile of a model with our layers: by operators, or around them.
 
-A layer on a backend with operators (`common.operators`) is traced, and stands as those operators in
-the graph of the model around it: whatever T and B, `fullgraph=True`. Any other layer is left alone:
-the graph ends before it, it runs as ever, and another begins after it; so does one whose input is
-packed.
+A layer on a backend with operators (`common.operators`) is traced, and appears as those operators
+in the graph of the model around it: for any T and B, with `fullgraph=True`. Any other layer is left
+alone: the graph ends before it, it runs as usual, and another begins after it. The same holds if
+its input is packed.
 
-Dynamo, torch.compile's tracer, has to be told three things for that, once it is imported:
+Dynamo, torch.compile's tracer, needs three settings for that, once it is imported:
 
-- It looks into no module that is a torch.nn.LSTM, GRU or RNN but with `allow_rnn` of its config,
-  which is not ours to set for torch.nn's own. So it is set for as long as a layer of ours is looked
-  at.
-- What is left alone it would compile from inside, function by function.
+- It does not trace a module that is a torch.nn.LSTM, GRU or RNN without `allow_rnn` of its config,
+  which we must not set for torch.nn's own. So it is set only while a layer of ours is
+  traced.
+- It would compile a layer that is left alone from inside, function by function.
 - A layer that is compiled by itself is called from a function of Dynamo's, as torch.nn's are.
 """
 
@@ -31,7 +31,7 @@ from lstm_kernels.common import operators
 from lstm_kernels.problem import Problem
 from lstm_kernels.tracing import known_while_tracing, transforms
 
-# What of Dynamo is used here.
+# The parts of Dynamo that are used here.
 _INSIDES = attrgetter(
     "disable",
     "config.allow_rnn",
@@ -41,26 +41,26 @@ _INSIDES = attrgetter(
     *(f"eval_frame.{name}" for name in ("FrameExecStrategy", "DisableContext")),
     "eval_frame.OptimizedModule._initialize",
 )
-# By name, what calls a function and has Dynamo look no further.
+# By name: a function's caller that Dynamo does not trace into.
 _ALONE: dict[str, Callable[..., Any]] = {}
 
 
 def traced_where_called(*functions: Callable[..., Any]) -> None:
-    """Have Dynamo trace these functions in what calls them, or nothing that is inside them.
+    """Make Dynamo trace these functions as part of their caller, or nothing inside them.
 
-    Those that find themselves in a graph, and are not to be there, call themselves by `alone`.
+    A function that is traced, but must not be, calls itself by `alone`.
     """
     when_imported("torch._dynamo", partial(_leave_whole, functions))
 
 
 def layers_traced_where_called(layers: type[torch.nn.Module]) -> None:
-    """The same of the `forward` of modules of that type."""
+    """The same for the `forward` of modules of that type."""
     traced_where_called(layers.forward)
     when_imported("torch._dynamo", partial(_look_into, layers))
 
 
 def alone(name: str) -> Callable[..., Any]:
-    """The function of that name, for torch.compile to end its graph before it is called."""
+    """The function of that name; torch.compile ends its graph before this call."""
     return _ALONE[name]
 
 
@@ -100,13 +100,13 @@ def _look_into(layers: type[torch.nn.Module], dynamo: ModuleType) -> None:
 
 @cache
 def _is_known(dynamo: ModuleType) -> bool:
-    """Whether this Dynamo has inside what is told above, which is no promise of PyTorch's."""
+    """Whether this Dynamo has the parts named above, which PyTorch does not promise."""
     try:
         _INSIDES(dynamo)
     except AttributeError as error:
         warnings.warn(
-            f"torch.compile breaks its graphs at every layer of lstm_kernels: torch "
-            f"{torch.__version__} is newer than what lstm_kernels knows ({error})",
+            f"torch.compile breaks its graph at every layer of lstm_kernels: torch "
+            f"{torch.__version__} is newer than this lstm_kernels supports ({error})",
             stacklevel=2,
         )
         return False
@@ -114,9 +114,9 @@ def _is_known(dynamo: ModuleType) -> bool:
 
 
 def in_graph() -> bool:
-    """Whether torch.compile is making a graph of what calls this.
+    """Whether torch.compile is tracing the caller.
 
-    torch.export is not: it may do so by the same means, and is shown what it is shown otherwise.
+    torch.export does not count: it may use the same means, and it is treated separately.
     """
     return is_dynamo_compiling() and not is_exporting()
 
@@ -125,9 +125,9 @@ def in_graph() -> bool:
 def has_operators(
     backend: str, cell: str, proj_size: int, device: str, dtype: str, precision: str
 ) -> bool:
-    """Whether a backend has operators, and supports such a layer of any other size.
+    """Whether a backend has operators, and supports such a layer of any size.
 
-    They are made where it does. No transform of torch.func goes through them.
+    They are made if it does. They support no transform of torch.func.
     """
     record = registry.registered().get(backend)
     if record is None or not record.operators or transforms():

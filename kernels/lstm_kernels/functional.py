@@ -1,8 +1,8 @@
 """One layer, one direction, on a backend of choice: `lstm`, `gru`, `rnn_tanh`, `rnn_relu`.
 
-`recurrent` is the form for every other cell, one's own among them.
+`recurrent` is the form for every other cell, also your own.
 Under torch.autocast the arguments may differ in dtype; results are as those of the modules.
-torch.compile traces a function where something that it compiles calls it, as it does a module.
+torch.compile traces a function if compiled code calls it, as it does a module.
 """
 
 from collections.abc import Sequence
@@ -117,8 +117,8 @@ def recurrent(
         x: [T, B, I].
         states: the cell's, in its order, [B, H] each: before step 0; not modified.
         w_ih: [G*H, I]; w_hh: [G*H, H/N], of the gates that meet h; biases [G*H], both or neither.
-        per_unit: the cell's parameters a unit, in its order, [H] each.
-        heads: N: the gates of a unit meet the h of its own head, H/N units, alone.
+        per_unit: the cell's per-unit parameters, in its order, [H] each.
+        heads: N: the gates of a unit see only the h of its own head, H/N units.
     Returns:
         y [T, B, H], then the states after the last step.
     Raises:
@@ -155,7 +155,7 @@ def _one_layer(
 ) -> Outputs:
     if in_graph():
         device = weights.w_hh.device.type
-        # No operator is told of heads.
+        # Operators do not support heads.
         if heads > 1 or not has_operators(backend, cell, 0, device, **number_format(weights.w_hh)):
             return alone("_one_layer")(cell, x, h0, c0, weights, backend, heads)  # type: ignore[no-any-return] # its
     else:

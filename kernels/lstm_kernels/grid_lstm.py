@@ -1,4 +1,4 @@
-"""`GridLSTM`: an LSTM along time and one along depth at every point, each fed with both.
+"""`GridLSTM`: an LSTM along time and one along depth at every point; each reads both states.
 
 At layer l and step t two LSTM steps, with weights and a memory c of their own, read the same
 H = [h_depth(l-1, t), h_time(l, t-1)]:
@@ -43,15 +43,15 @@ class GridLSTM(torch.nn.Module):
         input_size, hidden_size, num_layers: I, H of both dimensions, and L, the layers of depth.
         bias: whether the LSTMs have biases; the projections of x have none.
         batch_first: input and output are [B, T, ...] and not [T, B, ...].
-        tied: one set of weights for all layers, the paper's Tied 2-LSTM, and not one a layer.
-            TensorFlow's `tied` is another thing: there depth and time share one.
-        priority: None, and both transforms read h_time of the step before; or "depth", which then
-            goes last and reads the new h_time, as TensorFlow's Grid2BasicLSTMCell has it. Not
+        tied: one set of weights for all layers, the paper's Tied 2-LSTM, instead of one for each
+            layer. TensorFlow's `tied` differs: there depth and time share one.
+        priority: None: both transforms read h_time of the step before. "depth": depth
+            goes last and reads the new h_time, as in TensorFlow's Grid2BasicLSTMCell. Not
             "time": its transform at a step would wait for depth's at the same point, and that for
             time's at the step before, so that neither sweep could run as a whole.
-        output: h from a gate and the memory: "o*tanh(c)", as all LSTMs of this package have it, or
+        output: h from a gate and the memory: "o*tanh(c)", as in all LSTMs of this package, or
             the paper's "tanh(o*c)", the cell `lstm_grid`.
-        backend: who computes both sweeps, as for `lk.LSTM`; with "tanh(o*c)" one that runs any
+        backend: the backend of both sweeps, as for `lk.LSTM`; with "tanh(o*c)" one that runs any
             cell.
     Raises:
         ValueError: a name is unknown, a size below 1, or the backend does not run the cell.
@@ -74,7 +74,7 @@ class GridLSTM(torch.nn.Module):
     ) -> None:
         super().__init__()
         _check_names(priority, output, backend)
-        # A problem refuses sizes that are none.
+        # `Problem` refuses invalid sizes.
         Problem("lstm", 1, 1, input_size, hidden_size, num_layers)
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.batch_first, self.tied, self.priority = batch_first, tied, priority
@@ -82,7 +82,7 @@ class GridLSTM(torch.nn.Module):
 
         lstm: Callable[..., torch.nn.Module] = partial(LSTM, backend=backend)
         if output == OF_THE_PAPER:
-            # Its page takes as long to import as all of Dynamo, which `lk.LSTM` goes without.
+            # Its module takes as long to import as all of Dynamo, which `lk.LSTM` does not need.
             from lstm_kernels.any_cell import Recurrent
 
             lstm = partial(Recurrent, "lstm_grid", backend=backend)
@@ -94,7 +94,7 @@ class GridLSTM(torch.nn.Module):
         self.along_depth = torch.nn.ModuleList(made() for _ in sets)
 
     def extra_repr(self) -> str:
-        """What the modules inside do not tell."""
+        """The facts that the inner modules do not show."""
         return (
             f"num_layers={self.num_layers}, batch_first={self.batch_first}, tied={self.tied}, "
             f"priority={self.priority!r}, output={self.output!r}"
@@ -105,7 +105,7 @@ class GridLSTM(torch.nn.Module):
 
         Args:
             input: [T, B, I], with batch_first [B, T, I], or [T, I] without a batch; T from 1 on.
-            hx: h and c along time before step 0, [L, B, H] or [L, H]; zeros where None.
+            hx: h and c along time before step 0, [L, B, H] or [L, H]; zeros if None.
         Returns:
             y, h_depth past the last layer, as the input with H features; h_n and c_n along time
             past the last step, as hx.
@@ -155,7 +155,7 @@ class GridLSTM(torch.nn.Module):
 
     def _check_input(self, input: Tensor) -> None:
         if isinstance(input, PackedSequence):
-            raise TypeError("GridLSTM was given a packed input; pad it: pad_packed_sequence")
+            raise TypeError("GridLSTM takes no packed input; pad it with pad_packed_sequence")
         if input.dim() not in (2, 3) or input.shape[-1] != self.input_size:
             found = f"input has shape {tuple(input.shape)}"
             raise ValueError(f"{found}; expected 2 or 3 dimensions, the last {self.input_size}")
@@ -185,7 +185,7 @@ def _check_names(priority: object, output: str, backend: str) -> None:
 
 
 def _check_states(x: Tensor, h0: Tensor, c0: Tensor, shape: tuple[int, int, int]) -> None:
-    # Under autocast what a call returned, and the next is given, has not the input's dtype.
+    # Under autocast the result of one call, the input of the next, has another dtype.
     is_mixed = torch.is_autocast_enabled(x.device.type)
     for name, state in (("h0", h0), ("c0", c0)):
         check_tensors({name: (state, shape)}, state if is_mixed else x)

@@ -1,19 +1,19 @@
-"""What runs measured of backends, as `backend="auto"` reads it: a small file a class of devices.
+"""What runs measured of backends, for `backend="auto"`: a small file for each class of devices.
 
     {"schema": 1, "device": {...},
      "runs": [{"id": ..., "start": ..., "torch": ..., "kernels": the digest of their sources}],
      "rows": [{"problem": {...}, "use": "inference" or "training", "run": its place in runs,
                "median_ns": by backend, the fastest first,
-               "tied": those that cannot be told from the fastest, itself among them,
-               "order": whom to take, and whom where that one cannot run, down to PyTorch's own}]}
+               "tied": the fastest, and those that tie with it,
+               "order": the backend to take, the next if it cannot run, down to PyTorch's own}]}
 
-`lstm-bench run` leaves what it measured in `user_folder()`; what the published runs measured comes
-with the package, in `SHIPPED`. Who stands where in `order` is decided where the file is made
+`lstm-bench run` stores its results in `user_folder()`; the results of the published runs come
+with the package, in `SHIPPED`. The places in `order` are decided where the file is made
 (`lstm_harness.analysis.for_auto`).
 
-Of the user's own results those alone count that this minor version of torch and these very sources
-of the kernels gave; of those shipped, that this minor version of torch gave, whatever the kernels.
-A file that is broken is passed over with a warning: it never stops a forward.
+The user's own results count only if they are from this minor version of torch and these exact
+sources of the kernels; shipped results, if they are from this minor version of torch, with any
+kernels. A broken file is skipped with a warning: it never stops a forward.
 """
 
 import hashlib
@@ -34,13 +34,13 @@ SCHEMA = 1
 USES = ("inference", "training")
 SHIPPED = Path(__file__).with_name("shipped")
 MOST_BYTES = 64 << 20
-# The kinds of device that anything is measured on.
+# The kinds of device that have measurements.
 KINDS = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
 class DeviceClass:
-    """Devices that results are taken to hold for alike.
+    """Devices that share results.
 
     `name` is the model's. A CPU's `instructions` are torch's name of the set that it uses
     ("AVX2", "AVX512"), and `threads` how many torch computes with; a GPU has "" and 0.
@@ -57,7 +57,7 @@ class DeviceClass:
         return ", ".join(part for part in (self.name, self.instructions, threads) if part)
 
     def file_name(self) -> str:
-        """The name of the file of such devices."""
+        """The name of the file for such devices."""
         words = re.findall("[a-z0-9]+", f"{self.kind} {self.label()}".lower())
         return f"{'-'.join(words)}.json"
 
@@ -74,7 +74,7 @@ class MeasuredRun:
 
 @dataclass(frozen=True)
 class Row:
-    """Who was how fast on a problem, in inference or in training; see this module's page."""
+    """How fast each backend was on a problem, in inference or in training; see above."""
 
     problem: Problem
     use: str
@@ -94,7 +94,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Source:
-    """Rows that hold here and now, whose they are, and why others were passed over, if any were."""
+    """Rows that are valid here and now, whose they are, and why others were skipped."""
 
     whose: str
     rows: tuple[Row, ...] = ()
@@ -102,19 +102,19 @@ class Source:
 
 
 def own_on(kind: str) -> tuple[str, ...]:
-    """What torch.nn's own layer runs on, on such a device: the first of these that can."""
+    """The backends of torch.nn's own layer on such a device: the first that can run."""
     return ("cudnn", "aten") if kind == "cuda" else ("aten",)
 
 
 def user_folder() -> Path | None:
-    """Where this user's own results lie; None where there is no home."""
+    """The folder of this user's own results; None if there is no home."""
     return user_cache.folder("measured")
 
 
 def merged(files: Iterable[Measured]) -> Measured:
     """Several files of one class of devices as one: the newest run's row of each problem and use.
 
-    Rows of several minor versions of torch stand beside each other.
+    Rows of several minor versions of torch are kept together.
 
     Raises:
         ValueError: they are of several classes, or none.
@@ -130,7 +130,7 @@ def merged(files: Iterable[Measured]) -> Measured:
 
 
 def _place(row: Row) -> tuple[Any, ...]:
-    """Small problems first, so that a file is the same whatever it was made from in what order."""
+    """Small problems first, so that a file does not depend on the order of its sources."""
     problem = asdict(row.problem)
     sizes = [problem.pop(name) for name in ("hidden_size", "input_size", "batch", "seq_len")]
     return *map(str, problem.values()), *sizes, row.use, row.run.torch
@@ -160,10 +160,10 @@ def text_of(measured: Measured) -> str:
 
 
 def parsed(content: bytes) -> Measured:
-    """What a file holds.
+    """The content of a file.
 
     Raises:
-        ValueError: it is no such file; the message is a reason in one line.
+        ValueError: it is not such a file; the message is a reason in one line.
     """
     try:
         document = json.loads(content)
@@ -199,7 +199,7 @@ def _row(stored: Mapping[str, Any], runs: list[MeasuredRun]) -> Row:
 
 
 def _typed(stored: Any, kind: Any, what: str) -> dict[str, Any]:
-    """The fields of a dataclass of texts, numbers and truths, each of its very type."""
+    """The fields of a dataclass of texts, numbers and booleans, each of exactly its type."""
     types = {field.name: field.type for field in fields(kind)}
     if not isinstance(stored, dict) or stored.keys() != types.keys():
         raise ValueError(f"is broken: {what} is {_shown(stored)}; expected {', '.join(types)}")
@@ -227,7 +227,7 @@ def _shown(value: Any) -> str:
 
 @lru_cache
 def device_class(device: str, threads: int) -> DeviceClass:
-    """The class of a device of torch's, like "cpu" or "cuda:1"; `threads` tells of a CPU alone."""
+    """The class of a device of torch, like "cpu" or "cuda:1"; `threads` applies only to a CPU."""
     import torch
 
     name = tuning.device_facts(device).name
@@ -238,12 +238,12 @@ def device_class(device: str, threads: int) -> DeviceClass:
 
 @lru_cache
 def sources(device: DeviceClass) -> tuple[Source, Source]:
-    """The user's own results on such a device, then those shipped; read once a process."""
+    """The user's own results on such a device, then those shipped; read once in a process."""
     return _source("your own", user_folder(), device), _source("shipped", SHIPPED, device)
 
 
 def forget() -> None:
-    """Read files anew at the next question."""
+    """Read files again at the next call."""
     sources.cache_clear()
     kernels_digest.cache_clear()
 
@@ -259,10 +259,10 @@ def _source(whose: str, folder: Path | None, device: DeviceClass) -> Source:
     except (OSError, ValueError) as error:
         reason = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
         refused = f"{path.name} {reason}"
-        warnings.warn(f"measured results: {refused}; auto does without", UserWarning, stacklevel=2)
+        warnings.warn(f"measured results: {refused}; auto ignores them", UserWarning, stacklevel=2)
         return Source(whose, refused=refused)
     if measured.device != device:
-        return Source(whose, refused=f"{path.name} is of {measured.device.label()}")
+        return Source(whose, refused=f"{path.name} was measured on {measured.device.label()}")
     reasons = {run: _against(run, whose) for run in {row.run for row in measured.rows}}
     refused = "; ".join(sorted({reason for reason in reasons.values() if reason}))
     return Source(whose, tuple(row for row in measured.rows if not reasons[row.run]), refused)
@@ -272,21 +272,21 @@ def read(path: Path) -> Measured:
     """A file.
 
     Raises:
-        OSError: it cannot be read. ValueError: it is no such file, with the reason in one line.
+        OSError: it cannot be read. ValueError: it is not such a file, with the reason in one line.
     """
     if path.is_fifo() or path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"is no file of at most {MOST_BYTES:,} bytes")
+        raise ValueError(f"is not a file; expected at most {MOST_BYTES:,} bytes")
     return parsed(path.read_bytes())
 
 
 def _against(run: MeasuredRun, whose: str) -> str:
-    """Why a run's results do not hold here, or nothing."""
+    """Why a run's results are not valid here; empty if they are."""
     import torch
 
     if minor_of(run.torch) != minor_of(torch.__version__):
         return f"run {run.id} was measured with torch {run.torch}; this is {torch.__version__}"
     if whose == "your own" and run.kernels != kernels_digest():
-        return f"run {run.id} was measured with other sources of the kernels than these"
+        return f"run {run.id} was measured with other sources of the kernels"
     return ""
 
 
@@ -297,7 +297,7 @@ def minor_of(version: str) -> str:
 
 @lru_cache
 def kernels_digest() -> str:
-    """SHA-256 of the sources of this package, as a run's manifest tells it."""
+    """SHA-256 of the sources of this package, as in a run's manifest."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())

@@ -3,9 +3,9 @@
 Construction, parameters, state_dict and printing are torch.nn's own; `forward` is this module's.
 Gradients may be differentiated again (`create_graph=True`) on every backend but `cudnn`, whose
 backward raises there. Under torch.autocast a layer runs in autocast's dtype, or in float32 where
-its backend does not compute in that, with torch.nn's dtypes of results and gradients. What
-torch.compile makes of a layer is on `lstm_kernels.compiling`'s page, what tracers and torch.func do
-on `lstm_kernels.tracing`'s.
+its backend does not compute in that, with torch.nn's dtypes of results and gradients. For
+torch.compile see `lstm_kernels.compiling`, for tracers and torch.func
+see `lstm_kernels.tracing`.
 """
 
 import warnings
@@ -32,7 +32,7 @@ State = Tensor | tuple[Tensor, Tensor]
 
 
 class _OnBackend(torch.nn.RNNBase):
-    """What the three modules share: it goes before one of torch.nn's among the bases."""
+    """The base class of the three modules; it comes before one of torch.nn's among the bases."""
 
     backend: str
     recompute: bool
@@ -52,31 +52,31 @@ class _OnBackend(torch.nn.RNNBase):
     def chosen_backend(self) -> str | None:
         """The backend the last forward ran on; None before the first.
 
-        A forward in a graph of torch.compile runs on the one that was named, and is not noted here.
+        A forward in a graph of torch.compile runs on the named backend, and is not recorded here.
         """
         return self._chosen
 
     def why_chosen(self) -> str:
         """Why the last forward ran on that backend, in a sentence.
 
-        Of `auto` it tells on what problem, how near, which run measured it, on what, and what was
+        For `auto` it says on what problem, how near, which run measured it, on what, and what was
         passed over.
         """
         return self._why
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """torch.nn's; `qconfig` is what torch.ao.quantization puts on all that it goes through."""
+        """As in torch.nn; torch.ao.quantization sets `qconfig` on every module that it visits."""
         if name == "qconfig":
             own = _torch_nns_own(self)
             warnings.warn(
-                f"quantization leaves this layer as it is, for it looks for torch.nn.{own.__name__}"
-                " alone: put one with the same state_dict in its place",
+                f"quantization skips this layer, because it looks only for torch.nn.{own.__name__}"
+                ": replace the layer by one with the same state_dict",
                 stacklevel=2,
             )
         super().__setattr__(name, value)
 
     def extra_repr(self) -> str:
-        """torch.nn's, and the backend."""
+        """As in torch.nn, and the backend."""
         recompute = ", recompute=True" if self.recompute else ""
         return f"{super().extra_repr()}, backend={self.backend!r}{recompute}"
 
@@ -86,13 +86,13 @@ class _OnBackend(torch.nn.RNNBase):
         hx: State | None = None,
         resets: Tensor | None = None,
     ) -> tuple[Tensor | PackedSequence, State]:
-        """As torch.nn's: input padded, unbatched or packed; hx h, or (h, c) for an LSTM.
+        """As in torch.nn: input padded, unbatched or packed; hx h, or (h, c) for an LSTM.
 
         Args:
-            resets: bool, shaped as the input without its features: where it is True, the state
+            resets: bool, in the input's shape without features: where it is True, the state
                 before that step is the initial one, hx, as at the first step. Both directions of a
                 bidirectional layer end there. The steps between resets are run as sequences of
-                their own, so that a mask with others is a batch of another size.
+                their own, so that another mask is a batch of another size.
 
         Raises:
             Unsupported: with the reason the backend gives.
@@ -123,13 +123,13 @@ class _OnBackend(torch.nn.RNNBase):
         return self._forward_padded(input, hx, resets)
 
     def _paired(self, hx: State | None) -> State | None:
-        """H and c as a tuple: a list will do, as it does for torch.nn."""
+        """H and c as a tuple; a list works too, as in torch.nn."""
         return (hx[0], hx[1]) if self.mode == "LSTM" and hx is not None else hx
 
     def _by_operators(self, input: Tensor | PackedSequence) -> bool:
-        """Whether torch.compile finds this call made of operators.
+        """Whether torch.compile sees this call as operators.
 
-        The input comes last: a layer that is left alone is so whatever its shape.
+        The input comes last: whether a layer is left alone does not depend on its shape.
         """
         if not self._has_operators(self._named_weights()[1]):
             return False
@@ -138,7 +138,7 @@ class _OnBackend(torch.nn.RNNBase):
         return 0 not in input.shape[:-1]
 
     def _any_length(self, input: Tensor | PackedSequence) -> bool:
-        """Whether torch.export is to find operators: T is a symbol, which torch.nn cannot have."""
+        """Whether torch.export gets operators: T is a symbol, which torch.nn does not support."""
         if not torch.compiler.is_exporting() or isinstance(input, PackedSequence):
             return False
         steps = input.shape[1 if self.batch_first and input.dim() == 3 else 0]
@@ -151,7 +151,7 @@ class _OnBackend(torch.nn.RNNBase):
         )
 
     def _as_a_leaf(self, input: Any, hx: Any, resets: Any) -> Any:
-        """The call as torch.fx notes it of torch.nn's modules, which it looks no further into."""
+        """The call as torch.fx records it for torch.nn's modules, which it does not trace into."""
         tracer, given = input.tracer, (input,) if hx is None else (input, hx)
         named = {} if resets is None else {"resets": resets}
         return tracer.create_proxy("call_module", tracer.path_of_module(self), given, named)
@@ -160,8 +160,8 @@ class _OnBackend(torch.nn.RNNBase):
         """What torch.jit.script compiles: torch.nn's own module, with the same parameters."""
         own = _torch_nns_own(self)
         warnings.warn(
-            f"torch.jit.script puts torch.nn.{own.__name__} in the place of this module, in the "
-            "model that it was given, too",
+            f"torch.jit.script replaces this module by torch.nn.{own.__name__}, also in the model "
+            "that it was given",
             stacklevel=2,
         )
         plain: torch.nn.RNNBase = own.__new__(own)
@@ -210,8 +210,8 @@ class _OnBackend(torch.nn.RNNBase):
         data, batch_sizes, order, back = input
         if int(batch_sizes.sum()) != len(data) or bool((batch_sizes.diff() > 0).any()):
             raise RuntimeError(
-                f"a packed input has {len(data)} rows, and batch sizes that sum to "
-                f"{int(batch_sizes.sum())}; expected as many, and sizes that never rise"
+                f"a packed input has {len(data)} rows, but its batch sizes sum to "
+                f"{int(batch_sizes.sum())}; expected the same number, and sizes that never increase"
             )
         if hx is None:
             hx = self._zeros(data, int(batch_sizes[0]))
@@ -229,7 +229,7 @@ class _OnBackend(torch.nn.RNNBase):
 
         Args:
             x: [T, B, I], or [R, I] packed; hx: h [L*D, B, S], or (h, c) with c [L*D, B, H].
-            lengths: [B] of what is packed, falling, on the CPU; else None.
+            lengths: [B] of a packed input, descending, on the CPU; else None.
             is_packed: whether the caller's input came packed.
         """
         h0, c0 = hx if isinstance(hx, tuple) else (hx, None)
@@ -273,13 +273,13 @@ class _OnBackend(torch.nn.RNNBase):
             bidirectional=self.bidirectional,
             bias=self.bias,
             proj_size=self.proj_size,
-            # A name has no room for B lengths; of a packed batch this much is known.
+            # A name cannot hold B lengths; for a packed batch this much is known.
             lengths=f"uniform:1:{T}" if is_ragged else "full",
             **number_format(x),
         )
         choice = choose(self.backend, problem, x.device, (x, *others))
         self._chosen, self._why = choice.name, choice.why
-        # A backend may take it packed, where that is not the same as padded.
+        # A backend may take it packed, if that is not the same as padded.
         unpacked = None if is_ragged and registry.get(choice.name).packed else lengths
         y, h_n, c_n = run(
             choice.implementation,
@@ -291,7 +291,7 @@ class _OnBackend(torch.nn.RNNBase):
             lengths=lengths if is_ragged else None,
             dropout=self.dropout,
             training=self.training,
-            # What runs in the backend's place may have none.
+            # A replacement for the backend may have none.
             recompute=self.recompute and choice.name == self.backend,
             look=registry.get(choice.name).copies,
         )
@@ -300,7 +300,7 @@ class _OnBackend(torch.nn.RNNBase):
     def _run_operators(
         self, x: Tensor, h0: Tensor, c0: Tensor | None, weights: tuple[Weights, ...]
     ) -> Outputs:
-        """What torch.compile puts into its graph; the same for any T and B."""
+        """The part in torch.compile's graph; the same for any T and B."""
         if not self._has_operators(x):
             raise Unsupported(f"backend {self.backend!r} does not compute in {x.dtype}")
 
@@ -315,7 +315,7 @@ class _OnBackend(torch.nn.RNNBase):
         return run_layers(layer, x, h0, c0, weights, directions=directions, dropout=dropout)
 
     def _named_weights(self) -> list[Tensor]:
-        """What `_flat_weights` is to hold: of a graph's inputs it holds nothing."""
+        """The content of `_flat_weights`: nothing for the inputs of a graph."""
         return [getattr(self, name) for name in self._flat_weights_names]
 
     def _weights(self, flat: Sequence[Any]) -> tuple[Weights, ...]:
@@ -329,7 +329,7 @@ class _OnBackend(torch.nn.RNNBase):
         return tuple(by_direction)
 
     def _batched(self, hx: State, batched: bool) -> State:
-        """The states with a batch dimension, whether the input had one or not."""
+        """The states with a batch dimension, whether or not the input had one."""
         states = hx if self.mode == "LSTM" else (hx,)
         dims = [state.dim() for state in states]  # type: ignore[union-attr] # given, none is None
         if set(dims) != {3 if batched else 2}:
@@ -350,9 +350,9 @@ class LSTM(_OnBackend, torch.nn.LSTM):  # type: ignore[misc] # torch.nn's forwar
     Args:
         torch.nn.LSTM's, and
         backend: a name of `lstm_kernels.backends()`, or "auto", which takes the fastest measured
-            on the nearest problem, and PyTorch's own where nothing near was; `why_chosen` tells.
-        recompute: save no gates for the backward but make them again there: less memory between
-            the passes for one more product of all steps. Only where the backend offers it.
+            on the nearest problem, and PyTorch's own if nothing near was; see `why_chosen`.
+        recompute: save no gates for the backward and compute them again there: less memory between
+            the passes for one more product of all steps. Only if the backend offers it.
     Raises:
         ValueError: the backend is unknown, or has no recompute; torch.nn's errors for torch.nn's
             arguments.
@@ -368,7 +368,7 @@ class RNN(_OnBackend, torch.nn.RNN):  # type: ignore[misc] # as for LSTM
 
 
 def _torch_nns_own(module: torch.nn.RNNBase) -> Any:
-    """torch.nn's class that a module of ours is of."""
+    """The class of torch.nn that a module of ours belongs to."""
     return next(b for b in type(module).__mro__ if b.__module__ == torch.nn.LSTM.__module__)
 
 
@@ -381,10 +381,10 @@ def _joined(states: list[Tensor | None]) -> State:
 
 def _check_resets(resets: Tensor, input: Tensor | PackedSequence) -> None:
     if isinstance(input, PackedSequence):
-        raise ValueError("resets came with a packed input; give the input padded")
+        raise ValueError("resets do not work with a packed input; pass the input padded")
     if is_traced(input):
         raise ValueError(
-            "resets were given to a layer that is traced or exported; call it as it is"
+            "resets do not work in a layer that is traced or exported; call the layer itself"
         )
     if resets.dtype is not torch.bool or resets.shape != input.shape[:-1]:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""One way to refuse an unknown name: say what was found, what is known, and what was meant."""
+"""One way to refuse an unknown name: say what was found, what is known, and a suggestion."""
 
 import difflib
 from collections.abc import Iterable

@@ -1,13 +1,13 @@
-"""Whom `backend="auto"` prefers for a problem: the fastest backend measured on the nearest one.
+"""What `backend="auto"` prefers for a problem: the fastest backend measured on the nearest one.
 
-Near is what is alike in everything but sizes (cell, layers, directions, bias, projection, heads,
-dtype, precision, lengths full or not) and, in sizes, at most `NEAR` doublings away: the sum of
-|log2(ratio)| over T, B, I and H. The user's own results come first, then those shipped with the
-package; with neither near, PyTorch's own runs, or a loop of its operations where it has no such
-layer. Of equally near problems the smaller counts.
+A problem is near if it is equal in everything except sizes (cell, layers, directions, bias,
+projection, heads, dtype, precision, lengths full or not) and, in sizes, at most `NEAR` doublings
+away: the sum of |log2(ratio)| over T, B, I and H. The user's own results come first, then those
+shipped with the package; if neither is near, PyTorch's own runs, or a loop of its operations if it
+has no such layer. Of equally near problems the smaller one counts.
 
 A preference is found once for a problem, a use, a device and a number of threads, and then looked
-up. Whether a backend runs the very problem is asked at every call, as for one that was named.
+up. Every call checks that a backend runs this exact problem, as for one that was named.
 """
 
 from collections.abc import Mapping
@@ -24,12 +24,12 @@ from lstm_kernels.problem import Problem
 # left out, has another so near that names its winner or a tie.
 NEAR = 2.0
 SIZES = ("seq_len", "batch", "input_size", "hidden_size")
-# What runs unmeasured where PyTorch has no such layer: a loop of its operations.
+# What runs without measurements if PyTorch has no such layer: a loop of its operations.
 LOOP = "hoisted"
-# Medians tell nothing of what these cost whoever did not ask for them.
+# Medians do not include what these cost a user who did not ask for them.
 ONLY_BY_NAME = {
     "compiled": "compiles for seconds at each new shape",
-    "onnxruntime": "compares its weights with a copy at each call, which no race times",
+    "onnxruntime": "compares its weights with a copy at each call, which no race measures",
     "jax": "compiles for tenths of a second at each new shape",
     "openvino": "compiles for tens of milliseconds at each new shape",
 }
@@ -37,11 +37,11 @@ ONLY_BY_NAME = {
 
 @dataclass(frozen=True)
 class Preference:
-    """Whom to take, and whom where that one refuses, down to PyTorch's own.
+    """The backend to take, and the next one if it refuses, down to PyTorch's own.
 
-    `order` ends with PyTorch's own, or `LOOP` where PyTorch has no such layer.
-    `ground` is what a sentence says after who it is; `row` is what was measured, None where
-    nothing was, and `passed_over` those of it that cannot be taken here, each with the reason.
+    `order` ends with PyTorch's own, or `LOOP` if PyTorch has no such layer.
+    `ground` is the reason in a sentence, after the name; `row` is what was measured, None if
+    nothing was, and `passed_over` holds its backends that cannot run here, each with the reason.
     """
 
     order: tuple[str, ...]
@@ -53,7 +53,7 @@ class Preference:
         """Why this one of `order` runs, in a sentence.
 
         Args:
-            refused: those before it, and the reason each gave against the very problem.
+            refused: those before it, and the reason each gave against this exact problem.
         """
         return self._told(name, refused) if refused else self._why_first
 
@@ -75,18 +75,18 @@ class Preference:
             return f"{whose}, as"
         count = f"of {len(row.median_ns)} measured"
         if name not in row.order:
-            return f"{whose}, as none better can be taken {count} on"
+            return f"{whose}, because nothing faster {count} can run here, on"
         fastest = min(row.median_ns, key=row.median_ns.__getitem__)
         if name == fastest:
             return f"the fastest {count} on"
         if name in row.tied and name == row.order[0]:
-            return f"not to be told from the fastest {count}, {fastest}, on"
+            return f"tied with the fastest {count}, {fastest}, on"
         return f"the next best {count} on"
 
 
 @lru_cache(maxsize=1024)
 def preferred(problem: Problem, device: str, training: bool, threads: int) -> Preference:
-    """Whom to prefer.
+    """The preference for a problem.
 
     Args:
         device: a text, like "cpu" or "cuda:1".
@@ -115,26 +115,26 @@ def _of_row(
     names = (*row.order, *unmeasured(problem, kind))
     taken = dict.fromkeys(name for name in names if name not in passed_over)
     is_same = row.problem == problem
-    where = "the very problem" if is_same else f"{away:.2g} doublings from {problem.label()}"
+    where = "this very problem" if is_same else f"{away:.2g} doublings from {problem.label()}"
     ground = f"{row.problem.label()} in {row.use}, {where}, in run {row.run.id} "
     ground += f"({source}; torch {row.run.torch}){refused}"
     return Preference(tuple(taken), ground, row, passed_over)
 
 
 def unmeasured(problem: Problem, kind: str) -> tuple[str, ...]:
-    """Who runs where nobody better can be taken."""
+    """The backends that run if nothing better can be taken."""
     own = own_on(kind)
     return (LOOP,) if all(registry.unknown_kind(name, problem) for name in own) else own
 
 
 def forget() -> None:
-    """Read files anew, and ask who is installed, at the next question."""
+    """Read files again, and check what is installed, at the next call."""
     measured.forget()
     preferred.cache_clear()
 
 
 def nearest(problem: Problem, use: str, rows: tuple[Row, ...]) -> tuple[Row, float] | None:
-    """The row of the nearest problem, and how many doublings away it is; None of none near."""
+    """The row of the nearest problem, and how many doublings away it is; None if none is near."""
     away = [
         (distance(problem, row.problem), place) for place, row in enumerate(rows) if row.use == use
     ]
@@ -148,15 +148,15 @@ def _nearer(found: tuple[float | None, int]) -> tuple[bool, float, int]:
 
 
 def distance(one: Problem, other: Problem) -> float | None:
-    """How many doublings lie between two problems' sizes; None where they differ in kind."""
+    """How many doublings lie between two problems' sizes; None if they differ in kind."""
     if _kind(one) != _kind(other):
         return None
-    # Not of the quotient, which a file's number may be too large for.
+    # Not of the quotient: a number in a file may be too large for it.
     return sum(abs(log2(getattr(one, size)) - log2(getattr(other, size))) for size in SIZES)
 
 
 def _kind(problem: Problem) -> tuple[object, ...]:
-    """What must be the same for a result of one problem to tell of another."""
+    """What must be equal so that a result for one problem applies to another."""
     return (
         *(problem.cell, problem.num_layers, problem.bidirectional, problem.bias),
         *(problem.proj_size, problem.heads, problem.dtype, problem.precision),
@@ -165,7 +165,7 @@ def _kind(problem: Problem) -> tuple[object, ...]:
 
 
 def _against(name: str, kind: str, training: bool) -> str | None:
-    """Why a backend cannot be taken here, whatever the problem, or None."""
+    """Why a backend cannot be taken here for any problem, or None."""
     record = registry.registered().get(name)
     if record is None:
         return "is not registered here"

@@ -22,7 +22,7 @@ FORWARDS_PER_PASS = {"inference": 1, "forward": 1, "backward": 2, "train": 3}
 
 
 def activations_per_step(gates: int, pass_name: str) -> int:
-    """Elements of [B, H] read or written a step, about, where I = H (docs/method.md).
+    """About how many elements of [B, H] are read or written in a step, if I = H (docs/method.md).
 
     For an LSTM 6 in inference and 11 in a forward that saves: the gates' pre-activations, the
     states, and in a forward the gates once more; a backward reads those and writes as many
@@ -38,9 +38,9 @@ def activations_per_step(gates: int, pass_name: str) -> int:
 class Problem:
     """One recurrent network over one batch of sequences; layout [T, B, I].
 
-    `hidden_size` is H, `proj_size` is P or 0; the state h has P elements where P is set, else H.
-    `heads` is N: W_hh is block-diagonal, and the gates of a unit meet the H/N units of h that are
-    of its own head. `lengths` names how many of the T steps each sequence has (see
+    `hidden_size` is H, `proj_size` is P or 0; the state h has P elements if P is set, else H.
+    `heads` is N: W_hh is block-diagonal, and the gates of a unit see the H/N units of h that are
+    in its own head. `lengths` names how many of the T steps each sequence has (see
     `lstm_kernels.common.lengths`).
 
     Raises:
@@ -76,7 +76,7 @@ class Problem:
             )
         if self.proj_size and self.proj_size >= self.hidden_size:
             raise ValueError(
-                f"proj_size={self.proj_size} must be smaller than hidden_size={self.hidden_size}"
+                f"proj_size={self.proj_size}; expected less than hidden_size={self.hidden_size}"
             )
         if self.precision == "tf32" and self.dtype != "float32":
             raise ValueError(f"precision 'tf32' with dtype {self.dtype!r}: it is a float32 mode")
@@ -86,11 +86,13 @@ class Problem:
     def _check_heads(self) -> None:
         heads, cell = self.heads, self.definition
         if self.hidden_size % heads:
-            raise ValueError(f"heads={heads} does not divide hidden_size={self.hidden_size}")
+            raise ValueError(
+                f"heads={heads} does not divide hidden_size={self.hidden_size}; expected a divisor"
+            )
         if self.proj_size:
             raise ValueError(
-                f"heads={heads} with proj_size={self.proj_size}: a head meets units, and a "
-                "projected h has none; leave one out"
+                f"heads={heads} with proj_size={self.proj_size}: a head is a group of units, and a "
+                "projected h has no units; leave one out"
             )
         if cell.again or not cell.h_blocks:
             raise ValueError(
@@ -105,17 +107,17 @@ class Problem:
 
     @property
     def gates(self) -> int:
-        """Blocks of H rows of w_ih: 4 of an LSTM."""
+        """Blocks of H rows of w_ih: 4 for an LSTM."""
         return self.definition.x_blocks
 
     @property
     def h_gates(self) -> int:
-        """Blocks of H rows of w_hh: as many, but 0 where a unit sees its own state alone."""
+        """Blocks of H rows of w_hh: the same number, but 0 if a unit sees only its own state."""
         return self.definition.h_blocks
 
     @property
     def has_cell_state(self) -> bool:
-        """Whether the cell carries c beside h."""
+        """Whether the cell carries c in addition to h."""
         return self.definition.has_cell_state
 
     @property
@@ -125,22 +127,22 @@ class Problem:
 
     @property
     def cell_state_size(self) -> int:
-        """Elements of c for one sequence: H for every state beside h."""
+        """Elements of c for one sequence: H for every state other than h."""
         return self.definition.own_states * self.hidden_size
 
     @property
     def directions(self) -> int:
-        """D: 2 where bidirectional, else 1."""
+        """D: 2 if bidirectional, else 1."""
         return 2 if self.bidirectional else 1
 
     @property
     def state_size(self) -> int:
-        """Elements of h for one sequence: P where projected, else H."""
+        """Elements of h for one sequence: P if projected, else H."""
         return self.proj_size or self.hidden_size
 
     @property
     def met_size(self) -> int:
-        """Elements of h that a gate of a unit meets, the columns of w_hh: those of its head."""
+        """Elements of h that a gate of a unit sees, the columns of w_hh: those of its head."""
         return self.state_size // self.heads
 
     @property
@@ -178,7 +180,7 @@ class Problem:
         return FORWARDS_PER_PASS[pass_name] * forward
 
     def bytes(self, pass_name: str) -> int:
-        """Bytes one pass moves, about: every weight once a product, activations a step."""
+        """About how many bytes one pass moves: weights once a product, activations a step."""
         weights = FORWARDS_PER_PASS[pass_name] * self.parameter_count()
         activations = (
             activations_per_step(self.gates, pass_name)
@@ -190,7 +192,7 @@ class Problem:
         return (weights + activations) * self.element_bytes
 
     def label(self) -> str:
-        """A short name: the sizes, then whatever is not the default."""
+        """A short name: the sizes, then everything that is not the default."""
         parts = [self.cell, f"T{self.seq_len}", f"B{self.batch}"]
         if self.input_size != self.hidden_size:
             parts.append(f"I{self.input_size}")
@@ -215,8 +217,8 @@ class Problem:
     def to_dict(self) -> dict[str, Any]:
         """The problem as a record stores it.
 
-        One head is not told: so what was stored, and what is drawn by seeds that are made of this,
-        is today what it was before there were heads.
+        One head is not stored: so older records, and numbers drawn from seeds made of this,
+        are the same as before there were heads.
         """
         fields = asdict(self)
         return fields if self.heads > 1 else {k: v for k, v in fields.items() if k != "heads"}
@@ -239,6 +241,6 @@ class Problem:
 
 
 def check_size(field: str, value: object, minimum: int) -> None:
-    """Refuse, by a ValueError that names the field, what is no whole number from `minimum` on."""
+    """Refuse anything but a whole number from `minimum` on, by an error with the field's name."""
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
         raise ValueError(f"{field}={value!r}: expected a whole number from {minimum} on")

@@ -1,6 +1,6 @@
-"""Who can be asked to run a problem: the table of backends, plugins and entry points.
+"""What can run a problem: the table of backends, plugins and entry points.
 
-Plugins and entry points bring cells, too. Listing imports no backend; `load` imports the one it is
+Plugins and entry points bring cells too. Listing imports no backend; `load` imports the one it is
 asked for.
 """
 
@@ -30,23 +30,22 @@ class Backend:
 
     `module` is the dotted name of the module that holds `unsupported` and `layer` or `stack`
     (`__name__` in a plugin); `package.module:attribute` names an object inside one.
-    `requires` lists the packages it imports beyond torch. `passes` are those it can do: one that
-    has no gradients says `("inference",)`. One that replays a CUDA graph of its own cannot be
-    captured in another: its `launches` are `("eager",)`. `raced` is False for the oracle alone.
-    `interpreter` names the environment variable that, set to 1, has one that lives on CUDA alone
-    run on a CPU too, interpreted: to be checked there, far too slowly to be timed. `recompute`
-    tells that it can save less for the backward, on demand, `packed` that it takes a ragged batch
-    as a PackedSequence holds it (see `lstm_kernels.stack` for both). `transforms` are those of
-    torch.func that go through it, of `grad`, `vmap`, `jvp`: all where it is made of PyTorch's
-    operations alone. `operators` tells that its kernels are operators of PyTorch, too
-    (`lstm_kernels.common.operators`), and names the dtypes that they compute in: torch.compile does
-    not leave its layers alone. `any_cell` tells that it runs every cell that is defined
-    (`lstm_kernels.cells`) and whose step is each unit's own arithmetic, `any_step` that it runs the
-    others, too, which meet W_hh again or normalise; any other backend is asked for PyTorch's four
-    and those of `cells` alone. `copies` tells that it computes with copies of the weights that it
-    keeps, and that it looks at their content, too, where it is told to (`lstm_kernels.stack`).
-    `heads` tells that it multiplies head by head where W_hh is block-diagonal; any other is
-    asked for one head alone.
+    `requires` lists the packages it imports in addition to torch. `passes` are those it can do: one
+    that has no gradients says `("inference",)`. A backend that replays its own CUDA graph cannot be
+    captured in another: its `launches` are `("eager",)`. `raced` is False only for the oracle.
+    `interpreter` names the environment variable that, set to 1, makes a CUDA-only backend run on a
+    CPU too, interpreted: to check it, far too slowly to time it. `recompute` says that it can save
+    less for the backward, on demand, `packed` that it takes a ragged batch as a PackedSequence
+    holds it (see `lstm_kernels.stack` for both). `transforms` are those of torch.func that it
+    supports, of `grad`, `vmap`, `jvp`: all if it consists of PyTorch's operations only. `operators`
+    says that its kernels are operators of PyTorch too (`lstm_kernels.common.operators`), and names
+    the dtypes that they compute in: torch.compile does not leave its layers alone. `any_cell` says
+    that it runs every cell that is defined (`lstm_kernels.cells`) and whose step works unit by
+    unit, `any_step` that it runs the others too, which multiply by W_hh again or normalise; any
+    other backend gets only PyTorch's four and those of `cells`. `copies` says that it computes with
+    copies of the weights that it keeps, and that it also compares their content if asked
+    (`lstm_kernels.stack`). `heads` says that it multiplies head by head if W_hh is block-diagonal;
+    any other gets one head only.
     """
 
     name: str
@@ -69,7 +68,7 @@ class Backend:
     copies: bool = False
 
 
-# The cells that PyTorch has, and whoever wrote a backend knows.
+# The cells that PyTorch has, so every author of a backend knows them.
 TORCH_CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 _OURS = "lstm_kernels.backends."
@@ -259,15 +258,15 @@ def brought_cells() -> dict[str, Cell]:
 
 
 def may_bring_cells() -> bool:
-    """Whether an installed package says that it has cells; told without importing it."""
+    """Whether an installed package says that it has cells, without importing it."""
     return bool(entry_points(group=CELLS_GROUP))
 
 
 def cell_named(name: object) -> str:
-    """The name of a cell, where one has it, of this package or brought by another.
+    """The name of a cell of this package or of another, checked.
 
     Raises:
-        ValueError: none has, with the nearest known name.
+        ValueError: unknown, with the nearest known name.
     """
     if isinstance(name, str) and name in CELLS:
         return name
@@ -300,10 +299,10 @@ def load(name: str) -> Any:
 
 
 def unsupported(name: str, problem: Problem, device: str) -> str | None:
-    """The reason that a backend does not run a problem, or None: what its own module says.
+    """The reason that a backend does not run a problem, or None, from its own module.
 
-    It is not asked about a cell that it does not know, which it would take for another, nor about
-    heads, whose weights it would take for those of one.
+    It is not asked about a cell that it does not know, which it would mistake for another, nor
+    about heads, whose weights it would mistake for those of one.
     """
     reason = unknown_kind(name, problem)
     if reason is not None:
@@ -312,7 +311,7 @@ def unsupported(name: str, problem: Problem, device: str) -> str | None:
 
 
 def unknown_kind(name: str, problem: Problem) -> str | None:
-    """The reason that a backend does not run such a cell, or heads, whatever the sizes, or None."""
+    """The reason that a backend does not run such a cell, or heads, of any size, or None."""
     backend = get(name)
     return _unknown_cell(backend, problem) or lacks_heads(backend, problem)
 
@@ -327,23 +326,23 @@ def _unknown_cell(backend: Backend, problem: Problem) -> str | None:
     beyond = None if backend.any_step else beyond_a_unit(problem.definition)
     if beyond is None:
         return None
-    return f"its step is each unit's own arithmetic past the products, and {problem.cell} {beyond}"
+    return f"it runs cells that work unit by unit after the products, and {problem.cell} {beyond}"
 
 
 def lacks_heads(backend: Backend, problem: Problem) -> str | None:
-    """The reason that a backend does not run a problem for its heads, by its record, or None."""
+    """The reason that a backend does not run a problem's heads, by its record, or None."""
     if problem.heads > 1 and not backend.heads:
-        return "it multiplies by W_hh as a whole, and has no heads"
+        return "it multiplies by the whole of W_hh, so it has no heads"
     return None
 
 
 def missing(name: str) -> tuple[str, ...]:
-    """The packages that a backend requires and that are not installed, told without an import."""
+    """The packages that a backend requires and that are not installed, without an import."""
     return tuple(package for package in get(name).requires if not _is_installed(package))
 
 
 def how_to_get(packages: Collection[str]) -> str:
-    """What to type for packages that are missing: an extra of ours, where one brings them."""
+    """What to type for packages that are missing: one of our extras, if it has them."""
     extras = sorted({_EXTRA_OF[package] for package in packages if package in _EXTRA_OF})
     ours = [f"'lstm-bench[{','.join(extras)}]'"] if extras else []
     return " ".join(["pip install", *ours, *(each for each in packages if each not in _EXTRA_OF)])
@@ -356,9 +355,9 @@ def _is_installed(package: str) -> bool:
 
 
 def add_plugin(path: str | Path) -> tuple[Backend, ...]:
-    """Register the `BACKENDS` and `CELLS` of a Python file, of which it has one at least.
+    """Register the `BACKENDS` and `CELLS` of a Python file; it needs at least one of them.
 
-    One that fails to import is kept in `unavailable`.
+    A file that fails to import is listed in `unavailable`.
 
     Returns:
         The backends it added; empty where it failed.
@@ -392,15 +391,15 @@ def _cells_of(module: Any, file: Path) -> tuple[Any, ...]:
 
 
 def _several(given: Any, kind: type[Any]) -> tuple[Any, ...]:
-    """Of one that stands alone, or several."""
+    """A tuple of one or several."""
     return (given,) if isinstance(given, kind) else tuple(given)
 
 
 def _check_cells(cells: tuple[Any, ...]) -> None:
-    """Refuse what is no cell, or one whose step is none: nobody else could tell whose it is."""
+    """Refuse anything but a cell with a valid step, while its source is still known."""
     for cell in cells:
         if not isinstance(cell, Cell):
-            raise TypeError(f"CELLS holds {cell!r}; expected what @cell makes")
+            raise TypeError(f"CELLS holds {cell!r}; expected what @cell returns")
         to_data(cell)
 
 
@@ -433,7 +432,7 @@ def _from_entry_points() -> dict[str, Backend]:
 
 
 def _add_entry_point(point: EntryPoint, backend: Backend, found: dict[str, Backend]) -> None:
-    """Keep a stranger's backend, unless its name would hide another's."""
+    """Register a package's backend, unless its name would hide another."""
     if backend.name in found or backend.name in {built_in.name for built_in in BUILT_IN}:
         _unavailable[point.value] = f"the name {backend.name!r} is taken"
     else:
@@ -451,7 +450,7 @@ def _load_entry_point(point: EntryPoint) -> tuple[Backend, ...]:
 
 
 def _add_cells_of(point: EntryPoint) -> None:
-    """Make a stranger's cells known, unless a name is another's."""
+    """Register a package's cells, unless a name belongs to another."""
     try:
         cells = _several(point.load(), Cell)
         _check_cells(cells)

@@ -5,31 +5,31 @@ A backend's module offers either of
     layer(x, h0, c0, weights, *, problem, lengths=None) -> (y, h_n, c_n)
     stack(x, h0, c0, weights, *, problem, lengths=None, dropout=0.0, training=False) -> same
 
-with x [T, B, I], y [T, B, D*S], h0 and h_n [L*D, B, S], c0 and c_n [L*D, B, H] or None where the
-cell has no c; S is P where projected, else H. `layer` has L = 1. `weights` is a tuple of L*D
+with x [T, B, I], y [T, B, D*S], h0 and h_n [L*D, B, S], c0 and c_n [L*D, B, H] or None if the
+cell has no c; S is P if projected, else H. `layer` has L = 1. `weights` is a tuple of L*D
 `Weights`, layer by layer, forward direction first. `lengths` is an int64 [B] tensor on the CPU,
-or None where every sequence has T steps; y is zero past a sequence's end, h_n and c_n are the
+or None if every sequence has T steps; y is zero past a sequence's end, h_n and c_n are the
 states at its own end, and the reverse direction starts there.
 
-One whose `Backend` record says `packed` takes a ragged batch without its padding, too: `lengths` by
-falling length, x [R, I] the R = sum(lengths) steps that there are, all sequences' first ones, then
-all second ones and so on, as a PackedSequence holds them; y is [R, D*S] then.
+A backend whose record says `packed` also takes a ragged batch without its padding: `lengths` by
+descending length, x [R, I] with the R = sum(lengths) existing steps, all sequences' first steps,
+then all second steps and so on, as in a PackedSequence; y is then [R, D*S].
 
-One whose `Backend` record says `recompute` takes that keyword too: with True it saves less for
-the backward and makes the rest again there.
+A backend whose record says `recompute` takes that keyword too: with True it saves less for
+the backward and computes the rest again there.
 
-One whose record says `copies` computes with copies of the weights that it keeps, and makes them
-anew where PyTorch counted a change in place of the weights' (`Tensor._version`), by an optimiser
-say. With the keyword `look` True it looks at their content, too, for what was written uncounted,
-through `Tensor.data` or NumPy; the modules and functions tell it to.
+A backend whose record says `copies` computes with copies of the weights that it keeps, and makes
+them again if PyTorch counted an in-place change of the weights (`Tensor._version`), such as an
+optimiser's step. With the keyword `look` True it also compares their content, to find uncounted
+writes through `Tensor.data` or NumPy; the modules and functions do so.
 
-Gradients are right where they are differentiated again (`create_graph=True`), or a backward raises:
+Gradients are correct if they are differentiated again (`create_graph=True`), or a backward raises:
 a backend with an autograd Function of its own has `common.second_derivatives` for it.
 
-One whose record says `operators` offers what `common.operators` needs for them, too.
+A backend whose record says `operators` also offers what `common.operators` needs.
 
-It may offer `flatten(weights, problem)` too: lay out the weights' memory as it likes it, their
-values unchanged, in place. Whoever owns the weights calls it once, before the first run.
+It may also offer `flatten(weights, problem)`: change the layout of the weights' memory, their
+values unchanged, in place. The owner of the weights calls it once, before the first run.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,8 +47,8 @@ class Weights(NamedTuple):
     """One layer, one direction, gates in PyTorch's order (LSTM i, f, g, o; GRU r, z, n).
 
     w_ih [G*H, I], w_hh [G*H, S/N], b_ih and b_hh [G*H] or None, w_hr [P, H] or None; per_unit
-    [U*H], the cell's parameters a unit side by side, or None. Of N heads, row g*H + k of w_hh is
-    for gate g of unit k, and its columns are the H/N units of that unit's head.
+    [U*H], the cell's per-unit parameters side by side, or None. With N heads, row g*H + k of w_hh
+    is for gate g of unit k, and its columns are the H/N units of that unit's head.
     """
 
     w_ih: Tensor
@@ -69,7 +69,7 @@ def unflatten(flat: Sequence[Tensor | None]) -> tuple[Weights, ...]:
 
 
 class Unsupported(RuntimeError):  # noqa: N818 - a name the design fixes
-    """A backend was asked for a problem it will not run; the message is its reason."""
+    """A backend was asked for a problem it does not run; the message is its reason."""
 
 
 def run(
@@ -86,12 +86,12 @@ def run(
     recompute: bool = False,
     look: bool = False,
 ) -> Outputs:
-    """Run a whole network on one backend, layer by layer where the backend has no `stack`.
+    """Run a whole network on one backend, layer by layer if the backend has no `stack`.
 
     Args:
         implementation: what `registry.load` returns.
         dropout: probability, applied between layers while training.
-        recompute, look: handed to the backend where they are True; see `Backend.recompute` and
+        recompute, look: passed to the backend if they are True; see `Backend.recompute` and
             `Backend.copies`.
         The rest, and the returned y, h_n, c_n: as on this module's page.
     """
@@ -141,7 +141,7 @@ def run_layers(
     lengths: Tensor | None = None,
     dropout: float = 0.0,
 ) -> Outputs:
-    """Run one layer after another, each given the output of the one before.
+    """Run one layer after another, each on the output of the one before.
 
     Args:
         layer: called with a layer's number, from 0 on, its input, states and weights.
@@ -162,9 +162,9 @@ def run_layers(
 
 
 def _dropout(x: Tensor, probability: float, lengths: Tensor | None) -> Tensor:
-    """Dropout between layers, drawing the random numbers torch.nn would on a CPU.
+    """Dropout between layers, with the random numbers that torch.nn would draw on a CPU.
 
-    Of a ragged batch only the steps before a sequence's end are drawn for, in packed order.
+    In a ragged batch numbers are drawn only for steps before a sequence's end, in packed order.
     """
     if lengths is None or x.dim() == 2:
         return torch.nn.functional.dropout(x, probability)

@@ -1,10 +1,10 @@
-"""What PyTorch's tools make of a call: torch.compile, tracers, torch.func.
+"""How PyTorch's tools see a call: torch.compile, tracers, torch.func.
 
-What torch.compile makes of a layer is on `lstm_kernels.compiling`'s page. Tracers (torch.jit,
-torch.export, ONNX) are shown torch.nn's own path; but torch.export for any T, which that path
-cannot have, the operators of a backend that has some. torch.func's transforms, and forward-mode
-differentiation, go through what is made of PyTorch's operations: through `naive` where they do not
-go through a backend.
+For torch.compile see `lstm_kernels.compiling`. Tracers (torch.jit,
+torch.export, ONNX) get torch.nn's own path; but torch.export for any T, which that path
+does not support, gets the operators of a backend that has some. torch.func's transforms, and
+forward-mode differentiation, work on PyTorch's operations: `naive` runs if a backend does not
+support them.
 """
 
 import sys
@@ -20,7 +20,7 @@ _NONE: frozenset[str] = frozenset()
 
 
 def known_while_tracing(function: Called) -> Called:
-    """Have torch.compile take what a function returns as it is while a graph is made.
+    """Make torch.compile treat what a function returns as a constant of the graph.
 
     Its arguments are numbers and names, on which the graph depends. So does
     `torch.compiler.assume_constant_result`, which would import the compiler.
@@ -30,19 +30,19 @@ def known_while_tracing(function: Called) -> Called:
 
 
 def is_traced(input: Tensor) -> bool:
-    """Whether a call's operations are noted, or its shapes, and there are no numbers in it."""
+    """Whether a call's operations or shapes are recorded, without numbers."""
     if torch.compiler.is_exporting() or torch._C._is_tracing() or input.is_meta:
         return True
     return _is_a("torch._subclasses.fake_tensor", "FakeTensor", input)
 
 
 def is_proxy(input: Any) -> bool:
-    """Whether torch.fx goes through a model."""
+    """Whether torch.fx is tracing a model."""
     return _is_a("torch.fx", "Proxy", input)
 
 
 def _is_a(module: str, name: str, input: Any) -> bool:
-    """Whether it is one of a class; where nobody imported the class, it is none."""
+    """Whether a value is an instance of a class; it is not if nobody imported the class."""
     imported = sys.modules.get(module)
     return imported is not None and isinstance(input, getattr(imported, name))
 

@@ -1,26 +1,26 @@
 """Launch parameters found by measuring: a tunable backend's hooks, and the file that keeps them.
 
-A backend is tunable whose module has these three; a `device` is a text, like "cpu" or "cuda:1":
+A backend is tunable if its module has these three; a `device` is a text, like "cpu" or "cuda:1":
 
     tuning_key(problem, pass_name, device) -> str
-        what a choice is kept under: whatever changes code or load, T never (see `key_of`).
+        the key of a choice: everything that changes code or load, but never T (see `key_of`).
     candidates(problem, pass_name, device) -> list[Choice]
-        the choices worth measuring, the most promising first, of which the very first is what
-        the backend takes by itself, with no file. Each runs every problem of its key.
+        the choices worth measuring, the most promising first. The first of all is what
+        the backend takes without a file. Each runs every problem of its key.
     using(key, choice) -> context manager
-        under which the backend takes that choice for that key, in whatever thread.
+        within it the backend takes that choice for that key, in any thread.
 
-A choice is a small dict of names to numbers and texts, as JSON holds it. A backend asks `chosen`
+A choice is a small dict of names to numbers and texts, as in JSON. A backend asks `chosen`
 before it takes its own parameters, and has `using = partial(tuning.trial, NAME)`:
 
     choice = tuning.chosen(NAME, tuning_key(problem, pass_name, device), device)
 
-`lstm-bench tune` measures the candidates and keeps what it finds in a file of one backend on one
-device: the user's under `user_folder()`, those that come with the package in tuned/ beside this
-file; the user's wins. A file made on another device, of other sources of the backend, with other
-versions of what it needs, of another schema, or a broken one, is refused with a reason, as a
-warning, and the backend's own parameters are used. No cell of a network is ever wrong for it:
-parameters change how fast an answer comes, not which.
+`lstm-bench tune` measures the candidates and stores the results in a file of one backend on one
+device: the user's in `user_folder()`, those of the package in tuned/ next to this
+file; the user's file wins. A file made on another device, with other sources of the backend, with
+other versions of what it needs, with another schema, or a broken one, is refused with a reason, as
+a warning, and the backend's own parameters are used. Results are never wrong because of it:
+parameters change how fast an answer comes, not the answer.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ MOST_BYTES = 64 << 20
 HOOKS = ("tuning_key", "candidates", "using")
 SHIPPED = Path(__file__).with_name("tuned")
 
-# Batches share a key up to a power of two, from here on: a tile of matrix units' least rows.
+# Batches share a key up to a power of two, from here on: the fewest rows of a tile of matrix units.
 LEAST_BATCH = 16
 
 Choice = dict[str, Any]
@@ -56,7 +56,7 @@ P = TypeVar("P")
 class Refused(ValueError):  # noqa: N818 - a finding about a file
     """A file of tuned parameters that is not used; the message is a reason in one line.
 
-    `stale` tells that it was right once, of this backend on this device, and may be replaced.
+    `stale` says that it was valid once, for this backend on this device, and may be replaced.
     """
 
     def __init__(self, reason: str, stale: bool = False) -> None:
@@ -66,7 +66,7 @@ class Refused(ValueError):  # noqa: N818 - a finding about a file
 
 @dataclass(frozen=True)
 class Device:
-    """The device parameters were tuned on. On a CPU `sm_count` are the cores that may be used."""
+    """The device of tuned parameters. On a CPU `sm_count` is the number of usable cores."""
 
     name: str
     capability: str
@@ -77,7 +77,7 @@ class Device:
 class Tuned:
     """A file of tuned parameters as read.
 
-    `header` is all that stands beside the entries, `entries` maps a key to what was found;
+    `header` is everything except the entries, `entries` maps a key to its result;
     `digest` is the SHA-256 of the file's bytes.
     """
 
@@ -94,9 +94,9 @@ class Tuned:
 
 @dataclass(frozen=True, eq=False)
 class Active:
-    """What holds for a backend on a device in this process: a file or none, and who was refused.
+    """The tuned parameters of a backend on a device in this process: a file or none, and refusals.
 
-    `choices` maps the keys where another choice than the backend's own was kept.
+    `choices` maps the keys with a choice other than the backend's own.
     """
 
     tuned: Tuned | None = None
@@ -104,7 +104,7 @@ class Active:
     choices: Mapping[str, Choice] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
-        """What a run's manifest tells: the file's digest and date, and the reasons of refusals."""
+        """For a run's manifest: the file's digest and date, and the reasons of refusals."""
         found: dict[str, Any] = {"used": None, "refused": list(self.refused)}
         if self.tuned:
             found["used"] = {"digest": self.tuned.digest, "date": self.tuned.date}
@@ -115,9 +115,9 @@ _NOTHING = Active()
 
 
 def key_of(problem: Problem, pass_name: str, least_batch: int = LEAST_BATCH) -> str:
-    """What changes code and load, and nothing else: "forward lstm float16 H512 D1 B16".
+    """A key with what changes code and load, and nothing else: "forward lstm float16 H512 D1 B16".
 
-    Passes are forward, which inference shares, and backward. B stands for all batches from there
+    Passes are forward, which inference shares, and backward. B represents all batches from there
     down to the next lower power of two; below `least_batch` for all.
     """
     kind = "backward" if pass_name == "backward" else "forward"
@@ -136,8 +136,8 @@ _trials: dict[tuple[str, str], Choice] = {}
 
 @contextmanager
 def trial(backend: str, key: str, choice: Choice) -> Iterator[None]:
-    """Have a backend take this choice for this key, whatever its file says."""
-    # Not a context variable: a backward runs in a thread of autograd's own.
+    """Make a backend take this choice for this key, instead of its file's."""
+    # Not a context variable: a backward runs in a thread of autograd.
     before = _trials.get((backend, key))
     _trials[backend, key] = choice
     try:
@@ -150,12 +150,12 @@ def trial(backend: str, key: str, choice: Choice) -> Iterator[None]:
 
 
 def on_trial(backend: str, key: str) -> Choice | None:
-    """The choice that is being tried, or None."""
+    """The choice on trial, or None."""
     return _trials.get((backend, key)) if _trials else None
 
 
 def chosen(backend: str, key: str, device: Any) -> Choice | None:
-    """The choice being tried, else the file's for this device, else None: the backend's own."""
+    """The choice on trial, else the file's for this device, else None: the backend's own."""
     choice = on_trial(backend, key)
     return active(backend, str(device)).choices.get(key) if choice is None else choice
 
@@ -168,14 +168,15 @@ def in_force(
     read: Callable[[Choice], P],
     against: Callable[[P], str | None],
 ) -> P | None:
-    """The parameters that stand in place of a backend's own, or None: it takes its own.
+    """The parameters that replace a backend's own, or None: it takes its own.
 
     Args:
-        device: whose file is asked; None asks none.
-        read: a choice's parameters; a ValueError says that it is none.
-        against: why parameters cannot run what is to be run, or None.
+        device: the device of the file; None for no file.
+        read: gives a choice's parameters; a ValueError says that it is not a choice.
+        against: says why parameters cannot run this problem, or None.
     Raises:
-        ValueError: a choice on trial cannot, with the reason. One from a file gets a warning.
+        ValueError: a choice on trial cannot run, with the reason. A choice from a file gets a
+            warning.
     """
     choice = on_trial(backend, key)
     if choice is not None:
@@ -199,7 +200,7 @@ def read_choice(kind: Callable[..., P], choice: Choice) -> P:
     """The parameters of a choice: a dataclass of texts and whole numbers.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a choice.
     """
     found: P = _read_choice(kind, tuple(choice.items()))
     return found
@@ -210,16 +211,17 @@ def _read_choice(kind: Callable[..., Any], items: tuple[tuple[str, Any], ...]) -
     choice = dict(items)
     wanted = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type] # a dataclass
     if choice.keys() != wanted.keys():
-        raise ValueError(f"{choice} is no choice of parameters; expected {', '.join(wanted)}")
+        raise ValueError(f"{choice} is not a choice of parameters; expected {', '.join(wanted)}")
     for name, expected in wanted.items():
         if type(choice[name]) is not expected:
-            raise ValueError(f"{name}={choice[name]!r} in a choice of parameters")
+            found = f"{name}={choice[name]!r} in a choice of parameters"
+            raise ValueError(f"{found}; expected {getattr(expected, '__name__', expected)}")
     return kind(**choice)
 
 
 @lru_cache
 def active(backend: str, device: str) -> Active:
-    """The file that holds for a backend on a device, read once a process; warns of refusals."""
+    """The valid file for a backend on a device, read once in a process; warns of refusals."""
     record = registry.registered().get(backend)
     if record is None or not any(path.exists() for path in _paths(backend, device)):
         return _NOTHING
@@ -239,20 +241,20 @@ def active(backend: str, device: str) -> Active:
 
 
 def forget() -> None:
-    """Read files anew at the next question."""
+    """Read files again at the next call."""
     active.cache_clear()
     device_facts.cache_clear()
 
 
 def _paths(backend: str, device: str) -> tuple[Path, ...]:
-    """Where a file may lie, in the order of who wins."""
+    """The paths where a file may be; the first one wins."""
     name = file_name(backend, device_facts(device))
     folders = [folder for folder in (user_folder(), SHIPPED) if folder and folder.is_dir()]
     return tuple(folder / name for folder in folders)
 
 
 def user_folder() -> Path | None:
-    """Where a user's files lie; None where there is no home."""
+    """The folder of a user's files; None if there is no home."""
     return user_cache.folder("tuned")
 
 
@@ -267,7 +269,7 @@ def _slug(text: str) -> str:
 
 @lru_cache
 def device_facts(device: str) -> Device:
-    """What a device is."""
+    """The facts of a device."""
     import torch
 
     if torch.device(device).type == "cuda":
@@ -288,7 +290,7 @@ def _cpu_name() -> str:
 
 
 def header(record: registry.Backend, device: str) -> dict[str, Any]:
-    """What a file made now says of itself, and what a file must say to be used now."""
+    """The header of a file made now, which a file must match to be used now."""
     return {
         "schema": SCHEMA,
         "backend": record.name,
@@ -305,7 +307,7 @@ def sources_digest(record: registry.Backend) -> str:
     except (ImportError, ValueError):
         spec = None
     if spec is None or spec.origin is None:
-        raise Refused(f"cannot be judged: the sources of {record.name} are not files")
+        raise Refused(f"cannot be checked: the sources of {record.name} are not files")
     origin = Path(spec.origin)
     files = sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]
     digest = hashlib.sha256()
@@ -327,7 +329,7 @@ def _version(package: str) -> str | None:
 
 
 def read(path: Path, here: Mapping[str, Any]) -> Tuned:
-    """A file, if it holds here and now.
+    """A file, if it is valid here and now.
 
     Args:
         here: the `header` of a file that was made now.
@@ -335,13 +337,13 @@ def read(path: Path, here: Mapping[str, Any]) -> Tuned:
         Refused: with the reason; OSError where it cannot be read.
     """
     if path.is_fifo() or path.stat().st_size > MOST_BYTES:
-        raise Refused(f"is no file of at most {MOST_BYTES:,} bytes")
+        raise Refused(f"is not a file; expected at most {MOST_BYTES:,} bytes")
     content = path.read_bytes()
     document = _parse(content)
     name = here["backend"]
     if document["backend"] != name:
         raise Refused(f"was tuned for backend {document['backend']!r}, not {name!r}")
-    again = f"; make it anew: lstm-bench tune {name}"
+    again = f"; make it again: lstm-bench tune {name}"
     if document["device"] != here["device"]:
         raise Refused(
             f"was tuned on {_shown(document['device'])}; this is {_shown(here['device'])}{again}"
@@ -353,7 +355,7 @@ def read(path: Path, here: Mapping[str, Any]) -> Tuned:
                 f"was tuned with {package} {then}; this is {package} {now}{again}", stale=True
             )
     if document["sources"] != here["sources"]:
-        raise Refused(f"was tuned for other sources of {name} than these{again}", stale=True)
+        raise Refused(f"was tuned for other sources of {name}{again}", stale=True)
     entries = document.pop("entries")
     return Tuned(path, hashlib.sha256(content).hexdigest(), document, entries)
 
@@ -371,13 +373,13 @@ _FORM = {
 
 
 def _parse(content: bytes) -> dict[str, Any]:
-    """The document of a file, of this schema and whole."""
+    """The document of a file, complete and with this schema."""
     try:
         document = json.loads(content)
     except (RecursionError, ValueError) as error:
         raise Refused(f"is broken: it is not JSON ({error})") from None
     if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
-        raise Refused("is no file of tuned parameters")
+        raise Refused("is not a file of tuned parameters")
     if document["schema"] != SCHEMA:
         raise Refused(f"has schema {document['schema']}; this version reads {SCHEMA}")
     for name, kind in _FORM.items():
@@ -395,7 +397,7 @@ def _shown(device: Mapping[str, Any]) -> str:
 
 
 def write(path: Path, document: Mapping[str, Any]) -> None:
-    """Put a file there in one step: a kill leaves the old one or the new one.
+    """Write a file in one step: a kill leaves the old one or the new one.
 
     Args:
         document: `header`'s fields, `date`, `tuning_s`, `compile_s` and `entries`.

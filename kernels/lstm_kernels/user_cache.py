@@ -1,11 +1,11 @@
-"""Where lstm-bench keeps what it found for this user, a folder a kind of file."""
+"""Where lstm-bench stores its findings for this user, one folder for each kind of file."""
 
 import os
 from pathlib import Path
 
 
 def folder(kind: str) -> Path | None:
-    """The folder of one kind of file, which need not be there; None where there is no home."""
+    """The folder of one kind of file, which may not exist; None if there is no home."""
     cache = os.environ.get("XDG_CACHE_HOME")
     try:
         return (Path(cache) if cache else Path.home() / ".cache") / "lstm-bench" / kind

@@ -1,10 +1,10 @@
 """Zoneout: at random a unit keeps its state for a step, of any cell.
 
-The cell with zoneout is another cell: it has a gate more for every state, from x alone, which says
-how much of the state before is kept. The masks come in as further columns of x, which an identity
-in w_ih hands on to those gates. So no kernel knows of it, and the input product is longer: of an
-LSTM with I = H it has 4.5 times the multiplications. Where nothing is trained every gate is the
-probability itself, so that states are what training expects of them.
+The cell with zoneout is another cell: it has one more gate for every state, from x only, which says
+how much of the state before is kept. The masks are additional columns of x, which an identity
+in w_ih passes to those gates. So no kernel changes, but the input product is longer: for an
+LSTM with I = H it has 4.5 times the multiplications. In evaluation every gate is the
+probability itself, so that states have their expected values.
 
 Source: Krueger et al. 2016, "Zoneout: Regularizing RNNs by Randomly Preserving Hidden Activations".
 """
@@ -25,7 +25,8 @@ def zoned(cell: Cell) -> Cell:
     """The cell with zoneout of each of its states: `keep_h` and so on are its last gates.
 
     Raises:
-        ValueError: it meets W_hh again, with gates that have to be the last ones themselves.
+        ValueError: it multiplies by W_hh again, with gates that have to be the last ones
+            themselves.
     """
     if cell.again:
         raise ValueError(
@@ -52,7 +53,7 @@ def zoned(cell: Cell) -> Cell:
     taken = {slot.name for slot in cell.slots} & set(gates)
     if taken:
         raise ValueError(
-            f"zoneout with cell {cell.name!r}, which has {taken.pop()!r} itself; "
+            f"zoneout with cell {cell.name!r}, which already has a gate {taken.pop()!r}; "
             "give that gate another name"
         )
     add_cells([made], "zoneout")
@@ -62,7 +63,7 @@ def zoned(cell: Cell) -> Cell:
 def masks(
     x: Tensor, probabilities: Sequence[float], H: int, *, directions: int, training: bool
 ) -> Tensor:
-    """What is kept of each state at each step, [T, B, D*S*H]: 0 or 1 while training."""
+    """The part of each state that is kept at each step, [T, B, D*S*H]: 0 or 1 while training."""
     T, B, _ = x.shape
     each = []
     for probability in list(probabilities) * directions:
@@ -72,7 +73,7 @@ def masks(
 
 
 def zoned_weights(weights: Sequence[Weights], cell: Cell, H: int) -> tuple[Weights, ...]:
-    """The weights of each direction for x with `masks` beside it; each reads its own columns."""
+    """The weights of each direction for x with `masks` appended; each reads its own columns."""
     S, D = len(cell.states), len(weights)
     kept = torch.eye(S * H, dtype=weights[0].w_ih.dtype, device=weights[0].w_ih.device)
     found = []

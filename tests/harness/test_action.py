@@ -38,6 +38,7 @@ def judge(tmp_path):
         program.write_text(text)
         program.chmod(0o755)
         given = {"BASE": "main", "SUITE": "", "MARGIN": "0.05", "DEVICE": "cpu", "ARGUMENTS": ""}
+        given |= {"INCONCLUSIVE": "fail"}
         files = {"GITHUB_OUTPUT": "output", "GITHUB_STEP_SUMMARY": "summary", "RUNNER_TEMP": ""}
         places = {name: str(tmp_path / place) for name, place in files.items()}
         path = {"PATH": f"{program.parent}:/usr/bin:/bin"}
@@ -74,10 +75,18 @@ def test_step_ends_as_the_command_did_and_names_the_verdict(judge, status, verdi
     assert summary == "### lstm-bench: Regression\n"
 
 
-def test_nothing_told_is_not_passed(judge):
-    code, output, _, _ = judge(0, headline="Nothing could be told")
-    assert (code, output["verdict"]) == (0, "inconclusive")
-    assert judge(0, headline="No regression proven")[1]["verdict"] == "passed"
+@pytest.mark.parametrize(("status", "ends"), [(3, 0), (0, 0), (1, 1), (4, 4), (6, 6)])
+def test_what_could_not_be_told_alone_may_pass_and_is_named(judge, status, ends):
+    code, output, _, _ = judge(status, INCONCLUSIVE="pass")
+    assert code == ends
+    assert (output["verdict"] == "inconclusive") == (status == 3)
+
+
+def test_another_way_to_take_what_could_not_be_told_is_refused(judge, tmp_path, capfd):
+    for name in ("output", "arguments", "summary"):
+        (tmp_path / name).touch()
+    assert judge(0, INCONCLUSIVE="maybe")[0] == 2
+    assert "inconclusive: maybe; expected fail or pass" in capfd.readouterr().err
 
 
 def test_each_use_has_outputs_of_its_own(judge):

@@ -78,7 +78,7 @@ def base_of(repo):
     [
         (0, 0, "no confirmed regression"),
         (1, 1, "a confirmed regression"),
-        (3, 0, "inconclusive"),
+        (3, 0, "could not tell"),
         (4, 4, "incorrect"),
         (5, 0, "nothing is judged"),
         (6, 6, "measuring failed"),

@@ -1,30 +1,31 @@
-"""The README's recipe, extracted and followed as a newcomer would."""
+"""What the README and the pages after it tell a newcomer to do, extracted and followed."""
 
 import ast
 import inspect
 import json
-import re
 import shlex
-import textwrap
 from pathlib import Path
+from typing import Any
 
 import interpreted
 import pytest
 from bench import bench, environment
-from places import ROOT
+from pages import blocks, indented, text_of
 
 import lstm_harness as lb
 
-README = ROOT / "README.md"
+BACKEND, CELL = "docs/add-a-backend.md", "docs/add-a-cell.md"
 
 
-def code_blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), flags=re.DOTALL)
+def recipe_of(page: str) -> tuple[str, str, str]:
+    """The file to save, and the two commands that verify and race it."""
+    verify, race = blocks(page, "sh")[0].strip().splitlines()
+    return blocks(page, "python")[0], verify, race
 
 
-def indented_command(start: str) -> str:
-    (found,) = re.findall(rf"^    ({start} .*)$", README.read_text(), flags=re.MULTILINE)
-    return found
+def indented_command(page: str, start: str) -> str:
+    lines = [line for block in indented(page) for line in block.splitlines()]
+    return next(line for line in lines if line.startswith(start))
 
 
 def arguments_of(command: str) -> tuple[str, dict[str, str]]:
@@ -46,9 +47,8 @@ def lstm_bench(tmp_path, bench_in):
 
 
 def test_the_recipe_adds_a_backend_in_one_file_and_races_it(lstm_bench, tmp_path):
-    (recipe, _), (commands, _) = code_blocks("python"), code_blocks("sh")
+    recipe, verify, race = recipe_of(BACKEND)
     (tmp_path / "my_lstm.py").write_text(recipe)
-    verify, race = commands.strip().splitlines()
     verified = lstm_bench(verify, "--threads 1 --quiet")
     assert verified.returncode == 0, verified.stderr
     raced = lstm_bench(race, "--seq-len 8 --blocks 1 --time-budget 1 --threads 1 --quiet")
@@ -58,19 +58,18 @@ def test_the_recipe_adds_a_backend_in_one_file_and_races_it(lstm_bench, tmp_path
 
 
 def test_a_mistake_in_the_recipe_is_found(lstm_bench, tmp_path):
-    (recipe, _), (commands, _) = code_blocks("python"), code_blocks("sh")
+    recipe, verify, _ = recipe_of(BACKEND)
     wrong = recipe.replace("i, f, g, o = gates", "f, i, g, o = gates")
     assert wrong != recipe
     (tmp_path / "my_lstm.py").write_text(wrong)
-    verified = lstm_bench(commands.splitlines()[0], "--threads 1 --quiet")
+    verified = lstm_bench(verify, "--threads 1 --quiet")
     assert verified.returncode == 4
     assert "y" in verified.stderr
 
 
 def test_the_recipe_adds_a_cell_in_one_file_and_races_it(lstm_bench, tmp_path):
-    (_, recipe), (_, commands) = code_blocks("python"), code_blocks("sh")
+    recipe, verify, race = recipe_of(CELL)
     (tmp_path / "my_cell.py").write_text(recipe)
-    verify, race = commands.strip().splitlines()
     verified = lstm_bench(verify, "--threads 1 --json --quiet")
     assert verified.returncode == 0, verified.stderr
     rows = json.loads(verified.stdout)
@@ -81,7 +80,7 @@ def test_the_recipe_adds_a_cell_in_one_file_and_races_it(lstm_bench, tmp_path):
     raced = lstm_bench(race, "--seq-len 8 --blocks 1 --time-budget 1 --threads 1 --quiet")
     assert raced.returncode == 0, raced.stderr
     report = tmp_path / raced.stdout.strip().splitlines()[-1]
-    assert "mine T8 B16 H128 float32 forward" in raced.stdout
+    assert "mine T8 B16 H128 float32" in raced.stdout
     records = [json.loads(line) for line in (report.parent / "records.jsonl").open()]
     assert {(one["backend"], one["status"]) for one in records} == {
         ("naive", "ok"),
@@ -91,18 +90,32 @@ def test_the_recipe_adds_a_cell_in_one_file_and_races_it(lstm_bench, tmp_path):
 
 
 def test_the_cell_of_the_recipe_is_what_its_words_say(lstm_bench, tmp_path):
-    (_, recipe), (_, commands) = code_blocks("python"), code_blocks("sh")
+    recipe, verify, _ = recipe_of(CELL)
     wrong = recipe.replace("f = sigmoid(p.f)", "f = sigmoid(p.f) if p.f else 0")
     assert wrong != recipe
     (tmp_path / "my_cell.py").write_text(wrong)
-    refused = lstm_bench(commands.splitlines()[0], "--threads 1 --quiet")
+    refused = lstm_bench(verify, "--threads 1 --quiet")
     assert refused.returncode == 2
     assert "write where(condition" in refused.stderr
 
 
+def test_the_layer_of_the_readme_runs():
+    (example,) = (block for block in indented("README.md") if block.startswith("import torch"))
+    said: dict[str, Any] = {}
+    exec(example, said)
+    assert said["y"].shape == (35, 8, 2 * 512)
+    assert said["rnn"].why_chosen().startswith(said["rnn"].chosen_backend)
+
+
+def test_the_commands_of_the_readme_are_those_of_the_pages():
+    """What stands in two places is told alike."""
+    readme, page = text_of("README.md"), blocks(BACKEND, "sh")[0]
+    assert [line for line in page.strip().splitlines() if line not in readme] == []
+
+
 def test_the_calls_from_python_are_there():
-    (block,) = re.findall(r"### From Python\n\n((?:    .*\n)+)", README.read_text())
-    for call in ast.walk(ast.parse(textwrap.dedent(block))):
+    (block,) = indented("docs/python.md")
+    for call in ast.walk(ast.parse(block)):
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "lb.run":
             given = {each.arg: ast.literal_eval(each.value) for each in call.keywords}
             inspect.signature(lb.run).bind(**given)
@@ -112,7 +125,7 @@ def test_the_calls_from_python_are_there():
 
 
 def test_kernels_are_checked_with_no_gpu(lstm_bench):
-    command = indented_command("TRITON_INTERPRET=1 lstm-bench verify")
+    command = indented_command("docs/tuning.md", "TRITON_INTERPRET=1 lstm-bench verify")
     done = lstm_bench(command, "--threads 1 --json --quiet")
     assert done.returncode == 0, done.stderr
     checked = {(row["backend"], row["status"]) for row in json.loads(done.stdout)}
@@ -123,7 +136,7 @@ def test_kernels_are_checked_with_no_gpu(lstm_bench):
 def test_kernels_are_looked_into_with_no_gpu(tmp_path):
     # In a process of its own: this one's triton may be set to interpret. The last of an option
     # given twice counts: smaller, the same command compiles in seconds.
-    arguments, _ = arguments_of(indented_command("lstm-bench inspect"))
+    arguments, _ = arguments_of(indented_command("docs/tuning.md", "lstm-bench inspect"))
     named = environment(tmp_path).items()
     env = {name: value for name, value in named if name not in interpreted.VARIABLES}
     env |= {"TRITON_CACHE_DIR": str(tmp_path / "cache")}

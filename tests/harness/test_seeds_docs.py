@@ -1,51 +1,20 @@
-"""What docs/seeds.md and docs/train.md tell a reader to type and to look for is there."""
+"""What docs/seeds.md tells a reader to look for is there."""
 
-import re
-import shlex
-
-import pytest
-import typer
 from places import ROOT
 from synthetic_runs import blocks, run
 
 from lstm_harness.analysis.summary import summarise
-from lstm_harness.cli.app import app
-from lstm_harness.model.spec import build, named_suite, suite_names
-from lstm_harness.model.workloads import WORKLOADS
+from lstm_harness.model.spec import build, named_suite
 from lstm_harness.report.panel import Subject
 from lstm_harness.report.panels import FIRST, FURTHER
 
-TEXT = "".join((ROOT / "docs" / name).read_text() for name in ("seeds.md", "train.md"))
-# Indented lines, a comment after them left out, and what stands within a sentence or a table.
-COMMANDS = sorted(
-    {
-        *re.findall(r"^    lstm-bench (.*?)(?:\s+#.*)?$", TEXT, flags=re.MULTILINE),
-        *re.findall(r"`lstm-bench ([^`]+)`", TEXT),
-    }
-)
-KNOWN = typer.main.get_command(app).commands
+TEXT = (ROOT / "docs" / "seeds.md").read_text()
 QUESTIONS = (
     "Is backward the heavy part?",
     "How much faster than per_gate, rung by rung?",
     "Who saves what padding wastes?",
     "What do variants, depth and a second direction cost?",
 )
-
-
-def test_there_are_commands():
-    names = {shlex.split(command)[0] for command in COMMANDS}
-    assert {"run", "plan", "verify", "gradients", "train"} <= names
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_parses(command):
-    name, *words = shlex.split(command)
-    # Parsed, and not run: a mistaken option or value raises.
-    context = KNOWN[name].make_context(name, words)
-    suite = context.params.get("suite")
-    assert suite is None or suite in suite_names()
-    workload = context.params.get("workload")
-    assert workload is None or workload in WORKLOADS
 
 
 def test_the_figures_that_the_page_names_are_those_of_the_suite():

@@ -165,7 +165,7 @@ BEYOND = {
 @pytest.mark.parametrize("on", ["pointwise", "triton", "numba_cpu", "numba_cuda"])
 def test_a_backend_of_pointwise_cells_says_so(on, of):
     problem = lk.Problem(of, 2, 1, 3, 4)
-    expected = f"its step is each unit's own arithmetic past the products, and {of} {BEYOND[of]}"
+    expected = f"it runs cells that work unit by unit after the products, and {of} {BEYOND[of]}"
     assert registry.unsupported(on, problem, "cpu") == expected
     if not registry.missing(on):
         with pytest.raises(lk.Unsupported, match=f"{of} {BEYOND[of]}"):

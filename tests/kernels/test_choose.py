@@ -148,9 +148,9 @@ def test_a_broken_file_breaks_no_forward(own: Path) -> None:
 def test_under_a_transform_pytorchs_own_or_naive_runs(layer: lk.LSTM) -> None:
     x = torch.randn(X)
     torch.func.grad(lambda x: layer(x)[0].sum())(x)
-    assert layer.why_chosen() == "aten: PyTorch's own, as torch.func's grad goes through it"
+    assert layer.why_chosen() == "aten: PyTorch's own, which supports torch.func's grad"
     torch.func.vmap(lambda x: layer(x)[0])(torch.stack([x, x]))
-    assert layer.why_chosen() == ("naive: torch.func's vmap does not go through PyTorch's own")
+    assert layer.why_chosen() == ("naive: PyTorch's own does not support torch.func's vmap")
 
 
 def test_under_a_transform_what_pytorch_has_not_runs_on_its_operations() -> None:

@@ -51,7 +51,7 @@ def test_the_page_tells_what_is_found(row: Row, column: str) -> None:
     if torch.__version__.partition("+")[0] != VERSION:
         pytest.skip(f"the page, messages included, is torch {VERSION}'s; run constraints.txt's")
     if row.by_bfloat16 and _onednn_has_bfloat16() != ONEDNN:
-        pytest.skip("what torch.nn does here hangs on whether oneDNN has bfloat16 on this CPU")
+        pytest.skip("what torch.nn does here depends on whether oneDNN has bfloat16 on this CPU")
     assert found == PAGE[row.name, column]
 
 

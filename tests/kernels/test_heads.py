@@ -131,7 +131,7 @@ def test_a_transform_of_torch_func_goes_through_heads(make_layer):
 @pytest.mark.parametrize("on", OTHERS)
 def test_the_others_refuse_heads_by_name(on):
     problem = lk.Problem("lstm", 2, 1, 3, H, heads=N)
-    reason = "it multiplies by W_hh as a whole, and has no heads"
+    reason = "it multiplies by the whole of W_hh, so it has no heads"
     assert registry.unsupported(on, problem, "cpu") == reason
     if registry.missing(on):
         return

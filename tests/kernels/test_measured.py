@@ -77,7 +77,7 @@ def test_this_cpu_is_of_a_class_by_name_instructions_and_threads() -> None:
     ("changed", "reason"),
     [
         ({"torch": "2.1.9+cpu"}, r"run a-run was measured with torch 2\.1\.9\+cpu; this is "),
-        ({"kernels": "0" * 64}, "run a-run was measured with other sources of the kernels than"),
+        ({"kernels": "0" * 64}, "run a-run was measured with other sources of the kernels"),
     ],
 )
 def test_own_results_of_another_version_are_refused(
@@ -177,7 +177,7 @@ def test_a_broken_file_is_told_once_and_passed_over(own: Path) -> None:
         warnings.simplefilter("always")
         found = [held() for _ in range(3)]
     (said,) = caught
-    assert str(said.message) == f"measured results: {found[0][0].refused}; auto does without"
+    assert str(said.message) == f"measured results: {found[0][0].refused}; auto ignores them"
     assert found[0][0].rows == ()
     assert found[0][0].refused == (f"{path.name} is broken: the use of a row is ['training']")
 
@@ -192,7 +192,7 @@ def test_what_cannot_be_read_is_passed_over(
     else:
         path.unlink()
         path.mkdir() if what == "folder" else os.mkfifo(path)
-    with pytest.warns(UserWarning, match=rf"measured results: {path.name} .*; auto does without"):
+    with pytest.warns(UserWarning, match=rf"measured results: {path.name} .*; auto ignores them"):
         assert held()[0].rows == ()
 
 

@@ -42,4 +42,4 @@ def test_it_is_told_and_does_not_wait_for_ever(peer: str) -> None:
         check=True,
         timeout=120,
     )
-    assert "threads did not come along into this forked process" in done.stdout
+    assert "threads do not exist in this forked process" in done.stdout

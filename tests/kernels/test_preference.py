@@ -140,7 +140,7 @@ def test_of_a_tie_pytorchs_own_is_taken_and_said_to_be_one(own: Path) -> None:
     put(own, tie)
     assert preferred().order == ("aten",)
     assert told(preferred()).startswith(
-        "aten: not to be told from the fastest of 2 measured, naive, on lstm T8 "
+        "aten: tied with the fastest of 2 measured, naive, on lstm T8 "
     )
 
 
@@ -158,7 +158,7 @@ def test_own_results_come_before_shipped_ones_and_those_before_none(
 
 def test_stale_results_are_not_used_and_that_is_told(own: Path, shipped: Path) -> None:
     put(own, row(("hoisted", "aten"), run=run_of(kernels="0" * 64)))
-    refused = "; your own results: run a-run was measured with other sources of the kernels than "
+    refused = "; your own results: run a-run was measured with other sources of the kernels"
     assert preferred().order == ("aten",)
     assert refused in told(preferred())
     put(shipped, row(("naive", "aten")))
@@ -204,7 +204,7 @@ def test_who_cannot_be_taken_here_is_passed_over_for_the_next(
 def test_a_row_whose_own_backends_are_all_gone_leaves_pytorchs_own(own: Path) -> None:
     put(own, row(("gone", "gone_too")))
     assert preferred().order == ("aten",)
-    assert told(preferred()).startswith("aten: PyTorch's own, as none better can be taken of 2 ")
+    assert told(preferred()).startswith("aten: PyTorch's own, because nothing faster of 2 ")
 
 
 def test_files_are_read_once(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:

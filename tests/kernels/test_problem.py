@@ -83,7 +83,7 @@ def test_parameters_are_torchs() -> None:
         ({"hidden_size": True}, "hidden_size=True: expected a whole number"),
         ({"dtype": "float23"}, "unknown dtype 'float23'; did you mean 'float32'?"),
         ({"precision": "tf23"}, "unknown precision 'tf23'; did you mean 'tf32'?"),
-        ({"proj_size": 4}, "proj_size=4 must be smaller than hidden_size=4"),
+        ({"proj_size": 4}, "proj_size=4; expected less than hidden_size=4"),
         ({"proj_size": -1}, "proj_size=-1: expected a whole number from 0 on"),
         ({"cell": "gru", "proj_size": 2}, "proj_size=2 with cell 'gru': only lstm has it"),
         (
@@ -93,7 +93,7 @@ def test_parameters_are_torchs() -> None:
         ({"heads": 0}, "heads=0: expected a whole number from 1 on"),
         ({"heads": True}, "heads=True: expected a whole number from 1 on"),
         ({"heads": 3}, "heads=3 does not divide hidden_size=4"),
-        ({"heads": 2, "proj_size": 2}, "heads=2 with proj_size=2: a head meets units"),
+        ({"heads": 2, "proj_size": 2}, "heads=2 with proj_size=2: a head is a group"),
         (
             {"heads": 2, "cell": "gru_reset_before"},
             "heads=2 with cell 'gru_reset_before': expected a cell that makes one product",

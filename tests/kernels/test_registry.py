@@ -246,8 +246,8 @@ def test_the_same_cell_of_two_files_is_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (OTHER_CELL, r"second\.py defines cell 'mine', .* taken by another of first\.py; give one"),
-        (OTHER_CELL.replace("mine", "lstm"), r"'lstm', .* taken by another of lstm_kernels\.cells"),
+        (OTHER_CELL, r"second\.py defines cell 'mine', but first\.py has another cell .* give one"),
+        (OTHER_CELL.replace("mine", "lstm"), r"'lstm', but lstm_kernels\.cells"),
         (
             CELL.replace("mine", "fresh") + OTHER_CELL.replace("mine", "lstm") + "CELLS += [fresh]",
             "'lstm'",
@@ -265,7 +265,7 @@ def test_two_cells_of_one_name_are_refused(tmp_path: Path, text: str, says: str)
 @pytest.mark.parametrize(
     ("source", "error"),
     [
-        ("CELLS = ['mine']", "TypeError: CELLS holds 'mine'; expected what @cell makes"),
+        ("CELLS = ['mine']", "TypeError: CELLS holds 'mine'; expected what @cell returns"),
         (CELL.replace("return h", "return h if h > 0 else h"), "TypeError: cell 'mine': a cell's"),
         (CELL.replace("return h", "return h, h"), "ValueError: cell 'mine' returns 2 states"),
         (CELL.replace("h + ", "float('inf') * "), "ValueError: the step of cell 'mine' has"),
@@ -300,7 +300,7 @@ def test_failing_cells_of_entry_points_are_listed(
     offer(monkeypatch, cells=("no_such_package_here:CELLS", "third_party_clash:lstm"))
     failed = registry.unavailable()
     assert "ModuleNotFoundError" in failed["no_such_package_here:CELLS"]
-    assert "'lstm', a name that is taken" in failed["third_party_clash:lstm"]
+    assert "'lstm', but lstm_kernels.cells.lstm has another" in failed["third_party_clash:lstm"]
     assert registry.brought_cells() == {}
     with pytest.raises(ValueError, match="unknown cell 'mine'"):
         lk.Recurrent("mine", 2, 3)

@@ -100,7 +100,7 @@ def test_torch_export_by_dynamo_sees_torch_nns_own_path(models: Any, x: Tensor) 
 def test_torch_jit_script_gets_torch_nns_module(models: Any, x: Tensor, cell: str) -> None:
     theirs, ours = models("naive", cell, batch_first=True)
     parameters = dict(ours.named_parameters())
-    with pytest.warns(UserWarning, match=r"puts torch\.nn\.\w+ in the place of this module"):
+    with pytest.warns(UserWarning, match=r"replaces this module by torch\.nn\.\w+"):
         scripted = torch.jit.script(ours)
     close(scripted(x), theirs(x))
     assert all(found is parameters[name] for name, found in scripted.named_parameters())
@@ -189,7 +189,7 @@ def test_who_named_a_kernel_is_told_that_naive_runs_in_its_place(x: Tensor) -> N
     rnn = lk.LSTM(INPUTS, H, backend="numba_cpu")
     batch = torch.stack([x, x])
     with pytest.warns(
-        UserWarning, match="vmap does not go through backend 'numba_cpu'; naive runs"
+        UserWarning, match="backend 'numba_cpu' does not support torch.func's vmap; naive"
     ):
         torch.func.vmap(lambda x: rnn(x)[0])(batch)
     assert rnn.chosen_backend == "naive"

@@ -134,11 +134,11 @@ OTHER_DEVICE = {"name": "Some GPU", "capability": "9.0", "sm_count": 132}
     ("changes", "says"),
     [
         ({"schema": 2}, "has schema 2; this version reads 1"),
-        ({"schema": "x"}, "is no file of tuned parameters"),
+        ({"schema": "x"}, "is not a file of tuned parameters"),
         ({"backend": "yours"}, "was tuned for backend 'yours', not 'mine'"),
         ({"device": OTHER_DEVICE}, "was tuned on Some GPU (9.0, 132 SMs); this is"),
         ({"versions": {}}, "was tuned with torch None; this is torch"),
-        ({"sources": "0" * 64}, "was tuned for other sources of mine than these"),
+        ({"sources": "0" * 64}, "was tuned for other sources of mine"),
         ({"date": None}, "is broken: its 'date' is None"),
         ({"entries": []}, "is broken: its 'entries' is []"),
         ({"entries": {KEY: {}}}, f"is broken: the entry {KEY!r} has no choice"),
@@ -172,7 +172,7 @@ def test_other_sources_of_the_backend_make_it_stale(record, tmp_path):
     (tmp_path / "mine_of_one_file.py").write_text(SOURCE + "# changed\n")
     reason = refusal(record)
     assert "other sources of mine" in reason
-    assert reason.endswith("make it anew: lstm-bench tune mine")
+    assert reason.endswith("make it again: lstm-bench tune mine")
 
 
 def test_other_versions_of_what_a_backend_needs_make_it_stale(record):

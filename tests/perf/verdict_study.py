@@ -1,6 +1,7 @@
 """How often a verdict is wrong, and what it can find, on simulated grids: tables for the docs.
 
-PYTHONPATH=kernels:harness:tests/support python tests/perf/verdict_study.py docs/verdicts.md
+    PAGE=docs/verdicts-simulated.md
+    PYTHONPATH=kernels:harness:tests/support python tests/perf/verdict_study.py $PAGE
 
 Replaces what stands in the page between the two marks of the study; without a page it prints.
 Exits with 1 where a promise of docs/method.md, A verdict, is not kept.
@@ -53,7 +54,7 @@ def false_alarms(grids: int, seed: int) -> tuple[list[str], bool]:
 def sessions(grids: int, seed: int) -> list[str]:
     """A against A in two runs between which the machine became faster or slower as a whole."""
     lines = [
-        "| a session's own spread | blocks | grids flagged | cases flagged |",
+        "| spread of the shared factor | blocks | grids flagged | cases flagged |",
         "|---|---:|---:|---:|",
     ]
     for session in SESSIONS:
@@ -128,40 +129,53 @@ def _pairs(paired: bool) -> str:
 
 def study(grids: int, aa_grids: int, seed: int) -> tuple[str, bool]:
     """The section of the page, and whether every promise is kept."""
+    fewer = max(1, grids // 4)
     alarms, quiet = false_alarms(aa_grids, seed)
     one, found_one = power(1, grids, seed)
-    many, found_many = power(20, max(1, grids // 4), seed)
-    both, quiet_twice = twice(max(1, grids // 4), seed)
+    many, found_many = power(20, fewer, seed)
+    both, quiet_twice = twice(fewer, seed)
     parts = [
-        f"Simulated, seed {seed}: grids of {CASES} cases, margin 5%, q 0.05. A block's time is the "
-        "median of 12 samples whose noise (half the between-run spread) has an autocorrelation of "
-        "0.6. In pairs, a drift of the same spread hits both sides.",
+        f"Every table is simulated with seed {seed}. A grid has {CASES} cases; the margin is 5% "
+        "and q is 0.05. A block's time is the median of 12 samples. Their noise is half the "
+        "between-run spread and has an autocorrelation of 0.6. In pairs, a drift of the same "
+        "spread affects both sides.",
         "",
-        f"**A against A**, {aa_grids} grids a row. Where the spread is {SPREADS[0]:.0%}, at most "
-        f"{WRONG_GRIDS:.0%} of grids and {WRONG_CASES:.1%} of cases may be flagged; at "
-        f"{SPREADS[1]:.0%}, at most {WRONG_GRIDS_WIDER:.0%} of grids, which is what q allows.",
+        "## A against A",
+        "",
+        f"Both sides are the same, {aa_grids} grids a row. Where the spread is {SPREADS[0]:.0%}, "
+        f"at most {WRONG_GRIDS:.0%} of grids and {WRONG_CASES:.1%} of cases may be flagged. At "
+        f"{SPREADS[1]:.0%} at most {WRONG_GRIDS_WIDER:.0%} of grids may be, which is what q "
+        "allows.",
         "",
         *alarms,
         "",
-        f"**Two runs, and the machine another**, {aa_grids} grids a row, blocks of "
-        f"{SPREADS[0]:.0%}: a factor that a whole run shares (standard deviation) is none of its "
-        "blocks' spread, so that it is taken for the code's doing. `ab` is free of it: there both "
-        "sides share it.",
+        "## Two runs on a machine that changed",
+        "",
+        f"Both sides are the same, {aa_grids} grids a row, blocks of {SPREADS[0]:.0%}. Each run "
+        "has a factor that all its blocks share; the first column is its standard deviation. The "
+        "blocks do not show it, so it is taken for a change of the code. `ab` is free of it: "
+        "there both sides share the factor.",
         "",
         *sessions(aa_grids, seed),
         "",
-        f"**One slow case in {CASES}**: the share of {grids} grids in which it is a `REGRESSION` "
-        "(and, where not none, in which it is called `SAME`), by how much slower it is:",
+        f"## One slow case in {CASES}",
+        "",
+        f"The share of {grids} grids in which the slow case is a `REGRESSION`, by how much slower "
+        "it is. In parentheses: the share in which it is called `SAME`, if there are any.",
         "",
         *one,
         "",
-        f"**Twenty slow cases in {CASES}**, as when one backend of five got slower: the share of "
-        "such cases found. The correction is milder where more is wrong.",
+        f"## Twenty slow cases in {CASES}",
+        "",
+        "The share of slow cases that are found, as when one backend of five became slower. The "
+        "correction is milder where more cases are slow.",
         "",
         *many,
         "",
-        f"**Looked at twice, as `ab` does**, 20 of {CASES} cases slower, {max(1, grids // 4)} "
-        "grids a figure; `blocks` are those of the first look.",
+        "## Measured twice, as `ab` does",
+        "",
+        f"20 of {CASES} cases are slower, {fewer} grids a figure. `blocks` are those of the first "
+        "measurement.",
         "",
         *both,
     ]

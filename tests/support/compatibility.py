@@ -32,7 +32,7 @@ for part in ("modules", "gradients", "compilers"):
 ROWS = integrations.ROWS
 
 INTERPRETED = [b.name for b in registry.BUILT_IN if b.interpreter]
-# Libraries beside PyTorch: docs/peers.md tells what they can.
+# Libraries other than PyTorch: docs/peers.md says what they can do.
 PEERS = [
     each.name for each in registry.BUILT_IN if "peers" in map(registry._EXTRA_OF.get, each.requires)
 ]
@@ -50,32 +50,37 @@ LINE = 150
 
 HEAD = """# With PyTorch's own tools
 
-What becomes of an `lstm_kernels.LSTM` on each backend, and of `torch.nn.LSTM`, in the hands of
-PyTorch's tools: torch {torch}, a CPU{onednn} bfloat16 in oneDNN, one thread.
+This page is a reference: which of PyTorch's tools work with an `lstm_kernels.LSTM` on each backend,
+and with `torch.nn.LSTM`. It was made with torch {torch}, a CPU{onednn} bfloat16 in oneDNN, and one
+thread.
 
 - `works`: results, and gradients where there are any, are those of a plain float64 `torch.nn.LSTM`
-  with the same numbers, within a relative L2 error of 1e-5 (float64 1e-12, bfloat16 3e-2, under
-  autocast twice that, `quantize_dynamic` 5e-2). That nothing was raised is not enough.
-- `error`: it raised, or the tool passed over the layer, wholly or in part (`quantize_dynamic`,
-  ONNX, the counter of `FlopCounterMode`); the number is that of the line below the table.
-- `wrong`: it ran, and the numbers are others.
+  with the same numbers. The bound is a relative L2 error of 1e-5 (float64 1e-12, bfloat16 3e-2,
+  under autocast twice that, `quantize_dynamic` 5e-2). It is not enough that nothing was raised.
+- `error`: it raised an error, or the tool skipped the layer, wholly or in part (`quantize_dynamic`,
+  ONNX, the counter of `FlopCounterMode`). The number is that of a line below the table.
+- `wrong`: it ran, and the numbers are different.
 
-Which backend computes is not always the one that was named: `torch.jit`, `torch.export`, ONNX,
-`meta` and fake tensors are shown `torch.nn`'s own path, and what is under `vmap`, `jvp` or forward
-mode runs on `naive` where it does not go through a backend. {operators}
-are operators of PyTorch, which `torch.compile`, `torch.export` for any T and the counter of
-`FlopCounterMode` see; `torch.compile` leaves every other backend as it is.
+The backend that computes is not always the one that was named:
+
+- `torch.jit`, `torch.export`, ONNX, `meta` and fake tensors see `torch.nn`'s own path.
+- `vmap`, `jvp` and forward mode run on `naive` where they cannot go through a backend.
+
+{operators} are operators of PyTorch. So
+`torch.compile`, `torch.export` for any T and the counter of `FlopCounterMode` see them.
+`torch.compile` leaves every other backend as it is.
 
 {interpreted} ran under their interpreters, on a CPU.
-`graphed` and `cudnn` need CUDA and are not here, nor are the [peers](peers.md). Of ONNX's graph the
-operators and their weights were compared; it was not run. Made by `make compatibility-page`;
-`tests/kernels/test_compatibility.py` finds every cell again.
+`graphed` and `cudnn` need CUDA and are not here. The [peers](peers.md) are not here either. Of
+ONNX's graph, the operators and their weights were compared; the graph was not run.
+`make compatibility-page` makes this page, and `tests/kernels/test_compatibility.py` checks every
+cell.
 
 """
 
 LEFT_ALONE_BY_INTENT = """\
-An int8 layer has no backend to choose. So `torch.ao.quantization` leaves a layer of ours as it is,
-which warns of it and says what to put in its place; everywhere else ours works where
+An int8 layer has no backend to choose. So `torch.ao.quantization` leaves a layer of ours as it is.
+The layer warns of this and says what to put in its place. Everywhere else ours works where
 `torch.nn.LSTM` does."""
 
 # Where a tool passes over ours by intent, and the layer warns of it: rows, and which backends.

@@ -59,7 +59,7 @@ class Row:
     name: str
     run: Callable[[Column], Found]
     slow: bool = False
-    by_bfloat16: bool = False  # what torch.nn does hangs on whether oneDNN has it on this CPU
+    by_bfloat16: bool = False  # what torch.nn does depends on whether oneDNN has it on this CPU
 
 
 ROWS: list[Row] = []

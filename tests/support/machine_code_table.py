@@ -10,12 +10,17 @@ import triton
 
 HEAD = """# The Triton kernels' machine code
 
-What `lstm-bench inspect` reads from the cubins that Triton {version} makes, with no GPU: one LSTM
-layer, B=16. Made by `make kernel-page`; `tests/kernels/backends/test_triton_machine_code.py`
-asserts what the columns promise: no stack, no spill, weights loaded before the step loop (`own`,
-`held`), 16-bit products by matrix units, shared memory within the device's. Registers are a
-thread's; barriers, loads and all instructions are those in the step loop, once a warp and step
-(where streamed: once a chunk). Nothing here was measured on a GPU.
+This page is a reference: what each kernel of [`triton`](triton.md) compiles to.
+`lstm-bench inspect` reads it from the cubins that Triton {version} makes, for one LSTM layer, B=16.
+It needs no GPU, and **nothing here was measured on one**. `make kernel-page` makes the page.
+
+`tests/kernels/backends/test_triton_machine_code.py` asserts what the columns promise: no stack, no
+spill, weights loaded before the step loop (`own`, `held`), 16-bit products by matrix units, shared
+memory within the device's.
+
+- *registers*: a thread's.
+- *barriers*, *loads* and *all* instructions: those in the step loop, once a warp and step. In
+  `streamed`: once a chunk.
 
 """
 

@@ -1,6 +1,6 @@
 """`check --rerun`: what a baseline makes a run look slower by is measured once more before belief.
 
-The second measurement lies beside the run, in `<run>-again`.
+The second measurement is next to the run, in `<run>-again`.
 """
 
 from collections.abc import Mapping

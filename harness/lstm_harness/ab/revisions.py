@@ -21,7 +21,7 @@ PACKAGE = KERNELS / "lstm_kernels" / "__init__.py"
 class Revision:
     """Kernels to measure: `root` goes on the import path; `commit` is None for a working tree.
 
-    `name` is what the user called it. `git` is the commit that it is, or that it was edited upon,
+    `name` is what the user called it. `git` is the commit that it is, or that it was edited from,
     and whether it was; None where git does not know.
     """
 

@@ -100,7 +100,8 @@ def compare(
                     parts = _in_doubt(sides[0], doubt), _in_doubt(sides[1], doubt)
                     in_memory = any(verdict.measure != "time" for verdict in doubt)
                     memory_blocks = MEMORY_BLOCKS if in_memory else 0
-                    again = _measure(spec, parts, folder / "again", scratch, watch, memory_blocks)
+                    anew = replace(spec, seed=spec.seed + 1)
+                    again = _measure(anew, parts, folder / "again", scratch, watch, memory_blocks)
                     second = _judged(again, rules, noise)
                     measured = [
                         pooled(side, more, spec.blocks)
@@ -129,9 +130,7 @@ def _interruptible(folder: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         tell = shlex.join(["lstm-bench", "compare", *(str(folder / name) for name in NAMES)])
-        raise Interrupted(
-            f"interrupted; to measure, start anew; what there is so far: {tell}"
-        ) from None
+        raise Interrupted(f"interrupted; to measure, start again; results so far: {tell}") from None
 
 
 def _sides(spec: Spec, revisions: tuple[Revision, Revision], scratch: Path) -> Both:

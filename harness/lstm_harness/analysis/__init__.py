@@ -1,1 +1,1 @@
-"""Records to what they say: summary, ranking, ratios, statistics."""
+"""From records to results: summary, ranking, ratios, statistics."""

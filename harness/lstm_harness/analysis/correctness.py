@@ -1,4 +1,4 @@
-"""A Summary to how right each backend is."""
+"""From a Summary to how correct each backend is."""
 
 import math
 from typing import Any
@@ -9,13 +9,13 @@ CORRECTNESS_COLUMNS = ("backend", "cell", "dtype", "precision", "device")
 
 
 def correctness_by_backend(summary: pd.DataFrame) -> pd.DataFrame:
-    """How right each backend is, one row per backend, cell, dtype, precision and device.
+    """How correct each backend is, one row per backend, cell, dtype, precision and device.
 
     Returns:
         `cases` checked, `incorrect` among them, `errors` (worst per tensor, inf where not
         finite), `over` (names of tensors above their own case's bound), `tolerance_low` and
         `tolerance_high`, `oracle_rows` (fewest batch rows compared, NaN for all) and `verdict`:
-        `pass`, `fail`, or `not checked` where no tensor was compared.
+        `pass`, `fail`, or `not checked` if no tensor was compared.
     """
     keys = list(CORRECTNESS_COLUMNS)
     rows = [

@@ -1,4 +1,4 @@
-"""A contestant's curves as one line: its way over the steps, from all its seeds."""
+"""A contestant's curves as one line: its course over the steps, from all its seeds."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from lstm_harness.model.training import Point
 
 
 class Way(NamedTuple):
-    """One seed's points from a step on; a value is None where it is not finite."""
+    """One seed's points from a step on; a value is None if it is not finite."""
 
     steps: tuple[int, ...]
     seconds: tuple[float, ...]
@@ -19,12 +19,12 @@ class Way(NamedTuple):
 
 @dataclass(frozen=True)
 class Course:
-    """A contestant's way over its steps, as far as all its seeds came, and of each what is beyond.
+    """A contestant's course, up to the last step that all its seeds reached, and what is beyond.
 
     Attributes:
         seconds: of training up to each step, the median over seeds.
-        median, low, high: of a value over the seeds; None where one of them is not finite.
-        beyond: of each seed that went on, from the last shared step on.
+        median, low, high: of a value over the seeds; None if one of them is not finite.
+        beyond: for each seed that continued, its points from the last shared step on.
     """
 
     steps: tuple[int, ...]
@@ -36,7 +36,7 @@ class Course:
 
 
 def course(one: Contestant, value: Callable[[Point], float | None]) -> Course:
-    """A contestant's way, of a value that its points have."""
+    """A contestant's course, for a value that its points have."""
     by_step = [{point.step: point for point in each.points} for each in one.curves]
     steps = shared_steps(one.curves)
     rows = [[points[step] for points in by_step] for step in steps]

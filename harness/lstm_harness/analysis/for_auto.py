@@ -1,16 +1,16 @@
-"""A run to what `backend="auto"` reads of it: whom to take for each problem it measured.
+"""From a run to what `backend="auto"` reads: which backend to take for each measured problem.
 
-What counts: cells with eager launches and a warm cache that are whole (every planned block, each
+What counts: cells with eager launches and a warm cache that are complete (every planned block, each
 checked against float64, no warning), in at least three blocks, of problems on which PyTorch's own
-backend has such a cell or, where it refused, the loop of PyTorch's operations. A run that was
-imported, or has plugins or a cell that is not built in, tells nothing: the one is not checked, and
-what the others raced is not the package's.
+backend has such a cell or, if it refused, the loop of PyTorch's operations. A run that was
+imported, or has plugins or a cell that is not built in, does not count: the first is not checked,
+and the others raced code that is not the package's.
 
 `auto` chooses once for a forward and its backward, so a use is `inference`, or `training`: the time
-of a forward and a backward together, block by block, or that of the pass `train` where the two were
-not measured. Who is fastest and who is tied is `ranking.ranked`'s to say, once of that time and
-once of each pass: tied is only who is so in all of them. Of a tie PyTorch's own is taken, else the
-fastest of it. Who comes next, for where that one cannot run, is found the same way among the rest,
+of a forward and a backward together, block by block, or that of the pass `train` if the two were
+not measured. `ranking.ranked` says which backend is fastest and which tie, once for that time and
+once for each pass: a backend must tie in all of them. In a tie PyTorch's own is taken, else the
+fastest of it. The next one, for when that one cannot run, is found in the same way among the rest,
 down to PyTorch's own.
 """
 
@@ -27,7 +27,7 @@ from lstm_kernels import Problem
 from lstm_kernels.measured import DeviceClass, Measured, MeasuredRun, Row, own_on
 from lstm_kernels.preference import LOOP
 
-# Fewer have no interval, so that nobody knows a tie.
+# Fewer blocks have no interval, so a tie cannot be found.
 LEAST_BLOCKS = 3
 PASSES = {"inference": ("inference",), "training": ("forward", "backward", "train")}
 
@@ -36,7 +36,7 @@ Cells = Mapping[tuple[Key, str], Mapping[str, Any]]  # by backend, too: a row of
 
 
 def measured_of(manifest: Mapping[str, Any], summary: pd.DataFrame) -> Measured | None:
-    """What `auto` reads of a run; None where nothing of it counts.
+    """What `auto` reads of a run; None if nothing of it counts.
 
     Args:
         manifest: the run's run.json.
@@ -57,7 +57,7 @@ def measured_of(manifest: Mapping[str, Any], summary: pd.DataFrame) -> Measured 
 
 
 def device_class(manifest: Mapping[str, Any]) -> DeviceClass | None:
-    """The class of the device that a run was measured on; None where it does not tell."""
+    """The class of the device that a run was measured on; None if it does not say."""
     environment, kind = manifest["environment"], manifest["plan"]["device"]
     if environment.get("torch") is None:
         return None
@@ -96,7 +96,7 @@ def _problem(row: Mapping[str, Any]) -> Problem:
 
 
 def _counts(row: Mapping[str, Any], blocks: int) -> bool:
-    """Whether a cell is whole, was checked, and warned of nothing."""
+    """Whether a cell is complete, was checked, and has no warning."""
     whole = row["status"] == "ok" and row["blocks"] == blocks >= LEAST_BLOCKS
     was_checked = row["tolerance"] == row["tolerance"]
     return whole and was_checked and not row["warnings"]
@@ -110,7 +110,7 @@ def _refused(cells: Cells, key: Key, backend: str) -> bool:
 
 
 def _totals(parts: Cells) -> Cells:
-    """The cells of each use: what an inference takes, or a forward and a backward together."""
+    """The cells of each use: an inference, or a forward and a backward together."""
     found: dict[tuple[Key, str], Mapping[str, Any]] = {}
     for ((problem, each), backend), cell in parts.items():
         backward = parts.get(((problem, "backward"), backend))
@@ -134,7 +134,7 @@ def _sum(forward: Mapping[str, Any], backward: Mapping[str, Any]) -> Mapping[str
 def _standings(
     totals: Cells, parts: Cells, own: Mapping[Key, str]
 ) -> tuple[dict[Key, tuple[str, ...]], dict[Key, tuple[str, ...]]]:
-    """Of each problem and use, who is tied with the fastest, and in which order to take whom."""
+    """For each problem and use: the backends that tie with the fastest, and the order to try."""
     tied: dict[Key, tuple[str, ...]] = {}
     order: dict[Key, tuple[str, ...]] = {}
     left = dict(totals)
@@ -162,7 +162,7 @@ def _is_left(at: tuple[Key, str], left: Cells) -> bool:
 
 
 def _tied(cells: Cells) -> dict[Key, list[str]]:
-    """By problem and use, or pass, who cannot be told from the fastest, itself first."""
+    """By problem and use, or pass: the fastest backend, and those that tie with it."""
     keys = {Case(problem, _RANKED_AS.get(use, use)): (problem, use) for (problem, use), _ in cells}
     cases = {key: case for case, key in keys.items()}
     known = {
@@ -177,6 +177,6 @@ def _tied(cells: Cells) -> dict[Key, list[str]]:
     return found
 
 
-# What a ranking needs of a cell, and as which pass it ranks a whole training step.
+# What a ranking needs from a cell, and the pass under which it ranks a training step.
 _TIMES = ("status", "block_ids", "block_medians_ns", "median_ns")
 _RANKED_AS = {"training": "train"}

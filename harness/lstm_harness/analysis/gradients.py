@@ -16,11 +16,11 @@ Norms = tuple[float | None, ...]
 
 @dataclass(frozen=True)
 class Followed:
-    """What came of following a gradient through one problem on one backend.
+    """The result of following a gradient through one problem on one backend.
 
     Attributes:
-        status: of a record's; `reason` says why it is not `ok`.
-        norms: of each seed, that of dL_T/dh_t by T - t, from 0 to T; None where it is not finite.
+        status: a record's status; `reason` says why it is not `ok`.
+        norms: for each seed, the norm of dL_T/dh_t by T - t, from 0 to T; None if it is not finite.
     """
 
     backend: str
@@ -32,12 +32,12 @@ class Followed:
 
 @dataclass(frozen=True)
 class Gradients:
-    """All that was followed at once, by which command and on which machine.
+    """All gradients followed together, by which command and on which machine.
 
     Attributes:
-        seeds: that of each of a line's norms.
+        seeds: the seed of each of a line's norms.
         environment: as a run's manifest has it.
-        absent: plugins that take no part, each with the reason.
+        absent: plugins that were not used, each with the reason.
     """
 
     followed: tuple[Followed, ...]
@@ -54,8 +54,8 @@ class Fading:
     """What is left of a gradient, as a share of its norm at the last step, by T - t.
 
     Attributes:
-        name: what tells it from the others that were followed with it.
-        median, low, high: over the seeds; None where one of them is not finite.
+        name: what distinguishes it from the others that were followed with it.
+        median, low, high: over the seeds; None if one of them is not finite.
     """
 
     name: str
@@ -66,9 +66,9 @@ class Fading:
 
     @property
     def half_life_steps(self) -> float | None:
-        """In how many steps the median halves, by a straight line through its logarithms.
+        """The number of steps in which the median halves, by a line through its logarithms.
 
-        None where it does not fall.
+        None if it does not fall.
         """
         points = [(step, math.log2(share)) for step, share in enumerate(self.median) if share]
         if len(points) < 2:
@@ -89,14 +89,14 @@ def fadings(followed: Sequence[Followed]) -> list[Fading]:
 
 
 def names(followed: Sequence[Followed]) -> list[str]:
-    """A name each: the cell, and what else is not the same in all."""
+    """A name for each: the cell, and everything else that is not the same in all."""
     words = [[*one.problem.label().split(), one.backend] for one in followed]
     shared = set(words[0]).intersection(*words) if words else set()
     return [" ".join([own[0], *(w for w in own[1:] if w not in shared)]) for own in words]
 
 
 def steps_told(longest: int) -> list[int]:
-    """The T - t that a table has of a sequence of this length: 0, 1, 2, 5, 10 ... and T itself."""
+    """The T - t that a table has for a sequence of this length: 0, 1, 2, 5, 10 ... and T itself."""
     decades = [10**power for power in range(len(str(longest)))]
     round_ones = [digit * decade for decade in decades for digit in (1, 2, 5)]
     return [0, *(step for step in round_ones if step < longest), longest]
@@ -112,6 +112,6 @@ def _fading(name: str, one: Followed) -> Fading:
 
 
 def _shares(norms: Norms) -> Norms:
-    """The same with that at the last step for their unit."""
+    """The same norms, divided by the norm at the last step."""
     last = norms[0]
     return tuple(None if norm is None or not last else norm / last for norm in norms)

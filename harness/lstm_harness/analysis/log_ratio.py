@@ -1,4 +1,4 @@
-"""How two sides' blocks differ: the mean of log(new/base), and how sure that is.
+"""How two sides' blocks differ: the mean of log(new/base), and how certain it is.
 
 Student's t throughout. Blocks that both sides were measured in are paired; otherwise the sides are
 two independent samples (Welch).
@@ -13,14 +13,14 @@ from scipy.special import stdtr
 
 from lstm_harness.analysis.statistics import BLOCKS_FOR_INTERVAL, CONFIDENCE, half_width
 
-# More than this nobody waits for.
+# Nobody waits for more than this.
 MOST_MORE_BLOCKS = 200
 _LARGEST_LOG = math.log(np.finfo(np.float64).max)
 
 
 @dataclass(frozen=True)
 class LogRatio:
-    """The mean `d`, its standard error, degrees of freedom, and how many blocks of each side told.
+    """The mean `d`, its standard error, degrees of freedom, and how many blocks each side has.
 
     `base` is the mean of the base side's logarithms, in those blocks. An edge is a margin as a
     logarithm, positive.
@@ -55,7 +55,7 @@ class LogRatio:
         Args:
             level: the p at which a difference beyond the edge is believed.
         Returns:
-            How many, or None where no number that anybody waits for would do.
+            How many, or None if more than anybody waits for would be needed.
         """
         have = min(self.blocks)
         gap, spread = abs(abs(self.d) - edge), self.se * math.sqrt(have)
@@ -96,7 +96,7 @@ def of_pairs(base: Mapping[int, float], ratios: Mapping[int, float]) -> LogRatio
 
 
 def exp(log: float) -> float:
-    """The ratio; an interval of few wild blocks may reach beyond all floats."""
+    """The ratio; an interval from few scattered blocks may exceed all floats."""
     return math.exp(log) if log < _LARGEST_LOG else math.inf
 
 

@@ -1,7 +1,7 @@
 """Whether backends learn the same from the first step on: the losses of the first steps.
 
 From one seed every backend has the same data, parameters and batches. What is left is rounding,
-which each step carries on; a wrong gradient parts from the others by more.
+which every step carries on; a wrong gradient causes a larger difference.
 """
 
 import math
@@ -11,23 +11,23 @@ from dataclasses import dataclass
 
 from lstm_harness.model.training import Learnt
 
-# So far, relatively, may rounding in float32 part the loss of the first step, and by this factor
-# further with every step. On `copy` with lstm, where rounding grows fastest, aten and numba_cpu
-# part from naive by at most 4.6e-07 * 1.5**step (1e-03 at step 20 of one seed, of five); nothing
-# else that was tried, of the other workloads with lstm, gru or rnn_tanh, by more than 3.0e-07 in 20
-# steps. A gradient of w_hh, b_hh or w_ih that is 0 or negated parts by 1e-03 * 1.5**step or more at
-# some step. One of w_hh that is 1% too large parts by no more than rounding: Adam, which takes no
-# notice of scale, then takes nearly the same steps.
+# Relative difference that rounding in float32 may cause in the loss of the first step, and its
+# growth factor with every step. On `copy` with lstm, where rounding grows fastest, aten and
+# numba_cpu differ from naive by at most 4.6e-07 * 1.5**step (1e-03 at step 20 of one seed, of
+# five); nothing else that was tried, of the other workloads with lstm, gru or rnn_tanh, by more
+# than 3.0e-07 in 20 steps. A gradient of w_hh, b_hh or w_ih that is 0 or negated causes a
+# difference of 1e-03 * 1.5**step or more at some step. A gradient of w_hh that is 1% too large
+# causes no more than rounding: Adam, which ignores scale, then takes nearly the same steps.
 ROUNDING = 5e-6
 GROWTH = 1.5
-# Whose losses the others' are held against, the first that trained; else the median of all.
+# The backend to compare losses with: the first of these that trained; else the median of all.
 REFERENCES = ("naive", "aten")
 MEDIAN = "the median"
 
 
 @dataclass(frozen=True)
 class Parting:
-    """How far a curve's loss parts from another's, at the step where it is most of what it may.
+    """How far a curve's loss is from another's, where it is largest relative to the bound.
 
     Attributes:
         held_against: a backend, or the median of all.
@@ -43,17 +43,17 @@ class Parting:
 
     @property
     def share(self) -> float:
-        """Of what rounding explains: above 1 the two learn otherwise."""
+        """The difference over what rounding explains: above 1 the two learn differently."""
         return self.apart / self.explained
 
 
 def parting(one: Learnt, trained: Sequence[Learnt]) -> Parting | None:
-    """How far a curve's first losses part from those that they are held against.
+    """How far a curve's first losses are from those that they are compared with.
 
     Args:
         trained: all curves, of which those of the same seed and cell count.
     Returns:
-        None of the reference itself, of one that is alone, and where there are no losses.
+        None for the reference itself, for a curve that is alone, and without losses.
     """
     seed, cell, backend = one.curve.seed, one.curve.cell, one.curve.backend
     same = [each for each in trained if (each.curve.seed, each.curve.cell) == (seed, cell)]
@@ -79,7 +79,7 @@ def _median(losses: Iterable[float | None]) -> float | None:
 
 
 def _apart(found: float | None, expected: float | None) -> float:
-    """Relatively; infinitely where one alone is not finite, or nothing was expected."""
+    """The relative difference; infinite if only one is finite, or if the expected one is 0."""
     if found == expected:
         return 0.0
     if found is None or not expected:

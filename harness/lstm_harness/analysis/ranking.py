@@ -1,4 +1,4 @@
-"""A Summary to who wins: every correct cell against the fastest of its case."""
+"""From a Summary to the winners: every correct cell compared with the fastest of its case."""
 
 import numpy as np
 import pandas as pd
@@ -8,13 +8,14 @@ from lstm_harness.analysis.summary import CASE_COLUMNS, logarithms
 
 
 def ranked(summary: pd.DataFrame) -> pd.DataFrame:
-    """Every ranked cell, fastest first within its case, against the fastest of its case.
+    """Every ranked cell, fastest first within its case, compared with the fastest of its case.
 
     Returns:
         The Summary's ok rows with `rank` from 1, by median; `ratio` to the fastest, the geometric
         mean of the ratios within blocks, with its 95% interval `ratio_low` and `ratio_high` (below
-        3 shared blocks the ratio of the two medians, and NaN); and `tie`: whether it cannot be told
-        from the fastest, NA where the interval is unknown. A tie's ratio may be below 1.
+        3 shared blocks the ratio of the two medians, and NaN); and `tie`: whether it cannot be
+        distinguished from the fastest, NA where the interval is unknown. A tie's ratio may be below
+        1.
     """
     ok = summary[summary["status"] == "ok"].copy()
     ok["case_id"] = _case_ids(ok)
@@ -37,7 +38,7 @@ def ranked(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def fastest_by_case(summary: pd.DataFrame) -> pd.DataFrame:
-    """Who wins each case, and by how much.
+    """The winner of each case, and by how much.
 
     Returns:
         One row per case of the Summary: `label`, the case's fields, `backend` (None where no

@@ -1,6 +1,6 @@
-"""How many times longer one cell takes than another: the ratio, and how sure it is.
+"""How many times longer one cell takes than another: the ratio, and how certain it is.
 
-Two cells of a run are paired block by block, so that what slows a whole block hits both alike.
+Two cells of a run are paired block by block, so that what slows a whole block affects both alike.
 """
 
 import math
@@ -29,13 +29,13 @@ class Ratio:
 
     @property
     def tie(self) -> bool | None:
-        """Whether the two cannot be told apart; None where the interval is unknown."""
+        """Whether the two tie; None if the interval is unknown."""
         if math.isnan(self.low):
             return None
         return self.low <= 1 <= self.high
 
     def times(self, factor: float) -> "Ratio":
-        """The ratio of rates, or of times a step, where work differs by this factor."""
+        """The ratio of rates, or of times a step, if work differs by this factor."""
         return Ratio(self.value * factor, self.low * factor, self.high * factor)
 
 

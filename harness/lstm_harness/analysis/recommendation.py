@@ -1,11 +1,11 @@
-"""A run to one piece of advice: which backend for a program that makes these calls, what it saves.
+"""From a run to a recommendation: the backend for a program with these calls, and its saving.
 
-A backend's time is the sum over all calls of their case's time, in each block. So two backends are
-paired by block, and cannot be told apart where the interval of their ratio includes 1, as two
-cells of a run are (`analysis.ratios`). Who did not run every case that was measured is out.
+A backend's time is the sum over all calls of their case's time, in each block. Two backends are
+paired by block, and they tie if the interval of their ratio includes 1, as two
+cells of a run do (`analysis.ratios`). A backend that did not run every measured case is out.
 
-torch.nn's own choice is cuDNN on CUDA, where cuDNN runs the case, else PyTorch's native path. It is
-advised where the fastest cannot be told from it.
+torch.nn's own choice is cuDNN on CUDA, if cuDNN runs the case, else PyTorch's native path. It is
+recommended if it ties with the fastest.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ from lstm_harness.model.record import Record
 from lstm_harness.model.spec import Spec, Use
 from lstm_kernels.measured import own_on
 
-# What is advised where that is not the same backend in every case.
+# The name of torch.nn's choice if it is not the same backend in every case.
 OWN_MIXED = "torch.nn"
 
 Row = Mapping[str, Any]
@@ -38,15 +38,15 @@ class Standing:
 
 @dataclass(frozen=True)
 class Part:
-    """What one layer's calls of one case come to.
+    """The result for one layer's calls of one case.
 
     Attributes:
-        own: torch.nn's choice there, None where it did not run; `own_ns` its time of one call.
+        own: torch.nn's choice there, None if it did not run; `own_ns` is its time of one call.
         share: the part that these calls have of all of torch.nn's time.
-        advised_ns: one call's time with who is advised.
+        advised_ns: one call's time with the recommended backend.
         ratio: torch.nn's time over that.
-        alone: who is faster here, beyond noise, than who is advised, and the fastest of those;
-            `alone_ratio` is the time of who is advised over its.
+        alone: the fastest backend that is faster here, beyond noise, than the recommended one;
+            `alone_ratio` is the time of the recommended backend over its time.
     """
 
     use: Use
@@ -64,12 +64,12 @@ class Advice:
     """Which backend to use.
 
     Attributes:
-        backend: None where nobody ran every case.
-        own: torch.nn's own choice; None where it did not run every case.
-        own_ns, advised_ns: the time of all calls; None where unknown.
-        standings: who ran every case, fastest first.
-        refused: who did not, with the reason.
-        unmeasured: what no backend has a record of.
+        backend: None if no backend ran every case.
+        own: torch.nn's own choice; None if it did not run every case.
+        own_ns, advised_ns: the time of all calls; None if unknown.
+        standings: the backends that ran every case, fastest first.
+        refused: the backends that did not, each with the reason.
+        unmeasured: cases without a record of any backend.
     """
 
     backend: str | None
@@ -83,16 +83,16 @@ class Advice:
 
 
 def recommended(spec: Spec, plan: Plan, records: Iterable[Record]) -> Advice:
-    """The advice of a run.
+    """The recommendation of a run.
 
     Raises:
-        UserError: its spec cannot be, as one that was edited.
+        UserError: its spec is impossible, such as an edited one.
     """
     return _Race(plain_rows(summarise(records)), spec.uses(plan.device), plan).advice()
 
 
 class _Race:
-    """The rows of a run's Summary, by backend and case, and the calls that weigh them."""
+    """The rows of a run's Summary, by backend and case, and the calls that weight them."""
 
     def __init__(self, rows: Iterable[Row], uses: Sequence[Use], plan: Plan) -> None:
         self._cells = {(row["backend"], tuple(row[n] for n in CASE_COLUMNS)): row for row in rows}
@@ -104,7 +104,7 @@ class _Race:
         self._own = {use.case: self._own_on(use.case, candidates, plan) for use in self._uses}
 
     def advice(self) -> Advice:
-        """Who is advised, and all that tells why."""
+        """The recommended backend, and all reasons for it."""
         refused = {name: why for name in self._backends if (why := self._refusal(name))}
         own_total = self._total(lambda case: self._own[case])
         totals = {name: self._total_of(name) for name in self._backends if name not in refused}
@@ -133,7 +133,7 @@ class _Race:
         )
 
     def _own_on(self, case: Case, candidates: Sequence[str], plan: Plan) -> str | None:
-        """torch.nn's own choice: the first that runs the case; None where one was not asked."""
+        """torch.nn's own choice: the first that runs the case; None if one was not asked for."""
         for name in candidates:
             if self._row(name, case):
                 return name
@@ -142,7 +142,7 @@ class _Race:
         return None
 
     def _row(self, backend: str | None, case: Case) -> Row | None:
-        """A backend's row on a case, where it has a time."""
+        """A backend's row on a case, if it has a time."""
         row = self._cells.get((backend or "", _key(case)))
         return row if row and row["status"] == "ok" else None
 
@@ -160,7 +160,7 @@ class _Race:
         return self._total(lambda _: backend)
 
     def _total(self, who: Callable[[Case], str | None]) -> Row | None:
-        """All calls together as a row, in the blocks that all have; None where a case lacks."""
+        """All calls together as a row, in the blocks that all have; None if a case is missing."""
         rows = [(use.calls, self._row(who(use.case), use.case)) for use in self._uses]
         times = [
             (calls, dict(zip(row["block_ids"], row["block_medians_ns"], strict=True)))
@@ -176,7 +176,7 @@ class _Race:
         return {"block_ids": ids, "block_medians_ns": sums, "median_ns": median(sums)}
 
     def _parts(self, backend: str | None) -> tuple[Part, ...]:
-        """A part a use, in the order of the suite."""
+        """A part for each use, in the order of the suite."""
         parts = []
         owned = {use: self._row(self._own[use.case], use.case) for use in self._uses}
         spent = [use.calls * own["median_ns"] for use, own in owned.items() if own]
@@ -204,18 +204,18 @@ class _Race:
 
 
 def _is_saving(ratio: Ratio) -> bool:
-    """Whether the one takes longer than the other, and not within noise, where that is known."""
+    """Whether the one takes longer than the other, beyond noise if that is known."""
     return ratio.value > 1 and ratio.tie is not True
 
 
 def _key(case: Case) -> tuple[Any, ...]:
-    """A case as the columns of a Summary tell it."""
+    """A case from the columns of a Summary."""
     of_problem = (getattr(case.problem, name) for name in PROBLEM_COLUMNS)
     return (*of_problem, case.pass_name, case.launch, case.cache, case.device)
 
 
 def _ratios(pairs: Sequence[tuple[Row | None, Row | None]]) -> list[Ratio | None]:
-    """The first's time over the second's, of each pair; None where one of them has none."""
+    """The first's time over the second's, for each pair; None if one of them has none."""
     whole = [(over, under) for over, under in pairs if over and under]
     known = iter(of_times(whole))
     return [next(known) if over and under else None for over, under in pairs]

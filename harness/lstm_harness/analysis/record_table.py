@@ -1,4 +1,4 @@
-"""Records as a pandas frame, a row each, with everything that was stored."""
+"""Records as a pandas frame, one row each, with everything that was stored."""
 
 from collections.abc import Iterable
 from dataclasses import fields
@@ -11,12 +11,12 @@ from lstm_harness.model.record import Record
 
 _STORED = tuple(field.name for field in fields(Record))
 _PLACE = _STORED.index("case")
-# A record's fields, its case's own in the place of the case; results/README.md tells what each is.
+# A record's fields, with those of its case instead of the case; results/README.md explains each.
 COLUMNS = (*_STORED[:_PLACE], *CASE_COLUMNS, *_STORED[_PLACE + 1 :])
 
 
 def record_table(records: Iterable[Record]) -> pd.DataFrame:
-    """One row a record, in the order given, with the columns `COLUMNS`; lists are tuples."""
+    """One row for each record, in the order given, with the columns `COLUMNS`; lists are tuples."""
     return pd.DataFrame([_row(record) for record in records], columns=list(COLUMNS))
 
 

@@ -1,6 +1,7 @@
-"""The mean and its interval by Student's t: the one place that makes one.
+"""The mean and its interval by Student's t: the one place that computes it.
 
-A ratio or a time is averaged as a logarithm. The unit is a block, and fewer than three say nothing.
+A ratio or a time is averaged as a logarithm. The unit is a block; fewer than three give no
+interval.
 """
 
 import math
@@ -23,7 +24,7 @@ def half_width(standard_error: Numbers, df: Numbers) -> Numbers:
 
     Args:
         standard_error: of the mean; a number or an array.
-        df: degrees of freedom, likewise.
+        df: degrees of freedom, a number or an array.
     """
     quantile: Any = stdtrit(df, (1 + CONFIDENCE) / 2)
     half: Numbers = quantile * standard_error
@@ -34,7 +35,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """The mean of some values with its 95% interval.
 
     Returns:
-        mean, low and high; the ends are NaN below 3 values, all three of none.
+        mean, low and high; the ends are NaN below 3 values, and all three without values.
     """
     count = len(values)
     if not count:
@@ -48,7 +49,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def geometric_mean(ratios: Iterable[float]) -> float:
-    """The only average of ratios; NaN of none."""
+    """The only average of ratios; NaN for no ratios."""
     logs = [math.log(ratio) for ratio in ratios]
     return math.exp(math.fsum(logs) / len(logs)) if logs else math.nan
 

@@ -1,4 +1,4 @@
-"""Records to a Summary: medians, intervals, derived throughput, ranks. Raw samples stay behind.
+"""From records to a Summary: medians, intervals, throughput, ranks. It has no raw samples.
 
 The Summary is a pandas frame, one row per (backend, case), in the order first met:
 
@@ -12,7 +12,7 @@ The Summary is a pandas frame, one row per (backend, case), in the order first m
     sequences_per_s, steps_per_s, step_us, tflops, gbytes_per_s
     errors, worst_error, tolerance       worst over blocks; a value that is not finite is inf
     oracle_rows                          fewest batch rows compared, NaN for all of them
-    floor_ns, floor_term, floor_share    the least time the ceilings allow, what binds there (None
+    floor_ns, floor_term, floor_share    the least time the ceilings allow, what sets it (None
                                          where unknown), and the floor over the median, 0 to 1
     peak_bytes, saved_bytes              the most over blocks; with _low, the least
     setup_ms, compile_ms, energy_mj, sm_clock_mhz, warnings
@@ -22,7 +22,7 @@ order of `SEVERITY`, and that block's reason; it has no timing and no rank. A re
 above its own tolerance counts as `incorrect`.
 
 Interval: docs/method.md, A summary. It is that of the geometric mean of the block medians, so with
-one wild block among many the median may lie outside.
+one scattered block among many the median may lie outside.
 """
 
 import itertools
@@ -45,14 +45,14 @@ PROBLEM_COLUMNS = tuple(Problem.__dataclass_fields__)
 CASE_COLUMNS = (*PROBLEM_COLUMNS, "pass", "launch", "cache", "device")
 
 
-# Texts stay Python's own. pandas would keep them in Arrow where pyarrow is installed, which has no
+# Texts stay Python's own. If pyarrow is installed, pandas would keep them in Arrow, which has no
 # room for a lone surrogate in a backend's name.
 pd.options.mode.string_storage = "python"
 
 
 @dataclass
 class _Tally:
-    """What is kept of one (backend, case) while its records go by."""
+    """The state of one (backend, case) while its records are read."""
 
     order: list[int] = field(default_factory=list)
     medians: list[float] = field(default_factory=list)
@@ -80,7 +80,7 @@ class _Tally:
     warnings: dict[str, None] = field(default_factory=dict)
 
     def add(self, record: Record) -> None:
-        """Take one block's record in."""
+        """Add one block's record."""
         status, reason = _judged(record)
         self.blocks += 1
         if status != "ok":
@@ -117,7 +117,7 @@ class _Tally:
             self.warnings.update(dict.fromkeys(record.warnings))
 
     def row(self) -> dict[str, Any]:
-        """The columns of the Summary that are the cell's own, timings apart."""
+        """The columns of the Summary that are the cell's own, except timings."""
         ranked = self.status == "ok"
         by_block = sorted(zip(self.order, self.medians, self.efforts, self.turns, strict=True))
         pairs = by_block if ranked else []
@@ -164,10 +164,10 @@ def summarise(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def summary_of(cells: Mapping[tuple[str, Case], Mapping[str, Any]]) -> pd.DataFrame:
-    """The Summary of cells of which some columns are known, as a baseline keeps them.
+    """The Summary of cells with some known columns, as a baseline stores them.
 
     Args:
-        cells: by backend and case, any of the columns that follow from neither case nor time.
+        cells: by backend and case, any columns that do not follow from case or time.
     """
     unknown = _Tally().row()
     rows = [
@@ -185,7 +185,7 @@ def plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _with_derived(table: pd.DataFrame) -> pd.DataFrame:
-    """Add the case's fields, the intervals and what follows from time and problem."""
+    """Add the case's fields, the intervals and the columns that follow from time and problem."""
     cases = {case: _facts(case) for case in table["case"]}
     facts = pd.DataFrame([cases[case] for case in table["case"]], columns=_FACTS)
     table = pd.concat([table.drop(columns="case"), facts], axis=1)
@@ -225,7 +225,7 @@ _ORDER = (
 
 
 def _effort(record: Record) -> float:
-    """What one execution of a block cost in the second estimator; NaN where nobody told.
+    """What one execution of a block cost in the second estimator; NaN if unknown.
 
     The CPU's is CPU time, which a neighbour does not lengthen; a GPU's is cycles, which a lower
     clock does not.
@@ -238,14 +238,14 @@ def _effort(record: Record) -> float:
 
 
 def _turns_of(record: Record) -> tuple[tuple[int, ...], ...]:
-    """The samples of each turn that a cell took with another; none where it was alone."""
+    """The samples of each turn that a cell took with another; none if it was alone."""
     ends = itertools.accumulate(record.turns)
     pairs = zip(ends, record.turns, strict=True)
     return tuple(record.samples_ns[end - count : end] for end, count in pairs)
 
 
 def _judged(record: Record) -> tuple[str, str]:
-    """A record's status and reason, its own evidence believed before its word."""
+    """A record's status and reason, by its own evidence first."""
     if record.status == "ok" and record.tolerance is not None:
         for tensor, error in record.errors.items():
             if not _or_inf(error) <= record.tolerance:

@@ -1,6 +1,6 @@
-"""Who learns a workload fastest, and whether all learn the same, from curves of several seeds.
+"""Which backend learns a workload fastest, and whether all learn the same, from several seeds.
 
-A contestant is a backend with a cell. Backends are held against each other where they run the same
+A contestant is a backend with a cell. Backends are compared with each other if they run the same
 cell from the same seed: then data, parameters and batches are the same, and only rounding differs.
 """
 
@@ -19,13 +19,13 @@ from lstm_harness.analysis.statistics import geometric_mean
 from lstm_harness.model.training import Learnt, Point
 from lstm_harness.model.workloads import Goal, Workload
 
-# Of backends that learn the same, so often the means lie no further apart than seeds explain.
+# How often the means of backends that learn the same lie within what seeds explain.
 EXPLAINED = 0.99
 
 
 @dataclass(frozen=True)
 class Range:
-    """Of some values the median, the least and the most."""
+    """The median, the least and the most of some values."""
 
     median: float
     least: float
@@ -34,17 +34,17 @@ class Range:
 
 @dataclass(frozen=True)
 class Contestant:
-    """A backend with a cell, and what became of it from each seed.
+    """A backend with a cell, and its result from each seed.
 
     Attributes:
-        asked: from how many seeds it was to train.
+        asked: from how many seeds it should train.
         curves: those that trained, in the order of seeds: they have points, and did not fail.
         reached: by seed, the first point at the goal.
-        values: by seed, the goal's metric at the last point; None where it is not finite.
-        parting: of its first losses, of the seed where it is most; None where there is nobody to
-            hold it against.
-        rank: from 1 among the contestants of its cell; None where it did not come to the goal, or
-            learns otherwise.
+        values: by seed, the goal's metric at the last point; None if it is not finite.
+        parting: the difference of its first losses, for the seed where it is largest; None if there
+            is no backend to compare it with.
+        rank: from 1 among the contestants of its cell; None if it did not reach the goal, or
+            learns differently.
     """
 
     backend: str
@@ -58,7 +58,7 @@ class Contestant:
 
     @property
     def learns_otherwise(self) -> bool:
-        """Whether it parts from the others by more than rounding explains."""
+        """Whether it differs from the others by more than rounding explains."""
         return self.parting is not None and self.parting.share > 1
 
     @property
@@ -68,24 +68,24 @@ class Contestant:
 
     @property
     def came_to_an_end(self) -> bool:
-        """Whether every curve of it came to its goal or to its last step."""
+        """Whether all its curves reached their goal or their last step."""
         return all(each.end is not None and each.end.status == "ok" for each in self.curves)
 
     @property
     def seconds_to_goal(self) -> Range | None:
-        """Of training alone, over the seeds that came to the goal."""
+        """The training time, over the seeds that reached the goal."""
         return _range(point.seconds for point in self.reached.values())
 
     @property
     def steps_to_goal(self) -> Range | None:
-        """Likewise."""
+        """The steps to the goal, over the seeds that reached it."""
         return _range(point.step for point in self.reached.values())
 
     @property
     def value(self) -> tuple[float, float | None] | None:
         """The mean of the last values and their standard deviation over seeds, None of one seed.
 
-        None where a value is not finite.
+        None if a value is not finite.
         """
         values = list(self.values.values())
         known = [each for each in values if each is not None]
@@ -102,14 +102,14 @@ class Contestant:
 
     @property
     def predictions_per_second(self) -> float:
-        """Of training, the median over seeds."""
+        """Predictions a second in training, the median over seeds."""
         last = [each.points[-1] for each in self.curves]
         return statistics.median(each.predictions / each.seconds for each in last)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How some backends with a cell stand at the last step that all of them came to.
+    """The metrics of some backends with a cell at the last step that all of them reached.
 
     Attributes:
         seeds: those from which all trained.
@@ -125,13 +125,13 @@ class Agreement:
 
     @property
     def gap(self) -> float | None:
-        """How far the means lie apart at the most; None where one is not finite."""
+        """The largest difference of the means; None if one is not finite."""
         known = [mean for mean in self.means.values() if mean is not None]
         return max(known) - min(known) if len(known) == len(self.means) else None
 
     @property
     def explained(self) -> float | None:
-        """How far apart the means of as many samples of as many seeds may lie by chance alone.
+        """How far apart the means of this many samples of this many seeds may lie by chance.
 
         Tukey's studentized range. Once rounding has grown, two backends' curves of one seed are as
         good as curves of two seeds.
@@ -142,7 +142,7 @@ class Agreement:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the gap is what the spread of seeds explains; None where that is not known."""
+        """Whether the spread of seeds explains the gap; None if that is not known."""
         if self.gap is None:
             return False
         return None if self.explained is None else self.gap <= self.explained
@@ -150,13 +150,13 @@ class Agreement:
 
 @cache
 def _explained(backends: int, seeds: int) -> float:
-    """How many standard deviations; kept, since it takes tenths of a second."""
+    """How many standard deviations; cached, because it takes tenths of a second."""
     limit = studentized_range.ppf(EXPLAINED, backends, backends * (seeds - 1))
     return float(limit) / math.sqrt(seeds)
 
 
 def contestants(curves: Sequence[Learnt], workload: Workload) -> list[Contestant]:
-    """All that trained, cell by cell as they come, the ranked ones of a cell first."""
+    """All contestants that trained, cell by cell, the ranked ones of a cell first."""
     trained = [each for each in curves if _trained(each)]
     asked: dict[tuple[str, str], list[Learnt]] = {}
     for each in sorted(curves, key=lambda each: each.curve.seed):
@@ -173,9 +173,10 @@ def contestants(curves: Sequence[Learnt], workload: Workload) -> list[Contestant
 
 
 def ratio(over: Contestant, under: Contestant) -> Ratio | None:
-    """One's seconds to the goal over the other's, paired by seed.
+    """One contestant's seconds to the goal over the other's, paired by seed.
 
-    The geometric mean, its interval unknown below 3 seeds; None where no seed came there with both.
+    The geometric mean, its interval unknown below 3 seeds; None if both reached the goal from no
+    seed.
     """
     above, below = ({s: p.seconds for s, p in one.reached.items()} for one in (over, under))
     shared = [seed for seed in above if seed in below]
@@ -188,10 +189,10 @@ def ratio(over: Contestant, under: Contestant) -> Ratio | None:
 
 
 def agreements(standing: Sequence[Contestant], goal: Goal) -> list[Agreement]:
-    """Of each cell that two backends or more learn alike from the first steps on.
+    """For each cell that two or more backends learn alike from the first steps on.
 
-    Where some had no time to come to an end, those that had stand first by themselves: at a step
-    that the slowest came to, little may be learnt.
+    If some ran out of time, those that finished form a first group of their own: at a step
+    that the slowest reached, little may be learnt.
     """
     found = []
     for cell in dict.fromkeys(one.cell for one in standing):
@@ -209,7 +210,7 @@ def shared_steps(curves: Sequence[Learnt]) -> list[int]:
 
 
 def baseline(curves: Sequence[Learnt]) -> float | None:
-    """What needs no learning shows on the same data, the median over all that tell it."""
+    """The baseline without learning on the same data, the median over all that report it."""
     told = [each.end.baseline for each in curves if each.end is not None]
     known = [each for each in told if each is not None]
     return statistics.median(known) if known else None
@@ -247,7 +248,7 @@ def _first_at(goal: Goal, points: Iterable[Point]) -> Point | None:
 
 
 def _ranked(of_a_cell: list[Contestant]) -> list[Contestant]:
-    """The most seeds at the goal first, then the least seconds; then who has no rank."""
+    """Order: the most seeds at the goal, then the fewest seconds; those without a rank last."""
     timed = [
         (-len(one.reached), one.seconds_to_goal.median, place)
         for place, one in enumerate(of_a_cell)
@@ -259,7 +260,7 @@ def _ranked(of_a_cell: list[Contestant]) -> list[Contestant]:
 
 
 def _agreement(cell: str, alike: Sequence[Contestant], goal: Goal) -> Agreement | None:
-    """At the last shared step: who is slower is behind at the last second, and learns the same."""
+    """The median at the last shared step: at the same second, a slower one would only be behind."""
     seeds = sorted(set.intersection(*(set(one.values) for one in alike)))
     curves = [[each for each in one.curves if each.curve.seed in seeds] for one in alike]
     steps = shared_steps([each for own in curves for each in own])

@@ -1,4 +1,4 @@
-"""The Python door: what `lstm-bench run`, `report` and `compare` do, for programs and notebooks."""
+"""The Python interface: `lstm-bench run`, `report` and `compare`, for programs and notebooks."""
 
 from lstm_harness.api.race import load, run
 from lstm_harness.api.results import Report, Run

@@ -1,4 +1,4 @@
-"""What a call gives, as a spec, and as the command line that asks for the same."""
+"""The arguments of a call as a spec, and as the command line that asks for the same."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ Names: TypeAlias = str | Sequence[str]
 Flags: TypeAlias = bool | str | Sequence[bool | str]
 Files: TypeAlias = str | Path | Sequence[str | Path]
 
-# Of the settings, those whose field of `Spec` has the unit in its name.
+# The settings whose field of `Spec` has the unit in its name.
 _IN_SECONDS = {"cell_timeout": "cell_timeout_s", "time_budget": "time_budget_s"}
 
 
@@ -26,13 +26,13 @@ def spec_of(
     axes: Mapping[str, Any],
     settings: Mapping[str, Any],
 ) -> Spec:
-    """The spec that arguments make; those that are None are not given.
+    """The spec of these arguments; None means not given.
 
     Args:
         axes: by the axis's name, as `model.axes.AXES` has it.
         settings: by the argument's name.
     Raises:
-        UserError: a value that cannot be, or is of another type.
+        UserError: an impossible value, or one of another type.
     """
     fields = {_IN_SECONDS.get(name, name): value for name, value in _given(settings).items()}
     try:
@@ -57,7 +57,7 @@ def command_of(
     plugin: Files | None,
     options: Mapping[str, Any],
 ) -> list[str]:
-    """The command line that asks for what `spec_of` makes of the same; a run's manifest keeps it.
+    """The command line that asks for the same as `spec_of`; a run's manifest stores it.
 
     Args:
         options: axes and settings, and where the run goes, by the flag's name without its dashes.
@@ -76,7 +76,7 @@ def _given(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _several(value: Any) -> list[Any]:
-    """The values of an argument that may be one or several, or none."""
+    """The values of an argument that may be one or several, or None."""
     if value is None:
         return []
     alone = isinstance(value, str | Path) or not isinstance(value, Iterable)
@@ -84,6 +84,6 @@ def _several(value: Any) -> list[Any]:
 
 
 def _text(value: Any) -> str:
-    """An argument as the command line has it."""
+    """An argument in the form of the command line."""
     texts = map(str, _several(value))
     return ",".join(text.lower() if text in ("True", "False") else text for text in texts)

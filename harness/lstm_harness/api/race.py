@@ -28,7 +28,7 @@ def run(
     layers: Sizes | None = None,
     bidirectional: Flags | None = None,
     bias: Flags | None = None,
-    proj: Sizes | None = None,
+    proj_size: Sizes | None = None,
     heads: Sizes | None = None,
     dtype: Names | None = None,
     precision: Names | None = None,
@@ -52,24 +52,25 @@ def run(
 ) -> Run:
     """Verify and measure, in worker processes of their own, and keep the records on disk.
 
-    What is not given is as `lstm-bench run` has it; with no suite and no axis at all it is `quick`.
-    An axis takes one value, several, or a text of the command line: `16`, `[16, 32]`, `"16:64:x2"`.
+    Defaults are those of `lstm-bench run`; with no suite and no axis at all it is `quick`.
+    An axis takes one value, several, or a text as on the command line: `16`, `[16, 32]`,
+    `"16:64:x2"`.
 
     Args:
         suite: a named workload; `spec` is a file of one of your own, in TOML.
-        backend: names; every backend that runs here where none is given.
-        plugin: files with BACKENDS or CELLS, which only the workers import.
+        backend: names; every backend that runs here if none is given.
+        plugin: files with BACKENDS or CELLS; only the workers import them.
         cell, dtype, precision, lengths, launch, cache: see `lstm-bench run --help`.
-        seq_len, batch, input, hidden, layers: T, B, I, H, L; I is H where it is not given.
-        bidirectional, bias: True, False, or both; proj: P, 0 for none; heads: N, dividing H.
+        seq_len, batch, input, hidden, layers: T, B, I, H, L; I is H if it is not given.
+        bidirectional, bias: True, False, or both; proj_size: P, 0 for none; heads: N, dividing H.
         passes: inference, forward, backward, train (the axis `--pass`).
         device: auto, cpu or cuda.
         threads: CPU threads.
         blocks: rounds of fresh worker processes, the unit of replication.
-        min_samples, rel_ci: samples a block, at least, and when there are enough.
+        min_samples, rel_ci: the fewest samples in a block, and the precision that is enough.
         cell_timeout, time_budget: seconds for one cell, and for the whole run.
-        seed, label: of the order and the inputs; a name to tell the run by.
-        out: the run's folder, new or empty; else one below results/runs.
+        seed, label: the seed of the order and the inputs; a name for the run.
+        out: the run's folder, new or empty; by default a new one below results/runs.
         resume: a run that was interrupted, to be finished as planned.
         wait: whether to wait for the end of another run that holds the device.
         quiet: whether to show no progress.
@@ -77,10 +78,10 @@ def run(
         The run. What failed in it is a record with a reason; see `Run.notes`.
     Raises:
         UserError: before anything ran, with what to change.
-        MeasuringFailed: something else than a backend failed; the records so far are kept.
-        KeyboardInterrupt: with the command that goes on; the records so far are kept.
+        MeasuringFailed: something other than a backend failed; the records so far are stored.
+        KeyboardInterrupt: with the command that continues; the records so far are stored.
 
-    Processes that other threads of this one start meanwhile are ended with the run.
+    Processes that other threads of this process start during the run are ended with it.
     """
     axes = {
         "cell": cell,
@@ -91,7 +92,7 @@ def run(
         "layers": layers,
         "bidirectional": bidirectional,
         "bias": bias,
-        "proj": proj,
+        "proj": proj_size,
         "heads": heads,
         "dtype": dtype,
         "precision": precision,
@@ -133,15 +134,19 @@ def load(path: str | Path) -> Run:
     """Read a run that `run` or the command line left on disk.
 
     Raises:
-        UserError: there is none, or it cannot be read.
+        UserError: there is no run, or it cannot be read.
     """
     return Run(Path(path))
 
 
 def _refuse_changes(resume: str | Path, out: str | Path | None, wanted: object) -> None:
     if out is not None:
-        raise UserError(f"out={str(out)!r} with resume={str(resume)!r}: a run keeps its folder")
+        raise UserError(
+            f"out={str(out)!r} with resume={str(resume)!r}: a resumed run keeps its folder; "
+            "leave out= out"
+        )
     if wanted != arguments.spec_of(None, None, None, None, {}, {}):
         raise UserError(
-            f"resume={str(resume)!r} goes on as planned; leave out what to run, and how"
+            f"resume={str(resume)!r} continues the run as it was planned; "
+            "leave out all other settings"
         )

@@ -1,4 +1,4 @@
-"""A run on disk as pandas frames, its report, and what it came to against another."""
+"""A run on disk as pandas frames, its report, and its comparison with another."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,24 +17,24 @@ from lstm_harness.model.errors import UserError
 from lstm_harness.model.text import count
 from lstm_harness.store import run_folder
 
-# A notebook keeps what it shows: more cases than these are a frame's to show.
+# A notebook stores what it shows: more cases than these belong in a frame.
 MOST_ROWS = 30
 MARGIN = 0.05
 
 
 @dataclass(frozen=True)
 class Report:
-    """A page in one file, which a notebook shows in place.
+    """A page in one file, which a notebook shows inline.
 
-    The page carries its plots' library with it, some 5 MB, and so does the output that shows it;
-    `path` is the file alone, to open or to link to.
+    The page contains its plotting library, some 5 MB, and so does the output that shows it;
+    `path` is the file itself, to open or to link to.
     """
 
     path: Path
     height_px: int = 900
 
     def _repr_html_(self) -> str:
-        """The page in a frame that neither reaches the notebook nor is styled by it."""
+        """The page in a frame that neither affects the notebook nor takes its style."""
         page = self.path.read_text(encoding="utf-8")
         # Links within the page, and the view in its address, are relative to the page, not to the
         # notebook around it.
@@ -51,9 +51,9 @@ class Run:
 
     Attributes:
         path: the folder, with run.json, records.jsonl and, once it is made, report.html.
-        manifest: what run.json says: what was asked for, planned and met (results/README.md).
+        manifest: what run.json says: the request, the plan and the machine (results/README.md).
     Raises:
-        UserError: no run is there, or it cannot be read.
+        UserError: there is no run, or it cannot be read.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -63,7 +63,7 @@ class Run:
 
     @cached_property
     def records(self) -> pd.DataFrame:
-        """One row a record: what one block measured of one backend on one case.
+        """One row for each record: what one block measured for one backend on one case.
 
         Columns: `block`, `order`, `backend`; the case's (`cell`, `seq_len`, `batch`, `input_size`,
         `hidden_size`, ..., `pass`, `launch`, `cache`, `device`); `status`, `reason`; `samples_ns`,
@@ -73,18 +73,18 @@ class Run:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """One row a (backend, case): medians over blocks, intervals, what follows from them.
+        """One row for each (backend, case): medians over blocks, intervals, derived figures.
 
         Columns: `backend`, `label`, the case's as in `records`; `status`, `reason`; `median_ns`
         with its 95% interval `low_ns` to `high_ns`; `step_us`, `sequences_per_s`, `tflops`;
         `floor_ns`, `floor_share`; `worst_error`, `tolerance`; `peak_bytes`, `saved_bytes`; and the
-        rest, as `lstm_harness.analysis.summary` tells. What is unknown is NaN.
+        rest, as in `lstm_harness.analysis.summary`. Unknown figures are NaN.
         """
         return run_table.summary(self._run)
 
     @cached_property
     def fastest(self) -> pd.DataFrame:
-        """One row a case: who wins it, and by how much.
+        """One row for each case: which backend wins, and by how much.
 
         Columns: `label`, the case's, `backend` (None where none is correct), `median_ns`,
         `runner_up`, `runner_up_ns`, `margin` (the runner-up's time over the winner's) with its 95%
@@ -94,14 +94,14 @@ class Run:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know, a line each: who took no part, what failed, what warns."""
+        """Notes for a reader, one line each: backends that did not run, failures, warnings."""
         return [*output.told_damage(self._run), *run_table.notes(self._run)]
 
     def report(self, path: str | Path | None = None) -> Report:
-        """Write the report, one HTML file; a notebook shows what this returns.
+        """Write the report, one HTML file; a notebook shows the returned page.
 
         Args:
-            path: the file; else report.html in the run's folder.
+            path: the file; by default report.html in the run's folder.
         Raises:
             UserError: it cannot be written, or a library that it needs is not installed.
         """
@@ -111,19 +111,20 @@ class Run:
         return Report(write_report([self._run], out))
 
     def compare(self, base: "Run | str | Path", margin: float = MARGIN) -> pd.DataFrame:
-        """What this run came to against another: what `lstm-bench compare BASE THIS` tells.
+        """Compare this run with another, as `lstm-bench compare BASE THIS` does.
 
         Args:
             base: a run, a run's folder, or a baseline's name or file.
-            margin: how much slower is no matter: 0.05 is 5%.
+            margin: the slowdown to tolerate: 0.05 is 5%.
         Returns:
-            One row a verdict, worst first. Columns: `verdict` (REGRESSION, IMPROVEMENT, SAME,
-            INCONCLUSIVE, ...), `backend`, `label`, `measure` (time, peak_bytes or saved_bytes),
-            `base` and `new` in ns or bytes, `ratio` (new over base) with its 95% interval `low` to
-            `high`, `reason`, and the rest of `lstm_harness.judge.verdict.Verdict`; the case's last.
-            The frame's `attrs` hold a `headline`, the `notes` and the `differences` of the two.
+            One row for each verdict, worst first. Columns: `verdict` (REGRESSION, IMPROVEMENT,
+            SAME, INCONCLUSIVE, ...), `backend`, `label`, `measure` (time, peak_bytes or
+            saved_bytes), `base` and `new` in ns or bytes, `ratio` (new over base) with its 95%
+            interval `low` to `high`, `reason`, and the rest of
+            `lstm_harness.judge.verdict.Verdict`; the case's last. The frame's `attrs` hold a
+            `headline`, the `notes` and the `differences` of the two.
         Raises:
-            UserError: `base` is neither, or the margin is no share from 0 to below 1.
+            UserError: `base` is none of these, or the margin is not a share from 0 to below 1.
         """
         if not 0 <= margin < 1:
             raise UserError(f"margin={margin}; expected a share from 0 to below 1, like 0.05")

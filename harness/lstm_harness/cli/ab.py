@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lstm_harness.cli.flags import Explain, FailOn, Html, Json, JUnit, Margin, Markdown, Quiet
+from lstm_harness.cli.margins import MemoryMargin
 from lstm_harness.cli.options import takes_paired_spec
 from lstm_harness.cli.outputs import Outputs, tell
 from lstm_harness.model.errors import Exit
@@ -17,7 +18,7 @@ from lstm_harness.model.spec import Spec
 if TYPE_CHECKING:
     from lstm_harness.ab.revisions import Revision
     from lstm_harness.ab.two_sides import Result
-    from lstm_harness.judge.verdict import Kind
+    from lstm_harness.judge.verdict import Kind, Rules
 
 app = typer.Typer()
 
@@ -32,6 +33,7 @@ def ab(
     new_ref: Annotated[str | None, typer.Argument(help="default: the working tree")] = None,
     fail_on: FailOn = "regression,missing",
     margin: Margin = 0.05,
+    memory_margin: MemoryMargin = 0.01,
     out: Out = None,
     as_json: Json = False,
     junit: JUnit = None,
@@ -40,10 +42,14 @@ def ab(
     explain: Explain = None,
     quiet: Quiet = False,
 ) -> int:
-    """Two revisions' kernels on this machine, measured in turn, judged."""
+    """Measure two revisions' kernels in turn on this machine, and judge the newer one.
+
+    Ends as `check` does.
+    """
     from lstm_harness.ab.revisions import checked_out, repository, working_tree
     from lstm_harness.console import output
     from lstm_harness.judge.comparison import kinds_named
+    from lstm_harness.judge.verdict import Rules
     from lstm_harness.race.scratch import scratch_folder
 
     fails, outputs = kinds_named(fail_on), Outputs(as_json, explain, junit, markdown, html)
@@ -54,7 +60,8 @@ def ab(
             new = checked_out(new_ref, repo, scratch / "new")
         else:
             new = working_tree(repo, scratch / "new")
-        measured = _measured(spec, (base, new), margin, fails, out, quiet)
+        rules = Rules(margin=margin, memory_margin=memory_margin, paired=True)
+        measured = _measured(spec, (base, new), rules, fails, out, quiet)
     tell(measured.comparison, outputs)
     output.warning(f"records: {measured.folder / 'base'} and {measured.folder / 'new'}")
     return measured.comparison.exit_code
@@ -65,33 +72,38 @@ def ab(
 def selftest(
     spec: Spec, margin: Margin = 0.05, out: Out = None, as_json: Json = False, quiet: Quiet = False
 ) -> int:
-    """A against A: this machine's own noise, and what it can resolve."""
+    """Measure A against A: this machine's own noise, and the slowdown that it can see."""
     from lstm_harness.ab import selftest
     from lstm_harness.console import output
     from lstm_harness.console import selftest as shown
     from lstm_harness.judge import noise
     from lstm_harness.judge.comparison import FAILS
+    from lstm_harness.judge.verdict import Rules
 
-    kernels = selftest.same_kernels()
-    measured = _measured(spec, kernels, margin, FAILS, out, quiet, by_noise=False)
-    alarms = selftest.false_alarms(measured.comparison.verdicts)
-    cases = selftest.noise_of(measured.comparison.verdicts, measured.comparison.rules)
-    kept = noise.keep(measured.environment, measured.comparison.verdicts)
+    kernels, rules = selftest.same_kernels(), Rules(margin=margin, paired=True)
+    measured = _measured(spec, kernels, rules, FAILS, out, quiet, by_noise=False)
+    comparison = measured.comparison
+    alarms = selftest.false_alarms(comparison.verdicts)
+    cases = selftest.noise_of(comparison.verdicts, rules)
+    spreads = noise.spreads_of(comparison.base.summary, comparison.new.summary)
+    kept = noise.keep(measured.environment, comparison.verdicts, spreads)
     if as_json:
-        output.as_json(selftest.document(measured.comparison.verdicts, cases, kept.file))
+        output.as_json(selftest.document(comparison.verdicts, cases, kept.file))
     else:
         shown.noise(cases, alarms)
         output.line("A case's noise is a margin of later verdicts here; to forget it, remove")
         output.path(kept.file)
-    outcome = measured.comparison.exit_code
-    outranks = (Exit.INCORRECT, Exit.MEASURING_FAILED)
-    return Exit.REGRESSION if alarms and outcome not in outranks else outcome
+    outcome = comparison.exit_code
+    if alarms and outcome not in (Exit.INCORRECT, Exit.MEASURING_FAILED):
+        return Exit.REGRESSION
+    # What cannot be told here is what it was asked to find out.
+    return Exit.DONE if outcome == Exit.INCONCLUSIVE else outcome
 
 
 def _measured(
     spec: Spec,
     revisions: "tuple[Revision, Revision]",
-    margin: float,
+    rules: "Rules",
     fails: "frozenset[Kind]",
     out: Path | None,
     quiet: bool,
@@ -99,8 +111,6 @@ def _measured(
 ) -> "Result":
     from lstm_harness.ab.two_sides import compare
     from lstm_harness.console.progress import LiveProgress
-    from lstm_harness.judge.verdict import Rules
 
-    rules = Rules(margin=margin, paired=True)
     with LiveProgress(quiet) as watch:
         return compare(spec, revisions, rules, fails, out, watch, by_noise)

@@ -29,10 +29,10 @@ def capture(
         list[str], typer.Argument(metavar="-- PROGRAM...", help="like: -- python train.py --lr 0.1")
     ],
     out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="SUITE.toml", help="the suite that is written")
+        Path, typer.Option("-o", "--out", metavar="SUITE.toml", help="the suite to write")
     ] = Path(SUITE),
 ) -> int:
-    """Run a program as it is, and write a suite of its recurrent layers; ends as it does."""
+    """Run a program unchanged and write a suite of its recurrent layers; exits as it does."""
     from lstm_harness.interop import captured_suite, watched_program
     from lstm_harness.race.scratch import scratch_folder
     from lstm_harness.store.files import refuse_unwritable, write_file
@@ -55,7 +55,7 @@ def capture(
 def recommend(
     spec: Spec | None,
     run: Annotated[
-        Path | None, typer.Option("--run", metavar="RUN", help="advise by a run that there is")
+        Path | None, typer.Option("--run", metavar="RUN", help="use a run that was measured before")
     ] = None,
     out: Out = None,
     resume: Resume = None,
@@ -63,7 +63,7 @@ def recommend(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Which backend for these shapes, and what it saves against torch.nn's own choice."""
+    """Recommend a backend for these shapes, and say what it saves over torch.nn's own choice."""
     from lstm_harness.analysis.recommendation import recommended
     from lstm_harness.console import output
     from lstm_harness.console import recommendation as shown
@@ -129,6 +129,6 @@ def _refuse_contradiction(
     if spec and spec.backends and not {"aten", "cudnn"} & set(spec.backends):
         named = ",".join(spec.backends)
         raise UserError(
-            f"--backend {named} leaves out torch.nn's own choice, which the others are held "
-            f"against; type --backend {named},aten,cudnn"
+            f"--backend {named} leaves out torch.nn's own choice, the base of the comparison; "
+            f"type --backend {named},aten,cudnn"
         )

@@ -21,7 +21,7 @@ def export(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE")],
 ) -> int:
-    """A run for other tools: pytest-benchmark's JSON, CSV or Parquet."""
+    """Write a run for other tools: pytest-benchmark's JSON, CSV or Parquet."""
     from lstm_harness.console import output
     from lstm_harness.interop.export import write
     from lstm_harness.store import run_folder
@@ -36,12 +36,13 @@ def export(
 
 @app.command("import")
 def import_(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="one is one block")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="each file is one block")],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="RUN", help="the run's folder, new")
+        Path | None,
+        typer.Option("-o", "--out", metavar="RUN", help="the run's folder, which must be new"),
     ] = None,
 ) -> int:
-    """What pytest-benchmark measured, as a run."""
+    """Make a run of what pytest-benchmark measured."""
     from lstm_harness.console import output
     from lstm_harness.interop.benchmark_import import take
 

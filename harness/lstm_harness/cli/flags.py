@@ -7,8 +7,8 @@ import typer
 
 from lstm_harness.model.errors import UserError
 
-Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="no progress")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="show no progress bar")]
 
 
 def _share(margin: str | float) -> float:
@@ -26,7 +26,7 @@ def _share(margin: str | float) -> float:
 Margin = Annotated[
     float,
     typer.Option(
-        "--margin", parser=_share, metavar="SHARE", help="how much slower is no matter: 0.05 is 5%"
+        "--margin", parser=_share, metavar="SHARE", help="how much slower still passes: 0.05 is 5%"
     ),
 ]
 Explain = Annotated[

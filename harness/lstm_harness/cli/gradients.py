@@ -30,17 +30,17 @@ def gradients(
     spec: Spec,
     seeds: Annotated[
         int,
-        typer.Option(min=1, max=MOST_SEEDS, help="weights and inputs drawn so often, from --seed"),
+        typer.Option(
+            min=1, max=MOST_SEEDS, help="how many draws of weights and inputs, from --seed on"
+        ),
     ] = 5,
     html: Html = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """How much of a loss's gradient is left, step by step back: whether it vanishes.
+    """Show how much of a loss's gradient is left at each step back: whether it vanishes.
 
-    By default rnn_tanh, lstm and gru are followed, in float64, T 100, B 16, H 64.
-
-    Like: lstm-bench gradients --cell lstm,gru --html gradients.html
+    The default is rnn_tanh, lstm and gru, in float64, with T 100, B 16, H 64.
     """
     from lstm_harness.console import gradients as shown
     from lstm_harness.console import output

@@ -32,11 +32,12 @@ def history(
     ] = None,
     as_json: Json = False,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="a page with the series drawn")
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="a page with a chart of each series"),
     ] = None,
     quiet: Quiet = False,
 ) -> int:
-    """One series a case over time, change points marked."""
+    """Show the time of each case from run to run, and where it changed."""
     from lstm_harness.console import history as shown
     from lstm_harness.console import output
     from lstm_harness.console.progress import Counting
@@ -86,6 +87,6 @@ def _refuse_nothing(
     asked = [f"--case {case!r}"] if case else []
     asked += [f"--backend {backend}"] if backend else []
     if not asked or not gathered.cases:
-        raise UserError(f"no run in {store} has a time yet")
+        raise UserError(f"no run in {store} has a time yet; expected one that was measured")
     known = "; ".join(gathered.cases[:3])
     raise UserError(f"no time of {' with '.join(asked)} in {store}; its cases are like: {known}")

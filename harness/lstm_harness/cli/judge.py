@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lstm_harness.cli.flags import Explain, FailOn, Html, Json, JUnit, Margin, Markdown
+from lstm_harness.cli.margins import MemoryMargin
 from lstm_harness.cli.outputs import Outputs, tell
 from lstm_harness.model.errors import Exit, NotComparable, UserError
 
@@ -30,17 +31,19 @@ def compare(
     base: Place,
     new: Place,
     margin: Margin = 0.05,
+    memory_margin: MemoryMargin = 0.01,
     as_json: Json = False,
     junit: JUnit = None,
     markdown: Markdown = None,
     html: Html = None,
     explain: Explain = None,
 ) -> int:
-    """The difference between two runs, told; exit code 0."""
+    """Tell what changed between two runs; always ends with 0 (`check` is the gate)."""
     from lstm_harness.judge.comparison import compared, side_of
 
     outputs = Outputs(as_json, explain, junit, markdown, html)
-    tell(compared(side_of(base), side_of(new), margin), outputs)
+    comparison = compared(side_of(base), side_of(new), margin, memory_margin=memory_margin)
+    tell(comparison, outputs)
     return Exit.DONE
 
 
@@ -52,6 +55,7 @@ def check(
     ],
     fail_on: FailOn = "regression,missing",
     margin: Margin = 0.05,
+    memory_margin: MemoryMargin = 0.01,
     rerun: Annotated[
         bool, typer.Option("--rerun", help="measure once more what is in doubt, on this machine")
     ] = False,
@@ -61,7 +65,11 @@ def check(
     html: Html = None,
     explain: Explain = None,
 ) -> int:
-    """The difference to a baseline, judged; the exit code says what came of it."""
+    """Judge a run against a baseline.
+
+    Ends with 0 where nothing got worse, 1 for a regression or a missing case, 3 where no time could
+    be told, 4 for a wrong result, 5 where nothing is comparable, 6 where measuring failed.
+    """
     from lstm_harness.judge.comparison import compared, kinds_named, side_of
 
     fails, outputs = kinds_named(fail_on), Outputs(as_json, explain, junit, markdown, html)
@@ -70,7 +78,7 @@ def check(
         kept = side_of(Path(base))
     except UserError as error:
         raise NotComparable(str(error)) from None
-    comparison = compared(kept, judged, margin, fail_on=fails)
+    comparison = compared(kept, judged, margin, fails, memory_margin)
     if rerun:
         comparison = _again(new, comparison)
     tell(comparison, outputs)

@@ -31,17 +31,19 @@ FLOOR_AXES = {
 @takes_problems(INSPECTED, ("plugin",))
 def inspect(
     spec: Spec,
-    name: Annotated[str, typer.Argument(metavar="BACKEND", help="one that has kernels of its own")],
+    name: Annotated[
+        str, typer.Argument(metavar="BACKEND", help="a backend with kernels of its own")
+    ],
     arch: Annotated[str, typer.Option("--arch", metavar="LIST", help="sm_80, sm_90, sm_100")] = (
         "sm_90"
     ),
     source: Annotated[
-        bool, typer.Option("--source", help="the code it has of --cell, and nothing else")
+        bool, typer.Option("--source", help="print its code for --cell, and nothing else")
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Registers, memory, spills and matrix instructions of each kernel; no GPU needed."""
+    """Show registers, memory, spills and matrix instructions of each kernel; needs no GPU."""
     from lstm_harness.console import kernels, output
     from lstm_harness.console.progress import Counting
     from lstm_harness.tune.inspection import cell_sources, kernel_rows
@@ -66,7 +68,7 @@ def inspect(
 @app.command()
 @takes_problems(FLOOR_AXES, ("device", "threads"))
 def limits(spec: Spec, as_json: Json = False, quiet: Quiet = False) -> int:
-    """The measured ceilings of this device, and the floor they imply."""
+    """Measure the ceilings of this device, and tell the least time that they allow."""
     from lstm_harness.analysis.floors.floor import floor_rows
     from lstm_harness.console import limits as shown
     from lstm_harness.console import output
@@ -91,15 +93,19 @@ def limits(spec: Spec, as_json: Json = False, quiet: Quiet = False) -> int:
 )
 def tune(
     spec: Spec,
-    name: Annotated[str, typer.Argument(metavar="BACKEND", help="one that has the hooks for it")],
+    name: Annotated[
+        str, typer.Argument(metavar="BACKEND", help="a backend that can be tuned, like triton")
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="default: where the backend looks")
     ] = None,
-    again: Annotated[bool, typer.Option("--again", help="what the file has already, too")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="also tune what the file already has")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Find launch parameters for this device, prove them, and keep them in a file."""
+    """Find launch parameters for this device, check them, and keep them in a file."""
     from lstm_harness.console import output, tuning
     from lstm_harness.console.progress import Counting
     from lstm_harness.tune.tuner import exit_code, tune

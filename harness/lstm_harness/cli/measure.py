@@ -1,4 +1,4 @@
-"""The command line of measuring: who can run and what would, then `run` and `verify`.
+"""The command line of measuring: which backends can run, what would run, then `run`, `verify`.
 
 Imports stay light, as in `app`.
 """
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lstm_harness.cli.flags import Json, Quiet
-from lstm_harness.cli.options import spec_of, takes_spec
+from lstm_harness.cli.options import spec_of, suites_like, takes_spec
 from lstm_harness.cli.pages import write_report_of
+from lstm_harness.cli.watch import watch_edits
 from lstm_harness.model.errors import Exit, MeasuringFailed, NoReportLibraries, UserError
 from lstm_harness.model.spec import Spec, named_suite, suite_names
 
@@ -26,18 +27,27 @@ Resume = Annotated[
     Path | None, typer.Option("--resume", metavar="RUN", help="finish an interrupted run")
 ]
 Wait = Annotated[
-    bool, typer.Option("--wait", help="where another run holds the device, wait for its end")
+    bool, typer.Option("--wait", help="if another run uses the device, wait until it ends")
 ]
 Plugins = Annotated[
     list[str] | None,
     typer.Option("--plugin", metavar="FILE.py", help="a file with BACKENDS or CELLS"),
 ]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda")]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        metavar="BACKEND",
+        help="give every time as a ratio to this backend's; default: to the fastest of each case. "
+        "To compare two runs, see lstm-bench compare",
+    ),
+]
 
 
 @app.command()
 def backends(plugin: Plugins = None, device: Device = None, as_json: Json = False) -> int:
-    """Who can run here, who cannot and why."""
+    """List the backends: which can run here, which cannot, and why."""
     from lstm_harness.console import output, planning
     from lstm_harness.race import runs
 
@@ -51,8 +61,11 @@ def backends(plugin: Plugins = None, device: Device = None, as_json: Json = Fals
 
 
 @app.command()
-def suites(name: Annotated[str | None, typer.Argument()] = None, as_json: Json = False) -> int:
-    """The named workloads, their shapes and their source."""
+def suites(
+    name: Annotated[str | None, typer.Argument(autocompletion=suites_like)] = None,
+    as_json: Json = False,
+) -> int:
+    """List the named workloads, with their shapes and their source."""
     from lstm_harness.console import output, planning
 
     named = [named_suite(each) for each in ([name] if name else suite_names())]
@@ -68,7 +81,7 @@ def suites(name: Annotated[str | None, typer.Argument()] = None, as_json: Json =
 @app.command()
 @takes_spec
 def plan(spec: Spec, as_json: Json = False) -> int:
-    """What would run, what is skipped and why, how long."""
+    """Show what would run, what is skipped and why, and about how long it takes."""
     from lstm_harness.console import output, planning
     from lstm_harness.race import runs
 
@@ -87,17 +100,36 @@ def run(
     out: Out = None,
     resume: Resume = None,
     wait: Wait = False,
+    against: Against = None,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="measure the --plugin file again whenever it is saved: this edit against the last "
+            "one kept and against the best, in 5 blocks or more",
+        ),
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """The main job: verify, measure, store, report."""
+    """Check each backend against float64, time it, keep the records and write a report."""
     from lstm_harness.race import runs
 
+    if watch:
+        others = {"--resume": resume, "--against": against, "--json": as_json, "--wait": wait}
+        given = [flag for flag, value in others.items() if value]
+        if given:
+            raise UserError(f"--watch with {given[0]}; leave one out")
+        return watch_edits(spec, out, quiet)
+
+    if against and spec.backends and against not in spec.backends:
+        named = ",".join(spec.backends)
+        raise UserError(f"--against {against} is not raced; type --backend {named},{against}")
     if resume and spec != spec_of(None, None, None, None):
         raise UserError(f"--resume {resume} goes on as planned; leave out what to run, and how")
     folder = measured(spec, out, resume, wait, quiet)
     with runs.resumable(folder):
-        return _conclude(folder, as_json)
+        return _conclude(folder, against, as_json)
 
 
 def measured(spec: Spec, out: Path | None, resume: Path | None, wait: bool, quiet: bool) -> Path:
@@ -119,7 +151,7 @@ def measured(spec: Spec, out: Path | None, resume: Path | None, wait: bool, quie
 @app.command()
 @takes_spec
 def verify(spec: Spec, as_json: Json = False, quiet: Quiet = False) -> int:
-    """Correctness alone, against float64."""
+    """Check correctness alone, against float64."""
     from dataclasses import replace
 
     from lstm_harness.console import output, verification
@@ -143,8 +175,8 @@ def verify(spec: Spec, as_json: Json = False, quiet: Quiet = False) -> int:
     return Exit.MEASURING_FAILED
 
 
-def _conclude(folder: Path, as_json: bool) -> int:
-    """Write the report, print the fastest backend a case and, last, the report's path."""
+def _conclude(folder: Path, against: str | None, as_json: bool) -> int:
+    """Write the report, print who is how fast and, last, the report's path."""
     from lstm_harness.console import output, run_table, tuning
     from lstm_harness.console.keeping import keep_for_auto
     from lstm_harness.race import runs
@@ -155,9 +187,11 @@ def _conclude(folder: Path, as_json: bool) -> int:
     page = write_page(finished)
     tuning.untuned(finished)
     if as_json:
-        output.as_json(run_table.document(finished, page))
+        for said in run_table.noise(finished):
+            output.warning(said)
+        output.as_json(run_table.document(finished, page, against))
     else:
-        run_table.write(finished, page)
+        run_table.write(finished, page, against)
     return runs.exit_code([record.standing[0] for record in finished.records])
 
 

@@ -12,16 +12,26 @@ from typing import Annotated, Any
 import typer
 
 from lstm_harness.model.axes import AXES
-from lstm_harness.model.spec import Spec, asked
+from lstm_harness.model.spec import Spec, asked, suite_names
 from lstm_harness.model.spec import names_in as names_in  # whose text is that of an option
 from lstm_kernels import CELLS
 
 _SIZES = "64, or 16,32, or 16:64:x2, or 8:64:+8"
 
 
-def _axis(name: str, text: str) -> Any:
-    option = typer.Option(f"--{name}", help=text, metavar="LIST", rich_help_panel="Axes")
+def suites_like(incomplete: str) -> list[str]:
+    """The suites whose name begins so, for a shell to complete it."""
+    return [name for name in suite_names() if name.startswith(incomplete)]
+
+
+def _axis(flags: tuple[str, ...], text: str, metavar: str = "LIST") -> Any:
+    option = typer.Option(*flags, help=text, metavar=metavar, rich_help_panel="Axes")
     return Annotated[str | None, option]
+
+
+def _switch(flag: str, text: str) -> Any:
+    """An axis that is on or off; `commands.Command` gives one that stands alone its value."""
+    return _axis((f"--{flag}/--no-{flag}",), text, metavar="[LIST]")
 
 
 def _setting(kind: Any, flag: str, text: str, metavar: str | None = None) -> Any:
@@ -32,14 +42,12 @@ def _setting(kind: Any, flag: str, text: str, metavar: str | None = None) -> Any
 _AXIS_HELP = {
     "cell": f"{', '.join(CELLS)}, or one of --plugin",
     "seq-len": f"T: {_SIZES}",
-    "batch": "B, likewise",
-    "input": "I, likewise, or hidden, which is the default",
-    "hidden": "H, likewise",
-    "layers": "L, likewise",
-    "bidirectional": "true, false",
-    "bias": "true, false",
-    "proj": "the size that an lstm's h is projected to; 0, the default, is none",
-    "heads": "N: w_hh is block-diagonal, each head's units meet their own h; 1 is the default",
+    "batch": f"B: {_SIZES}",
+    "input": "I: as for T, or hidden, which is the default",
+    "hidden": f"H: {_SIZES}",
+    "layers": "L: 1, or 1,2, or 1:8:x2",
+    "proj": "P, the size that an lstm's h is projected to; default 0, none",
+    "heads": "N: w_hh is block-diagonal with N blocks, one a head; default 1",
     "dtype": "float32, float64, float16, bfloat16",
     "precision": "ieee, tf32: how float32 products are made",
     "lengths": "full, uniform:LOW:HIGH, or a named distribution of lengths",
@@ -48,9 +56,23 @@ _AXIS_HELP = {
     "cache": "warm, cold (last-level cache flushed before each sample)",
 }
 
-# `pass` is no name for a parameter, so every axis's parameter has a prefix.
+_SWITCH_HELP = {
+    "bidirectional": "alone means true; both: true,false",
+    "bias": "true is the default; both: true,false",
+}
+# What an option was called before.
+_ALIASES = {"proj": ("--proj",)}
+
+# `pass` cannot be the name of a parameter, so every axis's parameter has a prefix.
 _AXIS_PARAMETERS = {name: "axis_" + name.replace("-", "_") for name in AXES}
-_AXIS_OPTIONS = {_AXIS_PARAMETERS[name]: _axis(name, _AXIS_HELP[name]) for name in AXES}
+_AXIS_OPTIONS = {
+    _AXIS_PARAMETERS[name]: (
+        _axis((f"--{axis.flag}", *_ALIASES.get(name, ())), _AXIS_HELP[name])
+        if name in _AXIS_HELP
+        else _switch(axis.flag, _SWITCH_HELP[name])
+    )
+    for name, axis in AXES.items()
+}
 
 # Options that are a field of `Spec` under the same name.
 _SETTING_OPTIONS = {
@@ -60,22 +82,31 @@ _SETTING_OPTIONS = {
         int, "--blocks", "rounds of fresh worker processes; default 3, or a suite's"
     ),
     "min_samples": _setting(int, "--min-samples", "samples a block, at least; default 10"),
-    "rel_ci": _setting(float, "--rel-ci", "enough when the median's interval is this narrow"),
-    "cell_timeout_s": _setting(float, "--cell-timeout", "default 120", "SECONDS"),
-    "time_budget_s": _setting(float, "--time-budget", "for the whole run", "SECONDS"),
-    "seed": _setting(int, "--seed", "of the order and the inputs; default 0"),
-    "label": _setting(str, "--label", "a name to tell the run by"),
+    "rel_ci": _setting(
+        float,
+        "--rel-ci",
+        "stop sampling once the median's 95% interval is this narrow; default 0.02",
+    ),
+    "cell_timeout_s": _setting(
+        float, "--cell-timeout", "limit for one (backend, case); default 120", "SECONDS"
+    ),
+    "time_budget_s": _setting(float, "--time-budget", "limit for the whole run", "SECONDS"),
+    "seed": _setting(int, "--seed", "seed of the order and of the inputs; default 0"),
+    "label": _setting(str, "--label", "a name for the run"),
 }
 
 _SOURCES = {
     "suite": Annotated[
         str | None,
-        typer.Argument(help="a named workload (see lstm-bench suites), or a file: mine.toml"),
+        typer.Argument(
+            help="a named workload (see lstm-bench suites), or a file: mine.toml",
+            autocompletion=suites_like,
+        ),
     ],
     "spec_file": Annotated[
         Path | None, typer.Option("--spec", metavar="FILE", help="a suite of your own, in TOML")
     ],
-    "backend": _axis("backend", "names; default: every one that runs here"),
+    "backend": _axis(("--backend",), "names; default: every one that runs here"),
     "plugin": Annotated[
         list[str] | None,
         typer.Option(
@@ -91,7 +122,12 @@ _OPTIONS = {**_SOURCES, **_AXIS_OPTIONS, **_SETTING_OPTIONS}
 _PAIRED_OPTIONS = {
     "suite": Annotated[
         str | None,
-        typer.Option("--suite", metavar="NAME", help="a named workload: see lstm-bench suites"),
+        typer.Option(
+            "--suite",
+            metavar="NAME",
+            help="a named workload: see lstm-bench suites",
+            autocompletion=suites_like,
+        ),
     ],
     "blocks": _setting(
         int, "--blocks", f"rounds of fresh workers of both sides; default {PAIRED_BLOCKS}, least 5"
@@ -108,14 +144,14 @@ def takes_spec(command: Callable[..., int | None]) -> Callable[..., int | None]:
 
 
 def takes_paired_spec(command: Callable[..., int | None]) -> Callable[..., int | None]:
-    """Likewise for a command that judges: blocks enough to tell, and the suite is an option."""
+    """The same for a command that judges: enough blocks, and the suite is an option."""
     return _with_spec(command, _OPTIONS | _PAIRED_OPTIONS, {"blocks": PAIRED_BLOCKS})
 
 
 def takes_shapes(
     fallback: str,
 ) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
-    """Likewise for a command to which a file gives the shapes that nobody names.
+    """The same for a command that takes its default shapes from a file.
 
     Its spec is None where none of these options is given.
 
@@ -152,7 +188,7 @@ def _with_spec(
 
 
 def _parameters(command: Callable[..., Any], options: Mapping[str, Any]) -> list[inspect.Parameter]:
-    """These options, then the command's own but for the first, which is the spec."""
+    """These options, then the command's own except the first, which is the spec."""
     own = list(inspect.signature(command).parameters.values())[1:]
     keyword = inspect.Parameter.KEYWORD_ONLY
     shared = [
@@ -180,7 +216,7 @@ def takes_problems(
         presets: what some of these take that are not given, whatever a suite says.
         helps: what the help says of some of these, where it is not what it says elsewhere.
     """
-    reworded = {name: _axis(name, said) for name, said in (helps or {}).items()}
+    reworded = {name: _axis((f"--{name}",), said) for name, said in (helps or {}).items()}
 
     def decorate(command: Callable[..., int | None]) -> Callable[..., int | None]:
         full = takes_spec(command)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where a comparison is told, beside the table or instead of it.
+    """Where a comparison is reported, in addition to the table or instead of it.
 
     Raises:
         UserError: it cannot be told there; better now than when all is measured.

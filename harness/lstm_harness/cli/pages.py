@@ -40,12 +40,14 @@ def report(
     site: Annotated[
         Path | None,
         typer.Option(
-            "--site", metavar="DIR", help="a site of all runs of STORE..., for any web host"
+            "--site",
+            metavar="DIR",
+            help="write a site of all runs in the given folders, for any web host",
         ),
     ] = None,
     quiet: Quiet = False,
 ) -> int:
-    """The HTML page again, one run or several side by side; or a site of whole stores."""
+    """Write the page of a run again, of several runs side by side, or a site of whole folders."""
     from lstm_harness.console import output
     from lstm_harness.console.progress import Counting
     from lstm_harness.store import run_folder, training_folder
@@ -109,11 +111,11 @@ def write_training_page(training: "Training", out: Path | None = None) -> Path:
 @app.command()
 def view(
     place: Annotated[Path, typer.Argument(metavar="[RUN|STORE]")] = Path("results/runs"),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port")] = 0,
     browser: Annotated[bool, typer.Option(help="open the page in a browser")] = True,
     quiet: Quiet = False,
 ) -> int:
-    """Serve the reports of a run or of a folder of runs, to this machine alone."""
+    """Serve the reports of a run or of a folder of runs, to this machine only."""
     from lstm_harness.console.progress import Counting
 
     with libraries("no report", instead=_elsewhere(f"{place}")):

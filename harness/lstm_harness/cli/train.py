@@ -26,30 +26,34 @@ DEFAULT_SECONDS = 600.0
 def train(
     workload: Annotated[str | None, typer.Argument(help="see --list")] = None,
     listed: Annotated[
-        bool, typer.Option("--list", help="the workloads: data, size, source, licence, goal")
+        bool, typer.Option("--list", help="list the workloads: data, size, source, licence, goal")
     ] = False,
     backend: Annotated[
         str | None,
         typer.Option(metavar="LIST", help="default: one of ours, PyTorch's own, and naive"),
     ] = None,
     cell: Annotated[str, typer.Option(metavar="LIST", help="lstm, gru, rnn_tanh, ...")] = "lstm",
-    seeds: Annotated[int, typer.Option(min=1, max=MOST_SEEDS, help="how many, from --seed")] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="the first")] = 0,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=MOST_SEEDS, help="how many seeds, from --seed on")
+    ] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="the first seed")] = 0,
     budget: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="the most that a curve trains")
+        float, typer.Option(min=0, metavar="SECONDS", help="the longest that one curve trains")
     ] = DEFAULT_SECONDS,
-    steps: Annotated[int | None, typer.Option(min=1, help="the most steps of a curve")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="the most steps that one curve trains")
+    ] = None,
     past_goal: Annotated[
-        bool, typer.Option("--past-goal", help="go on where the goal is reached")
+        bool, typer.Option("--past-goal", help="go on after the goal is reached")
     ] = False,
     bptt: Annotated[
         int | None, typer.Option(min=1, metavar="K", help="gradients go back through K steps")
     ] = None,
     padding: Annotated[
-        str, typer.Option(help="packed: leave steps past the end out; masked: compute them")
+        str, typer.Option(help="packed: skip the steps past a sequence's end; masked: compute them")
     ] = "packed",
     forget: Annotated[
-        bool, typer.Option("--forget", help="begin each batch of char-lm with states of 0")
+        bool, typer.Option("--forget", help="start each batch of char-lm with zero states")
     ] = False,
     text: Annotated[
         Path | None, typer.Option(metavar="FILE", help="what char-lm learns from")
@@ -64,10 +68,7 @@ def train(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Train a small real task from the same seeds on each backend: who learns, and how soon.
-
-    Like: lstm-bench train japanese-vowels --backend numba_cpu,aten
-    """
+    """Train a small real task from the same seeds on each backend: who learns, and how fast."""
     from lstm_harness.console import output, workloads
 
     if listed:
@@ -82,7 +83,9 @@ def train(
             raise UserError(f"--resume {resume} goes on as begun; leave out {given}")
         return _trained(None, None, resume, as_json, quiet)
     if workload is None:
-        raise UserError("no workload was named; lstm-bench train --list tells them")
+        raise UserError(
+            "no workload was named; expected one of those that lstm-bench train --list shows"
+        )
     if padding not in ("packed", "masked"):
         raise UserError(f"--padding {padding}; expected packed or masked")
     spec = TrainingSpec(

@@ -30,4 +30,4 @@ def table(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         facts = ("name", "cells", "records", "run", "start", "commit")
         lines.add_row(*(Text(str(row[name] if row[name] is not None else "")) for name in facts))
-    output.out.print(lines)
+    output.print_table(lines)

@@ -1,18 +1,16 @@
-"""A comparison for a terminal: worst first, then what it comes to."""
+"""A comparison for a terminal: backend by backend, then the cases that matter, then the outcome."""
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from lstm_harness.console import output
+from lstm_harness.judge.by_backend import BackendVerdicts, by_backend
 from lstm_harness.judge.comparison import Comparison
 from lstm_harness.judge.exporters import words
 from lstm_harness.judge.verdict import Kind, Verdict
 
-# With more verdicts than a screen holds, those that say that nothing changed are only counted.
-ALL_UP_TO = 30
-# A line a case where there is no terminal to fit.
-_WIDE = 160
+# As many cases as a screen holds.
+MOST_CASES = 30
 _STYLES = {
     Kind.INCORRECT: "bold red",
     Kind.MISSING: "red",
@@ -25,46 +23,61 @@ _STYLES = {
 
 def write(comparison: Comparison) -> None:
     """Print the verdicts on stdout, and on stderr what a reader must know of the two sides."""
-    out = output.out if output.out.is_terminal else Console(width=_WIDE)
-    base, new = (words.plain(side.name) for side in (comparison.base, comparison.new))
     for difference in comparison.differences:
         output.warning(words.plain(f"not comparable: {difference}", 200))
     for note in comparison.notes:
         output.warning(words.plain(note, 200))
-    listed = _listed(comparison)
-    if listed:
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for column in ("verdict", "backend", "case", "measure", "base", "new", "change", "why"):
-            table.add_column(column, overflow="fold")
-        for verdict, label in words.gathered(listed):
-            table.add_row(*_row(verdict, label))
-        out.print(table)
-    left = len(comparison.verdicts) - len(listed)
-    unlisted = f" ({left:,} of them not listed)" if left else ""
-    out.print(Text(f"{new} against {base}: {words.counted(comparison)}{unlisted}"), soft_wrap=True)
-    out.print(Text(words.rule(comparison), style="dim"), soft_wrap=True)
-    out.print(Text(words.headline(comparison), style="bold"), soft_wrap=True)
+    backends = by_backend(comparison)
+    if backends:
+        output.print_table(_backends(backends, comparison.rules.paired))
+    _write_cases(words.gathered(words.listed(comparison.verdicts)))
+    base, new = (words.plain(side.name) for side in (comparison.base, comparison.new))
+    output.line(f"{new} against {base}: {words.counted(comparison)}")
+    advice = words.advice(comparison, backends)
+    output.line(advice or words.rule(comparison), style="" if advice else "dim")
+    output.line(words.headline(comparison), style="bold")
 
 
-def _listed(comparison: Comparison) -> list[Verdict]:
-    if len(comparison.verdicts) <= ALL_UP_TO:
-        return list(comparison.verdicts)
-    return [verdict for verdict in comparison.verdicts if verdict.kind != Kind.SAME]
+def _backends(backends: list[BackendVerdicts], paired: bool) -> Table:
+    """Every backend in a line, the one with the worst verdict first."""
+    undecided = any(each.undecided for each in backends)
+    table = output.empty_table(
+        "backend",
+        *(["all cases together"] if paired else []),
+        "cases",
+        *([words.SEES] if undecided else []),
+    )
+    for each in backends:
+        table.add_row(
+            Text(words.plain(each.backend)),
+            *([_together(each.together)] if paired else []),
+            Text(words.counts_told(each.counts)),
+            *([Text(words.sees(each))] if undecided else []),
+        )
+    return table
 
 
-def _row(verdict: Verdict, label: str) -> list[Text]:
-    return [
-        Text(verdict.kind, style=_STYLES.get(verdict.kind, "")),
-        *(
-            Text(text)
-            for text in (
-                words.plain(verdict.backend),
-                words.plain(label),
-                words.MEASURES[verdict.measure],
-                words.figure(verdict, verdict.base),
-                words.figure(verdict, verdict.new),
-                words.change(verdict),
-                words.plain(verdict.reason, 160) if verdict.reason else "",
-            )
-        ),
-    ]
+def _together(verdict: Verdict | None) -> Text:
+    if verdict is None:
+        return Text("")
+    return Text(words.together(verdict), style=_STYLES.get(verdict.kind, ""))
+
+
+def _write_cases(gathered: list[tuple[Verdict, str]]) -> None:
+    if not gathered:
+        return
+    table = output.empty_table("verdict", "backend", "case", "change")
+    for verdict, label in gathered[:MOST_CASES]:
+        kind = Text(verdict.kind, style=_STYLES.get(verdict.kind, ""))
+        table.add_row(kind, *map(Text, _cells(verdict, label)))
+    output.line("")
+    output.print_table(table)
+    more = len(gathered) - MOST_CASES
+    if more > 0:
+        output.line(f"and {more:,} more; --json lists all")
+    output.line("")
+
+
+def _cells(verdict: Verdict, label: str) -> tuple[str, str, str]:
+    measure = "" if verdict.measure == "time" else f", {words.MEASURES[verdict.measure]}"
+    return words.plain(verdict.backend), words.plain(label) + measure, words.told(verdict)

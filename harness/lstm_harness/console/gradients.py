@@ -25,7 +25,7 @@ def write(found: Gradients) -> None:
             shares = [share(line.median, step) for step in steps]
             table.add_row(Text(line.name), *shares, half_life(line))
         output.line(f"{WHAT}, {medians(found)}:")
-        output.print_wide(table, 140)
+        output.print_table(table)
     for said in refusals(found):
         output.line(said)
 

@@ -32,7 +32,7 @@ def table(history: History) -> None:
             percent(step.ratio) if step else "",
             Text(place(history.runs[one.runs[step.at]])) if step else "",
         )
-    output.print_wide(rows, 180)
+    output.print_table(rows)
     _steps(history)
     _environments(history)
 
@@ -108,11 +108,11 @@ def _steps(history: History) -> None:
     for change, one in steps[:MOST_CHANGES]:
         where = place(history.runs[one.runs[change.at]])
         told = f"{output.duration(change.before_ns)} to {output.duration(change.after_ns)}"
-        _line(f"{percent(change.ratio)} {one.backend} {one.case.label()}: {told} at {where}")
+        output.line(f"{percent(change.ratio)} {one.backend} {one.case.label()}: {told} at {where}")
     if len(steps) > MOST_CHANGES:
-        _line(f"and {len(steps) - MOST_CHANGES:,} smaller steps; --json has them all")
+        output.line(f"and {len(steps) - MOST_CHANGES:,} smaller steps; --json has them all")
     if not steps:
-        _line("no step in any series" if history.series else "no series")
+        output.line("no step in any series" if history.series else "no series")
 
 
 def _environments(history: History) -> None:
@@ -123,8 +123,4 @@ def _environments(history: History) -> None:
                 kept[one.runs[change.at], machine_name(one), change.what] += 1
     for (run, machine, what), count in sorted(kept.items())[-MOST_CHANGES:]:
         series = "1 series begins" if count == 1 else f"{count:,} series begin"
-        _line(f"{series} anew on {machine} at {place(history.runs[run])}: {', '.join(what)}")
-
-
-def _line(text: str) -> None:
-    output.out.print(Text(text), soft_wrap=True)
+        output.line(f"{series} again on {machine} at {place(history.runs[run])}: {', '.join(what)}")

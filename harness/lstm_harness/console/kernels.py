@@ -20,11 +20,11 @@ def kernels(rows: Sequence[Mapping[str, Any]]) -> None:
         kernel = " ".join(filter(None, (row["kernel"], row.get("regime"), _variant(row, rows))))
         facts = _kernel_cells(row) if row["status"] == "ok" else ()
         table.add_row(label, row["arch"], Text(kernel or row["status"]), *facts)
-    output.print_wide(table, 180)
+    output.print_table(table)
     for row in rows:
         if row["reason"]:
             where = f"{Problem.from_dict(row['problem']).label()} on {row['arch']}"
-            output.out.print(Text(f"{where}: {row['status']}: {row['reason']}"), soft_wrap=True)
+            output.line(f"{where}: {row['status']}: {row['reason']}")
 
 
 def sources(by_cell: Mapping[str, str]) -> None:

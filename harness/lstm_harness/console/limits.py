@@ -18,14 +18,14 @@ def ceilings(measured: Ceilings) -> None:
     for each in measured.ceilings:
         figures = each.shown(each.value), each.interval(), each.shown(each.best)
         table.add_row(Text(each.name), *figures, each.shown_unit, Text(each.detail))
-    output.print_wide(table, 140)
+    output.print_table(table)
     if measured.disturbed:
         output.warning(
             f"in {measured.disturbed} of {measured.rounds} rounds others used this machine: "
             "medians and intervals are too slow; measure again when it is quiet"
         )
     for name, reason in measured.failures.items():
-        output.out.print(Text(f"no figure for {name}: {reason}"), soft_wrap=True)
+        output.line(f"no figure for {name}: {reason}")
 
 
 def floors(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -38,4 +38,4 @@ def floors(rows: Sequence[Mapping[str, Any]]) -> None:
             continue
         times = output.duration(row["floor_ns"]), output.duration(1e3 * row["step_us"])
         table.add_row(label, row["pass"], *times, row["term"])
-    output.out.print(table)
+    output.print_table(table)

@@ -1,7 +1,6 @@
 """The terminal itself: results to stdout, progress and warnings to stderr."""
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lstm_harness.console import tables
 from lstm_harness.model import text
 from lstm_harness.store.run_folder import Run
 
-# Wide enough for a line a case where there is no terminal to fit.
-out = Console(width=None if sys.stdout.isatty() else 100)
+out = Console()
 err = Console(stderr=True)
 
 
@@ -29,9 +28,9 @@ def path(place: Path | str) -> None:
     print(place, flush=True)  # noqa: T201 - the result itself
 
 
-def line(said: str) -> None:
-    """One line of a result on stdout, whatever is in it."""
-    out.print(Text(said), soft_wrap=True)
+def line(said: str, style: str = "") -> None:
+    """One line of a result on stdout, whatever is in it; on a terminal it wraps between words."""
+    out.print(Text(said, style=style), soft_wrap=not out.is_terminal)
 
 
 def warning(said: str) -> None:
@@ -79,6 +78,6 @@ def empty_table(*columns: str) -> Table:
     return empty
 
 
-def print_wide(rows: Table, width: int) -> None:
-    """A table with a line a row: as wide as this where there is no terminal to fit."""
-    (out if out.is_terminal else Console(width=width)).print(rows)
+def print_table(table: Table) -> None:
+    """A table on stdout: as wide as the terminal at most; where there is none, a line a row."""
+    tables.show(table, out)

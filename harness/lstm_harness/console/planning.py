@@ -7,8 +7,10 @@ from typing import Any
 from rich.text import Text
 
 from lstm_harness.console import output
+from lstm_harness.console.case_names import shared_words
 from lstm_harness.model.plan import Plan
 from lstm_harness.model.spec import Suite, build
+from lstm_harness.model.text import count
 from lstm_harness.race.survey import Survey
 
 
@@ -36,7 +38,7 @@ def backends(survey: Survey) -> None:
     for row in backend_rows(survey):
         says = row["summary"] if row["available"] else row["reason"]
         table.add_row(Text(row["name"]), "yes" if row["available"] else "no", Text(says))
-    output.out.print(table)
+    output.print_table(table)
 
 
 def suites(every: Sequence[Suite]) -> None:
@@ -44,7 +46,7 @@ def suites(every: Sequence[Suite]) -> None:
     table = output.empty_table("suite", "cases", "what it stands for")
     for each in every:
         table.add_row(each.name, str(len(_cases(each))), Text(each.title))
-    output.out.print(table)
+    output.print_table(table)
 
 
 def suite_row(suite: Suite) -> dict[str, Any]:
@@ -55,13 +57,13 @@ def suite_row(suite: Suite) -> dict[str, Any]:
 
 def suite(one: Suite) -> None:
     """One suite's shapes and their source."""
-    output.out.print(Text(f"{one.name}: {one.title}"), soft_wrap=True)
-    output.out.print(Text(f"source: {one.source}"), soft_wrap=True)
+    output.line(f"{one.name}: {one.title}")
+    output.line(f"source: {one.source}")
     passes: dict[str, list[str]] = {}
     for case in _cases(one):
         passes.setdefault(case.problem.label(), []).append(case.pass_name)
     for label, names in passes.items():
-        output.out.print(Text(f"  {label}: {', '.join(dict.fromkeys(names))}"), soft_wrap=True)
+        output.line(f"  {label}: {', '.join(dict.fromkeys(names))}")
 
 
 def _cases(suite: Suite) -> tuple[Any, ...]:
@@ -70,19 +72,29 @@ def _cases(suite: Suite) -> tuple[Any, ...]:
 
 def plan(made: Plan) -> None:
     """What would run, what is skipped and why, how long."""
-    table = output.empty_table("case", *made.backends)
+    common, short = shared_words([case.label() for case in made.cases])
+    table = output.empty_table("case", "run by", "skipped by")
     for case in made.cases:
-        marks = ["skip" if (name, case) in made.skips else "run" for name in made.backends]
-        table.add_row(Text(case.label()), *marks)
-    output.out.print(table)
+        skipping = [name for name in made.backends if (name, case) in made.skips]
+        running = [name for name in made.backends if name not in skipping]
+        shown = (_of_all(names, made.backends) for names in (running, skipping))
+        table.add_row(Text(short[case.label()]), *map(Text, shown))
+    output.print_table(table)
+    if common:
+        output.line(f"Every case: {common}")
+    output.line(f"Backends: {', '.join(made.backends)}")
     skips = Counter((backend, skip.reason) for (backend, _), skip in made.skips.items())
-    for (backend, reason), count in skips.items():
-        output.out.print(Text(f"{backend} skips {count} cases: {reason}"), soft_wrap=True)
+    for (backend, reason), number in skips.items():
+        output.line(f"{backend} skips {count(number, 'case')}: {reason}")
     for name, reason in made.absent.items():
-        output.out.print(Text(f"{name} takes no part: {reason}"), soft_wrap=True)
-    output.out.print(
-        f"{made.planned_records} records in {made.blocks} blocks on {made.device}; about "
+        output.line(f"{name} does not run: {reason}")
+    output.line(
+        f"{made.planned_records} records in {count(made.blocks, 'block')} on {made.device}; about "
         f"{made.estimated_s / 60:.1f} minutes and {made.estimated_bytes / 2**20:,.0f} MiB, "
-        "guessed from the sizes",
-        soft_wrap=True,
+        "guessed from the sizes"
     )
+
+
+def _of_all(names: Sequence[str], backends: Sequence[str]) -> str:
+    """Names of backends, or that it is all of them."""
+    return f"all {len(backends)}" if len(names) == len(backends) > 1 else ", ".join(names)

@@ -16,6 +16,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from lstm_harness.console.output import err
 from lstm_harness.model.plan import PlannedCell
@@ -27,6 +28,8 @@ from lstm_harness.race.visit import Outcome
 # A notebook keeps a message a redraw on its way to the browser.
 REDRAW_S = 0.2
 NOTEBOOK_WIDTH = 110
+# Of 80 columns it leaves most to what goes on.
+BAR_WIDTH = 14
 
 
 class LiveProgress:
@@ -88,7 +91,7 @@ class TrainingProgress:
         said = curve.label()
         if point:
             loss = "not finite" if point.loss is None else significant(point.loss, 3)
-            said += f": step {point.step}, loss {loss}, at most {left_s:.0f} s left"
+            said += f": step {point.step}, loss {loss}, {left_s:.0f} s left at most"
         self._bar.update(completed=done, total=total, description=said)
 
 
@@ -97,12 +100,13 @@ class _Bar:
 
     def __init__(self, quiet: bool, *more: ProgressColumn) -> None:
         self._bar = Progress(
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=BAR_WIDTH),
             MofNCompleteColumn(),
             *more,
-            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.description}", markup=False, table_column=_rest_of_the_line()),
             console=err,
             transient=True,
+            expand=True,
             disable=quiet or not err.is_terminal,
         )
         self._task = self._bar.add_task("starting", total=None)
@@ -122,6 +126,14 @@ class _Bar:
         self._bar.stop()
         if self._place:
             self._place.clear()
+
+
+def _rest_of_the_line() -> Column:
+    """What a line has in addition to the bar and the numbers; too long a text ends in an ellipsis.
+
+    Without it a narrow terminal cuts all of them alike.
+    """
+    return Column(ratio=1, no_wrap=True, overflow="ellipsis")
 
 
 class _NotebookPlace:

@@ -54,11 +54,11 @@ def write(run: Run, page: Path | None, advice: Advice) -> None:
     for each in advice.standings:
         shown = "" if each.backend == advice.own else _ratio(each.ratio)
         standings.add_row(Text(each.backend), output.duration(each.total_ns), shown)
-    output.out.print(standings)
+    output.print_table(standings)
     table = output.empty_table(*COLUMNS)
     for part in advice.parts:
         table.add_row(*map(Text, _cells(part)))
-    output.print_wide(table, 160)
+    output.print_table(table)
     output.path(page or run.folder)
 
 
@@ -80,7 +80,7 @@ def sentence(advice: Advice) -> str:
             return f"Stay with {own}: no other backend that ran every case is faster."
         return (
             f"Stay with {own}: {fastest.backend} is the fastest, "
-            f"and cannot be told from it: torch.nn takes {_as_long(ratio)}."
+            f"and ties with it: torch.nn takes {_as_long(ratio)}."
         )
     old, new = advice.own_ns or 0.0, advice.advised_ns or 0.0
     times = f"all calls take {output.duration(new)} instead of {output.duration(old)} with {own}"

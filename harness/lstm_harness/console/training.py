@@ -32,7 +32,7 @@ def write(workload: Workload, curves: Sequence[Learnt]) -> None:
         table = output.empty_table(*columns(workload))
         for one in standing:
             table.add_row(*map(Text, cells(one)))
-        output.print_wide(table, 170)
+        output.print_table(table)
     for said in refusals(curves):
         output.line(said)
 
@@ -174,7 +174,7 @@ def _behind(one: Contestant, first: Contestant) -> str:
         return f"{_name(one)} comes there from other seeds"
     short = f", {_from_seeds(one)}" if len(one.reached) < one.asked else ""
     if times.tie:
-        return f"{_name(one)} cannot be told from it ({text.ratio(times.value)}{short})"
+        return f"{_name(one)} ties with it ({text.ratio(times.value)}{short})"
     return f"{_name(one)} takes {text.ratio(times.value)} as long{short}"
 
 
@@ -280,7 +280,7 @@ def _with_spread(mean: float, spread: float | None) -> str:
 
 
 def _parting(one: Contestant) -> str:
-    """Nothing of who is held against nobody."""
+    """The text about losses; empty for a backend that is compared with none."""
     found = one.parting
     if found is None:
         return ""

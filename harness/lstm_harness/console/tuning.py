@@ -26,7 +26,7 @@ def tuning(result: Mapping[str, Any]) -> None:
         counts = (str(row[name] or "") for name in ("tried", "wrong", "failed"))
         times = (_times(row[name]) for name in ("own_us", "tuned_us"))
         table.add_row(Text(row["key"]), *times, _ratio(row["ratio"]), _chosen(row), *counts)
-    output.print_wide(table, 180)
+    output.print_table(table)
     for row in result["keys"]:
         for each in row["failures"]:
             what = _differences(each["choice"], row["own"])
@@ -38,7 +38,7 @@ def tuning(result: Mapping[str, Any]) -> None:
         output.warning(
             f"{missed} keys not reached in --time-budget; the same command goes on with them"
         )
-    output.out.print(f"{result['tuning_s']:g} s, of which {result['compile_s']:g} s compiling")
+    output.line(f"{result['tuning_s']:g} s, of which {result['compile_s']:g} s compiling")
     if result["file"]:
         output.path(result["file"])
 

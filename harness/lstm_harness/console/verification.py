@@ -33,7 +33,7 @@ def table(outcomes: Sequence[Outcome]) -> None:
         right, wrong = statuses["ok"], statuses["incorrect"]
         counts = str(right), str(wrong), str(len(mine) - right - wrong)
         rows.add_row(Text(name), *counts, *_error_cells(max(map(_worst, mine))))
-    output.out.print(rows)
+    output.print_table(rows)
     output.failures((o.cell.backend, o.status, o.reason) for o in outcomes if o.reason)
 
 

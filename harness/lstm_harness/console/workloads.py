@@ -18,7 +18,7 @@ def list_workloads() -> None:
         names = [workload.name, *[""] * len(facts(workload))]
         for name, (what, told) in zip(names, facts(workload), strict=False):
             table.add_row(Text(name), Text(what), Text(told))
-    output.out.print(table)
+    output.print_table(table)
 
 
 def listed() -> list[dict[str, Any]]:

@@ -1,1 +1,1 @@
-"""Many runs of one machine to series, with their changes marked."""
+"""Turns many runs of one machine into series, with their changes marked."""

@@ -1,4 +1,4 @@
-"""Where a series of times changed its level: least squares on logarithms, noise left alone.
+"""Where a series of times changed its level: least squares on logarithms, ignoring noise.
 
 The model is a level that stays, steps, and stays again, with noise between runs. Penalised least
 squares, solved exactly (Jackson et al. 2005), finds the best set of steps; what a step must gain is
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-# A step is believed once so many runs stand on either side: one or two may be a disturbed hour.
+# A step counts if this many runs are on either side: one or two may be a disturbed hour.
 LEAST_RUNS = 3
-# The least spread between runs, as a share, that a machine is taken to have.
+# The smallest spread between runs, as a share, that a machine is assumed to have.
 LEAST_SPREAD = 0.002
-# Steps and lone outliers show in a few differences of neighbours; so many of them are left aside.
+# Steps and single outliers show in a few differences of neighbours; this many of them are left out.
 DIFFERENCES_KEPT = 0.9
 # A value further than this from the median of its five neighbours, in spreads, is moved to there:
 # otherwise a single wild run would draw two of its neighbours into a level of their own.
@@ -29,7 +29,7 @@ NEIGHBOURS = 5
 # constant for a spread that is known from few runs. In simulated noise, normal or heavy-tailed,
 # of 10 to 200 runs a step is then found in at most 3% of the series.
 PENALTY = 12.0
-# The search takes time by the square of what it sees: longer series are searched in windows of so
+# The search takes time by the square of what it sees: longer series are searched in windows of this
 # many runs, each beginning in the middle of the one before.
 WINDOW = 500
 # Distance of two neighbouring levels, in standard errors by the noise there, below which a step is
@@ -37,7 +37,7 @@ WINDOW = 500
 # series, the second that a machine may be noisier for a while and that noise may follow itself.
 SURE = 4.4
 # How many runs the series' own spread counts for in the noise of a level, so that three runs alike
-# by chance are not taken for quiet ones; and so many on each side of a level are asked too.
+# by chance are not taken for quiet ones; and this many on each side of a level are asked too.
 PRIOR_RUNS = 2
 RUNS_BESIDE = 10
 # How many runs say that noise does not follow itself, before a series has said anything. And the
@@ -82,7 +82,7 @@ def _search(signal: Floats, penalty: float) -> list[int]:
     """The best steps of one window: those that leave the least squares, a penalty for each added.
 
     The best way to part the first n values is the best of all ways to place the last step and to
-    part what stands before it, so that each n is solved once, from those below it.
+    split the values before it, so that each n is solved once, from those below it.
     """
     count = len(signal)
     sums = np.concatenate(([0.0], np.cumsum(signal - signal.mean())))
@@ -105,7 +105,7 @@ def _search(signal: Floats, penalty: float) -> list[int]:
 
 
 def _spread(logs: Floats) -> float:
-    """The noise between runs (standard deviation), which steps do not enlarge."""
+    """The noise between runs (standard deviation), not enlarged by steps."""
     squares = np.sort(np.diff(logs) ** 2)
     kept = squares[: math.ceil(DIFFERENCES_KEPT * len(squares))]
     return max(LEAST_SPREAD, math.sqrt(float(kept.mean()) / 2))
@@ -119,7 +119,7 @@ def _tamed(logs: Floats, spread: float) -> Floats:
 
 
 def _sure(logs: Floats, steps: list[int], spread: float) -> list[int]:
-    """Take back, the least sure first, steps that are small against the noise beside them."""
+    """Remove, the least certain first, steps that are small compared with the noise around them."""
     while steps:
         sizes = _distances(logs, steps, spread)
         least = int(np.argmin(sizes))
@@ -155,7 +155,7 @@ def _following(left: Floats, levels: int) -> float:
     if not total:
         return 1.0
     count = len(left)
-    # Fitting levels makes noise look as if it turned back; so much, on average.
+    # Fitting levels makes noise look negatively correlated, by this much on average.
     share = float((left[1:] * left[:-1]).sum()) / total + levels / count
     share *= count / (count + PRIOR_INDEPENDENT)
     share = min(max(share, 0.0), MOST_FOLLOWING)

@@ -1,9 +1,9 @@
-"""The runs of a store in little, kept in one file so that thousands need not be read each time.
+"""Digests of a store's runs, in one file, so that thousands need not be read each time.
 
     <store>/.history-index.json
 
-It is derived, never a source of truth: a run whose files changed in size or time is read again, a
-file that is torn, foreign or of another version counts for nothing, and a store that cannot be
+It is derived data: a run whose files changed in size or time is read again, a
+file that is torn, foreign or of another version is ignored, and a store that cannot be
 written is read whole each time. It may be deleted at any time.
 """
 
@@ -37,7 +37,7 @@ class Index:
 
     `cells` are [backend, case], `facts` [machine, environment], all as text. A run is an object of
     `stamp`, `id`, `start`, `commit`, `lacks` (planned records that are not there), `facts` (a
-    place), `cells` (places) and `times` beside them: a median in ns, or a status; and where it has
+    place), `cells` (places) and their `times`: a median in ns, or a status; and if it has
     cells that are not built in, their `definitions`. A run that cannot be read is `stamp` and
     `error`.
     """
@@ -51,7 +51,7 @@ class Index:
         self._fact_places = {tuple(fact): place for place, fact in enumerate(self.facts)}
 
     def add(self, path: str, stamp: Stamp, digest: run_digest.Digest) -> None:
-        """Take in one run."""
+        """Add one run."""
         self.runs[path] = {
             "stamp": stamp,
             "id": digest.id,
@@ -66,7 +66,7 @@ class Index:
             self.runs[path]["definitions"] = list(digest.definitions)
 
     def merge(self, other: "Index") -> None:
-        """Take in what another process read."""
+        """Add what another process read."""
         cells = [_place(cell, self.cells, self._cell_places) for cell in other.cells]
         facts = [_place(fact, self.facts, self._fact_places) for fact in other.facts]
         for path, run in other.runs.items():
@@ -87,7 +87,7 @@ def _place(item: list[str], items: list[list[str]], places: dict[tuple[str, ...]
 def refresh(
     folder: Path, tell: Tell = lambda done, total, label: None, file: Path | None = None
 ) -> Index:
-    """The index of a store, brought up to date and kept where that can be.
+    """The index of a store, updated, and stored if that is possible.
 
     Args:
         file: where it is kept; in the store, unless another place is given.
@@ -96,7 +96,7 @@ def refresh(
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give a folder of runs, like results/runs")
-    # A run that was given for a store keeps nothing but its own.
+    # In the folder of a single run no index is stored.
     is_run = (folder / run_folder.MANIFEST).exists()
     place = file or (None if is_run else folder / INDEX)
     kept = _load(place) if place and place.exists() else _load(folder / INDEX)
@@ -136,7 +136,7 @@ def stamp(run: Path) -> Stamp:
         except OSError:
             marks += [-1, -1]
             continue
-        # Of a link or a pipe, which is not read, nothing is known.
+        # Nothing is known about a link or a pipe, which is not read.
         marks += [seen.st_size, seen.st_mtime_ns] if stat.S_ISREG(seen.st_mode) else [-2, -2]
     return [marks[0], marks[1], marks[2], marks[3]]
 
@@ -146,13 +146,13 @@ def _is_stale(kept: dict[str, Any] | None, stamp: Stamp) -> bool:
 
 
 def _read_chunk(job: tuple[str, Sequence[tuple[str, Stamp]]]) -> Index:
-    """Read some runs of a store, in whichever process."""
+    """Read some runs of a store, in any process."""
     folder, runs = job
     part = Index()
     for path, stamp in runs:
         try:
             if -2 in stamp:
-                raise UserError("run.json or records.jsonl is not a plain file")
+                raise UserError("run.json or records.jsonl is not a plain file; expected no link")
             part.add(path, stamp, run_digest.read(Path(folder, path)))
         except UserError as error:
             part.runs[path] = {"stamp": stamp, "error": " ".join(str(error).split())}
@@ -160,7 +160,7 @@ def _read_chunk(job: tuple[str, Sequence[tuple[str, Stamp]]]) -> Index:
 
 
 def _load(path: Path) -> Index:
-    """The index as it was kept; an empty one where it is not, or of another version."""
+    """The stored index; an empty one if there is none, or if it has another version."""
     kept = None if path.is_symlink() else derived(path)
     if kept is None or kept["version"] != VERSION:
         return Index()
@@ -168,7 +168,7 @@ def _load(path: Path) -> Index:
 
 
 def _keep(index: Index, file: Path) -> None:
-    """Write the index in one step; where that cannot be, reading takes as long the next time."""
+    """Write the index in one step; if that fails, reading takes as long the next time."""
     content = {
         "version": VERSION,
         "cells": index.cells,

@@ -1,8 +1,8 @@
-"""What `history` keeps of one run: a time or a status a (backend, case), and where it was measured.
+"""What `history` stores of one run: a time or status for each (backend, case), and its machine.
 
 A store may hold thousands of runs, so that a whole run is not loaded here: `quick` reads only what
-is needed and takes nothing on trust. Whatever it cannot make sense of goes to `run_folder.load` and
-`summary.summarise`, which tell what is wrong with it or find that it is right.
+is needed and checks all of it. Everything that it cannot read goes to `run_folder.load` and
+`summary.summarise`, which say what is wrong with it, or find that it is right.
 """
 
 import json
@@ -26,7 +26,7 @@ from lstm_kernels import Problem
 # A machine's own name; another one starts another series.
 _CPU_MACHINE = ("host", "cpu.model")
 _GPU_MACHINE = ("host", "gpu.name", "gpu.uuid")
-# What a series' times are not compared across, beside every setting.
+# Facts across which a series' times are not compared, in addition to every setting.
 _CPU_FACTS = (
     *("os", "python", "torch", "numba"),
     *("cpu.physical_cores", "cpu.threads", "cpu.capability"),
@@ -35,12 +35,12 @@ _GPU_FACTS = ("cuda", "cudnn", "triton", "gpu.driver", "start.gpu.power_limit_mw
 
 
 class Digest(NamedTuple):
-    """One run in little.
+    """The digest of one run.
 
     `machine` and `environment` are JSON objects as text, by dotted name. `cells` maps a backend
-    and a case, as JSON text, to its median in ns, or to its status where it is not ok. `lacks` is
-    how many of the planned records are not there. `definitions` are its cells that are not built
-    in, without which nobody knows its cases.
+    and a case, as JSON text, to its median in ns, or to its status if it is not ok. `lacks` is
+    how many of the planned records are missing. `definitions` are its cells that are not built
+    in, without which its cases cannot be read.
     """
 
     id: str
@@ -86,7 +86,7 @@ def thorough(folder: Path) -> Digest:
     except (TypeError, ValueError):
         start = run.manifest["start"]
         raise UserError(
-            f"{folder / run_folder.MANIFEST} says it started {start!r}; that is no time"
+            f"{folder / run_folder.MANIFEST} says it started at {start!r}; expected a time"
         ) from None
 
 
@@ -97,7 +97,7 @@ def _case_of(row: Mapping[str, Any]) -> str:
 
 
 def quick(folder: Path) -> Digest:
-    """The digest of a run that is as it should be.
+    """The digest of a run without errors.
 
     Raises:
         AttributeError, IndexError, KeyError, OSError, RecursionError, TypeError, ValueError: it
@@ -140,7 +140,7 @@ def _records(path: Path) -> list[dict[str, Any]]:
 
 
 def _status(record: Mapping[str, Any]) -> str:
-    """A record's status, its own evidence believed before its word (see `analysis.summary`)."""
+    """A record's status, by its own evidence first (see `analysis.summary`)."""
     status: str = record["status"]
     samples, reason = record.get("samples_ns", ()), record.get("reason", "")
     _need(type(record["schema"]) is int and record["schema"] <= SCHEMA)
@@ -175,13 +175,13 @@ def _digest(
 
 
 def machine(environment: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """Which machine a run's times are of, by dotted names of its environment."""
+    """The machine of a run's times, by dotted names of its environment."""
     flat = _flat(environment)
     return {name: flat.get(name) for name in (_CPU_MACHINE if device == "cpu" else _GPU_MACHINE)}
 
 
 def conditions(environment: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """What must be the same for two times of one machine to be compared, likewise."""
+    """What must be the same to compare two times of one machine, by the same names."""
     flat = _flat(environment)
     facts = [*_CPU_FACTS, *(_GPU_FACTS if device != "cpu" else ())]
     facts += sorted(name for name in flat if name.startswith(("settings.", "tuned.")))
@@ -225,7 +225,7 @@ def _text(case: Case) -> str:
 
 
 def _median(values: list[Any]) -> float:
-    """As `statistics.median`, several times faster on what is a list of numbers already."""
+    """As `statistics.median`, several times faster for a list of numbers."""
     ordered: list[float] = sorted(values)
     middle = len(ordered) // 2
     if len(ordered) % 2:

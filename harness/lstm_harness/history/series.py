@@ -1,4 +1,4 @@
-"""A store of runs to series: one a (backend, case) and machine, with its changes marked.
+"""A store of runs as series: one for each (backend, case) and machine, with its changes marked.
 
 A series' points are the medians of runs, in order of start. It is cut where the environment
 changed, so that no level is compared across torch versions, drivers, threads or settings, and
@@ -25,9 +25,9 @@ STEP, ENVIRONMENT = "step", "environment"
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a reader needs to find a run: where it lies in the store, its id, start and commit.
+    """What a reader needs to find a run: its place in the store, its id, start and commit.
 
-    `lacks` is how many of its planned records are not there.
+    `lacks` is how many of its planned records are missing.
     """
 
     path: str
@@ -152,7 +152,7 @@ def gather(index: Index, chosen: Wanted = lambda backend, case: True) -> History
 
 
 def matcher(text: str | None, backends: Sequence[str]) -> Wanted:
-    """Which cells `--case` and `--backend` choose: every word of the text is one of the label.
+    """Which cells `--case` and `--backend` choose: every word of the text must be in the label.
 
     The words of a label are its sizes and names, as in `lstm T32 B1 H128 float32 forward`; `cpu`
     and `cuda` are words too.
@@ -164,13 +164,13 @@ def matcher(text: str | None, backends: Sequence[str]) -> Wanted:
 
 
 def _in_order(index: Index) -> tuple[list[str], tuple[tuple[str, str], ...]]:
-    """The paths of readable runs by start, and each other path with why it is left out."""
+    """The paths of readable runs by start, and every other path with why it is left out."""
     left_out = [(path, run["error"]) for path, run in index.runs.items() if "error" in run]
     left_out += _strange(index)
     refused = {path for path, _ in left_out}
     kept: dict[tuple[Any, ...], str] = {}
     readable = [path for path in index.runs if path not in refused]
-    # Of a run and a copy that was made before it ended, the whole one comes first.
+    # If there is a run and a copy made before it ended, the complete one comes first.
     for path in sorted(readable, key=lambda p: (-len(index.runs[p]["cells"]), p)):
         run = index.runs[path]
         identity = run["start"], run["id"], run["facts"]
@@ -182,7 +182,7 @@ def _in_order(index: Index) -> tuple[list[str], tuple[tuple[str, str], ...]]:
 
 
 def _strange(index: Index) -> list[tuple[str, str]]:
-    """The runs that define a cell otherwise than one before them; the cells of the others known."""
+    """The runs that define a cell differently from an earlier run; the other cells become known."""
     refused = []
     for path, run in sorted(index.runs.items()):
         try:
@@ -211,7 +211,7 @@ def _take(points: _Points, run: int, time: float | str, environment: int) -> Non
 def _environment_cuts(
     points: _Points, environments: Sequence[Mapping[str, Any]]
 ) -> dict[int, tuple[str, ...]]:
-    """Where a series' environment changed, and what did."""
+    """Where a series' environment changed, and what changed."""
     cuts = {}
     for at, (old, new) in enumerate(itertools.pairwise(points.environments), start=1):
         what = differences(environments[old], environments[new]) if old != new else ()
@@ -259,7 +259,7 @@ def _changes(points: _Points, environments: Sequence[Mapping[str, Any]]) -> tupl
 
 
 def _badness(series: Series) -> tuple[Any, ...]:
-    """Without a time in its newest run, then the largest step to slower, then what drifts since."""
+    """Order: no time in its newest run, then the largest step to slower, then later drift."""
     step = series.last_step
     return (
         series.last_status == "ok",

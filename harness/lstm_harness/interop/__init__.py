@@ -1,1 +1,1 @@
-"""Runs from and for other tools."""
+"""Runs from other tools, and for them."""

@@ -1,8 +1,8 @@
 """What pytest-benchmark measured, as a run that every command can read.
 
 Each file is one session, and so one block; a file that `export` wrote holds its blocks. A benchmark
-takes part where its `extra_info` says what it is: `backend` and `problem`, and where they are not
-the usual ones `pass`, `launch`, `cache`, `device`. What the file says of errors is not believed:
+is imported if its `extra_info` says what it is: `backend` and `problem`, and if they are not
+the usual ones `pass`, `launch`, `cache`, `device`. Errors in the file are not used:
 nothing was checked here, and the report says so.
 """
 
@@ -30,7 +30,7 @@ from lstm_harness.store import run_folder
 from lstm_kernels import PASSES
 from lstm_kernels.names import check_name
 
-# What a block must have to be compared with another, by docs/method.md, A summary.
+# What a block must have to be compared with another (docs/method.md, A summary).
 BLOCKS_FOR_A_VERDICT = 3
 _ENVIRONMENT = ("host", "os", "cpu", "ram_bytes", "gpu", "torch", "python", "git", "settings")
 
@@ -57,10 +57,10 @@ class _File:
 
 
 def take(files: Sequence[Path], out: Path | None) -> tuple[Path, list[str]]:
-    """Make a run of files, one block each, and return its folder and what must be said of it.
+    """Make a run from files, one block each, and return its folder and notes about it.
 
     Raises:
-        UserError: a file that is no such JSON or says too little, or two that do not belong
+        UserError: a file that is not such JSON or says too little, or two that do not belong
             together; `out` is in use.
     """
     if out:
@@ -90,14 +90,14 @@ def take(files: Sequence[Path], out: Path | None) -> tuple[Path, list[str]]:
 
 def _remarks(read: Sequence[_File], blocks: int) -> list[str]:
     said = [
-        f"{each.path}: {len(each.foreign)} benchmarks left out, whose extra_info names no backend "
-        f"and problem: {each.foreign[0]}"
+        f"{each.path}: {len(each.foreign)} benchmarks left out, because their extra_info names no "
+        f"backend and problem: {each.foreign[0]}"
         for each in read
         if each.foreign
     ]
     if blocks < BLOCKS_FOR_A_VERDICT:
         said.append(
-            f"{blocks} of the {BLOCKS_FOR_A_VERDICT} blocks that a verdict needs: comparing will "
+            f"{blocks} of the {BLOCKS_FOR_A_VERDICT} blocks that a verdict needs: comparisons will "
             "be inconclusive; import several files at once, each from a session of its own"
         )
     return said
@@ -130,7 +130,7 @@ class _Processor(Stored):
 
 @dataclass(frozen=True)
 class _Facts(Stored):
-    """What an export, or our own benchmarks, told of the machine."""
+    """What an export, or our own benchmarks, stored about the machine."""
 
     environment: Mapping[str, Any] | None = None
     kernels_digest: str | None = None
@@ -204,7 +204,7 @@ def _read(path: Path) -> _File:
 
 
 def _environment(machine: _Machine, facts: _Facts, commit: _Commit | None) -> dict[str, Any]:
-    """A run's environment: as the harness told it, or what pytest-benchmark knows by itself."""
+    """A run's environment: what the harness stored, or what pytest-benchmark itself knows."""
     known = dict(facts.environment or {})
     if not known:
         system = (machine.system, machine.release, machine.machine)
@@ -221,7 +221,7 @@ def _environment(machine: _Machine, facts: _Facts, commit: _Commit | None) -> di
 
 
 def _records(path: Path, benchmark: _Benchmark) -> list[Record]:
-    """A benchmark's records, one a block; the whole is one where it does not tell of blocks."""
+    """A benchmark's records, one for each block; without blocks the whole is one."""
     name = str(benchmark.fullname or benchmark.name)
     info, stats = benchmark.extra_info or {}, benchmark.stats or _Stats()
     if not stats.data:
@@ -238,7 +238,7 @@ def _records(path: Path, benchmark: _Benchmark) -> list[Record]:
         whole = [{"block": 0, "samples": len(times), "inner_repeats": repeats}]
         blocks = info.get("blocks") or whole
         if sum(block["samples"] for block in blocks) != len(times):
-            raise ValueError(f"its blocks do not add up to its {len(times)} samples")
+            raise ValueError(f"its blocks do not add up; expected {len(times)} samples")
         by_block = []
         for block in blocks:
             samples, times = times[: block["samples"]], times[block["samples"] :]
@@ -250,7 +250,7 @@ def _records(path: Path, benchmark: _Benchmark) -> list[Record]:
 
 
 def _record(path: Path, name: str, stored: Any) -> Record:
-    """One record, what it says of errors put aside where it has a time."""
+    """One record; if it has a time, what it says about errors is dropped."""
     try:
         unchecked: dict[str, Any] = (
             {"errors": {}, "tolerance": None} if stored["status"] == "ok" else {}
@@ -263,7 +263,7 @@ def _record(path: Path, name: str, stored: Any) -> Record:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: {name} is not as expected: {_told(error)}") from None
     if record.block < 0:
-        raise UserError(f"{path}: {name} is not as expected: block {record.block}")
+        raise UserError(f"{path}: {name} is not as expected: block {record.block} is below 0")
     return record
 
 
@@ -276,14 +276,14 @@ def _refuse_twice(path: Path, records: Sequence[Record]) -> None:
     for record in records:
         if record.identity in seen:
             raise UserError(
-                f"{path}: {record.backend} on {record.case.label()} stands there twice; "
-                "expected one benchmark a backend and case"
+                f"{path}: {record.backend} on {record.case.label()} appears twice; "
+                "expected one benchmark for each backend and case"
             )
         seen.add(record.identity)
 
 
 def _refuse_elsewhere(first: _File, other: _File) -> None:
-    """Blocks are of one machine, one software and one revision, or they are none."""
+    """Refuse blocks of another machine, software or revision."""
     device = first.device
     facts = [
         run_digest.machine(each.environment, device)
@@ -294,18 +294,18 @@ def _refuse_elsewhere(first: _File, other: _File) -> None:
     apart = differences(*facts)
     if apart:
         raise UserError(
-            f"{other.path} is no further block of {first.path}: {', '.join(apart)}; "
-            "import them apart"
+            f"{other.path} is not another block of {first.path}: {', '.join(apart)}; "
+            "import them separately"
         )
 
 
 def _refuse_again(earlier: _File, other: _File) -> None:
-    """The same samples are no second block, under whatever name."""
+    """Refuse the same samples as a second block, under any name."""
     samples = ([(r.identity, r.samples_ns) for r in each.records] for each in (earlier, other))
     if next(samples) == next(samples):
         raise UserError(
-            f"{other.path} holds the samples of {earlier.path}; a block is a session of its own: "
-            "leave one out"
+            f"{other.path} has the same samples as {earlier.path}; expected a session of its own "
+            "for each block: leave one out"
         )
 
 
@@ -346,4 +346,4 @@ def _refuse_not_finite(
         json.dumps([manifest, [record.to_dict() for record in records]], allow_nan=False)
     except ValueError:
         names = ", ".join(map(str, files))
-        raise UserError(f"{names}: a number in it is not finite, which no run can hold") from None
+        raise UserError(f"{names}: a number is not finite; expected finite numbers") from None

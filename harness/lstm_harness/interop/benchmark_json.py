@@ -1,9 +1,10 @@
 """A run as the JSON that pytest-benchmark writes, so that its tools can read and compare it.
 
 One benchmark is one (backend, case): its `data` are the samples of all blocks, in s, as
-pytest-benchmark pools them too. What its format has no field for stands in `extra_info`: who ran
-what, and each block's record less what stands elsewhere, so that `import` finds the blocks again.
-A cell with no time is no benchmark; its records are kept in `lstm_bench.failed`.
+pytest-benchmark pools them too. Facts without a field in its format are in `extra_info`: which
+backend ran which problem, and each block's record without what is elsewhere, so that `import` finds
+the blocks again. A cell without a time is not a benchmark; its records are stored in
+`lstm_bench.failed`.
 """
 
 import json
@@ -17,9 +18,9 @@ from lstm_harness.model.case import Case
 from lstm_harness.model.record import Record
 from lstm_harness.store.run_folder import Run
 
-# The version of the format, which is that of the pytest-benchmark it was written after.
+# The version of the format: the pytest-benchmark that it follows.
 FORMAT_VERSION = "5.3.1"
-# What stands in `data`, in the case, or has been checked by us alone and is not taken from others.
+# Fields that are in `data` or in the case, or that only our own checks can fill.
 _ELSEWHERE = (
     *("schema", "samples_ns", "backend", "status", "reason", "errors", "tolerance"),
     *("problem", "pass", "launch", "cache", "device"),
@@ -60,12 +61,12 @@ def as_bytes(run: Run) -> bytes:
 
 
 def machine_facts(environment: Mapping[str, Any], kernels_digest: str) -> dict[str, Any]:
-    """What `import` reads of a machine, to stand in `machine_info` under `lstm_bench`."""
+    """What `import` reads about a machine, stored in `machine_info` under `lstm_bench`."""
     return {"environment": dict(environment), "kernels_digest": kernels_digest}
 
 
 def extra_info(backend: str, case: Case, **more: Any) -> dict[str, Any]:
-    """What `import` needs of one benchmark: who ran what."""
+    """What `import` needs from one benchmark: its backend and problem."""
     return {"backend": backend, **case.to_dict(), **more}
 
 

@@ -1,16 +1,16 @@
-"""What a program's recurrent layers were called with, as a suite: a case a kind of call, weighted.
+"""The calls of a program's recurrent layers as a suite: one weighted case for each kind of call.
 
-A layer's calls with gradients become the pass `train`, the others `inference`. A layer that met
-more shapes than `MOST_SHAPES` in a pass has them joined: ordered by their steps (of all sequences
-of a batch together), cut into so many parts of about as much work, each told by the one of its
-shapes whose steps are nearest to the part's mean. All calls are counted.
+A layer's calls with gradients become the pass `train`, the others `inference`. If a layer met
+more shapes than `MOST_SHAPES` in a pass, they are joined: ordered by their steps (of all sequences
+of a batch together), cut into this many parts of about equal work, each represented by the one of
+its shapes whose steps are nearest to the part's mean. All calls are counted.
 
-The lengths of packed batches become the named distribution that is nearest: `uniform:LOW:T` or
-`uniform:1:HIGH`, that with their mean where there is one, or a table of
+The lengths of packed batches become the nearest named distribution: `uniform:LOW:T` or
+`uniform:1:HIGH`, the one with their mean if there is one, or a table of
 `lstm_kernels.common.lengths`. Nearest is the least sum of differences of a batch's sorted lengths.
 
-Not told by a case, and so in a comment: batch_first, dropout, autocast. What no case can be, or
-another device's, is a comment too, and the command says so.
+A case does not contain batch_first, dropout and autocast, so a comment names them. A call that no
+case can represent, or that ran on another device, becomes a comment too, and the command says so.
 """
 
 import itertools
@@ -30,12 +30,12 @@ from lstm_kernels import DTYPE_BYTES, Problem
 from lstm_kernels.common.lengths import TABLES, sequence_lengths
 
 MOST_SHAPES = 4
-# Where a name keeps less than that of the longest length, it is said.
+# A name that keeps less than this part of the longest length is reported.
 LEAST_OF_LONGEST = 0.8
-# Enough to tell a difference (README, Gate a CI).
+# Enough to detect a difference (README, Gate a CI).
 BLOCKS = 5
 FULL = "full"
-# What may differ between the calls that one case stands for.
+# What may differ between the calls that one case represents.
 _SHAPE = ("seq_len", "batch", "packed", "threads")
 
 
@@ -43,8 +43,9 @@ _SHAPE = ("seq_len", "batch", "packed", "threads")
 class Shape:
     """Sizes that one layer was called with in one pass, and how often.
 
-    `running` is that of a `Count`, `steps` those of one call, of all its sequences together. Where
-    it stands for others, `shapes` in all, `longest` and `batches` are their least and most T and B.
+    `running` is that of a `Count`, `steps` are those of one call, of all its sequences together. If
+    it represents others, `shapes` is their number, `longest` and `batches` their least and most T
+    and B.
     """
 
     seq_len: int
@@ -64,11 +65,11 @@ class Shape:
         return cls(T, B, tuple(count.running), count.calls, steps, 1, (T, T), (B, B))
 
     def sorted_lengths(self) -> list[int]:
-        """B lengths, ascending: the middles of B equal parts of all that there were."""
+        """B lengths, ascending: the middles of B equal parts of all lengths."""
         if not self.running:
             return [self.seq_len] * self.batch
         total = self.running[0]
-        ended = [total - more for more in (*self.running[1:], 0)]  # at most so long, by length
+        ended = [total - more for more in (*self.running[1:], 0)]  # at most this long, by length
         middles = (total * (row + 0.5) / self.batch for row in range(self.batch))
         return [bisect_right(ended, middle) + 1 for middle in middles]
 
@@ -88,18 +89,18 @@ class Shape:
         return min(names, key=distance)
 
     def raced_lengths(self) -> list[int]:
-        """The lengths that such a name stands for, ascending."""
+        """The lengths that such a name gives, ascending."""
         return sorted(sequence_lengths(self.lengths(), self.seq_len, self.batch))
 
     @property
     def is_raced_otherwise(self) -> bool:
-        """Whether the longest is raced far off, which is how many steps wait for each other."""
+        """Whether the longest raced length is far off; it is how many steps wait for each other."""
         return self.raced_lengths()[-1] < LEAST_OF_LONGEST * self.sorted_lengths()[-1]
 
 
 @dataclass(frozen=True)
 class Captured:
-    """The suite as text, empty where there is nothing to race; and what a reader must know."""
+    """The suite as text, empty if there is nothing to race; and notes for a reader."""
 
     text: str
     layers: int
@@ -109,7 +110,7 @@ class Captured:
 
 
 def captured(notes: Notes, command: Sequence[str]) -> Captured:
-    """The suite of what a program's processes noted."""
+    """The suite of the calls that a program's processes recorded."""
     told = {call: count for call, count in notes.counts.items() if count.calls}
     device = _device(told)
     raced = {call: count for call, count in told.items() if _why_not(call, device) is None}
@@ -120,16 +121,16 @@ def captured(notes: Notes, command: Sequence[str]) -> Captured:
             left[call.layer, reason] += count.calls
     said = [f"{layer}: {counted(n, 'call')} left out: {why}" for (layer, why), n in left.items()]
     said += [
-        f"{name}: {counted(n, 'call')} left out: a cell runs a step alone, and is no case"
+        f"{name}: {counted(n, 'call')} left out: a cell runs one step only, so it cannot be a case"
         for name, n in notes.cells.items()
     ]
-    said += [f"some calls could not be noted: {shorten(each, 200)}" for each in notes.troubles]
+    said += [f"some calls could not be recorded: {shorten(each, 200)}" for each in notes.troubles]
     groups = _by_layer_and_pass(raced)
     shapes = {call: _joined([Shape.of(*each) for each in group]) for call, group in groups.items()}
     said += [
         f"{call.layer}: packed lengths {_ends(each.sorted_lengths())} are raced as "
-        f"{each.lengths()}, {_ends(each.raced_lengths())}, the nearest with a name: its times may "
-        "be others"
+        f"{each.lengths()}, {_ends(each.raced_lengths())}, the nearest named distribution: "
+        "the times may differ"
         for call, some in shapes.items()
         for each in some
         if each.is_raced_otherwise
@@ -141,7 +142,7 @@ def captured(notes: Notes, command: Sequence[str]) -> Captured:
 
 
 def _device(told: Mapping[Call, Count]) -> str:
-    """Where most calls were made, of the devices that a case can be on."""
+    """The device with the most calls, of those that a case can be on."""
     calls = Counter[str]()
     for call, count in told.items():
         calls[call.device] += count.calls if call.device in DEVICES else 0
@@ -149,11 +150,11 @@ def _device(told: Mapping[Call, Count]) -> str:
 
 
 def _why_not(call: Call, device: str) -> str | None:
-    """Why a call can be no case of a suite for this device; None where it can."""
+    """Why a call cannot be a case of a suite for this device; None if it can."""
     if call.device not in DEVICES:
         return f"on {call.device}; cases are on {' and '.join(DEVICES)}"
     if call.device != device:
-        return f"on {call.device}, and most others on {device}; a suite is for one device"
+        return f"on {call.device}, but most calls are on {device}; a suite is for one device"
     if call.dtype not in DTYPE_BYTES:
         return f"{call.dtype}; cases are in {', '.join(DTYPE_BYTES)}"
     try:
@@ -171,7 +172,7 @@ def _problem(call: Call, seq_len: int, batch: int, lengths: str) -> Problem:
 
 
 def _by_layer_and_pass(raced: Mapping[Call, Count]) -> dict[Call, list[tuple[Call, Count]]]:
-    """The calls that differ in their sizes alone, under the first of them."""
+    """The calls that differ only in their sizes, under the first of them."""
     groups: dict[tuple[object, ...], list[tuple[Call, Count]]] = {}
     names = [each.name for each in fields(Call) if each.name not in _SHAPE]
     for call, count in raced.items():
@@ -180,7 +181,7 @@ def _by_layer_and_pass(raced: Mapping[Call, Count]) -> dict[Call, list[tuple[Cal
 
 
 def _joined(shapes: Sequence[Shape]) -> list[Shape]:
-    """At most `MOST_SHAPES` that stand for all of these, in the order of their steps."""
+    """At most `MOST_SHAPES` that represent all of these, in the order of their steps."""
     shapes = sorted(shapes, key=lambda each: (each.steps, each.seq_len, each.batch))
     if len(shapes) <= MOST_SHAPES:
         return shapes
@@ -245,11 +246,14 @@ def _remarks(call: Call, shape: Shape) -> Iterator[str]:
         sizes = f"T {_range(shape.longest)}, B {_range(shape.batches)}"
         yield f"stands for {shape.shapes} shapes: {sizes}"
     if call.precision == "tf32":
-        yield 'TF32, as cuDNN may here; in lk.LSTM: torch.set_float32_matmul_precision("high")'
+        yield (
+            "TF32, because cuDNN may use it here; for lk.LSTM: "
+            'torch.set_float32_matmul_precision("high")'
+        )
 
 
 def _grid(call: Call, shape: Shape) -> Iterator[str]:
-    """One case: whatever is not an axis's default, with its layer and its calls."""
+    """One case: every value that is not an axis's default, with its layer and its calls."""
     yield f"[[grid]]\nlayer = {_text(call.layer)}\ncalls = {shape.calls}\n"
     yield f'cell = "{call.cell}"\nseq-len = {shape.seq_len}\nbatch = {shape.batch}\n'
     yield f"input = {call.input_size}\nhidden = {call.hidden_size}\n"
@@ -272,5 +276,5 @@ def _range(ends: tuple[int, int]) -> str:
 
 
 def _text(text: str) -> str:
-    """A text of TOML, on one line, without what a terminal would obey."""
+    """A TOML string, on one line, without characters that a terminal would obey."""
     return json.dumps(shorten(text, 200), ensure_ascii=False)

@@ -23,16 +23,16 @@ _OF_SEVERAL_BLOCKS = (
     *("low_ns", "high_ns", "block_ids", "block_medians_ns", "block_efforts"),
     *("blocks", "failed_blocks", "errors"),
 )
-# What a spreadsheet may take for the beginning of a formula, its full-width forms among them
+# What a spreadsheet may read as the beginning of a formula, including full-width forms
 # (OWASP, "CSV Injection").
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 def write(run: Run, form: str, out: Path) -> list[str]:
-    """Write a run in a form and return what must be said of it.
+    """Write a run in a form, and return notes about it.
 
     Raises:
-        UserError: an unknown form, a library that is not there, or `out` cannot be written.
+        UserError: an unknown form, a library that is not installed, or `out` cannot be written.
     """
     try:
         check_name("--format", form, FORMS)
@@ -44,14 +44,14 @@ def write(run: Run, form: str, out: Path) -> list[str]:
     failed = sum(record.standing[0] != "ok" for record in run.records)
     if failed and form == "pytest-benchmark":
         return [
-            f"{failed} of {len(run.records)} records have no time; pytest-benchmark shows none of "
-            "them, nor other blocks of their cells: they are kept under lstm_bench in the file"
+            f"{failed} of {len(run.records)} records have no time; pytest-benchmark shows neither "
+            "them nor other blocks of their cells: they are stored under lstm_bench in the file"
         ]
     return []
 
 
 def as_csv(run: Run) -> bytes:
-    """One row a (backend, case, block): the columns of a Summary that one block has."""
+    """One row for each (backend, case, block): the columns of a Summary that one block has."""
     from lstm_harness.analysis.summary import plain_rows, summarise
 
     text = io.StringIO()
@@ -87,10 +87,10 @@ def harmless(value: Any) -> Any:
 
 
 def as_parquet(run: Run) -> bytes:
-    """One row a record, samples as lists; the manifest is the file's metadata.
+    """One row for each record, samples as lists; the manifest is the file's metadata.
 
     Raises:
-        UserError: pyarrow is not there.
+        UserError: pyarrow is not installed.
     """
     try:
         import pyarrow as pa
@@ -111,7 +111,7 @@ def as_parquet(run: Run) -> bytes:
     return sink.getvalue()
 
 
-# How a column holds a field of that type; what has no type of its own is JSON.
+# How a column holds a field of that type; other types are JSON.
 _KIND_OF: dict[Any, str] = {
     int: "whole",
     float: "number",
@@ -126,7 +126,7 @@ _KIND_OF: dict[Any, str] = {
 
 
 def _kind(field: Field[Any]) -> str:
-    """The kind of column that holds a field, whether it may be unknown or not."""
+    """The kind of column that holds a field, whether or not it may be unknown."""
     if isinstance(field.type, UnionType):
         (known,) = (each for each in get_args(field.type) if each is not NoneType)
         return _KIND_OF[known]
@@ -134,7 +134,7 @@ def _kind(field: Field[Any]) -> str:
 
 
 def _columns() -> dict[str, str]:
-    """A column for each field of a record, its case's own in the place of the case."""
+    """A column for each field of a record, with the fields of its case instead of the case."""
     case = {field.name: _kind(field) for field in fields(Problem)}
     case |= dict.fromkeys(("pass", "launch", "cache", "device"), "text")
     columns: dict[str, str] = {}
@@ -155,7 +155,7 @@ def _parquet_row(record: Record) -> dict[str, Any]:
 
 
 def encodable(value: Any) -> Any:
-    """Text without lone surrogates, which have no UTF-8."""
+    """Text without lone surrogates, which UTF-8 cannot hold."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, list | tuple):

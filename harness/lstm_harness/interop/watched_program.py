@@ -1,6 +1,6 @@
-"""Run a user's program as it is, and read what its processes noted of their recurrent layers.
+"""Run a user's program unchanged, and read what its processes recorded of their recurrent layers.
 
-`worker/noting` notes, inside them. It gets there by PYTHONPATH, which whatever the program starts
+`worker/noting` records inside them. It gets there by PYTHONPATH, which every process of the program
 inherits: `python train.py`, `python -m`, console scripts, torchrun and its ranks.
 """
 
@@ -21,7 +21,7 @@ from lstm_harness.model.strict_json import Broken, parsed
 from lstm_harness.model.typed import Unfit, built
 
 NOTING = Path(lstm_harness.__path__[0]) / "worker" / "noting"
-# Where the noting finds its folder, and what marks it leaves there.
+# Where the recorder finds its folder, and which marks it leaves there.
 FOLDER = "LSTM_BENCH_NOTES"
 PYTHON, TORCH, TROUBLE = "python", "torch", "trouble"
 HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -31,7 +31,7 @@ HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Call:
     """A kind of call of one layer; the fields are those of a line that `worker/noting` writes.
 
-    `dtype` is what the layer computes in; `gradients` whether its output had a graph to go back.
+    `dtype` is what the layer computes in; `gradients` whether its output had a graph.
     """
 
     layer: str
@@ -68,10 +68,10 @@ class Count:
 
 @dataclass
 class Notes:
-    """What all processes of a program noted.
+    """What all processes of a program recorded.
 
     `cells` counts the calls of cells, by the name of their class; `troubles` are reasons for which
-    calls went unnoted. `python` and `torch` tell how far the noting came.
+    calls were not recorded. `python` and `torch` say how far the recorder came.
     """
 
     counts: dict[Call, Count] = field(default_factory=dict)
@@ -82,9 +82,9 @@ class Notes:
 
 
 def run(command: Sequence[str], folder: Path) -> int:
-    """Run a program with its recurrent layers noted in a folder; its exit code, as a shell has it.
+    """Run a program and record its recurrent layers in a folder; return a shell's exit code.
 
-    Signals are handed on to it: what ends it does not end this.
+    Signals are forwarded to it: what ends it does not end this process.
 
     Raises:
         UserError: it cannot be started.
@@ -108,9 +108,9 @@ def run(command: Sequence[str], folder: Path) -> int:
 
 @contextmanager
 def _handing_on() -> Iterator[tuple[list[subprocess.Popen[bytes]], list[int]]]:
-    """Hand signals on to the process that is put in the first list, and live on.
+    """Forward signals to the process that is put in the first list, and stay alive.
 
-    Those that came before it was there are in the second.
+    Signals that came before it was there are in the second list.
     """
     started: list[subprocess.Popen[bytes]] = []
     came: list[int] = []
@@ -140,7 +140,7 @@ def _in_foreground() -> bool:
 
 
 def read(folder: Path) -> Notes:
-    """What the processes of a program noted; a line that a kill tore is left out."""
+    """What the processes of a program recorded; a torn line is left out."""
     notes = Notes(python=(folder / PYTHON).exists(), torch=(folder / TORCH).exists())
     if (folder / TROUBLE).exists():
         notes.troubles.update(dict.fromkeys((folder / TROUBLE).read_text().splitlines()))
@@ -154,7 +154,7 @@ def read(folder: Path) -> Notes:
 
 
 def _take(notes: Notes, line: Mapping[str, Any], path: Path) -> None:
-    """Add what a line tells to what is known."""
+    """Add the facts of a line to what is known."""
     if "trouble" in line:
         notes.troubles[line["trouble"]] = None
         return
@@ -174,7 +174,7 @@ def _take(notes: Notes, line: Mapping[str, Any], path: Path) -> None:
 
 @lru_cache(maxsize=1)
 def _numbers(path: Path) -> "array.array[int]":
-    """A file of counts; lines that follow each other count in the same."""
+    """A file of counts; consecutive lines count in the same file."""
     numbers = array.array("Q")
     numbers.frombytes(path.read_bytes())
     return numbers

@@ -1,1 +1,1 @@
-"""Two summaries to verdicts, and what a verdict hangs on."""
+"""From two summaries to verdicts, and what a verdict depends on."""

@@ -40,7 +40,7 @@ from lstm_kernels.problem import Problem
 SCHEMA = 1
 FOLDER = Path("results") / "baselines"
 SUFFIX = ".jsonl"
-# What of the environment a later comparison looks at or tells of.
+# The parts of the environment that a later comparison reads or reports.
 KEPT = (
     *("host", "os", "python", "cpu", "gpu", "torch", "cuda", "cudnn", "triton", "numba"),
     *("onnxruntime", "openvino", "jax"),
@@ -85,11 +85,11 @@ def place_of(name: str, folder: Path = FOLDER) -> Path:
     """Where the baseline of a name lies.
 
     Raises:
-        UserError: the name is no plain file name.
+        UserError: the name is not a plain file name.
     """
     if not _NAME.fullmatch(name):
         raise UserError(
-            f"{name[:60]!r} is no name for a baseline; expected letters, digits, dots, dashes and "
+            f"{name[:60]!r} is not a name for a baseline; expected letters, digits, dots, dashes, "
             "underscores, a letter or digit first, at most 100"
         )
     return folder / f"{name.removesuffix(SUFFIX)}{SUFFIX}"
@@ -114,11 +114,11 @@ def read(path: Path) -> Baseline:
         try:
             key, cell = _cell(stored)
         except KeyError as error:
-            raise UserError(f"{where} is no cell of a baseline: {error} is missing") from None
+            raise UserError(f"{where} is not a cell of a baseline: {error} is missing") from None
         except (AttributeError, OverflowError, TypeError, ValueError) as error:
-            raise UserError(f"{where} is no cell of a baseline: {error}") from None
+            raise UserError(f"{where} is not a cell of a baseline: {error}") from None
         if key in cells:
-            raise UserError(f"{where}: {key[0]} on {key[1].label()} stands there twice")
+            raise UserError(f"{where}: {key[0]} on {key[1].label()} appears twice; expected once")
         cells[key] = cell
     return Baseline(path, header, summary_of(cells))
 
@@ -157,7 +157,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[bytes]]:
     header = _object(first, f"{path} line 1")
     schema = header.get("baseline_schema")
     if not isinstance(schema, int):
-        raise UserError(f"{path} is no baseline: its first line has no baseline_schema")
+        raise UserError(f"{path} is not a baseline: its first line has no baseline_schema")
     if schema > SCHEMA:
         raise UserError(
             f"{path} has schema {schema}; this lstm-bench reads up to {SCHEMA}: upgrade it"
@@ -171,13 +171,13 @@ def _read(path: Path) -> tuple[dict[str, Any], list[bytes]]:
         built(header, _Header, "its header")
         check_environment(header["environment"])
     except ValueError as error:
-        raise UserError(f"{path} is no baseline: {error}") from None
+        raise UserError(f"{path} is not a baseline: {error}") from None
     return header, lines
 
 
 @dataclass(frozen=True)
 class _Header(Stored):
-    """What is read of the first line beside the environment."""
+    """What is read from the first line in addition to the environment."""
 
     environment: Mapping[str, Any]
     plan: Mapping[str, Any]
@@ -215,7 +215,9 @@ class _Cell(Stored):
             raise ValueError(f"medians_ns is {list(self.medians_ns)}; expected times above 0")
         counts = {len(set(self.blocks)), len(self.blocks), len(self.medians_ns), len(self.efforts)}
         if len(counts) > 1:
-            raise ValueError("blocks, medians_ns and efforts are not in step")
+            raise ValueError(
+                "blocks, medians_ns and efforts differ in length; expected equal lengths"
+            )
         for name in ("peak_bytes", "saved_bytes"):
             if len(getattr(self, name) or (0, 0)) != 2:
                 raise ValueError(

@@ -2,14 +2,14 @@
 
     sides -> differences, notes -> verdicts -> exit code
 
-`compare` and `check` read their sides from disk; whoever measures both itself makes each `Side`
-from a Summary, and calls `compare_sides` likewise.
+`compare` and `check` read their sides from disk; a command that measures both makes each `Side`
+from a Summary, and also calls `compare_sides`.
 """
 
 import itertools
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -25,8 +25,10 @@ from lstm_harness.model.errors import Exit, UserError
 from lstm_harness.model.record import FAILED_MEASURING
 from lstm_harness.store import run_folder
 
-# Kinds that say that two figures were held against each other.
+# Kinds that say that two figures were compared.
 COMPARED = frozenset({Kind.REGRESSION, Kind.IMPROVEMENT, Kind.SAME, Kind.INCONCLUSIVE})
+# Those of a time that was told.
+TOLD = COMPARED - {Kind.INCONCLUSIVE}
 # What `--fail-on` may name, and what fails where it names nothing.
 MAY_FAIL = (
     Kind.REGRESSION,
@@ -36,7 +38,7 @@ MAY_FAIL = (
     Kind.IMPROVEMENT,
 )
 FAILS = frozenset({Kind.REGRESSION, Kind.MISSING})
-# From so many backends on, and by so much (a log ratio), a change of all says that the machine did.
+# From this many backends on, and by this much (a log ratio), a change of all is the machine's.
 FEWEST_TO_CHANGE_ALIKE = 2
 CHANGED_ALIKE = 0.02
 
@@ -45,7 +47,7 @@ CHANGED_ALIKE = 0.02
 class Side:
     """One side of a comparison: its name, the manifest or baseline header, its Summary.
 
-    `notes` is what a reader must know of it, `absent` why which backend took no part.
+    `notes` is what a reader must know of it, `absent` says why a backend did not run.
     """
 
     name: str
@@ -68,7 +70,11 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that is told of two sides. `fail_on` is what the exit code follows from."""
+    """Everything that is reported about two sides.
+
+    `fail_on` is what the exit code follows from. `spreads` are what selftest kept of this machine:
+    see `noise.MachineNoise`.
+    """
 
     base: Side
     new: Side
@@ -77,6 +83,7 @@ class Comparison:
     differences: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     fail_on: frozenset[Kind] = field(default=FAILS)
+    spreads: Mapping[Key, float] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> Exit:
@@ -95,30 +102,39 @@ def compare_sides(
     rules: Rules,
     noise: Mapping[Key, float] | None = None,
     fail_on: frozenset[Kind] = FAILS,
+    spreads: Mapping[Key, float] | None = None,
 ) -> Comparison:
     """Judge one side against the other.
 
     Args:
-        noise: this machine's own, by (backend, *case); what `noise.kept` gives.
+        noise, spreads: this machine's own, by (backend, *case); what `noise.kept` gives.
     """
     differ = comparability.differences(base.manifest, new.manifest)
     verdicts = judge(base.summary, new.summary, rules, noise, differ)
     planned = _planned(new)
     verdicts = [_as_planned(verdict, planned) for verdict in verdicts]
-    return told(base, new, rules, verdicts, differ, fail_on)
+    comparison = told(base, new, rules, verdicts, differ, fail_on)
+    return replace(comparison, spreads=spreads or {})
 
 
-def compared(base: Side, new: Side, margin: float, fail_on: frozenset[Kind] = FAILS) -> Comparison:
+def compared(
+    base: Side,
+    new: Side,
+    margin: float,
+    fail_on: frozenset[Kind] = FAILS,
+    memory_margin: float = Rules.memory_margin,
+) -> Comparison:
     """Judge one side against the other by what is kept of this machine's noise.
 
     Args:
-        margin: how much slower is no matter: 0.05 is 5%.
+        margin: the change of a time that counts as none: 0.05 is 5%.
+        memory_margin: the same of memory.
     Raises:
         UserError: that noise cannot be read.
     """
-    margins = noise.kept(new.manifest["environment"]).margins
-    rules = Rules(margin=margin, paired=is_paired(base, new))
-    return compare_sides(base, new, rules, margins, fail_on)
+    kept = noise.kept(new.manifest["environment"])
+    rules = Rules(margin=margin, memory_margin=memory_margin, paired=is_paired(base, new))
+    return compare_sides(base, new, rules, kept.margins, fail_on, kept.spreads)
 
 
 def told(
@@ -153,8 +169,9 @@ def compare_runs(base: run_folder.Run, new: run_folder.Run) -> Comparison:
     Raises:
         UserError: the noise that is kept of this machine cannot be read.
     """
-    margins = noise.kept(new.manifest["environment"]).margins
-    return compare_sides(side_of_run(base), side_of_run(new), Rules(), margins)
+    kept = noise.kept(new.manifest["environment"])
+    sides = side_of_run(base), side_of_run(new)
+    return compare_sides(*sides, Rules(), kept.margins, spreads=kept.spreads)
 
 
 def side_of(place: Path) -> Side:
@@ -219,7 +236,7 @@ def _on_margins(verdicts: Sequence[Verdict]) -> list[str]:
 
 
 def _on_the_machine(verdicts: Sequence[Verdict]) -> list[str]:
-    """A doubt where every backend changed alike between two runs: that is seldom their doing."""
+    """A doubt if every backend changed alike between two runs: that is rarely their own change."""
     logs: dict[str, list[float]] = {}
     for v in verdicts:
         if v.measure == "time" and v.cases == 1 and math.isfinite(v.ratio):
@@ -232,15 +249,16 @@ def _on_the_machine(verdicts: Sequence[Verdict]) -> list[str]:
         return []
     return [
         f"every backend is {'slower' if least > 0 else 'faster'}, by {abs(math.expm1(least)):.1%} "
-        "or more in the middle: the machine may be; lstm-bench ab measures both sides in turn"
+        "or more in the middle: the machine may have changed; lstm-bench ab measures both sides "
+        "in turn"
     ]
 
 
 def _absent(side: Side, other: Side) -> tuple[str, ...]:
-    """Why a backend that the other side has took no part in this one."""
+    """Why a backend of the other side did not run on this one."""
     theirs = set(other.summary["backend"])
     return tuple(
-        f"{side.name}: {backend} takes no part: {reason}"
+        f"{side.name}: {backend} does not run: {reason}"
         for backend, reason in side.absent.items()
         if backend in theirs
     )
@@ -263,11 +281,12 @@ def kinds_named(text: str) -> frozenset[Kind]:
 
 
 def exit_code(verdicts: Collection[Verdict], fail_on: Collection[Kind] = FAILS) -> Exit:
-    """What verdicts come to: 4, then 6, 5, 1, 3, 0, the first that applies.
+    """What verdicts come to: the first that applies of 4, 6, 5, 1, 3, 0.
 
-    A wrong answer outranks all: it is a fact, whatever was timed. A measurement that failed says
-    that the run is not whole, and comparing nothing that there is no judgement; either would make
-    the absence of a regression an accident. Only then speaks speed, what is proven first.
+    A wrong answer comes first: it is a fact, whatever was timed. A measurement that failed means
+    that the run is not whole, and a comparison of nothing is not a judgement: after either, no
+    regression was found only because nobody looked. Then come the times, those that were told
+    before those that could not be. A gate that could tell no time did not find that all is well.
     """
     kinds = {verdict.kind for verdict in verdicts}
     failing = kinds & set(fail_on)
@@ -279,7 +298,16 @@ def exit_code(verdicts: Collection[Verdict], fail_on: Collection[Kind] = FAILS) 
         return Exit.NOT_COMPARABLE
     if failing - {Kind.INCONCLUSIVE}:
         return Exit.REGRESSION
-    return Exit.INCONCLUSIVE if failing else Exit.DONE
+    return Exit.INCONCLUSIVE if failing or tells_no_time(verdicts) else Exit.DONE
+
+
+def tells_no_time(verdicts: Iterable[Verdict]) -> bool:
+    """Whether times were compared and each is `INCONCLUSIVE`: every case's, and every backend's.
+
+    Such a gate can see nothing of the margin that it was asked for.
+    """
+    kinds = {verdict.kind for verdict in verdicts if verdict.measure == "time"}
+    return Kind.INCONCLUSIVE in kinds and not kinds & TOLD
 
 
 def name_of(verdict: Verdict) -> str:

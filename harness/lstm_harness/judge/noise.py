@@ -1,8 +1,9 @@
-"""The machine's own noise, case by case, as `selftest` measured it: a margin for later verdicts.
+"""The machine's own noise, case by case, as `selftest` measured it.
 
-Kept for a user in one file a machine and thread count, under the cache folder. The noise of a
-(backend, case) is the largest difference between A and A that any of the last selftests saw; what
-was measured in a disturbed spell, which no verdict is built on, says nothing of later ones.
+Kept for a user in one file a machine and thread count, under the cache folder. Of a (backend, case)
+it has two figures. The largest difference between A and A that any of the last selftests saw is a
+margin for later verdicts. The spread of its blocks tells what a later `check` can see. Nothing is
+kept of what was measured while the machine was disturbed.
 """
 
 import hashlib
@@ -11,10 +12,14 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from lstm_harness.analysis.summary import CASE_COLUMNS
-from lstm_harness.judge.verdict import Key, Verdict
+from lstm_harness.judge.verdict import Key, Verdict, rows_by_key
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.reading import content_of
 from lstm_harness.model.strict_json import parsed
@@ -30,10 +35,14 @@ _HEADS = 1 + CASE_COLUMNS.index("heads")
 
 @dataclass(frozen=True)
 class MachineNoise:
-    """The margins of a machine, as ratios less one, and the file they are kept in."""
+    """The margins of a machine, as ratios less one, and the file they are kept in.
+
+    `spreads` are the standard deviations of the logarithms of a case's block medians.
+    """
 
     file: Path
     margins: Mapping[Key, float]
+    spreads: Mapping[Key, float]
 
 
 def kept(environment: Mapping[str, Any]) -> MachineNoise:
@@ -45,29 +54,59 @@ def kept(environment: Mapping[str, Any]) -> MachineNoise:
     file = file_of(environment)
     cases = _read(file)
     margins = {entry.key: max(entry.differences) for entry in cases}
-    return MachineNoise(file, margins)
+    spreads = {entry.key: median(entry.spreads) for entry in cases if entry.spreads}
+    return MachineNoise(file, margins, spreads)
 
 
-def keep(environment: Mapping[str, Any], verdicts: Iterable[Verdict]) -> MachineNoise:
-    """Remember what A against A differed by, beside what was known; return what is known now.
+def keep(
+    environment: Mapping[str, Any],
+    verdicts: Iterable[Verdict],
+    spreads: Mapping[Key, float] | None = None,
+) -> MachineNoise:
+    """Add how much A against A differed to what was known; return what is known now.
 
+    Args:
+        spreads: those of the cases' blocks; see `spreads_of`.
     Raises:
         UserError: what was kept cannot be understood, or nothing can be kept.
     """
-    file = file_of(environment)
-    known = {entry.key: entry.differences for entry in _read(file)}
+    file, seen = file_of(environment), spreads or {}
+    entries = _read(file)
+    differences = {entry.key: entry.differences for entry in entries}
+    spread = {entry.key: entry.spreads for entry in entries}
     for verdict in verdicts:
         if verdict.measure == "time" and math.isfinite(verdict.q):
             key = (verdict.backend, *verdict.case.values())
             difference = math.expm1(abs(math.log(verdict.ratio)))
-            known[key] = (*known.get(key, ()), round(difference, 5))[-MOST_REMEMBERED:]
+            differences[key] = _remembered(differences.get(key, ()), difference)
+            if key in seen:
+                spread[key] = _remembered(spread.get(key, ()), seen[key])
     lines = [
-        json.dumps({"cell": list(cell), "differences": values})
-        for cell, values in sorted(known.items(), key=lambda item: str(item[0]))
+        json.dumps({"cell": list(cell), "differences": values, "spreads": spread.get(cell, ())})
+        for cell, values in sorted(differences.items(), key=lambda item: str(item[0]))
     ]
     content = "\n".join([json.dumps({"schema": SCHEMA}), *lines]) + "\n"
     cache_folder.keep(file, content.encode(), "this machine's noise")
     return kept(environment)
+
+
+def spreads_of(base: pd.DataFrame, new: pd.DataFrame) -> dict[Key, float]:
+    """How blocks spread in A against A, by (backend, *case), from the Summaries of both sides.
+
+    It is the standard deviation of the logarithms of their medians, each side about its own mean.
+    """
+    there, here = rows_by_key(base), rows_by_key(new)
+    spreads = {}
+    for key in there.keys() & here.keys():
+        sides = [np.log(row[key]["block_medians_ns"]) for row in (there, here)]
+        if min(map(len, sides)) > 1:
+            squares = sum(float(((side - side.mean()) ** 2).sum()) for side in sides)
+            spreads[key] = math.sqrt(squares / (sum(map(len, sides)) - len(sides)))
+    return spreads
+
+
+def _remembered(known: tuple[float, ...], latest: float) -> tuple[float, ...]:
+    return (*known, round(latest, 5))[-MOST_REMEMBERED:]
 
 
 def file_of(environment: Mapping[str, Any]) -> Path:
@@ -85,14 +124,21 @@ class _Head(Stored):
 
 @dataclass(frozen=True)
 class _Entry(Stored):
-    """A backend and its case's values, and what A and A differed by, the last selftest last."""
+    """A backend and its case's values, and what A and A differed by, the last selftest last.
+
+    What earlier versions kept has no `spreads`, and neither has a backend's cases together.
+    """
 
     cell: tuple[str | int | bool | None, ...]
     differences: tuple[float, ...]
+    spreads: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.differences or min(self.differences) < 0:
-            raise ValueError(f"differences are {self.differences}; expected numbers from 0 on")
+        if not self.differences or min(*self.differences, *self.spreads, math.inf) < 0:
+            raise ValueError(
+                f"differences are {self.differences} and spreads {self.spreads}; expected numbers "
+                "from 0 on"
+            )
 
     @property
     def key(self) -> Key:
@@ -108,7 +154,7 @@ def _read(file: Path) -> list[_Entry]:
         head, *entries = map(parsed, lines)
         schema = built(head, _Head, "its first line").schema
         if schema != SCHEMA:
-            raise ValueError(f"its schema is {schema}, this lstm-bench reads {SCHEMA}")
+            raise ValueError(f"its schema is {schema}; this lstm-bench reads {SCHEMA}")
         return [built(entry, _Entry, "a line of it") for entry in entries]
     except FileNotFoundError:
         return []

@@ -1,4 +1,4 @@
-"""What of one cell is held against what: its blocks on both sides, its margin, and any doubt.
+"""What is compared for one cell: its blocks on both sides, its margin, and any doubt.
 
 Where both sides took turns within a block, it says the median of the ratios of every sample to
 every sample of the other side's same turn (Hodges and Lehmann's estimator, by strata). A burst of a
@@ -24,7 +24,7 @@ Key = tuple[Any, ...]
 # The label of a verdict on a backend's cases together, and how many that must be.
 ALL_CASES = "all cases together"
 FEWEST_TOGETHER = 3
-# Of a turn with more samples than that, so many quantiles tell as much.
+# For a turn with more samples than that, this many quantiles say as much.
 MOST_A_TURN = 25
 
 
@@ -32,16 +32,19 @@ MOST_A_TURN = 25
 class Rules:
     """How to judge.
 
-    `margin` is how much slower is not worth a word, as a share; `floor_ns` is the least difference
-    that is; `q` the false discovery rate; `paired` whether block k of one side belongs to block k
-    of the other, both measured in one go. A side of which more than `most_marked` samples were
-    taken while disturbed or throttled proves nothing. On a CPU, time that no CPU time was spent on
-    is the neighbours' where more than `few_marked` of the slower side's samples show any, and else
-    the backend's own: it waits, or has lost a thread.
+    `margin` is the change of a time, as a share, that counts as none; `floor_ns` is the least
+    change that counts. `memory_margin` and `memory_floor_bytes` are the same for memory; a
+    `memory_margin` of 0 lets no byte pass. `q` is the false discovery rate. `paired` says that
+    block k of one side belongs to block k of the other, both measured in one go. A side of which
+    more than `most_marked` samples were taken while disturbed or throttled proves nothing. On a
+    CPU, time that no CPU time was spent on is the neighbours' where more than `few_marked` of the
+    slower side's samples show any, and else the backend's own: it waits, or has lost a thread.
     """
 
     margin: float = 0.05
     floor_ns: float = 1000.0
+    memory_margin: float = 0.01
+    memory_floor_bytes: int = 4096
     q: float = 0.05
     paired: bool = False
     most_marked: float = 0.5

@@ -5,8 +5,8 @@ where both sides were measured in the same blocks, else two independent samples 
 a `REGRESSION` where H0: d <= log(1 + margin) is rejected, one-sided, after Benjamini and Hochberg
 over the whole grid; an `IMPROVEMENT` is the mirror; it is the `SAME` where d's 95% interval lies
 inside the margin; and `INCONCLUSIVE`, with the reason, where the data do not tell. Where blocks are
-paired, a backend's cases are judged together too, which noise of single cases leaves alone. Memory
-is judged exactly, a CPU's peak by the margin.
+paired, a backend's cases are judged together too: the noise of single cases averages out there.
+Memory has a margin of its own.
 """
 
 import math
@@ -46,12 +46,13 @@ class Verdict:
 
     `measure` is time, peak_bytes or saved_bytes; `base` and `new` are in ns or bytes: the geometric
     mean of the compared blocks' medians, where they could be compared. `ratio` is new/base with its
-    95% interval, `effort_low` to `effort_high` the interval of the second estimator's. `margin` is
-    the one that was applied, `margin_from` one of `MARGINS`; `p` and `q` the one-sided test's
-    before and after correction, of those alone that were tested. `status` is the new side's, empty
+    95% interval, `se` the standard error of its logarithm and `df` that one's degrees of freedom;
+    `effort_low` to `effort_high` is the interval of the second estimator's ratio. `margin` is the
+    one that was applied, `margin_from` one of `MARGINS`; `p` and `q` the one-sided test's before
+    and after correction, of those alone that were tested. `status` is the new side's, empty
     where the cell is gone; of a base that was measured in the same go, its own where that failed.
     `more_blocks` is how many further blocks on each side would settle it, None where nobody can
-    tell. `cases` is above 1 where the verdict is of so many cases together: of `case` it then has
+    tell. `cases` is above 1 if the verdict is for this many cases together: of `case` it then has
     what they share, and None for what they do not. What is not known is NaN.
     """
 
@@ -65,6 +66,8 @@ class Verdict:
     ratio: float = math.nan
     low: float = math.nan
     high: float = math.nan
+    se: float = math.nan
+    df: float = math.nan
     effort_low: float = math.nan
     effort_high: float = math.nan
     margin: float = math.nan
@@ -78,6 +81,11 @@ class Verdict:
     more_blocks: int | None = None
     cases: int = 1
 
+    @property
+    def lacks_blocks(self) -> bool:
+        """Whether there are too few blocks to compare anything."""
+        return math.isnan(self.ratio) and self.more_blocks is not None
+
 
 # Of the same backend, cases that differ in this alone are the same work at another precision.
 PRECISION = ("dtype", "precision")
@@ -86,7 +94,7 @@ MARGINS = {
     "asked": "as asked for",
     "noise": "this machine's own noise for the case",
     "floor": "the absolute floor",
-    "exact": "memory is exact",
+    "memory": "as asked for memory",
 }
 
 
@@ -222,25 +230,34 @@ def _memory(
 ) -> list[Verdict]:
     """Verdicts of the memory that is known on both sides; none where it is the same.
 
-    It is exact, but for a CPU's peak, which hangs on when threads free what: that one differs only
-    by more than the margin. Where blocks disagree, all of one side must be beyond all of the other.
+    It differs where all blocks of one side are beyond all of the other's by more than the margin.
+    A CPU's peak depends on when threads free memory, and so gets the margin of times where that is
+    the larger one.
     """
     verdicts = []
     for measure in ("peak_bytes", "saved_bytes"):
         before, after = _range(old, measure), _range(now, measure)
         if math.isnan(before[1]) or math.isnan(after[1]):
             continue
-        exact = measure == "saved_bytes" or old["device"] != "cpu"
-        room = 1.0 if exact else 1 + rules.margin
-        if before[0] / room <= after[1] and after[0] <= before[1] * room:
+        margin, source = rules.memory_margin, "memory"
+        if measure == "peak_bytes" and old["device"] == "cpu" and rules.margin > margin:
+            margin, source = rules.margin, "asked"
+        larger = after[0] > before[1] + _room(before[1], margin, rules)
+        smaller = before[0] > after[1] + _room(after[1], margin, rules)
+        if not larger and not smaller:
             continue
         figures: dict[str, Any] = {"base": before[1], "new": after[1], "measure": measure}
         figures |= {"ratio": _over(after[1], before[1]), "low": _over(after[0], before[1])}
-        figures |= {"high": _over(after[1], before[0]), "margin": room - 1}
-        figures |= {"margin_from": "exact" if exact else "asked", "status": now["status"]}
-        kind = Kind.REGRESSION if after[0] > before[1] else Kind.IMPROVEMENT
+        figures |= {"high": _over(after[1], before[0]), "margin": margin}
+        figures |= {"margin_from": source, "status": now["status"]}
+        kind = Kind.REGRESSION if larger else Kind.IMPROVEMENT
         verdicts.append(_named(key, now, kind, **figures))
     return verdicts
+
+
+def _room(size: float, margin: float, rules: Rules) -> float:
+    """How many bytes more than a size are the same; none where the margin is 0."""
+    return max(margin * size, rules.memory_floor_bytes) if margin else 0.0
 
 
 def _range(row: Mapping[str, Any], measure: str) -> tuple[float, float]:
@@ -292,6 +309,7 @@ def _time_verdict(
     low, high = compared.interval()
     figures |= {"base": exp(compared.base), "new": exp(compared.base + compared.d)}
     figures |= {"ratio": exp(compared.d), "low": exp(low), "high": exp(high)}
+    figures |= {"se": compared.se, "df": compared.df}
     if pair.effort:
         effort = pair.effort.interval()
         figures |= {"effort_low": exp(effort[0]), "effort_high": exp(effort[1])}

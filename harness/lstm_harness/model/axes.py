@@ -15,7 +15,7 @@ from lstm_kernels import CELLS, DTYPE_BYTES, PASSES, PRECISIONS
 from lstm_kernels.names import check_name
 
 MOST_VALUES = 10_000
-# Beyond what any machine holds; it keeps arithmetic on sizes quick, and inside a float.
+# More than any machine can hold; the limit keeps arithmetic on sizes fast and within a float.
 MOST = 10**9
 MOST_LAYERS = 1000
 MOST_CALLS = 10**15
@@ -23,24 +23,31 @@ MOST_CALLS = 10**15
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis: its name (the flag without dashes), how one value is read, and its default."""
+    """One axis: its name (its key in a suite), how one value is read, and its default.
+
+    `flag` is the option of the command line without its dashes, where it is not the name.
+    """
 
     name: str
     read: Callable[[str, Any], Any]
     default: tuple[Any, ...]
     ranges: bool = False
+    flag: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "flag", self.flag or self.name)
 
     def values(self, given: Any) -> tuple[Any, ...]:
-        """The values of a comma list, a TOML scalar or a TOML list, in order, each once.
+        """The values of a comma list, a TOML scalar or a TOML list, in order, without duplicates.
 
         Raises:
-            UserError: a value the axis does not know, or no value at all.
+            UserError: a value that the axis does not have, or no value at all.
         """
         items = given if isinstance(given, list) else [given]
         texts = [text for item in items for text in self._split(item)]
         values = [value for text in texts for value in self._expand(text)]
         if not values:
-            raise UserError(f"--{self.name} is empty; expected {self.expected}")
+            raise UserError(f"--{self.flag} is empty; expected {self.expected}")
         return tuple(dict.fromkeys(values))
 
     @property
@@ -53,8 +60,8 @@ class Axis:
 
     def _expand(self, item: Any) -> tuple[Any, ...]:
         if self.ranges and isinstance(item, str) and ":" in item:
-            return _range(self.name, item)
-        return (self.read(self.name, item),)
+            return _range(self.flag, item)
+        return (self.read(self.flag, item),)
 
 
 EXPECTED_SIZE = "whole numbers from 1 on, like 64 or 16,32 or 16:64:x2 or 8:64:+8"
@@ -99,12 +106,15 @@ def _read_projection(name: str, value: Any) -> int:
     return 0 if str(value) == "0" else read_size(name, value)
 
 
+# How the values of an axis that is on or off are written.
+SWITCH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
 def _read_bool(name: str, value: Any) -> bool:
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
     text = str(value).lower()
-    if text not in words:
+    if text not in SWITCH:
         raise UserError(f"--{name} {value!r}: expected true, false or true,false")
-    return words[text]
+    return SWITCH[text]
 
 
 def _one_of(known: Any) -> Callable[[str, Any], str]:
@@ -118,7 +128,7 @@ def _one_of(known: Any) -> Callable[[str, Any], str]:
 
 
 def _read_cell(name: str, value: Any) -> str:
-    """A name; whether a cell has it is known once plugins were asked (`model.spec`)."""
+    """A name; `model.spec` checks that a cell has it, once plugins are loaded."""
     if isinstance(value, str) and value.isidentifier():
         return value
     return _one_of(CELLS)(name, value)
@@ -160,7 +170,7 @@ AXES = {
         Axis("layers", read_size, (1,), ranges=True),
         Axis("bidirectional", _read_bool, (False,)),
         Axis("bias", _read_bool, (True,)),
-        Axis("proj", _read_projection, (0,), ranges=True),
+        Axis("proj", _read_projection, (0,), ranges=True, flag="proj-size"),
         Axis("heads", read_size, (1,), ranges=True),
         Axis("dtype", _one_of(DTYPE_BYTES), ("float32",)),
         Axis("precision", _one_of(PRECISIONS), ("ieee",)),
@@ -171,6 +181,6 @@ AXES = {
     )
 }
 
-# What a grid of a suite says beside its axes: how often a program calls each of its cases, and in
+# What a grid of a suite says in addition to its axes: how often a program calls its cases, and in
 # which layer.
 NOTES: Mapping[str, Callable[[Any], Any]] = {"calls": _read_calls, "layer": _read_layer}

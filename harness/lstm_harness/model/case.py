@@ -12,7 +12,7 @@ LAUNCHES = ("eager", "graph")
 CACHES = ("warm", "cold")
 DEVICES = ("cpu", "cuda")
 
-# What stands inside the timed region of each pass; the report prints it.
+# What is inside the timed region of each pass; the report prints it.
 PASS_MEANING = {
     "inference": "forward without gradients",
     "forward": "forward that saves what backward needs",
@@ -39,14 +39,14 @@ class Case:
         return self.pass_name in ("backward", "train")
 
     def label(self) -> str:
-        """A short name: the problem, the pass, then whatever is not the default."""
+        """A short name: the problem, the pass, then everything that is not the default."""
         parts = [self.problem.label(), self.pass_name]
         parts += [self.launch] if self.launch != "eager" else []
         parts += [self.cache] if self.cache != "warm" else []
         return " ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """The case's fields as a record and a plan store them."""
+        """The case's fields, as a record and a plan store them."""
         return {
             "problem": self.problem.to_dict(),
             "pass": self.pass_name,
@@ -57,10 +57,10 @@ class Case:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Case":
-        """The case a record or a plan stores.
+        """The case that a record or a plan stores.
 
         Raises:
-            KeyError, TypeError, ValueError: it is none; the message says which field.
+            KeyError, TypeError, ValueError: it is not one; the message says which field.
         """
         problem = _problem(json.dumps(fields["problem"]))
         for name, names in _KNOWN.items():
@@ -71,5 +71,5 @@ class Case:
 
 @lru_cache(maxsize=10_000)
 def _problem(text: str) -> Problem:
-    """The problem of a JSON object; a run's records name a few of them again and again."""
+    """The problem of a JSON object; cached, because a run's records repeat a few problems."""
     return Problem(**known(json.loads(text), Problem, "problem"))

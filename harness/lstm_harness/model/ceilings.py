@@ -1,4 +1,4 @@
-"""The ceilings of one device, as data: the fastest that it was seen to copy, multiply, signal."""
+"""The ceilings of one device, as data: the fastest rates and times that were measured on it."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ Conditions = Mapping[str, str | int | None]
 
 
 def conditions_of(device: str, environment: Mapping[str, Any]) -> dict[str, str | int | None]:
-    """What the ceilings of a device depend on, of what a survey tells of it."""
+    """Everything from a survey that the ceilings of a device depend on."""
     software = {name: environment.get(name) for name in ("torch", "cuda", "triton", "numba")}
     if device == "cpu":
         cpu = environment["cpu"]
@@ -32,11 +32,11 @@ def conditions_of(device: str, environment: Mapping[str, Any]) -> dict[str, str 
 class Ceiling:
     """One figure of a device, in `unit`: a rate, or a time.
 
-    `kind` is what was measured (read, copy, product, launch, flag, ...), `of` what it was measured
-    of (L2, float32 ieee, lstm forward, ...) and `by` with which library, where there are several.
+    `kind` is what was measured (read, copy, product, launch, flag, ...), `of` is what it was
+    measured on (L2, float32 ieee, lstm forward, ...) and `by` is the library, if there are several.
     `value` is the median of the rounds' medians, `low` and `high` its 95% interval (None below 3
-    rounds), `best` the fastest sample: what the device was seen to do, whoever else used it the
-    rest of the time. `samples` holds every sample, by round, in order, and `cpu_shares` beside each
+    rounds), `best` the fastest sample: what the device can do when nobody else uses it.
+    `samples` holds every sample, by round, in order, and `cpu_shares` holds for each
     the share of its time that this process had of the CPU, empty for another device; `best` counts
     that share of a sample's time alone, so that a shared machine raises no floor.
     """
@@ -63,7 +63,7 @@ class Ceiling:
 
     @property
     def name(self) -> str:
-        """What it is called where it is shown."""
+        """The name that a reader sees."""
         return f"{self.kind} {self.of}".strip() + (f", {self.by}" if self.by else "")
 
     @property
@@ -122,7 +122,7 @@ class Ceilings:
     failures: Mapping[str, str] = field(default_factory=dict)
 
     def best(self, kind: str, what: str) -> float | None:
-        """The fastest figure of that kind, whoever made it; None where there is none."""
+        """The fastest figure of that kind, from any library; None if there is none."""
         alike = [each for each in self.ceilings if (each.kind, each.of) == (kind, what)]
         if not alike:
             return None
@@ -130,7 +130,7 @@ class Ceilings:
         return fastest(each.best for each in alike)
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object of these ceilings, names of ceilings beside their parts."""
+        """The JSON object of these ceilings, with the names of ceilings as well as their parts."""
         named = [{"name": each.name} | asdict(each) for each in self.ceilings]
         return {"schema": SCHEMA} | asdict(self) | {"ceilings": named}
 
@@ -139,7 +139,7 @@ class Ceilings:
         """The ceilings of a JSON object; unknown fields are ignored.
 
         Raises:
-            KeyError, TypeError, ValueError, AttributeError: it is none, or of another schema.
+            KeyError, TypeError, ValueError, AttributeError: it is not one, or of another schema.
         """
         if stored["schema"] != SCHEMA:
             raise ValueError(f"schema {stored['schema']!r}; this lstm-bench reads {SCHEMA}")

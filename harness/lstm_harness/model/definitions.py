@@ -1,7 +1,7 @@
 """The cells of a run that are not built in: as plain data, which files keep and processes pass on.
 
-Whoever reads a run with such a cell knows it from there, and needs no plugin. It is the kernels who
-check such data and make cells of it; they know one cell a name.
+A reader of such a run gets the cell from there, and needs no plugin. The kernels
+check such data and make cells of it; they know one cell for each name.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,34 +17,34 @@ MOST = 1000
 
 
 def definitions_of(cases: Iterable[Case]) -> Definitions:
-    """Of those cells of cases that are not built in."""
+    """The cells of these cases that are not built in, as data."""
     return definitions_named(dict.fromkeys(case.problem.cell for case in cases))
 
 
 def definitions_named(names: Iterable[str]) -> Definitions:
-    """Of those of these cells that are not built in."""
+    """Those of these cells that are not built in, as data."""
     return tuple(to_data(CELLS[name]) for name in names if name not in BUILT_IN)
 
 
 def kept_with(cases: Iterable[Case]) -> dict[str, Any]:
-    """The same, as a field of a file; none where there are no such cells."""
+    """The same, as a field of a file; no field if there are no such cells."""
     found = definitions_of(cases)
     return {"definitions": list(found)} if found else {}
 
 
 def learn(stored: Any, origin: str) -> None:
-    """Know the cells that a file keeps, which may be none.
+    """Make known the cells that a file stores, if any.
 
     Args:
-        origin: where they lie, for a message.
+        origin: where they come from, for a message.
     Raises:
-        ValueError: one is no cell.
-        UserError: one is another than is known by its name.
+        ValueError: one is not a cell.
+        UserError: another cell is already known by the same name.
     """
     if stored is None:
         return
     if not isinstance(stored, list) or len(stored) > MOST:
-        raise ValueError(f"definitions are no list of {MOST} cells at most")
+        raise ValueError(f"definitions are not a list; expected at most {MOST} cells")
     cells = [from_data(each) for each in stored]
     try:
         add_cells(cells, origin)

@@ -4,7 +4,11 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """The exit codes of every command (docs/method.md, Exit codes)."""
+    """The exit codes of every command (docs/exit-codes.md).
+
+    `INCONCLUSIVE` is of `check` and `ab`: no time could be told, or `--fail-on` asks to fail where
+    one could not.
+    """
 
     DONE = 0
     REGRESSION = 1
@@ -18,13 +22,13 @@ class Exit(IntEnum):
 
 
 class UserError(Exception):
-    """Something the user can mend; its message is one line: found, expected, what to type."""
+    """Something the user can correct; its message is one line: found, expected, what to type."""
 
     exit_code = Exit.USAGE
 
 
 class NotComparable(UserError):  # noqa: N818 - names the exit code it ends with
-    """There is no base to compare with, or none that means anything here."""
+    """There is no base to compare with, or none that is comparable here."""
 
     exit_code = Exit.NOT_COMPARABLE
 

@@ -1,4 +1,4 @@
-"""What of a run's manifest is read by anyone, and its types; a manifest may hold more."""
+"""The fields of a run's manifest that are read, with their types; a manifest may hold more."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -94,22 +94,22 @@ class _Manifest(Stored):
 
 
 def check(manifest: Any, origin: str) -> None:
-    """Refuse what is no manifest; the cells that it defines are known from here on.
+    """Refuse anything but a manifest; the cells that it defines are known from here on.
 
     Args:
-        origin: where it lies, for a message about a cell.
+        origin: where it is, for a message about a cell.
     Raises:
-        ValueError: it is none; the message names the field.
-        UserError: it defines a cell otherwise than is known.
+        ValueError: it is not one; the message names the field.
+        UserError: it defines a known cell in another way.
     """
     learn(manifest.get("definitions"), origin)
     built(manifest, _Manifest, "the manifest")
 
 
 def check_environment(environment: Any) -> None:
-    """Refuse what is no environment of a run.
+    """Refuse anything but the environment of a run.
 
     Raises:
-        ValueError: it is none; the message names the field.
+        ValueError: it is not one; the message names the field.
     """
     built(environment, _Environment, "environment")

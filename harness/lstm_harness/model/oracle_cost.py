@@ -1,4 +1,4 @@
-"""Which batch rows the float64 answer is made for; free of torch, so that planning can ask."""
+"""Which batch rows the float64 answer is made for; needs no torch, so that planning can ask."""
 
 from lstm_kernels.problem import Problem
 
@@ -9,9 +9,9 @@ ROWS = 3
 
 
 def rows_to_answer(problem: Problem, device: str) -> tuple[int, ...] | None:
-    """The batch rows worth answering: None for all, else the first, the middle and the last.
+    """The batch rows to answer: None for all, else the first, the middle and the last.
 
-    All, too, where a row's answer depends on the others; kernels of older revisions have no such
+    All rows too if a row's answer depends on the others; kernels of older revisions have no such
     cell, and do not say so.
     """
     cost = 2 * problem.flops("train")

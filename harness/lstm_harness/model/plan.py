@@ -1,4 +1,4 @@
-"""Who will run what: every (backend, case) in a fixed order, each skip with its reason."""
+"""What will run: every (backend, case) in a fixed order, and each skip with its reason."""
 
 import random
 from collections.abc import Collection, Iterator, Sequence
@@ -12,16 +12,17 @@ from lstm_harness.model.spec import MOST_BLOCKS, Spec
 from lstm_harness.model.typed import Stored, built
 from lstm_kernels.problem import Problem
 
-# A grid of so many cases is measured in one wave, whole whatever its time budget says.
+# A grid of at most this many cases is measured in one wave, even if that takes longer than the time
+# budget.
 ONE_WAVE = 32
-# A cell's share of a block where no time budget is given.
+# A cell's share of a block if no time budget is given.
 DEFAULT_SHARE_S = 0.5
 # What a plan's time is estimated from, on any machine: a rate that small products reach, the cost
 # of one step of an eager Python loop, and of starting a block's workers. A guess, shown as one.
 GUESSED_FLOPS = {"cpu": 2e10, "cuda": 5e12}
 GUESSED_STEP_S = 50e-6
 GUESSED_START_S = 2.0
-# Elements of [T, B, H] that an eager loop keeps for its backward, about.
+# About how many elements of [T, B, H] an eager loop keeps for its backward.
 SAVED_PER_STEP = 20
 
 
@@ -49,7 +50,7 @@ class Plan:
     """Everything a run will do.
 
     `skips` maps (backend, case) to the reason; `absent` maps a backend that nobody asked for by
-    name, or a plugin, to why it takes no part.
+    name, or a plugin, to the reason why it does not run.
     """
 
     backends: tuple[str, ...]
@@ -63,7 +64,7 @@ class Plan:
 
     @property
     def planned_records(self) -> int:
-        """Records the finished run has: one a backend, case and block."""
+        """The records of the finished run: one for each backend, case and block."""
         return len(self.backends) * len(self.cases) * self.blocks
 
     def block_order(
@@ -72,7 +73,7 @@ class Plan:
         """The cells of a block: cases in seeded random order, and within a case the backends.
 
         Args:
-            cases: some of the plan's, all where None.
+            cases: some of the plan's; None for all.
         """
         cases = self.cases if cases is None else cases
         shuffle = random.Random(f"{seed}/{block}")
@@ -86,7 +87,7 @@ class Plan:
             yield PlannedCell(first + place, block, backend, case, self.skips.get((backend, case)))
 
     def only(self, backends: Collection[str], labels: Collection[str]) -> "Plan":
-        """The plan of these backends and of the cases with these labels, alone."""
+        """The plan of only these backends and the cases with these labels."""
         cases = tuple(case for case in self.cases if case.label() in labels)
         kept = {(b, c): s for (b, c), s in self.skips.items() if b in backends and c in cases}
         names = tuple(name for name in self.backends if name in backends)
@@ -116,7 +117,7 @@ class Plan:
         """The plan of a run.json.
 
         Raises:
-            KeyError, TypeError, ValueError: it is none; the message says which field.
+            KeyError, TypeError, ValueError: it is not one; the message says which field.
         """
         plan: _StoredPlan = built(stored, _StoredPlan, "plan")
         skips = {
@@ -171,9 +172,10 @@ class _StoredPlan(Stored):
 
 
 def estimate_s(spec: Spec, backends: int, cases: tuple[Case, ...]) -> float:
-    """Roughly how long a run takes: its budget, where it has one.
+    """Roughly how long a run takes: its budget, if it has one.
 
-    A grid small enough for one wave is measured whole, and takes what the fewest samples need.
+    A grid that is small enough for one wave is measured as a whole, with the fewest samples at
+    least.
     """
     fewest = sum(spec.min_samples * _guess_pass_s(case) for case in cases) * backends * spec.blocks
     starts = spec.blocks * backends * GUESSED_START_S
@@ -185,7 +187,7 @@ def estimate_s(spec: Spec, backends: int, cases: tuple[Case, ...]) -> float:
 
 
 def estimate_bytes(problem: Problem, device: str) -> int:
-    """Memory one cell needs at most: its own, and beside it the float64 answer being made."""
+    """The most memory that one cell needs, including the float64 answer that is made for it."""
     rows = rows_to_answer(problem, device)
     answered = problem.batch if rows is None else len(rows)
     return _own_bytes(problem) + _bytes_of_training(problem, answered, sets=2) * 8
@@ -200,7 +202,7 @@ def too_large(cases: tuple[Case, ...], device: str, free_bytes: int) -> dict[Pro
     skips = {}
     problems = tuple(dict.fromkeys(case.problem for case in cases))
     for problem in problems:
-        # The first figure needs no list of lengths, which a huge batch has no room for.
+        # The first figure needs no list of lengths, which would not fit in memory for a huge batch.
         for needs in (_own_bytes, lambda p: estimate_bytes(p, device)):
             if needs(problem) > free_bytes:
                 room = f"needs about {_gib(needs(problem))}; {device} has {_gib(free_bytes)} free"

@@ -1,7 +1,7 @@
 """Every message between the main process and a worker: a request, and what answers it.
 
 A request says which reply it gets: `class ReadState(Request[MachineState])`. Both ends are checked
-by it. A worker that could not do what was asked replies `Refusal`. Lines on the pipe are made and
+by it. A worker that cannot do what was asked replies `Refusal`. Lines on the pipe are made and
 read by `wire`.
 """
 
@@ -36,7 +36,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Done:
-    """It is done, and there is nothing to tell of it."""
+    """The request is done, and there is nothing to report."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Registered:
     """Every registered backend, as the fields of its record, and what could not be imported.
 
     `cells` are those that are not built in, as data (`lstm_kernels.cells.to_data`); `cell_names`
-    are those of all. The kernels may be of another revision than the harness, whose record has
-    other fields, and who has other cells.
+    are those of all. The kernels may be of another revision than the harness, with other
+    fields in their record, and other cells.
     """
 
     backends: tuple[Mapping[str, Any], ...]
@@ -105,7 +105,7 @@ class ProbeMade:
 
 @dataclass(frozen=True)
 class ProbesMade:
-    """What will be measured of a device by `TakeRound`, and what its ceilings say of it besides."""
+    """What `TakeRound` will measure on a device, and what else its ceilings say about it."""
 
     probes: tuple[ProbeMade, ...]
     levels: tuple[Level, ...]
@@ -149,10 +149,10 @@ class AnswerMade:
 
 @dataclass(frozen=True)
 class Handed:
-    """What executions made, handed over in memory that the worker has no more hold of once sealed.
+    """What executions made, handed over in memory that the worker cannot change once it is sealed.
 
     `descriptor` is the worker's, of a file in memory; it holds, execution by execution, every
-    tensor named in `counts`, as many of that name as are told, in the problem's dtype.
+    tensor named in `counts`, as many of each name as `counts` says, in the problem's dtype.
     """
 
     descriptor: int
@@ -180,7 +180,7 @@ class CellOpened:
 class Reading:
     """One timed region. `marked` tells that it ran in a disturbed spell or under throttling.
 
-    `throttling` names what held the device back just after it.
+    `throttling` names what slowed the device just after it.
     """
 
     elapsed_ns: int
@@ -194,7 +194,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class CellClosed:
-    """What stands beside a cell's times; fields as in `Record`."""
+    """What a record holds in addition to a cell's times; fields as in `Record`."""
 
     kernels: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -213,7 +213,7 @@ class GradientFollowed:
 
 @dataclass(frozen=True)
 class TrainingOpened:
-    """That a curve can be trained; `last` is the point that it goes on from, None at its start."""
+    """The curve can be trained; `last` is the point where it continues, None at its start."""
 
     last: Point | None
 
@@ -227,7 +227,7 @@ class PointReached:
 
 @dataclass(frozen=True)
 class TrainingClosed:
-    """What held-out data shows at the end of a curve, and what is told beside it."""
+    """What held-out data shows at the end of a curve, and examples for a reader."""
 
     held_out: Mapping[str, float | None]
     end: End
@@ -235,7 +235,7 @@ class TrainingClosed:
 
 @dataclass(frozen=True)
 class HooksLacking:
-    """The names of the hooks that a backend lacks."""
+    """The names of the hooks that a backend does not have."""
 
     names: tuple[str, ...]
 
@@ -266,13 +266,13 @@ class CompileCounts:
 
 @dataclass(frozen=True)
 class TuningHeader:
-    """What a file of tuned parameters made now would say of itself, and its name."""
+    """The header that a file of tuned parameters would have now, and its name."""
 
     header: Mapping[str, Any]
     name: str
 
 
-# Requests about the machine and who is registered on it.
+# Requests about the machine and the backends that are registered on it.
 
 
 @dataclass(frozen=True)
@@ -286,7 +286,7 @@ class AddPlugin(Request[PluginAdded]):
 class LearnCells(Request[Done]):
     """Know these cells, which are not built in; no message with a problem of theirs comes before.
 
-    They are data: who is told of them imports no plugin.
+    They are data: a worker that gets them imports no plugin.
     """
 
     cells: tuple[Mapping[str, Any], ...]
@@ -294,12 +294,12 @@ class LearnCells(Request[Done]):
 
 @dataclass(frozen=True)
 class ListBackends(Request[Registered]):
-    """Tell who is registered."""
+    """List the registered backends."""
 
 
 @dataclass(frozen=True)
 class NameDevice(Request[DeviceName]):
-    """Tell which device is used."""
+    """Name the device that is used."""
 
 
 @dataclass(frozen=True)
@@ -311,14 +311,14 @@ class DescribeMachine(Request[MachineFacts]):
 
 @dataclass(frozen=True)
 class ReadState(Request[MachineState]):
-    """Tell the machine's state now."""
+    """Report the machine's state now."""
 
 
 @dataclass(frozen=True)
 class FindMissing(Request[Reason]):
-    """Tell why a backend cannot run on this machine at all, without importing it.
+    """Say why a backend cannot run on this machine at all, without importing it.
 
-    One that is interpreted on a CPU can be checked there (`checking`), and is never timed.
+    A backend that is interpreted on a CPU can be checked there (`checking`), but is never timed.
     """
 
     backend: str
@@ -327,7 +327,7 @@ class FindMissing(Request[Reason]):
 
 @dataclass(frozen=True)
 class FindUnsupported(Request[Reasons]):
-    """Tell which problems a backend will not run, and why."""
+    """Say which problems a backend does not run, and why."""
 
     backend: str
     problems: tuple[Problem, ...]
@@ -338,7 +338,7 @@ class FindUnsupported(Request[Reasons]):
 
 @dataclass(frozen=True)
 class MakeProbes(Request[ProbesMade]):
-    """Make ready what measures this device's ceilings."""
+    """Prepare the probes that measure this device's ceilings."""
 
 
 @dataclass(frozen=True)
@@ -362,7 +362,7 @@ class JudgeProof(Request[Judged]):
     """Compare a cell's first execution, and its gradients, with the float64 answer.
 
     Args:
-        place: the path of what was handed over.
+        place: the path of the memory that was handed over.
     """
 
     problem: Problem
@@ -373,9 +373,9 @@ class JudgeProof(Request[Judged]):
 
 @dataclass(frozen=True)
 class Draw:
-    """What the inputs of a sample's executions follow from, and what their gradients start from.
+    """The seeds of the inputs of a sample's executions, and of their output gradients.
 
-    Nobody knows them before the sample is due. `weights` changes a cell's weights a little, once.
+    They are drawn when the sample is due. `weights` changes a cell's weights a little, once.
     """
 
     weights: str
@@ -385,7 +385,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class JudgeSample(Request[Judged]):
-    """Compare one execution of a sample with what its inputs lead to."""
+    """Compare one execution of a sample with the right result for its inputs."""
 
     problem: Problem
     seed: int
@@ -405,7 +405,7 @@ class LoadBackend(Request[Done]):
 
 @dataclass(frozen=True)
 class Trial:
-    """A choice of launch parameters that a cell is measured under, and the key it stands for."""
+    """A choice of launch parameters that a cell is measured with, and its key."""
 
     key: str
     choice: Mapping[str, Any]
@@ -413,7 +413,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class OpenCell(Request[CellOpened]):
-    """Execute a cell for the first time, on inputs whose answer is known; forget the one before.
+    """Execute a cell for the first time, on inputs whose answer is known; close the one before.
 
     Args:
         weights: what the weights are changed by afterwards, a little, for all samples.
@@ -430,7 +430,7 @@ class OpenCell(Request[CellOpened]):
 
 @dataclass(frozen=True)
 class PrepareSample(Request[Done]):
-    """Make a sample of the open cell ready, of so many executions, on inputs that are drawn."""
+    """Prepare a sample of the open cell, of this many executions, on inputs that are drawn."""
 
     inputs: str
     repeats: int
@@ -438,7 +438,7 @@ class PrepareSample(Request[Done]):
 
 @dataclass(frozen=True)
 class DrawGradients(Request[Done]):
-    """Draw what the gradients of the prepared sample start from."""
+    """Draw the gradients that the prepared sample's backward starts from."""
 
     gradients: str
 
@@ -455,7 +455,7 @@ class HandOver(Request[Handed]):
 
 @dataclass(frozen=True)
 class CloseCell(Request[CellClosed]):
-    """Tell what stands beside the open cell's times.
+    """Report what a record holds in addition to the open cell's times.
 
     Args:
         our_pids: the run's own processes; others on a GPU are foreign.
@@ -483,7 +483,7 @@ class FollowGradient(Request[GradientFollowed]):
 
 @dataclass(frozen=True)
 class OpenTraining(Request[TrainingOpened]):
-    """Make a workload's task, or go on with the one whose checkpoint lies there."""
+    """Make a workload's task, or continue the one whose checkpoint is there."""
 
     spec: TrainingSpec
     curve: Curve
@@ -492,14 +492,14 @@ class OpenTraining(Request[TrainingOpened]):
 
 @dataclass(frozen=True)
 class TrainOn(Request[PointReached]):
-    """Train the open curve for so many steps more."""
+    """Train the open curve for this many steps more."""
 
     steps: int
 
 
 @dataclass(frozen=True)
 class CloseTraining(Request[TrainingClosed]):
-    """Look at the open curve once more: it is over."""
+    """Evaluate the open curve once more: it has ended."""
 
 
 # Requests about launch parameters.
@@ -507,7 +507,7 @@ class CloseTraining(Request[TrainingClosed]):
 
 @dataclass(frozen=True)
 class FindHooksLacking(Request[HooksLacking]):
-    """Tell which of these hooks a backend's module lacks."""
+    """Say which of these hooks a backend's module does not have."""
 
     backend: str
     hooks: tuple[str, ...]
@@ -515,7 +515,7 @@ class FindHooksLacking(Request[HooksLacking]):
 
 @dataclass(frozen=True)
 class ListCandidates(Request[CandidatesListed]):
-    """Tell the launch parameters worth measuring for each case."""
+    """List the launch parameters worth measuring for each case."""
 
     backend: str
     cases: tuple[Case, ...]
@@ -532,7 +532,7 @@ class CompileJob:
 
 @dataclass(frozen=True)
 class CompileKernels(Request[CompileCounts]):
-    """Compile the kernels of choices ahead, for those who measure them."""
+    """Compile the kernels of choices ahead of their measurement."""
 
     backend: str
     plugin: str | None
@@ -542,13 +542,13 @@ class CompileKernels(Request[CompileCounts]):
 
 @dataclass(frozen=True)
 class DescribeTuning(Request[TuningHeader]):
-    """Tell what a file of a backend's tuned parameters would say of itself."""
+    """Report the header that a file of a backend's tuned parameters would have."""
 
     backend: str
 
 
 def reply_of(request: type[Request[Reply]]) -> type[Reply]:
-    """The type that answers a request, as its class says."""
+    """The type of the reply to a request, as its class says."""
     (base,) = request.__orig_bases__  # type: ignore[attr-defined] # of a subclass of a generic one
     (reply,) = get_args(base)
     return reply  # type: ignore[no-any-return] # what the class says

@@ -17,9 +17,9 @@ STATUSES = (
     "timed_out",
     "error",
 )
-# A wrong answer outranks everything; then what says most about the backend itself.
+# A wrong answer comes first; then the statuses that say most about the backend itself.
 SEVERITY = ("ok", "unsupported", "out_of_memory", "timed_out", "error", "crashed", "incorrect")
-# What became of a cell whose measurement went wrong, and tells nothing.
+# The statuses of a cell whose measurement failed, which say nothing about its speed.
 FAILED_MEASURING = ("crashed", "timed_out", "error")
 
 
@@ -27,14 +27,14 @@ FAILED_MEASURING = ("crashed", "timed_out", "error")
 class Record:
     """One line of records.jsonl. Timings exist only where `status` is `ok`.
 
-    Per-sample lists run beside `samples_ns`: `cpu_ns` is CPU time of the process, `wall_ns` the
-    second, synchronised wall time of a CUDA sample, `steal_ms` time the hypervisor took away,
+    Per-sample lists are parallel to `samples_ns`: `cpu_ns` is CPU time of the process, `wall_ns`
+    the second, synchronised wall time of a CUDA sample, `steal_ms` time the hypervisor took away,
     `involuntary_switches` times the scheduler did. `marked` holds indices of samples taken in a
     disturbed spell or under throttling; they are kept. `turns` holds how many samples each turn
     took, where the cell took turns with another. `stopped_by` is `rel_ci` or `budget`. `unranked`
-    tells why the times are kept and not believed.
-    `oracle_rows` is how many batch rows were compared, None for all. `floor_ns` is the least time
-    that the run's ceilings allow one execution, `floor_term` what binds there (`analysis.floors`).
+    says why the times are stored but not used for ranking. `oracle_rows` is how many batch rows
+    were compared, None for all. `floor_ns` is the least time that the run's ceilings allow for one
+    execution, `floor_term` what sets it (`analysis.floors`).
     """
 
     block: int
@@ -75,27 +75,27 @@ class Record:
             raise ValueError(f"status {self.status!r}; expected one of {', '.join(STATUSES)}")
         if self.status == "ok":
             if not self.samples_ns or min(self.samples_ns) <= 0:
-                raise ValueError("an ok record needs samples, each above 0 ns")
+                raise ValueError("an ok record has no samples; expected one or more above 0 ns")
             if self.reason:
-                raise ValueError("an ok record has no reason")
+                raise ValueError("an ok record has a reason; expected none")
         else:
             if self.samples_ns:
-                raise ValueError(f"a record that is {self.status} has no samples")
+                raise ValueError(f"a record that is {self.status} has samples; expected none")
             if not self.reason:
-                raise ValueError(f"a record that is {self.status} needs a reason")
+                raise ValueError(f"a record that is {self.status} has no reason; expected one")
 
     @property
     def identity(self) -> tuple[int, str, Case]:
-        """What may stand only once in a run: block, backend, case."""
+        """What identifies a record in a run: block, backend, case."""
         return self.block, self.backend, self.case
 
     @property
     def standing(self) -> tuple[str, str]:
-        """The status and reason that count: one whose times are not believed was not measured."""
+        """The status and reason that count: a cell without believable times was not measured."""
         return ("error", self.unranked) if self.unranked else (self.status, self.reason)
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object of this record, unknown fields it was read with included."""
+        """The JSON object of this record, including unknown fields that it was read with."""
         named = {name: getattr(self, name) for name in _PLAIN}
         as_lists = {k: list(v) if isinstance(v, tuple) else v for k, v in named.items()}
         return {"schema": SCHEMA, **dict(self.extra), **as_lists, **self.case.to_dict()}

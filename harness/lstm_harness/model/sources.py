@@ -1,4 +1,4 @@
-"""What kernels are made of, as one digest."""
+"""The sources of kernels, as one digest."""
 
 import hashlib
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def sources_digest(kernels: Path, plugins: Iterable[str]) -> str:
-    """SHA-256 of the sources of `lstm_kernels` and of the plugins beside them.
+    """SHA-256 of the sources of `lstm_kernels` and of the plugins.
 
     Args:
         kernels: the folder that holds the package.

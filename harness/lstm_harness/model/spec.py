@@ -21,7 +21,7 @@ from lstm_kernels.registry import may_bring_cells
 Grid = Mapping[str, tuple[Any, ...]]
 Settings = Mapping[str, Any]
 
-# A suite's name that ends so is that of a file.
+# A suite name with this ending is the name of a file.
 TOML = ".toml"
 MOST_CASES = 100_000
 MOST_BLOCKS = 1000
@@ -91,17 +91,17 @@ class Spec:
         """Every case once, in the order the grids give.
 
         Raises:
-            UserError: an impossible combination, tf32 with float16 say, or too many cases.
+            UserError: an impossible combination, such as tf32 with float16, or too many cases.
         """
         return tuple(dict.fromkeys(use.case for use in self.uses(device)))
 
     def uses(self, device: str) -> tuple[Use, ...]:
         """Which layer calls which case how often, in the order the grids give.
 
-        What stands in several grids of one layer stands here once, its calls added up.
+        A case in several grids of one layer appears here once, with its calls added up.
 
         Raises:
-            UserError: as `cases`; or calls that are no whole number from 1 on.
+            UserError: as `cases`; or calls that are not a whole number from 1 on.
         """
         count = sum(prod(map(len, _values(grid))) for grid in self.grids)
         if count > MOST_CASES:
@@ -133,7 +133,7 @@ class Spec:
         """The spec of a run.json.
 
         Raises:
-            KeyError, TypeError, ValueError: it is none; the message says which field.
+            KeyError, TypeError, ValueError: it is not one; the message says which field.
         """
         spec = cls(**{"grids": stored["grids"]} | known(stored, cls, "spec"))
         for grid in spec.grids:
@@ -175,7 +175,7 @@ def names_in(text: str) -> tuple[str, ...]:
     """The names of `--backend`, each once.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no name.
     """
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not names:
@@ -240,7 +240,7 @@ def suite_from_file(path: Path) -> Suite:
 def _parse(name: str, text: str, where: str) -> Suite:
     try:
         content = tomllib.loads(text)
-    except (RecursionError, ValueError) as error:  # a number of 5,000 digits is no TOML error
+    except (RecursionError, ValueError) as error:  # a number of 5,000 digits is not a TOML error
         raise UserError(f"{where} is not TOML: {error}") from None
     _refuse_unknown(content, ("title", "source", "grid", "run"), where)
     grids = content.get("grid", [])
@@ -288,7 +288,7 @@ def _points(grid: Grid) -> Iterator[dict[str, Any]]:
 
 
 def _values(grid: Grid) -> list[tuple[Any, ...]]:
-    """A grid's values, axis by axis; a stored one of an earlier version lacks later axes."""
+    """A grid's values, axis by axis; a grid that an earlier version stored has no later axes."""
     return [grid.get(name, axis.default) for name, axis in AXES.items()]
 
 
@@ -328,7 +328,7 @@ def _checked(spec: Spec) -> Spec:
 
 
 def _refuse_unknown_cells(spec: Spec) -> None:
-    """Refuse a cell that nobody can bring; what plugins have is known once a worker has them."""
+    """Refuse an unknown cell unless a plugin may define it; plugins are loaded only later."""
     try:
         for cell in spec.cells:
             check_name("cell", cell, CELLS)

@@ -20,16 +20,18 @@ def parsed(content: str | bytes) -> Any:
         text = content.decode() if isinstance(content, bytes) else content
         value = json.loads(text, parse_constant=_refuse)
     except RecursionError:
-        raise Broken(f"is not JSON of ours: it is nested deeper than {MOST_DEPTH}") from None
+        raise Broken(
+            f"is not JSON as we write it: nested deeper than {MOST_DEPTH} levels"
+        ) from None
     except ValueError as error:
         raise Broken(f"is not JSON: {error}") from None
     if text.count("[") + text.count("{") > MOST_DEPTH and _depth_exceeds(value):
-        raise Broken(f"is not JSON of ours: it is nested deeper than {MOST_DEPTH}")
+        raise Broken(f"is not JSON as we write it: nested deeper than {MOST_DEPTH} levels")
     return value
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number; expected a finite one")
 
 
 def _depth_exceeds(value: Any) -> bool:

@@ -10,7 +10,7 @@ _TURNS_TEXT = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """A number with so many significant digits and no exponent where none is needed."""
+    """A number with this many significant digits, and an exponent only if it needs one."""
     if not math.isfinite(value):
         return "not finite" if math.isinf(value) else "unknown"
     if value == 0 or 1e-3 <= abs(value) < 1e6:
@@ -21,10 +21,10 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def duration(time_ns: float, digits: int = 3, *, zeros: bool = True, least: str = "ns") -> str:
-    """A time in the unit that suits it: that in which it is 1 or more as rounded.
+    """A time in the largest unit in which it is at least 1 after rounding.
 
     Args:
-        zeros: whether zeros at the end are told: `1.50 ms`.
+        zeros: whether trailing zeros are shown: `1.50 ms`.
         least: the smallest unit.
     """
     rounded_up = 1 - 0.5 * 10**-digits
@@ -44,7 +44,7 @@ def large(value: float) -> str:
 
 
 def ratio(value: float) -> str:
-    """A ratio, with digits enough to tell it from 1."""
+    """A ratio, with enough digits to distinguish it from 1."""
     return f"{significant(value, 4 if 1 <= value < 1.01 else 3)}\N{MULTIPLICATION SIGN}"
 
 
@@ -54,7 +54,7 @@ def error(value: float) -> str:
 
 
 def moment(iso: str) -> str:
-    """A stored time to the minute; one that is none, as it stands."""
+    """A stored time to the minute; a text that is not a time is returned unchanged."""
     try:
         then = datetime.fromisoformat(iso)
     except ValueError:
@@ -68,7 +68,7 @@ def count(number: int, noun: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text without control characters but line ends and tabs: no terminal obeys it."""
+    """The text without the control characters that a terminal obeys; line ends and tabs stay."""
     if text.isprintable():
         return text
     return "".join(_shown(char) for char in text)
@@ -80,7 +80,7 @@ def _shown(char: str) -> str:
 
 
 def shorten(text: str, limit: int = 40) -> str:
-    """A name or reason on one line, short, and unable to turn the text around it."""
+    """A name or reason on one short line, without characters that change the direction of text."""
     clean = "".join(
         " " if unicodedata.category(char).startswith("C") else char
         for char in text[: 4 * limit]

@@ -10,7 +10,7 @@ from lstm_harness.model.typed import Stored, built
 from lstm_harness.model.workloads import EXTRA, workload_named
 
 SCHEMA = 1
-# The losses of so many first steps are held against those of other backends, one by one.
+# The losses of this many first steps are compared with those of other backends, one by one.
 OPENING = 20
 
 
@@ -19,8 +19,8 @@ class TrainingSpec(Stored):
     """What to train, on what, how long and how.
 
     `seconds` is the most that a curve trains; `steps` its most steps, None for the workload's;
-    `to_goal` ends it where it reached its goal. `bptt`, `packed`, `remember` and `text` are what
-    `worker.workloads` calls so.
+    `to_goal` ends it when it reaches its goal. `bptt`, `packed`, `remember` and `text` are what
+    `worker.workloads` describes.
     """
 
     workload: str
@@ -39,15 +39,15 @@ class TrainingSpec(Stored):
     plugins: tuple[str, ...] = ()
 
     def curves(self) -> tuple["Curve", ...]:
-        """Every curve, those of a seed one after the other: they are compared with each other."""
+        """Every curve, grouped by seed, because curves of one seed are compared with each other."""
         return tuple(Curve(*each) for each in product(self.seeds, self.cells, self.backends))
 
 
 def refuse_unfit(spec: TrainingSpec) -> None:
-    """Refuse what a workload cannot have.
+    """Refuse choices that a workload does not have.
 
     Raises:
-        UserError: it is unknown, a package of its data lacks, or a choice means nothing there.
+        UserError: it is unknown, a package of its data is missing, or it does not have that choice.
     """
     workload = workload_named(spec.workload)
     lacking = workload.lacking()
@@ -59,29 +59,31 @@ def refuse_unfit(spec: TrainingSpec) -> None:
     if not spec.packed and not workload.is_ragged:
         raise UserError(f"--padding masked: {workload.name} has no padding; leave it out")
     if not spec.remember and not workload.remembers:
-        raise UserError(f"--forget: {workload.name} remembers no state; leave it out")
+        raise UserError(f"--forget: {workload.name} carries no state between batches; leave it out")
     if spec.text is not None and not workload.takes_text:
-        raise UserError(f"--text {spec.text}: {workload.name} learns from no text; leave it out")
+        raise UserError(
+            f"--text {spec.text}: {workload.name} does not learn from a text; leave it out"
+        )
 
 
 @dataclass(frozen=True, order=True)
 class Curve:
-    """One training: who, of what cell, from which seed."""
+    """One training: the backend, the cell and the seed."""
 
     seed: int
     cell: str
     backend: str
 
     def label(self) -> str:
-        """As a line of progress or of a message names it."""
+        """Its name in a line of progress or in a message."""
         return f"{self.backend}, {self.cell}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class Point(Stored):
-    """What a curve shows after a step.
+    """The state of a curve after a step.
 
-    `loss` is the mean over the steps since the point before, `right_share` likewise where a
+    `loss` is the mean over the steps since the point before, and so is `right_share` where a
     prediction is right or wrong. `seconds` and `predictions` are of training alone, from its
     beginning on: batches, forward, backward, the optimizer's step; not what a first step compiles.
     `held_out` is what the model makes of data it does not learn from; the first point has the
@@ -119,7 +121,7 @@ class End(Stored):
 
 @dataclass(frozen=True)
 class Learnt:
-    """A curve as far as it is known: its points in order, and its end, None while it goes on."""
+    """A curve so far: its points in order, and its end, None while it continues."""
 
     curve: Curve
     points: tuple[Point, ...] = ()
@@ -136,7 +138,7 @@ class Line:
     schema: int = field(default=SCHEMA)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it, without what is not there."""
+        """The JSON object, without absent parts."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
@@ -144,11 +146,11 @@ class Line:
         """A line that was kept.
 
         Raises:
-            Unfit: a field is missing or is none; or it has not one point or one end.
+            Unfit: a field is missing or wrong; or it has not exactly one point or one end.
         """
         line: Line = built({"point": None, "end": None, **stored}, _Stored, "it")
         if (line.point is None) == (line.end is None):
-            raise ValueError("it has not one of a point and an end")
+            raise ValueError("it needs either a point or an end; expected exactly one")
         return cls(line.curve, line.point, line.end, line.schema)
 
 

@@ -51,7 +51,7 @@ def known(stored: Any, kind: Any, where: str = "it") -> dict[str, Any]:
     """Those fields of a dataclass that a JSON object holds; what it does not know is left out.
 
     Raises:
-        Unfit: it is no object, or one of them does not fit.
+        Unfit: it is not an object, or one of them does not fit.
     """
     try:
         return _known(stored, kind)
@@ -180,9 +180,9 @@ def _by_itself(value: Any, kind: Any) -> Any:
     try:
         return kind.from_dict(value)
     except KeyError as error:
-        raise Unfit(f"is no {kind.__name__}: {error} is missing") from None
+        raise Unfit(f"is not a {kind.__name__}: {error} is missing") from None
     except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise Unfit(f"is no {kind.__name__}: {error}") from None
+        raise Unfit(f"is not a {kind.__name__}: {error}") from None
 
 
 def _text(value: Any) -> str:

@@ -12,7 +12,7 @@ Kind = TypeVar("Kind")
 
 
 class BadMessage(Exception):  # noqa: N818 - a finding about the other end, which becomes a record
-    """A line that is no message; the text names the message, the field and what was expected."""
+    """A line that is not a message; the text names the message, the field and what was expected."""
 
 
 def encode(message: object) -> str:
@@ -24,9 +24,9 @@ def decode(line: str | bytes, known: Mapping[str, type[Kind]]) -> Kind:
     """The message that a line holds.
 
     Args:
-        known: what may come, by name.
+        known: the messages that are allowed, by name.
     Raises:
-        BadMessage: it holds none of these.
+        BadMessage: it is not one of these.
     """
     try:
         stored = parsed(line)

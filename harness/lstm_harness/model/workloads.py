@@ -1,6 +1,6 @@
 """The workloads of `lstm-bench train`: what each learns, from what, and what counts as learnt.
 
-What this table says is read without torch and without the data; the models are the worker's.
+This table needs neither torch nor the data to be read; the models are in the worker.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class Goal:
     higher_is_better: bool
 
     def is_reached(self, value: float) -> bool:
-        """Whether a value is as good."""
+        """Whether a value is at least as good."""
         return value >= self.value if self.higher_is_better else value <= self.value
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class Workload:
     made_by: str = ""
 
     def lacking(self) -> tuple[str, ...]:
-        """Those of its packages that are not installed here; none of them is imported."""
+        """Its packages that are not installed here; none of them is imported."""
         return tuple(name for name in self.packages if find_spec(_module(name)) is None)
 
     @property
@@ -64,7 +64,7 @@ class Workload:
 
 
 EXTRA = "workloads"
-# What is imported of a package, where it is not called so.
+# The module of a package, where it has another name.
 _MODULES = {"scikit-learn": "sklearn", "pillow": "PIL"}
 
 
@@ -82,7 +82,7 @@ _DIGITS = Workload(
     licence="of scikit-learn, BSD-3-Clause; of the data, UCI's terms",
     packages=("scikit-learn",),
     goal=Goal("accuracy", 0.96, higher_is_better=True),
-    baseline="the digit that is most frequent",
+    baseline="the most frequent digit",
     interval=50,
     most_steps=3000,
 )
@@ -92,12 +92,12 @@ _ALL = (
         summary="the sum of the two numbers that are marked, among 100",
         structure="sequence to number",
         data="two channels of 100 steps: numbers uniform in [0, 1], and two marks",
-        size="drawn anew at every step; 1,000 sequences held out",
+        size="new random sequences at every step; 1,000 sequences held out",
         source="Hochreiter and Schmidhuber 1997, experiment 4, as in Le, Jaitly and Hinton 2015",
-        licence="none: made up",
+        licence="none: generated",
         packages=(),
         goal=Goal("mean squared error", 0.01, higher_is_better=False),
-        baseline="the mean, 1, whatever comes in",
+        baseline="always the mean, 1",
         interval=100,
         most_steps=10_000,
     ),
@@ -111,7 +111,7 @@ _ALL = (
         licence="of sktime, BSD-3-Clause; of the data, UCI's terms",
         packages=("sktime",),
         goal=Goal("accuracy", 0.95, higher_is_better=True),
-        baseline="the speaker who is most frequent",
+        baseline="the most frequent speaker",
         interval=20,
         most_steps=3000,
         is_ragged=True,
@@ -157,12 +157,12 @@ _ALL = (
         summary="ten symbols, said again after 20 steps of nothing",
         structure="sequence to sequence, of one length",
         data="40 steps, one hot: ten of 8 symbols, 20 blanks, a mark among them",
-        size="drawn anew at every step; 500 sequences held out",
+        size="new random sequences at every step; 500 sequences held out",
         source="Hochreiter and Schmidhuber 1997, as in Arjovsky, Shah and Bengio 2016",
-        licence="none: made up",
+        licence="none: generated",
         packages=(),
         goal=Goal("share recalled", 0.9, higher_is_better=True),
-        baseline="the symbol that is asked for most often, one of 8",
+        baseline="the most frequent of the 8 symbols",
         interval=100,
         most_steps=10_000,
         made_by="copy_memory:make",
@@ -206,7 +206,7 @@ def workload_named(name: str) -> Workload:
     """The workload of a name.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such workload.
     """
     if name not in WORKLOADS:
         raise UserError(f"unknown workload {name!r}; known: {', '.join(WORKLOADS)}")

@@ -1,1 +1,1 @@
-"""The main process of a run: who takes part, whose turn it is, and what is kept."""
+"""The main process of a run: which backends run, in which order, and what is stored."""

@@ -1,4 +1,4 @@
-"""The workers of one side of a race: one a backend, fresh in each block."""
+"""The workers of one side of a race: one for each backend, fresh in each block."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -27,16 +27,21 @@ class Crew:
     _spares: list[WorkerProcess] = field(default_factory=list)
 
     def start(
-        self, backends: Iterable[str], nursery: Nursery | None, cores: tuple[int, ...] = ()
+        self,
+        backends: Iterable[str],
+        nursery: Nursery | None,
+        cores: tuple[int, ...] = (),
+        layout: int = 0,
     ) -> None:
         """Start a fresh worker for each backend; they import while others start.
 
         Args:
             nursery: what they, and those that replace them, are forked from, if anything.
-            cores: the only ones that they may run on; all where there are none.
+            cores: the only ones that they may run on; all if there are none.
+            layout: how many bytes their memory is moved by.
         """
         self._nursery = nursery
-        self.settings = replace(self.settings, cores=cores)
+        self.settings = replace(self.settings, cores=cores, layout=layout)
         for name in backends:
             self._start(name)
 
@@ -52,7 +57,7 @@ class Crew:
         return self._workers[backend]
 
     def _answers(self, worker: WorkerProcess) -> bool:
-        """Whether a worker lives: somebody may have ended it while it was idle."""
+        """Whether a worker is alive: somebody may have ended it while it was idle."""
         if not worker.alive:
             return False
         try:
@@ -62,7 +67,7 @@ class Crew:
         return True
 
     def renew(self, backend: str, ahead: int = 1) -> None:
-        """Have a backend's next cells run in a fresh process; so many are started at a time."""
+        """Run a backend's next cells in a fresh process; this many are started at a time."""
         self._end(backend)
         if not self._spares:
             self._spares = [self._launch(backend) for _ in range(ahead)]
@@ -86,19 +91,19 @@ class Crew:
         return self._workers[backend]
 
     def _launch(self, backend: str) -> WorkerProcess:
-        """A fresh worker, told what to import."""
+        """A fresh worker, with the request to import its backend."""
         worker = WorkerProcess(self.settings, backend, self._nursery, held=True)
         worker.send(*self._first(backend))
         return worker
 
     def _await(self, worker: WorkerProcess) -> None:
-        """Wait until a worker has imported everything; what failed shows in its first cell."""
+        """Wait until a worker has imported everything; a failure shows in its first cell."""
         for request in self._first(worker.name):
             with suppress(Failed):
                 worker.receive(request, START_TIMEOUT_S + self.load_timeout_s)
 
     def _first(self, backend: str) -> tuple[Request[Any], ...]:
-        """What a worker is asked before its first cell."""
+        """The requests to a worker before its first cell."""
         return (*self.settings.first, LoadBackend(backend, self.plugin_of.get(backend)))
 
     def _end(self, backend: str) -> None:

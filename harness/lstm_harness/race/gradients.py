@@ -1,6 +1,6 @@
 """The gradient followed back through time, backend by backend and problem by problem.
 
-Nothing is timed and nothing is kept: the worker that surveys the machine is asked.
+Nothing is timed and nothing is stored: the worker that surveys the machine does it.
 """
 
 import sys
@@ -17,7 +17,7 @@ from lstm_harness.race.scratch import scratch_folder
 from lstm_harness.race.survey import Survey, SurveyWorker, make_plan
 from lstm_kernels.problem import Problem
 
-# What is followed where nobody gives an axis: float64, whose numbers reach down to 1e-308.
+# The default axes: float64, whose numbers reach down to 1e-308.
 DEFAULT_AXES = {
     "axis_cell": "rnn_tanh,lstm,gru",
     "axis_seq_len": "100",
@@ -28,11 +28,11 @@ DEFAULT_AXES = {
 DEFAULT_BACKEND = "naive"
 SETTINGS = ("backend", "plugin", "device", "threads", "cell_timeout_s", "seed")
 
-# A figure of more lines is read by nobody.
+# Nobody can read a figure with more lines.
 MOST_LINES = 20
 
 _PASS = {"pass": ("backward",), "launch": ("eager",), "cache": ("warm",)}
-# What has one state a step, and every sequence's loss at the same one.
+# Problems with one state a step, and every sequence's loss at the same step.
 _ONLY = {"layers": (1,), "bidirectional": (False,), "lengths": ("full",)}
 
 Tell = Callable[[int, int, str], None]
@@ -80,7 +80,7 @@ def follow(spec: Spec, seeds: int, tell: Tell) -> Gradients:
 def _followed(
     worker: SurveyWorker, survey: Survey, backend: str, problem: Problem, seeds: Iterable[int]
 ) -> Followed:
-    """One line, with what went wrong for its reason."""
+    """One line; an error becomes its reason."""
     try:
         norms = tuple(worker.ask(FollowGradient(backend, problem, seed)).norms for seed in seeds)
     except Failed as failed:

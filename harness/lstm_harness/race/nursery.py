@@ -15,12 +15,12 @@ import lstm_harness
 from lstm_harness.race.strangers import end_below
 
 PROGRAM = Path(lstm_harness.__path__[0]) / "worker" / "nursery.py"
-# What is told of a worker: its process id, then its exit status.
+# What is reported about a worker: its process id, then its exit status.
 NUMBER_BYTES = 32
 
 
 class Forked:
-    """A forked worker: what is used of a `subprocess.Popen`."""
+    """A forked worker, with the used parts of `subprocess.Popen`."""
 
     def __init__(self, told: socket.socket, pid: int, stdin: int, stdout: int) -> None:
         self.pid = pid
@@ -46,7 +46,7 @@ class Forked:
 
     def _status(self, timeout_s: float | None) -> int | None:
         if self.returncode is None and select.select([self._told], [], [], timeout_s)[0]:
-            # Where the nursery was killed, so were its workers.
+            # If the nursery was killed, its workers were too.
             self.returncode = int(self._told.recv(NUMBER_BYTES) or -9)
             self._told.close()
         return self.returncode
@@ -56,7 +56,7 @@ class Nursery:
     """The process that workers are forked from. It starts at once; `close` ends it and them.
 
     Args:
-        threads: how many threads libraries are told to use that read it once, when imported.
+        threads: how many threads to set for libraries that read it once, when imported.
     """
 
     def __init__(self, threads: int | None = None) -> None:
@@ -69,14 +69,14 @@ class Nursery:
                 env=os.environ | told,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # what fails here fails, and is told, in a worker too
+                stderr=subprocess.DEVNULL,  # what fails here also fails in a worker
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
 
     @staticmethod
     def possible() -> bool:
-        """Whether this system has what it takes: Linux does."""
+        """Whether this system supports it: Linux does."""
         return hasattr(os, "pidfd_open") and hasattr(os, "memfd_create")
 
     @property
@@ -91,7 +91,7 @@ class Nursery:
         stderr: IO[bytes],
         folder: Path | None = None,
     ) -> Forked | None:
-        """Start `python -P -m ARGUMENTS` in a folder, with pipes; None where this has ended."""
+        """Start `python -P -m ARGUMENTS` in a folder, with pipes; None if this has ended."""
         request = {
             "arguments": list(arguments),
             "environment": dict(environment),
@@ -118,7 +118,7 @@ class Nursery:
         return None
 
     def end_strangers(self) -> int:
-        """End what it adopted: processes that workers started, and that lost their parents."""
+        """End the processes it adopted: workers started them, and they lost their parents."""
         return end_below(self.pid, but=self._started)
 
     def close(self) -> None:

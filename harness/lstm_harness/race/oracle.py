@@ -1,6 +1,6 @@
-"""The process that knows what is right: it holds the answers, and never imports a plugin.
+"""The process that knows the right results: it holds the answers, and never imports a plugin.
 
-That worker runs the harness's own kernels, whatever kernels are measured.
+That worker runs the harness's own kernels, even if other kernels are measured.
 """
 
 from collections.abc import Mapping
@@ -31,14 +31,14 @@ UNREACHABLE = 4.0
 
 
 def impossible_ns(made: AnswerMade, case: Case) -> float:
-    """A time so short that not everything can have been computed; no floor, but a gate."""
+    """A time too short to have computed everything; it is not a floor, but a gate."""
     return case.problem.flops(case.pass_name) / (UNREACHABLE * made.product_flops) * 1e9
 
 
 class Oracle:
-    """Finds answers on demand, and judges by them what workers made.
+    """Finds answers on demand, and compares the results of workers with them.
 
-    The process starts with the first question, and anew where it ended.
+    The process starts with the first question, and again if it ended.
     """
 
     def __init__(self, settings: WorkerSettings, seed: int) -> None:
@@ -48,7 +48,7 @@ class Oracle:
         self._known: dict[Problem, AnswerMade] = {}
 
     def know(self, problem: Problem) -> AnswerMade:
-        """Have the answer to a problem found.
+        """Find the answer to a problem.
 
         Raises:
             Failed: it could not be.
@@ -58,7 +58,7 @@ class Oracle:
         return self._known[problem]
 
     def judge_proof(self, problem: Problem, taken: Sealed) -> Judged:
-        """Compare what a cell's first execution made with the answer.
+        """Compare the results of a cell's first execution with the answer.
 
         Raises:
             Failed: it could not be judged.
@@ -66,7 +66,7 @@ class Oracle:
         return self._ask(JudgeProof(problem, self._seed, taken.place, taken.handed))
 
     def judge_sample(self, problem: Problem, draw: Draw, execution: int, taken: Sealed) -> Judged:
-        """Compare one execution of a sample with what its inputs lead to.
+        """Compare one execution of a sample with the right result for its inputs.
 
         Raises:
             Failed: it could not be judged.
@@ -75,13 +75,13 @@ class Oracle:
         return self._ask(asked)
 
     def state(self) -> Mapping[str, Any] | None:
-        """The machine's load and clocks now; None where the worker cannot tell."""
+        """The machine's load and clocks now; None if the worker does not know."""
         with suppress(Failed):
             return self._ask(ReadState()).state
         return None
 
     def pids(self) -> list[int]:
-        """The worker's process id, where there is one."""
+        """The worker's process id, if there is one."""
         return [self._worker.pid] if self._worker else []
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class Oracle:
             self._worker = None
 
     def _ask(self, request: Request[Reply]) -> Reply:
-        """Ask the process, and once more a fresh one where somebody ended it meanwhile."""
+        """Ask the process; if somebody ended it, ask a fresh one once."""
         try:
             return self._live().ask(request, TIMEOUT_S)
         except Failed as failure:
@@ -100,7 +100,8 @@ class Oracle:
         try:
             return self._live().ask(request, TIMEOUT_S)
         except Failed as failure:
-            raise Failed(failure.status, f"nobody could judge it: {failure.reason}") from None
+            reason = f"its result could not be checked: {failure.reason}"
+            raise Failed(failure.status, reason) from None
 
     def _live(self) -> WorkerProcess:
         if self._worker is None or not self._worker.alive:

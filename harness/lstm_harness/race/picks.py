@@ -40,7 +40,7 @@ class Picks:
         return places
 
     def keep(self, places: list[int], pick: Pick) -> None:
-        """Put a sample in the place of those that were there."""
+        """Put a sample in place of those that were there."""
         before = self.all()
         self._places |= dict.fromkeys(places, pick)
         self._let_go(before)
@@ -50,7 +50,7 @@ class Picks:
         return list({id(pick): pick for pick in self._places.values()}.values())
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Start again."""
         before = self.all()
         self._places, self._met = {}, 0
         self._let_go(before)

@@ -20,6 +20,7 @@ import lstm_kernels
 from lstm_harness.model import wire
 from lstm_harness.model.definitions import Definitions
 from lstm_harness.model.protocol import LearnCells, Refusal, Request, reply_of
+from lstm_harness.race.layout import padding
 from lstm_harness.race.nursery import Nursery
 from lstm_harness.race.strangers import end_below, has_not_ended
 
@@ -43,7 +44,7 @@ class Failed(Exception):  # noqa: N818 - a finding about a cell, which becomes i
 class Spent:
     """What one request took, by the harness's own clocks.
 
-    `cpu_ns` is that of all threads of the worker, None where this system does not tell it;
+    `cpu_ns` is that of all threads of the worker, None if this system does not report it;
     `waiting_ns` is how long the worker and the harness waited for a core, one after the other.
     """
 
@@ -56,9 +57,10 @@ class Spent:
 class WorkerSettings:
     """What every worker of a run is started with. `scratch` takes logs and compiler caches.
 
-    `kernels` is the folder that holds the `lstm_kernels` to measure, where it is not our own; such
-    kernels never share a compiler cache. `cores` are those it may run on, all where there are none.
-    `cells` are definitions of cells that are not built in: what a worker is told first.
+    `kernels` is the folder that holds the `lstm_kernels` to measure, if it is not our own; such
+    kernels never share a compiler cache. `cores` are those it may run on, all if there are none.
+    `cells` are definitions of cells that are not built in, which a worker gets first. `layout` is
+    how many bytes its memory is moved by.
     """
 
     device: str
@@ -67,18 +69,19 @@ class WorkerSettings:
     kernels: Path | None = None
     cores: tuple[int, ...] = ()
     cells: Definitions = ()
+    layout: int = 0
 
     @property
     def first(self) -> tuple[Request[Any], ...]:
-        """What is asked of a worker before anything that has a problem in it."""
+        """The requests to a worker before any request with a problem."""
         return (LearnCells(self.cells),) if self.cells else ()
 
 
 class WorkerProcess:
     """One worker. It is started at once and answers when it is ready; `close` ends it.
 
-    With a nursery it is forked there, unless that has ended. One that is `held` runs only while it
-    is asked: it is stopped with its last reply, and so does nothing that no clock sees.
+    With a nursery it is forked there, unless that has ended. A worker that is `held` runs only
+    while it answers: it is stopped after its last reply, so it can do nothing that no clock sees.
     """
 
     def __init__(
@@ -101,7 +104,7 @@ class WorkerProcess:
                 _arguments(settings, nursery.pid), _environment(settings), log
             )
             self._process = forked or subprocess.Popen(
-                # -P: a folder in the current one, named like one of our packages, is not ours.
+                # -P: a folder here with the name of one of our packages must not be imported.
                 [sys.executable, "-P", "-m", *_arguments(settings, os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -120,7 +123,7 @@ class WorkerProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether it can still be asked."""
+        """Whether it can still answer."""
         return self._process.poll() is None and has_not_ended(self.pid)
 
     def ask(self, request: Request[Reply], timeout_s: float = START_TIMEOUT_S) -> Reply:
@@ -131,7 +134,7 @@ class WorkerProcess:
     def send(self, *requests: Request[Any]) -> None:
         """Send requests; each reply must be received, in order, before others are sent.
 
-        Between those that are sent together the worker neither stops nor sleeps.
+        Between requests that are sent together the worker neither stops nor sleeps.
         """
         self._nonces = [secrets.token_hex(4) for _ in requests]
         pairs = zip(self._nonces, requests, strict=True)
@@ -140,7 +143,7 @@ class WorkerProcess:
         self._waited_ns = 0
         self._let(signal.SIGCONT)
         self._sent_ns = self._asked_ns = time.perf_counter_ns()
-        with suppress(BrokenPipeError, ValueError):  # it is gone, and `receive` says how
+        with suppress(BrokenPipeError, ValueError):  # it has ended, and `receive` says how
             self._stdin.write(messages.encode())
             self._stdin.flush()
 
@@ -148,7 +151,7 @@ class WorkerProcess:
         """Wait for the reply to a request that was sent.
 
         Raises:
-            Failed: it refused, died (`crashed`), babbled (`crashed`) or took too long
+            Failed: it refused, died (`crashed`), sent nonsense (`crashed`) or took too long
                 (`timed_out`); after the last three, and where its CUDA context is lost, the worker
                 is gone, and says so if asked again.
         """
@@ -169,22 +172,22 @@ class WorkerProcess:
         return reply
 
     def _let(self, number: signal.Signals) -> None:
-        """Stop a worker that is held, with all that it started, or let it go on."""
+        """Stop a held worker and everything that it started, or let it continue."""
         if self._held:
             with suppress(ProcessLookupError):  # it may have ended by itself
                 os.killpg(self.pid, number)
 
     @property
     def spent(self) -> Spent:
-        """What the last request took, of a worker that is held.
+        """The time of the last request to a held worker.
 
-        The CPU time of a thread that runs is told late, and so is not told between requests.
+        The CPU time of a running thread is reported late, so it is unknown between requests.
         """
         return Spent(self._wall_ns, None, self._waited_ns)
 
     @property
     def spent_together(self) -> Spent:
-        """What the last requests that were sent together took, once the worker is stopped."""
+        """The time of the last requests that were sent together, once the worker is stopped."""
         before, now = self._cpu_ns, cpu_ns(self.pid)
         used_ns = None if before is None or now is None else now - before
         return Spent(self._asked_ns - self._sent_ns, used_ns)
@@ -192,7 +195,7 @@ class WorkerProcess:
     def ask_together(
         self, requests: Sequence[Request[Any]], timeout_s: float
     ) -> list[tuple[Any, Spent]]:
-        """Send requests together, and wait for every reply; what each took stands beside it.
+        """Send requests together, and wait for every reply; each comes with its time.
 
         Raises:
             Failed: the first that failed; see `receive`.
@@ -210,7 +213,7 @@ class WorkerProcess:
         return answered
 
     def end_strangers(self) -> int:
-        """End the processes that the worker started, and tell how many there were."""
+        """End the processes that the worker started, and return how many there were."""
         return end_below(self.pid) + (self._nursery.end_strangers() if self._nursery else 0)
 
     def close(self) -> None:
@@ -219,7 +222,7 @@ class WorkerProcess:
         with suppress(ProcessLookupError):  # it may have ended by itself
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        with suppress(BrokenPipeError):  # what it was sent and never read
+        with suppress(BrokenPipeError):  # requests that it never read
             self._stdin.close()
         self._stdout.close()
 
@@ -257,11 +260,11 @@ class WorkerProcess:
             return wire.decode(message, known)  # type: ignore[no-any-return] # one of these
         except wire.BadMessage as error:
             raise self._lose(
-                Failed("crashed", f"the worker's reply is not one: {error}; killed")
+                Failed("crashed", f"the worker's reply is not valid: {error}; killed")
             ) from None
 
     def _crashed(self) -> Failed:
-        """What to say of a worker that closed its replies: how it ended, and its last words."""
+        """How a worker ended that closed its reply pipe, with the last line of its output."""
         try:
             code = self._process.wait(LAST_BREATH_S)
             how = (
@@ -270,24 +273,24 @@ class WorkerProcess:
                 else f"ended with exit code {code}"
             )
         except subprocess.TimeoutExpired:
-            how = "closed its replies and went on; killed"
+            how = "closed its reply pipe and kept running; killed"
         words = self._log.read_text(errors="replace").strip().splitlines()
-        last = f"; its last words: {words[-1][:200]}" if words else ""
+        last = f"; its last line of output: {words[-1][:200]}" if words else ""
         return self._lose(Failed("crashed", f"the worker {how}{last}"))
 
     def _lose(self, failure: Failed) -> Failed:
-        """End a worker that is of no use any more, and keep why."""
+        """End a worker that cannot be used any more, and store why."""
         self._lost = failure
         self.close()
         return failure
 
 
 def cpu_ns(pid: int) -> int | None:
-    """The CPU time of all threads of another process, in ns; None where nobody tells."""
+    """The CPU time of all threads of another process, in ns; None if it is unknown."""
     if not sys.platform.startswith("linux"):
         return None
     with suppress(OSError):
-        # clock_getcpuclockid(3): of a process, by all that its threads ran.
+        # clock_getcpuclockid(3): the CPU time of all threads of a process.
         return time.clock_gettime_ns((~pid << 3) | 2)
     return None
 
@@ -295,7 +298,7 @@ def cpu_ns(pid: int) -> int | None:
 def _waiting_ns(pid: int) -> int:
     """How long a process's main thread and this thread waited for a core so far, in ns.
 
-    0 where nobody tells; see schedstat in the kernel's sched-stats.rst.
+    0 if it is unknown; see schedstat in the kernel's sched-stats.rst.
     """
     waited_ns = 0
     for task in (f"/proc/{pid}", "/proc/thread-self"):
@@ -310,7 +313,7 @@ def _signal_name(number: int) -> str:
 
 
 def _arguments(settings: WorkerSettings, parent: int) -> list[str]:
-    """What follows `python -m` for a worker whose parent is that process."""
+    """The arguments after `python -m` for a worker whose parent is that process."""
     arguments = ["lstm_harness.worker", "--device", settings.device, "--parent", str(parent)]
     arguments += ["--threads", str(settings.threads)] if settings.threads else []
     arguments += ["--cores", ",".join(map(str, settings.cores))] if settings.cores else []
@@ -318,9 +321,9 @@ def _arguments(settings: WorkerSettings, parent: int) -> list[str]:
 
 
 def _environment(settings: WorkerSettings) -> dict[str, str]:
-    """Our packages importable, compiler caches of the run's own, no compiler processes beside.
+    """A worker's environment: our packages, the run's compiler caches, no compiler processes.
 
-    A cache that the user names is used instead: what is compiled already then costs nothing again.
+    A cache that the user names is used instead, so that nothing is compiled twice.
     """
     kernels = settings.kernels or _root_of(lstm_kernels)
     roots = [str(kernels.resolve()), str(_root_of(lstm_harness))]
@@ -334,12 +337,12 @@ def _environment(settings: WorkerSettings) -> dict[str, str]:
     ours = {name: named.get(name, folder) for name, folder in caches.items()} | {
         "PYTHONPATH": os.pathsep.join([*roots, *([inherited] if inherited else [])]),
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
-        # Trust the CPU's flags: compiling a test program for each takes seconds of every run.
+        # Trust the CPU's flags: to compile a test program for each takes seconds in every run.
         "TORCHINDUCTOR_VEC_ISA_OK": "1",
     }
     if settings.threads:
         ours["OMP_NUM_THREADS"] = str(settings.threads)
-    return os.environ | ours
+    return os.environ | ours | padding(settings.layout)
 
 
 def _root_of(package: ModuleType) -> Path:

@@ -1,4 +1,4 @@
-"""The main job: survey, plan, race, store. `run` starts one, `resume` goes on with one."""
+"""The main job: survey, plan, race, store. `run` starts one, `resume` continues one."""
 
 import shlex
 import shutil
@@ -6,7 +6,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,22 +31,22 @@ from lstm_harness.race.survey import Survey, SurveyWorker, make_plan
 from lstm_harness.race.visit import Outcome
 from lstm_harness.store import kept_limits, run_folder
 
-# What must be the same when a run is resumed, or its records would not belong together.
+# What must be the same to resume a run, or its records would not belong together.
 LASTING = (
     *("host", "gpu", "cpu", "torch", "cuda", "cudnn", "triton", "numba", "python"),
     *("onnxruntime", "openvino", "jax"),
 )
-# As many rounds as keep a CPU's ceilings within half a minute; one so long hangs.
+# As many rounds as keep a CPU's ceilings within half a minute; a longer round counts as a hang.
 CEILING_ROUNDS = 8
 CEILING_ROUND_TIMEOUT_S = 180.0
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told what goes on: how many cells there are, then before and after each.
+    """Callbacks for progress: how many cells there are, then before and after each.
 
-    `planned` takes how many there are in all and how many of them are done already. Where there is
-    `waiting`, a run that holds the device is waited for, and it is told whose that is.
+    `planned` gets how many there are in total and how many of them are done already. If there is
+    `waiting`, this run waits for a run that holds the device, and `waiting` gets its owner.
     """
 
     planned: Callable[[int, int], None] = lambda total, done: None
@@ -58,7 +58,7 @@ class Watch:
 def make(spec: Spec, checking: bool = False) -> tuple[Survey, Plan]:
     """Survey this machine and plan on it; nothing is measured and nothing is kept.
 
-    With `checking` the plan is to be verified alone: nothing in it is timed.
+    With `checking` the plan is only verified: nothing in it is timed.
 
     Raises:
         UserError: see `survey.make_plan`.
@@ -69,7 +69,7 @@ def make(spec: Spec, checking: bool = False) -> tuple[Survey, Plan]:
 
 
 def look_around(spec: Spec) -> Survey:
-    """Survey this machine alone."""
+    """Only survey this machine."""
     with scratch_folder() as scratch, SurveyWorker(spec, scratch) as worker:
         return worker.survey()
 
@@ -78,7 +78,7 @@ def run(spec: Spec, out: Path | None, watch: Watch, command: Sequence[str] = ())
     """Measure everything a spec asks for and return the run's folder.
 
     Args:
-        command: the command line that asks for it, where it is not this process's own.
+        command: the command line for it, if it is not this process's own.
     Raises:
         UserError: before anything ran; `Interrupted` or `MeasuringFailed` with what to type after.
     """
@@ -97,7 +97,7 @@ def resume(folder: Path, watch: Watch) -> Path:
     """Finish a run that was interrupted, with the plan it had.
 
     Raises:
-        UserError: no run there, or this machine or its software is not what it began on.
+        UserError: no run there, or this machine or its software has changed since it began.
     """
     manifest = run_folder.read_manifest(folder)
     spec, plan = Spec.from_dict(manifest["spec"]), Plan.from_dict(manifest["plan"])
@@ -109,14 +109,17 @@ def resume(folder: Path, watch: Watch) -> Path:
 
 
 def run_again(folder: Path, out: Path, part: Callable[[Plan], Plan], watch: Watch) -> None:
-    """Measure a part of a run's plan once more, with fresh processes, as a run of its own.
+    """Measure a part of a run's plan again, with fresh processes, as a separate run.
+
+    Its seed is the next one: inputs, order and the layout of memory are drawn again.
 
     Raises:
-        UserError: no run there, this machine or its software is not what it ran on, or `out` is in
+        UserError: no run there, this machine or its software has changed since, or `out` is in
             use.
     """
     manifest = run_folder.read_manifest(folder)
     spec, plan = Spec.from_dict(manifest["spec"]), part(Plan.from_dict(manifest["plan"]))
+    spec = replace(spec, seed=spec.seed + 1)
     survey = look_around(spec)
     _refuse_changed(folder, manifest, survey)
     with device_lock(survey.identity):
@@ -153,7 +156,7 @@ def limits(spec: Spec, tell: Callable[[int, int, str], None]) -> tuple[Ceilings,
     Raises:
         MeasuringFailed: the worker did not answer, or nothing could be measured.
     """
-    from lstm_harness.analysis.floors.rounds import ceilings_of  # scipy, for this command alone
+    from lstm_harness.analysis.floors.rounds import ceilings_of  # scipy, only for this command
 
     survey = look_around(spec)
     with device_lock(survey.identity), scratch_folder() as scratch:
@@ -182,7 +185,7 @@ def limits(spec: Spec, tell: Callable[[int, int, str], None]) -> tuple[Ceilings,
 def _ceiling_rounds(
     worker: WorkerProcess, tell: Callable[[int, int, str], None]
 ) -> tuple[ProbesMade, list[RoundTaken]]:
-    """What a worker measures of its device, and its samples by round."""
+    """The probes of a worker's device, and its samples by round."""
     made = worker.ask(MakeProbes())
     rounds = []
     for number in range(CEILING_ROUNDS):
@@ -192,14 +195,14 @@ def _ceiling_rounds(
 
 
 def exit_code(statuses: list[str]) -> Exit:
-    """How a command ends that met these statuses: a wrong answer outranks a failed measurement."""
+    """The exit code for these statuses: a wrong answer outranks a failed measurement."""
     if "incorrect" in statuses:
         return Exit.INCORRECT
     return Exit.MEASURING_FAILED if set(statuses) & set(FAILED_MEASURING) else Exit.DONE
 
 
 def default_folder(spec: Spec) -> Path:
-    """Where a run goes without --out; git ignores the place."""
+    """The folder of a run without --out; git ignores it."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     name = f"{stamp}-{socket.gethostname()}-{spec.suite or 'custom'}"
     return Path("results") / "runs" / name
@@ -207,10 +210,10 @@ def default_folder(spec: Spec) -> Path:
 
 @dataclass(frozen=True)
 class RunSide:
-    """A run that is measured, alone or in turn with another: its folder, and whose kernels race.
+    """A run that is measured, alone or in turn with another: its folder and its kernels.
 
-    `kernels` is the folder that holds the `lstm_kernels` to measure, where it is not our own;
-    `name` tells its compiler caches from the other side's.
+    `kernels` is the folder that holds the `lstm_kernels` to measure, if it is not our own;
+    `name` distinguishes its compiler caches from the other side's.
     """
 
     folder: Path
@@ -224,7 +227,7 @@ class RunSide:
 def side_of(
     plan: Plan, settings: WorkerSettings, survey: Survey, finished: tuple[Record, ...] = ()
 ) -> Side:
-    """Whose kernels run a plan, by what the survey found."""
+    """The kernels and the plan of one side, from its survey."""
     backward = {name for name, each in survey.backends.items() if "backward" in each.passes}
     threads = survey.environment["cpu"]["threads"]
     return Side(plan, settings, survey.plugin_of, frozenset(backward), threads, finished)
@@ -233,10 +236,10 @@ def side_of(
 def measure(
     sides: Sequence[RunSide], spec: Spec, scratch: Path, watch: Watch, memory_blocks: int = 1
 ) -> list[list[Record]]:
-    """Append a record for every cell that lacks one, then close the manifests.
+    """Append a record for every cell without one, then close the manifests.
 
     Returns:
-        all records of each side, those that were there before among them.
+        all records of each side, including earlier ones.
     """
     parts, records = [], []
     for side in sides:
@@ -269,10 +272,10 @@ def measure(
         files = [stack.enter_context(run_folder.appender(side.folder)) for side in sides]
         ceilings = [kept_limits.of_manifest(side.manifest) for side in sides]
         for outcome in scheduler.outcomes():
-            # Nobody else ran meanwhile: whoever was asked last did that.
+            # Nothing else ran meanwhile: the last cell did that.
             changed = [name for file in files for name in file.restored()]
             if changed:
-                reason = f"it changed {', '.join(changed)} of the run, which was put back"
+                reason = f"it changed {', '.join(changed)} of the run, which was restored"
                 outcome = Outcome(outcome.cell, "incorrect", reason, side=outcome.side)
             record = with_floor(outcome.record(), ceilings[outcome.side])
             files[outcome.side].append(record)
@@ -289,7 +292,7 @@ def measure(
 
 
 def _refuse_changed_sources(sides: Sequence[RunSide]) -> None:
-    """Refuse to go on with other kernels than were surveyed."""
+    """Refuse to continue with other kernels than those in the survey."""
     for side in sides:
         survey = side.survey
         found = sources_digest(survey.kernels, survey.plugins)
@@ -301,7 +304,7 @@ def _refuse_changed_sources(sides: Sequence[RunSide]) -> None:
 
 
 def _measure_alone(side: RunSide, spec: Spec, watch: Watch) -> None:
-    """Measure a run, in whose own folder the scratch space lies."""
+    """Measure a run, with scratch space in its own folder."""
     with (
         resumable(side.folder),
         _run_scratch(side.folder) as scratch,
@@ -312,7 +315,7 @@ def _measure_alone(side: RunSide, spec: Spec, watch: Watch) -> None:
 
 @contextmanager
 def resumable(folder: Path) -> Iterator[None]:
-    """Tell who interrupts a run, or the making of its report, how to go on."""
+    """On an interrupt of a run, or of its report, say how to continue."""
     try:
         yield
     except KeyboardInterrupt:
@@ -323,7 +326,7 @@ def resumable(folder: Path) -> Iterator[None]:
 def manifest_of(
     folder: Path, spec: Spec, plan: Plan, survey: Survey, command: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """What run.json says of a run that begins now; its command is this process's where none is."""
+    """The run.json of a run that begins now; its command is this process's if none is given."""
     return {
         "schema": SCHEMA,
         "id": folder.resolve().name,
@@ -344,7 +347,7 @@ def manifest_of(
 
 
 def _kept_limits(survey: Survey) -> dict[str, Any]:
-    """The ceilings kept of this device, as run.json stores them, or why there are none."""
+    """The stored ceilings of this device, for run.json, or why there are none."""
     conditions = conditions_of(survey.device, survey.environment)
     ceilings, reason = kept_limits.kept(survey.device, survey.identity, conditions)
     return {"limits": ceilings.to_dict()} if ceilings else {"limits": None, "no_limits": reason}
@@ -362,8 +365,8 @@ def _refuse_changed(folder: Path, manifest: Mapping[str, Any], survey: Survey) -
         changed.append("the kernels' sources")
     if changed:
         raise UserError(
-            f"{folder} began with another {', '.join(changed)}; its records would not compare: "
-            "restore what changed, or start a new run"
+            f"{folder} was started with another {', '.join(changed)}; its records would not be "
+            "comparable: restore what changed, or start a new run"
         )
 
 
@@ -375,13 +378,13 @@ def _tuned(environment: Mapping[str, Any], backends: list[str]) -> dict[str, str
 
 
 def now() -> str:
-    """The time in UTC, as a manifest tells it."""
+    """The time in UTC, as in a manifest."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @contextmanager
 def _run_scratch(folder: Path) -> Iterator[Path]:
-    """A run's own scratch space, which a killed run may have left full."""
+    """A run's own scratch space; a killed run may have left files in it."""
     scratch = folder / run_folder.SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)
     with run_folder.writing(folder):

@@ -13,7 +13,7 @@ from statistics import median
 from lstm_harness.model.protocol import Reading
 
 SHORTEST_SAMPLE_NS = 200_000
-# Aim above that, so that a little noise does not make a sample too short.
+# Aim higher, so that a little noise does not make a sample too short.
 ROOM = 1.25
 # Short passes are repeated inside a sample until about this many samples fill a cell's share of
 # the budget, which keeps a record readable.
@@ -25,7 +25,7 @@ LONGEST_REPEATED_NS = 2_000_000
 STILL_WARMING = 0.98
 WARM_UP_SHARE = 0.05
 MOST_WARM_UPS = 30
-# A turn that is one of several has at least so many samples.
+# A turn among several has at least this many samples.
 FEWEST_A_TURN = 2
 
 Take = Callable[[int], Reading]
@@ -36,7 +36,7 @@ class StopRule:
     """When a cell has enough samples.
 
     `budget_s` is its share of the run's time, preparation included. `fixed_repeats` is how many
-    executions a sample holds, where its length is not to choose it.
+    executions a sample holds, if its length does not decide it.
     """
 
     min_samples: int
@@ -59,7 +59,7 @@ class Samples:
     turns: tuple[int, ...] = ()
 
     def per_execution_ns(self) -> tuple[int, ...]:
-        """One execution's time in each sample, the mean where it was repeated."""
+        """One execution's time in each sample, the mean if it was repeated."""
         return tuple(max(1, round(r.elapsed_ns / self.inner_repeats)) for r in self.readings)
 
 
@@ -70,10 +70,10 @@ class Sampler:
     Time counts while a turn lasts, and not between turns.
 
     Args:
-        take: prepares and times that many executions as one region.
-        most_repeats: how many executions a sample may have, whatever it is told to take.
-        counted: told of each sample that counts, while all that it made is still there.
-        dropped: told where those that counted so far do not any more.
+        take: prepares and times this many executions as one region.
+        most_repeats: how many executions a sample may have, whatever time is reported.
+        counted: called with each sample that counts, while its results are still there.
+        dropped: called when the samples so far do not count any more.
     """
 
     take: Take
@@ -87,16 +87,16 @@ class Sampler:
     _turns: list[int] = field(default_factory=list)
 
     def warm_up(self) -> None:
-        """Execute until it is no faster than before, and choose the executions a sample."""
+        """Execute until it does not get faster, and choose the executions of a sample."""
         started = time.monotonic()
         fastest_ns = _warm_up(self.take, self.rule.budget_s * WARM_UP_SHARE)
         self._repeats = self.rule.fixed_repeats or self._chosen(fastest_ns)
         self._spent_s += time.monotonic() - started
 
     def turn(self, at_most_s: float | None) -> None:
-        """Take samples until they are enough, or for about that long.
+        """Take samples until there are enough, or for about that long.
 
-        A turn of several begins with a sample that does not count: another process ran before.
+        A turn among several begins with a sample that does not count: another process ran before.
         """
         started, before = time.monotonic(), len(self._readings)
         if at_most_s is not None:
@@ -118,7 +118,7 @@ class Sampler:
         return self._is_enough(self._spent_s)
 
     def samples(self) -> Samples:
-        """What was taken so far."""
+        """The samples so far."""
         is_precise = len(self._readings) >= self.rule.min_samples and self._is_precise()
         stopped_by = "rel_ci" if is_precise and self._spent_s < self.rule.budget_s else "budget"
         turns = tuple(self._turns) if len(self._turns) > 1 else ()
@@ -127,7 +127,7 @@ class Sampler:
     def _take_one(self) -> None:
         reading = self.take(self._repeats)
         while reading.elapsed_ns < SHORTEST_SAMPLE_NS and not self.rule.fixed_repeats:
-            # The warm-up, which the budget may have cut short, had not seen the pass at its speed.
+            # The budget may have cut the warm-up short, before the pass reached its speed.
             repeats = self._chosen(reading.elapsed_ns // self._repeats)
             if self._turns or repeats <= self._repeats:
                 break  # samples of earlier turns have this many executions, too
@@ -148,7 +148,7 @@ class Sampler:
 
     def _is_precise(self) -> bool:
         if len(self._readings) % 10 and len(self._turns) < 2:
-            return False  # asking after each sample would stop where it looks precise by chance
+            return False  # a check after each sample would stop when precision is high by chance
         return relative_half_width(self._readings) <= self.rule.rel_ci
 
 

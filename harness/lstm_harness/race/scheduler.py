@@ -1,4 +1,4 @@
-"""Whose turn it is: blocks of fresh workers, one active at a time, a record for every cell.
+"""The order of work: blocks of fresh workers, one active at a time, a record for every cell.
 
 One side is a run. Two sides are two sets of kernels that measure the same cells in turn.
 """
@@ -16,6 +16,7 @@ from lstm_harness.model.protocol import Trial
 from lstm_harness.model.record import Record
 from lstm_harness.model.spec import Spec
 from lstm_harness.race.crew import Crew
+from lstm_harness.race.layout import drawn
 from lstm_harness.race.nursery import Nursery
 from lstm_harness.race.oracle import Oracle
 from lstm_harness.race.process import Failed, WorkerSettings
@@ -23,7 +24,7 @@ from lstm_harness.race.sampler import StopRule
 from lstm_harness.race.visit import Job, Outcome, Proved, Visit, take_turns
 from lstm_harness.race.waves import Budget, coarse_first
 
-# A backend that times out on this many cells in a row is not waited for again.
+# A backend that times out on this many cells in a row is not tried again.
 MOST_TIMEOUTS = 3
 
 Started = Callable[[PlannedCell], None]
@@ -33,7 +34,7 @@ Turn = tuple[int, PlannedCell]
 
 @dataclass(frozen=True)
 class Side:
-    """Whose kernels run which plan.
+    """The kernels and the plan of one side.
 
     `plugin_of` maps a backend to the plugin its workers must load, `backward` names those that have
     one. `threads` is how many a worker may have. `finished` are records that an earlier,
@@ -58,7 +59,7 @@ class Side:
         return frozenset(self.plan.cases)
 
     def cells_to_measure(self) -> int:
-        """How many cells will share the time: what was planned, less what is done or skipped."""
+        """How many cells will share the time: planned cells without those done or skipped."""
         planned = self.plan.planned_records - self.plan.blocks * len(self.plan.skips)
         return planned - sum((name, case) not in self.plan.skips for _, name, case in self.done)
 
@@ -67,10 +68,10 @@ class Side:
 class Scheduler:
     """Measures (or, with `proof_only`, only verifies) the cells of one or two sides.
 
-    What is right is known to `oracle`, whom the caller ends, as it ends this by `close`. What
-    `before_block` raises ends the race before the next block.
+    `oracle` knows the right results; the caller ends it, as it ends this by `close`. An exception
+    of `before_block` ends the race before the next block.
     Memory is measured in the first `memory_blocks`. Cells that take turns share `cores` cores, the
-    same for both sides and others in each block; None leaves it to the system.
+    same for both sides and others in each block; None leaves the choice to the system.
     """
 
     sides: Sequence[Side]
@@ -92,7 +93,7 @@ class Scheduler:
         self._crews = [Crew(side.settings, side.plugin_of, timeout_s) for side in self.sides]
 
     def outcomes(self) -> Iterator[Outcome]:
-        """What became of every cell that the plans still lack a record of, as it happens."""
+        """The outcome of every cell without a record, as it happens."""
         budget = Budget(
             self.spec.time_budget_s, sum(side.cells_to_measure() for side in self.sides)
         )
@@ -116,7 +117,7 @@ class Scheduler:
     def block_groups(self, block: int, wave: Sequence[Case]) -> list[list[Turn]]:
         """The cells of a block in order; those of two sides that are the same cell are together.
 
-        Which side begins changes from block to block.
+        The side that begins changes from block to block.
         """
         groups: dict[tuple[str, Case], list[Turn]] = {}
         for number, side in enumerate(self.sides):
@@ -140,11 +141,11 @@ class Scheduler:
         return outcome
 
     def renew(self, backend: str, ahead: int = 1) -> None:
-        """Have a backend's next cells run in a fresh process; so many are started at a time."""
+        """Run a backend's next cells in a fresh process; this many are started at a time."""
         self._crews[0].renew(backend, ahead)
 
     def _waves(self, budget: Budget) -> Iterator[Sequence[Case]]:
-        """The cases that lack records, in waves; with a time budget, until it is spent."""
+        """The cases without records, in waves; with a time budget, until it is spent."""
         cases: Sequence[Case]
         cases = tuple(dict.fromkeys(case for side in self.sides for case in side.plan.cases))
         if self.spec.time_budget_s is not None and len(cases) > ONE_WAVE:
@@ -160,7 +161,7 @@ class Scheduler:
             waiting = waiting[size:]
 
     def _block(self, groups: Sequence[Sequence[Turn]], budget: Budget) -> Iterator[Outcome]:
-        """What became of the cells of one block, in fresh workers."""
+        """The outcomes of the cells of one block, in fresh workers."""
         self.before_block()
         self.begin([turn for group in groups for turn in group])
         for group in groups:
@@ -173,25 +174,26 @@ class Scheduler:
         if not due:
             return
         settings = self.sides[0].settings
-        # A fresh one in each block: where libraries lie in memory is part of what varies.
+        # A fresh one in each block: where things lie in memory is part of what varies.
         if settings.device == "cpu" and Nursery.possible():
             self._nursery = Nursery(settings.threads)
-        cores = self._shared_cores(due[0][1].block)
+        block = due[0][1].block
+        cores = self._shared_cores(block)
         for number, crew in enumerate(self._crews):
             names = dict.fromkeys(cell.backend for side, cell in due if side == number)
-            crew.start(names, self._nursery, cores)
+            crew.start(names, self._nursery, cores, drawn(self.spec.seed, block, number))
         for crew in self._crews:
             crew.wait()
 
     def _shared_cores(self, block: int) -> tuple[int, ...]:
-        """The cores on which a block's cells take turns; all where there are none."""
+        """The cores on which a block's cells take turns; all if there are none."""
         allowed = sorted(os.sched_getaffinity(0))
         if self.cores is None or len(self.sides) == 1 or self.cores >= len(allowed):
             return ()
         return tuple(allowed[(block + place) % len(allowed)] for place in range(self.cores))
 
     def _in_turn(self, group: Sequence[Turn], budget: Budget) -> Iterator[Outcome]:
-        """What became of the cells of one group, each with its share of the time."""
+        """The outcomes of the cells of one group, each with its share of the time."""
         due = []
         for side, cell in group:
             self.started(cell)
@@ -222,7 +224,7 @@ class Scheduler:
     def _opened(
         self, side: int, cell: PlannedCell, share_s: float, trial: Trial | None
     ) -> Visit | Outcome:
-        """A cell that was proved right, or what became of it instead."""
+        """A cell that was checked, or its outcome if it failed."""
         try:
             self.oracle.know(cell.case.problem)
         except Failed as failure:

@@ -1,4 +1,4 @@
-"""Folders for what nobody keeps, gone at the end; a killed program's are swept by the next."""
+"""Temporary folders, removed at the end; the next program removes those of a killed one."""
 
 import fcntl
 import os
@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PREFIX = "lstm-bench-scratch-"
-# Held as long as the program lives, however it ends.
+# Locked as long as the program runs, however it ends.
 _HELD = "held"
-# A folder so young may be one whose program is about to hold it.
+# A folder this young may be one whose program is about to lock it.
 _YOUNG_S = 60.0
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A folder for what nobody keeps."""
+    """A temporary folder."""
     sweep()
     with (
         tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name,
@@ -29,15 +29,15 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def sweep() -> None:
-    """Remove what programs of this user left that were killed."""
+    """Remove the folders that killed programs of this user left."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         try:
             facts = folder.lstat()
             if facts.st_uid != os.getuid() or time.time() - facts.st_mtime < _YOUNG_S:
                 continue
-            # One that was killed before it held it left no file to hold.
+            # A program that was killed before it locked its folder left no file to lock.
             with (folder / _HELD).open("a") as held:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
-        except OSError:  # it is held, or just gone
+        except OSError:  # it is locked, or was just removed
             continue

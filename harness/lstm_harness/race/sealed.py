@@ -1,4 +1,4 @@
-"""What a worker handed over, taken out of its reach before anyone looks at it."""
+"""What a worker handed over, moved out of its reach before it is read."""
 
 import fcntl
 import os
@@ -14,27 +14,27 @@ _SEALS = 0x1 | 0x2 | 0x4 | 0x8  # no more seals, no shrinking, no growing, no wr
 
 
 class Sealed:
-    """Tensors in memory that nobody can change any more; `close` gives it back."""
+    """Tensors in memory that nobody can change any more; `close` frees it."""
 
     def __init__(self, worker: WorkerProcess, handed: Handed) -> None:
         """Take what a worker handed over.
 
         Raises:
-            Failed: it is no memory, or the worker can still change it (`crashed`).
+            Failed: it is not shared memory, or the worker can still change it (`crashed`).
         """
         self.handed = handed
         try:
             self._descriptor = os.open(f"/proc/{worker.pid}/fd/{handed.descriptor}", os.O_RDWR)
         except OSError as error:
-            raise Failed("crashed", f"nothing was handed over: {error.strerror}") from None
+            raise Failed("crashed", f"the worker handed nothing over: {error.strerror}") from None
         try:
             if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
-                raise Failed("crashed", "what was handed over is no memory")
+                raise Failed("crashed", "what the worker handed over is not shared memory")
             # Refused while anyone could write through a mapping.
             fcntl.fcntl(self._descriptor, _F_ADD_SEALS, _SEALS)
         except OSError as error:
             self.close()
-            reason = f"what was handed over could still be changed: {error.strerror}"
+            reason = f"the worker could still change what it handed over: {error.strerror}"
             raise Failed("crashed", reason) from None
         except Failed:
             self.close()
@@ -42,17 +42,17 @@ class Sealed:
 
     @property
     def place(self) -> str:
-        """The path under which another process of ours finds it."""
+        """The path by which another of our processes finds it."""
         return f"/proc/{os.getpid()}/fd/{self._descriptor}"
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         os.close(self._descriptor)
 
 
 @contextmanager
 def sealed(worker: WorkerProcess, handed: Handed) -> Iterator[Sealed]:
-    """What a worker handed over, for as long as it is looked at."""
+    """What a worker handed over, as long as it is used."""
     taken = Sealed(worker, handed)
     try:
         yield taken

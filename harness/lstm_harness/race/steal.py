@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def steal_ms() -> float:
-    """Time the hypervisor took from this machine since it started, in ms; 0 where not told."""
+    """Time the hypervisor took from this machine since it started, in ms; 0 if unknown."""
     try:
         fields = Path("/proc/stat").read_text().partition("\n")[0].split()
     except OSError:

@@ -1,7 +1,7 @@
-"""Processes that a worker started beside itself: found, and ended with it.
+"""Processes that a worker started: they are found, and ended with it.
 
-What leaves its worker's process group, or loses its parent, stays below the process that workers
-are forked from, or the program itself: both adopt what is orphaned below them.
+A process that leaves its worker's process group, or loses its parent, stays below the process that
+workers are forked from, or the program itself: both adopt orphans below them.
 """
 
 import ctypes
@@ -18,9 +18,9 @@ _CHILDREN_TIMES = slice(13, 15)  # proc(5), stat: cutime and cstime, from what f
 
 @contextmanager
 def no_strangers() -> Iterator[None]:
-    """End at the end what was started below this process meanwhile, orphans too.
+    """At the end, end all processes that were started below this one, also orphans.
 
-    What is to go on must be there before.
+    Processes that should continue must exist before.
     """
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -32,7 +32,7 @@ def no_strangers() -> Iterator[None]:
 
 
 def end_below(pid: int, but: Collection[int] = ()) -> int:
-    """End every process below another but some, and what is below those; returns how many."""
+    """End every process below another, except some and those below them; return how many."""
     ended: set[int] = set()
     while strangers := [each for each in _beside(pid, but) if each not in ended]:
         for each in strangers:
@@ -43,7 +43,7 @@ def end_below(pid: int, but: Collection[int] = ()) -> int:
 
 
 def _beside(pid: int, but: Collection[int]) -> list[int]:
-    """Every process below another, but for some and for what is below them."""
+    """Every process below another, except some and those below them."""
     found = [each for each in _children(pid) if each not in but]
     for each in found:
         found += _children(each)
@@ -51,7 +51,7 @@ def _beside(pid: int, but: Collection[int]) -> list[int]:
 
 
 def has_not_ended(pid: int) -> bool:
-    """Whether a process is there and is more than what its parent has still to hear of."""
+    """Whether a process exists and is not just a zombie."""
     return _fields(pid)[:1] not in ([], ["Z"], ["X"])
 
 
@@ -71,7 +71,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _fields(pid: int) -> list[str]:
-    """What proc(5), stat, tells of a process after its name, its state first."""
+    """The fields of proc(5), stat, after a process's name, its state first."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return []

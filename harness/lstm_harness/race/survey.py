@@ -1,7 +1,7 @@
-"""Ask a worker what this machine is and who can run here; from the answers, make the plan.
+"""Ask a worker about this machine and its backends; from the answers, make the plan.
 
-The main process imports no backend, no plugin and no torch: a stranger's file that hangs, crashes
-or exits costs that file its place and nothing else.
+The main process imports no backend, no plugin and no torch: a plugin that hangs, crashes
+or exits loses its place and does no other harm.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -40,12 +40,12 @@ LONGEST_NAME = 100
 
 @dataclass(frozen=True)
 class Survey:
-    """What a machine is and who is registered on it.
+    """A machine and the backends that are registered on it.
 
     `kernels` is the folder that the workers import `lstm_kernels` from. `plugin_of` maps a backend
-    to the file it came from, `plugins` are all files that take part; `missing` maps a backend to
+    to the file it came from, `plugins` are all files that are used; `missing` maps a backend to
     why it cannot run on this device at all; `unavailable` maps a plugin or entry point to its
-    import error. `cells` are the names of those that its kernels know or can be told of.
+    import error. `cells` are the names of those that its kernels know or can learn.
     """
 
     device: str
@@ -63,9 +63,9 @@ class Survey:
 
 
 class SurveyWorker:
-    """A worker that is asked and never raced; started again when a backend ends it.
+    """A worker that answers questions and never races; started again when a backend ends it.
 
-    Where nothing is timed (`checking`), backends that are interpreted here can run here.
+    If nothing is timed (`checking`), backends that are interpreted can run here.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class SurveyWorker:
         self._strangers.close()
 
     def survey(self) -> Survey:
-        """Everything planning needs to know.
+        """Everything that planning needs to know.
 
         Raises:
             UserError: the device that was asked for is not there.
@@ -128,7 +128,7 @@ class SurveyWorker:
         )
 
     def skips(self, backend: str, cases: tuple[Case, ...], survey: Survey) -> dict[Case, Skip]:
-        """The cases a backend will not run, each with its reason."""
+        """The cases that a backend does not run, each with its reason."""
         missing = survey.missing.get(backend)
         if missing:
             return dict.fromkeys(cases, Skip("unsupported", missing))
@@ -147,7 +147,7 @@ class SurveyWorker:
         return self._worker.ask(request, self._spec.cell_timeout_s)
 
     def restart(self, survey: Survey) -> None:
-        """Start the worker again where a backend ended it; it knows what it knew."""
+        """Start the worker again if a backend ended it, with the same plugins and cells."""
         if self._worker.alive:
             return
         self._worker = WorkerProcess(self._settings, "survey")
@@ -182,9 +182,9 @@ class SurveyWorker:
         return told.device
 
     def _learn(self, told: Definitions) -> dict[str, str]:
-        """Know the cells that plugins and entry points bring, and tell what is wrong with others.
+        """Make known the cells of plugins and entry points, and return what is wrong with others.
 
-        They come from a process that imports strangers' files.
+        They come from a process that imports foreign files.
         """
         failed: dict[str, str] = {}
         for each in told:
@@ -201,7 +201,7 @@ class SurveyWorker:
         return failed
 
     def _load_plugins(self) -> tuple[tuple[str, ...], dict[str, str], dict[str, str]]:
-        """The files that take part, whose each backend is, and what is wrong with other files."""
+        """The files that are used, the file of each backend, and what is wrong with other files."""
         loaded_files: dict[str, None] = {}
         plugin_of: dict[str, str] = {}
         failed: dict[str, str] = {}
@@ -230,7 +230,7 @@ def make_plan(spec: Spec, survey: Survey, asked: SurveyWorker) -> Plan:
     """Every (backend, case), each skip with its reason, an estimate of time and memory.
 
     Raises:
-        UserError: an unknown backend or cell, nobody to run, or room for no case at all.
+        UserError: an unknown backend or cell, no backend to run, or no memory for any case.
     """
     refuse_unknown_cells(spec.cells, survey)
     cases = spec.cases(survey.device)
@@ -259,7 +259,7 @@ def make_plan(spec: Spec, survey: Survey, asked: SurveyWorker) -> Plan:
 
 
 def _contestants(spec: Spec, survey: Survey) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Who races, and who takes no part: asked for by name, or everyone who can run here."""
+    """The backends that race, and those that do not: named ones, or all that can run here."""
     absent = {source: f"cannot be imported: {e}" for source, e in survey.unavailable.items()}
     for name in spec.backends:
         refuse_unknown(name, survey)
@@ -271,7 +271,7 @@ def _contestants(spec: Spec, survey: Survey) -> tuple[tuple[str, ...], dict[str,
 
 
 def refuse_unknown_cells(cells: Iterable[str], survey: Survey) -> None:
-    """Refuse cells that nobody defines.
+    """Refuse unknown cells.
 
     Raises:
         UserError: one of them is unknown.
@@ -281,7 +281,7 @@ def refuse_unknown_cells(cells: Iterable[str], survey: Survey) -> None:
 
 
 def _check_name(what: str, name: str, known: Iterable[str], survey: Survey) -> None:
-    """Refuse a name that nobody has; it may be that of a file that failed."""
+    """Refuse an unknown name; it may belong to a file that failed."""
     try:
         check_name(what, name, known)
     except ValueError as error:
@@ -290,7 +290,7 @@ def _check_name(what: str, name: str, known: Iterable[str], survey: Survey) -> N
 
 
 def refuse_unknown(name: str, survey: Survey) -> None:
-    """Refuse the name of a backend that nobody has, or that takes no part in a race.
+    """Refuse an unknown backend, or one that is never raced.
 
     Raises:
         UserError: with the names that are known.
@@ -301,17 +301,17 @@ def refuse_unknown(name: str, survey: Survey) -> None:
 
 
 def _general_skip(case: Case, backend: Backend, cells: Collection[str]) -> Skip | None:
-    """What no backend of this kind, among kernels with these cells, can do; asked of none."""
+    """Why no backend of this kind, with these cells, can run a case, without asking it."""
     if case.problem.cell not in cells:
-        return Skip("unsupported", f"kernels of this revision know no cell {case.problem.cell}")
-    # Kernels from before there were heads take them for one; their records do not tell of any.
+        return Skip("unsupported", f"the kernels of this revision have no cell {case.problem.cell}")
+    # Kernels from before there were heads treat them as one; their records do not mention any.
     if reason := lacks_heads(backend, case.problem):
         return Skip("unsupported", reason)
     if case.pass_name not in backend.passes:
         passes = ", ".join(backend.passes)
         return Skip("unsupported", f"{backend.name} does {passes} only, not {case.pass_name}")
     if case.pass_name == "forward" and "backward" not in backend.passes:
-        reason = "a forward saves for a backward, and that of it alone nobody can prove"
+        reason = "pass forward saves values for a backward, and only a backward can check them"
         return Skip("unsupported", f"{backend.name} has no backward: {reason}")
     if case.launch == "eager":
         return None
@@ -325,10 +325,10 @@ def _general_skip(case: Case, backend: Backend, cells: Collection[str]) -> Skip 
 
 
 def _backend(told: Mapping[str, Any]) -> Backend:
-    """A worker's record of a backend, whose kernels may be of another revision than ours."""
+    """A worker's record of a backend; its kernels may be of another revision than ours."""
     known = {field.name: told[field.name] for field in fields(Backend) if field.name in told}
     lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
     backend = Backend(**{**known, **lists})
     if not backend.name.isprintable() or not 0 < len(backend.name) <= LONGEST_NAME:
-        raise ValueError(f"its name is none: expected 1 to {LONGEST_NAME} printable characters")
+        raise ValueError(f"its name is wrong: expected 1 to {LONGEST_NAME} printable characters")
     return backend

@@ -25,11 +25,11 @@ from lstm_harness.race.steal import steal_ms
 from lstm_harness.race.strangers import children_ms
 from lstm_kernels.problem import Problem
 
-# How many samples are taken once more of a cell whose times are doubted, and how long is waited
-# before each time that they are: a neighbour's burst may last as long.
+# How many samples are repeated for a cell whose times are doubted, and how long to wait
+# before each repeat: a neighbour's burst may last as long.
 SAMPLES_AGAIN = 7
 PAUSES_S = (0.0, 0.1, 0.3)
-# How much of its samples' time other processes may run for it: they are told of in ticks.
+# How much of its samples' time other processes may run for it: their time is counted in ticks.
 MOST_HELP = 0.05
 TICK_MS = 20.0
 
@@ -59,18 +59,18 @@ class Track:
         self._account = Account(self.threads, _numbers(self.case.problem))
 
     def begin(self) -> None:
-        """Heed from here on what processes of the worker's own do."""
+        """Watch the processes that the worker starts, from here on."""
         self._children_ms = children_ms(self.worker.pid)
 
     def most_repeats(self) -> int:
-        """How many executions a sample may have, whatever it is told to take."""
+        """How many executions a sample may have, whatever time is reported."""
         return self._account.most_repeats()
 
     def take(self, repeats: int) -> Reading:
-        """One sample of that many executions.
+        """One sample of this many executions.
 
         Raises:
-            Failed: what is told of it cannot be (`crashed`), or the worker failed.
+            Failed: what it reports is impossible (`crashed`), or the worker failed.
         """
         started = time.monotonic()
         reading, spent = self._sample(repeats)
@@ -79,14 +79,14 @@ class Track:
         return reading
 
     def _sample(self, repeats: int) -> tuple[Reading, Spent]:
-        """Prepare and execute on inputs that nobody knew before; and what executing took."""
+        """Prepare and execute on inputs that nobody knew before; also return the time."""
         self._draw = Draw(self.weights, secrets.token_hex(8), secrets.token_hex(8))
         prepare = PrepareSample(self._draw.inputs, repeats)
         draw = DrawGradients(self._draw.gradients)
         before_ms = steal_ms()
-        # An execution begins at once when all is ready, as it does where nobody measures.
+        # An execution begins as soon as all is ready, as it does without a measurement.
         if self.case.pass_name == "backward":
-            # Its preparing is a forward, which is not to know what is drawn then.
+            # Its preparation is a forward, which must not know what is drawn afterwards.
             ((_, preparing),) = self.ask_together([prepare])
             (_, drawing), (reading, spent) = self.ask_together([draw, Execute()])
             self._account.beside("drawing gradients for", repeats, drawing)
@@ -97,11 +97,11 @@ class Track:
                 self._account.beside("preparing", repeats, each)
             preparing = answered[0][1]
         self.prepare_ms = preparing.wall_ns / 1e6 / repeats
-        # The reply before it may have been read late, and that much of it was told as preparing.
+        # The reply before may have been read late; that time was counted as preparing.
         waited_ns = self.worker.spent_together.wall_ns
         if not 0 <= reading.elapsed_ns <= waited_ns:
             told, took = reading.elapsed_ns / 1e6, waited_ns / 1e6
-            reason = f"the worker told of a sample of {told:.3f} ms within {took:.3f} ms"
+            reason = f"the worker reported a sample of {told:.3f} ms but replied in {took:.3f} ms"
             raise Failed("crashed", reason)
         if self.case.device != "cpu":
             return reading, spent
@@ -110,7 +110,7 @@ class Track:
         return replace(reading, steal_ms=stolen_ms, marked=marked), spent
 
     def counted(self, reading: Reading) -> None:
-        """Take a sample out of the worker's reach, if it is picked."""
+        """Move a sample out of the worker's reach, if it is picked."""
         places = self.picks.places_for(reading.elapsed_ns)
         if places:
             handed = self._hand_over()
@@ -124,23 +124,23 @@ class Track:
         return handed
 
     def _others_work(self) -> str:
-        """Whether processes of its own worked for it, which no clock of ours sees."""
+        """Why processes that it started may have worked for it, which no clock of ours sees."""
         left = self.worker.end_strangers()
         if left:
-            return f"it left processes running, {left} of them: its samples may be their work"
+            return f"it left {left} processes running, which may have computed its samples"
         helped_ms = children_ms(self.worker.pid) - self._children_ms
         if helped_ms > MOST_HELP * self._account.executing_ms + TICK_MS:
-            return f"processes that it started worked for {helped_ms:.0f} ms beside it"
+            return f"processes that it started worked for {helped_ms:.0f} ms during its samples"
         return ""
 
     def doubt(self, execution_ns: float, repeats: int) -> str:
-        """Why the times are not believed; empty where they are."""
+        """Why the times are not believed; empty if they are."""
         return self._others_work() or self._doubt(execution_ns, repeats)
 
     def _doubt(self, execution_ns: float, repeats: int) -> str:
-        """What the clocks say, where they keep saying it: once may be a neighbour's doing."""
+        """The doubt that the clocks raise repeatedly: a single one may come from a neighbour."""
         if self.case.device != "cpu":
-            return ""  # a GPU's clock is another than the harness's
+            return ""  # a GPU's clock differs from the harness's
         self._take_longer(execution_ns, repeats)
         for pause_s in PAUSES_S:
             if not self._account.doubt(execution_ns):
@@ -154,7 +154,7 @@ class Track:
         return self._account.doubt(execution_ns)
 
     def _take_longer(self, execution_ns: float, repeats: int) -> None:
-        """Take samples that hide nothing, where those that count may be too short for that."""
+        """Take longer samples that hide nothing, if those that count may be too short."""
         longer = self._account.repeats_longer(execution_ns, repeats)
         if longer:
             for _ in range(LONG_SAMPLES):
@@ -164,6 +164,6 @@ class Track:
 
 
 def _numbers(problem: Problem) -> int:
-    """How many numbers an execution's inputs, outputs and gradients are, about."""
+    """About how many numbers an execution's inputs, outputs and gradients have."""
     at_a_step = problem.input_size + problem.directions * problem.state_size
     return 2 * problem.seq_len * problem.batch * at_a_step + problem.parameter_count()

@@ -32,13 +32,13 @@ from lstm_harness.race.survey import Survey, refuse_unknown, refuse_unknown_cell
 from lstm_harness.store import run_folder, training_folder
 from lstm_harness.store.training_folder import TRAINING
 
-# Who is trained where nobody names one: ours, PyTorch's own, and the loop that anyone can read.
+# The default backends: ours, PyTorch's own, and the loop that anyone can read.
 DEFAULT_BACKENDS = {"cpu": ("numba_cpu", "aten", "naive"), "cuda": ("triton", "cudnn", "naive")}
-# Steps between two points may take so long on a slow backend; what takes longer hangs.
+# Steps between two points may take this long on a slow backend; longer counts as a hang.
 POINT_TIMEOUT_S = 1800.0
 
-# Told of a curve's number, how many there are, the curve, its newest point, None before one, and
-# how many seconds it trains at most from there.
+# Called with a curve's number, how many there are, the curve, its newest point or None, and
+# the most seconds that it trains from there.
 Tell = Callable[[int, int, Curve, Point | None, float], None]
 
 
@@ -74,10 +74,10 @@ def train(spec: TrainingSpec, out: Path | None, tell: Tell) -> Path:
 
 
 def resume(folder: Path, tell: Tell) -> Path:
-    """Go on with a training that was interrupted.
+    """Continue a training that was interrupted.
 
     Raises:
-        UserError: there is none, or this machine or its software is not what it began on.
+        UserError: there is none, or this machine or its software has changed since it began.
     """
     manifest = training_folder.load(folder).manifest
     survey = look_around(_survey_spec(manifest.spec))
@@ -87,8 +87,8 @@ def resume(folder: Path, tell: Tell) -> Path:
         changed.append("the kernels' sources")
     if changed:
         raise UserError(
-            f"{folder} began with another {', '.join(changed)}; its curves would not compare: "
-            "restore what changed, or start a new training"
+            f"{folder} was started with another {', '.join(changed)}; its curves would not be "
+            "comparable: restore what changed, or start a new training"
         )
     with device_lock(survey.identity):
         _train_all(folder, manifest, survey, tell)
@@ -130,13 +130,13 @@ class _One:
     ) -> None:
         self._spec, self._survey, self._scratch = spec, survey, scratch
         self._curve, self._append = learnt.curve, append
-        # The last that is kept, and where the worker is, which may have begun anew.
+        # The last stored point, and where the worker is, which may have started again.
         self._kept = learnt.points[-1] if learnt.points else None
         self._now: Point | None = None
         self._checkpoint = folder / training_folder.CHECKPOINT
 
     def train(self, tell: Callable[[Curve, Point | None, float], None]) -> None:
-        """Train it to its goal, its last step or the end of its time; append what becomes of it."""
+        """Train it to its goal, its last step or the end of its time; store its points and end."""
         tell(self._curve, self._kept, self._left_s())
         reason = self._survey.missing.get(self._curve.backend)
         try:
@@ -176,12 +176,12 @@ class _One:
             self._append(Line(self._curve, point))
 
     def _steps(self) -> int:
-        """How many until the next point."""
+        """How many steps until the next point."""
         done = self._now.step if self._now else 0
         return min(self._workload.interval, self._most_steps - done)
 
     def _over(self) -> str:
-        """How the curve ended; empty while it goes on."""
+        """How the curve ended; empty while it continues."""
         if self._now is None:
             return ""
         reached = self._now.held_out.get(self._workload.goal.metric)
@@ -191,7 +191,7 @@ class _One:
         return "out_of_time" if self._now.seconds >= self._spec.seconds else ""
 
     def _left_s(self) -> float:
-        """How long it trains at most, by its budget and by its steps."""
+        """The longest it trains, by its budget and by its steps."""
         if self._now is None:
             return self._spec.seconds
         of_steps = self._now.seconds * (self._most_steps / self._now.step - 1)
@@ -207,7 +207,7 @@ class _One:
 
 
 def _who_is_here(survey: Survey) -> tuple[str, ...]:
-    """Of those that are trained where none is named, who can run here."""
+    """The default backends that can run here."""
     return tuple(name for name in DEFAULT_BACKENDS[survey.device] if name not in survey.missing)
 
 

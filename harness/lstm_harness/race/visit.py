@@ -27,15 +27,15 @@ from lstm_kernels.problem import Problem
 
 Reply = TypeVar("Reply")
 
-# Cells that take turns have so many of them at least, each of about that long. A neighbour's burst
-# outlasts several turns, and then slows both sides of each alike; it seldom begins within one.
+# Cells that take turns have at least this many, each about this long. A neighbour's burst
+# lasts for several turns, and slows both sides alike; it rarely begins within one.
 FEWEST_TURNS = 6
 TURN_S = 0.001
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one cell; `measured` is its record where it was timed."""
+    """The outcome of one cell; `measured` is its record if it was timed."""
 
     cell: PlannedCell
     status: str
@@ -46,7 +46,7 @@ class Outcome:
     side: int = 0
 
     def record(self) -> Record:
-        """The record of a cell that was measured, or failed to be."""
+        """The record of a cell that was measured, or that failed."""
         if self.measured:
             return self.measured
         return Record(
@@ -67,7 +67,7 @@ class Job:
 
     Args:
         threads: how many its worker may have.
-        with_gradients: whether the backend has a backward, which is then proved, too.
+        with_gradients: whether the backend has a backward, which is then checked too.
         our_pids: the run's own processes; others on a GPU are foreign.
         proof_only: nothing is timed.
     """
@@ -83,17 +83,17 @@ class Job:
     trial: Trial | None = None
 
 
-# What was proved of gradients, by side, backend and problem: errors by tensor.
+# The errors of gradients that were checked, by tensor, for each side, backend and problem.
 Proved = dict[tuple[int, str, Problem], Mapping[str, float | None]]
 
 
 class Incorrect(Exception):  # noqa: N818 - a finding about a backend, not a failure of ours
-    """What a cell made is wrong, or was faster than can be."""
+    """The result of a cell is wrong, or came faster than is possible."""
 
 
 @dataclass
 class Visit:
-    """A cell in its worker, which may take `timeout_s` in all; at its end it has an outcome."""
+    """A cell in its worker, which may take `timeout_s` in total; it ends with an outcome."""
 
     cell: PlannedCell
     job: Job
@@ -133,7 +133,7 @@ class Visit:
         return self.outcome is not None or self._sampler.has_enough
 
     def open(self) -> None:
-        """Have the cell proved right, and warm it up; where nothing is timed, that is its end."""
+        """Check the cell against float64 and warm it up; if nothing is timed, it ends here."""
         with self._failing():
             self._prove()
             if self.job.proof_only:
@@ -144,19 +144,19 @@ class Visit:
                 self._sampler.warm_up()
 
     def turn(self, at_most_s: float | None) -> None:
-        """Have samples taken: until they are enough, or for about so long."""
+        """Take samples: until there are enough, or for about this long."""
         with self._failing():
             self._sampler.turn(at_most_s)
 
     def close(self) -> None:
-        """Have the samples judged, and make the record."""
+        """Check the samples, and make the record."""
         with self._failing():
             self._judge_samples()
             self.outcome = Outcome(self.cell, "ok", measured=self._record())
         self.end()
 
     def end(self) -> None:
-        """Give back what was picked."""
+        """Free the samples that were picked."""
         self._track.picks.clear()
 
     @property
@@ -166,7 +166,7 @@ class Visit:
     def _prove(self) -> None:
         case = self.cell.case
         key = self.side, self.cell.backend, case.problem
-        # A choice of launch parameters is other kernels.
+        # Another choice of launch parameters runs other kernels.
         proved = None if self.job.trial else self.proved.get(key)
         with_gradients = self.job.with_gradients and (case.makes_gradients or proved is None)
         weights = self._track.weights
@@ -179,7 +179,8 @@ class Visit:
         executions = 2 if with_gradients and not case.makes_gradients else 1
         if len(opened.handed.counts) != executions:
             found = len(opened.handed.counts)
-            raise Failed("crashed", f"{found} executions were handed over; expected {executions}")
+            reason = f"the worker handed over {found} executions; expected {executions}"
+            raise Failed("crashed", reason)
         with sealed(self.worker, opened.handed) as taken:
             judged = self.oracle.judge_proof(case.problem, taken)
         self._errors = {**(proved or {}), **judged.errors}
@@ -195,15 +196,17 @@ class Visit:
             found = len(pick.taken.handed.counts)
             if found != repeats:
                 raise Failed("crashed", f"{found} executions in a sample; expected {repeats}")
-            # All replays of a captured graph leave what the last one made.
+            # A captured graph leaves only the result of its last replay.
             is_graph = self.cell.case.launch == "graph"
             execution = repeats - 1 if is_graph else secrets.randbelow(repeats)
             names = pick.taken.handed.counts[execution]
             if self.cell.case.makes_gradients and not any(name.startswith("d_") for name in names):
-                raise Incorrect("a sample made no gradients")
+                raise Incorrect("a sample has no gradients")
             judged = self.oracle.judge_sample(problem, pick.draw, execution, pick.taken)
             if judged.failure:
-                raise Incorrect(f"right at first, wrong in a sample: {judged.failure}")
+                raise Incorrect(
+                    f"the first execution was right, but a sample is wrong: {judged.failure}"
+                )
 
     def _record(self) -> Record:
         cell, job = self.cell, self.job
@@ -245,10 +248,10 @@ class Visit:
     def _ask(self, request: Request[Reply]) -> Reply:
         """The worker's reply, within what is left of the cell's time."""
         ((reply, _),) = self._ask_together([request])
-        return reply  # type: ignore[no-any-return] # what that request is answered by
+        return reply  # type: ignore[no-any-return] # the reply to that request
 
     def _ask_together(self, requests: Sequence[Request[Any]]) -> list[tuple[Any, Spent]]:
-        """The worker's replies to requests that it has all at once, and what each took."""
+        """The worker's replies to requests that it gets all at once, and the time of each."""
         started = time.monotonic()
         try:
             left_s = max(0.0, self.timeout_s - self._spent_s)
@@ -263,7 +266,7 @@ class Visit:
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
-        """What goes wrong in a cell is its outcome."""
+        """Turn what goes wrong in a cell into its outcome."""
         try:
             yield
         except Incorrect as wrong:
@@ -277,7 +280,7 @@ class Visit:
 
 
 def _fields(samples: Samples, times: tuple[int, ...]) -> dict[str, Any]:
-    """The fields of a record that samples fill."""
+    """The fields of a record that come from samples."""
     readings = samples.readings
     clocks = [r.sm_clock_mhz for r in readings if r.sm_clock_mhz is not None]
     return {
@@ -301,9 +304,9 @@ def _throttled(samples: Samples) -> tuple[str, ...]:
 
 
 def take_turns(visits: Sequence[Visit]) -> None:
-    """Sample cells that were opened, alone in one go, or in turn: A B, B A, A B, and so on.
+    """Sample open cells: one alone without turns, two in turn: A B, B A, A B, and so on.
 
-    Each has as many turns as the other, so that what the machine does meanwhile hits both alike.
+    Each has as many turns as the other, so that disturbances of the machine affect both alike.
     """
     number = 0
     while len(going := [visit for visit in visits if visit.outcome is None]) > 1:

@@ -1,6 +1,6 @@
-"""A run's time, shared out: which cases are measured first, and how much time each cell gets.
+"""A run's time: which cases are measured first, and how much time each cell gets.
 
-Each cell gets an equal part of what is left, and late cells none. A grid that is too large for its
+Each cell gets an equal part of the remaining time. A grid that is too large for its
 time is measured in waves, like a picture that loads coarsely first: the grid's corners, then the
 middles between them, then the quarters, axis by axis and all axes together. Cut short anywhere, it
 still covers the grid.
@@ -18,16 +18,16 @@ from lstm_harness.model.plan import DEFAULT_SHARE_S, ONE_WAVE
 # Of a cell's part of the time, what is for samples and for preparing each of them; the rest is for
 # starting workers, compiling and verifying.
 FOR_SAMPLES = 0.8
-# A large grid begins with a wave of so many cases, and each later one is at most twice as large as
-# the one before: a wave starts every worker anew in each of its blocks.
+# A large grid begins with a wave of this many cases, and each later one is at most twice as large
+# as the one before: a wave starts every worker again in each of its blocks.
 FIRST_WAVE = 16
 
 
 class Budget:
     """Shares a time budget between cells.
 
-    What a cell leaves over goes to the cells after it, and what it takes beyond its part is taken
-    from them. Where the fewest samples of every cell need longer, cases are measured wave by wave,
+    The time that a cell leaves goes to later cells, and the time beyond its part is taken
+    from them. If the fewest samples of every cell need longer, cases are measured wave by wave,
     all blocks of one wave before the next begins, until no further case fits.
 
     Args:
@@ -57,14 +57,14 @@ class Budget:
         return max(0.0, FOR_SAMPLES * left / cells_left)
 
     def next_wave(self, waiting: int, cells_a_case: float) -> int:
-        """How many of the cases that wait to measure next; 0 where the time is spent.
+        """How many of the waiting cases to measure next; 0 if the time is spent.
 
-        The first wave is measured whatever it takes; later ones are as large as fits, going by what
+        The first wave is always measured; later ones are as large as fits, by the time that
         a cell took so far.
 
         Args:
             waiting: cases not measured yet.
-            cells_a_case: cells that a case has, over all backends and blocks, about.
+            cells_a_case: about how many cells a case has, over all backends and blocks.
         """
         if self._total_s is None:
             wave = waiting
@@ -82,7 +82,7 @@ class Budget:
 def coarse_first(cases: Sequence[Case], seed: int) -> list[Case]:
     """The same cases: corners of the grid before its middles, the middles before what is between.
 
-    Cases of one level come in random order, seeded, so that whatever prefix is measured is spread
+    Cases of one level come in random order, seeded, so that every measured prefix is spread
     over the grid.
     """
     points = [_coordinates(case) for case in cases]
@@ -101,7 +101,7 @@ def _coordinates(case: Case) -> tuple[Any, ...]:
 def _levels_of(values: Iterable[Any]) -> dict[Any, int]:
     """How coarse each value of an axis is: 0 for its two ends, 1 for the middle, and so on.
 
-    Numbers lie on their axis by size, words as they were met.
+    Numbers are ordered by size, words in order of appearance.
     """
     axis = list(dict.fromkeys(values))
     if not any(isinstance(value, str) for value in axis):

@@ -15,7 +15,7 @@ from lstm_harness.report.payload import number, plot_text
 # The goal and the baseline belong to no contestant; they have the colours of soft text.
 _SOFT = Mark("#5a6068", "#a2a8b0", "circle", "●")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-# An axis is logarithmic where its largest value is this many times its smallest.
+# An axis is logarithmic if its largest value is this many times its smallest.
 _WIDE = 10
 _SECONDS, _STEPS = "seconds of training", "steps"
 

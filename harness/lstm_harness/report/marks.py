@@ -1,4 +1,4 @@
-"""The colour and symbol of each backend: the same on every page, whichever other backends ran.
+"""The colour and symbol of each backend: the same on every page, with any other backends.
 
 Colours are picked from sets made for colour-blind eyes (Okabe and Ito 2008; Tol 2021), one shade
 for a light page and one for a dark. More backends than such sets have colours: the symbol tells
@@ -55,7 +55,7 @@ def mark(backend: str) -> Mark:
 
 
 def mark_at(place: int) -> Mark:
-    """The mark of a figure's line that is no backend: each of the first 20 has its own."""
+    """The mark of a figure's line that is not a backend: each of the first 20 has its own."""
     return _further(place % len(_FURTHER_COLOURS), place)
 
 

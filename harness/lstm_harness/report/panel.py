@@ -89,7 +89,7 @@ class Panel:
 
 
 def chosen_by(summary: pd.DataFrame, free: Sequence[str]) -> tuple[str, ...]:
-    """A panel's `by`: the columns that vary, except those its figures run along or sum up.
+    """A panel's `by`: the columns that vary, except those on an axis of its figures or summed up.
 
     Where I is H in every case, H chooses for both.
     """

@@ -113,7 +113,7 @@ def _exact(record: Record) -> bool:
 
 
 def _marked(record: Record) -> list[int]:
-    """The places of marked samples, rising; what is no place of a sample is passed over."""
+    """The places of marked samples, ascending; invalid places are skipped."""
     places = range(len(record.samples_ns))
     return sorted({each for each in record.marked if type(each) is int and each in places})
 

@@ -15,7 +15,7 @@ from lstm_harness.report.chart import LABELS
 from lstm_harness.report.marks import ordered
 from lstm_harness.report.templating import fill, policy, style
 
-# A report shows so many verdicts, worst first; the page of a comparison has them all.
+# A report shows this many verdicts, worst first; the page of a comparison has them all.
 MOST_ROWS = 200
 # Further maps are counted and not drawn: a page of hundreds is not read.
 MOST_MAPS = 24
@@ -39,7 +39,7 @@ def render(comparison: Comparison, links: Sequence[tuple[str, str]] = ()) -> str
     """The HTML of a comparison.
 
     Args:
-        links: pages beside this one, by what they are called and where they are.
+        links: pages next to this one, by their names and paths.
     """
     return fill(
         "verdicts.html",
@@ -57,7 +57,7 @@ def section(comparison: Comparison) -> Markup:
 
 
 def _told(comparison: Comparison) -> dict[str, Any]:
-    """What both forms say beside the verdicts."""
+    """What both forms say in addition to the verdicts."""
     return {
         "headline": words.headline(comparison),
         "counted": words.counted(comparison),

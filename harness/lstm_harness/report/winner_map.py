@@ -151,7 +151,7 @@ def _square(row: Row, ranks: Rows, index: dict[str, int]) -> dict[str, Any]:
 
 
 def _ties(row: Row) -> bool:
-    """Whether a ranked row cannot be told from the fastest of its case."""
+    """Whether a ranked row ties with the fastest of its case."""
     return bool(row["rank"] > 1 and not pd.isna(row["tie"]) and row["tie"])
 
 

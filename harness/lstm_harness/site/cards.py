@@ -1,4 +1,4 @@
-"""The runs of a store for the index page: a card for each, and how it compares.
+"""The runs of a store for an index page: a card each, and how it compares.
 
 A run is judged against the run before it: the newest earlier one of the same suite and cases, on
 the same machine with the same settings. Cards and verdicts are derived, and kept in the user's
@@ -35,7 +35,7 @@ WORTH_PROCESSES_BYTES = 50_000_000
 class Card:
     """One run in a few words.
 
-    `start` is in UTC, empty where the manifest's is no time. `cells` counts (backend, case) pairs,
+    `start` is in UTC, empty if the manifest's is not a time. `cells` counts (backend, case) pairs,
     `failed` those of them that should have a time and have none, `incorrect` the wrong ones among
     these. `headline` is the first sentence of the run's report. `facts` is what of the manifest
     `comparable` reads, and `series` what two runs must share to be compared at all.
@@ -115,7 +115,7 @@ def cache_file(folder: Path, kind: str) -> Path:
 
 
 def _load(file: Path) -> dict[str, Entry]:
-    """What was kept; nothing where it is not, or is of another version."""
+    """What was stored; nothing if there is none, or if its version differs."""
     kept = derived(file)
     if kept is None or kept["version"] != VERSION:
         return {}
@@ -138,7 +138,7 @@ def _fresh(folder: Path, path: str, stamp: index.Stamp) -> Entry:
     """What a run's manifest tells, which is enough to find the run before it."""
     try:
         if -2 in stamp:
-            raise UserError("run.json or records.jsonl is not a plain file")
+            raise UserError("run.json or records.jsonl is not a plain file; expected no link")
         return {"stamp": stamp, "head": _head(path, run_folder.read_manifest(folder / path))}
     except UserError as error:
         return {"stamp": stamp, "error": said_of(error, folder)}
@@ -183,7 +183,7 @@ def _of(facts: object, name: str) -> object:
 
 
 def _utc(start: object) -> str:
-    """A stored time in UTC, so that times sort as texts; empty where it is none."""
+    """A stored time in UTC, so that times sort as texts; empty if it is not a time."""
     try:
         then = datetime.fromisoformat(str(start))
     except ValueError:
@@ -221,7 +221,7 @@ def _is_stale(
 
 
 def _judged_on(path: str, before: Mapping[str, str], entries: Mapping[str, Entry]) -> list[Any]:
-    """What a verdict follows from beside the run itself: the run before, this machine's noise."""
+    """What a verdict depends on in addition to the run: the run before, this machine's noise."""
     if path not in before:
         return []
     file = noise.file_of(entries[path]["head"]["facts"]["environment"])

@@ -4,10 +4,10 @@ Links are the same whether a site is served or written into a folder:
 
     ./                              the list of runs
     history.html                    every series over time
-    runs/NAME/report.html           a run's report; beside it run.json and records.jsonl
+    runs/NAME/report.html           a run's report; with run.json and records.jsonl
     runs/NAME/compare.html          it against the run before
     compare?base=NAME&new=NAME      any two; served alone
-    trainings/NAME/report.html      a training's report; beside it training.json and curves.jsonl
+    trainings/NAME/report.html      a training's report; with training.json and curves.jsonl
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from lstm_harness.store.run_folder import Run, load
 
 HISTORY = "history.html"
 COMPARED = "compare.html"
-# A longer name is cut, and a digest tells it from others.
+# A name longer than this is cut, and a digest distinguishes it from others.
 _LONGEST_NAME = 80
 
 
@@ -67,7 +67,7 @@ def collect(stores: Sequence[Path], tell: Tell = lambda done, total, label: None
     """Every run and training of these stores.
 
     Raises:
-        UserError: one is no folder.
+        UserError: one is not a folder.
     """
     shelves = [cards.read(store, tell) for store in stores]
     places = [(number, path) for number, shelf in enumerate(shelves) for path in shelf.cards]

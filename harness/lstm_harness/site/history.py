@@ -17,7 +17,7 @@ from lstm_harness.report.write import write_page
 
 # Further figures are counted and not drawn: a page of hundreds is not read.
 MOST_FIGURES = 12
-# The table beside a figure has this many runs at most, the newest last.
+# The table next to a figure ends with this many runs, newest last.
 MOST_RUNS = 60
 
 

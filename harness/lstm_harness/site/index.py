@@ -11,7 +11,7 @@ from lstm_harness.site.catalogue import COMPARED, HISTORY, Catalogue, Listed, Li
 from lstm_harness.store.run_folder import MANIFEST, RECORDS, REPORT
 from lstm_harness.store.training_folder import TRAINING
 
-# The colour of a comparison's exit code; the words beside it say the same.
+# How a comparison's exit code looks; the words next to it say it too.
 _TONES = {
     Exit.INCORRECT: "bad",
     Exit.MEASURING_FAILED: "bad",

@@ -49,7 +49,7 @@ _TRAINING_KINDS = {
 
 @dataclass(frozen=True)
 class Sent:
-    """What answers a request: its type, and either its bytes or a file of so many."""
+    """The answer to a request: its type, and either its bytes or a file with its size."""
 
     kind: str
     content: bytes = b""
@@ -100,7 +100,7 @@ class Pages:
         try:
             parts = urlsplit(target)
         except ValueError:
-            raise Refused(400, "that is no address") from None
+            raise Refused(400, "that is not an address") from None
         try:
             if parts.scheme or parts.netloc:
                 raise Refused(404, "no such page")

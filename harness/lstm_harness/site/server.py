@@ -28,7 +28,7 @@ DEADLINE_S = 60.0
 PART_BYTES = 1 << 16
 
 _HOST = re.compile(r"(127\.0\.0\.1|localhost)(:\d{1,5})?", re.IGNORECASE)
-# Beside each page's own policy: a report from elsewhere may fetch nothing.
+# In addition to each page's own policy: a report from elsewhere may fetch nothing.
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -95,7 +95,7 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 512
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Tell of a fault of ours, and never of whoever went away."""
+        """Report a fault of ours, and never a client that went away."""
         error = sys.exception()
         if not isinstance(error, ConnectionError | TimeoutError):
             told = f"lstm-bench: {type(error).__name__}: {error}"
@@ -108,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = SILENCE_S
 
     def handle_one_request(self) -> None:
-        """Answer one request within its time, whoever trickles."""
+        """Answer one request within its time, however slow its client is."""
         late = threading.Timer(DEADLINE_S, self._give_up)
         late.daemon = True
         late.start()

@@ -1,12 +1,12 @@
 """All pages of one store or of several into a folder that any web host can serve.
 
     index.html, history.html
-    runs/NAME/report.html, run.json, records.jsonl      the raw records beside each report
+    runs/NAME/report.html, run.json, records.jsonl      the raw records next to each report
     runs/NAME/compare.html                              against the run before, where there is one
     trainings/NAME/report.html, training.json, curves.jsonl
     lstm-bench-site.json                                what was written, so that it may be replaced
 
-The site is written whole into a folder beside and then takes the old one's place. What is not a
+The site is written whole into a new folder, which then replaces the old one. What is not a
 site of ours is never touched.
 """
 
@@ -141,11 +141,11 @@ def _refuse_foreign(place: Path, out: Path) -> None:
         return
     ours = _ours(place / MARKER)
     if ours is None:
-        raise UserError(f"{out} holds files that are no site of lstm-bench; give a new folder")
+        raise UserError(f"{out} holds files that are not a site of lstm-bench; give a new folder")
     strange = [name for path in here if (name := str(path.relative_to(place))) not in ours]
     if strange:
         more = f" and {len(strange) - 1:,} more" if len(strange) > 1 else ""
-        raise UserError(f"{out} holds {strange[0]!r}{more} beside its site; move it, then again")
+        raise UserError(f"{out} holds {strange[0]!r}{more}, which is not of its site; move it")
 
 
 def _ours(marker: Path) -> frozenset[str] | None:

@@ -1,4 +1,4 @@
-"""The trainings of a store: how the index tells of each, and the page of one."""
+"""The trainings of a store: the index entry of each, and the page of one."""
 
 import os
 import stat
@@ -51,7 +51,7 @@ def stamp(folder: Path) -> Stamp:
         except OSError as error:
             raise UserError(f"cannot read {name}: {error.strerror}") from None
         if not stat.S_ISREG(seen.st_mode):
-            raise UserError(f"{name} is not a plain file")
+            raise UserError(f"{name} is not a plain file; expected no link")
         marks += [seen.st_size, seen.st_mtime_ns]
     return tuple(marks)
 

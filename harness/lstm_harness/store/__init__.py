@@ -1,1 +1,1 @@
-"""What lies on disk: runs, kept ceilings, the cache folder."""
+"""What is stored on disk: runs, ceilings, the cache folder."""

@@ -9,7 +9,7 @@ from lstm_harness.store.files import replace_whole
 
 
 def folder(kind: str) -> Path:
-    """Where files of one kind are kept; it need not be there yet."""
+    """The folder for files of one kind; it may not exist yet."""
     try:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:  # a container's user may have no home
@@ -18,10 +18,10 @@ def folder(kind: str) -> Path:
 
 
 def keep(path: Path, content: bytes, what: str) -> None:
-    """Write a file of the cache, in a folder that is made where it lacks.
+    """Write a file of the cache, and make its folder if it does not exist.
 
     Args:
-        what: what a user calls the content.
+        what: the name of the content, for a message.
     Raises:
         MeasuringFailed: it cannot be written.
     """

@@ -15,14 +15,14 @@ _UNFINISHED = ".new"
 
 
 def replace_whole(path: Path, content: bytes) -> None:
-    """Put a file in the place of what is there, once all of it is on the disk.
+    """Replace what is there by a file, once all of it is on the disk.
 
     Raises:
         OSError: it cannot be written, or its folder is not there; what was there stays.
     """
     fresh = unfinished(path)
     try:
-        # Never through a link that somebody else put there.
+        # Never follow a link that somebody else put there.
         with fresh.open("xb") as file:
             file.write(content)
             file.flush()
@@ -35,12 +35,12 @@ def replace_whole(path: Path, content: bytes) -> None:
 
 
 def unfinished(path: Path) -> Path:
-    """A new place beside a file, where it is until it is whole."""
+    """A temporary path next to a file, where it is written first."""
     return path.with_name(f"{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
 
 
 def is_unfinished(path: Path, name: str) -> bool:
-    """Whether this is what a kill left of writing a file of that name."""
+    """Whether this is what a killed program left while it wrote a file of that name."""
     return path.name.startswith(f"{name}.") and path.name.endswith(_UNFINISHED)
 
 
@@ -48,19 +48,19 @@ def refuse_unwritable(path: Path) -> None:
     """Refuse, before any work, a path at which no file can be written.
 
     Raises:
-        UserError: it names no file, or a folder, or lies where nothing can be made.
+        UserError: it names no file, it is a folder, or nothing can be created there.
     """
     if not path.name or path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder; give a file's name")
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir():
-        raise UserError(f"cannot write {path}: {above} is no folder; give another place")
+        raise UserError(f"cannot write {path}: {above} is not a folder; give another place")
     if not os.access(above, os.W_OK | os.X_OK):
-        raise UserError(f"cannot write {path}: {above} is not yours to write; give another place")
+        raise UserError(f"cannot write {path}: {above} is not writable for you; give another place")
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file that the user named, in a folder that is made where it lacks.
+    """Write a file that the user named, and make its folder if it does not exist.
 
     Raises:
         UserError: it cannot be written.
@@ -74,9 +74,9 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def keep_derived(path: Path, content: dict[str, Any]) -> None:
-    """Keep what can be found again, as JSON under its digest, where that can be.
+    """Store a result that can be computed again, as JSON with its digest, if that is possible.
 
-    Where it cannot, finding it takes as long the next time.
+    If it is not possible, the computation takes as long the next time.
     """
     text = json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
     with suppress(OSError):
@@ -84,7 +84,7 @@ def keep_derived(path: Path, content: dict[str, Any]) -> None:
 
 
 def derived(path: Path) -> dict[str, Any] | None:
-    """What `keep_derived` kept, to the letter; None where it is not there or not that any more."""
+    """What `keep_derived` stored; None if it is missing or was changed."""
     try:
         digest, _, text = content_of(path, MOST_RECORDS_BYTES).partition(b"\n")
     except OSError:

@@ -11,15 +11,15 @@ from lstm_kernels.measured import Measured, kernels_digest, merged, read, text_o
 
 
 def keep_for_auto(run: Run) -> Path | None:
-    """Keep what counts of a run (`analysis.for_auto`) beside what other runs left.
+    """Add the results of a run that count (`analysis.for_auto`) to those of other runs.
 
-    The file is one a class of devices. Of a problem that an older run measured too, this one's row
-    takes its place; rows of other sources of the kernels hold no longer and go, as does a file that
-    is broken. A run of other sources than are here tells nothing. A process that has read the file
-    already sees it anew after `lstm_kernels.preference.forget()`.
+    There is one file for each class of devices. If an older run measured the same problem, this row
+    replaces its row. Rows of other sources of the kernels are removed, and so is a file that
+    is broken. A run of other sources than these adds nothing. A process that has read the file
+    already reads it again after `lstm_kernels.preference.forget()`.
 
     Returns:
-        The file; None where nothing of the run counts, and nothing was written.
+        The file; None if nothing in the run counts, and nothing was written.
     Raises:
         MeasuringFailed: it cannot be written.
     """
@@ -34,7 +34,7 @@ def keep_for_auto(run: Run) -> Path | None:
 
 
 def _still_true(path: Path, new: Measured) -> Measured:
-    """Of what is there, the rows that hold under what the new ones were measured with."""
+    """The rows of an older file that are still valid with the sources of the new ones."""
     old = Measured(new.device, ())
     with suppress(OSError, ValueError):
         found = read(path)

@@ -1,6 +1,6 @@
 """The ceilings of this user's devices, on disk: one small JSON file each, in the user's cache.
 
-What was kept counts only where every condition it was measured under still holds.
+Stored ceilings count only if every condition of their measurement still holds.
 """
 
 import json
@@ -14,19 +14,19 @@ from lstm_harness.model.reading import content_of
 from lstm_harness.model.strict_json import parsed
 from lstm_harness.store import cache_folder
 
-HINT = "lstm-bench limits measures them"
-NONE_KEPT = f"no ceilings kept for this device, so no floor: {HINT}"
+HINT = "run lstm-bench limits to measure them"
+NONE_KEPT = f"no ceilings are stored for this device, so there is no floor: {HINT}"
 
 
 def path_of(device: str, identity: str, conditions: Conditions) -> Path:
-    """Where the ceilings of a device are kept; a CPU's for each number of threads."""
+    """The path of a device's ceilings; a CPU has one for each number of threads."""
     name = re.sub(r"[^A-Za-z0-9.-]", "_", f"{device}-{identity}")
     threads = f"-{conditions['threads']}-threads" if "threads" in conditions else ""
     return cache_folder.folder("limits") / f"{name}{threads}.json"
 
 
 def keep(ceilings: Ceilings) -> Path:
-    """Keep the ceilings in the place of older ones, and return where they lie.
+    """Store the ceilings instead of older ones, and return their path.
 
     Raises:
         MeasuringFailed: they cannot be written.
@@ -38,27 +38,29 @@ def keep(ceilings: Ceilings) -> Path:
 
 
 def kept(device: str, identity: str, conditions: Conditions) -> tuple[Ceilings | None, str]:
-    """The ceilings kept of this device, or None and the reason, one line that says what to type."""
+    """The stored ceilings of this device, or None and the reason, with what to type."""
     path = path_of(device, identity, conditions)
     try:
         ceilings = Ceilings.from_dict(parsed(content_of(path)))
     except FileNotFoundError:
         return None, NONE_KEPT
     except OSError as error:
-        return None, f"cannot read {path} ({error.strerror}), so no floor: {HINT}"
+        return None, f"cannot read {path} ({error.strerror}), so there is no floor: {HINT}"
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return None, f"{path} holds no ceilings of schema {SCHEMA} ({error}), so no floor: {HINT}"
+        reason = f"{path} has no ceilings of schema {SCHEMA} ({error})"
+        return None, f"{reason}, so there is no floor: {HINT}"
     changed = differences(ceilings, device, identity, conditions)
     if changed:
-        return None, f"the ceilings kept are of another {', '.join(changed)}, so no floor: {HINT}"
+        reason = f"the stored ceilings were measured with another {', '.join(changed)}"
+        return None, f"{reason}, so there is no floor: {HINT}"
     return ceilings, ""
 
 
 def of_manifest(manifest: Mapping[str, Any]) -> Ceilings | None:
-    """The ceilings that a run took with it; None where there were none.
+    """The ceilings that a run stored; None if it has none.
 
     Raises:
-        KeyError, TypeError, ValueError, AttributeError: what stands there are none.
+        KeyError, TypeError, ValueError, AttributeError: the entry does not hold ceilings.
     """
     stored = manifest.get("limits")
     return None if stored is None else Ceilings.from_dict(stored)
@@ -67,7 +69,7 @@ def of_manifest(manifest: Mapping[str, Any]) -> Ceilings | None:
 def differences(
     ceilings: Ceilings, device: str, identity: str, conditions: Conditions
 ) -> list[str]:
-    """What must be the same for these ceilings to hold, and is not; each with both values."""
+    """The conditions of these ceilings that differ now, each with both values."""
     then = {"device": ceilings.device, "identity": ceilings.identity, **ceilings.conditions}
     now = {"device": device, "identity": identity, **conditions}
     return [

@@ -1,4 +1,4 @@
-"""One function over many arguments, on all cores: for what reads and computes, never for timing."""
+"""One function over many arguments, on all cores: to read and compute, never to time."""
 
 import multiprocessing
 import os
@@ -15,7 +15,7 @@ Made = TypeVar("Made")
 
 
 def each(function: Callable[[Given], Made], given: Sequence[Given], worth: bool) -> Iterator[Made]:
-    """The function of each argument, in order; in this process where others are not worth it.
+    """The function of each argument, in order; in this process if others are not worth it.
 
     Raises:
         MeasuringFailed: the system ended one of the processes.
@@ -32,12 +32,12 @@ def each(function: Callable[[Given], Made], given: Sequence[Given], worth: bool)
             yield from pool.map(function, given)
         except BrokenProcessPool:
             raise MeasuringFailed(
-                "a process that read the runs was ended from outside; is memory short?"
+                "a process that reads the runs was killed; free some memory, then try again"
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def _leave_interrupts() -> None:
-    """Ctrl-C is the parent's to answer."""
+    """Leave Ctrl-C to the parent process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

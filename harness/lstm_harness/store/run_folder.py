@@ -37,14 +37,14 @@ SCRATCH = ".scratch"
 
 @dataclass(frozen=True)
 class Kind:
-    """What a folder holds: its manifest and its lines by name, and the command that makes it."""
+    """The files of a folder by name, and the command that makes it."""
 
     manifest: str
     lines: str
     command: str
 
     def go_on(self, folder: Path) -> str:
-        """What to type to have the rest."""
+        """The command that continues it."""
         return shlex.join(["lstm-bench", self.command, "--resume", str(folder)])
 
 
@@ -55,8 +55,8 @@ RUN = Kind(MANIFEST, RECORDS, "run")
 class Run:
     """A run as read from disk.
 
-    `torn` tells that a half-written last line was dropped, `edited` that the records of a run that
-    ended are not those it wrote.
+    `torn` says that a half-written last line was dropped, `edited` that the records of a run that
+    ended were changed afterwards.
     """
 
     folder: Path
@@ -95,7 +95,7 @@ def create(folder: Path, kind: Kind = RUN) -> None:
 
 
 def _holds_something(folder: Path, kind: Kind) -> bool:
-    """Whether anything is there but what a run leaves that was killed before its manifest stood."""
+    """Whether it holds more than a run that was killed before it wrote its manifest."""
     return any(not is_unfinished(entry, kind.manifest) for entry in folder.iterdir())
 
 
@@ -125,7 +125,7 @@ def appender(folder: Path, kind: Kind = RUN) -> Iterator["Appender"]:
 class Appender:
     """Appends records to one run; each is on its way to the disk before `append` returns.
 
-    Nobody else writes there: what is in the files is held against what was written.
+    Nobody else may write there: the files are compared with what was written.
     """
 
     def __init__(self, folder: Path, file: IO[bytes], before: bytes, kind: Kind) -> None:
@@ -146,7 +146,7 @@ class Appender:
         self._left = self._facts()
 
     def restored(self) -> list[str]:
-        """The names of the run's files that somebody else changed, which are as written again."""
+        """Restore the run's files that somebody else changed; return their names."""
         if self._facts() == self._left:
             return []
         changed = []
@@ -172,7 +172,7 @@ class Appender:
         return {self._kind.manifest: self._manifest, self._kind.lines: written}
 
     def _facts(self) -> list[tuple[int, ...] | None]:
-        """What changes about a file with its content, and cannot be set by hand."""
+        """The facts about a file that change with its content and cannot be set by hand."""
         return [_facts(self._folder / name) for name in (self._kind.manifest, self._kind.lines)]
 
 
@@ -185,7 +185,7 @@ def _facts(path: Path) -> tuple[int, ...] | None:
 
 @contextmanager
 def writing(folder: Path, kind: Kind = RUN) -> Iterator[None]:
-    """Turn a failed write, a full disk most of all, into one line; what was written is safe."""
+    """Turn a failed write, such as on a full disk, into one line; what was written is safe."""
     try:
         yield
     except OSError as error:
@@ -196,10 +196,11 @@ def writing(folder: Path, kind: Kind = RUN) -> Iterator[None]:
 
 
 def load(folder: Path) -> Run:
-    """Read a run; one that was killed before its first record has none.
+    """Read a run; a run that was killed before its first record has no records.
 
     Raises:
-        UserError: no run there, records of a newer schema, or a line that is not a record of it.
+        UserError: no run there, records of a newer schema, or a line that is not one of its
+            records.
     """
     manifest = read_manifest(folder)
     try:
@@ -245,7 +246,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def split_torn(content: bytes) -> tuple[bytes, bytes]:
-    """Part complete lines from what a kill left of the last one."""
+    """Separate complete lines from a torn last line."""
     end = content.rfind(b"\n") + 1
     return content[:end], content[end:]
 
@@ -255,7 +256,7 @@ def _parse(line: bytes, folder: Path, number: int) -> Record:
     try:
         stored = parsed(line)
     except Broken as error:
-        raise UserError(f"{where} {error}; expected one record a line") from None
+        raise UserError(f"{where} {error}; expected one record on each line") from None
     if not isinstance(stored, dict) or "schema" not in stored:
         raise UserError(f"{where} is not a record of lstm-bench: it has no schema")
     _refuse_newer(stored["schema"], where)
@@ -291,6 +292,6 @@ def _refuse_twice(records: tuple[Record, ...], folder: Path) -> None:
         if record.identity in seen:
             raise UserError(
                 f"{folder / RECORDS} line {number}: {record.backend} on {record.case.label()}, "
-                f"block {record.block}, stands there twice"
+                f"block {record.block}, appears twice; expected one record of each"
             )
         seen.add(record.identity)

@@ -2,7 +2,7 @@
 
 <training>/training.json      the manifest
 <training>/curves.jsonl       a point or an end a line, in the order made
-<training>/checkpoints/       of the curve that is being trained, from which it goes on
+<training>/checkpoints/       of the curve that is being trained, to continue from
 <training>/report.html        made at the end, and by `lstm-bench report` at any time
 """
 
@@ -28,8 +28,8 @@ CHECKPOINT = "checkpoint.pt"
 class Training:
     """A training as read from disk.
 
-    `curves` has every curve that was asked for, those too of which nothing is known yet. `edited`
-    tells that the curves of a training that ended are not those it wrote.
+    `curves` has every curve that was asked for, also those that have no points yet. `edited`
+    says that the curves of a training that ended were changed afterwards.
     """
 
     folder: Path
@@ -47,7 +47,7 @@ def load(folder: Path) -> Training:
     """Read a training.
 
     Raises:
-        UserError: there is none, or one of a newer schema, or a line that is none of its.
+        UserError: there is no training, its schema is newer, or a line does not belong to it.
     """
     manifest = _manifest(folder)
     path = folder / TRAINING.lines
@@ -69,7 +69,7 @@ def _manifest(folder: Path) -> TrainingManifest:
         stored = parsed(content_of(path))
     except OSError as error:
         raise UserError(
-            f"{folder} is no training: cannot read {TRAINING.manifest} ({error.strerror}); "
+            f"{folder} is not a training: cannot read {TRAINING.manifest} ({error.strerror}); "
             "expected a folder that lstm-bench train made"
         ) from None
     except Broken as error:
@@ -94,7 +94,7 @@ def _line(content: bytes, path: Path, number: int) -> Line:
     try:
         return Line.from_dict(stored)
     except ValueError as error:
-        raise UserError(f"{where} is no line of a curve: {error}") from None
+        raise UserError(f"{where} is not a line of a curve: {error}") from None
 
 
 def _refuse_newer(stored: object, where: str) -> None:
@@ -111,14 +111,17 @@ def _curves(asked: Iterable[Curve], lines: Iterable[Line], path: Path) -> tuple[
     for number, line in enumerate(lines, start=1):
         where = f"{path} line {number}: {line.curve.label()}"
         if line.curve not in points:
-            raise UserError(f"{where} is no curve of this training")
+            raise UserError(f"{where} is not a curve of this training; remove the line")
         if line.curve in ends:
-            raise UserError(f"{where} goes on after its end")
+            raise UserError(f"{where} continues after its end; remove the line")
         if line.end is not None:
             ends[line.curve] = line.end
         elif line.point is not None:
             before = points[line.curve]
             if before and line.point.step <= before[-1].step:
-                raise UserError(f"{where} has step {line.point.step} after {before[-1].step}")
+                raise UserError(
+                    f"{where} has step {line.point.step} after {before[-1].step}; "
+                    "expected steps in ascending order"
+                )
             before.append(line.point)
     return tuple(Learnt(curve, tuple(found), ends.get(curve)) for curve, found in points.items())

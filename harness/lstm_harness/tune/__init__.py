@@ -1,1 +1,1 @@
-"""What a backend's kernels are made of, and the launch parameters they run with."""
+"""What a backend's kernels consist of, and the launch parameters they run with."""

@@ -1,10 +1,10 @@
-"""`lstm-bench inspect`: what a backend's kernels are made of, size by size, with no GPU.
+"""`lstm-bench inspect`: what a backend's kernels consist of, size by size, without a GPU.
 
-With `--source` it is the code that a backend has of a cell, as it is written from its definition.
+With `--source` it shows the code that a backend has for a cell, generated from its definition.
 
-A backend takes part whose module has `launches_for(problem, arch)` (see
-`lstm_kernels.gpu.launching`). It is imported into this process: nothing of it runs but the choice
-of what to launch.
+It works for a backend whose module has `launches_for(problem, arch)` (see
+`lstm_kernels.gpu.launching`). The backend is imported into this process: only its choice
+of what to launch runs.
 """
 
 import os
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 HOOK = "launches_for"
 
-# What is inspected where nobody gives an axis: the sizes between which kernels change.
+# The default axes: the sizes between which kernels change.
 DEFAULT_AXES = {
     "axis_hidden": "64,128,256,512,768,1024,2048",
     "axis_dtype": "float16,bfloat16,float32",
@@ -38,7 +38,7 @@ Tell = Callable[[int, int, str], None]
 
 
 def kernel_rows(backend: str, spec: Spec, archs: str, tell: Tell) -> Rows:
-    """What every kernel of a backend is made of, for every problem on every architecture.
+    """What every kernel of a backend consists of, for every problem on every architecture.
 
     Args:
         archs: names with commas between, like sm_80,sm_90.
@@ -68,19 +68,19 @@ def kernel_rows(backend: str, spec: Spec, archs: str, tell: Tell) -> Rows:
 
 
 def cell_sources(backend: str, spec: Spec) -> dict[str, str]:
-    """The source that a backend has of each cell, by the cell's name.
+    """The source that a backend has for each cell, by the cell's name.
 
-    In PyTorch's dialect, or that of the backend's module, where it has a `DIALECT`.
+    In PyTorch's dialect, or in that of the backend's module, if it has a `DIALECT`.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such source.
     """
     module = _module(backend, spec.plugins)
     if not registry.get(backend).any_cell:
         known = ", ".join(b.name for b in registry.registered().values() if b.any_cell)
         raise UserError(
-            f"backend {backend!r} runs nothing that is written from a cell's definition; "
-            f"those that do: {known}"
+            f"backend {backend!r} has no code generated from a cell's definition; "
+            f"backends that have: {known}"
         )
     dialect = getattr(module, "DIALECT", TORCH)
     try:
@@ -115,7 +115,7 @@ def _hook(backend: str, plugins: tuple[str, ...]) -> Hook:
 
 
 def _module(backend: str, plugins: tuple[str, ...]) -> Any:
-    """What holds a backend, imported with the plugins."""
+    """The module of a backend, imported with the plugins."""
     for path in plugins:
         _add_plugin(path)
     try:
@@ -133,7 +133,7 @@ def _module(backend: str, plugins: tuple[str, ...]) -> Any:
 
 
 def _unknown(error: ValueError) -> UserError:
-    """A name that nobody has; it may be that of a file that failed."""
+    """The error for an unknown name; it may belong to a file that failed."""
     broken = [f"{source} failed: {why}" for source, why in registry.unavailable().items()]
     return UserError("; ".join([str(error), *broken]))
 
@@ -166,7 +166,7 @@ def _problem(hook: Hook, problem: Problem, arch: str, known: dict[str, dict[str,
 def _row(
     key: str, launch: "Inspectable", arch: str, known: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    """One kernel's row; what another problem compiled already is taken from `known`."""
+    """One kernel's row; a kernel that another problem compiled is taken from `known`."""
     from lstm_kernels.gpu.machine_code import facts
 
     row = {
@@ -189,6 +189,6 @@ def _row(
 
 
 def _cause(error: Exception) -> str:
-    """An error in one line: its kind, and the last line that says something."""
+    """An error in one line: its type, and the last line that is not empty."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else 'it says nothing'}"
+    return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"

@@ -1,7 +1,7 @@
 """Kernels compiled ahead on other cores, while a GPU measures: Triton's cache serves both.
 
-Nobody waits for these workers. A kernel that is needed before they come to it is compiled where it
-is needed; one that does not compile shows there, too.
+Nobody waits for these workers. A kernel that is needed before they reach it is compiled where it
+is needed; an error in compiling shows there too.
 """
 
 import os
@@ -15,7 +15,7 @@ from lstm_kernels.gpu.machine_code import ARCHITECTURES
 
 HOOK = "launches_for"
 
-# Left for the worker that measures and for this process.
+# Cores left for the measuring worker and for this process.
 OTHER_CORES = 2
 MOST_WORKERS = 16
 
@@ -42,19 +42,19 @@ class Ahead:
             worker.send(*settings.first, jobs_of_one)
 
     def close(self) -> None:
-        """End them, whatever they have done."""
+        """End them, whether or not they are done."""
         for worker in self._workers:
             worker.close()
 
 
 def jobs_of(keys: Iterable[TuningKey]) -> tuple[CompileJob, ...]:
-    """A job a candidate, in the order in which they are measured."""
+    """A job for each candidate, in the order of measurement."""
     return tuple(
         CompileJob(key.name, key.case.problem, choice) for key in keys for choice in key.candidates
     )
 
 
 def arch_of(capability: str) -> str | None:
-    """The architecture of a compute capability like "9.0", where it is one that is compiled for."""
+    """The architecture of a compute capability like "9.0", if kernels are compiled for it."""
     name = "sm_" + capability.replace(".", "")
     return name if name in ARCHITECTURES else None

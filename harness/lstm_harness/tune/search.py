@@ -1,10 +1,10 @@
-"""How `lstm-bench tune` searches: a key at a time, every choice measured, only what is proved kept.
+"""How `lstm-bench tune` searches: key by key; it measures every choice and keeps a proven one.
 
 A key's candidates are measured with few samples, the best of them again with more, and the best of
 those is set against the backend's own choice in fresh processes, A B B A; it is kept where it is
-faster beyond noise and by a margin worth having. What measures is handed in, so that the search
-runs without a device too. A candidate that is wrong, crashes, hangs or runs out of memory costs
-itself alone.
+faster beyond noise and by a margin worth having. The measuring object is an argument, so that the
+search runs without a device too. A candidate that is wrong, crashes, hangs or runs out of memory
+costs only itself.
 """
 
 import math
@@ -16,10 +16,10 @@ from typing import Any, Protocol
 from lstm_harness.model.case import Case
 from lstm_kernels.tuning import Choice as Choice
 
-# A time or a ratio, and the ends of its 95% interval: None where too few processes measured it.
+# A time or a ratio, and the ends of its 95% interval: None if too few processes measured it.
 Interval = tuple[float, float | None, float | None]
 
-# What is tuned where nobody gives an axis. T is short: no choice depends on it.
+# The default axes. T is short: no choice depends on it.
 DEFAULT_AXES = {
     "axis_hidden": "128,256,512,768,1024,2048",
     "axis_dtype": "float16,bfloat16,float32",
@@ -32,27 +32,27 @@ DEFAULT_BUDGET_S = 300.0
 # Seconds of samples: of every candidate, of the best ones, of each side of a round of the duel.
 SHORT_S = 0.2
 LONG_S = 0.5
-# So many of the best are measured again, of those that may yet turn out faster.
+# This many of the best are measured again, of those that may still be faster.
 FINALISTS = 3
 STILL_IN_RACE = 1.05
 # Fresh processes that measure both sides; which goes first, A B | B A | B A | A B.
 ROUNDS = 4
 ROUNDS_BEFORE_GIVING_UP = 2
 OWN_GOES_FIRST = (True, False, False, True)
-# What is not that much faster is not worth a file's difference from the table.
+# A smaller gain is not worth an entry that differs from the table.
 LEAST_GAIN = 0.02
 
-# The sizes of most use and of most to gain.
+# The sizes that are used most and gain most.
 TELLING_DTYPES = ("float16", "bfloat16")
 TELLING_HIDDEN = range(256, 1025)
 TELLING_BATCHES = (16, 64)
-# The size whose times are published, and then those near it.
+# The size whose times are published, then those near it.
 FIRST_HIDDEN = 768
 
 
 @dataclass(frozen=True)
 class TuningKey:
-    """What a choice is kept under, the case that is measured for it, and what may be chosen.
+    """The key of a choice, the case that is measured for it, and the candidates.
 
     The first candidate is the backend's own choice.
     """
@@ -63,13 +63,13 @@ class TuningKey:
 
     @property
     def own(self) -> Choice:
-        """What the backend takes by itself."""
+        """The backend's own choice."""
         return self.candidates[0]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one measurement gave; a time only where `status` is ok."""
+    """The result of one measurement; a time only if `status` is ok."""
 
     status: str
     reason: str = ""
@@ -78,14 +78,14 @@ class Measured:
 
 
 class Device(Protocol):
-    """What measures a choice, verified before and after."""
+    """Measures a choice, verified before and after."""
 
     def measure(self, key: TuningKey, choice: Choice, share_s: float) -> Measured:
-        """Measure a choice, with about so many seconds of samples."""
+        """Measure a choice, with about this many seconds of samples."""
         ...
 
     def renew(self, ahead: int) -> None:
-        """Have what follows run in a fresh process, as so many times from now on."""
+        """Use a fresh process for this measurement; this many more will follow."""
         ...
 
 
@@ -100,11 +100,11 @@ class Failure:
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of a key.
+    """The result for a key.
 
     `status` is tuned, kept (the backend's own choice is), or what the backend's own choice failed
     with. Times in µs; `ratio` is the time of the best other choice over the own one's, where it
-    came to a duel. `tuning_s` is what the key took in all, `compile_s` what of that was compiling.
+    came to a duel. `tuning_s` is the total time of the key, `compile_s` the part for compiling.
     """
 
     key: TuningKey
@@ -121,17 +121,17 @@ class Finding:
 
     @property
     def is_result(self) -> bool:
-        """Whether there is something to keep."""
+        """Whether there is a result to store."""
         return self.status in ("tuned", "kept")
 
 
 class OutOfTime(Exception):  # noqa: N818 - not an error: how a search ends
-    """The time is spent; what was begun is given up."""
+    """The time is spent; the current measurement is dropped."""
 
 
 @dataclass
 class Stopwatch:
-    """The time a search may take, and what of it went into compiling."""
+    """The time that a search may take, and the part spent on compiling."""
 
     budget_s: float
     now: Callable[[], float] = time.monotonic
@@ -143,12 +143,12 @@ class Stopwatch:
 
     @property
     def spent_s(self) -> float:
-        """Since the search began."""
+        """The time since the search began."""
         return self.now() - self.started
 
     @property
     def left_s(self) -> float:
-        """Until the search must end."""
+        """The time until the search must end."""
         return self.budget_s - self.spent_s
 
 
@@ -156,7 +156,7 @@ Tell = Callable[[TuningKey, str], None]
 
 
 def in_order(keys: Sequence[TuningKey]) -> list[TuningKey]:
-    """The most telling keys first: what a short search should have found."""
+    """The most useful keys first: those that a short search should cover."""
     return sorted(keys, key=_rank)
 
 
@@ -182,7 +182,7 @@ def search(
     watch: Stopwatch,
     tell: Tell = lambda key, doing: None,
 ) -> Iterator[Finding]:
-    """Search a choice for each key, in order, until the time is spent; each as it is found."""
+    """Search a choice for each key, in order, until the time is spent; yield each result."""
     for key in keys:
         if watch.left_s <= 0:
             return
@@ -289,7 +289,7 @@ class _Search:
 
 
 def _best(timed: Sequence[tuple[float, Choice]], most_ns: float) -> list[Choice]:
-    """Those no slower than that, fastest first."""
+    """The measurements that are not slower than that, fastest first."""
     places = sorted(range(len(timed)), key=lambda place: timed[place][0])
     return [timed[place][1] for place in places if timed[place][0] <= most_ns]
 

@@ -1,6 +1,6 @@
-"""`lstm-bench tune`: ask a backend for its candidates, search with workers, keep what is found.
+"""`lstm-bench tune`: ask a backend for its candidates, search with workers, store the results.
 
-The file is written after every key, in one step; a second call goes on with the keys that lack.
+The file is written after every key, in one step; a second call continues with the missing keys.
 """
 
 import shlex
@@ -57,12 +57,12 @@ Document = dict[str, Any]
 
 
 def tune(name: str, spec: Spec, out: Path | None, again: bool, tell: Tell) -> Document:
-    """Tune a backend on a device, and tell what was found; see tune.schema.json.
+    """Tune a backend on a device, and return what was found; see tune.schema.json.
 
     Args:
-        out: the file, instead of the one where the backend looks.
+        out: the file, instead of the backend's default.
         again: tune the keys that the file has already, too.
-        tell: called with how many keys are done, how many there are, and what is going on.
+        tell: called with how many keys are done, how many there are, and the current activity.
     Raises:
         UserError: nothing can be tuned; `Interrupted` with what to type.
     """
@@ -130,18 +130,20 @@ def _asked(name: str, worker: SurveyWorker, what: str, request: Request[Reply]) 
     try:
         return worker.ask(request)
     except Failed as failure:
-        what = f"backend {name!r} cannot be tuned: asked for {what!r}"
+        what = f"backend {name!r} cannot be tuned: it failed when asked for {what!r}"
         raise MeasuringFailed(f"{what}: {failure.reason}") from None
 
 
 def _keys(name: str, plan: Plan, worker: SurveyWorker) -> list[TuningKey]:
-    """Every key once, as the backend forms them, the most telling first."""
+    """Every key once, as the backend forms them, the most useful first."""
     cases = tuple(case for case in plan.cases if (name, case) not in plan.skips)
     listed = _asked(name, worker, "candidates", ListCandidates(name, cases)).cases
     keys: dict[str, TuningKey] = {}
     for case, each in zip(cases, listed, strict=True):
         if not each.candidates:
-            raise MeasuringFailed(f"{name} has no candidates for {case.label()}; expected its own")
+            raise MeasuringFailed(
+                f"{name} has no candidates for {case.label()}; expected its own choice at least"
+            )
         keys.setdefault(each.key, TuningKey(each.key, case, tuple(map(dict, each.candidates))))
     return in_order(list(keys.values()))
 
@@ -154,7 +156,7 @@ def _compile_ahead(
     worker: SurveyWorker,
     kept: "_Kept",
 ) -> Ahead | None:
-    """Workers that compile while a GPU measures; on a CPU they would be in the way."""
+    """Workers that compile while a GPU measures; on a CPU they would disturb it."""
     arch = arch_of(kept.header["device"]["capability"])
     if survey.device == "cpu" or arch is None:
         return None
@@ -166,7 +168,7 @@ def _compile_ahead(
 def _search(
     keys: list[TuningKey], device: "_Workers", watch: Stopwatch, kept: "_Kept", tell: Tell
 ) -> dict[str, Finding]:
-    """What was found for the keys that the file lacks, each kept as it is found."""
+    """The results for the keys that the file does not have, each stored when found."""
     missing = [key for key in keys if key.name not in kept.entries]
     done = len(keys) - len(missing)
     findings: dict[str, Finding] = {}
@@ -206,7 +208,7 @@ class _Workers:
 
 @dataclass
 class _Kept:
-    """The file being made: what it said before, if it holds here, and what was found since."""
+    """The file being written: its earlier entries, if they are valid here, and new results."""
 
     path: Path
     header: dict[str, Any]
@@ -217,14 +219,14 @@ class _Kept:
 
     @classmethod
     def open(cls, out: Path | None, told: TuningHeader, again: bool) -> "_Kept":
-        """Go on with a file that holds here; one that does not is replaced, and it is said.
+        """Continue a file that is valid here; one that is not is replaced, with a note.
 
         Raises:
-            UserError: there is no place for it, or --out is another thing's.
+            UserError: there is no place for it, or --out is another kind of file.
         """
         folder = out.parent if out else files.user_folder()
         if folder is None:
-            raise UserError("there is no home folder to keep the parameters in; give --out FILE")
+            raise UserError("there is no home folder to store the parameters in; give --out FILE")
         path = out or folder / told.name
         kept = cls(path, dict(told.header))
         _refuse_unwritable(path)
@@ -246,7 +248,7 @@ class _Kept:
         return kept
 
     def add(self, finding: Finding, watch: Stopwatch) -> None:
-        """Keep what was found for a key, and write the file."""
+        """Store the result for a key, and write the file."""
         if finding.is_result:
             self.entries[finding.key.name] = _entry(finding)
         if self.entries:
@@ -263,7 +265,7 @@ class _Kept:
 
 
 def _refuse_unwritable(path: Path) -> None:
-    """Tell before anything is measured that it could not be kept."""
+    """Refuse, before anything is measured, a path that cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
@@ -324,7 +326,7 @@ def _document(
 
 
 def _row(key: TuningKey, finding: Finding | None, entry: dict[str, Any] | None) -> dict[str, Any]:
-    """What became of a key: found now, known before, or not reached."""
+    """The state of a key: found now, known before, or not reached."""
     status = "known" if entry else "not_reached"
     row: dict[str, Any] = {"key": key.name, "status": status, "reason": "", "own": key.own}
     row |= {"choice": None, "own_us": None, "tuned_us": None, "ratio": None}
@@ -339,10 +341,10 @@ def _row(key: TuningKey, finding: Finding | None, entry: dict[str, Any] | None) 
 
 @contextmanager
 def _interruptible(kept: _Kept) -> Iterator[None]:
-    """Tell who interrupts that what was found is kept, and how to go on."""
+    """On an interrupt, say that the results so far are stored, and how to continue."""
     try:
         yield
     except KeyboardInterrupt:
         go_on = shlex.join(["lstm-bench", *(word for word in sys.argv[1:] if word != "--again")])
-        where = f"{len(kept.entries)} keys are in {kept.path}" if kept.entries else "nothing kept"
+        where = f"{len(kept.entries)} keys are in {kept.path}" if kept.entries else "nothing stored"
         raise Interrupted(f"interrupted, {where}; go on with: {go_on}") from None

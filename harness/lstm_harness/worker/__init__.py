@@ -1,1 +1,1 @@
-"""The child process, the only one that touches a device; nobody imports it."""
+"""The child process, the only one that touches a device; no other package imports it."""

@@ -1,9 +1,9 @@
 """A worker: the only process that touches a device. It answers requests, one JSON object a line.
 
 `python -m lstm_harness.worker --device cpu --threads 2` reads requests from its standard input and
-writes replies to what was its standard output; whatever else anyone prints goes to standard error.
-The messages are those of `lstm_harness.model.protocol`. Before it imports anything that takes long,
-it sees to it that it ends with whoever started it.
+writes replies to what was its standard output; everything else that is printed goes to standard
+error. The messages are those of `lstm_harness.model.protocol`. Before it imports anything that
+takes long, it makes sure that it ends with the process that started it.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from typing import Any
 
 
 def _own_standard_output() -> Any:
-    """Keep standard output for replies; prints, from C too, go to standard error from here on."""
+    """Reserve standard output for replies; prints, also from C, go to standard error."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return replies

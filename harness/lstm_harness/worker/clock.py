@@ -1,6 +1,6 @@
-"""The clocks: one small interface, a CPU's and a CUDA device's behind it.
+"""The clocks: one small interface for a CPU's and a CUDA device's.
 
-A clock times executions that were prepared beforehand and reports, beside the time, what tells a
+A clock times executions that were prepared before. It also reports what distinguishes a
 quiet sample from a disturbed one.
 """
 
@@ -28,15 +28,15 @@ LATE_SAMPLES = 3
 # single one may be a kernel thread that took microseconds.
 SWITCH_NS = 1_000_000
 FREE_SWITCHES = 1
-# The share of a sample that others may take before it is marked.
+# The share of a sample that other processes may take before it is marked.
 MOST_LOST = 0.05
 
 
 class Clock(Protocol):
-    """What times a region on a device."""
+    """Times a region on a device."""
 
     def ready(self) -> None:
-        """Leave the caches as the next region is to find them."""
+        """Bring the caches into the state for the next region."""
         ...
 
     def measure(self, executes: Sequence[Callable[[], None]]) -> Reading:
@@ -44,15 +44,15 @@ class Clock(Protocol):
         ...
 
     def wall_ns(self, executes: Sequence[Callable[[], None]]) -> int | None:
-        """The host's time from an idle device to an idle device, where that is another figure."""
+        """The host's time from an idle device to an idle device, if that is another figure."""
         ...
 
 
 class CpuClock:
-    """perf_counter_ns around the region; CPU time and switches beside it.
+    """perf_counter_ns around the region, and CPU time and context switches.
 
-    A sample is marked where somebody else ran on this process's cores for more than a twentieth of
-    it. CPU time that is missing without the scheduler having switched away is no mark: the backend
+    A sample is marked if another process ran on this process's cores for more than a twentieth of
+    it. Missing CPU time without a context switch does not mark it: the backend
     waited by itself.
     """
 
@@ -60,7 +60,7 @@ class CpuClock:
         self._flush = flush
 
     def ready(self) -> None:
-        """Leave the caches as the next region is to find them."""
+        """Bring the caches into the state for the next region."""
         if self._flush:
             self._flush()
 
@@ -82,15 +82,15 @@ class CpuClock:
         )
 
     def wall_ns(self, executes: Sequence[Callable[[], None]]) -> None:
-        """None: the first figure is wall time already."""
+        """None: the first figure is already wall time."""
 
 
 class CudaClock:
     """Events around the region, after a short blocking kernel so that launches queue up first.
 
     Args:
-        cuda: torch.cuda, or what stands in for it in a test.
-        gpu: reads SM clock and throttling; None where NVML is not there.
+        cuda: torch.cuda, or its replacement in a test.
+        gpu: reads SM clock and throttling; None if NVML is not installed.
         flush: evicts the last-level cache before each sample.
     """
 
@@ -107,7 +107,7 @@ class CudaClock:
         self._late_in_a_row = 0
 
     def ready(self) -> None:
-        """Leave the caches as the next region is to find them."""
+        """Bring the caches into the state for the next region."""
         if self._flush:
             self._flush()
 
@@ -115,7 +115,7 @@ class CudaClock:
         """Time all the executions as one region.
 
         Raises:
-            Malformed: work went on after the region, on a stream it did not wait for.
+            Malformed: work continued after the region, on a stream it did not wait for.
         """
         start = self._cuda.Event(enable_timing=True)
         stop = self._cuda.Event(enable_timing=True)
@@ -148,7 +148,7 @@ class CudaClock:
         return time.perf_counter_ns() - start
 
     def _was_late(self, elapsed_ns: int) -> bool:
-        """Whether work went on after the region; once may be the host's hiccup, often is not."""
+        """Whether work continued after the region; a single time may be a delay of the host."""
         start = time.perf_counter_ns()
         self._cuda.synchronize()
         late_ns = time.perf_counter_ns() - start
@@ -156,14 +156,14 @@ class CudaClock:
         self._late_in_a_row = self._late_in_a_row + 1 if was_late else 0
         if self._late_in_a_row >= LATE_SAMPLES:
             raise Malformed(
-                f"work went on {late_ns / 1e3:.0f} µs after the pass returned, "
+                f"work continued for {late_ns / 1e3:.0f} µs after the pass returned, "
                 "on a stream that the current one does not wait for"
             )
         return was_late
 
 
 def _lost(elapsed_ns: int, cpu_ns: int, switches: int) -> float:
-    """The share of a sample in which others ran: by switches suffered, or CPU time missing then."""
+    """The share of a sample in which others ran: by context switches, or missing CPU time."""
     if not switches:
         return 0.0
     switched_ns = max(0, switches - FREE_SWITCHES) * SWITCH_NS
@@ -171,7 +171,7 @@ def _lost(elapsed_ns: int, cpu_ns: int, switches: int) -> float:
 
 
 def make_clock(device: str, cache: str) -> Clock:
-    """The clock of a device, flushing its last-level cache before each sample where it is cold."""
+    """The clock of a device; with a cold cache it flushes the last level before each sample."""
     flush = _flusher(device) if cache == "cold" else None
     if device == "cpu":
         return CpuClock(flush)
@@ -179,7 +179,7 @@ def make_clock(device: str, cache: str) -> Clock:
 
 
 def last_level_cache_bytes(device: str) -> int:
-    """The size of a device's last-level cache; 64 MiB where the system does not tell."""
+    """The size of a device's last-level cache; 64 MiB if the system does not report it."""
     if device != "cpu":
         return int(torch.cuda.get_device_properties(device).L2_cache_size)
     sizes = [

@@ -1,4 +1,4 @@
-"""What the machine and the software are, for the manifest and for planning."""
+"""The machine and the software, for the manifest and for planning."""
 
 import os
 import platform
@@ -18,7 +18,7 @@ from lstm_harness.worker.poison import can_poison
 
 
 def describe(device: str) -> dict[str, Any]:
-    """Everything that may change a number, as run.json stores it."""
+    """Everything that may change a result, as run.json stores it."""
     return {
         "host": socket.gethostname(),
         "os": platform.platform(),
@@ -40,7 +40,7 @@ def describe(device: str) -> dict[str, Any]:
 
 
 def state(device: str) -> dict[str, Any]:
-    """What changes while a run goes on: load, and the GPU's clocks."""
+    """What changes during a run: load, and the GPU's clocks."""
     gpu = None if device == "cpu" else Gpu.find(device)
     return {"load_average": list(os.getloadavg()), "gpu": gpu.state() if gpu else None}
 
@@ -53,7 +53,7 @@ def device_identity(device: str) -> str:
 
 
 def free_bytes(device: str) -> int:
-    """Memory that a run may use: the GPU's, or what the system and its limits leave."""
+    """The memory that a run may use: the GPU's, or what the system and its limits allow."""
     if device != "cpu":
         return int(torch.cuda.mem_get_info(device)[0])
     lines = Path("/proc/meminfo").read_text().splitlines()
@@ -66,8 +66,8 @@ def free_bytes(device: str) -> int:
 def product_flops(dtype: torch.dtype, device: str) -> float:
     """The best rate of a square product, in FLOP/s: what this device's products reach at least.
 
-    On a CPU only the time its threads ran counts: a neighbour that takes the cores must not make
-    this device look slow, for times that no device reaches are taken for cheats.
+    On a CPU only the time that its threads ran counts: a neighbour that takes the cores must not
+    make this device look slow, because times that no device reaches count as cheats.
     """
     size = 1024 if device == "cpu" else 4096
     threads = torch.get_num_threads()

@@ -1,6 +1,6 @@
-"""One cell of the grid, inside a worker: executed and timed as it is asked, and handed over.
+"""One cell of the grid, inside a worker: executed, timed and handed over on request.
 
-What is right, which samples count and what is said of them is decided elsewhere (`race.visit`, and
+Other modules decide what is right and which samples count (`race.visit`, and
 `worker.oracle` in a process that never imports a backend).
 """
 
@@ -56,7 +56,7 @@ class _Cell:
     inputs: Inputs
     clock: Clock
     states: list[State]
-    # Until the first sample is there, whose memory must be another.
+    # Until the first sample is there, which must use other memory.
     first: tuple[State, ...]
 
 
@@ -64,8 +64,8 @@ class _Cell:
 class Executor:
     """The cells of one backend in one worker, one open at a time.
 
-    `open` executes a cell for the first time; then come samples, each prepared, executed and, where
-    it is asked for, handed over; `close` tells what stands beside the times.
+    `open` executes a cell for the first time; then come samples, each prepared, executed and, if
+    requested, handed over; `close` reports what a record holds in addition to times.
     """
 
     implementation: Any
@@ -79,10 +79,10 @@ class Executor:
         self._mixer = Mixer(self.device)
 
     def open(self, job: OpenCell) -> CellOpened:
-        """Execute a cell, hand over what it made, and make it ready for samples.
+        """Execute a cell, hand over its results, and prepare it for samples.
 
         Raises:
-            Malformed: the backend did what the contract forbids; whatever else it raises.
+            Malformed: the backend did what the contract forbids; also everything it raises itself.
         """
         self._forget()
         self._around.enter_context(self._choice_of(job))
@@ -101,7 +101,7 @@ class Executor:
             _drain(self.device)
             first_ms = (time.perf_counter() - started) * 1e3
         refuse_malformed(first)
-        # A captured graph overwrites what it made.
+        # A captured graph overwrites its results.
         made = [_copied(first.tensors()) if job.case.launch == "graph" else first.tensors()]
         executed = [first]
         if job.with_gradients and not first.makes_gradients:
@@ -115,12 +115,12 @@ class Executor:
         change_weights(inputs.weights, job.weights, tolerance(problem))
         clock = make_clock(self.device, job.case.cache)
         self._cell = _Cell(job, the_pass, inputs, clock, [], tuple(executed))
-        gc.collect(1)  # what this left; older garbage is none of this cell's
+        gc.collect(1)  # collect what this left; older garbage is not from this cell
         gc.disable()
         return CellOpened(handed, setup_ms, first_ms)
 
     def prepare(self, asked: PrepareSample) -> None:
-        """Make a sample ready, on inputs that follow from a nonce."""
+        """Prepare a sample, on inputs that follow from a nonce."""
         cell = self._opened()
         cell.states = []
         for number in range(asked.repeats):
@@ -130,7 +130,7 @@ class Executor:
         cell.clock.ready()
 
     def draw_gradients(self, nonce: str) -> None:
-        """Draw what the prepared sample's gradients start from."""
+        """Draw the output gradients of the prepared sample."""
         cell = self._opened()
         for number, state in enumerate(cell.states):
             self._mixer.gradients(state.inputs, nonce, number)
@@ -140,7 +140,7 @@ class Executor:
         """Execute and time the prepared sample.
 
         Raises:
-            Malformed: it gave its outputs in the memory of the first execution's.
+            Malformed: its outputs are in the memory of the first execution's.
         """
         cell = self._opened()
         executes = [partial(cell.the_pass.execute, state) for state in cell.states]
@@ -161,20 +161,20 @@ class Executor:
         for state in cell.states:
             refuse_malformed(state)
         if cell.job.case.launch == "graph":
-            # All replays are one state, and left what the last of them made.
+            # All replays share one state, which holds the results of the last one.
             return self._handed.hand([cell.states[-1].tensors()] * len(cell.states))
         refuse_shared([state.outputs for state in cell.states])
         return self._handed.hand([state.tensors() for state in cell.states])
 
     def close(self, asked: CloseCell) -> CellClosed:
-        """Tell what stands beside the times, from executions of their own; the cell is closed."""
+        """Measure memory and energy in separate executions, and close the cell."""
         cell = self._opened()
         cell.states = []
         gc.enable()
         case = cell.job.case
         forward = make_pass(self.implementation, case.problem, "forward")
         used = Resources(self.device, case.pass_name, cell.the_pass, forward, cell.inputs)
-        # A captured graph took its memory before, from a pool of its own.
+        # A captured graph took its memory earlier, from a pool of its own.
         captured = case.launch == "graph" or hasattr(self.implementation, "HOLDS_MEMORY")
         with_memory = asked.with_memory and not captured
         peak, saved = used.memory() if with_memory else (None, None)
@@ -195,7 +195,7 @@ class Executor:
         return self._cell
 
     def _forget(self) -> None:
-        """Let go of the cell before, and of the launch parameters it was measured under."""
+        """Close the cell before, and drop the launch parameters it was measured with."""
         self._cell = None
         gc.enable()
         self._around.close()
@@ -229,7 +229,7 @@ class Executor:
 
 
 def set_precision(problem: Problem) -> None:
-    """Make PyTorch's float32 products what the problem says, for cuBLAS and cuDNN alike."""
+    """Set the precision of PyTorch's float32 products from the problem, for cuBLAS and cuDNN."""
     torch.backends.cuda.matmul.allow_tf32 = problem.precision == "tf32"
     torch.backends.cudnn.allow_tf32 = problem.precision == "tf32"
 

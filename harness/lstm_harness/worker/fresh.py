@@ -1,7 +1,7 @@
-"""Inputs that no execution had before, drawn so that two processes draw the same.
+"""Inputs that no execution had before, drawn in the same way by two processes.
 
-A worker draws what it is to execute, and the oracle draws it again to find what is right. Both know
-the word it follows from, a nonce, only once the sample is due.
+A worker draws the inputs to execute, and the oracle draws them again to find the right result. Both
+know the nonce that seeds them only once the sample is due.
 """
 
 import random
@@ -16,13 +16,13 @@ from torch import Tensor
 from lstm_harness.worker.inputs import STATE_SCALE, Inputs, keep_positive
 from lstm_kernels.stack import Weights
 
-# Numbers that inputs are made of: a window of each pool, as long as the largest is drawn at once.
+# Inputs are made of windows of these pools; the largest window is drawn at once.
 POOL = 1 << 19
 WINDOW = POOL // 2
 # The gradients that a backward starts from.
 STARTS = ("d_y", "d_h_n", "d_c_n")
-# Weights are changed by up to that part of themselves, or by so many times the error that is let
-# pass; and by half of it at least. An outcome that knows nothing of it is then wrong.
+# Weights are changed by up to that part of themselves, or by this many times the error that is
+# allowed; and by at least half of it. A result that ignores the change is then wrong.
 MOST_CHANGE = 0.02
 TIMES_TOLERANCE = 8.0
 
@@ -31,7 +31,7 @@ class Mixer:
     """Draws standard normal numbers at the speed of memory.
 
     Two windows of a pool of normal numbers are mixed by angles from a third, element by element:
-    what comes is normal, too, and no sum of what came before.
+    the result is normal too, and not a sum of earlier ones.
     """
 
     def __init__(self, device: str) -> None:
@@ -65,7 +65,7 @@ class Mixer:
         """The inputs of one execution of a sample.
 
         Args:
-            with_room: for what its gradients start from; `gradients` draws it.
+            with_room: for the output gradients; `gradients` draws them.
         """
         chance = random.Random(f"{nonce}/{execution}")
         fresh: dict[str, Any] = {}
@@ -81,7 +81,7 @@ class Mixer:
         return made
 
     def gradients(self, inputs: Inputs, nonce: str, execution: int) -> None:
-        """Draw what the gradients of one execution start from, into the room for it."""
+        """Draw the output gradients of one execution, into the room for them."""
         chance = random.Random(f"{nonce}/{execution}")
         for tensor in inputs.d_outputs():
             self.fill(tensor, chance)

@@ -1,4 +1,4 @@
-"""What NVML tells of a GPU: clocks, throttling, power, energy, foreign processes."""
+"""What NVML reports about a GPU: clocks, throttling, power, energy, foreign processes."""
 
 from collections.abc import Collection
 from contextlib import suppress
@@ -21,7 +21,7 @@ class Gpu:
     """One GPU as NVML sees it.
 
     Args:
-        nvml: the pynvml module, or what stands in for it in a test.
+        nvml: the pynvml module, or its replacement in a test.
         handle: NVML's handle of the device.
     """
 
@@ -43,7 +43,7 @@ class Gpu:
             return None
         except pynvml.NVMLError:
             return None
-        # A part of a GPU (MIG) has a UUID of its own kind.
+        # A part of a GPU (MIG) has another kind of UUID.
         uuid = torch.cuda.get_device_properties(device).uuid
         for kind in ("GPU", "MIG"):
             with suppress(pynvml.NVMLError):
@@ -56,7 +56,7 @@ class Gpu:
         return clock
 
     def throttle_reasons(self) -> list[str]:
-        """Why the device is held back just now; empty where it is not, or NVML does not tell."""
+        """Why the device is slowed down now; empty if it is not, or if NVML does not say."""
         # The same figure under its newer and its older name.
         reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
         if reasons is None:
@@ -66,8 +66,8 @@ class Gpu:
     def foreign_processes(self, ours: Collection[int]) -> list[int]:
         """Process ids that compute on this GPU and are not ours.
 
-        Inside a container NVML gives the host's ids. Where not one of ours is among them nothing
-        can be told apart by id: then as many as we have there at most are taken for ours.
+        Inside a container NVML gives the host's ids. If none of ours is among them, nothing
+        can be distinguished by id: then at most as many as we have there count as ours.
         """
         running = self._ask("nvmlDeviceGetComputeRunningProcesses") or []
         pids = sorted(process.pid for process in running)

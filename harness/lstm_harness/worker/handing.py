@@ -1,6 +1,6 @@
 """Tensors handed from one process to another, in a file in memory.
 
-A worker writes what it made; the harness seals it (`race.sealed`), and the oracle reads it.
+A worker writes its results; the harness seals them (`race.sealed`), and the oracle reads them.
 """
 
 import mmap
@@ -20,13 +20,13 @@ _LIKE = {"y": "d_y", "h_n": "d_h_n", "c_n": "d_c_n", "d_x": "x", "d_h0": "h0", "
 
 
 class HandedOut:
-    """What this worker handed over and has still to let go of."""
+    """The memory that this worker handed over and has not freed yet."""
 
     def __init__(self) -> None:
         self._descriptor: int | None = None
 
     def hand(self, executions: Sequence[Mapping[str, Sequence[Tensor]]]) -> Handed:
-        """Copy what executions made, in order; what was handed before is let go of."""
+        """Copy the results of executions, in order; free what was handed over before."""
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor = os.memfd_create("handed", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -43,13 +43,13 @@ class HandedOut:
 
 
 def taken(place: str, handed: Handed, like: Inputs, execution: int) -> dict[str, list[Tensor]]:
-    """Read what one execution made.
+    """Read the results of one execution.
 
     Args:
         place: the path of the sealed file.
-        like: inputs of the problem, whose shapes tell those of outputs and gradients.
+        like: inputs of the problem, with the shapes of outputs and gradients.
     Raises:
-        Malformed: it is not what such an execution makes.
+        Malformed: it is not the result of such an execution.
     """
     shapes = [_shapes(counts, like) for counts in handed.counts]
     sizes = [sum(prod(s) for group in each.values() for s in group) for each in shapes]
@@ -74,7 +74,7 @@ def taken(place: str, handed: Handed, like: Inputs, execution: int) -> dict[str,
 
 
 def _shapes(counts: Mapping[str, int], like: Inputs) -> dict[str, list[tuple[int, ...]]]:
-    """The shapes of what an execution made, by what there are tensors of."""
+    """The shapes of an execution's results, by the names of its tensors."""
     shapes = {}
     for name, count in counts.items():
         expected = _expected(name, like)

@@ -35,7 +35,7 @@ _HANDLERS: dict[type[protocol.Request[Any]], Callable[["Worker", Any], Any]] = {
 def answers(
     request: type[protocol.Request[Reply]],
 ) -> Callable[[Callable[["Worker", Any], Reply]], Callable[["Worker", Any], Reply]]:
-    """Have a function answer a request; what it returns must be that request's reply."""
+    """Register a function that answers a request; it must return that request's reply."""
 
     def register(handler: Callable[["Worker", Any], Reply]) -> Callable[["Worker", Any], Reply]:
         _HANDLERS[request] = handler
@@ -45,7 +45,7 @@ def answers(
 
 
 class Worker:
-    """What one worker holds between requests: a device, a backend's cells, a device's probes."""
+    """The state of one worker between requests: a device, a backend's cells, a device's probes."""
 
     def __init__(self, device: str) -> None:
         if device == "auto":
@@ -69,7 +69,7 @@ class Worker:
         return self.executor
 
     def give_memory_back(self) -> None:
-        """Leave the GPU's memory to the other workers that share it."""
+        """Free the GPU's memory for the other workers that share it."""
         if self.device != "cpu":
             gc.collect()
             torch.cuda.empty_cache()
@@ -112,7 +112,7 @@ def _list_backends(worker: Worker, asked: protocol.ListBackends) -> protocol.Reg
 
 
 def _brought_cells() -> tuple[Mapping[str, Any], ...]:
-    """The cells that are not built in, as data; none of kernels from before there were any."""
+    """The cells that are not built in, as data; none for kernels from before there were any."""
     if not hasattr(registry, "brought_cells"):
         return ()
     from lstm_kernels.cells import to_data
@@ -122,7 +122,7 @@ def _brought_cells() -> tuple[Mapping[str, Any], ...]:
 
 @answers(protocol.LearnCells)
 def _learn_cells(worker: Worker, asked: protocol.LearnCells) -> protocol.Done:
-    # Kernels from before there were cells as data refuse, and then every problem of such a cell.
+    # Kernels from before cells were data refuse these, and then every problem with such a cell.
     from lstm_kernels.cells import add_cells, from_data
 
     add_cells(map(from_data, asked.cells), "the run")
@@ -148,7 +148,7 @@ def _describe_machine(worker: Worker, asked: protocol.DescribeMachine) -> protoc
 
 
 def _tuned(device: str) -> Mapping[str, Any]:
-    """Of each backend that has a file of tuned parameters, whether it is used or why not."""
+    """For each backend with a file of tuned parameters, whether it is used or why not."""
     active = {name: tuning.active(name, device) for name in registry.backends()}
     return {name: each.facts() for name, each in active.items() if each.tuned or each.refused}
 
@@ -187,7 +187,7 @@ def _make_probes(worker: Worker, asked: protocol.MakeProbes) -> protocol.ProbesM
 @answers(protocol.TakeRound)
 def _take_round(worker: Worker, asked: protocol.TakeRound) -> protocol.RoundTaken:
     if worker.bencher is None:
-        raise RuntimeError("no probes are made; MakeProbes comes first")
+        raise RuntimeError("there are no probes yet; send MakeProbes first")
     return protocol.RoundTaken(tuple(worker.bencher.round()))
 
 
@@ -260,7 +260,7 @@ def _close_cell(worker: Worker, asked: protocol.CloseCell) -> protocol.CellClose
 
 def _executor(worker: Worker) -> Executor:
     if worker.executor is None:
-        raise RuntimeError("no cell is open; OpenCell comes first")
+        raise RuntimeError("no cell is open; send OpenCell first")
     return worker.executor
 
 
@@ -293,7 +293,7 @@ def _close_training(worker: Worker, asked: protocol.CloseTraining) -> protocol.T
 
 def _training(worker: Worker) -> Training:
     if worker.training is None:
-        raise RuntimeError("no curve is open")
+        raise RuntimeError("no curve is open; send OpenTraining first")
     return worker.training
 
 
@@ -331,15 +331,15 @@ def _describe_tuning(worker: Worker, asked: protocol.DescribeTuning) -> protocol
 
 
 def add_plugin(path: str) -> tuple[Backend, ...]:
-    """Register a plugin, which may import what lies beside it."""
+    """Register a plugin, which may import other files in its folder."""
     sys.path.append(str(Path(path).resolve().parent))
     return registry.add_plugin(path)
 
 
 def why_missing(device: str, backend: str, checking: bool) -> str | None:
-    """Why a backend cannot run on this machine at all, told without importing it; else None.
+    """Why a backend cannot run on this machine at all, without importing it; else None.
 
-    One that is interpreted on a CPU can be checked there, and is never timed.
+    A backend that is interpreted on a CPU can be checked there, but is never timed.
     """
     record = registry.get(backend)
     interpreted = checking and device == "cpu" and is_set(record.interpreter)

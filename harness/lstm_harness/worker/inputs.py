@@ -28,7 +28,7 @@ TORCH_DTYPES = {
 
 @dataclass(frozen=True)
 class Inputs:
-    """What one execution reads.
+    """The inputs of one execution.
 
     x [T, B, I]; h0 [L*D, B, S]; c0 [L*D, B, K*H] or None; weights L*D of them; d_y [T, B, D*S],
     d_h_n and d_c_n like the states: the gradients that backward starts from. lengths [B] or None.
@@ -96,7 +96,7 @@ def make_inputs(
 
 
 def keep_positive(inputs: Inputs) -> None:
-    """Put the states that have to be positive where they are, in place."""
+    """Make the states positive that have to be, in place."""
     for columns in inputs.positive:
         assert inputs.c0 is not None
         inputs.c0[..., columns].abs_().add_(STATE_SCALE)
@@ -120,7 +120,7 @@ def on_batched(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
 
 
 def only_rows(inputs: Inputs, rows: tuple[int, ...]) -> Inputs:
-    """The same inputs for some rows of the batch alone."""
+    """The same inputs for only some rows of the batch."""
     lengths = None if inputs.lengths is None else inputs.lengths[list(rows)]
     picked = on_batched(inputs, lambda tensor: tensor[:, list(rows)].contiguous())
     return replace(picked, lengths=lengths)
@@ -129,8 +129,8 @@ def only_rows(inputs: Inputs, rows: tuple[int, ...]) -> Inputs:
 def silence_other_rows(inputs: Inputs, rows: tuple[int, ...]) -> Inputs:
     """The same inputs with zero output gradients outside `rows`.
 
-    Batch rows are independent, so every gradient, those of the weights too, then depends on
-    `rows` alone.
+    Batch rows are independent, so every gradient, also of the weights, then depends only on
+    `rows`.
     """
 
     def keep(tensor: Tensor) -> Tensor:

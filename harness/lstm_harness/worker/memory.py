@@ -19,9 +19,9 @@ def peak_and_kept_bytes(device: str, execute: Callable[[], object]) -> tuple[int
 
 
 def _on_cpu(execute: Callable[[], object]) -> tuple[int, int]:
-    """The profiler sees every block the CPU allocator gives and takes, in order.
+    """The profiler sees every block that the CPU allocator allocates and frees, in order.
 
-    Not torch.profiler's front, which imports the compiler first, a second in every worker.
+    Not torch.profiler's front end, which imports the compiler first: a second in every worker.
     """
     with profile(profile_memory=True) as profiled:
         execute()

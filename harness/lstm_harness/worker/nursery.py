@@ -1,9 +1,9 @@
-"""What the workers of a block are forked from: a process that has imported torch, and nothing else.
+"""The process that a block's workers are forked from: it has imported torch, and nothing else.
 
 Importing torch takes longer than all else that a worker does before its first cell. Run as a file,
-`python -P nursery.py SOCKET PARENT`, since it must import none of our packages: each worker imports
-the kernels that it is told to. A request is five files: one that holds the JSON of a worker's
-arguments, environment and folder, the socket that is told its process id and then how it ended, and
+`python -P nursery.py SOCKET PARENT`, because it must not import our packages: each worker imports
+the kernels that its request names. A request is five files: one that holds the JSON of a worker's
+arguments, environment and folder, the socket that gets its process id and then how it ended, and
 its standard input, output and error.
 """
 
@@ -24,10 +24,10 @@ PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
 def serve(asked: socket.socket) -> list[int] | None:
-    """Fork a worker a request, and tell how each ended, until nobody can ask any more.
+    """Fork a worker for each request, and report how each ended, until the harness is gone.
 
     Returns:
-        None, at that end; in a forked process the files of the request that it is to become.
+        None, at the end; in a forked process the files of the request that it must run.
     """
     living: dict[int, tuple[int, socket.socket]] = {}
     while True:
@@ -42,13 +42,13 @@ def serve(asked: socket.socket) -> list[int] | None:
         worker = os.fork()
         if worker == 0:
             return files
-        # Before anyone is told of it: who ends it ends its group.
+        # Before anyone knows it: to end it is to end its group.
         os.setpgid(worker, worker)
         request, told, *standard = files
         tells = socket.socket(fileno=told)
         for descriptor in (request, *standard):
             os.close(descriptor)
-        with suppress(BrokenPipeError):  # whoever asked is gone
+        with suppress(BrokenPipeError):  # the harness is gone
             tells.send(str(worker).encode())
         living[os.pidfd_open(worker)] = worker, tells
 
@@ -61,7 +61,7 @@ def _tell_end(descriptor: int, worker: int, tells: socket.socket) -> None:
 
 
 def become(files: Sequence[int]) -> None:
-    """Be the module of a request, in this process, with no files but its own."""
+    """Run the module of a request in this process, with no files except its own."""
     with os.fdopen(files[0]) as file:
         request = json.load(file)
     for number, descriptor in enumerate(files[2:]):
@@ -85,19 +85,19 @@ def _die_with_parent(parent: int) -> None:
 
 
 def main() -> None:
-    """Serve until the harness closes its socket or ends; or be a worker."""
+    """Serve until the harness closes its socket or ends; or become a worker."""
     descriptor, parent = map(int, sys.argv[1:])
     _die_with_parent(parent)
-    # What workers start and leave behind stays below this process, where it is found and ended.
+    # Processes that workers leave behind stay below this process, where they are found and ended.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     # What every worker would import, and every backward pass of one.
-    import torch.fx.experimental.symbolic_shapes  # noqa: F401 - it is for those who are forked
+    import torch.fx.experimental.symbolic_shapes  # noqa: F401 - the forked workers use it
 
     asked = socket.socket(fileno=descriptor)
     files = serve(asked)
     if files is None:
         os._exit(0)  # with torch inside, an orderly end takes as long as a worker's whole life
-    asked.detach()  # `become` closes it, with whatever else is not the worker's
+    asked.detach()  # `become` closes it, with everything else that is not the worker's
     become(files)
 
 

@@ -1,6 +1,6 @@
-"""What kernels of older revisions lack, which `ab` and CI race, too: definitions of cells, heads.
+"""What kernels of older revisions do not have, for `ab` and CI: definitions of cells, heads.
 
-Those from before cells were definitions have PyTorch's four alone, and say less of their sizes.
+Kernels from before cells were definitions have only PyTorch's four, and report fewer sizes.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from lstm_kernels.problem import Problem
 
 
 class CellSizes(NamedTuple):
-    """Of a layer's cell: elements of c, blocks of W_hh, parameters a unit, what is positive."""
+    """For a layer's cell: elements of c, blocks of W_hh, parameters of a unit, positive states."""
 
     c: int
     h_gates: int

@@ -1,9 +1,10 @@
-"""What is right: the float64 answer to a problem, and what stands in for it on fresh inputs.
+"""The right results: the float64 answer to a problem, and a substitute for it on fresh inputs.
 
-The answer is made once a problem by the `reference` backend, and kept in memory that no backend
-can reach. Where float64 over the whole batch is too slow, a few batch rows are answered exactly
-over all steps. What a sample leads to is found by PyTorch's own layers (`aten`, or else `naive`),
-whole, in a format at least as wide as the problem's: once they gave that answer, too.
+The `reference` backend makes the answer once for each problem, and it is kept in memory that no
+backend can reach. Where float64 over the whole batch is too slow, a few batch rows are answered
+exactly over all steps. The right results of a sample are computed by PyTorch's own layers (`aten`,
+or else `naive`), for the whole batch, in a format at least as wide as the problem's, if they gave
+that answer too.
 """
 
 from collections import OrderedDict
@@ -35,7 +36,7 @@ from lstm_kernels.stack import Weights
 # The set of inputs whose answer is known.
 FIRST_SET = 0
 MOST_BYTES = 4 << 30
-# Those who may stand in for `reference`, the fastest first, where they are that much nearer to the
+# The backends that may replace `reference`, the fastest first, if they are that much nearer to the
 # answer than a backend must be.
 STAND_INS = ("aten", "naive")
 NEARER = 4.0
@@ -56,7 +57,7 @@ class Answer:
 def checked_inputs(
     problem: Problem, seed: int, device: str, weights: tuple[Weights, ...] | None = None
 ) -> Inputs:
-    """The set whose answer is known: the gradients it starts from reach the answered rows alone."""
+    """The set whose answer is known: its output gradients are 0 outside the answered rows."""
     inputs = make_inputs(problem, seed, FIRST_SET, device, weights)
     rows = rows_to_answer(problem, device)
     return inputs if rows is None else silence_other_rows(inputs, rows)
@@ -75,7 +76,7 @@ def answer(problem: Problem, seed: int, device: str) -> Answer:
 
 @dataclass(frozen=True)
 class _Known:
-    """An answer, and who stands in for it in which format."""
+    """An answer, the backend that replaces `reference`, and its format."""
 
     answer: Answer
     stand_in: Any
@@ -87,9 +88,9 @@ class _Known:
 
 
 class Oracle:
-    """Knows answers, and judges what was handed over by them.
+    """Holds answers, and judges what was handed over by them.
 
-    The oldest answers are dropped where they take too much memory, and found again.
+    The oldest answers are dropped if they take too much memory, and computed again.
     """
 
     def __init__(self, device: str) -> None:
@@ -119,13 +120,13 @@ class Oracle:
             if isinstance(made, Judged):
                 return made
             judged = judge(made, right.tensors, tolerance(problem), right.rows)
-            # What the pass itself made says more than what was made beside it.
+            # An error of the pass itself says more than one of the extra execution.
             errors = {**judged.errors, **errors}
             failures.append(judged.failure)
         return Judged(errors, next((failure for failure in failures if failure), ""))
 
     def judge_sample(self, asked: JudgeSample) -> Judged:
-        """Compare one execution of a sample with what its inputs lead to."""
+        """Compare one execution of a sample with the right result for its inputs."""
         problem = asked.problem
         self.know(problem, asked.seed)
         known = self._known[problem, asked.seed]
@@ -143,7 +144,7 @@ class Oracle:
         return judge(made, right, bound)
 
     def _stand_in(self, problem: Problem, seed: int, right: Answer) -> tuple[Any, Problem]:
-        """Who finds what is right on other inputs, and in which format."""
+        """The backend that computes the right results on other inputs, and its format."""
         wide = _wide(problem, "float64" if problem.dtype == "float64" else "float32")
         inputs = checked_inputs(problem, seed, self._device)
         for name in STAND_INS:
@@ -157,7 +158,7 @@ class Oracle:
         return registry.load("reference"), _wide(problem, "float64")
 
     def _like(self, problem: Problem, seed: int) -> Inputs:
-        """The shapes and weights of a problem; cells come problem by problem, mostly."""
+        """The shapes and weights of a problem; cached, as cells mostly come problem by problem."""
         if self._last is None or self._last[0] != (problem, seed):
             self._last = (problem, seed), make_inputs(problem, seed, FIRST_SET, self._device)
         return self._last[1]
@@ -169,7 +170,7 @@ class Oracle:
 def _taken(
     place: str, handed: Handed, like: Inputs, execution: int
 ) -> dict[str, list[Tensor]] | Judged:
-    """What an execution made; or that it made what none does."""
+    """The results of an execution, or a failure if they are malformed."""
     try:
         return taken(place, handed, like, execution)
     except Malformed as wrong:
@@ -183,7 +184,7 @@ def _wide(problem: Problem, dtype: str) -> Problem:
 def _executed(
     implementation: Any, problem: Problem, inputs: Inputs, pass_name: str
 ) -> dict[str, list[Tensor]]:
-    """What a backend makes of inputs in its problem's format, by name."""
+    """A backend's results for inputs in its problem's format, by name."""
     the_pass = make_pass(implementation, problem, pass_name)
     state = the_pass.prepare(cast(inputs, TORCH_DTYPES[problem.dtype]))
     the_pass.execute(state)

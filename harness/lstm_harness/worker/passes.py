@@ -1,4 +1,4 @@
-"""What stands inside the timed region of each pass, and what is made ready outside it."""
+"""What runs inside the timed region of each pass, and what is prepared outside it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ class Malformed(Exception):  # noqa: N818 - a finding about a backend, not a fai
 class Pass:
     """One pass of one problem on one backend.
 
-    `prepare` makes ready, outside the timed region, what `execute` of the returned state needs:
+    `prepare` prepares, outside the timed region, what `execute` of the returned state needs:
     fresh leaf tensors, so that no gradient is ever accumulated onto an older one, and for
     `backward` a fresh graph. `execute` is all that is timed; freeing what it returns is not.
     """
@@ -36,7 +36,7 @@ class Pass:
 class State:
     """One execution: its leaves, the outputs once there are any.
 
-    `makes_gradients` tells whether it does, `has_graph` whether its outputs hang on one.
+    `makes_gradients` says whether it does, `has_graph` whether its outputs have one.
     """
 
     inputs: Inputs
@@ -45,7 +45,7 @@ class State:
     has_graph: bool = False
 
     def tensors(self) -> dict[str, list[Tensor]]:
-        """Every tensor this execution made, by name; a gradient that it owes is an empty list."""
+        """Every tensor that this execution made, by name; a missing gradient is an empty list."""
         named = {name: [out] for name, out in zip(OUTPUT_NAMES, self.outputs, strict=False)}
         return named | gradients(self.inputs) if self.makes_gradients else named
 
@@ -74,7 +74,7 @@ def make_pass(implementation: Any, problem: Problem, pass_name: str) -> Pass:
         try:
             torch.autograd.backward(state.outputs, state.inputs.d_outputs())
         except Exception:
-            # What a malformed output made autograd raise is told as that.
+            # An error that a malformed output causes in autograd is reported as that.
             refuse_malformed(state)
             raise
 
@@ -101,7 +101,7 @@ def make_pass(implementation: Any, problem: Problem, pass_name: str) -> Pass:
 
 
 def fresh_leaves(inputs: Inputs, requires_grad: bool) -> Inputs:
-    """Aliases of the same memory that no graph and no gradient hangs on yet."""
+    """Aliases of the same memory, without a graph or a gradient."""
 
     def alias(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.detach().requires_grad_(requires_grad)
@@ -117,7 +117,7 @@ def fresh_leaves(inputs: Inputs, requires_grad: bool) -> Inputs:
 
 
 def gradients(inputs: Inputs) -> dict[str, list[Tensor]]:
-    """The gradients that hang on leaves, by name; an entry a layer and direction that has one."""
+    """The gradients of leaves, by name; an entry for each layer and direction that has one."""
     leaves = {name: [getattr(inputs, name)] for name in ("x", "h0", "c0")}
     for name in PARAMETER_NAMES:
         leaves[name] = [getattr(weights, name) for weights in inputs.weights]
@@ -132,9 +132,9 @@ def _grad(leaf: Tensor | None) -> Tensor | None:
 def refuse_malformed(state: State) -> None:
     """Check what a backend returned, as it is, before anything is done with it.
 
-    Type, shape, dtype, device and layout; that memory is its own, and not an input's; that it hangs
-    on a graph where one is due, and nowhere else. A subclass of Tensor could put off its work until
-    somebody looks, after the clock stopped.
+    Type, shape, dtype, device and layout; that its memory is its own, and not an input's; that it
+    has a graph if it needs one, and only then. A subclass of Tensor could delay its work until
+    somebody reads it, after the clock stopped.
 
     Raises:
         Malformed: one line saying which output, what was found and what is expected.
@@ -151,16 +151,16 @@ def refuse_malformed(state: State) -> None:
         if out.layout != torch.strided:
             raise Malformed(f"{name} is {out.layout}; expected torch.strided")
         if (out.grad_fn is not None) != state.has_graph:
-            graph = "a graph that a backward can go" if state.has_graph else "no graph"
-            raise Malformed(f"{name} hangs on {out.grad_fn}; expected {graph}")
+            graph = "a graph that a backward can follow" if state.has_graph else "no graph"
+            raise Malformed(f"{name} depends on {out.grad_fn}; expected {graph}")
         if out.numel() and _memory(out) in given:
-            raise Malformed(f"{name} lies in an input's memory; expected memory of its own")
+            raise Malformed(f"{name} shares the memory of an input; expected memory of its own")
     if len(outputs) != len(inputs.d_outputs()):
         raise Malformed(f"{len(outputs)} outputs; expected {len(inputs.d_outputs())}")
 
 
 def refuse_shared(executions: Sequence[tuple[Tensor, ...]]) -> None:
-    """Check that no execution gave its outputs in the memory of another that is still held.
+    """Check that no execution returned its outputs in the memory of another that is still held.
 
     Raises:
         Malformed: two of them did.
@@ -169,7 +169,7 @@ def refuse_shared(executions: Sequence[tuple[Tensor, ...]]) -> None:
     for outputs in executions:
         places = {_memory(out) for out in outputs if out.numel()}
         if places & seen:
-            raise Malformed("two executions gave their outputs in the same memory")
+            raise Malformed("two executions returned their outputs in the same memory")
         seen |= places
 
 

@@ -1,4 +1,4 @@
-"""Memory filled with garbage, so that a backend that reads what nobody wrote is found out."""
+"""Memory filled with garbage, to detect a backend that reads what nobody wrote."""
 
 import ctypes
 import sys
@@ -50,7 +50,7 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 def _poison_thread_cache() -> None:
-    """Leave garbage in the small blocks that this thread is handed next, but for 16 bytes of each.
+    """Leave garbage in the small blocks that this thread gets next, except 16 bytes of each.
 
     Those hold what the allocator itself keeps in a block that is free.
     """
@@ -64,7 +64,7 @@ def _poison_thread_cache() -> None:
 
 def _poison_cuda_cache(device: str) -> None:
     """Leave NaN in the blocks that the caching allocator hands out next."""
-    torch.cuda.empty_cache()  # what earlier passes freed holds right answers
+    torch.cuda.empty_cache()  # memory that earlier passes freed holds right answers
     free, _ = torch.cuda.mem_get_info(device)
     bytes_each = min(free // 4, 1 << 30)
     block = torch.full((bytes_each // 4,), float("nan"), device=device)

@@ -10,8 +10,8 @@ def replayed(eager: Pass, inputs: Inputs, *, fresh_graph: bool) -> Pass:
     """Capture a pass once, on memory of its own; executing it replays the capture.
 
     Args:
-        inputs: give the shapes; their numbers are not kept.
-        fresh_graph: True for `backward`, whose forward is captured apart and replayed untimed.
+        inputs: their shapes are used; their numbers are not kept.
+        fresh_graph: True for `backward`, whose forward is captured separately and replayed untimed.
     """
     static = on_batched(inputs, torch.Tensor.clone)
     _warm_up(eager, static)
@@ -36,7 +36,7 @@ def replayed(eager: Pass, inputs: Inputs, *, fresh_graph: bool) -> Pass:
 
 
 def _warm_up(eager: Pass, static: Inputs) -> None:
-    """Run on a side stream first, as capturing asks for: lazy initialisation cannot be captured."""
+    """Run on a side stream first, as capturing requires: lazy initialisation cannot be captured."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):

@@ -1,4 +1,4 @@
-"""What stands beside the times in a record: memory, energy, and who else used the GPU."""
+"""What a record holds in addition to times: memory, energy, other users of the GPU."""
 
 import time
 from collections.abc import Collection
@@ -11,13 +11,13 @@ from lstm_harness.worker.inputs import Inputs
 from lstm_harness.worker.memory import peak_and_kept_bytes
 from lstm_harness.worker.passes import Pass
 
-# NVML's energy counter moves every 20 to 100 ms: over a second that is within a tenth.
+# NVML's energy counter moves every 20 to 100 ms: over a second the error is within a tenth.
 ENERGY_S = 1.0
 
 
 @dataclass(frozen=True)
 class Resources:
-    """Gathers what one pass costs beside time. `forward` is the forward that saves for backward."""
+    """Measures the other costs of one pass. `forward` is the forward that saves for backward."""
 
     device: str
     pass_name: str
@@ -35,20 +35,20 @@ class Resources:
         return peak, saved
 
     def warnings(self, our_pids: Collection[int]) -> list[str]:
-        """What makes a reader doubt the times."""
+        """Reasons to doubt the times."""
         gpu = self._gpu()
         foreign = gpu.foreign_processes(our_pids) if gpu else []
         return [f"other processes on the GPU: {foreign}"] if foreign else []
 
     def _peak_and_saved_bytes(self, the_pass: Pass) -> tuple[int, int]:
-        """The highest memory above its inputs, and what it keeps beside its outputs."""
+        """The peak memory above its inputs, and what it keeps in addition to its outputs."""
         state = the_pass.prepare(self.inputs)
         peak, kept = peak_and_kept_bytes(self.device, lambda: the_pass.execute(state))
         outputs = sum(out.untyped_storage().nbytes() for out in state.outputs)
         return peak, max(0, kept - outputs)
 
     def energy_mj(self) -> float | None:
-        """Energy of one execution, preparing included; None for a backward, which has a forward."""
+        """Energy of one execution with its preparation; None for a backward pass."""
         gpu = self._gpu()
         before = gpu.energy_mj() if gpu else None
         if gpu is None or before is None or self.pass_name == "backward":

@@ -1,4 +1,4 @@
-"""Requests answered, one after the other; what goes wrong becomes a refusal."""
+"""Requests are answered one after the other; what goes wrong becomes a refusal."""
 
 import sys
 from typing import Any
@@ -15,7 +15,7 @@ LONGEST_REASON = 500
 
 
 def refusal(error: BaseException, poisoned: bool) -> Refusal:
-    """The reply that tells what went wrong: status and one line."""
+    """The reply that says what went wrong: status and one line."""
     text = " ".join(str(error).split())[:LONGEST_REASON]
     named = f"{type(error).__name__}: {text}"
     if isinstance(error, Malformed):
@@ -23,7 +23,7 @@ def refusal(error: BaseException, poisoned: bool) -> Refusal:
     if isinstance(error, Unsupported):
         return Refusal("unsupported", text, poisoned)
     if isinstance(error, wire.BadMessage):
-        return Refusal("error", f"the worker was sent what it cannot read: {text}", poisoned)
+        return Refusal("error", f"the worker got a message that it cannot read: {text}", poisoned)
     return Refusal("out_of_memory" if _is_out_of_memory(error) else "error", named, poisoned)
 
 
@@ -37,7 +37,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def serve(worker: Worker, replies: Any) -> None:
     """Answer until standard input ends, which it does when the harness is gone."""
     for line in sys.stdin:
-        # What was asked is told with the reply: nobody has one ready before.
+        # The reply repeats the nonce of the request, so nobody can prepare one before.
         nonce, _, message = line.partition(" ")
         try:
             reply = worker.answer(wire.decode(message, REQUESTS))

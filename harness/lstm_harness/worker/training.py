@@ -1,4 +1,4 @@
-"""One curve: a task trained step by step, its points, and a checkpoint from which it goes on."""
+"""One curve: a task trained step by step, its points, and a checkpoint to continue from."""
 
 import math
 import time
@@ -16,13 +16,13 @@ from lstm_harness.worker.workloads.task import Choices, Task, make
 
 
 class Training:
-    """A task, its optimizer, and how far they are.
+    """A task, its optimizer, and its progress.
 
     Args:
-        checkpoint: where it is kept after every point, whole or not at all; where there is one of
-            this curve, it goes on from there, and gives the points that it would have given.
+        checkpoint: the file that is replaced after every point, in one step; if there is one of
+            this curve, training continues there, and gives the points that it would have given.
     Raises:
-        MissingData: a package that holds the data lacks.
+        MissingData: a package that holds the data is missing.
     """
 
     def __init__(self, spec: TrainingSpec, curve: Curve, device: str, checkpoint: Path) -> None:
@@ -42,7 +42,7 @@ class Training:
         self._setup_seconds = time.perf_counter() - began
 
     def _warm_up(self) -> None:
-        """Have a first step compile what it compiles, and leave no other trace."""
+        """Run a first step, so that it compiles, and undo its effects."""
         remembered = self.task.remembered
         self.task.model.train()
         devices = [torch.cuda.current_device()] if self._device == "cuda" else []
@@ -52,7 +52,7 @@ class Training:
         self.task.remembered = remembered
 
     def go_on(self, steps: int) -> Point:
-        """Train for so many steps, and look at held-out data."""
+        """Train for this many steps, and evaluate held-out data."""
         self.task.model.train()
         losses: list[float] = []
         shares: list[tuple[int, int]] = []
@@ -82,7 +82,7 @@ class Training:
         return self.last
 
     def end(self) -> tuple[dict[str, float | None], End]:
-        """What is told of it once it is over: of held-out data, and beside it."""
+        """The results at the end: metrics of held-out data, the baseline and examples."""
         told = self._held_out(last=True)
         with torch.no_grad():
             examples = tuple(self.task.examples())
@@ -114,7 +114,7 @@ class Training:
     def _restore(self) -> None:
         kept: dict[str, Any] = torch.load(self._checkpoint, weights_only=True)
         if kept["curve"] != asdict(self._curve):
-            return  # of the curve before, whose end was its harness's, too
+            return  # the checkpoint of the curve before, whose harness was killed
         self.task.model.load_state_dict(kept["model"])
         self._optimizer.load_state_dict(kept["optimizer"])
         self.task.remembered = kept["remembered"]

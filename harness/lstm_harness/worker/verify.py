@@ -1,4 +1,4 @@
-"""Right before fast: every tensor of a backend against the float64 answer."""
+"""Correct before fast: every tensor of a backend is compared with the float64 answer."""
 
 from collections.abc import Mapping
 from math import inf, isfinite, sqrt
@@ -22,7 +22,7 @@ BATCHED = ("y", "h_n", "c_n", "d_x", "d_h0", "d_c0")
 
 
 def tolerance(problem: Problem) -> float:
-    """The largest relative L2 error that is right for a problem."""
+    """The largest relative L2 error that is allowed for a problem."""
     bound = TOLERANCES[problem.dtype, problem.precision]
     return bound * max(1.0, sqrt(problem.seq_len / 256))
 
@@ -33,16 +33,16 @@ def judge(
     bound: float,
     rows: tuple[int, ...] | None = None,
 ) -> Judged:
-    """Compare what an execution made with what is right.
+    """Compare the results of an execution with the right ones.
 
-    Outputs are always compared, gradients where `outputs` names one, be it an empty list. With
+    Outputs are always compared, gradients if `outputs` names one, even as an empty list. With
     `rows` only those of the batch are known.
     """
     wanted = [n for n in expected if not n.startswith("d_") or any(f[:2] == "d_" for f in outputs)]
     errors: dict[str, float | None] = {}
     missing = [name for name in wanted if len(outputs.get(name, [])) != len(expected[name])]
     if missing:
-        return Judged({}, f"no {missing[0]}: the backend gave none")
+        return Judged({}, f"no {missing[0]}: the backend returned none")
     for name in wanted:
         compared = rows if name in BATCHED else None
         pairs = zip(outputs[name], expected[name], strict=True)

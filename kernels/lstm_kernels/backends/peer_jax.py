@@ -1,13 +1,11 @@
 """A scan in JAX, compiled by XLA for a CPU, with JAX's own gradients: a peer.
 
 Idea: `jax.lax.scan` over a step that is written from the cell's definition, the input product of
-all steps made before it; a backward is what `jax.vjp` makes of that. XLA takes PyTorch's memory as
-it is, weights too, where it lies at a multiple of 64 bytes, so that nothing is converted or kept.
-docs/peers.md tells more.
-Source: jax.lax.scan.
-Limits: CPUs; a compile for every new shape, of some tenths of a second; as many threads as when the
-first layer ran; bfloat16 and float16 multiplied as they are, added up in float32; second
-derivatives are not JAX's.
+all steps made before it; the backward is that of `jax.vjp`. XLA uses PyTorch's memory
+directly, also for weights, if it starts at a multiple of 64 bytes, so that nothing is converted or
+kept. More in docs/peers.md. Source: jax.lax.scan. Limits: CPUs; a compile for every new shape, of
+some tenths of a second; as many threads as when the first layer ran; bfloat16 and float16 are
+multiplied directly and added in float32; second derivatives are not JAX's.
 """
 
 import os
@@ -33,13 +31,13 @@ from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Unsupported, Weights, unflatten
 
 WHAT = "the jax backend"
-# Its memory is not of PyTorch's allocator, which is asked how much a pass takes.
+# Its memory is not from PyTorch's allocator, which reports how much a pass takes.
 HOLDS_MEMORY = True
 _beginning = threading.RLock()
-# What XLA reads, as it makes its threads, for how many there are to be.
+# XLA reads this when it makes its threads, to know how many.
 _THREADS = "NPROC"
 
-# A cell's code is PyTorch's, and finds JAX's functions where it looks for those.
+# A cell's code is PyTorch's, and finds JAX's functions under PyTorch's names.
 _AS_TORCH = SimpleNamespace(
     exp=jnp.exp,
     full_like=jnp.full_like,
@@ -88,7 +86,7 @@ def unsupported(problem: Problem, device: str) -> str | None:
 
 
 def kernels_used(problem: Problem) -> list[str]:
-    """Who computes, with how many threads."""
+    """The library that computes, and its number of threads."""
     return [f"jax {jax.__version__}, {_began().threads} threads"]
 
 
@@ -99,7 +97,7 @@ class JaxLayer(torch.autograd.Function):
     def forward(
         ctx: Any, problem: Problem, lengths: Tensor | None, *inputs: Tensor | None
     ) -> tuple[Tensor, ...]:
-        """y, h_n and, where the cell has one, c_n."""
+        """y, h_n and, if the cell has one, c_n."""
         needed = tuple(ctx.needs_input_grad[2:])
         with _as_wide_as(inputs[0]):
             made, ctx.pull_back = _run_saving(
@@ -107,7 +105,7 @@ class JaxLayer(torch.autograd.Function):
             )
             outputs = _tensors(made)
         ctx.problem, ctx.lengths = problem, lengths
-        # What JAX keeps may be the memory of these: PyTorch then sees to it that it is unchanged.
+        # JAX may keep the memory of these: PyTorch then checks that it is unchanged.
         ctx.save_for_backward(*inputs, *outputs)
         return outputs
 
@@ -133,13 +131,13 @@ def _layer(cell: Cell, inputs: Sequence[Any], steps: Any) -> tuple[Any, ...]:
     Args:
         inputs: x [T, B, I], h0 [D, B, S], c0 [D, B, K*H] or None, then the
             weights' tensors.
-        steps: [B], or None where every sequence has T.
+        steps: [B], or None if every sequence has T.
     """
     x, h0, c0, *flat = inputs
     alive = None
     if steps is not None:
         alive = (jnp.arange(x.shape[0])[:, None] < steps)[:, :, None]
-        # What lies past a sequence's end may be anything, NaN included.
+        # Values past a sequence's end may be anything, including NaN.
         x = jnp.where(alive, x, 0)
     made = [
         _direction(cell, x, h0[at], None if c0 is None else c0[at], one, alive, is_reverse=at > 0)
@@ -152,9 +150,9 @@ def _layer(cell: Cell, inputs: Sequence[Any], steps: Any) -> tuple[Any, ...]:
 def _direction(
     cell: Cell, x: Any, h: Any, c: Any, weights: Weights, alive: Any, *, is_reverse: bool
 ) -> tuple[Any, ...]:
-    """One direction: y [T, B, S], h_n [B, S] and, where there is c, c_n.
+    """One direction: y [T, B, S], h_n [B, S] and, if there is c, c_n.
 
-    In reverse a sequence's state stays what it is at first until the scan comes to its end.
+    In reverse a sequence keeps its initial state until the scan reaches its end.
     """
     next_state = _code(cell)["next_state"]
     units: Sequence[Any] = ()
@@ -193,12 +191,12 @@ def _direction(
 
 
 def _wide(array: Any) -> Any:
-    """In float32 where it is narrower."""
+    """In float32 if it is narrower."""
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
 def _product(left: Any, right: Any) -> Any:
-    """A product whose sums are float32's where its numbers are narrower."""
+    """A product with sums in float32 if its numbers are narrower."""
     return jnp.matmul(left, right, preferred_element_type=_wide(right).dtype)
 
 
@@ -211,7 +209,7 @@ _run = jax.jit(_layer, static_argnums=0)
 
 
 def _saving(cell: Cell, needed: tuple[bool, ...], inputs: Sequence[Any], steps: Any) -> Any:
-    """The outputs, and what makes of their gradients those of the inputs that need one."""
+    """The outputs, and a function from their gradients to those of the inputs that need one."""
 
     def of(wanted: list[Any]) -> tuple[Any, ...]:
         found = iter(wanted)
@@ -226,7 +224,7 @@ _pull_back = jax.jit(lambda pull_back, d_outputs: pull_back(d_outputs))
 
 
 def _arrays(tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:
-    """NumPy's arrays of the same memory: XLA takes those without a copy where it can."""
+    """NumPy's arrays of the same memory: XLA uses those without a copy if it can."""
     return tuple(None if tensor is None else _array(tensor) for tensor in tensors)
 
 
@@ -238,7 +236,7 @@ def _array(tensor: Tensor) -> Any:
 
 
 def _tensors(arrays: Sequence[Any]) -> tuple[Tensor, ...]:
-    """Tensors of the memory that XLA wrote, once it has."""
+    """Tensors of the memory that XLA writes, after it has finished."""
     for array in arrays:
         array.block_until_ready()
     return tuple(torch.utils.dlpack.from_dlpack(array) for array in arrays)
@@ -250,14 +248,14 @@ def _steps(lengths: Tensor | None) -> Any:
 
 @contextmanager
 def _as_wide_as(x: Tensor | None) -> Iterator[None]:
-    """JAX takes float64 for float32, and a GPU before a CPU, where it is not told otherwise."""
+    """By default JAX treats float64 as float32, and prefers a GPU to a CPU."""
     is_double = x is not None and x.dtype == torch.float64
     with jax.enable_x64(is_double), jax.default_device(_began().cpu):
         yield
 
 
 class _Began(NamedTuple):
-    """What XLA began with: the process, how many threads, and the CPU as JAX names it."""
+    """The state that XLA started with: the process, its number of threads, and the CPU in JAX."""
 
     process: int
     threads: int
@@ -265,23 +263,33 @@ class _Began(NamedTuple):
 
 
 def _began() -> _Began:
-    """XLA's beginning, once a process, whichever thread asks first."""
+    """XLA's start, once in a process, by the first thread that asks."""
     with _beginning:
         return _begin()
 
 
 @cache
 def _begin() -> _Began:
-    """XLA's beginning, here and now, with as many threads as torch has.
+    """Start XLA now, with as many threads as torch has.
 
-    Where somebody had it begin before, with as many as it was told, or as there are cores to it.
+    If it was started before, it has the number that was set, or one for each core.
     """
     if xla_bridge.backends_are_initialized():
-        threads = int(os.environ.get(_THREADS) or len(os.sched_getaffinity(0)))
-        return _Began(os.getpid(), threads, jax.devices("cpu")[0])
+        return _Began(os.getpid(), _threads_made(), jax.devices("cpu")[0])
     threads = torch.get_num_threads()
     with _environment(_THREADS, str(threads)):
         return _Began(os.getpid(), threads, jax.devices("cpu")[0])
+
+
+def _threads_made() -> int:
+    """How many threads XLA made when somebody else started it.
+
+    It reads the variable as we do: what is not a number counts as not set.
+    """
+    try:
+        return int(os.environ[_THREADS])
+    except (KeyError, ValueError):
+        return len(os.sched_getaffinity(0))
 
 
 @contextmanager
@@ -298,7 +306,7 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 
 def _threads_limit() -> str | None:
-    """Why XLA's threads are none, or more than torch has, or None."""
+    """Why XLA has no threads here, or more than torch has; None if neither."""
     has, may = _began().threads, torch.get_num_threads()
     left_behind = forked_limit("XLA", _began().process)
     if left_behind is not None or has <= may:

@@ -1,10 +1,10 @@
 """ONNX Runtime's own LSTM, GRU and RNN on a CPU: a peer, raced as a library that others wrote.
 
-Idea: a session of one operator a layer, its weights held as constants, which ONNX Runtime packs
-once for its products. A session is made again where weights changed (`common.kept_copies`); input,
-states and results pass without a copy but y of two directions. docs/peers.md tells more.
-Source: the operators of onnxruntime/core/providers/cpu/rnn.
-Limits: CPUs; inference alone; float32; as many threads as torch has.
+Idea: a session with one operator for each layer and its weights as constants, which ONNX Runtime
+packs once for its products. A session is made again if weights changed (`common.kept_copies`);
+input, states and results are not copied, except y of two directions. More in docs/peers.md. Source:
+the operators of onnxruntime/core/providers/cpu/rnn. Limits: CPUs; inference only; float32; as many
+threads as torch has.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Unsupported, Weights
 
 WHAT = "the onnxruntime backend"
-# Its memory is not of PyTorch's allocator, which is asked how much a pass takes.
+# Its memory is not from PyTorch's allocator, which reports how much a pass takes.
 HOLDS_MEMORY = True
 
 _sessions: KeptCopies[onnxruntime.InferenceSession] = KeptCopies()
@@ -68,12 +68,12 @@ def unsupported(problem: Problem, device: str) -> str | None:
 
 
 def kernels_used(problem: Problem) -> list[str]:
-    """Who computes, with how many threads."""
+    """The library that computes, and its number of threads."""
     return [f"onnxruntime {onnxruntime.__version__}, {torch.get_num_threads()} threads"]
 
 
 def _kind(problem: Problem) -> tuple[object, ...]:
-    """What a session depends on beside the weights: it runs any T and B."""
+    """What a session depends on in addition to the weights: it runs any T and B."""
     return problem.cell, problem.input_size, problem.hidden_size, problem.bidirectional
 
 
@@ -83,8 +83,8 @@ def _session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Its threads wait for work by spinning, as they do by default, but not past the end of a run:
-    # they would take the cores from whoever computes next.
+    # Its threads wait for work by spinning, as by default, but not after the end of a run:
+    # they would take the cores from the next computation.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3  # errors alone
     return onnxruntime.InferenceSession(

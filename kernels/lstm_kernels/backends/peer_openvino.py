@@ -1,12 +1,12 @@
 """OpenVINO's LSTM, GRU and RNN sequences on a CPU: a peer, raced as a library that others wrote.
 
-Idea: it reads a layer as the ONNX model that ONNX Runtime reads and compiles it for one T and B,
-its weights held as constants and packed once. It is compiled again where weights changed
-(`common.kept_copies`) or T or B did; input, states and results lie in PyTorch's memory. In bfloat16
+Idea: it reads a layer as the same ONNX model as ONNX Runtime and compiles it for one T and B,
+with its weights as constants and packed once. It is compiled again if weights changed
+(`common.kept_copies`) or T or B did; input, states and results are in PyTorch's memory. In bfloat16
 a model of float32 computes with its precision hint: input and results are converted in PyTorch.
-docs/peers.md tells more.
+More in docs/peers.md.
 Source: the CPU plugin's sequences (src/plugins/intel_cpu/src/nodes/rnn.cpp), which are oneDNN's.
-Limits: CPUs; inference alone; float32, and bfloat16 where the CPU multiplies it; no peepholes, no
+Limits: CPUs; inference only; float32, and bfloat16 if the CPU multiplies it; no peepholes, no
 coupled gates; as many threads as torch has.
 """
 
@@ -25,9 +25,9 @@ from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Unsupported, Weights
 
 WHAT = "the openvino backend"
-# Its memory is not of PyTorch's allocator, which is asked how much a pass takes.
+# Its memory is not from PyTorch's allocator, which reports how much a pass takes.
 HOLDS_MEMORY = True
-# What OpenVINO calls the precision that it is to compute in.
+# OpenVINO's name for the precision to compute in.
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -69,7 +69,7 @@ def layer(
         tensors[LENGTHS] = lengths.to(torch.int32)
     shapes = [(T, D, B, H), (D, B, H)] + ([] if c0 is None else [(D, B, H)])
     made = [torch.empty(shape, dtype=torch.float32, device="cpu") for shape in shapes]
-    # The request holds no memory: whatever it was given is given anew before each run.
+    # The request holds no memory: its tensors are set again before each run.
     with compiled.lock:
         for name, tensor in tensors.items():
             compiled.request.set_tensor(name, _shared(tensor))
@@ -92,12 +92,12 @@ def unsupported(problem: Problem, device: str) -> str | None:
         return f"OpenVINO's sequences compute in {known}, and this is {problem.dtype}"
     if problem.dtype == "bfloat16" and "BF16" not in _capabilities():
         told = ", ".join(_capabilities())
-        return f"OpenVINO computes bfloat16 where the CPU multiplies it; here it has {told}"
+        return f"OpenVINO computes bfloat16 only where the CPU multiplies it; this CPU has {told}"
     return forked_limit("OpenVINO", _requests.process)
 
 
 def kernels_used(problem: Problem) -> list[str]:
-    """Who computes, with how many threads."""
+    """The library that computes, and its number of threads."""
     used = f"openvino {openvino.__version__.partition('-')[0]}, {torch.get_num_threads()} threads"
     return [used]
 

@@ -60,5 +60,5 @@ def _by_gate(w: Tensor, b: Tensor | None, gates: int) -> list[tuple[Tensor, Tens
     if not gates:
         return []
     biases = [None] * gates if b is None else b.chunk(gates)
-    # Rows are the last dimension but one: of several heads each has its own.
+    # Rows are the second to last dimension: each of several heads has its own.
     return list(zip(w.chunk(gates, -2), biases, strict=True))

@@ -5,8 +5,8 @@ and writes the next state and what the backward needs, instead of a kernel for e
 and tanh; of any cell, from its definition. Source: "fusing point-wise operations" in NVIDIA's
 "Optimizing Recurrent Neural Networks in cuDNN 5". Limits: CUDA, or Triton's interpreter for
 checking; arithmetic in float32, and of float64 in float64; second derivatives without a kernel;
-ragged lengths are masked by kernels of their own. A new T or B compiles nothing where H is a
-multiple of 16; where it is not, rows that start on a 16-byte boundary and rows that do not are two
+ragged lengths are masked by separate kernels. A new T or B compiles nothing if H is a
+multiple of 16; otherwise rows that start on a 16-byte boundary and rows that do not need two
 kernels. Not run on a GPU yet.
 """
 
@@ -39,7 +39,7 @@ NUM_WARPS = 4
 
 WHAT = "the fused gates"
 
-# What `inspect --source` writes a cell in.
+# The dialect of `inspect --source`.
 DIALECT = TRITON
 
 
@@ -247,14 +247,14 @@ def backward_launch(
 
 
 def _are_alike(cell: DeviceCell) -> bool:
-    """Whether both products' gradients are the same numbers; or there is but one product."""
+    """Whether both products' gradients are the same numbers, or there is only one product."""
     return cell.x_block == cell.h_block or not cell.h_blocks
 
 
 def _launch(
     kernel: Any, cell: DeviceCell, state: Tensor, tensors: dict[str, Tensor | None], regime: str
 ) -> Launch:
-    """Over as many programs as tiles cover the state [B, H]; the tile depends on H alone."""
+    """Programs for all tiles of the state [B, H]; the tile depends only on H."""
     B, H = state.shape
     block_h = min(TILE, triton.next_power_of_2(H))
     block_b = TILE // block_h
@@ -270,14 +270,14 @@ def _launch(
 
 
 def _looked_at(uses: tuple[bool, ...], states: tuple[Any, Any]) -> tuple[Any, Any]:
-    """The states, None where none of it is looked at: a projected h is narrower than a kernel's."""
+    """The states, None if they are not used: a projected h is narrower than a kernel's."""
     return states[0] if uses[0] else None, states[1] if any(uses[1:]) else None
 
 
 class _Gates(torch.autograd.Function):
     """One step's gates: from_x, from_h, h, c and the parameters a unit -> h [B, H], c [B, K*H].
 
-    from_h, c and the parameters are None where the cell has none.
+    from_h, c and the parameters are None if the cell has none.
     """
 
     @staticmethod
@@ -367,7 +367,7 @@ def layer(
 
     flat = [tensor for direction in weights for tensor in direction]
     tensors = (x, h0, c0, *flat)
-    # Triton launches on the current device, wherever the tensors lie.
+    # Triton launches on the current device, even if the tensors are on another.
     with torch.cuda.device_of(x):
         if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
             y, h_n, *c_n = Recorded.apply(run, problem, lengths, *tensors)

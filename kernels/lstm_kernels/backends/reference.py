@@ -1,12 +1,11 @@
 """The oracle: every step in float64, written as in a textbook, never raced.
 
 Source: the equations of the documentation of torch.nn.LSTM, GRU and RNN, and of the papers that
-`lstm_kernels.cells` names. It shares no arithmetic with the other backends, so that a mistake of
-theirs is not a mistake of its own; of a cell of the user's own it runs the definition, operation
-by operation, under PyTorch's autograd. Whatever the dtype of x, it computes in float64 and casts
-back at the end. A ragged batch is run one sequence at a time, each at its own length; where
-sequences depend on each other, step by step with those that still run.
-Limits: speed.
+`lstm_kernels.cells` names. It shares no arithmetic with the other backends, so that it does not
+repeat their mistakes; for a user's own cell it runs the definition, operation by operation, under
+PyTorch's autograd. For any dtype of x, it computes in float64 and casts back at the end. A ragged
+batch is run one sequence at a time, each at its own length; if sequences depend on each other, it
+is run step by step with those that still run. Limits: speed.
 """
 
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from lstm_kernels.common.refusals import device_limit
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights
 
-# What a product gives, by gate: [B, H] each.
+# The result of a product, by gate: [B, H] each.
 Gates = tuple[Tensor, ...]
 
 
@@ -80,7 +79,7 @@ def _ragged_together(
     cell: str,
     lengths: Tensor,
 ) -> Outputs:
-    """A step of all sequences that have one, after another; each has its own end and beginning."""
+    """Step by step, all sequences that have the step; each has its own end and beginning."""
     T, B, _ = x.shape
     ends = lengths.tolist()
     ys, hs, cs = [], [], []
@@ -146,7 +145,7 @@ def _step(
 
 
 def _from_h(h: Tensor, w_hh: Tensor) -> Tensor:
-    """[B, G*H]: what each gate has of h [B, S], or each head of it, from its own h alone."""
+    """[B, G*H]: each gate's part from h [B, S], or for each head from its own h."""
     met = w_hh.shape[1]
     if met == h.shape[1]:
         return h @ w_hh.T
@@ -274,7 +273,8 @@ def _normalised_lstm(
     return torch.sigmoid(o) * torch.tanh(norm(c) * gain_c + shift_c), c
 
 
-# The products by gate, h, then states beside it and parameters a unit; h and the others after.
+# Takes the products by gate, h, then the other states and per-unit parameters; returns h and the
+# others.
 _STEPS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
     "lstm": _lstm,
     "gru": _gru,
@@ -293,7 +293,7 @@ _STEPS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
 def _defined_step(
     cell: str, x: Tensor, h: Tensor, c: Tensor | None, w: Weights
 ) -> tuple[Tensor, Tensor | None]:
-    """A cell of the user's own: its definition, one operation of PyTorch after another."""
+    """A user's own cell: its definition, one operation of PyTorch after another."""
     definition, step = CELLS[cell], traced(CELLS[cell])
     H = h.shape[1]
     own = () if c is None else c.split(H, dim=1)
@@ -318,7 +318,7 @@ def _defined_step(
 
 
 def _preactivations(cell: Cell, x: Tensor, h: Tensor, w: Weights) -> list[Tensor]:
-    """What a definition calls p, in the order of its slots."""
+    """A definition's `p`, in the order of its slots."""
     H = h.shape[1]
     from_x, from_h = (x @ w.w_ih.T).split(H, dim=1), _from_h(h, w.w_hh).split(H, dim=1)
     b_ih = (x.new_zeros(len(w.w_ih)) if w.b_ih is None else w.b_ih).split(H)

@@ -1,7 +1,7 @@
 """torch.nn's recurrent functions with cuDNN off: PyTorch's own native path.
 
-On CUDA this is a product and a fused pointwise kernel a step. On a CPU it is whatever PyTorch
-takes there, oneDNN for an LSTM without projection included: there is no cuDNN to switch off.
+On CUDA this is a product and a fused pointwise kernel each step. On a CPU it is what PyTorch
+uses there, including oneDNN for an LSTM without projection: there is no cuDNN to switch off.
 PyTorch makes all of them differentiable twice.
 Limits: a sequence without steps cannot be packed.
 """

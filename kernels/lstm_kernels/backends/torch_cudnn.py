@@ -3,9 +3,9 @@
 cuDNN has several algorithms, and PyTorch chooses among them by a rule of its own
 (aten/src/ATen/native/cudnn/RNN.cpp), which `algorithm` restates so that a record can say what
 ran. Limits: CUDA only; bfloat16 from cuDNN 9.13 and compute capability 8.0 on; a sequence without
-steps cannot be packed; no second derivatives, which cuDNN's API lacks: PyTorch raises, whatever is
-differentiated again. Where cuDNN would not run, PyTorch takes its native path without a word: this
-backend refuses instead. Not run on a GPU yet.
+steps cannot be packed; no second derivatives, which cuDNN's API does not have: PyTorch raises,
+whatever is differentiated again. If cuDNN would not run, PyTorch silently takes its native path:
+this backend refuses instead. Not run on a GPU yet.
 """
 
 import torch
@@ -23,7 +23,7 @@ PERSIST_STATIC_SMALL_H = "PERSIST_STATIC_SMALL_H"
 # The largest H of the small-H algorithm: (forward, backward).
 SMALL_H = {"lstm": (192, 128), "gru": (192, 128), "rnn_tanh": (384, 256), "rnn_relu": (384, 256)}
 
-# What bfloat16 needs: PyTorch's supportsBFloat16RNNWithCuDNN.
+# Requirements of bfloat16: PyTorch's supportsBFloat16RNNWithCuDNN.
 BF16_CUDNN_VERSION = 91300
 BF16_CAPABILITY = (8, 0)
 
@@ -59,7 +59,7 @@ def stack(
             problem=problem,
             lengths=lengths,
             dropout=dropout if training else 0.0,
-            # cuDNN keeps what its backward needs in training mode alone.
+            # cuDNN keeps what its backward needs only in training mode.
             training=training or (torch.is_grad_enabled() and wants_gradient),
         )
 
@@ -83,15 +83,15 @@ def algorithm(
     """The cuDNN algorithm PyTorch's rule selects, by its name in cuDNN.
 
     Args:
-        direction: "forward" or "backward"; they are chosen apart.
-        capability, multiprocessors: the GPU's, 8.0 or newer; an H200's where not given.
+        direction: "forward" or "backward"; they are chosen separately.
+        capability, multiprocessors: the GPU's, 8.0 or newer; an H200's if not given.
     """
     if problem.proj_size or problem.lengths != "full":
         return STANDARD
     small_h = SMALL_H[problem.cell][("forward", "backward").index(direction)]
     if problem.dtype != "float64" and problem.hidden_size <= small_h:
         return PERSIST_STATIC_SMALL_H
-    # Of the newer GPUs the rule leaves out 8.6, and those with few multiprocessors.
+    # The rule excludes, of the newer GPUs, 8.6 and those with few multiprocessors.
     gpu_persists = capability >= (8, 0) and capability[1] != 6 and multiprocessors >= 98
     if problem.dtype == "float16" and gpu_persists and _persists(problem):
         return PERSIST_STATIC
@@ -104,7 +104,7 @@ def kernels_used(problem: Problem) -> list[str]:
         return []
     gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
     if gpu.major < 8:
-        return [f"cudnn: rule not restated for compute capability {gpu.major}.{gpu.minor}"]
+        return [f"cudnn: no rule is known for compute capability {gpu.major}.{gpu.minor}"]
     chosen = {
         direction: algorithm(
             problem,

@@ -1,4 +1,4 @@
-"""Cells as data: one file a cell, from which every backend's code is made.
+"""Cells as data: one file for each cell, from which the code of every backend is generated.
 
     from lstm_kernels.cells import cell, sigmoid, tanh
 
@@ -7,7 +7,7 @@
         c = sigmoid(p.f) * c + sigmoid(p.i) * tanh(p.g)
         return sigmoid(p.o) * tanh(c), c
 
-A file in this folder is found by itself: a cell needs no other line anywhere.
+A file in this folder is found automatically: a cell needs no other line anywhere.
 """
 
 from lstm_kernels.cells.code.data import from_data, to_data
@@ -49,5 +49,5 @@ __all__ = [
 
 add_files_beside(__name__, __path__)
 
-# The cells of this package; any other came in by a plugin, or with a run that raced it.
+# The cells of this package; any other comes from a plugin, or from a run that raced it.
 BUILT_IN = frozenset(CELLS)

@@ -8,6 +8,6 @@ from lstm_kernels.cells import cell, sigmoid, tanh
 
 @cell(gates="r z n", states="h", again="n")
 def gru_reset_before(p, h):
-    """The new state meets W_hh with what is left of h, so that a step makes two products."""
+    """The new state multiplies W_hh with the reset h, so that a step makes two products."""
     n = tanh(p.n(sigmoid(p.r) * h))
     return n + sigmoid(p.z) * (h - n)

@@ -5,5 +5,5 @@ from lstm_kernels.cells import cell, relu
 
 @cell(gates="n", states="h", per_unit="u", from_x="n")
 def indrnn(p, h, u):
-    """A unit sees its own state alone: there is no product with h."""
+    """A unit sees only its own state: there is no product with h."""
     return relu(p.n + u * h)

@@ -1,4 +1,4 @@
-"""The cells there are: those of this package's files, and those that came in by a plugin."""
+"""The known cells: those of this package's files, and those of plugins."""
 
 from collections.abc import Iterable
 from importlib import import_module
@@ -8,28 +8,28 @@ from lstm_kernels.cells.code.data import to_data
 from lstm_kernels.cells.code.definition import Cell
 
 CELLS: dict[str, Cell] = {}
-# Where each came from, for a message.
+# The origin of each cell, for a message.
 _origins: dict[str, str] = {}
 
 
 def add_cells(cells: Iterable[Cell], origin: str) -> None:
-    """Make cells known; where one is refused, so are all. One that is known already is no other.
+    """Make cells known: all or, if one is refused, none. An identical known cell is accepted.
 
     Args:
         origin: where they come from, for the message.
     Raises:
-        TypeError: one is no cell.
-        ValueError: a name is taken by another cell.
+        TypeError: one is not a cell.
+        ValueError: another cell has the same name.
     """
     added: dict[str, Cell] = {}
     for each in cells:
         if not isinstance(each, Cell):
-            raise TypeError(f"{origin} has {each!r} among its cells; expected what @cell makes")
+            raise TypeError(f"{origin} has {each!r} among its cells; expected what @cell returns")
         known = CELLS.get(each.name) or added.setdefault(each.name, each)
         if known is not each and to_data(known) != to_data(each):
             other = _origins.get(each.name, origin)
             raise ValueError(
-                f"{origin} defines cell {each.name!r}, a name that is taken by another of {other}; "
+                f"{origin} defines cell {each.name!r}, but {other} has another cell of that name; "
                 "give one of them another name"
             )
     CELLS.update(added)

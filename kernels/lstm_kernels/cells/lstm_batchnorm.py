@@ -1,7 +1,7 @@
-"""The LSTM that normalises over its batch, by the statistics of each step.
+"""The LSTM that normalises over its batch, with the statistics of each step.
 
 Source: Cooijmans et al. 2016, "Recurrent Batch Normalization": gains start at 0.1, and what is made
-of x and h has no shift but the bias. `lk.BatchNormLSTM` keeps running statistics, too.
+of x and h has no shift except the bias. `lk.BatchNormLSTM` also keeps running statistics.
 """
 
 from lstm_kernels.cells import batch_norm, cell

@@ -1,7 +1,7 @@
 """The LSTM that normalises over its units.
 
 Source: Ba et al. 2016, "Layer Normalization", in the form of haste (lmnt-com): the products of all
-four gates are normalised as one, and the biases are added after.
+four gates are normalised together, and the biases are added afterwards.
 """
 
 from collections.abc import Callable
@@ -34,5 +34,5 @@ def normalised(norm: Callable[..., Any], p: Any, c: Any, *units: Any) -> tuple[A
     starts=dict.fromkeys(GAINS.split(), 1) | {"shift_c": 0},
 )
 def lstm_layernorm(p, h, c, *units):
-    """Every gate's products and c have gains of their own, a unit each."""
+    """Every gate's products and c have their own per-unit gains."""
     return normalised(layer_norm, p, c, *units)

@@ -9,6 +9,6 @@ from lstm_kernels.cells import cell, sigmoid, tanh
 
 @cell(gates="f n", states="h", apart="n")
 def mgu(p, h):
-    """One gate for both: what of h a new state sees, and how much of it that replaces."""
+    """One gate for both: how much of h a new state sees, and how much of h it replaces."""
     f = sigmoid(p.f)
     return h + f * (tanh(p.n_x + f * p.n_h) - h)

@@ -5,11 +5,11 @@ from lstm_kernels.cells import cell, relu, tanh
 
 @cell(gates="n", states="h")
 def rnn_tanh(p, h):
-    """Elman's."""
+    """The Elman network, with tanh."""
     return tanh(p.n)
 
 
 @cell(gates="n", states="h")
 def rnn_relu(p, h):
-    """The same, without a ceiling."""
+    """The same with relu."""
     return relu(p.n)

@@ -5,6 +5,6 @@ from lstm_kernels.cells import cell, sigmoid, tanh
 
 @cell(gates="g n", states="h")
 def ugrnn(p, h):
-    """Between the state before and a new one, by one gate."""
+    """Interpolates between the old state and a new one, by one gate."""
     n = tanh(p.n)
     return n + sigmoid(p.g) * (h - n)

@@ -1,4 +1,4 @@
-"""What a layer is given fits together: checked once, where it comes in."""
+"""Checks that the arguments of a layer fit together, once, at the entry."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,10 +6,10 @@ from torch import Tensor
 
 
 def check_tensors(expected: Mapping[str, tuple[Tensor | None, Sequence[int]]], x: Tensor) -> None:
-    """Refuse a tensor of another shape than its name's, or of another dtype or device than x.
+    """Refuse a tensor with a wrong shape, or with another dtype or device than x.
 
     Args:
-        expected: by name a tensor, or None where there is none, and its shape.
+        expected: for each name a tensor, or None if there is none, and its shape.
     Raises:
         ValueError: one line with the first that does not fit.
     """

@@ -1,4 +1,4 @@
-"""One step's arithmetic, past the products: from pre-activations to the next state.
+"""One step's arithmetic after the products: from pre-activations to the next state.
 
 Plain PyTorch, shared by every backend that loops over time in Python; written from the cell's
 definition (`lstm_kernels.cells`). Gates come in the definition's order, which for an LSTM and a GRU
@@ -27,7 +27,7 @@ State = tuple[Tensor, Tensor | None]
 class StepCode:
     """A cell as a loop in Python runs it: its function, and where its pre-activations come from.
 
-    Found before the loop, so that torch.compile sees numbers and a function, and no search.
+    Made before the loop, so that torch.compile sees numbers and a function, and no search.
     """
 
     function: Callable[..., Any]
@@ -35,19 +35,19 @@ class StepCode:
     h_blocks: int
     own_states: int
     units: int
-    # Slots that lie in both products alike, from the first one on: added at once.
+    # Slots with the same place in both products, from the first one on: added together.
     both: int
-    # Gates of W_hh's last blocks, which a step meets with what it makes itself.
+    # Gates of W_hh's last blocks, which a step multiplies with values it makes itself.
     again: tuple[str, ...]
-    # Blocks of both, the first ones, whose products come without their biases.
+    # The first blocks of both products, which come without their biases.
     bare: int
-    # Of the others the block of each product, counted from there; None where it has no part. The
+    # The block of each other slot in each product, counted from there; None if it has no part. The
     # biases of bare gates come after them.
     others: tuple[tuple[int | None, int | None], ...]
-    # Whether the function takes functions, and whether one of them looks at the whole batch.
+    # Whether the function takes functions, and whether one of them uses the whole batch.
     calls: bool
     mixes_batch: bool
-    # What it calls for a norm over the batch; a module that keeps statistics has its own.
+    # The function for a norm over the batch; a module with statistics has its own.
     batch_norm: BatchNorm = over_batch
 
 
@@ -92,12 +92,12 @@ def _in_both(definition: Cell) -> int:
 
 
 def input_product(code: StepCode, x: Tensor, weights: Weights) -> Tensor:
-    """Give x W_ih^T + b_ih, of steps or of one, [.., G*H]; bare gates without b_ih."""
+    """Return x W_ih^T + b_ih, for all steps or one, [.., G*H]; bare gates without b_ih."""
     return linear(x, weights.w_ih, bias_of_product(code, weights.b_ih, code.x_blocks))
 
 
 def bias_of_product(code: StepCode, bias: Tensor | None, blocks: int) -> Tensor | None:
-    """A bias of so many blocks, as it is added to the product: 0 for bare gates."""
+    """A bias of this many blocks, as it is added to the product: 0 for bare gates."""
     if bias is None or not code.bare:
         return bias
     rows = len(bias) // blocks * code.bare
@@ -117,8 +117,8 @@ def next_state(
     Args:
         from_x: [B, G*H], of `input_product`.
         h: [B, S], the state before; c: [B, K*H], a unit's own states side by side, or None.
-        alive: [B, 1], True where a sequence still runs, or None where all do.
-        weights: of several heads as `by_head` gives them.
+        alive: [B, 1], True where a sequence still runs, or None if all do.
+        weights: with several heads as `by_head` returns them.
     Returns:
         h [B, S] and c [B, K*H] or None.
     """
@@ -132,9 +132,9 @@ def next_state(
 
 
 def by_head(weights: tuple[Weights, ...], heads: int) -> tuple[Weights, ...]:
-    """The weights as a loop multiplies by them: each w_hh of several heads is [N, G*H/N, H/N].
+    """The weights in the form for a loop: with several heads each w_hh is [N, G*H/N, H/N].
 
-    Found before the loop: at every step it would be a copy of the weights.
+    Made before the loop: at every step it would copy the weights.
     """
     if heads == 1:
         return weights
@@ -148,7 +148,7 @@ def _by_head(w_hh: Tensor, heads: int) -> Tensor:
 
 
 def product(h: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-    """What some gates have of h: [B, G*H] from h [B, S] and W_hh's rows, or `by_head` those."""
+    """The part of some gates from h: [B, G*H] from h [B, S] and rows of W_hh, or `by_head` rows."""
     if w.dim() == 2:
         return linear(h, w, b)
     heads, _, met = w.shape
@@ -160,7 +160,7 @@ def product(h: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
 def add_gates(
     code: StepCode, from_x: Sequence[Tensor], from_h: Sequence[Tensor]
 ) -> Sequence[Tensor]:
-    """What `activate` takes, from the products of each gate, each [B, H]."""
+    """The arguments of `activate`, from the products of each gate, each [B, H]."""
     alike = [from_x[at] + from_h[at] for at in range(code.both)]
     return [*alike, *_others(code, from_x[code.both :], from_h[code.both :])]
 
@@ -176,7 +176,7 @@ def activate(
     """The next state from a step's pre-activations; arguments as of `next_state`.
 
     Args:
-        p: [B, H] each, in the order of `Cell.slots`, less the biases of bare gates.
+        p: [B, H] each, in the order of `Cell.slots`, without the biases of bare gates.
     """
     if code.bare:
         p = [*p, *_biases(code, h, weights)]
@@ -205,7 +205,7 @@ def _summed(code: StepCode, from_x: Tensor, from_h: Tensor) -> Sequence[Tensor]:
 
 
 def _others(code: StepCode, of_x: Sequence[Tensor], of_h: Sequence[Tensor]) -> list[Tensor]:
-    """The pre-activations beside those in both products, from the blocks beside those."""
+    """The pre-activations that are not in both products, from the other blocks."""
     return [
         (of_x[x] if h is None else of_x[x] + of_h[h]) if x is not None else of_h[h or 0]
         for x, h in code.others
@@ -213,7 +213,7 @@ def _others(code: StepCode, of_x: Sequence[Tensor], of_h: Sequence[Tensor]) -> l
 
 
 def _biases(code: StepCode, h: Tensor, weights: Weights) -> Sequence[Tensor]:
-    """The biases of bare gates, [B, H] each; 0 where there are none."""
+    """The biases of bare gates, [B, H] each; 0 if there are none."""
     rows = code.bare * h.shape[-1]
     if weights.b_ih is None or weights.b_hh is None:
         biases = h.new_zeros(rows)
@@ -225,7 +225,7 @@ def _biases(code: StepCode, h: Tensor, weights: Weights) -> Sequence[Tensor]:
 def _functions(
     code: StepCode, h: Tensor, weights: Weights, alive: Tensor | None
 ) -> dict[str, Callable[..., Any]]:
-    """What a step may call, by name: see `lstm_kernels.cells.code.emit`."""
+    """The functions that a step may call, by name: see `lstm_kernels.cells.code.emit`."""
     found: dict[str, Callable[..., Any]] = {
         "layer_norm": several(over_units, h),
         "batch_norm": several(lambda values: code.batch_norm(values, alive), h),

@@ -1,4 +1,4 @@
-"""A narrower dtype's layer, computed in float32: for a backend that has no kernel for it."""
+"""A layer of a narrower dtype, computed in float32: for a backend that has no kernel for it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +15,7 @@ def is_narrow(problem: Problem) -> bool:
 
 
 def widened(problem: Problem) -> Problem:
-    """The problem that is computed in place of a narrow one; any other is as it is."""
+    """The problem that replaces a narrow one; any other does not change."""
     return replace(problem, dtype="float32") if is_narrow(problem) else problem
 
 
@@ -26,10 +26,10 @@ def in_float32(
     c0: Tensor | None,
     weights: tuple[Weights, ...],
 ) -> Outputs:
-    """What `layer` makes of float32 copies, rounded to the dtype of x once, at the end.
+    """The result of `layer` on float32 copies, rounded to the dtype of x once, at the end.
 
     Args:
-        layer: it is given x, h0, c0 and weights alone.
+        layer: it gets only x, h0, c0 and weights.
     """
     flat = [None if t is None else t.float() for one in weights for t in one]
     y, h_n, c_n = layer(

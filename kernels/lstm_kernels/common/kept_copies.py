@@ -1,9 +1,9 @@
-"""What a backend makes of weights and keeps: copies in another layout, a session that holds them.
+"""What a backend makes from weights and keeps: copies in another layout, or a session with them.
 
-Made once, and again where the weights changed. PyTorch counts every change in place that it makes
+Made once, and again if the weights changed. PyTorch counts every in-place change that it makes
 (`Tensor._version`), an optimiser's step or `load_state_dict`, and looking at that count costs a
-microsecond. What is written past it, through `Tensor.data` or a NumPy view, is not counted. So
-whoever may be given such weights asks for a look at their content too, bit by bit against a copy:
+microsecond. Writes through `Tensor.data` or a NumPy view are not counted. So
+a caller that may get such weights also asks to compare their content, bit by bit with a copy:
 the modules and functions of this package do (`lstm_kernels.stack`).
 """
 
@@ -22,25 +22,25 @@ from lstm_kernels.stack import Weights
 
 Made = TypeVar("Made")
 
-# What one backend keeps at most: of a network of eight layers, each for two shapes of batch.
+# The most that one backend keeps: a network of eight layers, each for two shapes of batch.
 MOST_KEPT = 16
-# Integers as wide as an element, by its bytes: their equality knows no NaN.
+# Integers as wide as an element, by its bytes: their equality also works for NaN.
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass
 class _Entry(Generic[Made]):
     made: Made
-    # Kept alive as an address alone, so that nothing else can be taken for them; their memory is
-    # their owner's.
+    # Only their address is kept alive, so that no other tensor can be mistaken for them; their
+    # memory is their owner's.
     storages: tuple[StorageWeakRef, ...]
     versions: tuple[int, ...] | None
-    # A copy of each, or None where nobody asked for a look.
+    # A copy of each, or None if nobody asked to compare.
     content: tuple[Tensor, ...] | None
 
 
 class KeptCopies(Generic[Made]):
-    """What one backend has made of weights, the last used of them; safe to use from any thread.
+    """What one backend has made from weights, the last used ones; safe to use from any thread.
 
     `process` is the one that made the first, None before.
     """
@@ -59,10 +59,10 @@ class KeptCopies(Generic[Made]):
         *,
         look: bool,
     ) -> Made:
-        """What was made of these weights, or what `make` makes now.
+        """What was made from these weights, or what `make` makes now.
 
         Args:
-            settings: what else `make` looks at.
+            settings: what else `make` depends on.
             look: whether to compare the weights' content too, and not their counts alone.
         """
         tensors = [tensor for one in weights for tensor in one if tensor is not None]
@@ -78,7 +78,7 @@ class KeptCopies(Generic[Made]):
             ):
                 self._entries.move_to_end(key)
                 return entry.made
-            # What is out of date goes first: two of a kind need not be held at once.
+            # Outdated entries go first: two of a kind need not be held together.
             self._entries.pop(key, None)
             for old in [k for k, each in self._entries.items() if _is_gone(each)]:
                 del self._entries[old]
@@ -93,20 +93,20 @@ class KeptCopies(Generic[Made]):
 
 
 def _place(tensor: Tensor) -> Hashable:
-    """Which memory a tensor is, and how it lies there."""
+    """A tensor's memory, and its layout there."""
     storage = tensor.untyped_storage()._cdata
     return storage, tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
 
 
 def _versions(tensors: list[Tensor]) -> tuple[int, ...] | None:
-    """How often each was changed; None where one is not counted, made in inference mode."""
+    """How often each was changed; None if one is not counted, made in inference mode."""
     if any(tensor.is_inference() for tensor in tensors):
         return None
     return tuple(tensor._version for tensor in tensors)
 
 
 def _is_another(kept: tuple[Tensor, ...] | None, tensors: list[Tensor]) -> bool:
-    """Whether any bit of these differs from what was kept of them, or may."""
+    """Whether any bit of these differs, or may differ, from their copies."""
     return kept is None or not all(
         torch.equal(one.view(_BITS[one.element_size()]), other.view(_BITS[other.element_size()]))
         for one, other in zip(kept, (tensor.detach() for tensor in tensors), strict=True)
@@ -114,5 +114,5 @@ def _is_another(kept: tuple[Tensor, ...] | None, tensors: list[Tensor]) -> bool:
 
 
 def _is_gone(entry: _Entry[Any]) -> bool:
-    """Whether memory that an entry was made of has been given back."""
+    """Whether memory that an entry was made from has been freed."""
     return any(each.expired() for each in entry.storages)

@@ -28,7 +28,7 @@ MOST_LENGTHS = 1_000_000
 
 
 def check_lengths(name: str, seq_len: int) -> None:
-    """Refuse a name this module does not know, or one that does not fit T.
+    """Refuse a name that this module does not know, or one that does not fit T.
 
     Raises:
         ValueError: one line with what is known.
@@ -68,7 +68,7 @@ def _histogram(name: str, seq_len: int) -> Mapping[int, int]:
 
 def _uniform(name: str, low: int, high: int, seq_len: int) -> Mapping[int, int]:
     if low <= high <= seq_len:
-        # More than a million different lengths are told by a million of them, evenly spaced.
+        # More than a million different lengths are represented by a million, evenly spaced.
         return dict.fromkeys(range(low, high + 1, 1 + (high - low) // MOST_LENGTHS), 1)
     raise ValueError(f"lengths {name!r}: expected LOW <= HIGH <= T, and T is {seq_len}")
 

@@ -1,7 +1,7 @@
 """Normalisation within a step: over all units of a sequence, or over all sequences of a batch.
 
 Both are (v - mean) / sqrt(variance + 1e-5), the variance's divisor the count; gains and shifts are
-a cell's own business. Source: Ba et al. 2016, "Layer Normalization"; Ioffe and Szegedy 2015, "Batch
+defined by the cell. Source: Ba et al. 2016, "Layer Normalization"; Ioffe and Szegedy 2015, "Batch
 Normalization".
 """
 
@@ -28,12 +28,12 @@ def over_batch(values: Tensor, alive: Tensor | None) -> Tensor:
 
 
 def moments(values: Tensor, alive: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Mean and variance [N] of those rows, in float32 at least; 0 where there are none."""
+    """Mean and variance [N] of those rows, in float32 at least; 0 if there are none."""
     wide = _wide(values)
     if alive is None:
         variance, mean = torch.var_mean(wide, 0, correction=0)
         return mean, variance
-    # What lies in the other rows reaches neither a statistic nor a gradient.
+    # Values in the other rows reach neither a statistic nor a gradient.
     count = alive.sum().clamp(min=1)
     mean = torch.where(alive, wide, 0).sum(0) / count
     return mean, torch.where(alive, wide - mean, 0).square().sum(0) / count
@@ -45,7 +45,7 @@ def normalised(values: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
 
 
 def several(norm: Callable[[Tensor], Tensor], like: Tensor) -> Callable[..., tuple[Tensor, ...]]:
-    """A norm as a cell's step calls it: of values side by side, each as wide as `like` [B, H]."""
+    """A norm as a cell's step calls it: for values side by side, each as wide as `like` [B, H]."""
 
     def of(*values: Tensor) -> tuple[Tensor, ...]:
         together = torch.cat([value.expand_as(like) for value in values], -1)
@@ -55,5 +55,5 @@ def several(norm: Callable[[Tensor], Tensor], like: Tensor) -> Callable[..., tup
 
 
 def _wide(values: Tensor) -> Tensor:
-    """In float32 where the dtype is narrower: a difference from a mean has few digits left."""
+    """In float32 if the dtype is narrower: a difference from a mean has few digits left."""
     return values.float() if values.element_size() < 4 else values

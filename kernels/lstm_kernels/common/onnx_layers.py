@@ -1,6 +1,6 @@
 """A recurrent layer as an ONNX model with its weights inside, in ONNX's order of gates.
 
-For whoever reads ONNX: the backends `onnxruntime` and `openvino`, and tests. Source: the operators
+For readers of ONNX: the backends `onnxruntime` and `openvino`, and tests. Source: the operators
 LSTM, GRU and RNN of ONNX, opset 14. Needs the package onnx.
 """
 
@@ -31,7 +31,7 @@ OPERATORS = {
 _BLOCKS = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
 # Its peepholes, i o f, by their places among ours, w_ci w_cf w_co.
 _PEEPHOLES = (0, 2, 1)
-# Of the first ONNX Runtime and OpenVINO with opset 14.
+# The version of the first ONNX Runtime and OpenVINO with opset 14.
 _OPSET, _IR_VERSION = 14, 8
 LENGTHS = "sequence_lens"
 _INPUTS = ("X", "W", "R", "B", LENGTHS, "initial_h", "initial_c", "P")
@@ -41,8 +41,8 @@ _OUTPUTS = ("Y", "Y_h", "Y_c")
 def in_onnx_order(tensor: Tensor, cell: str) -> Tensor:
     """A weight or bias [G*H, ...] of ours with its blocks as ONNX has them: the one conversion.
 
-    The coupled LSTM has no block i: ONNX's has, and of it makes f = 1 - i. So i is our f with its
-    sign turned, and what stands at f is not looked at.
+    The coupled LSTM has no block i. ONNX's has one, and computes f = 1 - i. So i is our f with its
+    sign changed, and the block at f is not used.
     """
     if cell == "lstm_cifg":
         f, g, o = tensor.chunk(3)
@@ -80,7 +80,7 @@ def onnx_limit(problem: Problem, device: str, what: str) -> str | None:
     """Why no reader of ONNX on a CPU runs this, or None.
 
     Args:
-        what: who would, "the openvino backend".
+        what: the reader, "the openvino backend".
     """
     reason = device_limit(problem, device)
     if reason is not None:
@@ -88,7 +88,7 @@ def onnx_limit(problem: Problem, device: str, what: str) -> str | None:
     if torch.device(device).type != "cpu":
         return f"{what} needs a CPU, and this is {device!r}"
     if problem.proj_size:
-        return f"ONNX's LSTM has no projection, and this one has {problem.proj_size} columns"
+        return f"ONNX's LSTM has no projection, and this problem has proj_size {problem.proj_size}"
     return None
 
 
@@ -105,9 +105,9 @@ def onnx_layer(
     Args:
         weights: one a direction; the model holds float32 copies.
         ragged: whether it takes `sequence_lens`, int32 [B].
-        steps, batch: T and B, where the model is for these alone.
+        steps, batch: T and B, if the model is only for these.
     Returns:
-        its outputs are Y [T, D, B, H], Y_h [D, B, H] and, of an LSTM, Y_c [D, B, H].
+        its outputs are Y [T, D, B, H], Y_h [D, B, H] and, for an LSTM, Y_c [D, B, H].
     """
     operator = OPERATORS[problem.cell]
     held = {
@@ -124,7 +124,7 @@ def onnx_layer(
 
 
 def attributes_of(problem: Problem) -> dict[str, Any]:
-    """What a layer's operator is told beside its tensors."""
+    """The attributes of a layer's operator."""
     attributes: dict[str, Any] = {"hidden_size": problem.hidden_size}
     if problem.bidirectional:
         attributes["direction"] = "bidirectional"
@@ -138,9 +138,9 @@ def attributes_of(problem: Problem) -> dict[str, Any]:
 
 
 def last_states(made: Tensor, before: Tensor, lengths: Tensor | None) -> Tensor:
-    """The states [D, B, H] that a layer ended in: of a sequence without steps what it began with.
+    """The final states [D, B, H] of a layer: for a sequence without steps the initial ones.
 
-    ONNX Runtime and OpenVINO give 0 there.
+    ONNX Runtime and OpenVINO return 0 there.
     """
     if lengths is None or bool(lengths.all()):
         return made
@@ -156,7 +156,7 @@ def onnx_model(
     """A model of one operator.
 
     Args:
-        given: the shapes of what it is given, by ONNX's names; None for what may be any.
+        given: the shapes of its inputs, by ONNX's names; None for any size.
         held: the arrays that it holds.
     """
     has_c = operator == "LSTM"

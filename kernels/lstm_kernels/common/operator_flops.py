@@ -1,6 +1,6 @@
 """Floating point operations of a layer's operators, for `FlopCounterMode`: from shapes alone.
 
-Arguments are those of the operators (`common.operators`), with shapes in the place of tensors.
+Arguments are those of the operators (`common.operators`), with shapes instead of tensors.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def backward_flops(
 ) -> int:
     """The same of a backward: through W_hh at every step, and for each gradient that is needed.
 
-    What was not saved is made again by one more forward's products.
+    What was not saved is computed again by the products of one more forward.
     """
     *_, recompute, needed = rest
     directions = h0[0]

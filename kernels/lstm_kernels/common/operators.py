@@ -1,12 +1,12 @@
-"""A backend's kernels as operators of PyTorch: what torch.compile, torch.export and counters see.
+"""A backend's kernels as operators of PyTorch, for torch.compile, torch.export and counters.
 
 A layer's forward and its backward are one operator each, `NAME_forward` and `NAME_backward` of a
 namespace of ours: one layer, one or both directions, every sequence full. Each has a fake kernel,
 which knows the shapes of what it returns for any T and B, and a FLOP formula; the forward has an
-autograd formula. The dispatcher takes tens of microseconds a call, so what runs eagerly goes past
-it, by the backend's own autograd Function.
+autograd formula. The dispatcher takes tens of microseconds for each call, so eager calls go around
+it, through the backend's own autograd Function.
 
-A backend that has them says so in its record, by the dtypes they compute in (`operators=`), and its
+A backend with operators names their dtypes in its record (`operators=`), and its
 module offers
 
     operator_forward(problem, x, h0, c0, weights, *, saves, recompute) -> y, h_n, c_n, gates, cells
@@ -14,8 +14,8 @@ module offers
         -> the gradients of x, h0, c0 and the weights' tensors one after another
     saved_shapes(problem, T, B, *, recompute) -> the shapes of gates and of cells
 
-Gates and cells are what its forward keeps for its backward; None is whatever there is none of.
-T and B may be symbols in `saved_shapes`, whose problem tells everything but them.
+Gates and cells are what its forward keeps for its backward; None if there are none.
+T and B may be symbols in `saved_shapes`, whose problem says everything except them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -41,7 +41,7 @@ from lstm_kernels.tracing import known_while_tracing
 # The number goes up with what a forward and its backward agree on, and with the shapes of what is
 # saved: torch.compile keeps graphs of both on disk, by these names.
 NAMESPACE = "lstm_kernels_2"
-# Weights come without those that are not there: of a list with None in it, autograd sees nothing.
+# Missing weights are left out: autograd ignores a list that contains None.
 _INPUTS = "Tensor x, Tensor h0, Tensor? c0, Tensor[] weights"
 _SAVED = "Tensor gates, Tensor cells"
 _FORWARD = (
@@ -66,7 +66,7 @@ def layer(
 ) -> Outputs:
     """One layer, one or both directions, by a backend's operators; as `lstm_kernels.stack` says.
 
-    The lengths are all T. While a graph is made, `define` is to have been called.
+    The lengths are all T. `define` must be called before a graph is made.
     """
     dtype = number_format(x)["dtype"]
     if computed_in(backend, dtype) != dtype:
@@ -94,15 +94,15 @@ def reason_against(backend: str, problem: Problem, device: str) -> str | None:
 
 @known_while_tracing
 def computed_in(backend: str, dtype: str) -> str:
-    """The dtype that a backend's operators take in place of one: float32 where that is wider."""
+    """The dtype that a backend's operators take instead of one: float32 if that is wider."""
     is_wider = DTYPE_BYTES[dtype] < DTYPE_BYTES["float32"]
     return "float32" if is_wider and dtype not in registry.get(backend).operators else dtype
 
 
 def are_watched() -> bool:
-    """Whether a mode of PyTorch's dispatcher looks at what is called: a counter, a tracer.
+    """Whether a mode of PyTorch's dispatcher watches calls: a counter, a tracer.
 
-    It sees operators alone.
+    It sees only operators.
     """
     return torch._C._len_torch_dispatch_stack() > 0
 
@@ -111,7 +111,7 @@ def are_watched() -> bool:
 def define(backend: str) -> None:
     """Make a backend's operators, which import its module when they run.
 
-    They outlive this module where it is imported anew, and graphs hold them: they are made once.
+    They outlive this module if it is imported again, and graphs hold them: they are made once.
     """
     # It takes a third of a second to import, and what only runs eagerly needs none of it.
     from torch.utils.flop_counter import register_flop_formula
@@ -130,7 +130,7 @@ def define(backend: str) -> None:
 
 
 def _define_all(flop_counter: ModuleType) -> None:
-    """So that a counter knows the operators from its beginning on, when it copies the formulas."""
+    """Makes the operators known to a counter from its start, when it copies the formulas."""
     for backend in registry.registered().values():
         if backend.operators:
             define(backend.name)
@@ -152,7 +152,7 @@ class _Kernels:
         saves: bool,
         recompute: bool,
     ) -> tuple[Tensor, ...]:
-        """y, h_n, c_n, gates, cells; an empty tensor for each that there is none of."""
+        """y, h_n, c_n, gates, cells; an empty tensor for each that is missing."""
         directions = _checked(x, h0, c0, weights, cell)
         found = self._module_for(x, directions, cell).operator_forward(
             _problem(x, directions, cell),
@@ -175,7 +175,7 @@ class _Kernels:
         saves: bool,
         recompute: bool,
     ) -> tuple[Tensor, ...]:
-        """The same, of shapes alone."""
+        """The same, only with shapes."""
         (T, B, _), (D, _, H) = x.shape, h0.shape
         directions = _checked(x, h0, c0, weights, cell)
         saved = self._saved_shapes(x, directions, cell, recompute) if saves else (None, None)
@@ -217,7 +217,7 @@ class _Kernels:
     def shapes_of_backward(
         self, x: Tensor, h0: Tensor, c0: Tensor | None, weights: list[Tensor], *rest: Any
     ) -> list[Tensor]:
-        """The same, of shapes alone."""
+        """The same, only with shapes."""
         inputs, needed = _inputs(x, h0, c0, _by_direction(weights, len(h0), rest[-3])), rest[-1]
         return [
             x.new_empty(tensor.shape)
@@ -231,7 +231,7 @@ class _Kernels:
         """The gradients of the forward's inputs, in its order."""
         if not ctx.saves:
             raise RuntimeError(
-                f"{self._backend}: this forward saved nothing for a backward; give it saves=True"
+                f"{self._backend}: this forward saved nothing for a backward; pass saves=True"
             )
         x, h0, c0, *flat, y, gates, cells = ctx.saved_tensors
         saved = (gates, cells)
@@ -295,7 +295,7 @@ def _problem(
         cell=cell,
         seq_len=T,
         batch=B,
-        # Symbols too where weights are no parameters; a graph is then made for these sizes.
+        # Symbols too if weights are not parameters; a graph is then made for these sizes.
         input_size=int(directions[0].w_ih.shape[1]),
         hidden_size=int(directions[0].w_hh.shape[1]),
         bidirectional=len(directions) == 2,
@@ -305,7 +305,7 @@ def _problem(
 
 
 def _by_direction(weights: Sequence[Tensor], directions: int, cell: str) -> tuple[Weights, ...]:
-    """The weights of each direction: w_ih, w_hh, then biases and what a unit has, if any."""
+    """The weights of each direction: w_ih, w_hh, then biases and per-unit parameters, if any."""
     size = len(weights) // directions
     with_units = bool(CELLS[cell].per_unit)
     found = []
@@ -320,14 +320,14 @@ def _by_direction(weights: Sequence[Tensor], directions: int, cell: str) -> tupl
 def _inputs(
     x: Tensor, h0: Tensor, c0: Tensor | None, directions: tuple[Weights, ...]
 ) -> list[Tensor | None]:
-    """What a layer has gradients of: x, h0, c0, and the weights' tensors one after another."""
+    """The tensors with gradients: x, h0, c0, and the weights' tensors one after another."""
     return [x, h0, c0, *(tensor for one in directions for tensor in one)]
 
 
 def _checked(
     x: Tensor, h0: Tensor, c0: Tensor | None, weights: list[Tensor], cell: str
 ) -> tuple[Weights, ...]:
-    """The weights of each direction, once everything fits: kernels look at addresses alone."""
+    """The weights of each direction, after all checks: kernels see only addresses."""
     (D, B, H), definition = h0.shape, CELLS[cell]
     few, units = 2 + bool(definition.per_unit), len(definition.per_unit)
     if len(weights) not in (few * D, (few + 2) * D):
@@ -348,7 +348,8 @@ def _checked(
     check_tensors(expected, x)
     if (c0 is not None) != definition.has_cell_state:
         raise ValueError(
-            f"cell {cell!r} has the states {', '.join(definition.states)}; c0 is for those beside h"
+            f"cell {cell!r} has the states {', '.join(definition.states)}; "
+            "c0 is for the states other than h"
         )
     return directions
 
@@ -356,7 +357,7 @@ def _checked(
 def _saved(
     saved: tuple[Tensor, Tensor], shapes: tuple[Shape | None, ...]
 ) -> tuple[Tensor | None, ...]:
-    """What a forward kept, None where there is none, once it has the shapes that it should."""
+    """What a forward kept, None if there is none, after a check of its shapes."""
     for tensor, shape in zip(saved, shapes, strict=True):
         expected = (0,) if shape is None else tuple(shape)
         if tuple(tensor.shape) != expected:
@@ -368,7 +369,7 @@ def _saved(
 
 
 def _apart(tensors: Iterable[Tensor]) -> list[Tensor]:
-    """The same, with copies of what shares memory: an operator's results may not."""
+    """The same, with copies of what shares memory: an operator's results may not share."""
     apart: list[Tensor] = []
     seen: set[int] = set()
     for tensor in tensors:

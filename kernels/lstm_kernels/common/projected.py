@@ -2,8 +2,8 @@
 
 With m the state before its projection, h = W_hr m and W_hh h = (W_hh W_hr) m. So a plain layer with
 the recurrent weights W_hh W_hr [4H, H] makes m, from which y, h_n and the gradients of W_hr follow
-in products over all steps. Only h0 is no W_hr m: it comes in by further columns of x [D*P], which
-hold it at a sequence's first step and are zero elsewhere, with W_hh as their weights.
+in products over all steps. Only h0 is not W_hr m: it comes in through further columns of x [D*P],
+which hold it at a sequence's first step and are zero elsewhere, with W_hh as their weights.
 
 A step's product is 4H x H in place of 4H x P and P x H, so it does more arithmetic where P is
 small, and the steps wait for each other once, not twice.
@@ -21,7 +21,7 @@ from lstm_kernels.stack import Outputs, Weights
 
 
 def plain(problem: Problem) -> Problem:
-    """The problem that is computed in a projected one's place; any other is as it is."""
+    """The problem that replaces a projected one; any other does not change."""
     if not problem.proj_size:
         return problem
     columns = problem.input_size + problem.directions * problem.proj_size
@@ -39,10 +39,10 @@ def projected(
     lengths: Tensor | None,
     **wish: bool,
 ) -> Outputs:
-    """A layer with projections by `layer`, which needs to have none; as `lstm_kernels.stack` says.
+    """A layer with projections by a `layer` without support for them; see `lstm_kernels.stack`.
 
     Args:
-        x: [T, B, I], or [R, I] packed; wish: handed to `layer`.
+        x: [T, B, I], or [R, I] packed; wish: passed to `layer`.
     """
     first = _first_rows(x, h0.shape[1], lengths, len(weights))
     given = [
@@ -64,13 +64,13 @@ def projected(
     )
     h_n = torch.stack([m @ w.t() for m, w in zip(m_n, projections, strict=True)])
     if lengths is not None:
-        # Without a step a sequence ends with the state that it began with.
+        # Without a step a sequence ends with its initial state.
         h_n = torch.where(lengths.to(h0.device).view(1, -1, 1) == 0, h0, h_n)
     return y, h_n, c_n
 
 
 def _plain_weights(weights: Weights, direction: int, directions: int) -> Weights:
-    """What makes m of the longer x: each direction's own W_hh stands at its own columns."""
+    """The weights that make m from the longer x: each direction's W_hh is at its own columns."""
     w_ih, w_hh, b_ih, b_hh, w_hr, _ = weights
     assert w_hr is not None
     columns = [w_hh if d == direction else torch.zeros_like(w_hh) for d in range(directions)]
@@ -78,7 +78,7 @@ def _plain_weights(weights: Weights, direction: int, directions: int) -> Weights
 
 
 def _first_rows(x: Tensor, B: int, lengths: Tensor | None, directions: int) -> list[Tensor]:
-    """Of each direction, which rows of x, steps and sequences in one, are first steps: [B]."""
+    """For each direction, which rows of x, steps and sequences together, are first steps: [B]."""
     sequences = torch.arange(B, device=x.device)
     if directions == 1:
         return [sequences]

@@ -1,4 +1,4 @@
-"""Reasons to refuse that several backends share, each worded once."""
+"""Reasons to refuse that several backends share, each written once."""
 
 import os
 
@@ -15,14 +15,14 @@ def device_limit(problem: Problem, device: str) -> str | None:
     """
     kind = torch.device(device).type
     if kind == "cuda" and not torch.cuda.is_available():
-        return f"device {device!r} was asked for, and torch sees no CUDA device"
+        return f"device {device!r} was asked for, but torch sees no CUDA device"
     if kind == "cpu" and problem.precision == "tf32":
         return "TF32 exists on CUDA devices only"
     return None
 
 
 def cuda_limit(problem: Problem, device: str, what: str) -> str | None:
-    """Why something that lives on CUDA alone cannot run here, or None."""
+    """Why something that runs only on CUDA cannot run here, or None."""
     if torch.device(device).type != "cuda":
         return (
             f"{what} need{'' if what.endswith('s') else 's'} a CUDA device, and this is {device!r}"
@@ -36,10 +36,10 @@ def triton_limit(problem: Problem, device: str, what: str) -> str | None:
 
 
 def interpreted_limit(problem: Problem, device: str, what: str, variable: str) -> str | None:
-    """Why kernels cannot run here that a CPU runs where a variable has it interpret them, or None.
+    """Why kernels that a CPU can interpret if a variable is set cannot run here, or None.
 
     Args:
-        variable: of the environment, `registry.Backend.interpreter`.
+        variable: an environment variable, `registry.Backend.interpreter`.
     """
     interpreted = is_interpreted(variable)
     on_cpu = torch.device(device).type == "cpu"
@@ -53,17 +53,17 @@ def interpreted_limit(problem: Problem, device: str, what: str, variable: str) -
 
 
 def forked_limit(library: str, process: int | None) -> str | None:
-    """Why a library that computes on threads of its own cannot here, or None.
+    """Why a library with its own threads cannot compute here, or None.
 
     Args:
-        library: whose threads, "XLA".
-        process: the one that it made them in, None before.
+        library: the owner of the threads, "XLA".
+        process: the one in which it made them, None before.
     """
     if process in (None, os.getpid()):
         return None
     return (
-        f"{library}'s threads did not come along into this forked process, where it would wait for "
-        "them for ever; start it anew (spawn)"
+        f"{library}'s threads do not exist in this forked process, so it would wait for them "
+        "forever; start the process with spawn"
     )
 
 
@@ -76,5 +76,5 @@ def float32_limit(problem: Problem, what: str) -> str | None:
 
 
 def is_interpreted(variable: str) -> bool:
-    """Whether that environment variable is set to what Triton takes for yes; 1 is Numba's too."""
+    """Whether an environment variable is set to what Triton reads as yes; Numba reads 1."""
     return os.environ.get(variable, "").lower() in ("1", "true", "yes", "on", "y")

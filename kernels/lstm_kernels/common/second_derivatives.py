@@ -1,8 +1,8 @@
-"""Gradients that can be differentiated again: by PyTorch's operations, from a layer's inputs.
+"""Gradients that can be differentiated again: with PyTorch's operations, from a layer's inputs.
 
-What a kernel writes has no graph. So where a backward runs with gradients enabled, which is what
+The result of a kernel has no graph. So if a backward runs with gradients enabled, which is what
 `create_graph=True` does, a backend's autograd Function returns `layer_gradients` in place of its
-kernel's, from the inputs it saved. Without, nothing differs and nothing more is saved.
+kernel's, from the inputs it saved. Otherwise nothing changes and nothing more is saved.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ def layer_gradients(
 ) -> tuple[Tensor | None, ...]:
     """A layer's gradients, differentiable in its inputs and in `d_outputs`.
 
-    Runs the layer again, as the backend `hoisted` does, and holds the graph of both passes.
+    It runs the layer again, as the backend `hoisted` does, and holds the graph of both passes.
 
     Args:
         inputs: x [T, B, I], or [R, I] packed, h0 [D, B, S], c0 [D, B, H] or None, then the
@@ -36,9 +36,9 @@ def layer_gradients(
         d_outputs: the gradients of y, h_n and, where the cell has one, c_n.
         needed: which of `inputs` need a gradient.
     Returns:
-        A gradient for each of `inputs`, None for what needs none or had no part.
+        A gradient for each of `inputs`, None for one that needs none or was not used.
     """
-    # A view each, so that what one input has to do with another stays out of its gradient.
+    # A view of each, so that a relation between inputs stays out of the gradients.
     own = [
         tensor.view_as(tensor) if tensor is not None and need else tensor
         for tensor, need in zip(inputs, needed, strict=True)
@@ -68,8 +68,8 @@ def _gradients(
     needed: Sequence[bool],
     **how: bool,
 ) -> tuple[Tensor | None, ...]:
-    """A gradient for each of `inputs` that needs one and had a part, else None."""
-    # Not every output needs to have a gradient: of one projected step, c_n has none by w_hr.
+    """A gradient for each of `inputs` that needs one and was used, else None."""
+    # Not every output depends on each input: with one projected step, c_n does not depend on w_hr.
     pairs = [
         (output, d_output)
         for output, d_output in zip(outputs, d_outputs, strict=False)
@@ -88,9 +88,9 @@ def _gradients(
 
 
 class Recorded(torch.autograd.Function):
-    """A layer whose own graph gives first derivatives alone, as torch.compile's does.
+    """A layer whose own graph gives only first derivatives, as torch.compile's does.
 
-    Its graph is kept apart, and run through by the backward.
+    Its graph is kept separately, and the backward runs it.
     """
 
     @staticmethod
@@ -101,12 +101,12 @@ class Recorded(torch.autograd.Function):
         lengths: Tensor | None,
         *inputs: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        """y, h_n and, where the cell has one, c_n: what `run` makes of the inputs."""
+        """y, h_n and, if the cell has one, c_n: the result of `run` on the inputs."""
         own = [None if t is None else t.detach().requires_grad_(t.requires_grad) for t in inputs]
         with torch.enable_grad():
             outputs = [output for output in run(*own) if output is not None]
         ctx.problem, ctx.lengths, ctx.count = problem, lengths, len(inputs)
-        # A graph of outputs that are saved ends with them: after a backward that keeps nothing.
+        # The graph of saved outputs is freed with them, after a backward that keeps nothing.
         ctx.save_for_backward(*inputs, *own, *outputs)
         return tuple(output.detach() for output in outputs)
 
@@ -119,7 +119,7 @@ class Recorded(torch.autograd.Function):
         if torch.is_grad_enabled():
             found = layer_gradients(ctx.problem, inputs, ctx.lengths, d_outputs, needed)
             return None, None, None, *found
-        # As whoever calls this backward has it: torch.compile's own may not be kept.
+        # As the caller of this backward sets it: torch.compile's own graph may not be kept.
         keeps = torch._C._autograd._get_current_graph_task_keep_graph()
         found = _gradients(outputs, own, d_outputs, needed, retain_graph=keeps)
         return None, None, None, *found

@@ -1,8 +1,8 @@
-"""Sequences that begin anew within a batch, as a batch of more and shorter ones.
+"""Sequences that are reset within a batch, as a batch of more and shorter ones.
 
-Where a sequence is reset, its state is the initial one again: what lies between two resets has
-nothing to do with the rest, and is a sequence of its own. So a batch with resets is a ragged batch
-of its segments, packed, and every backend runs it.
+After a reset, a sequence's state is the initial one again: the steps between two resets have
+nothing to do with the rest, and are a sequence of their own. So a batch with resets is a ragged
+batch of its segments, packed, and every backend runs it.
 """
 
 from typing import NamedTuple
@@ -16,9 +16,9 @@ from lstm_kernels.common.packing import batch_sizes_of, first_pairs
 class Segments(NamedTuple):
     """A batch of T steps and B sequences, cut.
 
-    Segments are ordered by falling length. `rows` [T*B] tells which row of x [T*B, I] stands at
-    each place of the packed batch, and `places` [T*B] the other way round; `sequences` tells of
-    each segment which sequence it is of, and `last` [B] of each sequence its last segment.
+    Segments are ordered by descending length. `rows` [T*B] says which row of x [T*B, I] is at
+    each place of the packed batch, and `places` [T*B] the reverse; `sequences` says for
+    each segment which sequence it belongs to, and `last` [B] for each sequence its last segment.
     `lengths` is on the CPU, the others where the resets are.
     """
 
@@ -34,7 +34,7 @@ def cut(resets: Tensor) -> Segments:
 
     Args:
         resets: bool [T, B], True where the state before that step is the initial one. It is read on
-            the host, for which a device is waited for.
+            the host, which waits for the device.
     """
     T, B = resets.shape
     begins = resets.detach().t().cpu().clone()  # [B, T]

@@ -1,4 +1,4 @@
-"""What kernels over a sequence leave to whole-sequence products: x W_ih^T, weight gradients.
+"""The products over whole sequences around a kernel: x W_ih^T, weight gradients.
 
 x W_ih^T + b_ih is one product before the loop; dx and every weight's gradient are one product each
 after it. The kernel writes the gates' gradients once and the products read them where they are;
@@ -29,8 +29,8 @@ def slots_of(cell: str) -> int:
 
 @lru_cache
 def device_facts(device: torch.device) -> Architecture:
-    """What kernels are planned for on a CUDA device: its own facts."""
-    # torch's types lack shared_memory_per_block_optin.
+    """The facts of a CUDA device that kernels are planned for."""
+    # torch's types do not have shared_memory_per_block_optin.
     facts: Any = torch.cuda.get_device_properties(device)
     return Architecture(
         name=f"sm_{facts.major}{facts.minor}",
@@ -50,7 +50,7 @@ def as_given(device: torch.device) -> Iterator[None]:
 
 
 def contiguous(tensor: Tensor | None) -> Tensor | None:
-    """The tensor as it lies, or a copy that lies so; None where there is none."""
+    """The tensor itself, or a contiguous copy; None if there is none."""
     return None if tensor is None else tensor.contiguous()
 
 
@@ -152,7 +152,7 @@ def states_before(
 
 
 def blocks(problem: Problem) -> list[tuple[slice, slice]]:
-    """Columns of d_gates beside the rows of W_hh they belong to: a GRU's third is n from x."""
+    """Columns of d_gates with the rows of W_hh they belong to: a GRU's third is n from x."""
     found: list[tuple[slice, slice]] = []
     H = problem.hidden_size
     for column, slot in enumerate(problem.definition.slots):

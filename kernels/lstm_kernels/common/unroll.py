@@ -1,6 +1,6 @@
 """The loop over time in Python, and what surrounds it: directions and ragged lengths.
 
-A backend says what one step, or one direction, is; these functions do the rest.
+A backend defines one step, or one direction; these functions do the rest.
 """
 
 from collections.abc import Callable
@@ -20,8 +20,8 @@ Step = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], State]
 class OneDirection(Protocol):
     """A layer run forward in time: x [T, B, I], h [B, S], c [B, K*H] or None -> y, h_n, c_n.
 
-    The weights of several heads are `by_head`, for `common.gates` to multiply by. `alive`
-    [T, B, 1] is True where a sequence still runs, or None where all always do.
+    With several heads the weights are `by_head`, for `common.gates` to multiply by. `alive`
+    [T, B, 1] is True where a sequence still runs, or None if all always do.
     """
 
     def __call__(  # noqa: D102 - the class says it
@@ -53,7 +53,7 @@ def run_directions(
     alive = None
     if lengths is not None:
         alive = alive_steps(lengths, len(x), x.device).unsqueeze(-1)
-        # What lies past a sequence's end may be anything, NaN included.
+        # Values past a sequence's end may be anything, including NaN.
         x = x.masked_fill(~alive, 0)
     outputs, last_h, last_c = [], [], []
     for direction, direction_weights in enumerate(by_head(weights, problem.heads)):

@@ -29,7 +29,7 @@ TRITON = Dialect("triton", decorator="@triton.jit")
 
 @triton.jit
 def widened(value):
-    """A value in the type that is computed in: float64 as it is, whatever else in float32."""
+    """A value in the type that is computed in: float64 stays, everything else becomes float32."""
     if value.dtype != tl.float64:
         value = value.to(tl.float32)
     return value
@@ -138,17 +138,17 @@ _NAMESPACE = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DeviceCell:
-    """A cell as a kernel takes it, one constexpr: its functions, and what else shapes a kernel.
+    """A cell as a kernel takes it, one constexpr: its functions and the facts about its shape.
 
-    `next_state` and `gradients` are told of in `lstm_kernels.cells.code.emit`, and `uses_before`,
-    `uses_after` and `carries` in `derive`. By state, `steps_with` and `saves_with` tell whether a
-    step, and what it saves, look at it, and `absent` what may stand where there is none: not 0
-    where it is divided by. By slot, `x_block` and `h_block` are the blocks of w_ih and w_hh that it
-    comes from, or None; `h_slot` is the slot by block of w_hh. A product has `width` columns a
-    unit, slots in their order and then none, and `column_block` is `h_block` by column.
+    `next_state` and `gradients` are explained in `lstm_kernels.cells.code.emit`, and `uses_before`,
+    `uses_after` and `carries` in `derive`. By state, `steps_with` and `saves_with` say whether a
+    step, and what it saves, use it, and `absent` is the value if there is none: not 0
+    if something is divided by it. By slot, `x_block` and `h_block` are the blocks of w_ih and w_hh
+    that it comes from, or None; `h_slot` is the slot by block of w_hh. A product has `width`
+    columns a unit, slots in their order and then none, and `column_block` is `h_block` by column.
 
-    Triton knows a kernel by the texts of its constexprs while a process lives, and by their
-    `cache_key` on disk: a text of this has a digest of the functions' source in it.
+    Triton identifies a kernel by the texts of its constexprs while a process lives, and by their
+    `cache_key` on disk: the text of this contains a digest of the functions' source.
     """
 
     name: str
@@ -175,25 +175,25 @@ class DeviceCell:
 
     @property
     def uses(self) -> tuple[tuple[bool, ...], ...]:
-        """By state, whether a step looks at it; and its gradients, before the step and after."""
-        # An attribute and not an argument: Triton 3.6 takes no tuple for a constexpr.
+        """By state, whether a step uses it; and whether its gradients do, before and after it."""
+        # An attribute, not an argument: Triton 3.6 takes no tuple as a constexpr.
         return self.steps_with, self.uses_before, self.uses_after
 
     @property
     def cache_key(self) -> str:
-        """What differs where the functions do, or what they call; not of interpreted ones."""
+        """A key that differs if the functions, or those they call, differ; not if interpreted."""
         return f"{self!r} {self.next_state.cache_key} {self.gradients.cache_key}"
 
     def __str__(self) -> str:
         return self.name
 
     def __repr__(self) -> str:
-        # Triton makes names of it.
+        # Triton makes names from it.
         return f"{self.name}_{self.digest}"
 
 
 def product_width(definition: Cell) -> int:
-    """Columns a unit has of the product with h: a power of two, for slots that have none too."""
+    """Columns of a unit in the product with h: a power of two, also for slots without one."""
     return 1 << (len(definition.slots) - 1).bit_length()
 
 

@@ -1,13 +1,13 @@
-"""One launch of a Triton kernel, as data: run it, or compile the same thing with no GPU at hand.
+"""One launch of a Triton kernel, as data: run it, or compile it without a GPU.
 
-A backend whose module has `launches_for(problem, arch) -> list[Launch]` can be inspected: every
+A backend can be inspected if its module has `launches_for(problem, arch) -> list[Launch]`: every
 launch it would make for the problem on that architecture (a name in `machine_code.ARCHITECTURES`),
 with meta tensors, for inference, for a forward that saves and for a backward. It raises
-`stack.Unsupported` with the reason where it would refuse. Any `Inspectable` launch will do:
+`stack.Unsupported` with the reason if it would refuse. Any `Inspectable` launch works:
 `numba_launching` has Numba's.
 
-Weights are loaded from global memory in functions whose names start with `load_weights`, and
-nothing else is: by that name the loads are found again in the machine code.
+Weights are loaded from global memory only in functions whose names start with `load_weights`, and
+nothing else is loaded there: by that name the loads are found in the machine code.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from lstm_kernels.gpu.weight_lines import source_files, weight_lines
 
 
 class Inspectable(Protocol):
-    """What `lstm-bench inspect` asks of a launch, whatever made its kernel; as in `Launch`."""
+    """What `lstm-bench inspect` needs from a launch of any kind; as in `Launch`."""
 
     @property
     def name(self) -> str: ...  # noqa: D102 - `Launch` says what these are
@@ -42,8 +42,8 @@ class Launch:
 
     `kernel` is a `triton.jit` function. `arguments` holds tensors, numbers, the constexprs, and
     None for a tensor that is not there. `options` are Triton's: num_warps, num_stages,
-    launch_cooperative_grid, debug. `regime` and `parameters` name the choice that was made, for
-    showing alone.
+    launch_cooperative_grid, debug. `regime` and `parameters` name the choice that was made, only
+    for display.
     """
 
     kernel: Any
@@ -60,7 +60,7 @@ class Launch:
     def constants(self) -> dict[str, Any]:
         """The kernel's constexprs as numbers and texts, and which tensors are None.
 
-        With the tensors' dtypes, they are what makes two launches need two compiled kernels.
+        With the tensors' dtypes, they decide whether two launches need two compiled kernels.
         """
         constexprs = {each.name for each in self.kernel.params if each.is_constexpr}
         return {
@@ -75,15 +75,15 @@ class Launch:
         return str(self.kernel.__name__)
 
     def key(self, arch: str) -> str:
-        """What is the same for two launches where the same is read from their machine code.
+        """A key that is the same for two launches with the same machine code.
 
-        Exactly where they need the same compiled kernel.
+        It is the same exactly if they need the same compiled kernel.
         """
         source, _, options = _as_the_jit_would(self, arch)
         return f"{arch} {source.hash()} {options.hash()}"
 
     def compile(self, arch: str) -> KernelImage:
-        """Compile what running a launch on a GPU would compile there, with no GPU.
+        """Compile what a launch on a GPU would compile there, without a GPU.
 
         Triton's cache serves both: what is compiled here is found there, and the other way round.
         Tensors may be on the meta device; their addresses count as multiples of 16.
@@ -91,8 +91,8 @@ class Launch:
         Args:
             arch: a name in `machine_code.ARCHITECTURES`.
         Raises:
-            ValueError: an unknown architecture, or a kernel that Triton's interpreter holds.
-            Exception: whatever Triton raises where a kernel does not compile.
+            ValueError: an unknown architecture, or a kernel in Triton's interpreter.
+            Exception: anything that Triton raises if a kernel does not compile.
         """
         import triton
 
@@ -152,7 +152,7 @@ def _as_the_jit_would(launch: Launch, arch: str) -> tuple[Any, Any, Any]:
 
 @contextmanager
 def _compilations() -> Iterator[list[dict[str, Any]]]:
-    """What Triton tells of every kernel compiled meanwhile: `times`, and `cache_hit`."""
+    """What Triton reports about every kernel compiled meanwhile: `times`, and `cache_hit`."""
     from triton import knobs
 
     told: list[dict[str, Any]] = []
@@ -176,8 +176,8 @@ def _without_cache() -> Iterator[None]:
 def _from_files_of(kernel: Any, ptx: str) -> bool:
     """Whether cached PTX names the files that are here, not those of another checkout.
 
-    The cache tells sources apart by their text, not by where they lie.
+    The cache distinguishes sources by their text, not by their path.
     """
-    # What was written from a definition lies in no file.
+    # Code generated from a definition is in no file.
     files = [file for file in source_files(ptx).values() if not Path(file).name.startswith("<")]
     return kernel.fn.__code__.co_filename in files and all(Path(file).is_file() for file in files)

@@ -1,4 +1,4 @@
-"""What a compiled kernel is made of, read from its machine code; no GPU is needed.
+"""What a compiled kernel consists of, read from its machine code; no GPU is needed.
 
 `ARCHITECTURES` are the limits of the GPUs that kernels are planned for, `facts` what a kernel
 uses of them. Importing this needs neither torch nor triton; `facts` runs `cuobjdump` and
@@ -18,10 +18,10 @@ from lstm_kernels.names import check_name
 
 @dataclass(frozen=True)
 class Architecture:
-    """What one kind of GPU offers; sizes in bytes, registers of 32 bits.
+    """The limits of one kind of GPU; sizes in bytes, registers of 32 bits.
 
-    `shared_per_block` is the most a block may ask for, `shared_reserved` what the system takes
-    beside it for every block. Registers are handed out `register_unit` at a time to a warp,
+    `shared_per_block` is the most that a block may request, `shared_reserved` what the system takes
+    in addition for every block. Registers are given to a warp `register_unit` at a time,
     shared memory `shared_unit` bytes at a time.
 
     Source: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; the
@@ -47,7 +47,7 @@ class Architecture:
 
 # Opcodes that read global memory, asynchronous copies to shared memory among them.
 GLOBAL_LOADS = ("LDG", "LD", "LDGSTS", "UBLKCP", "UTMALDG", "UTMAPF")
-# What a kernel's author looks at in a step; the rest is in `total`.
+# The instructions of a step that an author looks at; the rest is in `total`.
 COUNTED = (
     *("LDS", "LDSM", "STS", "LDG", "LDGSTS", "STG", "LDL", "STL", "LDTM", "STTM"),
     *("BAR", "SYNCS", "MEMBAR", "ERRBAR", "CCTL", "RED", "REDG", "ATOM", "ATOMG"),
@@ -98,13 +98,14 @@ class KernelImage:
 
 
 def facts(image: KernelImage) -> dict[str, Any]:
-    """What the machine code of a kernel tells.
+    """The facts in the machine code of a kernel.
 
     Returns:
         registers: of a thread. stack_bytes: of a thread, spills among them. local_bytes: local
-        memory of a thread beside its stack. spill_bytes: what the kernel's spill instructions
-        (LDL and STL) load and store when each runs once, which is what ptxas reports; those that
-        the PTX itself asks for are left out. shared_bytes: of a block, static and dynamic.
+        memory of a thread in addition to its stack. spill_bytes: what the kernel's spill
+        instructions (LDL and STL) load and store when each runs once, which is what ptxas reports;
+        those that the PTX itself asks for are left out. shared_bytes: of a block, static and
+        dynamic.
         matrix_instructions: HMMA, HGMMA, UTCHMMA and their like, to their number in the code.
         loops: targets of backward branches. weight_loads and weight_loads_in_loop: loads from
         global memory that `load_weights*` functions became, and those of them that some loop
@@ -115,7 +116,7 @@ def facts(image: KernelImage) -> dict[str, Any]:
         then blocks_per_sm, occupancy (resident threads as a share of the most an SM holds) and
         occupancy_limit, as `predict_occupancy` has them.
     Raises:
-        RuntimeError: the tools are not there, or the cubin carries no line numbers.
+        RuntimeError: the tools are not installed, or the cubin has no line numbers.
     """
     usage = _resource_usage(image)
     code = _parse(_run_tool("nvdisasm", ("-c", "-gp"), image))
@@ -155,13 +156,13 @@ def predict_occupancy(
     shared_bytes: int,
     tensor_memory_columns: int = 0,
 ) -> dict[str, Any]:
-    """How many blocks an SM holds at once, and what bounds them.
+    """How many blocks an SM holds together, and what limits them.
 
     Args:
         threads: of a block. registers: of a thread. shared_bytes, tensor_memory_columns: of a
             block.
     Returns:
-        blocks_per_sm, 0 where not even one fits; occupancy, the resident threads as a share of
+        blocks_per_sm, 0 if not even one fits; occupancy, the resident threads as a share of
         the most an SM holds; occupancy_limit, what ends first.
     Source: NVIDIA's occupancy calculator (cuda_occupancy.h): an SM's four parts each have a
         quarter of the registers, and a warp's come from one of them.
@@ -195,7 +196,7 @@ def _rounded(amount: int, unit: int) -> int:
 
 
 def _run_tool(name: str, options: tuple[str, ...], image: KernelImage) -> str:
-    """What one of the tools that Triton's wheel carries says of a cubin."""
+    """The output of one of the tools in Triton's wheel for a cubin."""
     from triton import knobs
 
     tool = getattr(knobs.nvidia, name).path
@@ -209,14 +210,14 @@ def _run_tool(name: str, options: tuple[str, ...], image: KernelImage) -> str:
 
 
 def _resource_usage(image: KernelImage) -> dict[str, int]:
-    """REG, STACK, LOCAL and SHARED as cuobjdump has them, SHARED without what is the system's."""
+    """REG, STACK, LOCAL and SHARED from cuobjdump, SHARED without the system's part."""
     text = _run_tool("cuobjdump", ("-res-usage",), image)
     usage_line = re.search(rf"Function {re.escape(image.kernel)}:\s*(REG:.*)", text)
     if usage_line is None:
-        raise RuntimeError(f"cuobjdump says nothing of {image.kernel}: {text.strip()}")
+        raise RuntimeError(f"cuobjdump printed nothing about {image.kernel}: {text.strip()}")
     usage = {name: int(value) for name, value in re.findall(r"([A-Z]+):(\d+)", usage_line[1])}
     arch = architecture(image.arch)
-    # From sm_90 on the kilobyte that the system takes stands in the kernel's own section.
+    # From sm_90 on the kilobyte that the system takes is in the kernel's own section.
     reserved = arch.shared_reserved if arch.capability >= 90 else 0
     return usage | {"SHARED": max(0, usage["SHARED"] - reserved)}
 
@@ -237,7 +238,7 @@ class _Instruction:
 
     @property
     def jumps_to(self) -> str | None:
-        """The label it may go on at; the name in a return is the function it leaves."""
+        """The label where it may continue; the name in a return is the function it leaves."""
         return None if self.family == "RET" else self.target
 
     @property
@@ -285,7 +286,7 @@ class _Loops:
 def _find_loops(code: list[_Instruction], entry: str) -> _Loops:
     """Follow every path from the entry on: a block that reaches itself is in a loop.
 
-    That a jump goes backwards proves nothing: rare paths stand behind the rest and jump back, and
+    A backward jump proves nothing: rare paths are placed behind the rest and jump back, and
     the padding after the end jumps to itself.
     """
     blocks = _blocks(code)
@@ -371,6 +372,6 @@ _PTX_LOCAL = re.compile(r"\b(?:ld|st)(?:\.volatile)?\.local(?:\.v([24]))?\.[a-z]
 
 
 def _local_bytes_of_ptx(ptx: str) -> int:
-    """Bytes that the PTX itself loads from local memory and stores there, for a printf say."""
+    """Bytes that the PTX itself loads from local memory and stores there, such as for a printf."""
     found = _PTX_LOCAL.findall(ptx)
     return sum(int(count or 1) * int(bits) // 8 for count, bits in found)

@@ -1,13 +1,13 @@
-"""One launch of a Numba CUDA kernel, as data: run it, or compile the same with no GPU at hand.
+"""One launch of a Numba CUDA kernel, as data: run it, or compile it without a GPU.
 
 Numba types the kernel and makes PTX of it, nvJitLink a cubin; that same cubin is launched and
-inspected. Neither step asks the driver. It is launched through the driver's own interface, since
-Numba has no word for a cooperative launch of a kernel without its grid barrier, nor for more than
-48 KB of dynamic shared memory. Tensors are handed over by address, on PyTorch's current stream and
+inspected. Neither step needs the driver. It is launched through the driver's own interface, because
+Numba has no cooperative launch of a kernel without its grid barrier, and not more than
+48 KB of dynamic shared memory. Tensors are passed by address, on PyTorch's current stream and
 in its context: nothing is copied.
 
-Under Numba's simulator (NUMBA_ENABLE_CUDASIM=1, set before Numba is imported) `run` has it run the
-kernel's Python on the CPU (see `numba_simulator`).
+Under Numba's simulator (NUMBA_ENABLE_CUDASIM=1, set before Numba is imported) `run` makes it run
+the kernel's Python on the CPU (see `numba_simulator`).
 """
 
 import ctypes
@@ -34,11 +34,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def device_function(function: Function) -> Function:
-    """Have kernels call this function.
+    """Make a function that kernels can call.
 
-    What it becomes counts to the line where the kernel calls it: it gets no line numbers of its
-    own, of which NVVM 13.5 dropped all in some kernels. The simulator calls it as it is, in a tenth
-    of the time: where it names `cuda` itself, it has to lie in its kernel's module.
+    Its code counts to the line where the kernel calls it: it gets no line numbers of its
+    own, because NVVM 13.5 then dropped all of them in some kernels. The simulator calls it
+    directly, in a tenth of the time: if it names `cuda` itself, it must be in its kernel's module.
     """
     if SIMULATED:
         return function
@@ -61,7 +61,7 @@ class NumbaLaunch:
     `arguments` are contiguous tensors and numbers below 2^31, in the kernel's order; a tensor that
     is not there is an empty one. `threads` are a block's, `most_threads` what the kernel is
     compiled for, `shared_bytes` a block's dynamic shared memory. `regime` and `parameters` name the
-    choice that was made, for showing alone.
+    choice that was made, only for display.
     """
 
     make: Callable[..., Callable[..., None]]
@@ -81,19 +81,19 @@ class NumbaLaunch:
         return self.make(**self.fixed).__name__
 
     def constants(self) -> dict[str, Any]:
-        """What the kernel is made for: with its arguments' types, all that changes its code."""
+        """The kernel's fixed values: with its arguments' types, all that changes its code."""
         return dict(self.fixed)
 
     def key(self, arch: str) -> str:
-        """What is the same for two launches where the same is read from their machine code."""
+        """A key that is the same for two launches with the same machine code."""
         return f"{arch} {self.code()} {self.threads} {self.shared_bytes}"
 
     def code(self) -> tuple[Any, ...]:
-        """What is the same for two launches exactly where they need the same compiled kernel."""
+        """A key that is the same for two launches exactly if they need the same compiled kernel."""
         return self.make, tuple(self.fixed.items()), self._signature(), self.most_threads
 
     def run(self) -> None:
-        """Launch it on the current device and stream, or have it simulated."""
+        """Launch it on the current device and stream, or simulate it."""
         if SIMULATED:
             from lstm_kernels.gpu.numba_simulator import simulate
 
@@ -123,13 +123,13 @@ class NumbaLaunch:
         )
 
     def compile(self, arch: str) -> KernelImage:
-        """Compile what running it on a GPU would compile there, with no GPU.
+        """Compile what a launch on a GPU would compile there, without a GPU.
 
         Args:
             arch: a name in `machine_code.ARCHITECTURES`.
         Raises:
             ValueError: an unknown architecture, or Numba simulates in this process.
-            Exception: whatever Numba or nvJitLink raise where a kernel does not compile.
+            Exception: anything that Numba or nvJitLink raise if a kernel does not compile.
         """
         capability = architecture(arch).capability
         if SIMULATED:
@@ -186,11 +186,11 @@ def _compiled(
 
 @contextmanager
 def _planning_for(cc: tuple[int, int]) -> Iterator[None]:
-    """Help numba-cuda 0.30 over two stiles.
+    """Work around two limits of numba-cuda 0.30.
 
-    It compiles device functions for the capability of a GPU that it asks the driver for, whatever
-    `cuda.compile` is told; and beside line numbers it has NVVM note variables, which in some
-    kernels ends in "Symbol name with unsupported characters".
+    It compiles device functions for the capability of a GPU that it asks the driver for, instead of
+    what `cuda.compile` requests; and with line numbers it also makes NVVM record variables, which
+    in some kernels ends in "Symbol name with unsupported characters".
     """
     from numba.cuda import debuginfo, dispatcher
 
@@ -251,7 +251,7 @@ def _function(
 
 
 def _use_context_of(device: int) -> None:
-    """Have PyTorch's context current, which it is not in a thread that made no CUDA call yet."""
+    """Make PyTorch's context current, which it is not in a thread without a CUDA call so far."""
     from cuda.bindings import driver
 
     (current,) = _checked(driver.cuCtxGetCurrent())
@@ -268,10 +268,10 @@ def _primary_context(device: int) -> Any:
 
 
 def _checked(result: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What a driver call gives beside its status.
+    """The results of a driver call without its status.
 
     Raises:
-        RuntimeError: with the driver's own words where the status is an error.
+        RuntimeError: with the driver's own words if the status is an error.
     """
     from cuda.bindings import driver
 

@@ -2,7 +2,7 @@
 
 The simulator runs a block as one Python thread for each of its own, and its main thread asks them
 all in turn whether they reached the barrier, which took four fifths of the time of the small blocks
-here. Who waits longer than BARRIER_S for another thread is stuck, and that is an error. Shared
+here. A thread that waits longer than BARRIER_S for another is stuck, and that is an error. Shared
 memory starts as NaN, as a GPU's may.
 """
 
@@ -72,7 +72,7 @@ class _Block(simulator.BlockManager):  # type: ignore[misc] # Numba ships no typ
         for thread in block:
             thread.join()
         errors = [thread.exception for thread in block if thread.exception]
-        # Beside the one that ended the others at the barrier.
+        # Not counting the one that ended the others at the barrier.
         errors.sort(key=lambda error: isinstance(error[0], threading.BrokenBarrierError))
         for error, trace in errors:
             raise error.with_traceback(trace)

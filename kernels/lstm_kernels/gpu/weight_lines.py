@@ -2,7 +2,7 @@
 
 Compilers write into PTX where code comes from. Of a function that was inlined Triton names its own
 line and that of the call, Numba that of the call alone. So what a call of such a function became
-counts too, its arguments among it: nothing there may load what is no weight.
+counts too, its arguments among it: nothing there may load anything but weights.
 """
 
 import ast
@@ -29,7 +29,7 @@ def source_files(ptx: str) -> dict[str, str]:
 
 
 def weight_lines(ptx: str) -> frozenset[int]:
-    """The lines of PTX, from 1 on, that stand for code inside a `load_weights*` function.
+    """The lines of PTX, from 1 on, that come from code inside a `load_weights*` function.
 
     A location holds for all that follow. Inside inline assembly only the first counts: Triton 3.9
     counts up one source line for each line of assembly, and so leaves the function.

@@ -1,27 +1,23 @@
 """`ab` and `selftest` as a user starts them, in a repository with two revisions of the kernels."""
 
 import json
-import random
 import shutil
 import subprocess
 import time
 from dataclasses import replace
-from math import exp
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from bench import environment, records_of, start
 from known_limits import limits_of_this_cpu
-from synthetic_runs import blocks
 
 import lstm_kernels
 from lstm_harness.ab.revisions import checked_out
 from lstm_harness.ab.selftest import false_alarms, noise_of
 from lstm_harness.ab.two_sides import _survey
-from lstm_harness.analysis.summary import summarise
 from lstm_harness.console import selftest
-from lstm_harness.judge.verdict import Kind, Rules, Verdict, judge
+from lstm_harness.judge.verdict import Kind, Rules, Verdict
 from lstm_harness.model.errors import MeasuringFailed
 from lstm_harness.race.visit import FEWEST_TURNS
 from lstm_harness.store import kept_limits
@@ -118,7 +114,7 @@ def test_a_cell_of_ones_own_is_measured_on_both_sides(repo, ab, tmp_path):
     )
     asked = f"--plugin {plugin} --cell of_two_sides,lstm --backend naive {HOW} --out {out} --json"
     done = ab(f"fast fast {asked}")
-    assert done.returncode in (0, 1), done.stderr
+    assert done.returncode in (0, 1, 3), done.stderr
     for side in ("base", "new"):
         manifest = json.loads((out / side / "run.json").read_text())
         assert [one["name"] for one in manifest["definitions"]] == ["of_two_sides"]
@@ -140,7 +136,7 @@ def test_both_sides_are_runs_of_their_own_measured_in_turn(repo, run_in, tmp_pat
     # As a run's records, these have floors.
     kept_limits.keep(limits_of_this_cpu(1, {("product", "float32 ieee"): 1e18}))
     done = run_in(repo / "kernels", f"ab fast slow --backend naive,aten {HOW} --out {out} --json")
-    assert done.returncode in (0, 1), done.stderr
+    assert done.returncode in (0, 1, 3), done.stderr
     told = json.loads(done.stdout)
     fast, slow = (sha(repo, tag) for tag in ("fast", "slow"))
     assert [told[side]["name"] for side in ("base", "new")] == [
@@ -164,6 +160,11 @@ def test_both_sides_are_runs_of_their_own_measured_in_turn(repo, run_in, tmp_pat
     assert len(pairs) == 1
     for side in ("base", "new"):
         assert {r["backend"] for r in records_of(out / "again" / side)} == {"naive", "aten"}
+        # Inputs, order and layout of memory are drawn anew.
+        seeds = [
+            json.loads((at / side / "run.json").read_text())["seed"] for at in (out, out / "again")
+        ]
+        assert seeds == [0, 1]
     both = zip(*(records_of(out / side) for side in ("base", "new")), strict=True)
     for record, other in both:
         assert [record[name] for name in ("block", "backend")] == [
@@ -234,7 +235,7 @@ def test_interrupted_it_says_where_the_records_are(repo, tmp_path):
     process.send_signal(2)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"start anew; what there is so far: lstm-bench compare {out}/base {out}/new" in err
+    assert f"start again; results so far: lstm-bench compare {out}/base {out}/new" in err
 
 
 @pytest.mark.slow
@@ -249,38 +250,21 @@ def test_selftest_keeps_the_noise_and_tells_what_it_can_resolve(run_in, tmp_path
         assert case["resolvable"] > 0.05
         assert case["difference"] >= 0
         kept = Path(told["kept"]).read_text().splitlines()
-        assert json.loads(kept[1])["differences"] == [round(case["difference"], 5)]
+        entry = json.loads(kept[1])
+        assert entry["differences"] == [round(case["difference"], 5)]
+        assert len(entry["spreads"]) == 1
 
 
 def test_selftest_shows_noise_and_false_alarms(capsys):
     fields = {"cell": "lstm"}
     calm = Verdict("naive", "T1", fields, Kind.SAME, ratio=1.01, low=0.98, high=1.04)
-    calm = replace(calm, margin=0.05, base_blocks=8, new_blocks=8, q=1.0)
+    calm = replace(calm, margin=0.05, base_blocks=8, new_blocks=8, q=1.0, se=0.01, df=7.0)
     alarm = replace(calm, backend="aten", kind=Kind.REGRESSION)
     selftest.noise(noise_of([calm, alarm], Rules(paired=True)), false_alarms([calm, alarm]))
     said = capsys.readouterr().out
     assert "1.010 (0.980 to 1.040)" in said
     assert "FALSE ALARM: aten on T1: REGRESSION of time" in said
-    assert "1 false alarms in 2 cases" in said
-
-
-def test_what_is_called_resolvable_is_found_that_often():
-    """From the spread of one selftest; slowdowns of that size in simulated blocks."""
-    spread, count = 0.02, 8
-    half = 2.365 * spread / count**0.5
-    one = Verdict("naive", "T1", {}, Kind.SAME, ratio=1.0, low=exp(-half), high=exp(half))
-    one = replace(one, margin=0.05, base_blocks=count, new_blocks=count, q=1.0)
-    ((noise),) = noise_of([one], Rules(paired=True))
-    rng = random.Random(0)
-    found = 0
-    for _ in range(200):
-        medians = [
-            1e6 * (1 + noise.resolvable) * rng.lognormvariate(0, spread) for _ in range(count)
-        ]
-        sides = blocks("naive", [10**6] * count), blocks("naive", map(int, medians))
-        (verdict,) = judge(*map(summarise, sides), Rules(paired=True))
-        found += verdict.kind == Kind.REGRESSION
-    assert found >= 180
+    assert "1 false alarm in 2 cases" in said
 
 
 @pytest.mark.slow
@@ -293,6 +277,7 @@ def test_check_measures_again_what_is_in_doubt(run_in, tmp_path, all_in_doubt):
     assert verdict["new_blocks"] == 2 * BLOCKS
     assert verdict["base_blocks"] == BLOCKS
     assert (tmp_path / "now-again" / "records.jsonl").exists()
+    assert json.loads((tmp_path / "now-again" / "run.json").read_text())["seed"] == 1
     twice = run_in(tmp_path, "check now --baseline then --rerun")
     assert twice.returncode == 2
     assert "now-again is already used" in twice.stderr

@@ -68,7 +68,7 @@ def test_a_notebook_shows_the_table_and_the_notes_and_obeys_no_name(saved):
     assert "<script" not in shown
     assert "<img" not in shown
     assert "2.00x (2.00 to 2.00)" in shown
-    assert "cudnn takes no part" in shown
+    assert "cudnn does not run" in shown
 
 
 def test_a_notebook_is_shown_so_many_cases_and_no_more(saved):

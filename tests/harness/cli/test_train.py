@@ -17,13 +17,13 @@ def _own_device(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("train", "no workload was named; lstm-bench train --list tells them"),
+        ("train", "no workload was named; expected one of those that lstm-bench train --list"),
         ("train vowels", "unknown workload 'vowels'; known: adding, japanese-vowels,"),
         ("train adding --padding none", "--padding none; expected packed or masked"),
         ("train adding --padding masked", "adding has no padding; leave it out"),
-        ("train adding --forget", "adding remembers no state; leave it out"),
+        ("train adding --forget", "adding carries no state between batches; leave it out"),
         ("train adding --text a.txt", "--text a.txt: no such file; give a text file in UTF-8"),
-        ("train --resume nowhere", "nowhere is no training: cannot read training.json"),
+        ("train --resume nowhere", "nowhere is not a training: cannot read training.json"),
         ("train adding --resume t", "--resume t goes on as begun; leave out adding"),
     ],
 )

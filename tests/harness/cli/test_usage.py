@@ -51,7 +51,6 @@ VALUES = [
     ("--hidden", ["16:8:x2", "16:64", "8:16:", "1:2:x1", "hidden", "1:1000000000:+1"]),
     ("--input", ["hiden", "0"]),
     ("--layers", [str(10**9), "0"]),
-    ("--bidirectional", ["maybe"]),
     ("--heads", ["abc", "0", "-1", "2.5"]),
     ("--backend", ["", ","]),
 ]
@@ -65,6 +64,10 @@ def test_value_that_cannot_be(refused, here, option, value):
     assert option in line
     assert len(line) < 300
     assert not (here / "race").exists()
+
+
+def test_a_switch_with_a_value_that_cannot_be(refused):
+    assert "--bidirectional 'maybe': expected true" in refused("plan", "--bidirectional=maybe")
 
 
 def test_grid_too_large_to_list(refused):
@@ -146,15 +149,6 @@ def test_out_that_is_used(refused, here):
 def test_view_of_nothing(refused, here):
     for place in ("nowhere", here):
         assert "holds no run" in refused("view", place, "--no-browser")
-
-
-def test_no_command_prints_the_help(command):
-    code, out, err = command("--help")
-    assert code == Exit.DONE
-    named = ("backends", "suites", "plan", "run", "verify", "tune", "report", "view", "check")
-    for name in named:
-        assert name in out
-    assert err == ""
 
 
 @pytest.mark.parametrize(

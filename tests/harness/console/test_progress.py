@@ -1,9 +1,11 @@
 """Where a bar is drawn: in a notebook's cell, redrawn in place; nowhere when nobody looks."""
 
 import sys
+from io import StringIO
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from rich.console import Console
 from synthetic_runs import case
 
 from lstm_harness.console import progress
@@ -66,6 +68,23 @@ def test_a_notebook_is_not_redrawn_for_every_cell(notebook, monkeypatch):
     monkeypatch.setattr(progress, "REDRAW_S", 3600.0)
     measure(quiet=False)
     assert len(notebook.shown) == 2  # the first, and what clears it
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_on_a_narrow_terminal_the_numbers_stay_whole(width):
+    live = progress.LiveProgress(quiet=True)
+    late = case(seq_len=2048, bidirectional=True, num_layers=2, lengths="uniform:1:2048")
+    with live as watch:
+        watch.planned(12_345, 6_789)
+        watch.started(PlannedCell(0, 0, "peer_onnxruntime", late, None))
+    file = StringIO()
+    Console(width=width, file=file, force_terminal=True, color_system=None).print(
+        live._bar._bar.get_renderable()
+    )
+    (line,) = file.getvalue().splitlines()
+    assert len(line) <= width
+    assert "6789/12345" in line
+    assert "peer_onnxruntime on lstm T2048" in line
 
 
 def test_what_is_counted_is_shown_likewise(notebook):

@@ -33,7 +33,7 @@ TIE = Ratio(1.02, 0.97, 1.07)
         ),
         (
             advice("aten", ratio=TIE, fastest="near", own_ns=1e9),
-            "Stay with torch.nn's own choice (aten): near is the fastest, and cannot be told from "
+            "Stay with torch.nn's own choice (aten): near is the fastest, and ties with "
             "it: torch.nn takes 1.02x as long (0.97 to 1.07).",
         ),
         (

@@ -120,7 +120,7 @@ def test_a_lead_that_seeds_do_not_bear_out_is_none():
         for name, own in paces.items()
         for seed, pace in enumerate(own)
     ]
-    assert "; naive cannot be told from it (1.0" in sentence(*curves)
+    assert "; naive ties with it (1.0" in sentence(*curves)
 
 
 def test_a_row_a_contestant_then_who_did_not_end_and_why(capsys):

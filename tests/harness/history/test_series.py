@@ -69,7 +69,7 @@ def test_another_environment_begins_a_series_anew_and_is_marked(command, here):
     assert one.last_step is None
     _, out, _ = command("history", "runs")
     assert "no step in any series" in out
-    assert "1 series begins anew on bench-host, A CPU at 2026-01-11 b-010" in out
+    assert "1 series begins again on bench-host, A CPU at 2026-01-11 b-010" in out
     assert "torch 2.13.0 -> 2.14.0" in out
 
 

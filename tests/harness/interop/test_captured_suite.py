@@ -139,9 +139,9 @@ def test_what_no_case_tells_stands_in_a_comment(written):
     ("fields", "why"),
     [
         ({"device": "mps"}, "on mps; cases are on cpu and cuda"),
-        ({"device": "cuda"}, "most others on cpu; a suite is for one device"),
+        ({"device": "cuda"}, "but most calls are on cpu; a suite is for one device"),
         ({"dtype": "complex64"}, "complex64; cases are in float64"),
-        ({"cell": "lstm", "proj_size": 16}, "must be smaller than hidden_size"),
+        ({"cell": "lstm", "proj_size": 16}, "expected less than hidden_size"),
     ],
 )
 def test_what_cannot_be_raced_is_said(written, fields, why):
@@ -156,7 +156,7 @@ def test_what_cannot_be_raced_is_said(written, fields, why):
 def test_cells_and_calls_that_were_not_noted_are_said(written):
     _, made = written({call(): Count(1)}, cells={"LSTMCell": 12}, troubles={"OSError: full": None})
     assert "LSTMCell: 12 calls left out" in made.said[0]
-    assert made.said[1] == "some calls could not be noted: OSError: full"
+    assert made.said[1] == "some calls could not be recorded: OSError: full"
 
 
 def test_nothing_to_race_is_no_suite():
@@ -185,5 +185,5 @@ def test_a_longest_length_that_no_name_keeps_is_said(written):
     _, made = written(packed(400, *[20] * 15))
     (said,) = made.said
     assert "packed lengths 20 to 400 are raced as " in said
-    assert "the nearest with a name" in said
+    assert "the nearest named distribution" in said
     assert f"# {said[:60]}" in made.text

@@ -82,7 +82,7 @@ def test_taken_name_is_refused_unless_forced(saved, tmp_path):
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../up", "a/b", "-f", "a b", "a\n", "x" * 101])
 def test_name_that_is_no_plain_file_name_is_refused(tmp_path, name):
-    with pytest.raises(UserError, match="no name for a baseline"):
+    with pytest.raises(UserError, match="not a name for a baseline"):
         baseline.save(run(blocks("naive", [NS])), name, tmp_path)
 
 
@@ -118,17 +118,17 @@ def broken(text, name, value):
             lambda text: text.replace('"gpu": null', '"gpu": "mine"'),
             "gpu is 'mine'; expected an object",
         ),
-        (lambda text: text.replace('"naive"', '"aten"'), "stands there twice"),
-        (lambda text: broken(text, "samples", math.inf), "Infinity is no number"),
-        (lambda text: broken(text, "peak_bytes", 5), "no cell of a baseline"),
+        (lambda text: text.replace('"naive"', '"aten"'), "appears twice; expected once"),
+        (lambda text: broken(text, "samples", math.inf), "Infinity is not a number"),
+        (lambda text: broken(text, "peak_bytes", 5), "not a cell of a baseline"),
         (lambda text: broken(text, "status", "fine"), "status 'fine'"),
         (lambda text: broken(text, "medians_ns", [0, 1, 2]), "expected times above 0"),
         (lambda text: broken(text, "medians_ns", [-1, 1, 2]), "expected times above 0"),
         (lambda text: broken(text, "medians_ns", []), "expected times above 0"),
-        (lambda text: broken(text, "medians_ns", ["fast"]), "no cell of a baseline"),
-        (lambda text: broken(text, "medians_ns", None), "no cell of a baseline"),
-        (lambda text: broken(text, "blocks", [0, 0, 1]), "not in step"),
-        (lambda text: broken(text, "problem", {"cell": "lstm"}), "no cell of a baseline"),
+        (lambda text: broken(text, "medians_ns", ["fast"]), "not a cell of a baseline"),
+        (lambda text: broken(text, "medians_ns", None), "not a cell of a baseline"),
+        (lambda text: broken(text, "blocks", [0, 0, 1]), "differ in length"),
+        (lambda text: broken(text, "problem", {"cell": "lstm"}), "not a cell of a baseline"),
         (lambda text: broken(text, "backend", 5), "backend is 5; expected str"),
     ],
 )
@@ -162,7 +162,7 @@ class TestCommands:
     def test_mistakes_end_in_one_line(self, refused, here):
         save(here / "race", blocks("naive", [NS] * 3))
         assert "not a run" in refused("baseline", "save", "nowhere", "main")
-        assert "no name for" in refused("baseline", "save", "race", "../main")
+        assert "not a name for" in refused("baseline", "save", "race", "../main")
         assert not (here / "results").exists()
 
     def test_one_that_is_broken_hides_no_other(self, command, here):

@@ -66,8 +66,8 @@ def test_what_was_flagged_or_not_settled_is_measured_again_and_nothing_else():
     steady, slower = case(seq_len=1), case(seq_len=2)
     base = [*measured(1, 1, of=steady), *measured(1, 2, of=slower)]
     new = [*measured(1, 3, of=steady), *measured(1.5, 4, of=slower)]
-    base += blocks("aten", [NS] * BLOCKS, saved_bytes=5)
-    new += blocks("aten", [NS] * BLOCKS, saved_bytes=6)
+    base += blocks("aten", [NS] * BLOCKS, saved_bytes=50_000)
+    new += blocks("aten", [NS] * BLOCKS, saved_bytes=60_000)
     found = doubtful(judge(summarise(base), summarise(new), RULES))
     assert {(v.backend, v.label, v.measure) for v in found} == {
         ("naive", slower.label(), "time"),

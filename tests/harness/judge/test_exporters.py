@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from html import unescape
 from importlib.resources import files as files_of
+from itertools import groupby
 from xml.etree import ElementTree
 
 import jsonschema
@@ -18,7 +19,7 @@ from synthetic_runs import HOSTILE, blocks, case, manifest, record
 
 from lstm_harness.analysis.summary import summarise
 from lstm_harness.judge.comparison import Comparison, Side, compare_sides
-from lstm_harness.judge.exporters import junit, markdown, words
+from lstm_harness.judge.exporters import document, junit, markdown, words
 from lstm_harness.judge.verdict import Kind, Rules, Verdict
 from lstm_harness.report import verdicts as page
 
@@ -61,6 +62,18 @@ def every_kind():
         *times("other", of=case(precision="tf32")),
     ]
     return compared([*base, *times("other")], new)
+
+
+@pytest.fixture(scope="module")
+def unclear():
+    """Two backends, three cases each, of which nothing can be told."""
+    cases = [case(seq_len=steps) for steps in (1, 2, 3)]
+    of = [(name, one) for one in cases for name in ("naive", "aten")]
+    base, new = (
+        [r for name, one in of for r in times(name, spread=spread, of=one)]
+        for spread in (STEADY, WILD)
+    )
+    return compared(base, new)
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +146,19 @@ class TestJunit:
         assert (suite.tests, suite.skipped, suite.errors) == (3, 2, 1)
         assert faults(junit.xml(compared(base, new))) == []
 
+    def test_nothing_told_is_not_green(self, unclear):
+        (suite,) = JUnitXml.fromstring(junit.xml(unclear))
+        assert (suite.tests, suite.skipped, suite.errors) == (7, 6, 1)
+        (error,) = list(suite)[-1].result
+        assert "nothing could be told; to see 5% here: " in error.message
+        assert faults(junit.xml(unclear)) == []
+
+    def test_backends_stand_one_after_the_other(self, unclear, every_kind):
+        for comparison in (unclear, every_kind):
+            (suite,) = JUnitXml.fromstring(junit.xml(comparison))
+            names = [each.classname for each in suite if each.classname != "lstm-bench"]
+            assert [name for name, _ in groupby(names)] == list(dict.fromkeys(names))
+
     def test_the_schema_is_strict(self, every_kind):
         good = junit.xml(every_kind).decode()
         for change in (
@@ -173,6 +199,23 @@ class TestMarkdown:
         assert "and 435 more" in text or re.search(r"and \d{3} more", text)
         assert len(text) < 60_000
 
+    def test_backends_come_before_cases(self, every_kind):
+        text = markdown.text(every_kind)
+        rows = [line for line in text.splitlines() if line.startswith("| <code>")]
+        assert len(rows) == len({verdict.backend for verdict in every_kind.verdicts})
+        assert "wrong" in rows[0]
+        assert text.index(rows[-1]) < text.index("| **INCORRECT**")
+        assert "| <code>slow</code> | 1 slower or larger |  |" in rows
+
+    def test_what_could_not_be_told_is_a_row_a_backend_and_what_to_do(self, unclear):
+        text = markdown.text(unclear)
+        assert text.startswith("### lstm-bench: Nothing could be told")
+        assert "To see 5\\% here\\: use lstm\\-bench ab or find a quieter machine." in text
+        assert "| **" not in text
+        rows = [line for line in text.splitlines() if line.startswith("| <code>")]
+        assert len(rows) == 2
+        assert all("| 3 inconclusive |" in row and "or more" in row for row in rows)
+
     def test_hostile_names_stay_in_their_cells(self, hostile):
         text = markdown.text(hostile)
         assert len(text.splitlines()) < 60
@@ -184,8 +227,9 @@ class TestMarkdown:
         raw = {child.content for child in inline if child.type == "html_inline"}
         assert raw == {"<code>", "</code>", "<sub>", "</sub>"}
         html = self.RENDER.render(text)
-        assert html.count("<table>") == 1
-        assert {row.count("<td") for row in html.split("<tr>")[2:]} == {8}
+        backends, cases = html.split("<table>")[1:]
+        assert {row.count("<td") for row in backends.split("<tr>")[2:]} == {2}
+        assert {row.count("<td") for row in cases.split("<tr>")[2:]} == {8}
         assert not re.search(r"<(script|img|a|b)\b", html)
 
     def test_nobody_is_mentioned(self, hostile):
@@ -214,9 +258,8 @@ class TestMarkdown:
         base = [r for of in cases for r in times("naive", spread=STEADY[:2], of=of)]
         new = [*times("naive", spread=STEADY[:2], of=cases[0])]
         new += times("naive", 8.0, spread=STEADY[:2], of=cases[1])
-        rows = [x for x in markdown.text(compared(base, new)).splitlines() if x.startswith("| **")]
-        assert len(rows) == 2
-        assert any("8.016 ms" in row for row in rows)
+        rows = words.gathered(compared(base, new).verdicts)
+        assert [label for _, label in rows] == [of.label() for of in cases]
 
     def test_nothing_to_list_is_a_short_comment(self):
         text = markdown.text(compared(times("naive"), times("naive")))
@@ -246,6 +289,18 @@ class TestPage:
         assert len(html) < 1_000_000
 
 
+def test_the_document_tells_each_backend(unclear, every_kind):
+    found = document.document(unclear)["backends"]
+    assert [each["backend"] for each in found] == ["aten", "naive"]
+    for each in found:
+        assert each["counts"]["INCONCLUSIVE"] == 3
+        assert each["sees"] > each["margin"] == 0.05
+        assert (each["together"], each["blocks"]) == (None, None)
+    told = {each["backend"]: each for each in document.document(every_kind)["backends"]}
+    assert told["wild"]["sees"] > 0.05
+    assert told["slow"]["sees"] is told["slow"]["blocks"] is None
+
+
 def test_that_both_sides_took_turns_is_explained(command, here):
     for name in ("base", "new"):
         turned = [
@@ -266,8 +321,11 @@ def test_all_cases_together_are_told_as_what_they_are(command, here):
         save(here / name, [r for of in cases for r in times("naive", factor, of=of)], pair="x")
     files = ("--junit", "j.xml", "--markdown", "m.md", "--html", "p.html")
     out = command("compare", "base", "new", *files)[1]
-    for told in (out, *((here / name).read_text() for name in ("j.xml", "m.md", "p.html"))):
-        assert told.count("all 3 cases together") == 1
+    xml, comment, html = ((here / name).read_text() for name in ("j.xml", "m.md", "p.html"))
+    assert xml.count("all 3 cases together") == html.count("all 3 cases together") == 1
+    for told in (out, comment):
+        assert told.count("all cases together") == 1
+        assert "REGRESSION +30" in told
     explained = command("compare", "base", "new", "--explain", "naive together")[1]
     assert "the geometric mean of 3 cases in each block" in explained
     assert "over 1 tested backends q = " in explained

@@ -11,6 +11,8 @@ from lstm_harness.judge.verdict import Rules, judge
 from lstm_harness.model.errors import UserError
 
 NS = 1_000_000
+# Each spreads by 1% about a mean of its own.
+SIDES = (0.99, 1.0, 1.01), (1.089, 1.1, 1.111)
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +60,39 @@ def test_what_was_kept_before_there_were_heads_is_of_one():
     assert entry["cell"].pop(noise._HEADS) == 1
     found.file.write_text(f"{head}\n{json.dumps(entry)}\n")
     assert noise.kept(environment()).margins == found.margins
+
+
+def test_the_spread_of_blocks_is_kept_beside_the_difference():
+    base, new = (summarise(blocks("naive", [int(NS * r) for r in side])) for side in SIDES)
+    spreads = noise.spreads_of(base, new)
+    (spread,) = spreads.values()
+    assert spread == pytest.approx(0.01, rel=0.02)
+    verdicts = judge(base, new, Rules())
+    assert noise.keep(environment(), verdicts).spreads == {}
+    found = noise.keep(environment(), verdicts, spreads)
+    assert found.spreads == pytest.approx(spreads, abs=1e-5)
+    for factor in (3, 5):
+        found = noise.keep(environment(), verdicts, dict.fromkeys(spreads, factor * spread))
+    assert found.spreads == pytest.approx(dict.fromkeys(spreads, 3 * spread), rel=1e-3)
+    assert found == noise.kept(environment())
+
+
+def test_what_was_kept_before_there_were_spreads_is_read():
+    found = noise.keep(environment(), differing(1.2))
+    head, line = found.file.read_text().splitlines()
+    entry = json.loads(line)
+    assert entry.pop("spreads") == []
+    found.file.write_text(f"{head}\n{json.dumps(entry)}\n")
+    assert noise.kept(environment()) == found
+
+
+@pytest.mark.parametrize("wrong", [[-0.1], "much", [None]])
+def test_spread_that_is_none_is_refused(wrong):
+    found = noise.keep(environment(), differing(1.2))
+    head, line = found.file.read_text().splitlines()
+    found.file.write_text(f"{head}\n{json.dumps(json.loads(line) | {'spreads': wrong})}\n")
+    with pytest.raises(UserError, match=r"is not the noise of a machine"):
+        noise.kept(environment())
 
 
 def test_old_selftests_are_forgotten():

@@ -298,41 +298,75 @@ class TestStanding:
 class TestMemory:
     GPU = case(device="cuda")
 
-    def test_memory_is_judged_exactly_and_apart(self):
+    EXACT = Rules(paired=True, memory_margin=0.0)
+
+    def test_memory_is_judged_apart(self):
         base = side([1] * 5, peak_bytes=1000, saved_bytes=500, of=self.GPU)
         new = side([1] * 5, seed=1, peak_bytes=1001, saved_bytes=499, of=self.GPU)
-        found = {v.measure: v for v in verdicts(base, new)}
+        found = {v.measure: v for v in verdicts(base, new, self.EXACT)}
         assert found["time"].kind == Kind.SAME
         assert found["peak_bytes"].kind == Kind.REGRESSION
         assert (found["peak_bytes"].base, found["peak_bytes"].new) == (1000, 1001)
         assert found["saved_bytes"].kind == Kind.IMPROVEMENT
 
     @pytest.mark.parametrize(
-        ("peak", "kind"),
-        [(1049, None), (1051, Kind.REGRESSION), (953, None), (951, Kind.IMPROVEMENT)],
+        ("before", "after", "kind"),
+        [
+            # Of little memory 4 KiB, of much 1%.
+            (1000, 1000 + 4096, None),
+            (1000, 1000 + 4097, Kind.REGRESSION),
+            (1000 + 4096, 1000, None),
+            (1000 + 4097, 1000, Kind.IMPROVEMENT),
+            (1_000_000, 1_010_000, None),
+            (1_000_000, 1_010_001, Kind.REGRESSION),
+            (1_010_000, 1_000_000, None),
+            (1_010_001, 1_000_000, Kind.IMPROVEMENT),
+            (0, 4096, None),
+            (0, 4097, Kind.REGRESSION),
+        ],
     )
-    def test_a_cpus_peak_is_judged_by_the_margin(self, peak, kind):
-        found = verdicts(side([1] * 5, peak_bytes=1000), side([1] * 5, peak_bytes=peak))
+    @pytest.mark.parametrize("measure", ["peak_bytes", "saved_bytes"])
+    def test_memory_has_a_margin_of_its_own(self, measure, before, after, kind):
+        base, new = (side([1] * 5, of=self.GPU, **{measure: size}) for size in (before, after))
+        found = [v for v in verdicts(base, new) if v.measure == measure]
+        assert [v.kind for v in found] == ([kind] if kind else [])
+        assert all((v.margin, v.margin_from) == (0.01, "memory") for v in found)
+
+    @pytest.mark.parametrize(
+        ("peak", "kind"),
+        [
+            (1_049_000, None),
+            (1_051_000, Kind.REGRESSION),
+            (953_000, None),
+            (951_000, Kind.IMPROVEMENT),
+        ],
+    )
+    @pytest.mark.parametrize("rules", [PAIRED, EXACT])
+    def test_a_cpus_peak_is_judged_by_the_margin_of_times(self, rules, peak, kind):
+        of = {"peak_bytes": 1_000_000}, {"peak_bytes": peak}
+        found = verdicts(*(side([1] * 5, **each) for each in of), rules)
         assert [v.kind for v in found if v.measure == "peak_bytes"] == ([kind] if kind else [])
 
-    def test_a_cpus_saved_bytes_are_exact(self):
-        found = verdicts(side([1] * 5, saved_bytes=1000), side([1] * 5, saved_bytes=1001))
-        assert (found[0].measure, found[0].kind) == ("saved_bytes", Kind.REGRESSION)
+    def test_a_cpus_peak_is_judged_by_the_margin_of_memory_where_that_is_wider(self):
+        wide = Rules(paired=True, memory_margin=0.2)
+        sides = side([1] * 5, peak_bytes=1_000_000), side([1] * 5, peak_bytes=1_190_000)
+        assert [v.measure for v in verdicts(*sides, wide)] == ["time"]
 
     def test_blocks_that_disagree_must_all_be_beyond_the_other_sides(self):
         def varying(*peaks):
             of = self.GPU
             return [record("naive", block=b, peak_bytes=p, of=of) for b, p in enumerate(peaks)]
 
-        assert len(verdicts(varying(900, 1000, 950), varying(1000, 1100, 1200))) == 1
-        found = verdicts(varying(900, 1000, 950), varying(1001, 1100, 1200))[0]
+        before, same, above = (900, 1000, 950), (1000, 1100, 1200), (1001, 1100, 1200)
+        assert len(verdicts(varying(*before), varying(*same), self.EXACT)) == 1
+        found = verdicts(varying(*before), varying(*above), self.EXACT)[0]
         assert (found.kind, found.base, found.new) == (Kind.REGRESSION, 1000, 1200)
         assert found.low == pytest.approx(1.001)
 
     def test_memory_out_of_nothing_comes_first(self):
         base = [*side([1] * 5, saved_bytes=0), *blocks("aten", [NS] * 5)]
         new = [*side([1] * 5, saved_bytes=8), *blocks("aten", [2 * NS] * 5)]
-        found = verdicts(base, new)
+        found = verdicts(base, new, self.EXACT)
         assert (found[0].measure, found[0].ratio) == ("saved_bytes", math.inf)
 
     def test_same_or_unknown_memory_is_not_spoken_of(self):

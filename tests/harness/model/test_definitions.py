@@ -39,6 +39,6 @@ def test_another_of_one_name_is_refused_and_says_where_both_are():
 
 @pytest.mark.parametrize("stored", [3, {}, "text", [None], [MINE] * (MOST + 1), [MINE, {}]])
 def test_what_is_none_is_refused_whole(stored):
-    with pytest.raises(ValueError, match=r"definitions are no list|a cell's data is"):
+    with pytest.raises(ValueError, match=r"definitions are not a list|a cell's data is"):
         learn(stored, "a run")
     assert "mine" not in CELLS

@@ -93,7 +93,7 @@ def test_every_request_has_a_handler_and_a_reply_that_the_wire_can_carry():
         ),
         (
             '{"message": "FindUnsupported", "fields": {"backend": "a", "problems": [{}]}}',
-            r"FindUnsupported.problems\[0\] is no Problem",
+            r"FindUnsupported.problems\[0\] is not a Problem",
         ),
         ('{"message": "ReadState", "fields": 3}', "ReadState is 3; expected an object"),
     ],

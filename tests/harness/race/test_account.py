@@ -67,8 +67,8 @@ def test_a_clock_that_tells_half_is_doubted(execution_ns):
     doubt = told_by(execution_ns, told=lambda ns: ns // 2)
     told_ms, longer_ms = execution_ns / 2e6, (execution_ns / 2 + MESSAGE_NS) / 1e6
     assert doubt == (
-        f"its samples are told to take {told_ms:.3f} ms, "
-        f"and each was waited for {longer_ms:.3f} ms longer"
+        f"its samples were reported to take {told_ms:.3f} ms, "
+        f"but the harness waited {longer_ms:.3f} ms longer for each"
     )
 
 
@@ -93,7 +93,7 @@ def test_what_short_samples_hide_longer_ones_show(execution_ns, repeats):
     hidden_ns = 150_000
     doubt = told_by(execution_ns, told=lambda ns: ns - hidden_ns, repeats=repeats)
     told_ms = (repeats * execution_ns - hidden_ns) / repeats / 1e6
-    assert doubt.startswith(f"an execution is told to take {told_ms:.4f} ms, and ")
+    assert doubt.startswith(f"an execution was reported to take {told_ms:.4f} ms, but ")
     assert doubt.endswith(" ms in longer samples")
 
 
@@ -127,7 +127,7 @@ def test_work_done_beside_the_samples_is_doubted(what, repeats):
     doubt = account.doubt(100_000)
     assert doubt.startswith(f"{what} an execution took ")
     assert doubt.endswith(
-        " ms, and itself it is told to take 0.100 ms: work was done outside the samples"
+        " ms, but the execution was reported to take 0.100 ms: work was done outside the samples"
     )
 
 
@@ -145,7 +145,7 @@ def test_one_request_that_was_disturbed_is_no_doubt(beside):
 @pytest.mark.parametrize(("threads", "cores"), [(1, 2.0), (2, 4.0), (1, 1.3)])
 def test_more_threads_than_it_may_have_are_doubted(threads, cores):
     doubt = told_by(10**9, threads=threads, cores=cores)
-    assert doubt == f"it used {cores:.1f} cores at a time; --threads is {threads}"
+    assert doubt == f"it used {cores:.1f} cores at a time, but --threads is {threads}"
 
 
 @pytest.mark.parametrize(("execution_ns", "repeats"), [(1_000, 250), (250_000, 1)])
@@ -163,7 +163,7 @@ def test_where_nobody_tells_cpu_time_threads_are_not_counted():
 def test_a_clock_is_held_to_its_word_where_nobody_tells_cpu_time():
     account = Account(threads=1, numbers=10_000)
     account.executed(2_000_000, Spent(4_100_000, None))
-    assert account.doubt(2_000_000).endswith("each was waited for 2.100 ms longer")
+    assert account.doubt(2_000_000).endswith("the harness waited 2.100 ms longer for each")
 
 
 def test_a_neighbour_that_takes_the_core_between_samples_is_no_doubt():
@@ -193,7 +193,8 @@ def test_samples_that_are_taken_once_more_are_held_against_what_was_told():
         for _ in range(SAMPLES):
             spent = Spent(again_ns + MESSAGE_NS, None, waiting_ns)
             account.executed(again_ns, spent)
-        said = "an execution is told to take 1.0000 ms, and 2.0000 ms when that was doubted"
+        took = "an execution was reported to take 1.0000 ms"
+        said = f"{took}, but 2.0000 ms when it was measured again"
         assert account.doubt(1_000_000) == ("" if believed else said)
 
 

@@ -40,8 +40,8 @@ FOUND_OUT = {
     "one_gradient_off_by_a_hundredth": (ALL, SMALL, WRONG, "d_b_ih wrong"),
     "wrong_c_n": (ALL, SMALL, WRONG, "c_n wrong"),
     "not_a_number": (ALL, SMALL, WRONG, "y is not finite"),
-    "no_gradients": (ALL, SMALL, WRONG, "no d_x: the backend gave none"),
-    "one_gradient_less": (ALL, SMALL, WRONG, "no d_b_hh: the backend gave none"),
+    "no_gradients": (ALL, SMALL, WRONG, "no d_x: the backend returned none"),
+    "one_gradient_less": (ALL, SMALL, WRONG, "no d_b_hh: the backend returned none"),
     "less_precise": (ALL, SMALL, WRONG, "wrong: "),
     "reads_unwritten": (ALL, SMALL, WRONG, "y "),
     "lazy": (ALL, SMALL, WRONG, "y is a Tensor; expected a plain torch.Tensor"),
@@ -57,9 +57,9 @@ FOUND_OUT = {
     "half_the_steps": (ALL, SMALL, WRONG, "wrong: y is off"),
     "old_weights": (ALL, SMALL, WRONG, "wrong in a sample: "),
     "late": (NO_GRADIENTS, SMALL, WRONG, "y wrong"),
-    "returns_its_input": (ALL, SMALL, WRONG, "h_n lies in an input's memory"),
+    "returns_its_input": (ALL, SMALL, WRONG, "h_n shares the memory of an input"),
     "one_output_for_all": (NO_GRADIENTS, SMALL, WRONG, "in the same memory"),
-    "cut_off_the_graph": (("forward", "backward"), SMALL, WRONG, "y hangs on None; expected a gra"),
+    "cut_off_the_graph": (("forward", "backward"), SMALL, WRONG, "y depends on None; expected a g"),
     "graph_in_inference": (NO_GRADIENTS, SMALL, WRONG, "expected no graph"),
     "sparse": (ALL, SMALL, WRONG, "y is torch.sparse_coo; expected torch.strided"),
     "parameter": (ALL, SMALL, WRONG, "y is a Parameter; expected a plain torch.Tensor"),
@@ -67,17 +67,17 @@ FOUND_OUT = {
     "gradients_ahead": (("backward",), SMALL, WRONG, "d_x"),
     "reads_the_answer": (ALL, SMALL, WRONG, "wrong: "),
     "rewrites_the_answer": (ALL, SMALL, WRONG, "wrong: "),
-    "slows_the_clock": (ALL, LONG, UNRANKED, "waited for"),
+    "slows_the_clock": (ALL, LONG, UNRANKED, "the harness waited"),
     "slows_the_clock_of_short_samples": (ALL, SMALL, UNRANKED, "longer"),
-    "slows_the_clock_unless_doubted": (ALL, LONG, UNRANKED, "told to take"),
+    "slows_the_clock_unless_doubted": (ALL, LONG, UNRANKED, "reported to take"),
     "stops_the_clock": (ALL, LONG, WRONG, "the products alone need"),
     "turns_back_the_clock": (ALL, LONG, "crashed", "-"),
-    "tells_of_more_time": (ALL, LONG, "crashed", "told of a sample of"),
+    "tells_of_more_time": (ALL, LONG, "crashed", "reported a sample of"),
     "widens_the_tolerance": (ALL, SMALL, WRONG, "wrong: "),
     "has_no_norm": (ALL, SMALL, WRONG, "wrong: "),
     "judges_itself": (ALL, SMALL, WRONG, "wrong: "),
-    "executes_nothing": (("inference", "forward"), LONG, UNRANKED, "told to take"),
-    "executes_ahead": (ALL, LONG, UNRANKED, "told to take"),
+    "executes_nothing": (("inference", "forward"), LONG, UNRANKED, "reported to take"),
+    "executes_ahead": (ALL, LONG, UNRANKED, "reported to take"),
     "hands_over_old": (ALL, SMALL, WRONG, "wrong: "),
     "keeps_a_hand_on_it": (ALL, SMALL, "crashed", "could still be changed"),
     "hands_over_another_file": (ALL, SMALL, "crashed", "handed over"),
@@ -190,7 +190,7 @@ def test_who_edits_the_run_is_named_and_the_run_is_as_it_was_written(beside):
     files = ("records.jsonl", "run.json", "records.jsonl")
     for name, file in zip(OUTSIDE, files, strict=False):
         caught = [r for r in records if r.backend == name and r.status != "ok"]
-        said = f"it changed {file} of the run, which was put back"
+        said = f"it changed {file} of the run, which was restored"
         assert {(r.block, r.status, r.reason) for r in caught} == {
             (block, "incorrect", said) for block in (0, 1)
         }

@@ -22,7 +22,7 @@ ENDS = {
     "wrong_d_w_hh": ("incorrect", "d_w_hh wrong"),
     "exits": ("crashed", "exit code 3"),
     "babbles": ("crashed", "not a reply"),
-    "closes_its_pipes": ("crashed", "closed its replies"),
+    "closes_its_pipes": ("crashed", "closed its reply pipe"),
     "out_of_memory": ("out_of_memory", "MemoryError"),
     "raises": ("error", "ZeroDivisionError: two lines of <b>text</b>"),
     "raises_when_asked": ("error", "unsupported() failed: ZeroDivisionError"),

@@ -90,42 +90,44 @@ def test_a_worker_that_could_still_write_through_a_mapping_is_refused():
     with memory() as descriptor:
         with mmap.mmap(descriptor, 0):
             reason = refusal(descriptor)
-        assert reason == "what was handed over could still be changed: Device or resource busy"
+        change = "the worker could still change what it handed over"
+        assert reason == f"{change}: Device or resource busy"
         # It was the mapping's fault alone.
         Sealed(WORKER, handed(descriptor)).close()
 
 
 def test_memory_that_cannot_be_sealed_is_refused():
     with memory(flags=0) as descriptor:
-        assert refusal(descriptor).startswith("what was handed over could still be changed: ")
+        assert refusal(descriptor).startswith("the worker could still change what it handed over: ")
 
 
 def test_a_file_on_a_disk_is_refused(tmp_path):
     path = tmp_path / "handed"
     path.write_bytes(CONTENT)
     with path.open("r+b") as file:
-        assert refusal(file.fileno()).startswith("what was handed over could still be changed: ")
+        said = refusal(file.fileno())
+        assert said.startswith("the worker could still change what it handed over: ")
     assert path.read_bytes() == CONTENT
 
 
 def test_what_is_no_memory_is_refused():
     ends = os.pipe()
     for end in ends:
-        assert refusal(end) == "what was handed over is no memory"
+        assert refusal(end) == "what the worker handed over is not shared memory"
         os.close(end)
     null = os.open("/dev/null", os.O_RDWR)
-    assert refusal(null) == "what was handed over is no memory"
+    assert refusal(null) == "what the worker handed over is not shared memory"
     os.close(null)
 
 
 def test_what_cannot_be_opened_is_refused(tmp_path):
-    assert refusal(-1) == "nothing was handed over: No such file or directory"
-    assert refusal(1 << 20) == "nothing was handed over: No such file or directory"
+    assert refusal(-1) == "the worker handed nothing over: No such file or directory"
+    assert refusal(1 << 20) == "the worker handed nothing over: No such file or directory"
     folder = os.open(tmp_path, os.O_RDONLY)
-    assert refusal(folder) == "nothing was handed over: Is a directory"
+    assert refusal(folder) == "the worker handed nothing over: Is a directory"
     os.close(folder)
     with socket.socket() as open_socket:
-        assert refusal(open_socket.fileno()).startswith("nothing was handed over: ")
+        assert refusal(open_socket.fileno()).startswith("the worker handed nothing over: ")
 
 
 def test_it_is_given_back_though_looking_at_it_failed():

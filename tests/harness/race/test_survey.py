@@ -25,8 +25,8 @@ RAGGED = Problem("lstm", 8, 2, 4, 4, lengths="uniform:1:8")
         ("naive", RAGGED, "graph", "cuda", "ragged lengths"),
         ("naive", FULL, "graph", "cpu", "need a CUDA device"),
         ("naive", HEADS, "eager", "cpu", None),
-        ("aten", HEADS, "eager", "cpu", "as a whole, and has no heads"),
-        ("naive", Problem("slstm", 8, 2, 4, 4), "eager", "cpu", "this revision know no cell slstm"),
+        ("aten", HEADS, "eager", "cpu", "whole of W_hh, so it has no heads"),
+        ("naive", Problem("slstm", 8, 2, 4, 4), "eager", "cpu", "this revision have no cell slstm"),
     ],
 )
 def test_what_no_backend_of_a_kind_can_do_is_refused(backend, problem, launch, device, reason):
@@ -42,7 +42,7 @@ def test_kernels_from_before_there_were_heads_are_not_given_any():
     skip = _general_skip(
         Case(HEADS, "forward", "eager", "warm", "cpu"), _backend(told), TORCH_CELLS
     )
-    assert skip.reason == "it multiplies by W_hh as a whole, and has no heads"
+    assert skip.reason == "it multiplies by the whole of W_hh, so it has no heads"
 
 
 @pytest.mark.parametrize(

@@ -309,12 +309,13 @@ def test_what_is_wrong_in_a_sample_has_no_times(visiting):
     one = visiting(oracle=PretendedOracle(sample=Judged({"y": 0.5}, "y wrong: off by 0.5")))
     record = measured(one)
     assert (record.status, record.samples_ns) == ("incorrect", ())
-    assert record.reason == "right at first, wrong in a sample: y wrong: off by 0.5"
+    wrong = "the first execution was right, but a sample is wrong"
+    assert record.reason == f"{wrong}: y wrong: off by 0.5"
 
 
 def test_a_sample_that_made_no_gradients_is_wrong(visiting):
     record = measured(visiting(pass_name="train"))
-    assert (record.status, record.reason) == ("incorrect", "a sample made no gradients")
+    assert (record.status, record.reason) == ("incorrect", "a sample has no gradients")
 
 
 def test_time_below_what_the_products_need_is_refused(visiting):
@@ -384,7 +385,7 @@ def test_a_worker_that_tells_of_more_time_than_passed_crashed(visiting, now):
     worker.reading = lambda repeats: replace(reading(repeats), elapsed_ns=6_000_000)
     record = visiting(worker).outcome.record()
     assert record.status == "crashed"
-    assert record.reason == "the worker told of a sample of 6.000 ms within 5.200 ms"
+    assert record.reason == "the worker reported a sample of 6.000 ms but replied in 5.200 ms"
 
 
 def halved(now, until):
@@ -407,7 +408,7 @@ def test_times_that_are_not_believed_are_kept_and_unranked(visiting, now):
     record = measured(visiting(worker))
     assert record.status == "ok"
     assert set(record.samples_ns) == {EXECUTION_NS // 2}
-    assert "each was waited for 2.600 ms longer" in record.unranked
+    assert "the harness waited 2.600 ms longer for each" in record.unranked
     assert len(worker.of(Execute)) >= len(record.samples_ns) + SAMPLES_AGAIN
 
 
@@ -416,7 +417,8 @@ def test_who_tells_the_truth_only_while_it_is_doubted_is_not_believed(visiting, 
     measured(visiting(usual))
     record = measured(visiting(halved(now, until=len(usual.of(Execute)))))
     assert record.status == "ok"
-    doubted = "an execution is told to take 2.5000 ms, and 5.0000 ms when that was doubted"
+    took = "an execution was reported to take 2.5000 ms"
+    doubted = f"{took}, but 5.0000 ms when it was measured again"
     assert record.unranked == doubted
 
 
@@ -449,10 +451,10 @@ def test_processes_that_work_beside_it_are_found_out(visiting, now):
     worker = PretendedWorker(now)
     one = visiting(worker)
     worker.strangers = 2
-    assert "it left processes running, 2 of them" in measured(one).unranked
+    assert "it left 2 processes running" in measured(one).unranked
     one = visiting()
     now.helped_ms += 1_000
-    assert "worked for 1000 ms beside it" in measured(one).unranked
+    assert "worked for 1000 ms during its samples" in measured(one).unranked
 
 
 def test_what_was_helped_before_its_samples_is_no_doubt(visiting, now):

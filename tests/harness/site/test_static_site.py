@@ -102,7 +102,7 @@ def test_a_folder_that_is_no_site_of_ours_is_left_alone(runs, tmp_path, content)
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "precious.txt").write_text("mine")
     (tmp_path / "site" / static_site.MARKER).write_text(content)
-    with pytest.raises(UserError, match="no site of lstm-bench"):
+    with pytest.raises(UserError, match="not a site of lstm-bench"):
         static_site.write([runs], tmp_path / "site")
     assert (tmp_path / "site" / "precious.txt").read_text() == "mine"
 
@@ -110,7 +110,7 @@ def test_a_folder_that_is_no_site_of_ours_is_left_alone(runs, tmp_path, content)
 def test_what_was_put_beside_a_site_is_named_and_left_alone(runs, tmp_path):
     static_site.write([runs], tmp_path / "site")
     (tmp_path / "site" / "CNAME").write_text("mine")
-    with pytest.raises(UserError, match="holds 'CNAME' beside its site"):
+    with pytest.raises(UserError, match="holds 'CNAME', which is not of its site"):
         static_site.write([runs], tmp_path / "site")
     assert (tmp_path / "site" / "CNAME").read_text() == "mine"
     assert (tmp_path / "site" / "index.html").exists()

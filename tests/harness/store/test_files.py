@@ -62,7 +62,7 @@ def test_a_place_that_holds_no_file_is_told_in_a_line(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="it is a folder; give a file's name"):
         files.write_file(tmp_path, b"")
-    with pytest.raises(UserError, match="is no folder; give another place"):
+    with pytest.raises(UserError, match="is not a folder; give another place"):
         files.write_file(tmp_path / "file" / "below", b"")
 
 

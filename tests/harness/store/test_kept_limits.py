@@ -35,7 +35,8 @@ def test_none_kept_says_what_to_type():
     found, reason = asked(cpu_limits())
     assert found is None
     assert reason == (
-        "no ceilings kept for this device, so no floor: lstm-bench limits measures them"
+        "no ceilings are stored for this device, so there is no floor: "
+        "run lstm-bench limits to measure them"
     )
 
 
@@ -54,8 +55,8 @@ def test_what_is_stale_is_refused_with_what_changed(ceilings, changed):
     found, reason = asked(ceilings, **changed)
     ((name, now),) = changed.items()
     assert found is None
-    assert f"of another {name} ({ceilings.conditions[name]}, now {now})" in reason
-    assert reason.endswith("so no floor: lstm-bench limits measures them")
+    assert f"with another {name} ({ceilings.conditions[name]}, now {now})" in reason
+    assert reason.endswith("so there is no floor: run lstm-bench limits to measure them")
     assert "\n" not in reason
 
 

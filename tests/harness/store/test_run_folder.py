@@ -97,9 +97,9 @@ def test_message_quotes_a_folder_with_a_space(tmp_path):
 @pytest.mark.parametrize("status", [status for status in STATUSES if status != "ok"])
 def test_no_record_but_an_ok_one_can_hold_a_time(status):
     failed = record(status=status)
-    with pytest.raises(ValueError, match="has no samples"):
+    with pytest.raises(ValueError, match="has samples; expected none"):
         dataclasses.replace(failed, samples_ns=(1,))
-    with pytest.raises(ValueError, match="needs a reason"):
+    with pytest.raises(ValueError, match="has no reason; expected one"):
         dataclasses.replace(failed, reason="")
 
 

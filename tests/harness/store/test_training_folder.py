@@ -77,8 +77,8 @@ def test_a_torn_line_is_dropped_and_an_edit_is_told(folder):
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ((Line(replace(FIRST, seed=7), POINT),), "line 3: aten, lstm, seed 7 is no curve"),
-        ((Line(FIRST, POINT),), "line 3: aten, lstm, seed 0 goes on after its end"),
+        ((Line(replace(FIRST, seed=7), POINT),), "line 3: aten, lstm, seed 7 is not a curve"),
+        ((Line(FIRST, POINT),), "line 3: aten, lstm, seed 0 continues after its end"),
         (
             (Line(replace(FIRST, seed=1), POINT), Line(replace(FIRST, seed=1), POINT)),
             "line 4: aten, lstm, seed 1 has step 10 after 10",
@@ -96,8 +96,8 @@ def test_what_is_no_line_of_its_curves_is_refused(folder, lines, said):
     ("change", "said"),
     [
         ({"schema": 2}, "has schema 2; this lstm-bench reads up to 1"),
-        ({"point": {"step": "ten"}}, r"line 1 is no line of a curve: it\.point has no field"),
-        ({"end": asdict(END)}, "it has not one of a point and an end"),
+        ({"point": {"step": "ten"}}, r"line 1 is not a line of a curve: it\.point has no field"),
+        ({"end": asdict(END)}, "it needs either a point or an end"),
     ],
     ids=["newer", "malformed", "both"],
 )
@@ -112,7 +112,7 @@ def test_a_line_that_does_not_fit_is_named(folder, change, said):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "is no training: cannot read training.json"),
+        (None, "is not a training: cannot read training.json"),
         ("[", "is not JSON"),
         ("[]", "has schema None"),
         ('{"schema": 1}', "is not the manifest of a training: it has no field 'id'"),

@@ -165,7 +165,7 @@ def test_runs_use_it_and_tell_which_and_other_parameters_are_not_resumed(copy, b
     path.write_text(path.read_text().replace('"waste": 0', '"waste": 6'))
     refused = bench_in("run --resume race --quiet", copy)
     assert refused.returncode == Exit.USAGE
-    assert "began with another tuned parameters" in refused.stderr
+    assert "was started with another tuned parameters" in refused.stderr
 
 
 def test_a_file_of_other_sources_is_refused_aloud(copy, bench_in):
@@ -279,7 +279,7 @@ def test_out_keeps_it_elsewhere_and_overwrites_nothing_else(copy, bench_in):
     done = bench_in(f"{TUNE} --out mine.json --quiet", copy)
     assert done.returncode == Exit.USAGE
     assert done.stderr.count("\n") == 1
-    assert "--out mine.json is no file of tuned parameters: give another --out" in done.stderr
+    assert "--out mine.json is not a file of tuned parameters: give another --out" in done.stderr
     assert json.loads((copy / "mine.json").read_text()) == {"name": "something else"}
 
 

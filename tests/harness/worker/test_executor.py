@@ -262,7 +262,7 @@ class OneRoom(Honest):
 
 def test_outputs_in_the_memory_of_the_first_executions_are_refused(small_case):
     executor, _ = opened(OneRoom(1), small_case("inference"))
-    with pytest.raises(Malformed, match="gave their outputs in the same memory"):
+    with pytest.raises(Malformed, match="returned their outputs in the same memory"):
         sampled(executor, 1)
 
 
@@ -271,7 +271,7 @@ def test_outputs_of_a_sample_in_the_same_memory_are_refused(small_case):
     sampled(executor, 1)
     executor.hand_over()
     sampled(executor, 2)
-    with pytest.raises(Malformed, match="gave their outputs in the same memory"):
+    with pytest.raises(Malformed, match="returned their outputs in the same memory"):
         executor.hand_over()
 
 

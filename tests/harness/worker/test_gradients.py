@@ -168,7 +168,7 @@ def test_norms_that_are_not_finite_are_told_as_they_are():
 
 
 class Detaches:
-    """Its last state hangs on no graph."""
+    """Its last state depends on no graph."""
 
     @staticmethod
     def layer(*given, **named):
@@ -177,5 +177,5 @@ class Detaches:
 
 
 def test_a_backend_whose_state_hangs_on_no_graph_is_refused():
-    with pytest.raises(Malformed, match="h_n hangs on None; expected a graph"):
+    with pytest.raises(Malformed, match="h_n depends on None; expected a graph"):
         norms_back(Detaches, problem(), SEED, "cpu")

@@ -56,9 +56,9 @@ def test_one_element_that_is_not_finite_is_caught(found, right, name, value):
 @pytest.mark.parametrize("name", NAMES)
 def test_each_tensor_missing_is_caught(found, right, name):
     without = found | {name: []}
-    assert judge(without, right, BOUND).failure == f"no {name}: the backend gave none"
+    assert judge(without, right, BOUND).failure == f"no {name}: the backend returned none"
     del without[name]
-    assert judge(without, right, BOUND).failure == f"no {name}: the backend gave none"
+    assert judge(without, right, BOUND).failure == f"no {name}: the backend returned none"
 
 
 def test_gradients_are_asked_of_nobody_who_owes_none(found, right):

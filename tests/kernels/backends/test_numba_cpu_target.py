@@ -103,7 +103,7 @@ def test_features_are_llvms_own(
 @pytest.mark.parametrize("cpu", ["haswell", "x86-64"])
 def test_a_feature_that_llvm_does_not_know_is_an_error(cpu: str, compile_for: Any) -> None:
     compile_for(X86_64, cpu, "", {})
-    with pytest.raises(ValueError, match="'avx1024' is no feature that LLVM tells of x86_64"):
+    with pytest.raises(ValueError, match="unknown feature 'avx1024'; expected one that LLVM has"):
         target.has("avx1024")
 
 
@@ -122,7 +122,7 @@ def test_what_the_cpu_lacks_is_refused_by_name(compile_for: Any) -> None:
     reason = registry.unsupported("numba_cpu", lk.Problem("lstm", 2, 2, 2, 2), "cpu")
     assert reason == (
         "NUMBA_CPU_NAME='skylake-avx512' with NUMBA_CPU_FEATURES='' asks for avx512bw, avx512f, "
-        "which this CPU lacks; unset NUMBA_CPU_NAME and NUMBA_CPU_FEATURES, or add "
+        "which this CPU does not have; unset NUMBA_CPU_NAME and NUMBA_CPU_FEATURES, or add "
         "-avx512bw,-avx512f to NUMBA_CPU_FEATURES"
     )
     with pytest.raises(Unsupported, match="asks for avx512bw, avx512f"):
@@ -139,7 +139,7 @@ def test_of_an_arm_llvm_tells_only_what_is_there(compile_for: Any) -> None:
     compile_for(AARCH64, "neoverse-v1", "", host)
     reason = target.reason_against()
     assert reason is not None
-    assert "asks for sve, which this CPU lacks" in reason
+    assert "asks for sve, which this CPU does not have" in reason
 
 
 LAYER = """
@@ -157,7 +157,7 @@ def test_a_layer_ends_in_one_clear_error_where_the_cpu_lacks_something() -> None
     last = done.stderr.strip().splitlines()[-1]
     assert "Unsupported: backend 'numba_cpu': NUMBA_CPU_FEATURES=" in last
     # What a feature brings with it lacks too.
-    assert re.search(rf"asks for [\w, ]*\b{lacked[0]}, which this CPU lacks", last)
+    assert re.search(rf"asks for [\w, ]*\b{lacked[0]}, which this CPU does not have", last)
 
 
 def test_a_name_alone_changes_no_features() -> None:

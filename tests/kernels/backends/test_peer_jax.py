@@ -135,3 +135,6 @@ print(registry.unsupported("jax", lk.Problem("lstm", 2, 1, 3, 4), "cpu"))
 """
     assert python(code, NPROC="1").strip() == "None"
     assert "XLA made 3 threads when it began, and torch has 2" in python(code, NPROC="3")
+    cores = f"XLA made {len(os.sched_getaffinity(0))} threads when it began"
+    found = python(code.replace("set_num_threads(2)", "set_num_threads(1)"), NPROC="abc").strip()
+    assert found == "None" or found.startswith(cores), "as if it were not set, which is XLA's way"

@@ -106,7 +106,7 @@ def test_evidence_names_both_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     gpu.major = 7
     (line,) = torch_cudnn.kernels_used(problem())
-    assert "not restated for compute capability 7.0" in line
+    assert "no rule is known for compute capability 7.0" in line
 
 
 def test_no_gpu_no_evidence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,7 +169,7 @@ def test_what_does_not_fit_is_refused() -> None:
         ((x, h0[:, :1], c0, weights), "expected"),
         ((x[..., :2], h0, c0, weights), "expected"),
         ((x.double(), h0, c0, weights), "h0 is torch.float32"),
-        ((x, h0, None, weights), "c0 is for those beside h"),
+        ((x, h0, None, weights), "c0 is for the states other than h"),
     ]
     for inputs, message in bad:
         with pytest.raises(ValueError, match=message):

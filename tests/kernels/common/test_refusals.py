@@ -21,7 +21,7 @@ def test_tf32_lives_on_cuda(backend: str) -> None:
 def test_no_cuda_no_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     reason = registry.load(name).unsupported(SMALL, "cuda:1")
-    assert reason == "device 'cuda:1' was asked for, and torch sees no CUDA device"
+    assert reason == "device 'cuda:1' was asked for, but torch sees no CUDA device"
 
 
 @pytest.mark.parametrize(

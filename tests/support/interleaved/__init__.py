@@ -11,5 +11,5 @@
     mutants    kernels with a defect put into their source
     cases      what the tests of both backends say alike
 
-docs/triton.md tells what the memory is a model of, and what cannot be found.
+docs/triton-proofs.md tells what the memory is a model of, and what cannot be found.
 """

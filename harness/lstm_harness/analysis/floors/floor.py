@@ -1,30 +1,30 @@
-"""The floor: a time that no implementation beats on this device, if its ceilings are right.
+"""The floor: a time that no implementation can beat on this device, if its ceilings are right.
 
-It is the largest of several bounds, each valid alone (in short: docs/method.md, A floor). A step
-takes at least the longest of product, weights and gathered h, and then one synchronisation and the
-pointwise work. Where that is no true lower bound, it is loosened here; where more is certain, it is
-tightened:
+It is the largest of several bounds, each valid by itself (in short: docs/method.md, A floor). A
+step takes at least the longest of product, weights and gathered h, and then one synchronisation and
+the pointwise work. Where that is not a true lower bound, it is loosened here; where more is
+certain, it is tightened:
 
 - *products*: every product of the pass at the highest rate measured for the dtype: of a library, or
   of a CPU's multiply-adds in registers. Half types may be computed in any wider one, and bfloat16
   in float16, so the fastest of these counts.
-- *weights*: each step reads a layer's recurrent weights, but for what can stay nearer: a device's
-  registers and shared memory, then each cache. Beyond a level's capacity, and that of all nearer
-  ones, they come from the next. A projection may be multiplied into W_hh, where that is smaller.
+- *weights*: each step reads a layer's recurrent weights, except those that can stay nearer: a
+  device's registers and shared memory, then each cache. Beyond a level's capacity, and that of all
+  nearer ones, they come from the next. A projection may be multiplied into W_hh, where that is
+  smaller.
 - *data*: x, y, the states and every weight (and in a backward the gradients), each once, from the
   level they fit. Where the cache is flushed first, what is read comes from memory.
 - *the chain of steps* of each layer. To products and weights comes h, gathered by the fewest SMs
-  that can hold the weights, which one SM streaming all of its weights need not: the smaller counts,
-  and likewise of the flag from SM to SM and the time to stream what one SM cannot hold. A layer
-  whose weights, or those of each of its heads, fit in one SM synchronises nothing. The gates'
-  pointwise work is what `fused_gates` takes. On a CPU neither was measured, and both count as
-  nothing.
-  Layers of a stack in one direction overlap as a wavefront: the longest chain, and a step of every
-  other layer. In a bidirectional stack each layer waits for all of the one before; the directions
-  of a layer overlap. A `train` has the chains of both its passes.
-- *launch*: a pass on a GPU is a kernel at least.
+  that can hold the weights. One SM that streams all weights need not gather h: the smaller time
+  counts. The same holds for the flag from SM to SM and the time to stream what one SM cannot hold.
+  A layer whose weights, or those of each of its heads, fit in one SM synchronises nothing. The
+  gates' pointwise work is the time that `fused_gates` takes. On a CPU neither was measured, and
+  both count as 0. Layers of a stack in one direction overlap as a wavefront: the longest chain, and
+  a step of every other layer. In a bidirectional stack each layer waits for all of the one before;
+  the directions of a layer overlap. A `train` has the chains of both its passes.
+- *launch*: a pass on a GPU is at least one kernel.
 
-What could still beat it, were it built: an exchange of h through a cluster's shared memory, where
+What could still beat it, if it were built: an exchange of h through a cluster's shared memory, if
 that is faster than a flag through L2; gates by approximate instructions; float32 products made of
 several in a smaller type, which `ieee` does not allow.
 """
@@ -39,7 +39,7 @@ from lstm_harness.model.record import Record
 from lstm_harness.model.spec import Spec
 from lstm_kernels.problem import Problem
 
-# What a product may be computed in, dtype and precision, to be right within the dtype's bound.
+# The dtypes and precisions that a product may be computed in within the dtype's error bound.
 COMPUTED_IN = {
     "float64 ieee": ("float64 ieee",),
     "float32 ieee": ("float32 ieee",),
@@ -49,7 +49,7 @@ COMPUTED_IN = {
 }
 SHOWN_PASSES = ("inference", "backward")
 FORWARD, BACKWARD = "forward", "backward"
-# The passes over the steps that a pass consists of.
+# The sweeps over the steps that a pass consists of.
 SWEEPS = {
     "inference": (FORWARD,),
     "forward": (FORWARD,),
@@ -60,7 +60,7 @@ SWEEPS = {
 
 @dataclass(frozen=True)
 class Floor:
-    """The least time of a pass in ns, what binds there, and every bound by name."""
+    """The least time of a pass in ns, which bound sets it, and every bound by name."""
 
     ns: float
     term: str
@@ -70,7 +70,7 @@ class Floor:
 def floor(
     problem: Problem, pass_name: str, ceilings: Ceilings, cache: str = "warm"
 ) -> Floor | None:
-    """The floor of a pass over a problem; None where no ceiling bears on it."""
+    """The floor of a pass over a problem; None if no ceiling applies to it."""
     device = _Device(ceilings, problem)
     terms = dict(device.totals(pass_name, cache))
     chain = device.chain(pass_name)
@@ -84,7 +84,7 @@ def floor(
 
 
 def floor_rows(ceilings: Ceilings, spec: Spec) -> list[dict[str, Any]]:
-    """The floor of every problem of a spec, in the passes that differ most, a row each."""
+    """The floor of every problem of a spec, in the passes that differ most, one row each."""
     problems = dict.fromkeys(case.problem for case in spec.cases(ceilings.device))
     return [
         _row(problem, pass_name, floor(problem, pass_name, ceilings))
@@ -105,7 +105,7 @@ def _row(problem: Problem, pass_name: str, least: Floor | None) -> dict[str, Any
 
 
 def with_floor(record: Record, ceilings: Ceilings | None) -> Record:
-    """A record with its floor beside its times, and a warning where they are below it."""
+    """A record with its floor added, and a warning if its times are below it."""
     if ceilings is None or record.status != "ok" or record.case.device != ceilings.device:
         return record
     case = record.case
@@ -125,7 +125,7 @@ def with_floor(record: Record, ceilings: Ceilings | None) -> Record:
 
 @dataclass(frozen=True)
 class _Chain:
-    """The serial time of the steps by its parts: of those that overlap only the longest counts."""
+    """The serial time of the steps by its parts: of parts that overlap only the longest counts."""
 
     overlapping: dict[str, float]
     adding: dict[str, float]
@@ -147,7 +147,7 @@ class _Device:
     problem: Problem
 
     def totals(self, pass_name: str, cache: str) -> Iterator[tuple[str, float]]:
-        """The bounds of the whole pass that ask nothing of the order of its steps."""
+        """The bounds of the whole pass that do not depend on the order of its steps."""
         problem = self.problem
         rate = self._rate()
         if rate:
@@ -168,7 +168,7 @@ class _Device:
             yield "one launch", min(known)
 
     def chain(self, pass_name: str) -> _Chain:
-        """The serial steps of all layers, one sweep after the other; layers differ in x alone."""
+        """The serial steps of all layers, one sweep after the other; layers differ only in x."""
         problem, steps, sweeps = self.problem, self._steps(), SWEEPS[pass_name]
         in_turn = problem.num_layers if problem.bidirectional else 1
         # In a wavefront, the last layer's chain starts a step later for every layer below.
@@ -181,7 +181,7 @@ class _Device:
         return _Chain({name: ns * in_turn * len(sweeps) for name, ns in work}, adding)
 
     def _step_work(self) -> dict[str, float]:
-        """What a layer's steps move and multiply, all steps together, by what bounds it."""
+        """The time that a layer's steps take to move and multiply, all steps together, by bound."""
         problem, ceilings = self.problem, self.ceilings
         work = {}
         if rate := self._rate():
@@ -194,14 +194,14 @@ class _Device:
         beyond = self._beyond_an_sm()
         if ceilings.device == "cuda" and l2 and beyond > 0:
             state = problem.valid_steps * problem.state_size * problem.element_bytes
-            # Of each head: those bytes, and its own part of h.
+            # For each head: those bytes, and its own part of h.
             gathered = beyond / ceilings.near_bytes * state
             streamed = beyond * problem.heads * self._steps()
             work["gathering h"] = min(gathered, streamed) / l2 * 1e9
         return work
 
     def _latencies(self, sweep: str) -> dict[str, float]:
-        """What each step adds: one synchronisation where SMs must meet, and the pointwise work."""
+        """What each step adds: one synchronisation if SMs must meet, and the pointwise work."""
         ceilings = self.ceilings
         latencies = {}
         beyond = self._beyond_an_sm()
@@ -215,7 +215,7 @@ class _Device:
         return latencies
 
     def _from_levels(self, moved: float, nearer: float) -> Iterator[tuple[str, float]]:
-        """What each level takes at least to deliver bytes of which some may stay nearer, in ns."""
+        """The least time of each level to deliver bytes, some of which may stay nearer, in ns."""
         for level in self.ceilings.levels:
             if moved <= nearer:
                 return
@@ -233,7 +233,7 @@ class _Device:
         return max((each for each in rates if each), default=None)
 
     def _weight_bytes(self) -> float:
-        """The recurrent weights of one layer and direction, as few as they can be made."""
+        """The fewest recurrent weights of one layer and direction."""
         problem = self.problem
         gates, H, P = problem.h_gates, problem.hidden_size, problem.proj_size
         whole = gates * H * H // problem.heads
@@ -241,9 +241,9 @@ class _Device:
         return elements * problem.element_bytes
 
     def _beyond_an_sm(self) -> float:
-        """Bytes of a head's recurrent weights that one SM has no room for.
+        """Bytes of a head's recurrent weights that do not fit in one SM.
 
-        Where it has for all of them, its steps need nothing of another SM.
+        If all fit, its steps need nothing from another SM.
         """
         return self._weight_bytes() / self.problem.heads - self.ceilings.near_bytes
 
@@ -256,7 +256,7 @@ class _Device:
 
 
 def _compulsory_bytes(problem: Problem, pass_name: str) -> tuple[int, int]:
-    """Bytes that a pass must read and must write, whatever else it keeps or makes again."""
+    """Bytes that a pass must read and must write, apart from what it keeps or recomputes."""
     valid = problem.valid_steps
     x = valid * problem.input_size
     y = valid * problem.directions * problem.state_size

@@ -1,7 +1,7 @@
-"""Samples, round by round, to ceilings.
+"""From samples, round by round, to ceilings.
 
-In each round every probe takes a few samples, so that a noisy spell of the machine hits all alike;
-the round is the unit of replication, as the block is of a run.
+In each round every probe takes a few samples, so that a noisy time of the machine affects all
+alike; the round is the unit of replication, as the block is of a run.
 """
 
 import math
@@ -31,9 +31,9 @@ def ceilings_of(
     """The ceilings of all probes that have samples, and why the others have none.
 
     Args:
-        device, identity, environment: what a survey tells of the device.
+        device, identity, environment: facts about the device from a survey.
         made: what was measured.
-        rounds: what `probe.Bencher.round` told, time after time.
+        rounds: the results of `probe.Bencher.round`, call by call.
         measured: when that was, UTC, ISO 8601.
     """
     ceilings: list[Ceiling] = []
@@ -81,7 +81,7 @@ def _ceiling(probe: ProbeMade, taken: Sequence[Mapping[str, Sequence[float]]]) -
 
 
 def _best(taken: Sequence[Mapping[str, Sequence[float]]], more_is_faster: bool) -> float:
-    """The fastest sample, time in which others had the CPU not counted."""
+    """The fastest sample, not counting time in which others had the CPU."""
     alone = []
     for each in taken:
         shares = each["cpu_shares"] or [1.0] * len(each["samples"])

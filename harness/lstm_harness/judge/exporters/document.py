@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
+from lstm_harness.judge.by_backend import BackendVerdicts, by_backend
 from lstm_harness.judge.comparison import Comparison, Side
 from lstm_harness.judge.exporters import words
-from lstm_harness.judge.verdict import Verdict, key_of, rows_by_key
+from lstm_harness.judge.verdict import Kind, Verdict, key_of, rows_by_key
 
 SCHEMA = 1
 
@@ -15,6 +16,7 @@ SCHEMA = 1
 def document(comparison: Comparison) -> dict[str, Any]:
     """Everything there is to say of a comparison, the blocks' medians included."""
     old, now = rows_by_key(comparison.base.summary), rows_by_key(comparison.new.summary)
+    backends = by_backend(comparison)
     return {
         "schema": SCHEMA,
         "base": _side(comparison.base),
@@ -23,9 +25,11 @@ def document(comparison: Comparison) -> dict[str, Any]:
         "fail_on": sorted(comparison.fail_on),
         "exit_code": int(comparison.exit_code),
         "headline": words.headline(comparison),
+        "advice": words.advice(comparison, backends),
         "differences": list(comparison.differences),
         "notes": list(comparison.notes),
-        "counts": {kind.value: count for kind, count in comparison.counts().items()},
+        "counts": _counts(comparison.counts()),
+        "backends": [_backend(each) for each in backends],
         "verdicts": [
             _verdict(verdict)
             | {
@@ -34,6 +38,22 @@ def document(comparison: Comparison) -> dict[str, Any]:
             }
             for verdict in comparison.verdicts
         ],
+    }
+
+
+def _counts(counts: Mapping[Kind, int]) -> dict[str, int]:
+    return {kind.value: counts.get(kind, 0) for kind in Kind}
+
+
+def _backend(of: BackendVerdicts) -> dict[str, Any]:
+    seen = of.resolution
+    return {
+        "backend": of.backend,
+        "together": of.together and of.together.kind.value,
+        "counts": _counts(of.counts),
+        "sees": seen and _known(seen.slowdown),
+        "margin": seen and seen.margin,
+        "blocks": seen and seen.blocks,
     }
 
 

@@ -85,13 +85,13 @@ def _test(comparison: Comparison, verdict: Verdict) -> Iterator[str]:
     yield f"d = log(new/base) = {d:+.4f}, 95% interval {low:+.4f} to {high:+.4f}, {how}"
     edge = math.log1p(verdict.margin)
     where = MARGINS[verdict.margin_from]
-    yield f"margin {words.percent(verdict.margin)}, {where}: |d| up to {edge:.4f} is no matter"
+    yield f"margin {words.percent(verdict.margin)}, {where}: |d| up to {edge:.4f} counts as none"
     alike = [v for v in comparison.verdicts if (v.cases > 1) == (verdict.cases > 1)]
     tested = sum(not math.isnan(each.p) for each in alike)
     what = "cases" if verdict.cases == 1 else "backends"
     yield (
         f"one-sided p = {verdict.p:.2g}; over {tested} tested {what} q = {verdict.q:.2g}, "
-        f"which at most {rules.q:g} would prove"
+        f"proven at {rules.q:g} or less"
     )
     if not math.isnan(verdict.effort_low):
         between = f"{words.more(verdict.effort_low)} to {words.more(verdict.effort_high)}"

@@ -1,7 +1,9 @@
 """A comparison as JUnit XML: a test case a verdict, which CI systems list by name.
 
-Slower, larger, missing and wrong are failures, and so is whatever `--fail-on` names; a measurement
-that failed is an error; what could not be told or compared is skipped, with its reason.
+They stand backend by backend, each backend's cases together first. Slower, larger, missing and
+wrong are failures, and so is whatever `--fail-on` names. A measurement that failed is an error.
+What could not be told or compared is skipped, with its reason; where that is all there is, one more
+test case is an error.
 """
 
 import math
@@ -9,6 +11,7 @@ from xml.etree import ElementTree
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
+from lstm_harness.judge.by_backend import by_backend
 from lstm_harness.judge.comparison import Comparison
 from lstm_harness.judge.exporters import words
 from lstm_harness.judge.verdict import Kind, Verdict
@@ -23,10 +26,18 @@ SKIPS = frozenset({Kind.INCONCLUSIVE, Kind.INCOMPARABLE, Kind.SKIPPED})
 def xml(comparison: Comparison) -> bytes:
     """The file's content."""
     suite = TestSuite(SUITE)
-    for verdict in comparison.verdicts:
-        suite.add_testcase(_case(verdict, comparison.fail_on))
+    backends = by_backend(comparison)
+    for each in backends:
+        for verdict in ([each.together] if each.together else []) + list(each.cases):
+            suite.add_testcase(_case(verdict, comparison.fail_on))
+    advice = words.advice(comparison, backends)
     if comparison.exit_code == Exit.NOT_COMPARABLE:
-        suite.add_testcase(_of_nothing(comparison))
+        said = "; ".join(comparison.differences) or words.counted(comparison)
+        reason = f"nothing could be judged: {words.plain(said, 400)}"
+        suite.add_testcase(_of_nothing("anything is comparable", reason, "NOT_COMPARABLE"))
+    elif advice:
+        reason = f"nothing could be told; {advice}"
+        suite.add_testcase(_of_nothing("anything can be told", reason, "INCONCLUSIVE"))
     suite.update_statistics()
     report = JUnitXml(SUITE)
     report.add_testsuite(suite)
@@ -36,11 +47,10 @@ def xml(comparison: Comparison) -> bytes:
     return content + b"\n"
 
 
-def _of_nothing(comparison: Comparison) -> TestCase:
-    """What keeps a suite in which nothing could be compared from looking green."""
-    case = TestCase("anything is comparable", SUITE, 0.0)
-    said = "; ".join(comparison.differences) or words.counted(comparison)
-    case.result = [Error(f"nothing could be judged: {words.plain(said, 400)}", "NOT_COMPARABLE")]
+def _of_nothing(name: str, reason: str, code: str) -> TestCase:
+    """What keeps a suite in which nothing was judged from looking green."""
+    case = TestCase(name, SUITE, 0.0)
+    case.result = [Error(reason, code)]
     return case
 
 

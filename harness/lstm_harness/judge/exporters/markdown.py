@@ -5,62 +5,86 @@ mention.
 """
 
 import string
+from collections.abc import Sequence
 
+from lstm_harness.judge.by_backend import BackendVerdicts, by_backend
 from lstm_harness.judge.comparison import Comparison
 from lstm_harness.judge.exporters import words
-from lstm_harness.judge.verdict import Kind, Verdict
+from lstm_harness.judge.verdict import Verdict
 
+MOST_LINES = 58
+MOST_BACKENDS = 12
 MOST_ROWS = 30
-MOST_NOTES = 8
+MOST_NOTES = 6
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"}
 # A word joiner after it, and nobody is called.
 _MENTION = {"@": "\\@\u2060"}
 _ESCAPED = {char: f"\\{char}" for char in string.punctuation} | _HTML | _MENTION
-_PAINLESS = {Kind.SAME, Kind.SKIPPED}
 
 
 def text(comparison: Comparison) -> str:
-    """The comment, under 60 lines whatever was compared."""
+    """The comment, under 60 lines whatever was compared: backends first, then cases."""
+    backends = by_backend(comparison)
     base, new = (_code(side.name) for side in (comparison.base, comparison.new))
-    parts = [
+    above = [
         f"### lstm-bench: {words.headline(comparison)}",
         "",
         f"{new} against {base}: {_escape(words.counted(comparison), 400)}.",
     ]
-    parts += _listed("Not comparable", comparison.differences)
-    parts += _table([v for v in comparison.verdicts if v.kind not in _PAINLESS])
-    parts += _listed("Notes", comparison.notes)
-    parts += ["", f"<sub>{_escape(words.rule(comparison), 400)}</sub>"]
-    return "\n".join(parts) + "\n"
+    advice = words.advice(comparison, backends)
+    above += ["", f"{_escape(advice[0].upper() + advice[1:], 400)}."] if advice else []
+    above += _listed("Not comparable", comparison.differences)
+    above += _backends(backends, comparison.rules.paired)
+    below = _listed("Notes", comparison.notes)
+    below += ["", f"<sub>{_escape(words.rule(comparison), 400)}</sub>"]
+    cases = words.gathered(words.listed(comparison.verdicts))
+    return "\n".join([*above, *_cases(cases, MOST_LINES - len(above) - len(below)), *below]) + "\n"
 
 
-def _table(verdicts: list[Verdict]) -> list[str]:
-    if not verdicts:
-        return []
-    gathered = words.gathered(verdicts)
-    shown = gathered[:MOST_ROWS]
+def _backends(backends: Sequence[BackendVerdicts], paired: bool) -> list[str]:
+    titles = ["backend", "all cases together"] if paired else ["backend"]
+    undecided = any(each.undecided for each in backends)
+    titles += ["cases", words.SEES] if undecided else ["cases"]
+    rows = []
+    for each in backends:
+        cells = [_code(each.backend)]
+        if paired:
+            cells.append(words.together(each.together) if each.together else "")
+        cells.append(words.counts_told(each.counts))
+        if undecided:
+            cells.append(_escape(words.sees(each), 160) if each.undecided else "")
+        rows.append(cells)
+    return _table(titles, rows, MOST_BACKENDS)
+
+
+def _cases(gathered: Sequence[tuple[Verdict, str]], most_lines: int) -> list[str]:
+    # A blank line, the titles, the rule under them, and what says that there are more.
+    most = min(MOST_ROWS, most_lines - 5)
     rows = [
-        "",
-        "| verdict | backend | case | | base | new | change | why |",
-        "|---|---|---|---|---:|---:|---|---|",
+        [
+            f"**{verdict.kind}**",
+            _code(verdict.backend),
+            _code(label),
+            words.MEASURES[verdict.measure],
+            words.figure(verdict, verdict.base),
+            words.figure(verdict, verdict.new),
+            words.change(verdict),
+            _escape(verdict.reason, 160) if verdict.reason else "",
+        ]
+        for verdict, label in gathered
     ]
-    rows += ["| " + " | ".join(_cells(*each)) + " |" for each in shown]
-    if len(gathered) > len(shown):
-        rows += ["", f"and {len(gathered) - len(shown):,} more."]
-    return rows
+    return _table(["verdict", "backend", "case", "", "base", "new", "change", "why"], rows, most)
 
 
-def _cells(verdict: Verdict, label: str) -> list[str]:
-    return [
-        f"**{verdict.kind}**",
-        _code(verdict.backend),
-        _code(label),
-        words.MEASURES[verdict.measure],
-        words.figure(verdict, verdict.base),
-        words.figure(verdict, verdict.new),
-        words.change(verdict),
-        _escape(verdict.reason, 160) if verdict.reason else "",
-    ]
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], most: int) -> list[str]:
+    if not rows:
+        return []
+    lines = ["", *map(_row, (titles, ["---"] * len(titles), *rows[:most]))]
+    return [*lines, "", f"and {len(rows) - most:,} more."] if len(rows) > most else lines
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _listed(title: str, lines: tuple[str, ...]) -> list[str]:

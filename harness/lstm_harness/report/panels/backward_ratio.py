@@ -130,7 +130,7 @@ def _point(one: BackwardRatio, along: str) -> Point:
 
 
 def _products(sizes: Sequence[int]) -> dict[str, Any]:
-    """The line that counting products gives, long enough to be seen beside a single size."""
+    """The line that counting products gives, long enough to be seen next to a single size."""
     ends = [sizes[0], sizes[-1]] if len(sizes) > 1 else [sizes[0] - 1, sizes[0] + 1]
     points = [Point(end, BY_PRODUCTS) for end in ends]
     name = f"{BY_PRODUCTS:.1f}: counting products"

@@ -1,7 +1,7 @@
 """What variants, depth and a second direction cost, each against the plain case.
 
 A *pair* is two cases of one backend that differ in one field alone, one of them with the field's
-plain value. Pairs of every size count together: their ratios by geometric mean. Beside them stands
+plain value. Pairs of every size count together: their ratios by geometric mean. Next to them is
 what counting products gives.
 """
 
@@ -97,7 +97,7 @@ def _note(pairs: Sequence[OptionPair]) -> str:
     said = (
         "Each bar is the time of one case over the time of another that differs in that field "
         "alone, of one backend: the geometric mean over all such pairs. The thin line on it runs "
-        "from the least ratio to the greatest; it is no confidence interval. Counting products "
+        "from the least ratio to the greatest; it is not a confidence interval. Counting products "
         "gives what the arithmetic alone would cost. A bar below that means that layers or "
         "directions run side by side, or that costs which do not grow weigh more. A layer above "
         "the first reads H numbers a step, and 2H where there are two directions."
@@ -135,7 +135,7 @@ def pairs_of(ok: Rows, field: Field, by: Sequence[str]) -> list[OptionPair]:
 
 
 def _option(row: Row, field: Field) -> str:
-    """A value on an axis, told from a number, which a category must not be."""
+    """A value on an axis as a text, because a category must not be a number."""
     if field.name == "bidirectional":
         deep = f" of {row['num_layers']} layers" if row["num_layers"] > 1 else ""
         return f"two directions{deep}"

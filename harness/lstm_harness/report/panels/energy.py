@@ -80,7 +80,7 @@ def _point(row: Row, along: str) -> Point:
 
 
 def _least(rows: Rows) -> str:
-    """Who takes least of a case, and whether the next can be told from it."""
+    """The backend that takes least in a case, and whether the next one ties with it."""
     first, *others = sorted(rows, key=_sequence_mj)
     name, least = text.shorten(first["backend"]), _sequence_mj(first)
     figure = f"{text.significant(least)} mJ a sequence"

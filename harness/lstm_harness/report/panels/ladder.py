@@ -1,7 +1,7 @@
 """How much faster each rung is than the bottom one, and than the rung before it.
 
 A rung is a backend, in the order of the page's list. Here alone the page turns its ratios round: a
-speed-up is the other's time over the rung's own. The reference beside a GPU's rungs is NVIDIA's: J.
+speed-up is the other's time over the rung's own. The reference for a GPU's rungs is NVIDIA's: J.
 Appleyard, "Optimizing Recurrent Neural Networks in cuDNN 5" (developer.nvidia.com/blog, 2016), a
 forward of an LSTM of 4 layers, T 100, B 64, H 512, float32, on an M40; "up to 6x" is what the same
 article says of cuDNN 5's LSTM, with no shape given.
@@ -28,8 +28,8 @@ NOTE = (
     "that timed both."
 )
 REFERENCE_NOTE = (
-    " NVIDIA's ladder of 2016 is a reference that was not measured here. It is of another GPU (M40)"
-    ' and another problem (LSTM forward, T = 100, 4 layers, B = 64, H = 512), from "Optimizing '
+    " NVIDIA's ladder of 2016 is a reference that was not measured here. Its GPU (M40) differs,"
+    ' and so does its problem (LSTM forward, T = 100, 4 layers, B = 64, H = 512), from "Optimizing '
     'Recurrent Neural Networks in cuDNN 5"; "up to 6x" is what it says of cuDNN 5, with no shape.'
 )
 NAIVE = ("per_gate", "naive")
@@ -123,7 +123,7 @@ def _figure(
 
 
 def _has_reference(ladders: dict[str, list[Rung]]) -> bool:
-    """NVIDIA's ladder is of an LSTM on a GPU, and stands beside no other."""
+    """NVIDIA's ladder is of an LSTM on a GPU, and is shown only with such a ladder."""
     bottoms = [rungs[0].row for rungs in ladders.values()]
     return any(row["cell"] == "lstm" and row["device"] == "cuda" for row in bottoms)
 
@@ -219,8 +219,8 @@ def _overall(rows: Rows, backends: Sequence[str]) -> str:
     correct = {row["backend"] for row in rows if row["status"] == "ok"}
     if correct and correct.isdisjoint(NAIVE):
         said.append(
-            f"Neither {' nor '.join(NAIVE)} has a correct result here: the bottom rung is no naive "
-            "loop."
+            f"Neither {' nor '.join(NAIVE)} has a correct result here: the bottom rung is not a "
+            "naive loop."
         )
     return " ".join(said)
 

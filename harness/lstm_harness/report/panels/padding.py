@@ -48,7 +48,7 @@ class PaddingPair:
 
 
 def panel(subject: Subject) -> Panel:
-    """A figure for each choice of what is no size, cell, depth, direction or length."""
+    """A figure for each choice of fields other than size, cell, depth, direction and length."""
     summary, backends = subject.summary, subject.backends
     by = chosen_by(summary, POOLED)
     rows = numbered(plain_rows(summary))

@@ -41,7 +41,7 @@ class Roof:
 
 
 def panel(subject: Subject) -> Panel:
-    """The roofline, for every choice of what is no size."""
+    """The roofline, for every choice of fields other than sizes."""
     summary, backends = subject.summary, subject.backends
     by = chosen_by(summary, FREE)
     rows = [row for row in numbered(plain_rows(summary)) if row["status"] == "ok"]

@@ -218,7 +218,7 @@ def _overall(
     )
     largest = max(fits, key=lambda fit: fit.overhead_us if fit.has_overhead else -math.inf)
     if not largest.has_overhead:
-        return f"{said}no overhead of a pass can be told from zero. {_how_well(fits)}"
+        return f"{said}no overhead of a pass can be distinguished from zero. {_how_well(fits)}"
     told = f"{_us(largest.overhead_us)} ({_where(largest, names)})"
     return f"{said}the largest overhead of a pass is {told}. {_how_well(fits)}"
 

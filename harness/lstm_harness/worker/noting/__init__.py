@@ -1,1 +1,1 @@
-"""What notes the recurrent layers of a user's program, inside that program."""
+"""Records the calls of recurrent layers inside a user's program."""

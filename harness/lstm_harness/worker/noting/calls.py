@@ -1,11 +1,11 @@
-"""Note how the recurrent layers of this process are called, without changing what they do.
+"""Record how the recurrent layers of this process are called, without changing what they do.
 
 It runs in the user's program, whose Python need not have this package: it stands alone. It draws
-no random number, keeps no tensor, and reads no number from a device: of tensors the shapes, and of
-a packed sequence the batch sizes, which PyTorch keeps on the CPU.
+no random number, keeps no tensor, and reads no number from a device: only the shapes of tensors,
+and for a packed sequence the batch sizes, which PyTorch keeps on the CPU.
 
 A kind of call has a line in `PID-TIME.jsonl`, written when it is first met: what it is, and where
-it is counted, by the number of a file `PID-TIME-NUMBER.counts` and a place in it. There stand
+it is counted, by the number of a file `PID-TIME-NUMBER.counts` and a place in it. That file holds
 numbers of 64 bits, in memory that the file shares, so that a count is kept however the process
 ends: the calls, and after them, of packed ones of T steps, T numbers: how many sequences had a
 step t, all calls together.
@@ -31,7 +31,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 # Numbers in a file of counts; a kind of call with more has a file of its own.
 FILE_NUMBERS = 1 << 16
-# Reasons of different kinds, more than anybody reads.
+# More different reasons than anybody reads.
 MOST_TROUBLES = 20
 _NO_COUNTS = memoryview(b"").cast("Q")
 _CALL = modules.Module._call_impl.__code__
@@ -40,10 +40,10 @@ _FAKE = "torch._subclasses.fake_tensor"
 
 
 class Notes:
-    """What this process has noted so far.
+    """The calls that this process has recorded so far.
 
     Args:
-        folder: where the files go; it is there.
+        folder: where the files go; it must exist.
     """
 
     def __init__(self, folder: str) -> None:
@@ -52,8 +52,8 @@ class Notes:
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
-        """Begin anew: what a forked process has of its parent's notes is the parent's."""
-        # A signal's handler may call a layer while one is being noted.
+        """Start again: the records that a forked process inherits belong to its parent."""
+        # A signal handler may call a layer while a call is being recorded.
         self._lock = threading.RLock()
         self._name = f"{os.getpid()}-{time.time_ns()}"
         self._places: dict[Any, tuple[memoryview, int]] = {}
@@ -63,10 +63,10 @@ class Notes:
         self._counts, self._free = _NO_COUNTS, 0
 
     def call(self, module: RNNBase, given: Any, output: Any) -> None:
-        """Note one call of a layer.
+        """Record one call of a layer.
 
         Args:
-            given: what it was given, x [T, B, I], or [B, T, I], or [T, I], or packed.
+            given: its input, x [T, B, I], or [B, T, I], or [T, I], or packed.
             output: what it returned.
         """
         is_packed = isinstance(given, PackedSequence)
@@ -96,14 +96,14 @@ class Notes:
                 counts[at] += sequences
 
     def cell(self, module: RNNCellBase) -> None:
-        """Note one call of a cell, which runs a step alone."""
+        """Record one call of a cell, which runs one step only."""
         kind = type(module).__name__
         with self._lock:
             counts, place = self._places.get(kind) or self._new(kind, 1)
             counts[place] += 1
 
     def trouble(self, reason: str) -> None:
-        """Note that a call could not be noted; where nothing can be written, nobody is told."""
+        """Record that a call could not be recorded; if nothing can be written, this is lost."""
         with self._lock, suppress(OSError):
             if reason not in self._troubles and len(self._troubles) < MOST_TROUBLES:
                 self._troubles.add(reason)
@@ -112,7 +112,7 @@ class Notes:
     def _new(self, kind: Any, numbers: int) -> tuple[memoryview, int]:
         """Make room for a kind of call that was not met before, and write its line."""
         if self._free + numbers > len(self._counts):
-            # Where no file can be made, there is none: the next kind tries again.
+            # If no file can be made, the next kind tries again.
             self._counts, self._free = _NO_COUNTS, 0
             self._counts = self._new_file(max(FILE_NUMBERS, numbers))
         at, self._free = self._free, self._free + numbers
@@ -134,9 +134,9 @@ class Notes:
         return memory
 
     def _write(self, line: dict[str, Any]) -> None:
-        """Append a line; the file is open only so long, for a program may close what is open."""
-        path = os.path.join(self._folder, f"{self._name}.jsonl")  # noqa: PTH118 - likewise
-        with open(path, "a") as file:  # noqa: PTH123 - likewise
+        """Append a line; the file is opened each time, because a program may close open files."""
+        path = os.path.join(self._folder, f"{self._name}.jsonl")  # noqa: PTH118 - the same
+        with open(path, "a") as file:  # noqa: PTH123 - the same
             file.write(json.dumps(line) + "\n")
 
     def _facts_of(self, module: RNNBase) -> tuple[Any, ...]:
@@ -156,7 +156,7 @@ _OF_A_CALL = ("seq_len", "batch", "packed", "dtype", "autocast", "device", "prec
 
 
 def _told(kind: tuple[Any, ...]) -> dict[str, Any]:
-    """A kind of call as its line has it."""
+    """A kind of call in the form of its line."""
     told = dict(zip((*_FACTS, *_OF_A_CALL), kind, strict=True))
     dtype = str(told["dtype"]).removeprefix("torch.")
     more = {"dtype": dtype, "autocast": told["autocast"] is not None}
@@ -164,7 +164,7 @@ def _told(kind: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _name_of(module: RNNBase) -> str:
-    """Where a layer is in the outermost module whose call this is a part of: `Tagger.encoder`."""
+    """A layer's path within the outermost module that called it: `Tagger.encoder`."""
     root: Any = module
     frame: Any = sys._getframe()
     while frame is not None:
@@ -176,7 +176,7 @@ def _name_of(module: RNNBase) -> str:
 
 
 def _is_fake(x: Any) -> bool:
-    """Whether a tensor has a shape alone; where nobody imported that class, none is."""
+    """Whether a tensor has a shape only; if nobody imported that class, none is."""
     imported = sys.modules.get(_FAKE)
     return imported is not None and isinstance(x, imported.FakeTensor)
 
@@ -194,7 +194,7 @@ def _precision(module: RNNBase, device: str, dtype: torch.dtype) -> str:
     """How float32 products are made: `ieee`, or `tf32` where the program allows it on CUDA."""
     if device != "cuda" or dtype is not torch.float32:
         return "ieee"
-    if hasattr(module, "chosen_backend"):  # ours, which asks this alone
+    if hasattr(module, "chosen_backend"):  # ours, which asks only this
         relaxed = torch.get_float32_matmul_precision() != "highest"
     else:
         relaxed = torch.backends.cudnn.enabled and torch.backends.cudnn.allow_tf32
@@ -202,27 +202,27 @@ def _precision(module: RNNBase, device: str, dtype: torch.dtype) -> str:
 
 
 def begin(folder: str) -> None:
-    """Note every call of a recurrent module of torch.nn, and of what is made of one.
+    """Record every call of a recurrent module of torch.nn, and of its subclasses.
 
-    These classes get a `__call__` of their own, and all else stays as it is. A global forward hook
-    would have torch.compile warn, and every other module take the longer way through its call.
+    These classes get a `__call__` of their own, and nothing else changes. A global forward hook
+    would make torch.compile warn, and slow down the call of every other module.
     """
     notes = Notes(folder)
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         output = modules.Module.__call__(self, *args, **kwargs)
         if not torch.compiler.is_compiling():
-            # torch.compile looks into whatever is called beside a graph of its own.
+            # torch.compile traces everything that is called outside its own graphs.
             note = torch.compiler.disable(_note) if _COMPILER in sys.modules else _note
             note(notes, self, args, kwargs, output)
         return output
 
     for each in (RNNBase, RNNCellBase):
-        each.__call__ = call  # type: ignore[method-assign] # which is all that changes
+        each.__call__ = call  # type: ignore[method-assign] # the only change
 
 
 def _note(notes: Notes, module: Any, args: Any, kwargs: Any, output: Any) -> None:
-    """Note one call of a module that has returned."""
+    """Record one call of a module that has returned."""
     if torch._C._get_tracing_state():
         return
     try:
@@ -233,5 +233,5 @@ def _note(notes: Notes, module: Any, args: Any, kwargs: Any, output: Any) -> Non
             notes.cell(module)
         else:
             notes.call(module, given, output)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the program goes on; it is told at the end
+    except Exception as error:  # noqa: BLE001 - whatever it is, the program continues; the end reports it
         notes.trouble(f"{type(error).__name__}: {error}")

@@ -17,10 +17,10 @@ MODULE = "_lstm_bench_calls"
 
 
 class _Waiting:
-    """A finder that finds nothing by itself, and notes from the import of one module on."""
+    """A finder that finds nothing itself, and starts to record when one module is imported."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        """What the other finders find; for that one module with the noting begun after it."""
+        """What the other finders find; for that one module, recording starts after its import."""
         if name != RECURRENT:
             return None
         sys.meta_path.remove(self)
@@ -41,26 +41,26 @@ def _and_then_note(execute: Any) -> Any:
 
 
 def _note_calls() -> None:
-    """Load `calls` by its place, under a name that no program has."""
+    """Load `calls` from its path, under a name that no program uses."""
     from importlib import util
 
     place = os.path.join(os.path.dirname(__file__), "calls.py")  # noqa: PTH118, PTH120 - pathlib is an import the program may not have
     spec = util.spec_from_file_location(MODULE, place)
     assert spec is not None
     assert spec.loader is not None
-    # torch.compile looks there for what it goes through.
+    # torch.compile looks there for the modules that it traces.
     sys.modules[MODULE] = module = util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
         module.begin(os.environ[FOLDER])
-    except Exception as error:  # noqa: BLE001 - another Python's or torch's matter: the program goes on, and it is told at the end
+    except Exception as error:  # noqa: BLE001 - another version of Python or torch: the program continues, and the end reports it
         _tell("trouble", f"{type(error).__name__}: {error}\n")
     _tell("torch")
 
 
 def _tell(what: str, said: str = "") -> None:
-    """Leave a mark that a process of the program came so far."""
-    with open(os.path.join(os.environ[FOLDER], what), "a") as file:  # noqa: PTH118, PTH123 - likewise
+    """Leave a mark that a process of the program came this far."""
+    with open(os.path.join(os.environ[FOLDER], what), "a") as file:  # noqa: PTH118, PTH123 - the same
         file.write(said)
 
 
@@ -77,10 +77,10 @@ def _run_hidden() -> None:
 
 
 def _begin() -> None:
-    own = os.path.dirname(__file__)  # noqa: PTH120 - likewise
+    own = os.path.dirname(__file__)  # noqa: PTH120 - the same
     sys.path[:] = [each for each in sys.path if each != own]
-    # Where the folder is gone, the program has outlived the command that wanted to know.
-    if os.path.isdir(os.environ.get(FOLDER, "")):  # noqa: PTH112 - likewise
+    # If the folder is gone, the program has outlived the command that records it.
+    if os.path.isdir(os.environ.get(FOLDER, "")):  # noqa: PTH112 - the same
         _tell("python")
         if RECURRENT in sys.modules:
             _note_calls()
@@ -89,6 +89,6 @@ def _begin() -> None:
     _run_hidden()
 
 
-# The tests import it as a module of the package, to look at it.
+# The tests import it as a module of the package.
 if __name__ == "sitecustomize":
     _begin()

@@ -1,1 +1,1 @@
-"""Microbenchmarks, by which a device's ceilings are measured."""
+"""Microbenchmarks that measure a device's ceilings."""

@@ -27,18 +27,18 @@ from lstm_harness.worker.inputs import TORCH_DTYPES
 from lstm_harness.worker.probes.multiply_adds import BYTES, multiply_adds
 from lstm_harness.worker.probes.probe import Bench, Probe, Sample, Take, in_place
 
-# A sample takes at least this long, a product that cannot be shorter excepted.
+# A sample takes at least this long, except a product that cannot be shorter.
 SAMPLE_S = 0.01
 PAGE_BYTES = 4096
-# All caches together several times, but no more than allocates quickly.
+# Several times all caches together, but no more than is allocated quickly.
 MEMORY_FACTOR = 4
 MOST_MEMORY_BYTES = 4 << 30
 LEAST_MEMORY_BYTES = 256 << 20
 # The vector registers of a thread: 32 of 64 bytes with AVX-512, more than others have.
 REGISTER_BYTES = 32 * 64
-# Large enough for the full rate, short enough to fall between two spells of other people's work.
+# Large enough for the full rate, short enough to fit between two bursts of other work.
 PRODUCT_SIZE = 1024
-# What a CPU has no instructions for takes far longer.
+# A type without instructions on this CPU takes far longer.
 EMULATED_SIZE = 256
 
 Words = NDArray[np.int64]
@@ -79,7 +79,7 @@ def bench(threads: int) -> Bench:
 
 
 def cache_levels(threads: int, root: Path = Path("/sys/devices/system/cpu")) -> tuple[Level, ...]:
-    """The caches that so many threads reach, by level, and memory."""
+    """The caches that this many threads reach, by level, and memory."""
     parts: dict[int, dict[tuple[int, str], int]] = {}
     for cpu in sorted(os.sched_getaffinity(0)):
         for index in sorted((root / f"cpu{cpu}" / "cache").glob("index*")):
@@ -105,7 +105,7 @@ def _bytes(size: str) -> int:
 def working_sets(levels: tuple[Level, ...], threads: int, free: int) -> list[tuple[Level, int]]:
     """Bytes for each thread to work on, level by level: half its share of the level.
 
-    A level that is no larger than the one nearer cannot be told from it, and is left out.
+    A level that is not larger than the nearer one cannot be distinguished from it and is left out.
     """
     sets = []
     nearer = 0
@@ -123,7 +123,7 @@ def working_sets(levels: tuple[Level, ...], threads: int, free: int) -> list[tup
 
 @numba.njit(nogil=True)
 def _read(words: Words, repeats: int) -> int:
-    """Read an array so many times; four vectors of results hide an exclusive or's latency."""
+    """Read an array this many times; four vectors of results hide an exclusive or's latency."""
     mixed = 0
     for _ in range(repeats):
         for i in range(words.size):
@@ -133,7 +133,7 @@ def _read(words: Words, repeats: int) -> int:
 
 @numba.njit(nogil=True)
 def _copy(words: Words, into: Words, repeats: int) -> None:
-    """Copy an array so many times; adding the turn keeps every one, and makes it no memcpy."""
+    """Copy an array this many times; adding the turn keeps every copy, so it is not a memcpy."""
     for turn in range(repeats):
         for i in range(words.size):
             into[i] = words[i] + turn
@@ -224,7 +224,7 @@ def _onednn(dtype: str, size: int) -> Callable[[], object]:
     return partial(torch.ops.mkldnn._linear_pointwise, a, packed, None, "none", [], "")
 
 
-# By name: the dtypes it has, how it is used, what makes a product.
+# By name: its dtypes, how it is used, and its product.
 LIBRARIES: dict[str, tuple[tuple[str, ...], str, Callable[[str, int], Callable[[], object]]]] = {
     "torch.mm": (("float64", "float32", "bfloat16", "float16"), "", torch_mm),
     "numpy": (("float64", "float32"), ", by NumPy's BLAS", _numpy),
@@ -244,7 +244,7 @@ def _product_probe(library: str, dtype: str) -> Probe:
 
 
 def product_size(dtype: str) -> int:
-    """How large a product of this dtype is: small where this CPU has no instructions for it."""
+    """How large a product of this dtype is: small if this CPU has no instructions for it."""
     supported = {
         "bfloat16": torch.ops.mkldnn._is_mkldnn_bf16_supported,
         "float16": torch.ops.mkldnn._is_mkldnn_fp16_supported,
@@ -260,7 +260,7 @@ def _product(make: Callable[[], Callable[[], object]], flops: int) -> Take:
 
 
 def _times(run: Callable[[], object], repeats: int, threads: int) -> tuple[float, float]:
-    """The time of so many calls in s, and how long each of so many threads ran in it, about."""
+    """The time of this many calls in s, and about how long each of this many threads ran in it."""
     start, ran = perf_counter(), process_time()
     for _ in range(repeats):
         run()

@@ -25,7 +25,7 @@ from lstm_kernels.registry import TORCH_CELLS
 # Of an SM, the same in every architecture that Triton compiles for.
 REGISTER_FILE_BYTES = 256 * 1024
 MOST_COPY_BYTES = 1 << 30
-# What L2 keeps wherever its parts lie: an H100's is two halves, which may each hold a copy.
+# What L2 certainly holds: an H100's L2 has two halves, which may each hold a copy.
 L2_SHARE = 4
 L2_ROUNDS = 256
 ONE_SM_BYTES = 1 << 20
@@ -46,7 +46,7 @@ Run = Callable[[Launch], None]
 
 @dataclass(frozen=True)
 class Properties:
-    """What the driver tells of a device, as far as it matters here."""
+    """What the driver reports about a device, as far as it is used here."""
 
     sm_count: int
     sm_bytes: int
@@ -75,7 +75,7 @@ def bench(device: str) -> Bench:
 class Prober:
     """Makes a device's probes.
 
-    `cuda` and `run` are torch.cuda and how a Triton kernel is launched, or what stands in for them
+    `cuda` and `run` are torch.cuda and how a Triton kernel is launched, or their replacements
     in a test.
     """
 

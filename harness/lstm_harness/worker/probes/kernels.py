@@ -2,8 +2,8 @@
 
 Each function ending in `_launch` gives one launch as data, to run or to compile with no GPU. Those
 whose programs wait for each other need all of them resident, so they launch cooperatively. They
-signal by the least that CUDA's memory model allows: one number in global memory, added to with
-release and read with acquire. No contestant's flags are used, so that no change of a contestant
+signal by the minimum that CUDA's memory model allows: one number in global memory, added to with
+release and read with acquire. They use no backend's flags, so that no change of a backend
 moves a ceiling.
 """
 
@@ -32,7 +32,7 @@ FLAG_WORDS = tl.constexpr(FLAG_BYTES // 4)
 MOST_LOOKS = 1 << 24
 
 # One thread looks at the flag $1 until it counts $2 signals, $3 times at most; $0 gets 0. A flag
-# that is never raised ends in a trap, which CUDA reports as a failed launch, and not in a hang.
+# that is never raised ends in a trap, which CUDA reports as a failed launch, instead of a hang.
 _LOOK = tl.constexpr("""{
     .reg .pred leaves, again;
     .reg .u32 rank, signals, looks;
@@ -175,12 +175,12 @@ def backward_gates(p_ptr, last_ptr, steps, CELL: tl.constexpr, TILE: tl.constexp
 
 
 def block_words(warps: int) -> int:
-    """Words that a program of so many warps reads at once."""
+    """Words that a program of this many warps reads at once."""
     return WORDS_PER_THREAD * 32 * warps
 
 
 def read_launch(x: Tensor, mixed: Tensor, programs: int, rounds: int, warps: int) -> Launch:
-    """Have programs read all of x, int32, so many times."""
+    """Have programs read all of x, int32, this many times."""
     block = block_words(warps)
     arguments = {
         "x_ptr": x,

@@ -1,7 +1,7 @@
 """As many multiply-adds as a thread's vector units do, nothing read and nothing written.
 
-No library's product gets there, a kernel of one's own may come near: so this, not the best library,
-is what no product can beat.
+No library's product reaches this rate, but a hand-written kernel may come near: so this, not the
+best library, is the bound that no product can beat.
 """
 
 # Numba's decorators and llvmlite have no types.
@@ -28,7 +28,7 @@ BYTES = {"float32": 4, "float64": 8}
 
 @numba.extending.intrinsic
 def _sums(typing: Any, start: Any, repeats: Any) -> Any:
-    """Sums of so many multiply-adds, added up; `start` is a number of the type to add."""
+    """Sums of this many multiply-adds, added up; `start` is a number of the type to add."""
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
         scalar = context.get_value_type(start)
@@ -59,12 +59,12 @@ def _run(start: Any, repeats: int) -> Any:
 
 
 def multiply_adds(dtype: str, repeats: int) -> int:
-    """Do so many rounds of multiply-adds on this thread; return how many operations they were.
+    """Do this many rounds of multiply-adds on this thread; return how many operations they were.
 
     Args:
         dtype: a key of `BYTES`.
     """
-    # Of x * 0.5 + 0.5 sums stay between nothing and one: nothing overflows or becomes subnormal.
+    # With x * 0.5 + 0.5 sums stay between 0 and 1: nothing overflows or becomes subnormal.
     start = np.dtype(dtype).type(0.5)
     _run(start, repeats)
     return 2 * SUMS * (VECTOR_BYTES // BYTES[dtype]) * repeats

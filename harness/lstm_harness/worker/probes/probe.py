@@ -1,4 +1,4 @@
-"""One microbenchmark, as a worker runs it: made ready once, then sampled round by round."""
+"""One microbenchmark in a worker: prepared once, then sampled round by round."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,10 +9,10 @@ from typing import NamedTuple
 from lstm_harness.model.ceilings import Level
 from lstm_harness.model.protocol import ProbeMade, ProbesMade
 
-# Before the samples of a probe: what another probe's threads, cache and clocks left has to go.
+# A warm-up before the samples of a probe: threads, caches and clocks of another probe must settle.
 WARM_S = 0.02
 MOST_WARM = 2
-# How many samples a round, or as many as that time has begun.
+# How many samples a round has, or as many as start within that time.
 SAMPLES = 4
 SAMPLING_S = 0.5
 
@@ -31,8 +31,8 @@ Take = Callable[[], Sample]
 class Probe:
     """Measures one ceiling; the first five fields are the ceiling's own.
 
-    `make` allocates and compiles, once, and returns what takes one sample; both may refuse with any
-    exception, which becomes the reason why there is no figure.
+    `make` allocates and compiles, once, and returns a function that takes one sample; both may
+    refuse with any exception, which becomes the reason why there is no figure.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Bench:
-    """The probes of a device, and what `Ceilings` says of the device besides."""
+    """The probes of a device, and what else `Ceilings` says about the device."""
 
     levels: tuple[Level, ...]
     units: int
@@ -62,7 +62,7 @@ class Bencher:
         self._failed: dict[int, str] = {}
 
     def make(self) -> ProbesMade:
-        """Make every probe, and tell what is measured, and of what."""
+        """Make every probe, and return what is measured, and on what."""
         bench = self.bench
         for number, probe in enumerate(bench.probes):
             with self._failing(number):
@@ -90,7 +90,7 @@ class Bencher:
             yield
         except Exception as error:  # noqa: BLE001 - a library or a compiler may raise anything; it is shown
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            says = lines[0][:200] if lines else "it says nothing"
+            says = lines[0][:200] if lines else "no message"
             self._failed[number] = f"{type(error).__name__}: {says}"
 
 
@@ -111,5 +111,5 @@ def in_place(probes: Sequence[Probe]) -> tuple[Probe, ...]:
     names = [(each.kind, each.of, each.by) for each in probes]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise ValueError(f"probes stand twice: {sorted(twice)}")
+        raise ValueError(f"probes have the same name: {sorted(twice)}")
     return tuple(probes)

@@ -1,1 +1,1 @@
-"""Small real tasks, a file each: its data, its model, and what it shows."""
+"""Small real tasks, one file each: its data, its model, and its examples."""

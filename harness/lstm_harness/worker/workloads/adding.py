@@ -1,6 +1,6 @@
 """The adding problem: of 100 numbers, the sum of two that are marked, one in either half.
 
-What does not remember over tens of steps answers with the mean, and is off by 1/6. Source:
+A model that does not remember over tens of steps answers with the mean, and is off by 1/6. Source:
 Hochreiter and Schmidhuber 1997, experiment 4; in this form, Le, Jaitly and Hinton 2015,
 arXiv:1504.00941.
 """
@@ -12,14 +12,14 @@ from lstm_harness.worker.workloads.layers import Layers, keeping
 from lstm_harness.worker.workloads.task import Choices, Loss, draw
 
 STEPS, BATCH, HELD_OUT, HIDDEN = 100, 50, 1000, 64
-# Of an LSTM; without it and at a tenth of the rate, nothing is learnt in 2,500 steps.
+# For an LSTM; without it and at a tenth of the rate, nothing is learnt in 2,500 steps.
 FORGET_BIAS = 1.0
-# No training is so long.
+# No training takes this many steps.
 HELD_OUT_NUMBER = 2**40
 
 
 class Model(nn.Module):
-    """One layer, and a line from its last state to the sum."""
+    """One layer, and a linear map from its last state to the sum."""
 
     def __init__(self, layers: Layers) -> None:
         super().__init__()
@@ -65,15 +65,15 @@ class Adding:
         return Loss(nn.functional.mse_loss(self.model(x), sums), len(sums), None)
 
     def held_out(self, last: bool) -> dict[str, float]:
-        """The same, of sequences that are never learnt from."""
+        """The mean squared error on held-out sequences."""
         return {"mean squared error": float(self.loss(self._held_out).mean)}
 
     def baseline(self) -> float:
-        """Of the mean, 1."""
+        """The error of always answering with the mean, 1."""
         return float(((self._held_out[1] - 1) ** 2).mean())
 
     def examples(self) -> list[str]:
-        """A few sums, and what they were taken for."""
+        """A few sums, and the model's answers."""
         x, sums = self._held_out
         told = self.model(x[:, :5])
         return [f"{real:.3f}: {found:.3f}" for real, found in zip(sums, told, strict=False)]

@@ -1,9 +1,8 @@
 """A character language model: which character comes next in a text.
 
-As char-rnn's: characters one hot, two layers of 128, 50 streams of the text read 50 characters at a
-time, the state at the end of a batch being the one at which the next begins. Source: Karpathy 2015,
-"The Unreasonable Effectiveness of Recurrent Neural Networks"; held-out text as there, the last
-tenth.
+As in char-rnn: characters one hot, two layers of 128, 50 streams of the text read 50 characters at
+a time; the next batch begins with the state at the end of this one. Source: Karpathy 2015, "The
+Unreasonable Effectiveness of Recurrent Neural Networks"; held-out text as there, the last tenth.
 """
 
 from typing import NamedTuple
@@ -16,15 +15,15 @@ from lstm_harness.worker.workloads.task import Choices, Loss, draw
 from lstm_harness.worker.workloads.texts import text_of
 
 HIDDEN, DEPTH, STEPS, STREAMS = 128, 2, 50, 50
-# At most so many are held out, of a text's last tenth.
+# At most this many characters of a text's last tenth are held out.
 HELD_OUT = 100_000
 SAMPLED, TEMPERATURES = 200, (0.5, 1.0)
-# No training is so long.
+# No training takes this many steps.
 SAMPLE_NUMBER = 2**40
 
 
 class Batch(NamedTuple):
-    """Characters and those that follow, [T, B], and whether the streams begin with them."""
+    """Characters and the characters after them, [T, B], and whether the streams begin here."""
 
     before: Tensor
     after: Tensor
@@ -32,7 +31,7 @@ class Batch(NamedTuple):
 
 
 class Model(nn.Module):
-    """Two layers, and a line from h to the logits of the next character."""
+    """Two layers, and a linear map from h to the logits of the next character."""
 
     def __init__(self, layers: Layers, characters: int) -> None:
         super().__init__()
@@ -61,12 +60,12 @@ class CharacterModel:
         every = torch.tensor([numbers[character] for character in text])
         held_out = min(len(every) // 10, HELD_OUT)
         self._learnt, self._unseen = every[:-held_out], every[-held_out:]
-        # The last character of a stream has none after it.
+        # The last character of a stream has no successor.
         self._batches = (len(self._learnt) - 1) // (STREAMS * STEPS)
         self._held_out = streams(self._unseen, (len(self._unseen) - 1) // STREAMS)
 
     def batch(self, step: int) -> Batch:
-        """The next 50 characters of every stream; from the text's beginning on after its end."""
+        """The next 50 characters of every stream; after the text's end from its beginning."""
         at = step % self._batches
         before, after = streams(self._learnt, self._batches * STEPS)
         now = slice(at * STEPS, (at + 1) * STEPS)
@@ -82,7 +81,7 @@ class CharacterModel:
         return Loss(entropy(logits, batch.after), batch.after.numel(), right)
 
     def held_out(self, last: bool) -> dict[str, float]:
-        """Of the text's end, in 50 streams, the state kept from one piece of them to the next."""
+        """The loss on the text's end, in 50 streams, with the state kept between pieces."""
         states: States | None = None
         before, after = (each.to(self._device) for each in self._held_out)
         nats = 0.0
@@ -92,12 +91,12 @@ class CharacterModel:
         return {"nats a character": nats / after.numel()}
 
     def baseline(self) -> float:
-        """Each character as likely as it is frequent in what is learnt, and one time more."""
+        """The loss of predicting each character by its frequency in the training text plus one."""
         counts = torch.bincount(self._learnt, minlength=len(self._characters)) + 1.0
         return float(-(counts / counts.sum()).log()[self._held_out[1]].mean())
 
     def examples(self) -> list[str]:
-        """What the model writes, by temperature: the lower, the likelier."""
+        """What the model writes, by temperature: a lower one gives likelier text."""
         return [f"temperature {each}: {self._written(each)}" for each in TEMPERATURES]
 
     def _written(self, temperature: float) -> str:
@@ -113,7 +112,7 @@ class CharacterModel:
 
 
 def streams(text: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """A text cut in streams side by side, [length, streams], and what follows each character."""
+    """A text cut into parallel streams, [length, streams], and the character after each one."""
     whole = STREAMS * length
     return text[:whole].view(STREAMS, length).T, text[1 : whole + 1].view(STREAMS, length).T
 
@@ -124,13 +123,13 @@ def entropy(logits: Tensor, after: Tensor) -> Tensor:
 
 
 def states_of(remembered: dict[str, Tensor]) -> States | None:
-    """States as the layers take them."""
+    """States in the form that the layers take."""
     kept = tuple(remembered.values())
     return None if not kept else kept[0] if len(kept) == 1 else kept
 
 
 def named(states: States | None) -> dict[str, Tensor]:
-    """States as a checkpoint keeps them, in the cell's order."""
+    """States in the form that a checkpoint stores, in the cell's order."""
     assert states is not None
     kept = (states,) if isinstance(states, Tensor) else states
     return {str(number): state for number, state in enumerate(kept)}

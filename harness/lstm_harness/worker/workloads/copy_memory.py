@@ -1,8 +1,8 @@
-"""The copying problem: ten symbols, a time of blanks, a mark, and the ten symbols are asked for.
+"""The copying problem: ten symbols, some blanks, a mark, then the ten symbols as the answer.
 
-What remembers nothing answers at chance, one symbol of eight. Source: Hochreiter and Schmidhuber
+A model without memory answers by chance, one symbol of eight. Source: Hochreiter and Schmidhuber
 1997; in this form, Arjovsky, Shah and Bengio 2016, arXiv:1511.06464. Unlike there, the loss is of
-the ten answers alone: that blanks follow blanks need not be learnt.
+only the ten answers: it need not learn that blanks follow blanks.
 """
 
 from typing import NamedTuple
@@ -15,16 +15,16 @@ from lstm_harness.worker.workloads.task import Choices, Loss, draw
 
 SYMBOLS, TOLD, BLANKS = 8, 10, 20
 BATCH, HELD_OUT, HIDDEN = 64, 500, 128
-# Of an LSTM; after 600 steps its loss is 0.7, and with a bias of 1 it is 1.9.
+# For an LSTM: after 600 steps its loss is 0.7, and with a bias of 1 it is 1.9.
 FORGET_BIAS = 3.0
-# Two more than the symbols may come in.
+# The inputs have two symbols more than the answers.
 BLANK, MARK = SYMBOLS, SYMBOLS + 1
-# No training is so long.
+# No training takes this many steps.
 HELD_OUT_NUMBER = 2**40
 
 
 class Model(nn.Module):
-    """One layer, and a line from h to the logits of a symbol."""
+    """One layer, and a linear map from h to the logits of a symbol."""
 
     def __init__(self, layers: Layers) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Model(nn.Module):
         self.line = nn.Linear(HIDDEN, SYMBOLS)
 
     def forward(self, told: Tensor) -> Tensor:
-        """Logits [10, B, 8] of what is asked for after told [T, B]."""
+        """Logits [10, B, 8] of the answers to the inputs told [T, B]."""
         x = nn.functional.one_hot(told, SYMBOLS + 2).to(self.line.weight.dtype)
         y, _ = self.layers(x)
         logits: Tensor = self.line(y[-TOLD:])
@@ -40,7 +40,7 @@ class Model(nn.Module):
 
 
 class Drawn(NamedTuple):
-    """What comes in, [10 + blanks + 10, B], and the symbols in it, [10, B]."""
+    """The inputs, [10 + blanks + 10, B], and the symbols in them, [10, B]."""
 
     told: Tensor
     symbols: Tensor
@@ -58,13 +58,13 @@ class Copying:
         self._held_out = self._drawn(HELD_OUT_NUMBER, HELD_OUT)
 
     def batch(self, step: int) -> Drawn:
-        """Symbols drawn anew."""
+        """New random symbols."""
         return self._drawn(step, BATCH)
 
     def _drawn(self, number: int, batch: int) -> Drawn:
         symbols = torch.randint(SYMBOLS, (TOLD, batch), generator=draw(self._seed, number))
         blanks = torch.full((BLANKS + TOLD, batch), BLANK)
-        # The mark is the last before the answers: the first of them is given when it came.
+        # The mark is the last input before the answers: the first answer is given at the mark.
         blanks[BLANKS] = MARK
         return Drawn(torch.cat([symbols, blanks]).to(self._device), symbols.to(self._device))
 
@@ -75,13 +75,13 @@ class Copying:
         return Loss(mean, batch.symbols.numel(), int((logits.argmax(2) == batch.symbols).sum()))
 
     def held_out(self, last: bool) -> dict[str, float]:
-        """How many of the symbols are recalled in their places."""
+        """The share of symbols that are recalled in the right places."""
         _, predictions, right = self.loss(self._held_out)
         assert right is not None
         return {"share recalled": right / predictions}
 
     def baseline(self) -> float:
-        """Of the symbol that is held out most often, always said."""
+        """The accuracy of always answering with the most frequent held-out symbol."""
         counts = torch.bincount(self._held_out.symbols.flatten())
         return float(counts.max() / counts.sum())
 

@@ -1,4 +1,4 @@
-"""Sequences out of a decoder: a beam search, greedy where its width is 1, and errors in them."""
+"""Sequences from a decoder: a beam search (greedy if its width is 1), and errors in them."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -26,7 +26,7 @@ def search(
         The symbols of each sequence without `end`, and their log probability [B].
     """
     first = torch.arange(len(begin), device=begin.device)[:, None] * width
-    # At first one of a sequence's beams is alive, lest all be the same.
+    # At first only one beam of each sequence is alive, so that not all are the same.
     scores = torch.full((len(begin), width), -torch.inf, device=begin.device)
     scores[:, 0] = 0
     said = begin.repeat_interleave(width)[:, None]
@@ -60,7 +60,7 @@ def error_rate(told: Iterable[Sequence[str]], right: Iterable[Sequence[Sequence[
     """Edits a symbol of the right sequences.
 
     Args:
-        right: for each sequence told those that would do: it is held against the nearest, the one
+        right: for each decoded sequence all right ones: it is compared with the nearest, the one
             with the fewest edits a symbol.
     """
     nearest = []
@@ -72,7 +72,7 @@ def error_rate(told: Iterable[Sequence[str]], right: Iterable[Sequence[Sequence[
 
 
 def edits(one: Sequence[object], other: Sequence[object]) -> int:
-    """The fewest insertions, deletions and substitutions that make one of the other."""
+    """The fewest insertions, deletions and substitutions that turn one into the other."""
     above = list(range(len(other) + 1))
     for row, a in enumerate(one, 1):
         now = [row]

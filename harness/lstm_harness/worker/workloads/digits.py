@@ -1,10 +1,10 @@
 """Handwritten digits of 8x8 pixels, read in three ways: row by row, pixel by pixel, permuted.
 
 By rows a digit is 8 steps of 8 pixels; by pixels, 64 steps of one; permuted, these in an order that
-is drawn once and the same for all digits and seeds, so that what belongs together lies far apart
-in time (Le, Jaitly and Hinton 2015, arXiv:1504.00941, do so with MNIST). A permutation, likewise
-fixed, splits the 1,797 digits into 1,437 to learn from and 360 held out: both have the same
-writers. Source: Alpaydin and Kaynak 1998, UCI; scikit-learn has its test set.
+is drawn once and the same for all digits and seeds, so that related pixels are far apart
+in time (Le, Jaitly and Hinton 2015, arXiv:1504.00941, do so with MNIST). Another fixed permutation
+splits the 1,797 digits into 1,437 to learn from and 360 held out: both have the same
+writers. Source: Alpaydin and Kaynak 1998, UCI; scikit-learn contains its test set.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from lstm_harness.worker.workloads.layers import Layers, ends
 from lstm_harness.worker.workloads.task import Choices, Loss, draw, rows_of
 
 DIGITS, BATCH, HIDDEN, HELD_OUT = 10, 50, 64, 360
-# The permutations are the data's, whatever a training's seed.
+# The permutations belong to the data and do not depend on a training's seed.
 SPLIT, PIXELS = 0, 1
 
 
@@ -28,12 +28,12 @@ def read() -> tuple[Tensor, Tensor]:
 
 
 def permutation(count: int, number: int) -> Tensor:
-    """One of the data's own orders."""
+    """One of the data's fixed orders."""
     return torch.randperm(count, generator=draw(0, number))
 
 
 class Model(nn.Module):
-    """One layer, and a line from its last state to the digits."""
+    """One layer, and a linear map from its last state to the digits."""
 
     def __init__(self, layers: Layers, inputs: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Digits:
 
     Args:
         inputs: the pixels of a step.
-        order: that of the 64 pixels in time.
+        order: the order of the 64 pixels in time.
     """
 
     learning_rate, clip = 3e-3, 1.0
@@ -71,7 +71,7 @@ class Digits:
         return self._x[:, rows].contiguous(), self._digits[rows]
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """The next 50 [T, B, I] of an order that every epoch draws anew, and their digits [B]."""
+        """The next 50 [T, B, I] in an order drawn for each epoch, and their digits [B]."""
         rows = rows_of(step, BATCH, len(self._learnt_from), self._seed)
         return self._rows(self._learnt_from[rows])
 
@@ -89,11 +89,11 @@ class Digits:
         return {"accuracy": right / predictions, "cross entropy": float(mean)}
 
     def baseline(self) -> float:
-        """Of the digit that is most frequent there."""
+        """The accuracy of the most frequent digit."""
         return int(self._digits[self._held_out].bincount().max()) / HELD_OUT
 
     def examples(self) -> list[str]:
-        """A few digits, and what they were taken for."""
+        """A few digits, and the model's answers."""
         x, digits = self._rows(self._held_out[:10])
         told = self.model(x).argmax(1)
         return [f"{int(real)}: {int(found)}" for real, found in zip(digits, told, strict=True)]
@@ -105,10 +105,10 @@ def make(layers: Layers, choices: Choices, seed: int) -> Digits:
 
 
 def pixels(layers: Layers, choices: Choices, seed: int) -> Digits:
-    """Likewise, pixel by pixel."""
+    """The task pixel by pixel."""
     return Digits(layers, seed, 1, torch.arange(64))
 
 
 def permuted(layers: Layers, choices: Choices, seed: int) -> Digits:
-    """Likewise, in the permuted order."""
+    """The task in the permuted order."""
     return Digits(layers, seed, 1, permutation(64, PIXELS))

@@ -1,14 +1,15 @@
 """Emoji captions: a picture of 72x72 pixels, and its English name, word by word.
 
-A convolution makes of the picture the decoder's h before its first step, and c where h and c are
-the cell's states; others, such as sLSTM's normaliser, start at 0. While it learns, the decoder gets
-the real words (teacher forcing); a held-out caption it says alone, always the likeliest word.
+A convolution turns the picture into the decoder's h before its first step, and into c if h and c
+are the cell's states; others, such as sLSTM's normaliser, start at 0. In training, the decoder gets
+the real words (teacher forcing); for a held-out picture it gets its own words, always the
+likeliest.
 
-Held out is a tenth of all pictures, drawn once. Half of all show a skin tone; of nearly all of
-these the same subject is learnt from in another tone, and known subject and tone are to be put
-together. Many others, such as flags, have words that no other picture has: nothing tells those.
-Token accuracy counts all: of the words of the real captions, their ends included, the share said in
-the same place. The baseline says in every place the word most frequent there; captions differ all.
+A tenth of all pictures is held out, drawn once. Half of all show a skin tone; for nearly all of
+these the training set has the same subject in another tone, so the model must combine known subject
+and tone. Many others, such as flags, have words that no other picture has: nothing predicts those.
+Token accuracy counts all: the share of the words of the real captions, with their ends, predicted
+in the same place. The baseline predicts in every place the most frequent word; all captions differ.
 """
 
 from typing import NamedTuple
@@ -23,7 +24,8 @@ from lstm_harness.worker.workloads.task import Choices, Loss, draw, rows_of
 from lstm_kernels import CELLS
 
 BATCH, HIDDEN, WORD_SIZE, MOST_WORDS = 32, 128, 64, 12
-# What comes before a caption and ends it, and a word that is never learnt from and so never said.
+# The words before and after a caption, and a word that is not in the training data, so it is never
+# predicted.
 END, UNKNOWN = 0, -1
 
 
@@ -36,7 +38,7 @@ class Captioned(NamedTuple):
 
 
 class Model(nn.Module):
-    """A convolution, a decoder of one layer, and a line from its h to the words."""
+    """A convolution, a decoder of one layer, and a linear map from its h to the words."""
 
     def __init__(self, layers: Layers, words: int) -> None:
         super().__init__()
@@ -68,7 +70,7 @@ class Model(nn.Module):
         return logits
 
     def said(self, pictures: Tensor) -> Tensor:
-        """The words [12, B] of its own captions: always the likeliest; END, and what follows."""
+        """The words [12, B] of its own captions: always the likeliest; after END anything."""
         states, words = self.states(pictures), pictures.new_full((1, len(pictures)), END).long()
         said = []
         for _ in range(MOST_WORDS):
@@ -105,7 +107,7 @@ class EmojiCaption:
         return Captioned(self._pictures[rows].to(self._device), words, lengths)
 
     def batch(self, step: int) -> Captioned:
-        """The next 32 of an order that every epoch draws anew."""
+        """The next 32 in an order drawn for each epoch."""
         rows = rows_of(step, BATCH, len(self._learnt_from), self._seed)
         return self._rows(self._learnt_from[rows])
 
@@ -126,7 +128,7 @@ class EmojiCaption:
         return {"token accuracy": int(right.sum()) / int(lengths.sum()), "whole captions": whole}
 
     def baseline(self) -> float:
-        """Of the word that is most frequent in its place among captions learnt from."""
+        """The accuracy of the most frequent word in each place of the training captions."""
         learnt, (_, words, lengths) = self._rows(self._learnt_from), self._held_out
         there = _there(learnt.words, learnt.lengths)
         most = [row[has].bincount().argmax() for row, has in zip(learnt.words, there, strict=True)]
@@ -134,14 +136,14 @@ class EmojiCaption:
         return int(right.sum()) / int(lengths.sum())
 
     def examples(self) -> list[str]:
-        """A few captions, and what was said."""
+        """A few captions, and the model's answers."""
         rows = self.model.said(self._held_out.pictures[:12]).T.tolist()
         said = [[self.known[word] for word in row[: [*row, END].index(END)]] for row in rows]
         return [": ".join(map(" ".join, each)) for each in zip(self.texts, said, strict=False)]
 
 
 def _there(words: Tensor, lengths: Tensor) -> Tensor:
-    """Where a caption has a word or its end: bool [T, B]."""
+    """The places where a caption has a word or its end: bool [T, B]."""
     return is_step(len(words), lengths, words)[..., 0].bool()
 
 

@@ -1,4 +1,4 @@
-"""The pictures of Twemoji and the English names that Unicode gives them, of installed packages."""
+"""The pictures of Twemoji and their English Unicode names, from installed packages."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from lstm_harness.worker.workloads.installed import folder
 
 
 def captions() -> dict[str, list[str]]:
-    """Of every picture that has a name, by its file's, in their order: the words of the name.
+    """The words of the name of every picture that has one, by its file, in order.
 
     Raises:
         ModuleNotFoundError: a package is not installed.
@@ -21,7 +21,7 @@ def captions() -> dict[str, list[str]]:
     found = {}
     for emoji, about in EMOJI_DATA.items():
         points = [f"{ord(point):x}" for point in emoji]
-        # Twemoji leaves the variation selector out of most names, yet not of all.
+        # Twemoji leaves the variation selector out of most names, but not of all.
         names = "-".join(points), "-".join(point for point in points if point != "fe0f")
         name = next((name for name in names if name in drawn), None)
         if name is not None and about["status"] == STATUS["fully_qualified"]:
@@ -30,7 +30,7 @@ def captions() -> dict[str, list[str]]:
 
 
 def pictures(names: Iterable[str]) -> Tensor:
-    """The pictures of so many files, red, green and blue on white: bytes [N, 3, 72, 72].
+    """The pictures of these files, red, green and blue on white: bytes [N, 3, 72, 72].
 
     Raises:
         ModuleNotFoundError: a package is not installed.

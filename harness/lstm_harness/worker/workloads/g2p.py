@@ -1,8 +1,8 @@
 """Grapheme to phoneme: an English word's letters in, its sounds out, an encoder and a decoder.
 
-The encoder reads the letters from the last to the first; its last h goes into the decoder at every
-step, beside the phoneme before, so that any cell will do. There is no attention. Source of the
-data: CMUdict, without its marks of stress; of the model, Cho et al. 2014, arXiv:1406.1078; of a
+The encoder reads the letters from the last to the first; the decoder gets its last h at every
+step, together with the phoneme before, so that any cell works. There is no attention. Source of the
+data: CMUdict, without its stress marks; of the model, Cho et al. 2014, arXiv:1406.1078; of a
 larger one on all of this data, Yao and Zweig 2015, arXiv:1506.00196.
 """
 
@@ -20,12 +20,12 @@ from lstm_harness.worker.workloads.layers import Layers, States, ends
 from lstm_harness.worker.workloads.task import Choices, Loss, draw
 
 EMBEDDING, HIDDEN, BATCH, BEAM = 64, 192, 128, 5
-# What comes before a word's first phoneme and after its last one; how many none has more than.
+# The symbols before a word's first phoneme and after its last one; the most phonemes of a word.
 END, MOST_PHONEMES = 0, 15
 
 
 class Pairs(NamedTuple):
-    """Words, the last letter first, and how each is said: padded [B, T], and lengths [B]."""
+    """Words, the last letter first, and their phonemes: padded [B, T], and lengths [B]."""
 
     letters: Tensor
     spelt: Tensor
@@ -45,7 +45,7 @@ class Model(nn.Module):
         self.line = nn.Linear(HIDDEN, phonemes + 1)
 
     def encode(self, letters: Tensor, spelt: Tensor) -> Tensor:
-        """What is kept of words, [B, H]."""
+        """The encoding of words, [B, H]."""
         y, _ = self.encoder(self.letters(letters.T), spelt)
         return ends(y, spelt)
 
@@ -79,19 +79,19 @@ class GraphemeToPhoneme:
         return Pairs(*padded(letters), *padded(phonemes))
 
     def batch(self, step: int) -> Pairs:
-        """Words drawn anew, each as it is said first."""
+        """New random words, each with its first pronunciation."""
         drawn = torch.randint(len(self.learnt), (BATCH,), generator=draw(self._seed, step))
         return Pairs(*(each[drawn] for each in self._learnt_pairs))
 
     def logits(self, batch: Pairs) -> Tensor:
-        """[T, B, phonemes + 1], of each phoneme and the end from the word and those before."""
+        """Logits [T, B, phonemes + 1] of each next phoneme, from the word and those before."""
         before = nn.functional.pad(batch.phonemes[:, : int(batch.said.max())], (1, 0), value=END)
         letters = batch.letters[:, : int(batch.spelt.max())]
         words = self.model.encode(letters.to(self._device), batch.spelt)
         return self.model.decode(words, before.to(self._device), batch.said + 1)[0]
 
     def loss(self, batch: Pairs) -> Loss:
-        """The cross entropy of the phonemes and the end, the right ones before being told."""
+        """The cross entropy of the phonemes and the end, given the right ones before."""
         logits = self.logits(batch)
         after = nn.functional.pad(batch.phonemes, (0, 1), value=END)[:, : len(logits)].T
         is_asked = torch.arange(len(logits))[:, None] <= batch.said
@@ -100,7 +100,7 @@ class GraphemeToPhoneme:
         return Loss(mean, len(right), int((told.argmax(1) == right).sum()))
 
     def say(self, batch: Pairs, width: int = 1) -> tuple[Ways, Tensor]:
-        """What is said of words, and its log probability [B], by beams so wide; 1 is greedy."""
+        """The phonemes of words and their log probability [B]; a beam width of 1 is greedy."""
         words = self.model.encode(batch.letters.to(self._device), batch.spelt)
         begin = torch.full_like(words[:, 0], END, dtype=torch.int64)
         words = words.repeat_interleave(width, 0)
@@ -113,7 +113,7 @@ class GraphemeToPhoneme:
         return [tuple(self._names[number - 1] for number in each) for each in told], scores
 
     def held_out(self, last: bool) -> dict[str, float]:
-        """Of words that are never learnt from, decoded greedily; at the end by beams too."""
+        """The error rate on held-out words, decoded greedily; at the end by beams too."""
         metrics = {"phoneme error rate": 1}
         if last:
             metrics[f"phoneme error rate, beam of {BEAM}"] = BEAM
@@ -121,7 +121,7 @@ class GraphemeToPhoneme:
         return {metric: error_rate(ways, self.unseen.values()) for metric, ways in told.items()}
 
     def baseline(self) -> float:
-        """Of each letter the phoneme it mostly is in words of as many phonemes as letters."""
+        """The error rate of each letter's most frequent phoneme, in words with as many phonemes."""
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         for word, (way, *_) in self.learnt.items():
             for letter, name in zip(word, way, strict=False) if len(word) == len(way) else ():
@@ -131,7 +131,7 @@ class GraphemeToPhoneme:
         return error_rate(told, self.unseen.values())
 
     def examples(self) -> list[str]:
-        """A few words, what is said of them, and the ways that are right."""
+        """A few words, the model's phonemes, and the right pronunciations."""
         told, _ = self.say(Pairs(*(each[:8] for each in self._unseen_pairs)))
         right = ["; ".join(map(" ".join, ways)) for ways in self.unseen.values()]
         rows = zip(self.unseen, told, right, strict=False)

@@ -1,11 +1,11 @@
-"""Files that come with installed packages, read without importing these."""
+"""Files from installed packages, read without importing the packages."""
 
 import importlib.util
 from pathlib import Path
 
 
 def folder(package: str) -> Path:
-    """Where a package lies.
+    """The folder of a package.
 
     Raises:
         ModuleNotFoundError: it is not installed.

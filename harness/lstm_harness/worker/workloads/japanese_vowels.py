@@ -2,7 +2,7 @@
 
 The files are in the order of the speakers: batches are drawn from all of them, by the seed. The
 split is the data's own: 270 sequences to learn from, 370 held out. Every channel is standardised
-by its mean and deviation over the steps learnt from. Source: Kudo, Toyama and Shimbo 1999,
+by its mean and deviation over the training steps. Source: Kudo, Toyama and Shimbo 1999,
 "Multidimensional curve classification using passing-through regions".
 """
 
@@ -41,7 +41,7 @@ def read(part: str) -> tuple[list[Tensor], Tensor]:
 
 
 class Model(nn.Module):
-    """One layer, and a line from what it says of a whole sequence to the speakers."""
+    """One layer, and a linear map from its last state to the speakers."""
 
     def __init__(self, layers: Layers) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class JapaneseVowels:
         return Spoken(pad_sequence(scaled).to(self._device), lengths, speakers.to(self._device))
 
     def batch(self, step: int) -> Spoken:
-        """The next 30 of an order that every epoch draws anew."""
+        """The next 30 in an order drawn for each epoch."""
         rows = rows_of(step, BATCH, len(self._sequences), self._seed)
         return self._padded([self._sequences[row] for row in rows], self._speakers[rows])
 
@@ -95,12 +95,12 @@ class JapaneseVowels:
         return {"accuracy": right / predictions, "cross entropy": float(mean)}
 
     def baseline(self) -> float:
-        """Of the speaker who is most frequent there."""
+        """The accuracy of the most frequent speaker."""
         speakers = self._held_out.speakers
         return int(speakers.bincount().max()) / len(speakers)
 
     def examples(self) -> list[str]:
-        """Of every speaker's first utterance: its length, the speaker, and the one told."""
+        """For every speaker's first utterance: its length, the speaker, and the model's answer."""
         x, lengths, speakers = self._held_out
         told = self.model(x, lengths).argmax(1)
         firsts = [int((speakers == each).nonzero()[0]) for each in range(SPEAKERS)]

@@ -21,8 +21,8 @@ class Layers:
 
     Args:
         bptt: the most steps that a gradient goes back through; None for all.
-        packed: whether steps past a sequence's end are left out; else they are computed, and what
-            they give is left out.
+        packed: whether steps past a sequence's end are left out; else they are computed, and their
+            results are dropped.
     """
 
     cell: str
@@ -59,8 +59,8 @@ class Run(nn.Module):
             states: before the first step, as the layers return them; None for zeros.
         Returns:
             y [T, B, H], 0 past a sequence's end, and the states after the last step. With lengths
-            these are those at each sequence's end only where steps past it are left out; `ends`
-            tells h in any case.
+            these are the states at each sequence's end only if steps past it are left out; `ends`
+            gives h in any case.
         """
         if self._how.bptt is not None:
             y, states = self._in_pieces(x, states, self._how.bptt)
@@ -83,7 +83,7 @@ class Run(nn.Module):
 
 
 def detached(states: States | None) -> States | None:
-    """The same states, which no gradient goes back through."""
+    """The same states, detached from the graph."""
     if states is None or isinstance(states, Tensor):
         return None if states is None else states.detach()
     return tuple(state.detach() for state in states)
@@ -96,16 +96,16 @@ def is_step(steps: int, lengths: Tensor, like: Tensor) -> Tensor:
 
 
 def ends(y: Tensor, lengths: Tensor | None = None) -> Tensor:
-    """What a network says of each whole sequence: h after its last step, [B, H] of y [T, B, H]."""
+    """The result for each whole sequence: h after its last step, [B, H] from y [T, B, H]."""
     if lengths is None:
         return y[-1]
     return y[lengths.to(y.device) - 1, torch.arange(y.shape[1], device=y.device)]
 
 
 def keeping(run: Run, bias: float) -> Run:
-    """The network, its forget gates opened by a bias: a cell with c keeps it from the first step.
+    """The network with a forget-gate bias, so that a cell with c keeps it from the first step.
 
-    Other cells are left as they are. Source: Gers, Schmidhuber and Cummins 2000; Jozefowicz,
+    Other cells do not change. Source: Gers, Schmidhuber and Cummins 2000; Jozefowicz,
     Zaremba and Sutskever 2015, for long times more than 1.
     """
     cell = lk.CELLS[run.cell]

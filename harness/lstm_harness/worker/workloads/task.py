@@ -1,4 +1,4 @@
-"""What a workload is to the training loop: a model, batches, a loss, and what is held out."""
+"""A workload as the training loop sees it: a model, batches, a loss, and held-out data."""
 
 import importlib
 from pathlib import Path
@@ -12,9 +12,9 @@ from lstm_harness.worker.workloads.layers import Layers
 
 
 class Choices(NamedTuple):
-    """What a user may choose of a workload beside its layers.
+    """What a user may choose about a workload in addition to its layers.
 
-    `remember` keeps the state from one batch to the next where a workload has such batches; `text`
+    `remember` keeps the state from one batch to the next if a workload has such batches; `text`
     is a file to learn from instead of a language model's own.
     """
 
@@ -25,7 +25,7 @@ class Choices(NamedTuple):
 class Loss(NamedTuple):
     """A batch's loss, to be differentiated.
 
-    `mean` is over so many `predictions`; `right` is how many of them are right, None where a
+    `mean` is over `predictions` predictions; `right` is how many of them are right, None where a
     prediction is a number.
     """
 
@@ -38,36 +38,36 @@ class Task(Protocol):
     """A workload at work.
 
     Everything follows from the seed it was made with: batch `step` is the same whenever it is
-    asked for. What a batch leaves for the next one, a remembered state say, is in `remembered`.
+    asked for. What a batch leaves for the next one, such as its state, is in `remembered`.
     """
 
     model: nn.Module
     learning_rate: float
-    # The largest norm that a step's gradients may have together.
+    # The largest norm that all gradients of a step may have together.
     clip: float
 
     def batch(self, step: int) -> Any:
         """The batch of a step, from 0."""
 
     def loss(self, batch: Any) -> Loss:
-        """What the model makes of a batch, in training mode."""
+        """The loss of a batch, in training mode."""
 
     def held_out(self, last: bool) -> dict[str, float]:
-        """What it makes of data it does not learn from, without gradients, in evaluation mode.
+        """The metrics of held-out data, without gradients, in evaluation mode.
 
-        The goal's metric is among them. `last` tells that training is over: what takes long, like
-        a beam search, is done then alone.
+        The goal's metric is among them. `last` says that training is over: what takes long, like
+        a beam search, is done only then.
         """
 
     def baseline(self) -> float:
-        """The goal's metric of what needs no learning, from the same held-out data."""
+        """The goal's metric of a baseline without learning, on the same held-out data."""
 
     def examples(self) -> list[str]:
-        """A few lines that show a reader what the model makes of held-out data."""
+        """A few lines that show a reader the model's answers for held-out data."""
 
     @property
     def remembered(self) -> dict[str, Tensor]:
-        """What the next batch needs of this one beside the model's parameters."""
+        """What the next batch needs from this one in addition to the model's parameters."""
 
     @remembered.setter
     def remembered(self, kept: dict[str, Tensor]) -> None: ...
@@ -78,14 +78,14 @@ class MissingData(Exception):  # noqa: N818 - a finding about this machine
 
 
 def draw(seed: int, number: int) -> torch.Generator:
-    """Random numbers of their own for a seed's batch `number`, or for whatever else is numbered."""
+    """A separate random generator for a batch `number` of a seed, or another number."""
     return torch.Generator().manual_seed(hash((seed, number)) & (2**63 - 1))
 
 
 def rows_of(step: int, size: int, examples: int, seed: int) -> Tensor:
-    """Which of so many examples a step's batch has, int64 [size].
+    """Which of this many examples a step's batch has, int64 [size].
 
-    Every epoch takes them in an order of its own, and leaves out what fills no batch.
+    Every epoch takes them in its own order, and leaves out those that do not fill a batch.
     """
     epoch, place = divmod(step, examples // size)
     order = torch.randperm(examples, generator=draw(seed, epoch))
@@ -96,7 +96,7 @@ def make(name: str, layers: Layers, choices: Choices, seed: int) -> Task:
     """The task of a workload, its model's parameters drawn from the seed.
 
     Raises:
-        MissingData: a package lacks, or the text that was chosen will not do.
+        MissingData: a package is missing, or the chosen text does not work.
     """
     module, _, function = WORKLOADS[name].maker.partition(":")
     maker = getattr(importlib.import_module(f"lstm_harness.worker.workloads.{module}"), function)
@@ -105,7 +105,7 @@ def make(name: str, layers: Layers, choices: Choices, seed: int) -> Task:
     except ModuleNotFoundError as missing:
         packages = WORKLOADS[name].packages
         raise MissingData(
-            f"workload {name!r} needs {', '.join(packages)}, and there is no {missing.name}; "
+            f"workload {name!r} needs {', '.join(packages)}, but {missing.name} is not installed; "
             f"pip install 'lstm-bench[{EXTRA}]'"
         ) from None
     return task

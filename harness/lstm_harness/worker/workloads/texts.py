@@ -5,14 +5,14 @@ from pathlib import Path
 from lstm_harness.worker.workloads.installed import folder
 from lstm_harness.worker.workloads.task import MissingData
 
-# From Genesis on, up to the death of Samson.
+# From Genesis up to the death of Samson.
 CHARACTERS = 1_000_000
-# A batch to learn from, and a little of every stream held out.
+# Enough for a batch to learn from, and for a little of every stream to be held out.
 FEWEST = 3000
 
 
 def text_of(path: Path | None) -> str:
-    """A file's text; without one, the King James Version's.
+    """The text of a file; without one, the King James Version.
 
     Raises:
         MissingData: the file is not UTF-8, or the text is too short.

@@ -1,9 +1,9 @@
 """Persistent kernels in Numba CUDA: the recurrent weights in registers and shared memory.
 
 Idea: a layer is one kernel, and W_hh is read once: `held` spreads it over the registers and shared
-memory of all SMs, which hand each other the state after every step. Where it does not fit,
-`streamed` makes a step's product by cuBLAS and the gates in one kernel; docs/numba-cuda.md tells
-more. The arithmetic is written from the cell's definition: any cell runs.
+memory of all SMs, which exchange the state after every step. If it does not fit,
+`streamed` makes a step's product by cuBLAS and the gates in one kernel; see
+docs/numba-cuda.md. The arithmetic is generated from the cell's definition: any cell runs.
 Source: Diamos et al. 2016, "Persistent RNNs: Stashing Recurrent Weights On-Chip".
 Limits: CUDA of compute capability 8.0 on, or Numba's simulator for checking; float32 and float64
 arithmetic without matrix units, so no TF32; bfloat16 and float16 are computed in float32, from
@@ -67,7 +67,7 @@ __all__ = [
 
 WHAT = "the numba_cuda backend"
 
-# What `inspect --source` writes a cell in.
+# The dialect of `inspect --source`.
 DIALECT = NUMBA_CUDA
 
 
@@ -133,7 +133,7 @@ def candidates(problem: Problem, pass_name: str, device: str) -> list[dict[str, 
 def launches_for(problem: Problem, arch: str) -> list[NumbaLaunch]:
     """What a layer launches: for inference, for a forward that saves and for a backward.
 
-    With the rules' parameters, or those of `using`: no device's tuned file is asked.
+    With the rules' parameters, or those of `using`: no tuned file is read.
 
     Raises:
         Unsupported: with the reason.

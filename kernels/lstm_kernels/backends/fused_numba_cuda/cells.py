@@ -1,9 +1,9 @@
-"""A cell's step in Numba CUDA: what is written from its definition, and the functions that calls.
+"""A cell's step in Numba CUDA: the code generated from its definition, and the functions it calls.
 
-`lstm_kernels.cells.code.emit` says what the functions take and return: tuples, all of whose numbers
-have the kernel's dtype, and so have the constants of a definition. Those here are float32, and
-exact: beside a float64 they become one, where a bare 1.0 would make a float64 of every float32 that
-it touches.
+`lstm_kernels.cells.code.emit` says what the functions take and return: tuples whose numbers all
+have the kernel's dtype, as have the constants of a definition. Constants here are float32, and
+exact: next to a float64 they become float64, while a bare 1.0 would turn every float32 that it
+touches into a float64.
 """
 
 # Device code is not Python: Numba types these functions itself.
@@ -25,8 +25,8 @@ NUMBA_CUDA = Dialect("numba_cuda", number="number({})", filled="{1}", decorator=
 # What makes a constant one of the kernel's own numbers.
 NUMBERS: dict[str, Any] = {"float32": np.float32, "float64": np.float64}
 
-# Of the simulator's numbers, which are NumPy's, `math` would make Python's own. Those take the
-# dtype of what they meet: beside a constant a float64 would be lost.
+# `math` would turn the simulator's NumPy numbers into Python's own. Those take the
+# dtype of the other operand: next to a constant a float64 would be lost.
 exp, log, tanh = (np.exp, np.log, np.tanh) if SIMULATED else (math.exp, math.log, math.tanh)
 
 ZERO = np.float32(0.0)
@@ -72,7 +72,7 @@ CALLED = {
     "log": log,
     "tanh": tanh,
     "sigmoid": sigmoid,
-    # Simulated, a 0 of float32 would make float32 of what a float64 cell goes on to do with it.
+    # Simulated, a 0 of float32 would turn later results of a float64 cell into float32.
     "relu": (lambda x: np.maximum(x, 0)) if SIMULATED else relu,
     "maximum": maximum,
     "minimum": minimum,
@@ -88,13 +88,13 @@ def cell_code(cell: str, dtype: str) -> dict[str, Any]:
 
 @cache
 def saved_values(cell: str) -> int:
-    """How many values of a unit a step saves, beside its states."""
+    """How many values of a unit a step saves, in addition to its states."""
     return len(derived(CELLS[cell]).saved)
 
 
 @cache
 def kept_states(cell: str) -> tuple[int, ...]:
-    """Which of a cell's states beside h its gradients look at: they are stored each step."""
+    """Which of a cell's states other than h its gradients use: they are stored each step."""
     made = derived(CELLS[cell])
     used = [b or a for b, a in zip(made.uses_before, made.uses_after, strict=True)]
     return tuple(at for at, is_used in enumerate(used) if is_used and at > 0)
@@ -102,10 +102,10 @@ def kept_states(cell: str) -> tuple[int, ...]:
 
 @cache
 def values_beside_weights(cell: str, pass_name: str) -> int:
-    """How many values of a unit a thread has at hand while it multiplies by its weights."""
+    """How many values of a unit a thread holds while it multiplies by its weights."""
     definition, made = CELLS[cell], derived(CELLS[cell])
     if pass_name == "forward":
         return len(definition.slots) + len(definition.states) + len(definition.per_unit)
     given = len(made.saved) + sum(made.uses_before) + sum(made.uses_after) + sum(made.carries)
-    # Beside y's gradient, and each parameter and its gradient's sum.
+    # In addition to y's gradient, and each parameter and its gradient's sum.
     return given + 1 + 2 * len(definition.per_unit)

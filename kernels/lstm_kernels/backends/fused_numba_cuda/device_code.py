@@ -62,7 +62,7 @@ from lstm_kernels.problem import DTYPE_BYTES
 
 TYPES = {"float32": float32, "float64": float64}
 
-# Elements between the vectors that lanes of one warp read at once, beside their own length: the
+# Elements between the vectors that lanes of one warp read at once, in addition to their length: the
 # next one starts four banks on, or eight, and four gates' vectors are read without a conflict.
 VECTOR_PADDING = 4
 
@@ -247,7 +247,7 @@ def forward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> Ca
         y,  # [T, B, D*H], NOT_YET up to each sequence's end where `waits`, and written there
         h_n, c_n,  # [D, B, H] and [D, B, K*H], written
         gates,  # [D, T, B, SAVED*H], written where `saves`
-        cells,  # [D, T, B, KEPT*H], likewise
+        cells,  # [D, T, B, KEPT*H], the same
         carry,  # [1+K, D, B, H], the states between launches
         first, last, first_direction, first_tile, D, T, B, H,
         units, lanes, parts, in_shared, tile, ragged, saves, waits, aligned, poll_limit,
@@ -360,7 +360,7 @@ def forward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> Ca
                 store_kept(cells, place_of_direction * n_kept * H + unit, H, states)
 
         if own:
-            # Two registers for each are no step's to keep.
+            # Two registers for each must not be kept by a step.
             at_h = (direction * B + unknown(sequence)) * H + unit
             at_c = (direction * B + unknown(sequence)) * K * H + unit
             store_states(h_n, at_h, c_n, at_c, H, states)
@@ -375,7 +375,7 @@ def backward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> C
     """The backward of a cell; a thread has that many weights in registers, all if none overflow.
 
     A lane is a gate and a unit here too: it multiplies that gate's gradients of all units with the
-    gate's column of W_hh for its unit, and the sum over parts adds the gates up besides.
+    gate's column of W_hh for its unit, and the sum over parts also adds the gates.
     """
     definition = CELLS[cell]
     gates_of, slots = definition.h_blocks, len(definition.slots)
@@ -404,14 +404,14 @@ def backward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> C
         w, w_reverse,  # [Gh*H, H] each; the second is read in direction 1
         per_unit, per_unit_reverse,  # [U*H] each
         gates,  # [D, T, B, SAVED*H], as `forward` saved them
-        cells,  # [D, T, B, KEPT*H], likewise
+        cells,  # [D, T, B, KEPT*H], the same
         y,  # [T, B, D*H]
         h0, c0,  # [D, B, H] and [D, B, K*H]
         lengths,  # [B] int64, read where `ragged`
         d_gates,  # [D, T, B, SLOTS*H], NOT_YET up to each end where `waits`, and written there
         d_h0, d_c0,  # [D, B, H] and [D, B, K*H], written by the launch whose first step is -1
         d_per_unit,  # [D, B, U*H], added to
-        carry,  # [1+K, D, B, H], what reaches the states beside the product, between launches
+        carry,  # [1+K, D, B, H], what reaches the states without the product, between launches
         first, last, first_direction, first_tile, D, T, B, H,
         units, lanes, parts, in_shared, tile, ragged, waits, aligned, poll_limit,
     ):  # fmt: skip
@@ -468,7 +468,7 @@ def backward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> C
         at_h = (direction * B + sequence) * H + unit
         at_c = (direction * B + sequence) * K * H + unit
         at_per_unit = (direction * B + sequence) * U * H + unit
-        # What reaches the states from later steps beside the product; h's gradient through both;
+        # What reaches the states from later steps without the product; h's gradient through both;
         # the states' are replaced at a sequence's last step.
         d_states = no_states
         dh = zero
@@ -544,7 +544,7 @@ def backward_kernel(cell: str, registers: int, overflows: bool, dtype: str) -> C
                 tell_d_p(d_gates, place_of_direction * slots * H + unit, H, d_p)
 
         if own:
-            # Two registers for each are no step's to keep.
+            # Two registers for each must not be kept by a step.
             at_h = (direction * B + unknown(sequence)) * H + unit
             at_c = (direction * B + unknown(sequence)) * K * H + unit
             at_per_unit = (direction * B + unknown(sequence)) * U * H + unit

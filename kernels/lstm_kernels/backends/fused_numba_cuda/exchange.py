@@ -1,32 +1,33 @@
-"""How blocks on different SMs hand each other a step's values: the data is the flag.
+"""How blocks on different SMs exchange a step's values: the data is the flag.
 
 What a block computes for the others (h of its units in the forward, its gates' gradients in the
 backward) it stores into y and d_gates, where the caller wants it anyway. Before a launch every
-element that the launch will store holds NOT_YET, a NaN with bits of its own. Whoever needs an
-element loads it until its bits are others. There is no counter, no fence, and no barrier for it.
+element that the launch will store holds NOT_YET, a NaN with special bits. A reader of an
+element loads it until its bits change. There is no counter, no fence, and no barrier for it.
 
-Why no reader takes anything else for the value:
+Why no reader mistakes anything else for the value:
 
 - A slot belongs to one step. The place of an element in y or d_gates is its sequence, its step and
   its unit, so a launch stores each element once and resets none: there is no old value of a slot
   that could be taken for a new one, and nothing is overwritten that another still reads.
-- It is reset by whoever cannot be too early or late: `mark_not_yet` fills the tensor on the stream
+- It is reset at a safe time: `mark_not_yet` fills the tensor on the stream
   before the launch, so after all earlier work and before any block of it begins. Tiles and
   directions that take turns have elements of their own. In a ragged batch those past a sequence's
-  end are stored by nobody and asked for by nobody, and stay zero.
-- NOT_YET is never told: `tell` stores another NaN in its place. Arithmetic, or a payload in the
-  weights, the input or the states that the user gave, may make these very bits; NaN stays NaN.
+  end are neither stored nor read, and stay zero.
+- NOT_YET is never stored: `tell` stores another NaN instead. Arithmetic, or a payload in the
+  weights, the input or the states of the user, may make exactly these bits; NaN stays NaN.
 - h0 was there before the launch and is not polled, so that it may have any bits.
 
-What order is relied upon (PTX memory model): none between different elements. Each is one relaxed
-access of 4 or 8 bytes, which is not torn; a vector load is as many of them, in no order, and each
-is looked at by itself. Of one element a load sees NOT_YET or the one value that is stored there.
-Every load of a poll is another instruction that L1 may not answer (`ld.relaxed.gpu`), so that the
-value is seen some time. What was loaded goes through shared memory, where the block's own barriers
-order it. A block's own elements come the same way. No other tensor is shared between blocks.
+The order that this relies on (PTX memory model): none between different elements. Each is one
+relaxed access of 4 or 8 bytes, which is not torn; a vector load is several of them, in no order,
+and each is checked separately. A load of an element sees NOT_YET or the one value that is stored
+there. Every load of a poll is another instruction that L1 may not answer (`ld.relaxed.gpu`), so
+that the value is seen eventually. Loaded values go through shared memory, where the block's own
+barriers order it. A block's own elements come the same way. No other tensor is shared between
+blocks.
 
-A poll is bounded: a value that never comes ends in a trap, which CUDA reports as a launch failure,
-and not in a hang. That the one who would tell it runs at all, a cooperative launch sees to. The
+A poll is bounded: a value that never comes leads to a trap, which CUDA reports as a launch failure,
+and not to a hang. A cooperative launch guarantees that the block that stores it runs. The
 simulator runs blocks one after another and polls nothing.
 """
 
@@ -59,11 +60,11 @@ def tell(array, at, value):
 
 
 def mark_not_yet(told: Tensor, lengths: Tensor) -> None:
-    """Have a tensor hold NOT_YET wherever a kernel will tell something.
+    """Fill a tensor with NOT_YET wherever a kernel will store a value.
 
     Args:
         told: [.., T, B, n], contiguous, float32 or float64.
-        lengths: [B] on its device, elements past whose end are left as they are; or empty.
+        lengths: [B] on its device, elements past their ends do not change; or empty.
     """
     words = told.view(torch.int32)
     if len(lengths):

@@ -1,9 +1,9 @@
-"""Loads and stores that Numba has no words for, as PTX; under the simulator, as plain Python.
+"""Loads and stores that Numba does not have, as PTX; under the simulator, as plain Python.
 
-An index here is what it says: Numba's own arrays ask of each whether it counts from the end.
-Every one that touches memory others write says so to the compiler (`side_effect`, a clobber of
-memory): Numba's own `cuda.ldcg` does not, and may be moved across a barrier. What the relaxed ones
-are for, and the bits of NOT_YET, `exchange.py` tells.
+An index here is used directly: Numba's own arrays check whether it counts from the end.
+Every access to memory that others write says so to the compiler (`side_effect`, a clobber of
+memory): Numba's own `cuda.ldcg` does not, and may be moved across a barrier. For the relaxed ones
+and the bits of NOT_YET see `exchange.py`.
 """
 
 # Device code is not Python: Numba types these functions itself.
@@ -102,7 +102,7 @@ if SIMULATED:
         return value
 
     def unknown(number):
-        """The same number; the compiler makes anew what it makes of it."""
+        """The same number; the compiler must compute again what depends on it."""
         return number
 
     def trap():
@@ -284,7 +284,7 @@ else:
 
     @intrinsic
     def unknown(typing_context, number):
-        """The same number; the compiler makes anew what it makes of it."""
+        """The same number; the compiler must compute again what depends on it."""
 
         def generate(context, builder, signature, arguments):
             cast = context.cast(builder, arguments[0], signature.args[0], types.int64)

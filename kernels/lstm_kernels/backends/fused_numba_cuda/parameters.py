@@ -1,11 +1,11 @@
 """Which regime runs a layer and with which launch parameters, from its sizes and the device.
 
-`held` where the SMs together hold all recurrent weights in registers and shared memory, else
-`streamed`, which has cuBLAS read them each step, or has none to read. Of the parameters only
-`registers` changes code: T, B, H and everything else are told the kernel as it is launched.
+`held` if the SMs together hold all recurrent weights in registers and shared memory, else
+`streamed`, where cuBLAS reads them each step, or where there are none to read. Of the parameters
+only `registers` changes code: T, B, H and everything else are arguments of the launch.
 
 None of it was measured on a GPU. The values compile for sm_80 and sm_90 with no spill and no stack
-(`lstm-bench inspect numba_cuda`); what is on chip where follows from them by arithmetic.
+(`lstm-bench inspect numba_cuda`); what is on chip follows from them by arithmetic.
 """
 
 import math
@@ -25,13 +25,13 @@ from lstm_kernels.registry import TORCH_CELLS
 
 @dataclass(frozen=True)
 class Choices:
-    """What blocks there are to choose from.
+    """The blocks to choose from.
 
     `threads` are those that kernels are compiled for; `lanes` the columns of a block's product, of
     which gates times units are used, fewest first; `registers` how many weights a thread may hold
-    in registers, a kernel each, and `beside_shared` how many where shared memory holds the rest.
-    They hold for PyTorch's cells, whose kernels were all looked at. Any other may have `spare` more
-    values of a unit at hand than an LSTM, or has to have so many fewer, to have the same choice.
+    in registers, a kernel each, and `beside_shared` how many if shared memory holds the rest.
+    They are for PyTorch's cells, whose kernels were all inspected. Any other may have `spare` more
+    values of a unit than an LSTM, or must have that many fewer, to have the same choice.
     """
 
     threads: int
@@ -41,9 +41,9 @@ class Choices:
     spare: int
 
     def beside(self, more: int) -> "Choices":
-        """Those of a cell with so many more values than an LSTM; none where it has no registers.
+        """The choices for a cell with this many more values than an LSTM; none without registers.
 
-        A value takes two weights' place: beside itself it has something to be made from.
+        A value takes the place of two weights: itself, and something that it is made from.
         """
         less = 2 * max(0, more - self.spare)
         able = [count for count in self.registers if count <= self.registers[-1] - less]
@@ -56,9 +56,9 @@ class Choices:
 # 256 threads may have 255 registers each, an SM's all; with 160 weights in them they spill. The
 # fewer lanes, the more blocks share the work; they are whole warps or half ones.
 #
-# A float64 takes two of them. Weights of shared memory pass through registers too: with 64 beside
-# them kernels spill. So do those of sLSTM beside a float32's 128, whose backward has five values
-# more at hand than an LSTM's; in float64 those of ugrnn, which has fewer, beside 48 that overflow.
+# A float64 takes two of them. Weights of shared memory pass through registers too: with 64 more
+# in registers kernels spill. So do those of sLSTM with 128 in float32, whose backward has five
+# values more than an LSTM's; in float64 those of ugrnn, which has fewer, with 48 if they overflow.
 ON_CUDA = {
     "float32": Choices(256, (32, 48, 64), (32, 64, 96, 128), 128, spare=4),
     "float64": Choices(256, (32, 48, 64), (16, 32, 48, 56, 64), 56, spare=-5),
@@ -69,8 +69,8 @@ SIMULATED = Choices(threads=16, lanes=(8,), registers=(4,), beside_shared=4, spa
 SIMULATOR = replace(ARCHITECTURES["sm_90"], name="simulator", sm_count=32)
 
 # Sequences of a tile: each costs a block another pass over its weights in registers, and shared
-# memory for its state. Beyond, and beyond so many turns of tiles that do not fit at once, a step's
-# product is large enough that a launch a step costs less; guesses, not measured.
+# memory for its state. Beyond, and beyond this many turns of tiles that do not fit together, a
+# step's product is large enough that one launch for each step costs less; guesses, not measured.
 MOST_SEQUENCES = 16
 MOST_TURNS = 2
 
@@ -106,7 +106,7 @@ class Parameters:
         return math.ceil(batch / self.tile)
 
     def tiles_at_once(self, problem: Problem, sm_count: int) -> int:
-        """Batch tiles whose blocks are all resident, one a SM."""
+        """Batch tiles whose blocks are all resident, one for each SM."""
         return sm_count // (self.groups(problem) * self.directions)
 
     def turns(self, problem: Problem, sm_count: int) -> int:
@@ -116,7 +116,7 @@ class Parameters:
         return one_after_another * math.ceil(self.tiles(problem.batch) / at_once)
 
     def product_clocks(self) -> float:
-        """What a step's products take an SM, about, by the rates of its units: not measured.
+        """About how long a step's products take on an SM, by the rates of its units: not measured.
 
         A warp's multiplication takes a quarter of a clock; its weights from shared memory, which
         each sequence reads again, a clock each.
@@ -145,12 +145,12 @@ def choose(problem: Problem, pass_name: str, architecture: Architecture) -> Para
 
 
 def choices_on(architecture: Architecture, dtype: str) -> Choices:
-    """The blocks there are to choose from on that device, for kernels of that dtype."""
+    """The blocks to choose from on that device, for kernels of that dtype."""
     return SIMULATED if architecture.name == SIMULATOR.name else ON_CUDA[dtype]
 
 
 def choices_for(problem: Problem, pass_name: str, architecture: Architecture) -> Choices:
-    """Those of them that a problem's kernel of a pass can be."""
+    """Those of them that are possible for a problem's kernel of a pass."""
     choices = choices_on(architecture, problem.dtype)
     if problem.cell in TORCH_CELLS:
         return choices

@@ -1,8 +1,8 @@
-"""What both regimes do for one unit of one sequence at a step: where it lies, reads and writes.
+"""What both regimes do for one unit of one sequence at a step: its address, reads and writes.
 
-Tensors are flat, contiguous and indexed in 64 bits. A unit's values of one kind, as its
-pre-activations, are a tuple; how many there are of each is the cell's, and so the functions that
-take them are written out, an element at a time: Numba has no loop over a tuple that makes another.
+Tensors are flat, contiguous and indexed in 64 bits. A unit's values of one kind, such as its
+pre-activations, are a tuple; their number depends on the cell, so the functions that
+take them are generated, an element at a time: Numba has no loop over a tuple that makes another.
 """
 
 # Device code is not Python: Numba types these functions itself.
@@ -46,19 +46,19 @@ def sum_of_parts(shared, at, apart, parts):
 
 
 def zeros(count: int, dtype: str) -> tuple[Any, ...]:
-    """So many values that are not there yet."""
+    """As many values, not set yet."""
     return (NUMBERS[dtype](0),) * count
 
 
 @cache
 def load_blocks(count: int) -> Callable[..., Any]:
-    """A unit's element of each of so many blocks, which begin so far apart."""
+    """A unit's element of each of this many blocks, which begin so far apart."""
     return _tuple("array, at, apart", [f"array[at + {n} * apart]" for n in range(count)])
 
 
 @cache
 def store_blocks(count: int) -> Callable[..., Any]:
-    """Store a unit's element of each of so many blocks."""
+    """Store a unit's element of each of this many blocks."""
     return _does(
         "array, at, apart, values",
         [f"array[at + {n} * apart] = values[{n}]" for n in range(count)],
@@ -67,14 +67,14 @@ def store_blocks(count: int) -> Callable[..., Any]:
 
 @cache
 def tell_blocks(count: int) -> Callable[..., Any]:
-    """Store a unit's element of each of so many blocks, for other blocks that wait for them."""
+    """Store a unit's element of each of this many blocks, for other blocks that wait for them."""
     told = [f"tell(array, at + {n} * apart, values[{n}])" for n in range(count)]
     return _does("array, at, apart, values", told, tell=tell)
 
 
 @cache
 def add_to_blocks(count: int) -> Callable[..., Any]:
-    """Add to a unit's element of each of so many blocks."""
+    """Add to a unit's element of each of this many blocks."""
     return _does(
         "array, at, apart, values",
         [f"array[at + {n} * apart] += values[{n}]" for n in range(count)],
@@ -83,20 +83,20 @@ def add_to_blocks(count: int) -> Callable[..., Any]:
 
 @cache
 def sums(count: int) -> Callable[..., Any]:
-    """Of two tuples of so many, the sums."""
+    """The sums of two tuples of this many values."""
     return _tuple("a, b", [f"a[{n}] + b[{n}]" for n in range(count)])
 
 
 @cache
 def sums_of_parts(count: int) -> Callable[..., Any]:
-    """A unit's products, which a block's parts made: so many columns, `units` apart."""
+    """A unit's products, which a block's parts made: this many columns, `units` apart."""
     columns = [f"of_column(shared, at + {n} * units, apart, parts)" for n in range(count)]
     return _tuple("shared, at, units, apart, parts", columns, of_column=sum_of_parts)
 
 
 @cache
 def preactivations(cell: str) -> Callable[..., Any]:
-    """Of each slot of a cell, what comes from x, from h, or the sum of both."""
+    """For each slot of a cell, the part from x, from h, or the sum of both."""
     slots = CELLS[cell].slots
     parts = [
         [f"{of}[{at}]" for of, at in (("x", s.x), ("h", s.h)) if at is not None] for s in slots
@@ -149,14 +149,14 @@ def store_states(cell: str) -> Callable[..., Any]:
 
 @cache
 def with_h(cell: str) -> Callable[..., Any]:
-    """All states of a unit, another one in h's place."""
+    """All states of a unit, with another value for h."""
     own = [f"states[{n + 1}]" for n in range(CELLS[cell].own_states)]
     return _tuple("h, states", ["h", *own])
 
 
 @cache
 def store_kept(cell: str) -> Callable[..., Any]:
-    """Store those of a unit's states that its gradients will look at, but h."""
+    """Store those of a unit's states, other than h, that its gradients will use."""
     return _does(
         "cells, at, H, states",
         [f"cells[at + {n} * H] = states[{state}]" for n, state in enumerate(kept_states(cell))],
@@ -165,25 +165,25 @@ def store_kept(cell: str) -> Callable[..., Any]:
 
 @cache
 def load_after(cell: str, dtype: str) -> Callable[..., Any]:
-    """A unit's states after a step, of y and cells, where its gradients look at them; else 0."""
+    """A unit's states after a step, from y and cells, if its gradients use them; else 0."""
     return _states(derived(CELLS[cell]).uses_after, kept_states(cell), dtype)
 
 
 @cache
 def load_before(cell: str, dtype: str) -> Callable[..., Any]:
-    """A unit's states before a step, likewise, of the step before."""
+    """A unit's states before a step: the same for the step before."""
     return _states(derived(CELLS[cell]).uses_before, kept_states(cell), dtype)
 
 
 @cache
 def load_first(cell: str, dtype: str) -> Callable[..., Any]:
-    """A unit's states before the first step, likewise, of h0 and c0."""
+    """A unit's states before the first step: the same from h0 and c0."""
     own = tuple(range(1, len(CELLS[cell].states)))
     return _states(derived(CELLS[cell]).uses_before, own, dtype)
 
 
 def _states(uses: Sequence[bool], places: Sequence[int], dtype: str) -> Callable[..., Any]:
-    """States of two arrays; `places` are the states whose blocks stand in the second."""
+    """States from two arrays; `places` are the states whose blocks are in the second."""
     of_h = "h[at_h]" if uses[0] else "none"
     own = [
         f"c[at_c + {places.index(state)} * H]" if is_used else "none"
@@ -194,7 +194,7 @@ def _states(uses: Sequence[bool], places: Sequence[int], dtype: str) -> Callable
 
 
 def _slots_from_h(cell: str) -> list[int]:
-    """Of each block of W_hh the slot that it belongs to."""
+    """For each block of W_hh the slot that it belongs to."""
     found = [(slot.h, at) for at, slot in enumerate(CELLS[cell].slots) if slot.h is not None]
     return [at for _, at in sorted(found)]
 
@@ -205,7 +205,7 @@ def _tuple(arguments: str, elements: Sequence[str], **called: Any) -> Callable[.
 
 
 def _does(arguments: str, statements: Sequence[str], **called: Any) -> Callable[..., Any]:
-    """A device function that does these, if there are any."""
+    """A device function that runs these statements, if there are any."""
     return _function(arguments, statements or ["pass"], called)
 
 

@@ -1,7 +1,7 @@
 """A layer over a sequence: the kernels, the whole-sequence products around them, the gradients.
 
-`held` is one launch for all steps; `streamed` a product and a launch a step. Where a step's product
-comes from is all that differs.
+`held` is one launch for all steps; `streamed` a product and a launch each step. They differ only
+in the source of a step's product.
 """
 
 from typing import Any
@@ -35,7 +35,7 @@ from lstm_kernels.stack import Weights, unflatten
 
 
 def architecture_of(device: torch.device) -> Architecture:
-    """What kernels are planned for: the device's own facts."""
+    """The device's facts that kernels are planned for."""
     return device_facts(device) if device.type == "cuda" else parameters.SIMULATOR
 
 
@@ -49,7 +49,7 @@ def new_forward(
     *,
     saves: bool,
 ) -> Forward:
-    """The forward kernel's tensors, its results not filled yet; what it reads, but for from_x."""
+    """The forward kernel's tensors, its results not filled yet; what it reads, except from_x."""
     (T, B, _), D, H = x.shape, problem.directions, problem.hidden_size
     none = x.new_empty(0)
     # Past a sequence's end y is zero, and the kernel does not write there.
@@ -256,7 +256,7 @@ def operator_backward(
     *,
     recompute: bool = False,
 ) -> tuple[Tensor | None, ...]:
-    """The gradients of x, h0, c0 and of every weight, as that page says."""
+    """The gradients of x, h0, c0 and of every weight, as in that module."""
     gates, cells = (y.new_empty(0) if tensor is None else tensor for tensor in saved)
     with as_given(y.device):
         return _kernel_gradients(

@@ -1,10 +1,10 @@
 """The device code of `streamed`: the gates of one step, between two products that cuBLAS makes.
 
-A thread is one unit of one sequence; the grid is units, sequences, directions, and threads go on
-to further sequences where there are more than a grid may have. The arithmetic is `held`'s.
+A thread is one unit of one sequence; the grid is units, sequences, directions, and threads continue
+with further sequences if there are more than a grid may have. The arithmetic is `held`'s.
 
-Where a unit sees its own state alone, there is no product to wait for: one launch makes all steps,
-and the states stay in registers meanwhile.
+If a unit sees only its own state, there is no product to wait for: one launch makes all steps,
+and the states stay in registers.
 """
 
 # Device code is not Python: Numba types these functions itself.
@@ -49,7 +49,7 @@ def forward_step_kernel(cell: str, dtype: str) -> Callable[..., None]:
         y,  # [T, B, D*H], the steps' rows written where a sequence still runs
         h_n, c_n,  # [D, B, H] and [D, B, K*H], the states before, replaced by those after
         gates,  # [D, T, B, SAVED*H], written where `saves`
-        cells,  # [D, T, B, KEPT*H], likewise
+        cells,  # [D, T, B, KEPT*H], the same
         step, D, T, B, H, ragged, saves,
     ):  # fmt: skip
         unit = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
@@ -108,7 +108,7 @@ def backward_step_kernel(cell: str, dtype: str) -> Callable[..., None]:
         d_h_n, d_c_n,  # [D, B, H] and [D, B, K*H]
         per_unit, per_unit_reverse,  # [U*H] each; the second is read in direction 1
         gates,  # [D, T, B, SAVED*H], as saved
-        cells,  # [D, T, B, KEPT*H], likewise
+        cells,  # [D, T, B, KEPT*H], the same
         y,  # [T, B, D*H]
         h0, c0,  # [D, B, H] and [D, B, K*H]
         lengths,  # [B] int64, read where `ragged`
@@ -116,7 +116,7 @@ def backward_step_kernel(cell: str, dtype: str) -> Callable[..., None]:
         d_now,  # [D, B, Gh*H], written: the same, as rows of W_hh are ordered
         d_h0, d_c0,  # [D, B, H] and [D, B, K*H], written at step -1
         d_per_unit,  # [D, B, U*H], added to
-        carry,  # [1+K, D, B, H], what reaches the states beside the product; read but at the last
+        carry,  # [1+K, D, B, H], what reaches the states without the product; read but at the last
         step, D, T, B, H, ragged,
     ):  # fmt: skip
         unit = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x

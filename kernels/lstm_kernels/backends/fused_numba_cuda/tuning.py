@@ -1,7 +1,8 @@
 """The parameters a layer runs with: a choice on trial, else the tuned file's, else the rules'.
 
-Worth measuring are all blocks that there are to choose from, with fewer and more sequences a tile,
-and a launch a step. Every one must be able to run: `reason_against` knows what the kernels need.
+All possible blocks are worth measuring, with fewer and more sequences in a tile,
+and with a launch for each step. Every one must be able to run: `reason_against` knows what the
+kernels need.
 """
 
 import math
@@ -31,7 +32,7 @@ read_choice = partial(tuning.read_choice, Parameters)
 
 
 def tuning_key(problem: Problem, pass_name: str, device: str) -> str:
-    """What a choice is kept under; the device has a file of its own."""
+    """The key of a choice; each device has its own file."""
     return _key(problem, pass_name)
 
 
@@ -44,11 +45,11 @@ def _key(problem: Problem, pass_name: str) -> str:
 def parameters_for(
     problem: Problem, pass_name: str, on: Architecture, device: torch.device | None
 ) -> Parameters:
-    """What a layer's kernels are launched with.
+    """The launch parameters of a layer's kernels.
 
     Args:
         pass_name: "forward" or "backward".
-        device: whose tuned file is asked; None asks none.
+        device: the device of the tuned file; None for no file.
     Raises:
         ValueError: a choice on trial cannot run this, with the reason.
     """
@@ -64,7 +65,7 @@ def parameters_for(
 
 def candidates_on(problem: Problem, pass_name: str, on: Architecture) -> list[dict[str, Any]]:
     """The choices worth measuring on an architecture, the rules' own first."""
-    # Whatever is kept runs every batch of its key.
+    # A stored choice runs every batch of its key.
     whole = replace(problem, batch=tuning.top_of_bucket(problem.batch, 1), lengths="full")
     pass_name = "backward" if pass_name == "backward" else "forward"
     first = rules.choose(problem, pass_name, on)
@@ -84,13 +85,13 @@ def candidates_on(problem: Problem, pass_name: str, on: Architecture) -> list[di
 def reason_against(
     problem: Problem, pass_name: str, given: Parameters, on: Architecture
 ) -> str | None:
-    """Why the kernels cannot run a problem so, or None."""
+    """Why the kernels cannot run a problem with these parameters, or None."""
     if given == STREAMED:
         return None
     if given.regime != "held":
         return f"unknown regime {given.regime!r}"
     if not problem.h_gates:
-        return f"{problem.cell} makes no product with h, and there are no weights to hold"
+        return f"{problem.cell} makes no product with h, so there are no weights to hold"
     reason = _against_block(problem, given, rules.choices_for(problem, pass_name, on))
     if reason:
         return reason
@@ -121,7 +122,7 @@ def _against_block(problem: Problem, given: Parameters, choices: rules.Choices) 
 
 
 def _others(problem: Problem, pass_name: str, on: Architecture) -> Iterator[Parameters]:
-    """Every block there is, with its tile as the rules take it, halved and doubled."""
+    """Every possible block, with the rules' tile, halved and doubled."""
     for each in rules.every_block(problem, pass_name, on):
         for tile in (each.tile, math.ceil(each.tile / 2), 2 * each.tile):
             yield replace(each, tile=min(tile, problem.batch))

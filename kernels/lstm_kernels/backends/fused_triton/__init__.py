@@ -1,8 +1,8 @@
 """Fused Triton kernels: the recurrent weights on chip where they fit, both directions at once.
 
 Idea: a layer is one kernel, and W_hh is read once: `own` holds all of it on one SM, `held` spreads
-it over SMs that hand each other the state after every step. Where it does not fit, `streamed` reads
-it at each step, in one kernel a step; docs/triton.md tells more. Any cell, from its definition.
+it over SMs that exchange the state after every step. If it does not fit, `streamed` reads
+it at each step, in one kernel for each step; see docs/triton.md. Any cell, from its definition.
 Source: Diamos et al. 2016, "Persistent RNNs: Stashing Recurrent Weights On-Chip". Limits: CUDA of
 compute capability 8.0 on, or Triton's interpreter for checking; at most four pre-activations a
 unit; sums and states in float32, and of float64 in float64; a projection is computed as a plain
@@ -58,10 +58,10 @@ __all__ = [
 
 WHAT = "the triton backend"
 
-# What `inspect --source` writes a cell in.
+# The dialect of `inspect --source`.
 DIALECT = TRITON
 
-# Pre-activations of a unit that stand side by side in its product.
+# Pre-activations of a unit that are side by side in its product.
 MOST_SLOTS = 4
 
 
@@ -78,8 +78,8 @@ def layer(
     """One layer, one or both directions, as `lstm_kernels.stack` says.
 
     Args:
-        recompute: keep no gates for the backward, [D, T, B, 4*H] of an LSTM, but make them again
-            from y.
+        recompute: keep no gates for the backward, [D, T, B, 4*H] for an LSTM, but compute them
+            again from y.
     """
     if problem.proj_size:
         return projected(
@@ -135,7 +135,7 @@ def candidates(problem: Problem, pass_name: str, device: str) -> list[dict[str, 
 def launches_for(problem: Problem, arch: str) -> list[Launch]:
     """What a layer launches: for inference, for a forward that saves and for a backward.
 
-    With the table's parameters, or those of `using`: no device's tuned file is asked.
+    With the table's parameters, or those of `using`: no tuned file is read.
     """
     problem = plain(problem)
     facts = architecture(arch)

@@ -1,9 +1,9 @@
-"""How programs on different SMs tell each other that a step is done: one counter a batch tile.
+"""How programs on different SMs signal that a step is done: one counter for each batch tile.
 
-A program adds one, with release, once its slice of a step is stored; whoever needs the whole step
-polls with acquire loads until all have. Only thread 0 polls, and the poll is bounded: a program
-that never arrives ends in a trap, which CUDA reports as a launch failure, and not in a hang. The
-interpreter runs programs one after another and never waits.
+A program adds one, with release, once its slice of a step is stored; a program that needs the whole
+step polls with acquire loads until all have. Only thread 0 polls, and the poll is bounded: a
+program that never arrives leads to a trap, which CUDA reports as a launch failure, and not to a
+hang. The interpreter runs programs one after another and never waits.
 """
 
 # Device code is not Python: Triton reads these functions' source, and types them itself.
@@ -12,7 +12,7 @@ interpreter runs programs one after another and never waits.
 import triton
 import triton.language as tl
 
-# Counters stand this many int32 apart: one a cache line of 128 bytes.
+# Counters are this many int32 apart: one on each cache line of 128 bytes.
 COUNTER_STRIDE = tl.constexpr(32)
 
 # Polls before a wait gives up. At 0.3 to 0.7 us a poll (an L2 round trip) some 5 to 12 seconds.

@@ -57,10 +57,10 @@ class Backward(NamedTuple):
     d_per_unit: Tensor | None
 
 
-# What an instruction can name; eight warps of it are an SM's all.
+# The most registers that an instruction can name; eight warps with them use all of an SM's.
 MOST_REGISTERS = 255
 
-# What a kernel writes, and what stays where it is from call to call.
+# What a kernel writes, and what keeps its address from call to call.
 RESULTS = {
     Forward: ("y", "h_n", "c_n", "gates", "cells"),
     Backward: ("d_gates", "d_h0", "d_c0", "d_per_unit"),
@@ -123,7 +123,7 @@ def _launches(
         "SPLIT": parameters.split,
         "AHEAD": parameters.ahead,
     }
-    # Told no limit, ptxas spills where registers are left; fusing is what Triton does unasked,
+    # Without a limit, ptxas spills although registers are left; Triton fuses by default,
     # with a warning from 3.9 on.
     options = {
         "num_warps": parameters.warps,

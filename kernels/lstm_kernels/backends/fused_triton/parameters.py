@@ -1,9 +1,9 @@
 """Which regime runs a layer and with which launch parameters: a table, and rules for the rest.
 
-What was measured on a device goes before the table: `tuning.py` beside this asks there first.
+Measured choices for a device take precedence over the table: `tuning.py` looks there first.
 
-The regime follows from sizes and the device: `alone` where the cell has no recurrent product; else
-`own` where one SM holds all recurrent weights, `held` where the SMs together do, or `streamed`. The
+The regime follows from sizes and the device: `alone` if the cell has no recurrent product; else
+`own` if one SM holds all recurrent weights, `held` if the SMs together do, or `streamed`. The
 parameters are keyed on what changes code:
 pass, cell, H, dtype and tile. T never matters; of B only the tile does, one of `TILES`.
 
@@ -47,7 +47,7 @@ MOST_PADDING = 1.25
 # A CUDA grid's limit along its second dimension.
 MOST_TILES = 65535
 
-# A batch of more tiles than fit runs in turns. Beyond so many, a step's product is large enough
+# A batch of more tiles than fit runs in turns. Beyond this many, a step's product is large enough
 # that a kernel a step costs less; a guess, not measured.
 MOST_TURNS = 2
 
@@ -90,7 +90,7 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Row:
-    """What the table tells of a kernel: of a chunk its bytes, so that dtypes share rows."""
+    """What the table says about a kernel: for a chunk its bytes, so that dtypes share rows."""
 
     chunk_bytes: int
     split: int
@@ -197,7 +197,7 @@ def every_regime(problem: Problem, pass_name: str, architecture: Architecture) -
 
 
 def _alone() -> Parameters:
-    """No product: what tells of one is the least there is."""
+    """No product: its parameters have the least possible values."""
     return Parameters("alone", TILES[0], UNITS_ALONE, SMALLEST_CHUNK, 1, 0, 4)
 
 
@@ -223,7 +223,7 @@ def _own(problem: Problem, pass_name: str, architecture: Architecture) -> Parame
 
 
 def keeps_more(problem: Problem) -> bool:
-    """Whether a unit keeps more than an LSTM's: states or parameters beside h and c."""
+    """Whether a unit keeps more than an LSTM's: states or parameters other than h and c."""
     return problem.definition.own_states > 1 or bool(problem.definition.per_unit)
 
 

@@ -78,7 +78,7 @@ def replay(key: tuple[Any, ...], launches: Launches, tensors: Tensors) -> None:
     """Run the launches over the tensors, from a graph captured at the first call with this key.
 
     Args:
-        key: everything the launches depend on beside shapes and weights.
+        key: everything the launches depend on in addition to shapes and weights.
         launches: makes them for given tensors; T kernels, the same ones at every call.
     """
     if not _has_graphs(tensors.y.device) or torch.cuda.is_current_stream_capturing():

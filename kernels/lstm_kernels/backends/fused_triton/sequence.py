@@ -37,13 +37,14 @@ from lstm_kernels.gpu.machine_code import ARCHITECTURES, Architecture
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Weights, unflatten
 
-# What the interpreter plans for: an H100 of few SMs, since it runs one program after another.
+# The GPU that the interpreter plans for: an H100 with few SMs, because it runs one program after
+# another.
 INTERPRETED = replace(ARCHITECTURES["sm_90"], name="interpreted", sm_count=8)
 
 
 @lru_cache
 def architecture_of(device: torch.device) -> Architecture:
-    """What kernels are planned for: the device's own facts."""
+    """The device's facts that kernels are planned for."""
     if device.type != "cuda":
         return INTERPRETED
     return device_facts(device)
@@ -60,7 +61,7 @@ def new_forward(
     saves: bool,
     recompute: bool,
 ) -> Forward:
-    """The forward kernel's tensors, its results not filled yet; what it reads, but for from_x."""
+    """The forward kernel's tensors, its results not filled yet; what it reads, except from_x."""
     (T, B, _), D, H = x.shape, problem.directions, problem.hidden_size
     # Past a sequence's end y is zero, and the kernel does not write there.
     y = (x.new_empty if lengths is None else x.new_zeros)(T, B, D * H)
@@ -139,7 +140,7 @@ def _recurrent(problem: Problem, weights: tuple[Weights, ...]) -> dict[str, Tens
 
 
 def _of_h(problem: Problem, weights: Tensor | None) -> Tensor | None:
-    """What h is multiplied by or adds, or None where it is not multiplied."""
+    """What h is multiplied by or adds, or None if it is not multiplied."""
     return contiguous(weights) if problem.h_gates else None
 
 
@@ -279,7 +280,7 @@ def operator_backward(
     *,
     recompute: bool,
 ) -> tuple[Tensor | None, ...]:
-    """The gradients of x, h0, c0 and of every weight, as that page says."""
+    """The gradients of x, h0, c0 and of every weight, as in that module."""
     with as_given(y.device):
         return _kernel_gradients(
             problem, inputs, weights, y, saved, d_outputs, None, needed, recompute=recompute
@@ -299,7 +300,7 @@ def saved_shapes(
 
 
 def saves_values(problem: Problem) -> bool:
-    """Whether a step's gradients need more of it than its states."""
+    """Whether a step's gradients need more than its states."""
     return bool(derived(problem.definition).saved)
 
 

@@ -1,7 +1,7 @@
 """The parameters a layer runs with: a choice on trial, else the tuned file's, else the table's.
 
-And which choices are worth measuring: the table's own, what the other regimes would take, and what
-differs from the table's in one thing. Every one of them must be able to run: `reason_against`
+And which choices are worth measuring: the table's own, those of the other regimes, and those that
+differ from the table's in one parameter. Every one of them must be able to run: `reason_against`
 knows what the kernels need.
 """
 
@@ -23,20 +23,21 @@ NAME = "triton"
 # A key's choices: what a minute or so can measure, compiling included; a guess, not measured.
 MOST_CANDIDATES = 16
 
-# With fewer, kernels spill: 7 of 12 with two warps did, and 22 of 333 with more (docs/triton.md).
+# With fewer, kernels spill: 7 of 12 with two warps did, and 22 of 333 with more
+# (docs/triton-design.md).
 LEAST_WARPS = 4
 # At 255 registers a thread, eight warps take all of an SM's; `_summed` adds up to 16 parts.
 MOST_WARPS = 8
-# Chunks on their way stand in registers before they are stored to shared memory.
+# Chunks in flight are in registers before they are stored to shared memory.
 MOST_AHEAD = 8
-# Stages of the pipeline that Triton makes of a loop over chunks.
+# Stages of the pipeline that Triton makes from a loop over chunks.
 STAGES = (1, 2, 3, 4, 5)
 
 using = partial(tuning.trial, NAME)
 
 
 def tuning_key(problem: Problem, pass_name: str, device: str) -> str:
-    """What a choice is kept under; the device has a file of its own."""
+    """The key of a choice; each device has its own file."""
     return _key(problem, pass_name)
 
 
@@ -48,11 +49,11 @@ def _key(problem: Problem, pass_name: str) -> str:
 def parameters_for(
     problem: Problem, pass_name: str, architecture: Architecture, device: torch.device | None
 ) -> Parameters:
-    """What a layer's kernel is launched with.
+    """The launch parameters of a layer's kernel.
 
     Args:
         pass_name: "forward" or "backward".
-        device: whose tuned file is asked; None asks none.
+        device: the device of the tuned file; None for no file.
     Raises:
         ValueError: a choice on trial cannot run this, with the reason.
     """
@@ -70,12 +71,12 @@ def candidates_on(
     problem: Problem, pass_name: str, architecture: Architecture
 ) -> list[dict[str, Any]]:
     """The choices worth measuring on an architecture, the table's own first."""
-    # Whatever is kept runs every batch of its key.
+    # A stored choice runs every batch of its key.
     whole = replace(problem, batch=tuning.top_of_bucket(problem.batch), lengths="full")
     pass_name = "backward" if pass_name == "backward" else "forward"
     first = table.choose(problem, pass_name, architecture)
     found = dict.fromkeys([first, *_others(whole, pass_name, first, architecture)])
-    # A tile with more rows than there are sequences works for nobody.
+    # A tile with more rows than sequences wastes work.
     most_rows = max(table.TILES[0], whole.batch)
     able = [
         p
@@ -94,11 +95,11 @@ read_choice = partial(tuning.read_choice, Parameters)
 def reason_against(
     problem: Problem, pass_name: str, given: Parameters, architecture: Architecture
 ) -> str | None:
-    """Why the kernels cannot run a problem so, or None."""
+    """Why the kernels cannot run a problem with these parameters, or None."""
     for name in ("tile", "units", "chunk", "split", "warps"):
         size = getattr(given, name)
         if size < 1 or size & (size - 1):
-            return f"{name}={size} is no power of two"
+            return f"{name}={size} is not a power of two"
     columns = given.units * (1 if pass_name == "backward" else table.width_of(problem))
     if given.tile < table.TILES[0] or columns < table.SMALLEST_CHUNK:
         return f"a product of {given.tile} by {columns} is too small"
@@ -171,7 +172,7 @@ _RULES = {
 def _others(
     problem: Problem, pass_name: str, first: Parameters, architecture: Architecture
 ) -> Iterator[Parameters]:
-    """What else may be faster, the most promising first."""
+    """Other choices that may be faster, the most promising first."""
     one_step = list(_one_step(pass_name, first))
     yield from one_step[:6]
     for other in table.every_regime(problem, pass_name, architecture):
@@ -185,7 +186,7 @@ def _others(
 
 
 def _one_step(pass_name: str, given: Parameters) -> Iterator[Parameters]:
-    """What differs in one thing from given parameters, or in two that go together."""
+    """Choices that differ in one parameter from the given ones, or in two that belong together."""
     if given.regime == "alone":
         for factor in (2, 0.5):
             yield replace(given, units=int(given.units * factor))

@@ -1,10 +1,10 @@
-"""Numba on a CPU: packed weights, one register-blocked product, a layer a kernel.
+"""Numba on a CPU: packed weights, one register-blocked product, one kernel for a layer.
 
 Idea: a layer is one parallel region of torch's own thread pool. Each thread packs its panels of
 W_ih and W_hh once and keeps them in its cache over all steps; all gates of a unit are made in
-registers, and the states from them at once, by code that is written from the cell's definition. The
+registers, and the states directly from them, by code generated from the cell's definition. The
 backward makes dx and every weight's gradient a chunk of steps at a time, while the gates' gradients
-are still in cache. docs/numba-cpu.md tells more.
+are still in cache. More in docs/numba-cpu.md.
 Source: Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication".
 Limits: CPUs; cells of four gates at most; a projection is computed as a plain layer of W_hh W_hr;
 float16, and bfloat16 on a CPU that does not multiply it, in float32, from copies; second
@@ -51,7 +51,7 @@ __all__ = [
 WHAT = "the numba_cpu backend"
 _OF_PRODUCTS = {"fma": "", "amx": ", AMX on bfloat16", "dot": ", dot products of bfloat16"}
 
-# What `inspect --source` writes a cell in.
+# The dialect of `inspect --source`.
 DIALECT = NUMBA_CPU
 
 
@@ -94,7 +94,7 @@ def unsupported(problem: Problem, device: str) -> str | None:
 
 
 def kernels_used(problem: Problem) -> list[str]:
-    """What the products of a layer are made with, on this machine."""
+    """How the products of a layer are made on this machine."""
     product = product_of(problem.dtype)
     sizes = sizes_of(problem if product.in_pairs else widened(problem))
     made = f"tiles of {product.rows} rows by {VECTORS} vectors of {sizes.W}"

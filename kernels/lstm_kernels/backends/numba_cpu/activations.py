@@ -27,7 +27,7 @@ from lstm_kernels.backends.numba_cpu.simd import (
 
 @dataclass(frozen=True)
 class Format:
-    """What the exponential needs to know of a float format.
+    """The facts about a float format that the exponential needs.
 
     `degree` is where the polynomial of e^r - 1 ends: it is off by less than half a unit in the last
     place. `low` and `high` bound y, so that 2^n is a normal number, and so is 1 / e^-low. In
@@ -114,7 +114,7 @@ def _cut(builder: Any, x: Any, value: Any, scale: int) -> Any:
 
 
 def _bounded(builder: Any, sign: str, value: Any, bound: Any) -> tuple[Any, Any]:
-    """Whether a value is beyond a bound, and the bound where it is."""
+    """Whether a value is beyond a bound, and then the bound."""
     # Comparisons with a NaN are false: it stays.
     beyond = builder.fcmp_ordered(sign, value, bound)
     return beyond, builder.select(beyond, bound, value)
@@ -163,7 +163,7 @@ def _exponential(builder: Any, x: Any, value: Any, scale: int) -> tuple[Any, Any
 
 @cache
 def _terms(degree: int) -> list[float]:
-    """The polynomial nearest to (e^r - 1 - r) / r^2 for |r| <= ln 2 / 2, but for a few per cent.
+    """The polynomial nearest to (e^r - 1 - r) / r^2 for |r| <= ln 2 / 2, within a few per cent.
 
     It interpolates at Chebyshev's points: with a degree less it is as near as Taylor's.
     """
@@ -189,7 +189,7 @@ def _quotient(builder: Any, x: Any, a: Any, b: Any) -> Any:
     rcp14 = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.rcp14.ps.512")
     inverse = builder.call(rcp14, [b, ir.Constant(x.ir, None), mask(-1)])
     if x.in_pairs:
-        # Far nearer than bfloat16 can tell.
+        # Far more accurate than bfloat16.
         return builder.fmul(a, inverse)
     error = _fma(builder, x, builder.fneg(b), inverse, constant(x, 1.0))
     near = builder.fmul(a, inverse)
@@ -219,7 +219,7 @@ def log(typing: Any, x: Any) -> Any:
         def word(value: int) -> Any:
             return ir.Constant(words, [value] * x.lanes)
 
-        # What is below the normal numbers is made one first.
+        # Numbers below the normal ones are made normal first.
         is_small = builder.fcmp_ordered("<", args[0], number(2.0 ** (1 - bias)))
         larger = builder.fmul(args[0], number(2.0 ** (shift + 1)))
         value = builder.bitcast(builder.select(is_small, larger, args[0]), words)
@@ -246,7 +246,7 @@ def log(typing: Any, x: Any) -> Any:
         found = builder.select(
             builder.fcmp_ordered("==", args[0], number(0.0)), number(-math.inf), found
         )
-        # Neither a NaN nor what is below 0 has one.
+        # Neither a NaN nor a number below 0 has a logarithm.
         is_none = builder.fcmp_unordered("<", args[0], number(0.0))
         return builder.select(is_none, number(math.nan), found)
 

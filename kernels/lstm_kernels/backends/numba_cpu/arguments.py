@@ -1,14 +1,15 @@
-"""What a kernel is told: one record of addresses and sizes, filled in Python, read by name.
+"""A kernel's arguments: one record of addresses and sizes, filled in Python, read by name.
 
-B rows, sorted by falling length, run S = max(lengths) steps of their own: in the reverse direction
-a row's step 0 is its last one in time. So the rows that are alive at a step are always the first
-ones, and the R = sum(lengths) pairs of step and row, one step after another, are all there is to
-compute. `starts` [S + 1] tells where each step's pairs begin. A packed batch is in memory what its
-pairs are: x, y and their gradients are [R, ...] then, and its rows are sorted already.
+B rows, sorted by descending length, run S = max(lengths) steps of their own: in the reverse
+direction a row's step 0 is its last one in time. So the rows that are alive at a step are always
+the first ones, and the R = sum(lengths) pairs of step and row, one step after another, are all
+there is to compute. `starts` [S + 1] says where each step's pairs begin. A packed batch is in
+memory what its pairs are: x, y and their gradients are [R, ...] then, and its rows are sorted
+already.
 
 Units come in blocks of W, a vector. Forward, a panel is all gates of as many blocks as fill four
-vectors, one at least; backward, always four blocks. Padding is zero in everything padded. What is
-counted in vectors a block is on `cell_layout.CellLayout`'s page.
+vectors, at least one; backward, always four blocks. Padding is zero in everything padded. Counts in
+vectors of a block are in `cell_layout.CellLayout`.
 """
 
 from typing import Any
@@ -38,14 +39,14 @@ FORWARD = (
     *_SCRATCH,
     # [T, B, I] and [T, B, D*H], or [R, I] and [R, D*H] of a packed batch; [D, B, H], [D, B, own*H]
     *("x", "y", "h0", "c0", "h_n", "c_n"),
-    # One a direction; biases are 0 where there are none.
+    # One for each direction; biases are 0 if there are none.
     *("w_ih_0", "w_hh_0", "b_ih_0", "b_hh_0", "w_ih_1", "w_hh_1", "b_ih_1", "b_hh_1"),
     *("per_unit_0", "per_unit_1"),
-    # Whether gates are kept for all pairs; else they are one chunk's.
+    # Whether gates are kept for all pairs; else only for one chunk.
     "saves_gates",
     # [D, panels, gate_rows, blocks, line, W]: from x, then what the cell saves.
     "gates",
-    # [D, panels, cell_rows, blocks, kept_states, W]: states beside h after each pair, or 0 for none
+    # [D, panels, cell_rows, blocks, kept_states, W]: other states than h after each pair, or 0
     "cells",
     # [D, panels, I or H, blocks, gates, W] and [D, panels, blocks, slots, W]
     *("packed_w_ih", "packed_w_hh", "packed_b"),
@@ -61,7 +62,7 @@ BACKWARD = (
     *_SCRATCH,
     *("x", "y", "h0", "c0", "d_y", "d_h_n", "d_c_n", "gates", "cells"),
     *("w_ih_0", "w_hh_0", "w_ih_1", "w_hh_1", "per_unit_0", "per_unit_1"),
-    # Each 0 where it is not asked for; d_unit [D, d_units, units], sums over pairs, always is.
+    # Each 0 if it is not needed; d_unit [D, d_units, units], sums over pairs, always is.
     *("d_x", "d_w_ih_0", "d_w_hh_0", "d_w_ih_1", "d_w_hh_1"),
     *("d_h0", "d_c0", "d_unit"),
     # [D, panels, gates*units, 4, W], of H's and of I's columns
@@ -80,14 +81,15 @@ BACKWARD = (
 
 
 class Arguments(types.Type):  # type: ignore[misc]  # numba ships no types
-    """The address of a record of int64, one a field, and what is known when a kernel is compiled.
+    """The address of a record of int64, one for each field, and the facts known at compile time.
 
-    `a.cell` and `a.like`, a vector of the tensors' dtype, are such; every other name is a field.
+    `a.cell` and `a.like`, a vector of the tensors' dtype, are such facts; every other name is a
+    field.
     """
 
     def __init__(self, fields: tuple[str, ...], dtype: str, product: str, cell: CellType) -> None:
         self.fields, self.cell = fields, cell
-        # Whatever is multiplied in pairs is summed in float32.
+        # Products in pairs are summed in float32.
         summed = dtype if product == "fma" else "float32"
         self.like = Vector(numba.from_dtype(np.dtype(summed)), product)
         super().__init__(name=f"Arguments({fields}, {dtype}, {product}, {cell})")
@@ -118,7 +120,7 @@ def _lower_attribute(context: Any, builder: Any, a: Arguments, value: Any, name:
     if name == "like":
         return ir.Constant(a.like.ir, None)
     loaded = load_at(builder, INT64, builder.add(value, INT64(8 * a.fields.index(name))), 8)
-    # Whatever a kernel writes, its record stays as it is.
+    # A kernel never changes its record.
     loaded.set_metadata("invariant.load", builder.module.add_metadata([]))
     return loaded
 

@@ -130,7 +130,7 @@ def _blocks(a: Any, like: Any) -> int:
 @inlined
 def _pair_bytes(a: Any, like: Any) -> int:
     """From a pair's gradients to the next pair's."""
-    # A vector of zeros ends a pair's row: a product may read so far past the slots it is of.
+    # A vector of zeros ends a pair's row: a product may read that far past its slots.
     units = (a.cell.d_units * _blocks(a, like) + 1) * lanes(like)
     return padded_k(like, units) * itemsize(like) if in_pairs(like) else VECTOR_BYTES
 
@@ -339,7 +339,7 @@ def _step(a: Any, like: Any, step: int, own: int, following: int, thread: int, t
 
 @inlined
 def _prefetch_saved(a: Any, like: Any, d: int, step: int, low: int, high: int, block: int) -> None:
-    """Have what the forward saved of a tile on its way while the product before it is made."""
+    """Prefetch what the forward saved for a tile while the product before it is made."""
     blocks = _blocks(a, like)
     first, before = first_pair(a, step), first_pair(a, max(step - 1, 0))
     for row in range(low, high):
@@ -369,7 +369,7 @@ def _gates_of(a: Any, like: Any, d: int, u: int, pair: int) -> int:
 
 @inlined
 def _cells_of(a: Any, like: Any, d: int, u: int, pair: int) -> int:
-    """Where a block's states after a pair begin, those beside h."""
+    """Where a block's states other than h begin after a pair."""
     place = _place_of(a, like, d, u, pair, a.cell_rows)
     return a.cells + place * a.cell.kept_states * VECTOR_BYTES
 
@@ -378,7 +378,7 @@ def _cells_of(a: Any, like: Any, d: int, u: int, pair: int) -> int:
 def _row_gradients(
     a: Any, like: Any, d: int, step: int, row: int, block: int, d_hs: int, own: int
 ) -> None:
-    """The gradients of a row's panel of units, from those of h by way of the step after."""
+    """The gradients of a row's panel of units, from those of h through the step after."""
     W, size, blocks = lanes(like), itemsize(like), _blocks(a, like)
     cell, H, slot_bytes = a.cell, a.H, blocks * _block_bytes(a, like)
     ends = step == length_of(a, row) - 1
@@ -427,7 +427,8 @@ def _row_gradients(
         here = to + u * _block_bytes(a, like)
         d_p = in_places(cell, d_p)
         if left < W:
-            # Whatever a cell makes of zeros: a NaN would spread, by products with zero weights.
+            # A cell may make anything from zeros: a NaN would spread through products with zero
+            # weights.
             d_p = first_elements(d_p, left)
         store_all_operands(here, slot_bytes, d_p)
         store_all_operands(here + cell.slots * slot_bytes, slot_bytes, d_per_unit)
@@ -596,7 +597,7 @@ def turned_bytes(a: Any, like: Any) -> int:
 def _turn_nothing(
     like: Any, a: Any, first: int, end: int, own: int, thread: int, team: int
 ) -> None:
-    """Number by number, gradients are read as they lie."""
+    """Number by number, gradients are read in their own layout."""
 
 
 def _turn_pairs(like: Any, a: Any, first: int, end: int, own: int, thread: int, team: int) -> None:

@@ -1,7 +1,7 @@
 """A cell as a compile-time argument of the kernels: its layout's numbers and its arithmetic.
 
-The value has no bits: all there is to it is its type. `cell.slots` and the rest of `CellLayout` are
-constants, `cell.next_state` and `cell.gradients` the functions that are written from the cell's
+The value has no bits: it is only a type. `cell.slots` and the rest of `CellLayout` are
+constants, `cell.next_state` and `cell.gradients` the functions generated from the cell's
 definition, on vectors.
 """
 
@@ -35,9 +35,9 @@ _ATTRIBUTES: dict[str, dict[str, Any]] = {}
 
 
 class CellType(types.Type):  # type: ignore[misc]  # numba ships no types
-    """The type of one cell, whose name tells all it is made of.
+    """The type of one cell, whose name identifies all its sources.
 
-    It holds names alone, since Numba keeps types on disk with what it compiled.
+    It holds only names, because Numba keeps types on disk with what it compiled.
     """
 
     def __init__(self, name: str) -> None:
@@ -59,14 +59,14 @@ def type_of(cell: Cell) -> CellType:
 
 
 def cell_layout(cell: CellType) -> CellLayout:
-    """The layout behind a type, for those who generate code for it."""
+    """The layout behind a type, for code generation."""
     fields = CellLayout.__dataclass_fields__
     return CellLayout(**{name: cell.attribute(name) for name in fields})
 
 
 @register_model(CellType)
 class CellModel(models.OpaqueModel):  # type: ignore[misc]  # numba ships no types
-    """Nothing is stored of a cell."""
+    """Nothing is stored for a cell."""
 
 
 @infer_getattr

@@ -1,9 +1,9 @@
-"""What a cell's definition makes of the kernels: how many vectors of what, and in which order.
+"""How a cell's definition shapes the kernels: the number of vectors of each kind, and their order.
 
 Forward, a unit has its pre-activations in the order of `Cell.slots`: those that x W_ih^T goes into
 come first, block by block of w_ih. Backward, it has a gradient a slot, those that meet both
-matrices in the middle: so what meets W_ih is one run of them, what meets W_hh another. Behind them
-come the gradients of parameters a unit, which are summed over all pairs as those of biases are.
+matrices in the middle: so those for W_ih are one run, those for W_hh another. Behind them
+come the gradients of per-unit parameters, which are summed over all pairs like those of biases.
 """
 
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ VECTORS = 4
 
 @dataclass(frozen=True)
 class CellLayout:
-    """Numbers of vectors a block of units has, by cell; -1 in a tuple stands for none.
+    """The numbers of vectors in a block of units, by cell; -1 in a tuple means none.
 
     `x_gates` and `h_gates` are blocks of rows of W_ih and W_hh, which a forward panel holds for
     `blocks` blocks of units, in `x_vectors` and `h_vectors` vectors. `line` is what a pair has in
-    `gates`: its pre-activations, then the `saved` values in their place. `own` are states beside
-    h, of which `kept` are those that the backward looks at.
+    `gates`: its pre-activations, then the `saved` values in their place. `own` are states other
+    than h, of which `kept` are those that the backward uses.
 
-    Of the `d_units` gradients `place_of` has each slot's place. `x_gate_at` and `h_gate_at` tell
+    Of the `d_units` gradients `place_of` has each slot's place. `x_gate_at` and `h_gate_at` say
     which gate of W_ih and W_hh belongs to a place, `x_gate_of` and `h_gate_of` which to a slot;
-    places of W_hh begin at `h_begin`. `carries_h` is 1 where a gradient of h goes past the product.
-    `joined` is 1 where every slot is the sum of one gate's two products, and lies as these do.
+    places of W_hh begin at `h_begin`. `carries_h` is 1 if a gradient of h bypasses the product.
+    `joined` is 1 if every slot is the sum of one gate's two products, in the same layout.
     """
 
     slots: int
@@ -92,7 +92,7 @@ def layout_of(cell: Cell) -> CellLayout:
 
 
 def reason_against(cell: Cell) -> str | None:
-    """Why there can be no kernels for a cell, or None."""
+    """Why there cannot be kernels for a cell, or None."""
     if cell.x_blocks > VECTORS:
         return f"cell {cell.name!r} has {cell.x_blocks} gates, and a panel holds {VECTORS}"
     return None

@@ -1,4 +1,4 @@
-"""How this backend spells a cell's definition, and a name for all that its kernels are made of."""
+"""How this backend spells a cell's definition, and a digest of its kernels' sources."""
 
 import hashlib
 
@@ -10,6 +10,6 @@ NUMBA_CPU = Dialect("numba_cpu", decorator="@inlined")
 
 
 def digest_of(cell: Cell) -> str:
-    """Of everything that a cell's kernels are made of, the package's own sources apart."""
+    """A digest of all sources of a cell's kernels, except the package's own."""
     parts = (source_of(cell, NUMBA_CPU), str(layout_of(cell)))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

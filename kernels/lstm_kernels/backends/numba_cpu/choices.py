@@ -13,7 +13,7 @@ from lstm_kernels.backends.numba_cpu.simd import Vector, between, intrinsic, spl
 
 
 class Mask(types.Type):  # type: ignore[misc]  # numba ships no types
-    """Of each element of a vector, whether a comparison holds."""
+    """For each element of a vector, whether a comparison holds."""
 
     def __init__(self, vector: Vector) -> None:
         self.ir = ir.VectorType(ir.IntType(1), vector.lanes)
@@ -53,7 +53,7 @@ def _of_two(generate_vector: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _with_nan(name: str) -> Callable[..., Any]:
-    """One of LLVM's choices that return a NaN where either is one."""
+    """One of LLVM's choices that return a NaN if either operand is one."""
 
     def generate(builder: Any, vector: Vector, a: Any, b: Any) -> Any:
         kind = ir.FunctionType(vector.ir, [vector.ir] * 2)

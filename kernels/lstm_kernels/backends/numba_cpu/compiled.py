@@ -1,7 +1,7 @@
 """The kernels as C functions: compiled when first needed, and kept on disk for the next process.
 
 A process that finds one there loads it without Numba, which takes longer to import than a first
-call may. Where there is none, `compiling` makes it.
+call may. If there is none, `compiling` makes it.
 """
 
 import ctypes
@@ -22,9 +22,10 @@ _NEVER_CALLED = ("numba_", "NRT_", "Py")
 
 
 class Kernel(NamedTuple):
-    """Where a kernel is, and the fields of the record it takes.
+    """The address of a kernel, and the fields of the record it takes.
 
-    `owner` has to live as long as it: Numba's function, or memory that a file was loaded into.
+    `owner` must live as long as the kernel: Numba's function, or memory that a file was loaded
+    into.
     """
 
     address: int
@@ -65,7 +66,7 @@ def compiled(pass_name: str, dtype: str, product: str, cell: str) -> Kernel:
 
 
 def _kept(name: str) -> Kernel | None:
-    """A kernel that is there from an earlier process, or None; one that is no use here is told."""
+    """A kernel from an earlier process, or None; one that cannot be used here gives a warning."""
     found = kept.read(name)
     if found is None:
         return None
@@ -74,17 +75,17 @@ def _kept(name: str) -> Kernel | None:
     try:
         loaded = load(content, symbol, _address_of)
     except Unloadable as reason:
-        warnings.warn(f"the kept kernel {name} is compiled anew: {reason}", stacklevel=3)
+        warnings.warn(f"the stored kernel {name} is compiled again: {reason}", stacklevel=3)
         return None
     return Kernel(loaded.address, tuple(fields), loaded.memory)
 
 
 def _keep(name: str, fields: tuple[str, ...], symbol: str, content: bytes) -> None:
-    """Keep an object that the next process will be able to load."""
+    """Store an object that the next process will be able to load."""
     try:
         load(content, symbol, _address_of)
     except Unloadable as reason:
-        warnings.warn(f"the kernel {name} is not kept on disk: {reason}", stacklevel=2)
+        warnings.warn(f"the kernel {name} is not stored on disk: {reason}", stacklevel=2)
         return
     kept.write(name, json.dumps([symbol, fields]).encode() + b"\n" + content)
 
@@ -92,7 +93,7 @@ def _keep(name: str, fields: tuple[str, ...], symbol: str, content: bytes) -> No
 @cache
 def reason_against() -> str | None:
     """Why this CPU cannot run what is compiled, or None."""
-    # Its own features it has, and asking LLVM would take longer than a first call may.
+    # It has its own features, and asking LLVM would take longer than a first call may.
     if not kept.is_told():
         return None
     from lstm_kernels.backends.numba_cpu import target
@@ -101,7 +102,7 @@ def reason_against() -> str | None:
 
 
 def _address_of(symbol: str) -> int:
-    """Where a function is that a kernel calls."""
+    """The address of a function that a kernel calls."""
     if symbol in team.TOLD_BY_OPENMP:
         return team.TOLD_BY_OPENMP[symbol]
     name = "abort" if symbol.startswith(_NEVER_CALLED) else symbol

@@ -1,9 +1,9 @@
 """Compiles the kernels: Numba's part of `compiled`.
 
-Where objects are kept by `compiled`, Numba keeps none. Elsewhere it does, in NUMBA_CACHE_DIR or
-beside the sources. It looks at the date of one source file only, and processes that add to one
-index at once may swap what it points to. So every kernel's name, and with it its index, holds a
-digest of all it is made of: whoever writes it writes the same.
+If `compiled` stores objects, Numba stores none. Otherwise it does, in NUMBA_CACHE_DIR or
+next to the sources. It checks the date of one source file only, and processes that add to one
+index at the same time may swap what it points to. So every kernel's name, and with it its index,
+holds a digest of all its sources: every process writes the same.
 """
 
 from collections.abc import Callable
@@ -38,12 +38,12 @@ def make(name: str, pass_name: str, dtype: str, product: str, cell: Cell) -> Any
         product: how matrices are multiplied, see `pairing.product_of`.
 
     Raises:
-        Unsupported: Numba has been told of another CPU since this process looked at its own.
+        Unsupported: Numba's target CPU was changed after this process read it.
     """
     known = registers()
     if (known.vector_bytes, known.rows) != (VECTOR_BYTES, ROWS):
         raise Unsupported(
-            f"kernels are compiled for vectors of {VECTOR_BYTES} bytes now, and were for "
+            f"kernels are compiled for vectors of {VECTOR_BYTES} bytes now, but were for "
             f"{known.vector_bytes} when this process began; set NUMBA_CPU_NAME and "
             "NUMBA_CPU_FEATURES before it does"
         )
@@ -61,7 +61,7 @@ def make(name: str, pass_name: str, dtype: str, product: str, cell: Cell) -> Any
     except RuntimeError as error:
         if "no locator available" not in str(error):
             raise
-        # Nowhere to keep it: neither beside the sources nor in a home.
+        # There is no place to store it: neither next to the sources nor in a home.
         return made(cache=False)(named)
 
 
@@ -72,5 +72,5 @@ def object_of(made: Any) -> tuple[str, bytes]:
 
 @cache
 def _digest() -> str:
-    # What a cell's definition makes of the sources has a digest of its own.
+    # Code generated from a cell's definition has its own digest.
     return kept.digest_with(numba.__version__, llvmlite.__version__, *target.compiled_for())

@@ -85,7 +85,7 @@ def forward(a: Any) -> None:
     first = 0
     while first < a.S:
         end = chunk_end(a, first)
-        # Gates lie behind those of all pairs before, or at the beginning of the chunk's own.
+        # Gates are behind those of all earlier pairs, or at the beginning of the chunk's own.
         base = 0 if a.saves_gates else first_pair(a, first)
         project(like, a, first, end, base, thread, team)
         meet(a.flags, thread, team)
@@ -146,7 +146,7 @@ def _first_states(a: Any, like: Any, d: int, u: int, row: int) -> None:
     store_operand(a.h_state + (d * a.B + row) * h_bytes(a, like) + u * size, h)
     units = panels_of(a, like)[1] * a.cell.blocks * lanes(like)
     if u + lanes(like) == units and units < padded_k(like, units):
-        # What is behind the last panel's units is multiplied, by zeros; both states have it.
+        # Values behind the last panel's units are multiplied by zeros; both states have them.
         for turn in range(2):
             row_at = a.h_state + ((turn * a.D + d) * a.B + row) * h_bytes(a, like)
             store_operand(row_at + units * size, zero(like))
@@ -168,7 +168,7 @@ def h_bytes(a: Any, like: Any) -> int:
 
 @inlined
 def c_bytes(a: Any, like: Any) -> int:
-    """Bytes of one sequence's state beside h."""
+    """Bytes of one sequence's states other than h."""
     blocks, panels = panels_of(a, like)
     return panels * blocks * VECTOR_BYTES
 
@@ -247,7 +247,7 @@ project = either(_project, _project_in_pairs)
 
 @inlined
 def _add_bias(a: Any, like: Any, rows: int, found: int, bias: int, to: int) -> None:
-    """Write a block's pre-activations but for what comes from h, of a tile's rows."""
+    """Write a block's pre-activations without the part from h, for a tile's rows."""
     to_bytes = a.cell.blocks * a.cell.line * VECTOR_BYTES
     for slot in range(a.cell.slots):
         at = slot * VECTOR_BYTES
@@ -397,7 +397,7 @@ def _next_states(
 @inlined
 def _put(a: Any, h: Any, state: int, y: int, last: int, u: int) -> None:
     """Write h of a block where the next step, y and, at a sequence's end, h_n have it."""
-    # In pairs, whatever a cell makes of units that are not there is multiplied, by zeros.
+    # In pairs, a cell's results for units that do not exist are multiplied by zeros.
     store_operand(state, first_elements((h,), a.H - u)[0] if in_pairs(h) else h)
     store_part(a.y + (y + u) * itemsize(h), h, a.H - u)
     if last >= 0:

@@ -1,11 +1,11 @@
-"""What a process found or compiled, on disk for the next, which then needs neither Numba nor LLVM.
+"""What a process found or compiled, on disk for the next one, which then needs no Numba or LLVM.
 
-Files lie in NUMBA_CACHE_DIR, or beside the sources, or in the user's cache. A file's name holds a
-digest of everything its content is made of, and its first line one of the content: what was torn,
-or is another's, is not there. Whoever writes a file writes the same, in one step.
+Files are in NUMBA_CACHE_DIR, or next to the sources, or in the user's cache. A file's name holds a
+digest of everything its content is made from, and its first line one of the content: a torn or
+foreign file counts as missing. Every process writes the same file, in one step.
 
-On x86-64 under Linux only, and only where nobody tells Numba what to compile for: elsewhere nothing
-is kept here, and Numba keeps what it compiles.
+This holds on x86-64 under Linux only, and only if Numba's target is not set: otherwise nothing
+is stored here, and Numba stores what it compiles.
 """
 
 import hashlib
@@ -20,10 +20,10 @@ from typing import Any
 
 from lstm_kernels import user_cache
 
-# As they were imported: whatever changes on disk afterwards is not what this process runs.
+# The sources as imported: later changes on disk do not affect this process.
 _SOURCES = [source.read_bytes() for source in sorted(Path(__file__).parent.glob("*.py"))]
 _KNOWN_HERE = sys.platform == "linux" and platform.machine() == "x86_64"
-# What changes the code that Numba makes; it reads settings from this file too.
+# Settings that change the code that Numba makes; it also reads them from this file.
 _VARIABLES = tuple(
     f"NUMBA_{name}" for name in ("CPU_NAME", "CPU_FEATURES", "ENABLE_AVX", "OPT", "DEBUGINFO")
 )
@@ -32,7 +32,7 @@ _OF_A_CPU = ("vendor_id", "cpu family", "model", "stepping", "flags")
 
 
 def read(name: str) -> bytes | None:
-    """What was kept under a name, or None."""
+    """The stored content of a name, or None."""
     if not is_used():
         return None
     for folder in _folders():
@@ -46,7 +46,7 @@ def read(name: str) -> bytes | None:
 
 
 def write(name: str, content: bytes) -> None:
-    """Keep it where that can be done first; nowhere is no error."""
+    """Store it in the first place where that is possible; it is not an error if there is none."""
     if not is_used():
         return
     for folder in _folders():
@@ -66,14 +66,14 @@ def write(name: str, content: bytes) -> None:
 
 
 def is_told() -> bool:
-    """Whether somebody told Numba what to compile for."""
+    """Whether Numba's target is set."""
     config: Any = sys.modules.get("numba.core.config")
     told = config is not None and (config.CPU_NAME, config.CPU_FEATURES) != (None, None)
     return told or any(name in os.environ for name in _VARIABLES) or _SETTINGS.exists()
 
 
 def is_used() -> bool:
-    """Whether anything is kept here, or read: else Numba keeps what it compiles."""
+    """Whether anything is stored or read here: else Numba stores what it compiles."""
     return _KNOWN_HERE and bool(_SOURCES) and not is_told()
 
 
@@ -86,7 +86,7 @@ def _folders() -> list[Path]:
 
 
 def file(folder: Path, name: str) -> Path:
-    """Where something is kept."""
+    """The paths where something may be stored."""
     return folder / f"numba_cpu-{name}-{_digest()}.kept"
 
 
@@ -96,7 +96,7 @@ def _digest() -> str:
 
 
 def digest_with(*facts: str) -> str:
-    """Of this package's sources, of what compiles them, and of what they are compiled for."""
+    """A digest of this package's sources, of the compiler, and of the target."""
     return hashlib.sha256(b"\0".join([*_SOURCES, *(fact.encode() for fact in facts)])).hexdigest()[
         :16
     ]
@@ -110,6 +110,6 @@ def _version(package: str) -> str:
 
 
 def _cpu() -> list[str]:
-    """What the first core says of itself: LLVM asks it the same."""
+    """What the first core reports about itself: LLVM asks it the same."""
     lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
     return [line for line in lines if line.partition(":")[0].strip() in _OF_A_CPU]

@@ -1,6 +1,6 @@
-"""Where things lie: the sequences as pairs of step and row, and weights in panels.
+"""The layout: the sequences as pairs of step and row, and weights in panels.
 
-Functions of both kernels' records; see `arguments` for the words.
+Functions of both kernels' records; see `arguments` for the terms.
 """
 
 from typing import Any
@@ -83,8 +83,8 @@ def direction_of(panel: int, panels: int) -> tuple[int, int]:
 
 @inlined
 def tile_of(item: int, tiles: int) -> tuple[int, int]:
-    """The panel and the tile of rows that an item stands for."""
-    # One tile is the rule where batches are small, and then two divisions would be half the work.
+    """The panel and the tile of rows of an item."""
+    # Small batches mostly have one tile, and then two divisions would be half the work.
     return (item, 0) if tiles == 1 else (item // tiles, item % tiles)
 
 

@@ -1,8 +1,9 @@
-"""Machine code of an object file, put where it can be called: LLVM's linker without LLVM.
+"""Machine code of an object file, loaded so that it can be called: LLVM's linker without LLVM.
 
-Importing LLVM takes longer than a first call may. Of x86-64 under Linux alone, and of what Numba's
-objects have: sections that are code or constants, 64-bit addresses in them, and symbols without a
-value. A section that tells debuggers of frames is left out. Source: System V ABI, AMD64 supplement.
+Importing LLVM takes longer than a first call may. It supports only x86-64 under Linux, and what
+Numba's objects have: sections that are code or constants, 64-bit addresses in them, and symbols
+without a value. A section that tells debuggers of frames is left out. Source: System V ABI, AMD64
+supplement.
 """
 
 import ctypes
@@ -17,17 +18,17 @@ _RELOCATION = struct.Struct("<QQq")
 _SYMBOLS, _RELOCATIONS, _NOBITS = 2, 4, 8
 _WRITTEN, _KEPT_IN_MEMORY = 1, 2
 _NOWHERE, _COMMON = 0, 0xFFF2
-# What is put in a place: an address, or how far that is from there, of 8 and of 4 bytes.
+# The types of relocation: an address of 8 bytes, or a distance of 4 bytes.
 _ADDRESS, _NEAR, _CALL, _FAR = 1, 2, 4, 24
 _ALIGNMENT = 64
 
 
 class Unloadable(ValueError):  # noqa: N818 - a finding about a file
-    """An object that has what this does not know; the message says what."""
+    """An object with something that this does not support; the message says what."""
 
 
 class Loaded(NamedTuple):
-    """Where a function is, and the memory that has to live as long as it."""
+    """The address of a function, and the memory that must live as long as it."""
 
     address: int
     memory: mmap.mmap
@@ -97,7 +98,7 @@ def load(content: bytes, function: str, address_of: Callable[[str], int]) -> Loa
 
 def _sections(content: bytes) -> list[_Section]:
     if content[:6] != b"\x7fELF\x02\x01" or struct.unpack_from("<HH", content, 16) != (1, 62):
-        raise Unloadable("it is no object file of x86-64")
+        raise Unloadable("it is not an object file of x86-64")
     (start,) = struct.unpack_from("<Q", content, 40)
     (count,) = struct.unpack_from("<H", content, 60)
     return [
@@ -115,14 +116,14 @@ def _symbols(content: bytes, sections: list[_Section]) -> tuple[list[_Symbol], _
 
 
 def _places(content: bytes, sections: list[_Section]) -> tuple[dict[int, int], int]:
-    """Where each section goes that is needed, and the size of all."""
+    """The place of each needed section, and the size of all."""
     names = sections[struct.unpack_from("<H", content, 62)[0]]
     places, size = {}, 0
     for index, section in enumerate(sections):
         is_frames = _text(content, names, section.name) == ".eh_frame"
         if section.flags & _KEPT_IN_MEMORY and section.size and not is_frames:
             if section.flags & _WRITTEN:
-                raise Unloadable(f"section {index} is to be written, and memory here is not")
+                raise Unloadable(f"section {index} must be writable, but memory here is not")
             places[index] = size
             size += -(-section.size // _ALIGNMENT) * _ALIGNMENT
     return places, size

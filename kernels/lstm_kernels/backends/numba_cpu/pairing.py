@@ -11,11 +11,11 @@ from typing import NamedTuple
 from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS
 from lstm_kernels.backends.numba_cpu.registers import registers
 
-# What a product of pairs takes at once: 32 elements of K, 16 rows of a tile.
+# The size of one product of pairs: 32 elements of K, 16 rows of a tile.
 STEP = 32
 TILE_ROWS = 16
 # How many tiles' products are made before any is used: AMX that has not been used for half a
-# microsecond takes 0.2 us to wake, as long as some products take (docs/numba-cpu.md).
+# microsecond takes 0.2 us to wake, as long as some products take (docs/numba-cpu-bfloat16.md).
 TILES_AT_ONCE = 8
 # Where a thread writes the addresses of a tile's rows.
 TABLE_BYTES = 64
@@ -68,7 +68,7 @@ class Product(NamedTuple):
         return -(-elements // STEP) * STEP if self.in_pairs else elements
 
     def lines(self, elements: int) -> int:
-        """How many lines of vectors a panel has, for so many elements of K."""
+        """How many lines of vectors a panel has, for this many elements of K."""
         return self.padded(elements) // 2 if self.in_pairs else elements
 
 

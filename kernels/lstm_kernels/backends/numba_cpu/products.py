@@ -86,7 +86,7 @@ def lines_of(like: Any, elements: int) -> int:
 
 @intrinsic
 def configure(typing: Any, like: Any, rows: Any) -> Any:
-    """Have this thread's tiles, if products are made in such, be of so many rows, 16 at most."""
+    """Set the number of rows of this thread's tiles, if products use tiles; 16 at most."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if like.product == "amx":
@@ -337,7 +337,7 @@ def interleave(typing: Any, like: Any, to: Any, first: Any, second: Any, columns
     """Write one vector of a panel: of W columns the elements of two rows of a tensor, side by side.
 
     Args:
-        columns: how many there are; the others are zero. Of a row at 0 there are none.
+        columns: how many there are; the others are zero. A row at 0 has none.
     """
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -384,7 +384,7 @@ def transpose_pairs(
 
 @intrinsic
 def copy_elements(typing: Any, like: Any, to: Any, source: Any, elements: Any) -> Any:
-    """Copy one vector of 2 W elements of a tensor, of which the first so many exist."""
+    """Copy one vector of 2 W elements of a tensor, of which only the first ones exist."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         _, to, source, elements = args

@@ -1,7 +1,7 @@
-"""A layer over a sequence: what the kernels are given, and the autograd Function around them.
+"""A layer over a sequence: the kernels' arguments, and the autograd Function around them.
 
-Weights are packed at every call: one pass over G H (I + H) elements, where T steps make as many at
-B=1, and nothing can be stale, whatever changed them in between.
+Weights are packed at every call: one pass over G H (I + H) elements, while T steps make as many at
+B=1 each. Nothing can be stale after any change of the weights.
 """
 
 from array import array
@@ -25,17 +25,17 @@ from lstm_kernels.stack import Weights, unflatten
 # Pairs of step and row in a chunk: enough for a product over pairs to run at its full rate, few
 # enough for a chunk's gates to stay in the last-level cache.
 CHUNK_ROWS = 256
-# Backward, where matrices are multiplied in pairs: products are so much faster that what a chunk
+# Backward, if matrices are multiplied in pairs: products are so much faster that what a chunk
 # adds to the weights' gradients takes longer to read and write than gates of more pairs do.
 PAIRED_CHUNK_ROWS = 1024
-# Multiply-adds a step, x's part included, that are worth a meeting of threads. On two cores two
-# threads took 0.94 of one's time at 33,000 (H=64, B=1) and 0.78 at 74,000 (H=96); where others are
-# busy there, a thread that waits for another waits long (docs/numba-cpu.md).
+# Multiply-adds in a step, including x's part, that are worth synchronising threads. On two cores
+# two threads took 0.94 of one's time at 33,000 (H=64, B=1) and 0.78 at 74,000 (H=96); where others
+# are busy there, a thread that waits for another waits long (docs/numba-cpu-tried.md).
 WORTH_MEETING = 40_000
 
 
 class Rows(NamedTuple):
-    """The sequences by falling length, int64: see `arguments`."""
+    """The sequences by descending length, int64: see `arguments`."""
 
     order: Tensor
     lengths: Tensor
@@ -50,7 +50,7 @@ class Rows(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """What a forward keeps for the backward, in the kernels' layout, beside x, y and the states."""
+    """What a forward keeps for the backward, in the kernels' layout, except x, y and states."""
 
     gates: Tensor | None
     cells: Tensor | None
@@ -132,7 +132,7 @@ def saved_shapes(
 def _saved_shapes(
     problem: Problem, pairs: int
 ) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
-    """The same of so many pairs of step and row."""
+    """The same for this many pairs of step and row."""
     sizes = sizes_of(problem)
     of_cell = sizes.of_cell
     unit = of_cell.blocks * sizes.W
@@ -143,7 +143,7 @@ def _saved_shapes(
 
 
 def _odd(pairs: int) -> int:
-    """How many pairs `gates` has room for; as `pairs | 1`, which symbols lack."""
+    """How many pairs `gates` has room for; as `pairs | 1`, which symbols do not support."""
     return pairs // 2 * 2 + 1
 
 
@@ -212,7 +212,7 @@ def run_backward(
     """The gradients of x, h0, c0 and of every weight, in `forward`'s order; tensors contiguous.
 
     Args:
-        needed: which of them are asked for.
+        needed: which of them are needed.
     """
     B, D, H = h0.shape[1], problem.directions, problem.hidden_size
     rows, sizes = rows_of(len(x), B, lengths), sizes_of(problem)
@@ -273,7 +273,7 @@ def _has_padding(x: Tensor, lengths: Tensor | None) -> bool:
 
 
 def _each(needed: tuple[bool, ...]) -> list[tuple[bool, ...]]:
-    """Of every direction, which of its weights' gradients are asked for."""
+    """For every direction, which of its weights' gradients are needed."""
     fields = len(Weights._fields)
     return [needed[i : i + fields] for i in range(0, len(needed), fields)]
 
@@ -294,13 +294,13 @@ def _by_gate(d_slots: Tensor, gate_at: tuple[int, ...], gates: int) -> Tensor:
 
 
 def _per_direction(weights: tuple[Weights, ...], *names: str) -> dict[str, Tensor | None]:
-    """`w_ih_0`, `w_ih_1` and so on; one direction stands for a second one that is not there."""
+    """`w_ih_0`, `w_ih_1` and so on; a missing second direction repeats the first."""
     both = enumerate((weights[0], weights[-1]))
     return {f"{name}_{d}": getattr(one, name) for d, one in both for name in names}
 
 
 def threads_for(problem: Problem, batch: int) -> int:
-    """How many threads a layer runs on: one where a step is too small to be shared."""
+    """How many threads a layer runs on: one if a step is too small to be shared."""
     columns = problem.gates * problem.input_size + problem.h_gates * problem.hidden_size
     a_step = columns * problem.hidden_size * problem.directions * batch
     return team.threads() if a_step >= WORTH_MEETING else 1
@@ -314,7 +314,7 @@ def _run(
     values: dict[str, Any],
     scratch: dict[str, int],
 ) -> None:
-    """Run a kernel on tensors, numbers and scratch memory of so many bytes each."""
+    """Run a kernel on tensors, numbers and scratch memory of this many bytes each."""
     count = threads_for(problem, rows.B)
     product = product_of(problem.dtype)
     kernel = compiled(pass_name, problem.dtype, product.name, problem.cell)
@@ -362,7 +362,7 @@ def operator_forward(
     pairs, panels = x.shape[0] * x.shape[1], problem.directions * sizes_of(problem).panels
     for tensor in saved:
         if tensor is not None:
-            # What an operator returns is to be the same every time, room for a pair too many too.
+            # An operator's results must be the same every time, even room for one pair too many.
             tensor.view(panels, _odd(pairs), -1)[:, pairs:].zero_()
     return y, h_n, c_n, *saved
 

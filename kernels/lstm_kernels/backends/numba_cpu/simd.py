@@ -1,7 +1,7 @@
 """A SIMD vector as a Numba type: arithmetic, loads and stores that are vector code by construction.
 
-Left to itself LLVM gives up on loops over many arrays that may overlap, and on calls of libm. Here
-`a * b + c` on vectors is one instruction, whatever stands around it. Memory is told by addresses,
+By itself LLVM does not vectorise loops over many arrays that may overlap, or calls of libm. Here
+`a * b + c` on vectors is one instruction in any context. Memory is given by addresses,
 int64, as C would: nothing checks a bound.
 """
 
@@ -57,7 +57,7 @@ def routine(function: Function) -> Function:
 
 
 def inlined(function: Function) -> Function:
-    """The same, into whatever calls it."""
+    """The same, inlined into its caller."""
     return _compile(function, forceinline=True)
 
 
@@ -77,7 +77,7 @@ def either(of_numbers: Function, of_pairs: Function) -> Function:
     def chosen(like: Any, *args: Any) -> Any:
         raise NotImplementedError("kernels alone call it")
 
-    # Not strict: whoever chooses needs no names for the arguments behind the first.
+    # Not strict: the choice needs no names for the arguments behind the first.
     @numba.extending.overload(chosen, jit_options=OPTIONS, strict=False, prefer_literal=True)  # type: ignore[untyped-decorator]  # numba ships no types
     def _choose(like: Any, *args: Any) -> Any:
         return of_pairs if like.in_pairs else of_numbers
@@ -140,7 +140,7 @@ def splat(builder: Any, vector: Vector, scalar: Any) -> Any:
 
 
 def splat_of(builder: Any, lanes: int, scalar: Any) -> Any:
-    """The IR of so many elements, each that scalar."""
+    """The IR of this many elements, each that scalar."""
     undefined = ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined)
     first = builder.insert_element(undefined, scalar, INT32(0))
     indices = ir.Constant(ir.VectorType(INT32, lanes), [0] * lanes)
@@ -266,7 +266,7 @@ def load_part_at(builder: Any, vector: Vector, address: Any, count: Any) -> Any:
 
 
 def halves_at(builder: Any, lanes: int, address: Any, count: Any) -> Any:
-    """The IR of the first `count` of so many 16-bit elements, as integers, and zeros."""
+    """The IR of the first `count` of this many 16-bit elements, as integers, and zeros."""
     mask = mask_of(builder, lanes, count)
     return _masked_load(builder, ir.VectorType(INT16, lanes), f"v{lanes}i16", 2, address, mask)
 
@@ -316,7 +316,7 @@ def _halves(lanes: int) -> Any:
 
 
 def mask_of(builder: Any, lanes: int, count: Any) -> Any:
-    """The IR of which of so many elements are among the first `count`."""
+    """The IR of which of this many elements are among the first `count`."""
     positions = ir.VectorType(INT32, lanes)
     counts = splat_of(builder, lanes, builder.trunc(count, INT32))
     return builder.icmp_signed("<", ir.Constant(positions, list(range(lanes))), counts)
@@ -355,7 +355,7 @@ def transposed(builder: Any, rows: list[Any]) -> list[Any]:
 
 
 def apart(builder: Any, base: Any, stride: Any, index: int) -> Any:
-    """The IR of an address, so many strides from another."""
+    """The IR of an address, this many strides from another."""
     return builder.add(base, builder.mul(stride, INT64(index)))
 
 
@@ -394,7 +394,7 @@ def store_word(typing: Any, address: Any, word: Any) -> Any:
 
 
 def prefetch_at(builder: Any, address: Any, into: int) -> None:
-    """Have the line at an address brought into the cache of that level; no address is wrong."""
+    """Prefetch the line at an address into the cache of that level; any address is allowed."""
     where = builder.inttoptr(address, ir.IntType(8).as_pointer())
     kind = ir.FunctionType(ir.VoidType(), [where.type, INT32, INT32, INT32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
@@ -404,7 +404,7 @@ def prefetch_at(builder: Any, address: Any, into: int) -> None:
 
 @intrinsic
 def prefetch(typing: Any, address: Any) -> Any:
-    """Have the cache line at an address brought near, to be read later; no address is wrong."""
+    """Prefetch the cache line at an address, to read it later; any address is allowed."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         prefetch_at(builder, args[0], into=2)
@@ -438,7 +438,7 @@ def store_released(typing: Any, address: Any, word: Any) -> Any:
 
 @intrinsic
 def pause(typing: Any) -> Any:
-    """Leave a core's shared parts to its other thread for a moment, where the CPU can."""
+    """Leave a core's shared parts to its other thread for a moment, if the CPU can."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         name, *numbers = _PAUSES.get(target.machine(), (None,))

@@ -1,8 +1,8 @@
-"""What kernels are compiled for: whatever Numba compiles for, told by LLVM itself.
+"""The target of kernels: the same as Numba's, according to LLVM itself.
 
-That is the CPU at hand, unless NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say another. Numba takes the
-first for a name of LLVM's and the second for changes to it, "+avx2,-avx512f". A name alone changes
-no features: those stay the CPU's own until NUMBA_CPU_FEATURES is set, if only to nothing.
+It is this machine's CPU, unless NUMBA_CPU_NAME and NUMBA_CPU_FEATURES name another. Numba takes the
+first as LLVM's name and the second as changes to it, "+avx2,-avx512f". A name alone changes
+no features: those stay the CPU's own until NUMBA_CPU_FEATURES is set, even to an empty text.
 """
 
 from collections.abc import Iterable
@@ -43,11 +43,13 @@ def has(feature: str) -> bool:
         ValueError: LLVM knows no such feature of this family.
     """
     added = f"+{feature}"
-    # It adds nothing where it was there, and nothing anywhere where it is no feature.
+    # Adding it changes nothing if it was already there, or if it is not a feature.
     if not _covers(added, with_changes=""):
         return False
     if _covers(added, with_changes=f"-{feature}"):
-        raise ValueError(f"{feature!r} is no feature that LLVM tells of {machine()}")
+        raise ValueError(
+            f"unknown feature {feature!r}; expected one that LLVM has for {machine()}, like avx2"
+        )
     return True
 
 
@@ -61,14 +63,14 @@ def reason_against() -> str | None:
     if not lacked:
         return None
     return (
-        f"{' with '.join(asked)} asks for {', '.join(lacked)}, which this CPU lacks; "
+        f"{' with '.join(asked)} asks for {', '.join(lacked)}, which this CPU does not have; "
         f"unset {' and '.join(v for v in given if given[v] is not None)}, "
         f"or add {_taken_away(lacked)} to NUMBA_CPU_FEATURES"
     )
 
 
 def _lacked() -> list[str]:
-    """The features that kernels are compiled with and the CPU at hand has not."""
+    """The features that kernels are compiled with and that this CPU does not have."""
     host = llvm.get_host_cpu_features()
     absent = {name for name, there in host.items() if not there} - set(_BY_NAME_ALONE.split())
     absent |= {name for name in _LOOKED_FOR.get(machine(), ()) if name not in host}
@@ -84,7 +86,7 @@ def _taken_away(features: Iterable[str]) -> str:
 def _covers(changes: str, *, with_changes: str) -> bool:
     """Whether the CPU with the second changes has all that it has with the first.
 
-    LLVM puts a function into its caller only where the caller's CPU has all that its own has.
+    LLVM inlines a function into its caller only if the caller's CPU has all its features.
     """
     triple, cpu, features = compiled_for()
 

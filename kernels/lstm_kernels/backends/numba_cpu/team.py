@@ -1,10 +1,10 @@
 """Threads: the OpenMP pool that torch itself uses, so that no core ever has two threads to run.
 
-A kernel is a C function of one address. `run` has every thread of a team call it at once, through
+A kernel is a C function of one address. `run` makes every thread of a team call it, through
 the OpenMP runtime that torch is linked with: the threads are those of torch's own products, awake
 from one to the next, and `torch.set_num_threads` governs both. What they do there is in `meeting`.
 Every Python thread that calls has a team of its own, as with torch. A forked child has none of its
-parent's threads, and libgomp would wait for them for ever: there one thread does the work.
+parent's threads, and libgomp would wait for them forever: there one thread does the work.
 """
 
 import ctypes
@@ -40,7 +40,7 @@ def threads() -> int:
 
 
 def run(kernel: int, arguments: int, count: int) -> None:
-    """Have a team of so many threads call the function at one address with another.
+    """Make a team of this many threads call the function at one address with another address.
 
     Returns when all have. The GIL is free meanwhile, and OpenMP may give fewer threads.
     """

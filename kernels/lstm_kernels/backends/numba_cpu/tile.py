@@ -33,8 +33,8 @@ _HAS_MORE = ROWS > 3
 # Chains of dependent sums that keep the multipliers busy: 4 cycles of latency, 2 at a time.
 CHAINS = 8
 # How far ahead of a lone row's product its panel is fetched: such a product is as fast as the
-# second-level cache, and the processor's own prefetching begins anew with every 4 KiB page.
-# docs/numba-cpu.md has what was tried.
+# second-level cache, and the processor's own prefetching starts again with every 4 KiB page.
+# docs/numba-cpu-tried.md has what was tried.
 AHEAD_BYTES = 2048
 # How many blocks of W elements ahead those of the rows are fetched: the backward's lie a chunk of
 # pairs apart, where no processor looks for them.
@@ -61,7 +61,7 @@ def _multiply(
 ) -> Any:
     count, width, W = rows.literal_value, vectors.literal_value, like.lanes
     itemsize = like.scalar.bitwidth // 8
-    # Few rows have too few accumulators: those of even and odd k are kept apart.
+    # Few rows have too few accumulators: those of even and odd k are kept separately.
     chains = 2 if count * width < CHAINS else 1
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:

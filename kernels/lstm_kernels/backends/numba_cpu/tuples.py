@@ -1,6 +1,6 @@
 """Several vectors at once, a tuple: those of one unit block that lie a stride apart in memory.
 
-How many there are is known when a kernel is compiled, so that a tuple is so many registers.
+Their number is known when a kernel is compiled, so that a tuple is in that many registers.
 """
 
 from collections.abc import Sequence
@@ -81,7 +81,7 @@ def store_all(typing: Any, address: Any, stride: Any, vectors: Any) -> Any:
 
 @intrinsic
 def store_all_parts(typing: Any, address: Any, stride: Any, vectors: Any, elements: Any) -> Any:
-    """The same of the first `elements` of each; what lies behind is left as it is."""
+    """The same for the first `elements` of each; what is behind does not change."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         address, stride, values, elements = args
@@ -125,7 +125,7 @@ def pre_activations(typing: Any, cell: Any, like: Any, gates: Any, product: Any)
 
 @intrinsic
 def kept_of(typing: Any, cell: Any, own: Any) -> Any:
-    """Of a unit's states beside h, those that the backward looks at."""
+    """A unit's states other than h that the backward uses."""
     kept = cell_layout(cell).kept
     return _picked(cell, own, kept)
 
@@ -163,7 +163,7 @@ def first_elements(typing: Any, vectors: Any, elements: Any) -> Any:
 
 @intrinsic
 def load_kept(typing: Any, cell: Any, like: Any, address: Any) -> Any:
-    """A unit's states beside h, of which those that were not kept are zero."""
+    """A unit's states other than h; those that were not kept are zero."""
     layout = cell_layout(cell)
     found = _tuple_of(like, layout.own)
 

@@ -1,14 +1,14 @@
-"""A cell as plain data, which crosses processes and lies in files; and a cell made of such data.
+"""A cell as plain data, for processes and files; and a cell made from such data.
 
     {"name": "mine", "gates": ["f", "n"], "states": ["h"],
      "per_unit": [], "apart": [], "from_x": [], "positive": [], "again": [],
      "nodes": [["input", "p_f"], ["sigmoid", 0], ["input", "h"], ["mul", 1, 2]], "after": [3]}
 
-A node is an operation, then what it is of: a name, a number, or the places of nodes before it; of
-a product the gate's name, then a place; of a part the place of a norm, then which of its values.
-`after` are the places of the states after a step. Beside these there may be `bare`, as `again`, and
-`starts`, {"a parameter a unit": 0.1}. Data may be a stranger's: it is checked whole, no code is in
-it, and its size is bounded.
+A node is an operation, then its arguments: a name, a number, or the places of earlier nodes; for
+a product the gate's name, then a place; for a part the place of a norm, then which of its values.
+`after` are the places of the states after a step. There may also be `bare`, like `again`, and
+`starts`, {"a per-unit parameter": 0.1}. Data may come from a stranger: all of it is checked, it
+contains no code, and its size is bounded.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,18 +26,18 @@ from lstm_kernels.cells.code.symbols import CHOICES, FUNCTIONS, NORMS, Node, con
 from lstm_kernels.cells.code.trace import in_order, traced
 
 Data = dict[str, Any]
-# What a node is: a number, a condition, or so many values side by side.
+# The type of a node: a number, a condition, or this many values side by side.
 Kind = str | int
 NUMBER, CONDITION = "number", "condition"
 
-# Several times what any cell of this package has.
+# Several times the largest cell of this package.
 MOST_NODES = 256
 MOST_NAMES = 32
 LONGEST_NAME = 60
 
 _NAMES = ("gates", "states", "per_unit", "apart", "from_x", "positive", "again")
 _FIELDS = ("name", *_NAMES, "nodes", "after")
-# Left out where they are empty, so that older kernels read a cell that has none of these.
+# Left out if they are empty, so that older kernels read a cell that has none of these.
 _MORE_NAMES = ("bare",)
 _MORE = (*_MORE_NAMES, "starts")
 _COMPARISONS = ("less", "less_equal")
@@ -60,7 +60,7 @@ _ARGUMENTS = {
 
 @dataclass(frozen=True)
 class Replayed:
-    """A cell's step from data: its operations, on what it is given. `names` are the parameters."""
+    """A cell's step from data: its operations on its arguments. `names` are the parameters."""
 
     names: tuple[str, ...]
     nodes: tuple[tuple[Any, ...], ...]
@@ -88,7 +88,7 @@ class Replayed:
 
 
 def to_data(cell: Cell) -> Data:
-    """A cell as JSON holds it.
+    """A cell as a JSON object.
 
     Raises:
         TypeError, ValueError: its step cannot be traced, or it is not what `from_data` takes.
@@ -114,10 +114,10 @@ def to_data(cell: Cell) -> Data:
 
 
 def from_data(data: Any) -> Cell:
-    """The cell of what `to_data` made.
+    """The cell from the result of `to_data`.
 
     Raises:
-        ValueError: it is no cell; the message says why.
+        ValueError: it is not a cell; the message says why.
     """
     _check(data)
     named = _named(data)
@@ -136,7 +136,7 @@ def from_data(data: Any) -> Cell:
 
 
 def _check(data: Any) -> None:
-    """Refuse what is no cell's data."""
+    """Refuse anything but a cell's data."""
     if not isinstance(data, dict) or data.keys() - _MORE != set(_FIELDS):
         raise ValueError(f"a cell's data is {_shown(data)}; expected {', '.join(_FIELDS)}")
     name = data["name"]
@@ -147,7 +147,7 @@ def _check(data: Any) -> None:
         if not isinstance(of_field, list) or len(of_field) > MOST_NAMES:
             raise ValueError(
                 f"cell {name!r} has {field} {_shown(of_field)}; "
-                f"expected a list of {MOST_NAMES} names at most"
+                f"expected a list of at most {MOST_NAMES} names"
             )
         for each in of_field:
             if not _is_name(each):
@@ -174,7 +174,7 @@ def _check_graph(data: Data) -> None:
     if not isinstance(nodes, list) or len(nodes) > MOST_NODES:
         count = len(nodes) if isinstance(nodes, list) else _shown(nodes)
         raise ValueError(
-            f"the step of cell {name!r} has {count} operations; expected {MOST_NODES} at most"
+            f"the step of cell {name!r} has {count} operations; expected at most {MOST_NODES}"
         )
     inputs = _inputs(data)
     kinds: list[Kind] = []
@@ -182,8 +182,8 @@ def _check_graph(data: Data) -> None:
         kind = _kind(node, inputs, data["again"], kinds)
         if kind is None:
             raise ValueError(
-                f"the step of cell {name!r} has {_shown(node)}; expected an operation, then what "
-                "it is of"
+                f"the step of cell {name!r} has {_shown(node)}; expected an operation, then its "
+                "arguments"
             )
         kinds.append(kind)
     if (
@@ -192,18 +192,19 @@ def _check_graph(data: Data) -> None:
         or not all(_is_place(each, kinds) and kinds[each] == NUMBER for each in after)
     ):
         raise ValueError(
-            f"cell {name!r} has {_shown(after)} after a step; expected a node of numbers a state"
+            f"cell {name!r} has {_shown(after)} after a step; "
+            "expected one node of numbers for each state"
         )
 
 
 def _inputs(data: Data) -> frozenset[str]:
-    """What a step may be given."""
+    """The possible arguments of a step."""
     slots = Cell(name=data["name"], step=lambda: None, **_named(data)).slots
     return frozenset((*(f"p_{slot.name}" for slot in slots), *data["states"], *data["per_unit"]))
 
 
 def _kind(node: Any, inputs: frozenset[str], again: list[str], before: list[Kind]) -> Kind | None:
-    """What an operation on what stands before it makes; None where it is none."""
+    """The type of an operation's result; None if it is not an operation on earlier nodes."""
     if not isinstance(node, list) or not node or not isinstance(node[0], str):
         return None
     op, *args = node
@@ -232,7 +233,7 @@ def _kind(node: Any, inputs: frozenset[str], again: list[str], before: list[Kind
 
 
 def _is_part(args: list[Any], before: list[Kind]) -> bool:
-    """Whether they are a place where several values stand, and one of those."""
+    """Whether they are the place of several values, and the number of one of them."""
     if len(args) != 2:
         return False
     of, place = args

@@ -1,4 +1,4 @@
-"""What a cell is: its gates, its states, and one step past the products as a Python function."""
+"""The definition of a cell: gates, states, and one step after the products as a function."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 Step = Callable[..., Any]
 
-# What generated code calls its own: arguments, languages and their functions, and what it makes.
+# Names that generated code uses itself: arguments, languages and their functions, and results.
 RESERVED = frozenset(
     [
         "p",
@@ -40,15 +40,15 @@ RESERVED = frozenset(
 )
 RESERVED_FORMS = re.compile(r"^[vs]_\d+$|^[dp]_|_(before|after)$")
 
-# What a gate may be beside the sum of two products.
+# What a gate may be, other than the sum of two products.
 KINDS = ("apart", "from_x", "again", "bare")
 
 
 class Slot(NamedTuple):
     """One pre-activation of a unit, and the blocks of H rows that it comes from.
 
-    `x` is the block of w_ih, `h` that of w_hh; None where it has no part of that product. Both are
-    None for a bias that comes by itself.
+    `x` is the block of w_ih, `h` that of w_hh; None if it has no part of that product. Both are
+    None for a separate bias.
     """
 
     name: str
@@ -61,13 +61,13 @@ class Cell:
     """One step's arithmetic, and the sizes that follow from it.
 
     `gates` are the blocks of w_ih and w_hh in their order. A gate of `apart` arrives in two parts,
-    `p.n_x` and `p.n_h`; one of `from_x` meets x alone, and has no block in w_hh. A gate of `again`,
-    of the last ones, is a function: `p.n(v)` has the product of W_hh's block with v in place of h.
-    One of `bare`, of the first ones, comes in three parts: both products without a bias, `p.n_x`
-    and `p.n_h`, and `p.n_b`, the biases' sum, 0 where there are none.
-    `states` are h, which is multiplied, then those that belong to a unit alone. `per_unit` are
-    parameters [H]; `starts` has what some of them are before training, and the others are drawn.
-    `positive` are states that a step keeps above 0 where they begin there, and divides by.
+    `p.n_x` and `p.n_h`; one of `from_x` sees only x, and has no block in w_hh. A gate of `again`,
+    one of the last, is a function: `p.n(v)` is the product of W_hh's block with v in place of h.
+    A gate of `bare`, one of the first, comes in three parts: both products without a bias, `p.n_x`
+    and `p.n_h`, and `p.n_b`, the sum of the biases, 0 if there are none.
+    `states` are h, which is multiplied, then those that only their unit uses. `per_unit` are
+    parameters [H]; `starts` has the initial values of some of them, and the others are drawn.
+    `positive` are states that a step keeps above 0 if they start there, and divides by.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Cell:
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
-        """The pre-activations: one a gate, in order; then further parts, those of h first."""
+        """The pre-activations: one for each gate, in order; then more parts, those of h first."""
         rows = [gate for gate in self.gates if gate not in self.from_x]
         first = []
         for x, gate in enumerate(self.gates):
@@ -103,21 +103,21 @@ class Cell:
 
     @property
     def h_blocks(self) -> int:
-        """Blocks of H rows of w_hh and b_hh; 0 where the cell makes no product with h."""
+        """Blocks of H rows of w_hh and b_hh; 0 if the cell makes no product with h."""
         return len(self.gates) - len(self.from_x)
 
     @property
     def own_states(self) -> int:
-        """States beside h: side by side they are c, [.., own_states * H]."""
+        """States other than h: side by side they are c, [.., own_states * H]."""
         return len(self.states) - 1
 
     @property
     def has_cell_state(self) -> bool:
-        """Whether a unit has states beside h."""
+        """Whether a unit has states other than h."""
         return self.own_states > 0
 
     def positive_columns(self, H: int) -> tuple[slice, ...]:
-        """Where the states that are positive lie in c."""
+        """The places of the positive states in c."""
         own = enumerate(self.states[1:])
         return tuple(slice(at * H, at * H + H) for at, name in own if name in self.positive)
 
@@ -134,19 +134,20 @@ def cell(
     bare: str = "",
     starts: Mapping[str, float] | None = None,
 ) -> Callable[[Step], Cell]:
-    """A cell from a function of one step past the products, whose name is the cell's.
+    """A cell from a function of one step after the products; it has the function's name.
 
     The function takes `p`, the pre-activations by gate with the biases added, then the states
-    before the step, then the parameters a unit, and returns the states after it. It is run once,
+    before the step, then the per-unit parameters, and returns the states after it. It is run once,
     on symbols: it may use + - * /, comparisons inside `where`, and this package's functions.
 
     Args:
-        gates, states, per_unit, apart, from_x, positive, again, bare: names with spaces between, as
-            on `Cell`'s page.
-        starts: what parameters a unit are before training, by their names.
+        gates, states, per_unit, apart, from_x, positive, again, bare: names separated by spaces, as
+            in `Cell`.
+        starts: the initial values of per-unit parameters, by their names.
     Raises:
-        ValueError: a name is unfit or stands twice, a kind of gate names none or not the gates that
-            it may, `positive` names no state beside h, or `starts` no parameter or no number.
+        ValueError: a name is not allowed or appears twice, a kind of gate names none or not the
+            gates that it may, `positive` names no state other than h, or `starts` has no parameter
+            or no number.
     """
     named = {
         "gates": tuple(gates.split()),
@@ -171,31 +172,31 @@ def cell(
 
 
 def check_names(cell: str, named: Mapping[str, tuple[str, ...]]) -> None:
-    """Refuse names that a cell of that name cannot have, by the field of `Cell` they stand in.
+    """Refuse names that a cell cannot have, by their field of `Cell`.
 
     Raises:
-        ValueError: as `cell` tells.
+        ValueError: as for `cell`.
     """
     for field in ("gates", "states"):
         if not named[field]:
-            raise ValueError(f"cell {cell!r} has no {field}; name one at least")
+            raise ValueError(f"cell {cell!r} has no {field}; name at least one")
     every = (*named["gates"], *named["states"], *named["per_unit"])
     for each in every:
         if not each.isidentifier() or iskeyword(each) or each.startswith("_"):
             raise ValueError(f"cell {cell!r} names {each!r}; expected a plain Python name")
         if each in RESERVED or RESERVED_FORMS.search(each):
             raise ValueError(
-                f"cell {cell!r} names {each!r}, which the code made of it calls something else; "
+                f"cell {cell!r} names {each!r}, a name that the generated code uses itself; "
                 "give it another name"
             )
         if every.count(each) > 1:
-            raise ValueError(f"cell {cell!r} names {each!r} twice; expected names apart")
+            raise ValueError(f"cell {cell!r} names {each!r} twice; expected different names")
     known_of = {"positive": named["states"][1:], **dict.fromkeys(KINDS, named["gates"])}
     for field, known in known_of.items():
         for each in named[field]:
             if each not in known:
                 choice = ", ".join(known) or "none"
-                raise ValueError(f"cell {cell!r} has {field}={each!r}; expected of: {choice}")
+                raise ValueError(f"cell {cell!r} has {field}={each!r}; expected one of: {choice}")
     _check_kinds(cell, named)
 
 
@@ -209,7 +210,7 @@ def _check_kinds(cell: str, named: Mapping[str, tuple[str, ...]]) -> None:
         for part in parts:
             if part in gates:
                 raise ValueError(
-                    f"cell {cell!r} names a gate {part!r}, as it may call a part of {each!r}; "
+                    f"cell {cell!r} names a gate {part!r}, which may be a part of {each!r}; "
                     "give it another name"
                 )
     if again and gates[-len(again) :] != again:
@@ -222,23 +223,23 @@ def _check_kinds(cell: str, named: Mapping[str, tuple[str, ...]]) -> None:
 def checked_starts(
     cell: str, per_unit: tuple[str, ...], starts: Mapping[str, float]
 ) -> tuple[tuple[str, float], ...]:
-    """What parameters a unit are before training, in their order.
+    """The initial values of per-unit parameters, in their order.
 
     Raises:
-        ValueError: a name is no parameter's, or what it has no finite number.
+        ValueError: a name is not a parameter's, or its value is not a finite number.
     """
     for name, value in starts.items():
         if name not in per_unit:
             known = ", ".join(per_unit) or "none"
-            raise ValueError(f"cell {cell!r} starts {name!r}; expected of: {known}")
+            raise ValueError(f"cell {cell!r} starts {name!r}; expected one of: {known}")
         if type(value) not in (int, float) or not is_finite(value):
             raise ValueError(f"cell {cell!r} starts {name!r} at {value!r}; expected a number")
     return tuple((name, float(starts[name])) for name in per_unit if name in starts)
 
 
 def is_finite(value: float) -> bool:
-    """Whether a number is one that a float can be."""
+    """Whether a float can hold a number."""
     try:
         return isfinite(value)
-    except OverflowError:  # a whole number beyond any float
+    except OverflowError:  # an integer that is too large for a float
         return False

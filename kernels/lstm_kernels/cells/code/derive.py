@@ -1,9 +1,9 @@
 """The gradients of a cell's step, and what its forward saves for them.
 
-Reverse mode on the step's graph. What a gradient needs of the forward is loaded or made again: of
-all that could be saved, what costs least is taken, where a value that is stored and loaded costs
-`LOAD`, and an operation what `COSTS` says. The states before and after a step, and the parameters a
-unit, are at hand anyway.
+Reverse mode on the step's graph. What a gradient needs from the forward is loaded or computed
+again: of all values that could be saved, the cheapest set is taken, where a value that is stored
+and loaded costs `LOAD`, and an operation costs what `COSTS` says. The states before and after a
+step, and the per-unit parameters, are available anyway.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -29,15 +29,15 @@ from lstm_kernels.cells.code.trace import Step, beyond_a_unit, in_order, traced
 COSTS = {**dict.fromkeys(FUNCTIONS, 8), "relu": 1, "div": 4, "input": 0, "constant": 0}
 LOAD = 12
 
-# Nodes that are no numbers.
+# Nodes that are not numbers.
 COMPARISONS = ("less", "less_equal")
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """What a step's backward makes, each of one step alone.
+    """The results of a step's backward, each for one step only.
 
-    `d_before` lacks what reaches h through its product.
+    `d_before` does not contain what reaches h through its product.
     """
 
     d_slots: tuple[Node, ...]
@@ -54,7 +54,7 @@ class Gradients:
 class Derived:
     """A step, what its forward saves, and its gradients.
 
-    They are made of `d_after`, what was `saved`, and of the step's states before and after it.
+    They are computed from `d_after`, `saved`, and the states before and after the step.
     """
 
     step: Step
@@ -79,7 +79,7 @@ class Derived:
 
     @cached_property
     def carries(self) -> tuple[bool, ...]:
-        """By state, whether a gradient reaches the step before beside the product."""
+        """By state, whether a gradient reaches the step before other than through the product."""
         return tuple(node is not ZERO for node in self.gradients.d_before)
 
 
@@ -88,11 +88,11 @@ def derived(cell: Cell) -> Derived:
     """The gradients of a cell's step.
 
     Raises:
-        TypeError: the step is more than each unit's arithmetic.
+        TypeError: the step does more than work unit by unit.
     """
     beyond = beyond_a_unit(cell)
     if beyond is not None:
-        raise TypeError(f"cell {cell.name!r} {beyond}: its step has no gradients by itself")
+        raise TypeError(f"cell {cell.name!r} {beyond}; its step alone has no gradients")
     step = traced(cell)
     d_after = tuple(input_node(f"d_{name}") for name in cell.states)
     gradients = gradients_of(step, zip(step.after, d_after, strict=True))
@@ -100,7 +100,7 @@ def derived(cell: Cell) -> Derived:
 
 
 def gradients_of(step: Step, outputs: Iterable[tuple[Node, Node]]) -> Gradients:
-    """The gradients of what a step takes, from nodes of it and the gradient of each."""
+    """The gradients of a step's arguments, from some of its nodes and the gradient of each."""
     found: dict[Node, Node] = {}
     for node, d in outputs:
         found[node] = add(found[node], d) if node in found else d
@@ -142,7 +142,7 @@ RULES: dict[str, Callable[..., tuple[Node, ...]]] = {
 
 
 def _saved(step: Step, gradients: Gradients) -> tuple[Node, ...]:
-    """What costs least to save: from all pre-activations, one change at a time, while it helps."""
+    """The cheapest values to save: from all pre-activations, change by change while it helps."""
     at_hand = frozenset((*step.before, *step.after, *step.per_unit))
     graph = list(in_order(step.after))
     choices = [n for n in graph if n not in at_hand and n.op not in (*COMPARISONS, "constant")]
@@ -173,7 +173,7 @@ def _changes(saved: frozenset[Node], choices: Iterable[Node]) -> Iterator[frozen
 def _cost(
     step: Step, gradients: Gradients, at_hand: frozenset[Node], saved: frozenset[Node]
 ) -> float:
-    """Of saving these and making the gradients from them; without end where they do not suffice."""
+    """The cost of saving these and computing gradients from them; infinite if impossible."""
     cost = LOAD * len(saved)
     for node in in_order(gradients.outputs, at_hand | saved):
         if node not in at_hand and node not in saved:

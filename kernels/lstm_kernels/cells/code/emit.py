@@ -1,17 +1,17 @@
-"""A cell's step and its gradients as plain source, for whoever runs it: PyTorch, Triton or Numba.
+"""A cell's step and its gradients as source code for PyTorch, Triton or Numba.
 
-What is written are two functions, whose arguments and results are tuples:
+The source has two functions, whose arguments and results are tuples:
 
     next_state(p, before, per_unit) -> after, saved
     gradients(d_after, saved, before, after, per_unit) -> d_p, d_before, d_per_unit
 
-Where a step is more than each unit's arithmetic (`trace.beyond_a_unit`), there are no gradients:
-PyTorch makes them. Where it calls functions, `next_state` takes them as a fourth argument, by name:
-a gate's product with W_hh, `layer_norm` and `batch_norm`, which give a tuple of as many values as
+If a step does more than work unit by unit (`trace.beyond_a_unit`), there are no gradients:
+PyTorch makes them. If it calls functions, `next_state` takes them as a fourth argument, by name:
+a gate's product with W_hh, `layer_norm` and `batch_norm`, which return a tuple of as many values as
 they take.
 
-p and d_p are in the order of `Cell.slots`, states in that of `Cell.states`. Of `before` and `after`
-the gradients look at what `Derived` says they use; anything may stand for the rest.
+p and d_p are in the order of `Cell.slots`, states in that of `Cell.states`. The gradients use those
+parts of `before` and `after` that `Derived` names; the rest may be anything.
 """
 
 import hashlib
@@ -28,19 +28,19 @@ from lstm_kernels.cells.code.symbols import CHOICES, FUNCTIONS, NORMS, Node
 from lstm_kernels.cells.code.trace import Step, beyond_a_unit, in_order, traced
 
 OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "less": "<", "less_equal": "<="}
-# How tightly each binds, so that no more parentheses are written than are read.
+# How tightly each binds, so that only necessary parentheses are written.
 BINDING = {"less": 1, "less_equal": 1, "add": 2, "sub": 2, "mul": 3, "div": 3, "neg": 4}
-# Of a line, where results still stand side by side.
+# The longest line in which results are written side by side.
 WIDTH = 90
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a language spells what Python's operators do not.
+    """How a language spells what Python's operators do not cover.
 
     `functions` is put before the names of `symbols.FUNCTIONS` and `CHOICES`. `number` has a place
     {} for a constant; `filled` one for something as wide as results are, and one for a constant
-    that is a result. `decorator` stands above each function.
+    that is a result. `decorator` is written above each function.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Dialect:
 
 TORCH = Dialect("torch", functions="torch.", filled="torch.full_like({}, {})")
 
-# What a function takes or returns under one name: the nodes, and what each is called in it.
+# What a function takes or returns under one name: the nodes, and their names in it.
 Argument = tuple[str, Sequence[tuple[Node, str]]]
 
 
@@ -71,11 +71,12 @@ class _Writer:
         self.lines: list[str] = []
         order = list(in_order(outputs, names))
         inputs = [node for node in names if node in set(order)]
-        # What a constant is to be as wide as; where nothing else is taken, the first there is.
+        # The value that a constant must be as wide as; without another choice, the first one.
         wide = [node for node in inputs if node not in per_unit]
         like = (wide or list(names))[0]
         self._like = names[like]
-        # What is the same in every row: parameters a unit, and what is made of them alone.
+        # Values that are equal in every row: per-unit parameters, and what is computed only from
+        # them.
         self._narrow = set(per_unit)
         for node in order:
             wider = [each for each in node.args if each not in self._narrow]
@@ -104,10 +105,10 @@ class _Writer:
             return self._dialect.number.format(node.value)
         args = [self.text(each) for each in node.args]
         if node.op == "where":
-            # Of two constants something as wide as the others is to come, too.
+            # Two constants must also give something as wide as the others.
             args[1] = self._filled(node.args[1]) if node.args[2].op == "constant" else args[1]
         elif node.op in (*FUNCTIONS, *CHOICES, *NORMS):
-            # Not every language's functions take a number.
+            # Functions of some languages do not take a number.
             args = [self._filled(each) for each in node.args]
         if node.op == "product":
             return f"{node.name}({args[0]})"
@@ -124,7 +125,7 @@ class _Writer:
         return f"{left} {OPERATORS[node.op]} {self._bound(node.args[1], args[1], tight + 1)}"
 
     def _filled(self, node: Node) -> str:
-        """A node, as wide as the others where it is a constant."""
+        """A node; a constant is made as wide as the others."""
         text = self.text(node)
         return self._dialect.filled.format(self._like, text) if node.op == "constant" else text
 
@@ -136,12 +137,12 @@ class _Writer:
         return f"{zeros} + {self._bound(node, self.text(node), BINDING['add'] + 1)}"
 
     def _has_a_line(self, node: Node) -> bool:
-        """What is used again, or takes long."""
+        """Nodes that are used again, or take long."""
         takes_long = node.op in (*FUNCTIONS, *NORMS, "product")
         return node.op != "constant" and (self._uses[node] > 1 or takes_long)
 
     def _bound(self, node: Node, text: str, least: int) -> str:
-        """In parentheses where its operator would bind less tightly than the one it stands at."""
+        """In parentheses if its operator binds less tightly than the one around it."""
         is_whole = node in self._names or node.op not in BINDING
         return text if is_whole or BINDING[node.op] >= least else f"({text})"
 
@@ -156,9 +157,9 @@ def source_of(cell: Cell, dialect: Dialect) -> str:
 
 
 def compiled(cell: Cell, dialect: Dialect, namespace: dict[str, Any]) -> dict[str, Any]:
-    """The functions of a cell by name, made in a copy of a namespace that has what they call.
+    """The functions of a cell by name, made in a copy of a namespace with the functions they call.
 
-    Python's own tools find their source where they look for any, under a name in angle brackets.
+    Python's own tools find their source as usual, under a name in angle brackets.
     """
     source = source_of(cell, dialect)
     # Two cells of a name, one after another, are two texts.
@@ -187,7 +188,7 @@ def _gradients(made: Derived, dialect: Dialect) -> str:
 
 
 def _of_backward(made: Derived) -> list[Argument]:
-    """What a backward has of its forward."""
+    """What a backward gets from its forward."""
     step = made.step
     names = [node.name for node in step.before]
     return [
@@ -233,7 +234,7 @@ def _function(
 
 
 def _in_lines(begin: str, texts: Sequence[str], end: str, indent: int) -> str:
-    """Texts with commas between, one a line where they are too long together."""
+    """Texts separated by commas, one on each line if they are too long together."""
     whole = f"{begin}{', '.join(texts)}{end}"
     if len(whole) + indent <= WIDTH and "\n" not in whole:
         return whole

@@ -1,6 +1,6 @@
 """The symbols that a cell's step is run on: each operation on them becomes a node of a graph.
 
-Two nodes with the same operation on the same nodes are one, so that what a definition says twice is
+Two nodes with the same operation on the same nodes are one, so that what a definition repeats is
 computed once.
 """
 
@@ -11,11 +11,11 @@ from typing import Any, NoReturn, Union
 
 Number = Union["Node", float, int]
 
-# Operations that are functions of one value, in definitions and in what is written from them.
+# Operations that are functions of one value, in definitions and in generated code.
 FUNCTIONS = ("sigmoid", "tanh", "relu", "exp", "log")
 # Functions of more values.
 CHOICES = ("maximum", "minimum", "where")
-# Functions of whole values, all units' or all sequences', which give as many as they take.
+# Functions of all units or all sequences, which return as many values as they take.
 NORMS = ("layer_norm", "batch_norm")
 
 
@@ -74,7 +74,7 @@ class Node:
 
     def __bool__(self) -> NoReturn:
         raise TypeError(
-            "a cell's step asked whether a value is true, and it is run on symbols; "
+            "a cell's step tested whether a value is true, but it runs on symbols; "
             "write where(condition, this, that) in place of `if`"
         )
 
@@ -85,17 +85,17 @@ def _node(op: str, args: tuple[Node, ...] = (), name: str = "", value: float = 0
 
 
 def input_node(name: str) -> Node:
-    """What a step is given under that name."""
+    """The argument of a step with that name."""
     return _node("input", name=name)
 
 
 def constant(value: float) -> Node:
-    """A number that stands in a definition."""
+    """A number in a definition."""
     return _node("constant", value=float(value))
 
 
 def as_node(value: Number) -> Node:
-    """The node itself, or that of a number.
+    """The node itself, or the node of a number.
 
     Raises:
         TypeError: it is neither.
@@ -106,7 +106,7 @@ def as_node(value: Number) -> Node:
         return constant(value)
     raise TypeError(
         f"a cell's step computes with {value!r}, a {type(value).__name__}; "
-        "expected what it was given, and numbers"
+        "expected its arguments, and numbers"
     )
 
 
@@ -195,14 +195,14 @@ def log(x: Number) -> Node:
 
 
 def product(gate: str, value: Number) -> Node:
-    """The product of a gate's block of W_hh with a value, and its bias."""
+    """The product of a gate's block of W_hh with a value, plus its bias."""
     return _node("product", (as_node(value),), name=gate)
 
 
 def layer_norm(*values: Number) -> Any:
     """Values less their mean over all units, over their deviation, as `batch_norm`.
 
-    Several are normalised as one value of so many units, and come as a tuple.
+    Several are normalised as one value of all their units, and come as a tuple.
     """
     return _parts(norm("layer_norm", values))
 
@@ -217,14 +217,14 @@ def batch_norm(*values: Number) -> Any:
 
 
 def norm(op: str, values: Iterable[Number]) -> Node:
-    """What `layer_norm` or `batch_norm` makes of some values, which `part` takes apart.
+    """The result of `layer_norm` or `batch_norm` for some values; `part` selects one.
 
     Raises:
         TypeError: there is no value.
     """
     nodes = tuple(as_node(value) for value in values)
     if not nodes:
-        raise TypeError(f"{op}() takes one value or more; it was given none")
+        raise TypeError(f"{op}() got no value; expected one or more")
     return _node(op, nodes)
 
 
@@ -242,7 +242,7 @@ def where(condition: Node, a: Number, b: Number) -> Node:
     """One value where a comparison holds, else the other.
 
     Raises:
-        TypeError: the condition is no comparison.
+        TypeError: the condition is not a comparison.
     """
     if not isinstance(condition, Node) or condition.op not in ("less", "less_equal"):
         raise TypeError("where() takes a comparison first, such as c < 1; then two values")

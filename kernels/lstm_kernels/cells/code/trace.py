@@ -11,7 +11,7 @@ from lstm_kernels.cells.code.symbols import NORMS, Node, Number, as_node, input_
 
 @dataclass(frozen=True)
 class Step:
-    """What a step takes and what it makes, a node each: `after` are the states after it."""
+    """The arguments and results of a step, one node each: `after` are the states after it."""
 
     slots: tuple[Node, ...]
     before: tuple[Node, ...]
@@ -25,7 +25,7 @@ class Step:
 
     @cached_property
     def functions(self) -> tuple[str, ...]:
-        """What the step calls that is more than one unit's arithmetic, in the order it does.
+        """The functions that a step calls and that are not unit by unit, in order.
 
         A gate's name is its product with W_hh; the others are of `NORMS`.
         """
@@ -38,7 +38,7 @@ def traced(cell: Cell) -> Step:
     """The graph of a cell's step.
 
     Raises:
-        TypeError, ValueError: the step does what cannot be traced, or returns other than its
+        TypeError, ValueError: the step cannot be traced, or returns anything but its
             states; the message names the cell.
     """
     slots = tuple(input_node(f"p_{slot.name}") for slot in cell.slots)
@@ -62,7 +62,7 @@ def traced(cell: Cell) -> Step:
 
 
 def beyond_a_unit(cell: Cell) -> str | None:
-    """What a cell's step does that is not each unit's own arithmetic, in words; None for most.
+    """What a cell's step does that is not unit by unit, in words; None for most cells.
 
     A step without that is pointwise: it has gradients by itself, and a kernel may run it.
     """
@@ -85,13 +85,13 @@ def _met_again(from_x: Node, gate: str, value: Number) -> Node:
 
 
 def in_order(outputs: Iterable[Node], leaves: Iterable[Node] = ()) -> Iterator[Node]:
-    """Every node that outputs are made of, each after what it is made of itself, once.
+    """Every node that outputs depend on, once, each after its own arguments.
 
     Args:
-        leaves: nodes that are given: what they are made of is left out.
+        leaves: nodes that are given: their arguments are left out.
     """
     stop, seen = set(leaves), set()
-    # Each node twice: first to look at what it is made of, then to be given.
+    # Each node twice: first to visit its arguments, then to yield it.
     pending = [(node, False) for node in reversed(list(outputs))]
     while pending:
         node, is_made = pending.pop()

@@ -88,7 +88,7 @@ def test_an_overhead_within_noise_is_told_as_that():
     ]
     assert "no overhead beyond noise" in drawn(records)[0].answer
     both = [*records, *(r for r in line("naive", 0, 40, drift=(1, 1.001, 0.999)))]
-    assert "no overhead of a pass can be told from zero." in drawn(both)[0].answer
+    assert "no overhead of a pass can be distinguished from zero." in drawn(both)[0].answer
 
 
 def test_an_overhead_below_zero_is_told_as_that():

