@@ -133,3 +133,8 @@ def test_the_projection_has_the_name_that_torch_gives_it(document, refused):
         made = document("plan", flag, "32", "--hidden", "64", "--backend", "aten", "--json")
         assert {each["problem"]["proj_size"] for each in made["cases"]} == {32}
     assert "--proj-size 'x'" in refused("plan", "--proj", "x")
+
+
+def test_whoever_the_others_are_compared_with_must_be_measured(refused):
+    line = refused("run", "--backend", "aten", "--against", "naive")
+    assert "--against naive is not raced; type --backend aten,naive" in line
