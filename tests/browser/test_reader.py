@@ -50,7 +50,7 @@ def test_2_by_how_much(report):
     assert re.fullmatch(rf"● aten 1\.\d\d{X}", seen(report, "#map-table tbody button"))
     second = seen(report, "#detail li:nth-child(2)")
     assert re.search(rf"numba_cpu .* 1\.\d\d{X} the fastest's time", second)
-    assert f"a time over another time, 2.00{X} being twice the time" in seen(report, "#ratio")
+    assert f"one time over another: 2.00{X} means twice the time" in seen(report, "#ratio")
 
 
 def test_3_is_it_proven_right(report):

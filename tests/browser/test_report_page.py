@@ -83,7 +83,7 @@ def test_a_choice_without_a_figure_says_so_and_shows_none(view):
     records = [*blocks("aten", [10] * 3), *blocks("aten", [20] * 3, of=case(seq_len=64))]
     records.append(record("aten", of=case(batch=8), status="crashed"))
     page = view(run(records), fragment="#T=32&B=8")
-    assert "nothing to show was measured here" in page.inner_text("#throughput-over-t .chosen")
+    assert "nothing was measured here" in page.inner_text("#throughput-over-t .chosen")
     assert not page.locator("#throughput-over-t .drawn").is_visible()
     page.locator('#map-table button[data-t="64"][data-b="4"]').click()
     assert drawn(page, "throughput-over-t") == [2]

@@ -116,7 +116,7 @@ def run(
     from lstm_harness.race import runs
 
     if watch:
-        others = {"--resume": resume, "--against": against, "--json": as_json, "--wait": wait}
+        others = {"--resume": resume, "--against": against, "--json": as_json}
         given = [flag for flag, value in others.items() if value]
         if given:
             raise UserError(f"--watch with {given[0]}; leave one out")

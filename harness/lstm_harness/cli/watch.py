@@ -24,7 +24,7 @@ class _Progress:
     """How far a watch has come."""
 
     edits: int = 0
-    wrong: int = 0
+    failed: int = 0
     kept: int = 0
     last: "Edit | None" = None
     best: "Edit | None" = None
@@ -55,13 +55,13 @@ def watch_edits(spec: Spec, out: Path | None, quiet: bool) -> int:
             try:
                 _one_edit(spec, so_far, folder, quiet)
             except UserError as error:
-                so_far.wrong += 1
+                so_far.failed += 1
                 output.warning(str(error))
             output.line(f"waiting until {names} is saved; Ctrl-C ends")
     except KeyboardInterrupt:
         best = so_far.best
         told = f"edit {best.number}: {folder / best.name}" if best else None
-        watching.summary(so_far.edits, so_far.wrong, so_far.kept, told)
+        watching.summary(so_far.edits, so_far.failed, so_far.kept, told)
     return Exit.DONE
 
 
@@ -101,7 +101,8 @@ def _one_edit(spec: Spec, so_far: _Progress, folder: Path, quiet: bool) -> None:
     others = [each for each in (so_far.last, so_far.best) if each]
     others = list({each.number: each for each in others}.values())
     with LiveProgress(quiet) as watch:
-        *olds, new = edits.measured([*others, edit], folder, watch)
+        patient = replace(watch, waiting=lambda who: output.warning(f"{who}; waiting for it"))
+        *olds, new = edits.measured([*others, edit], folder, patient)
     by_number = {each.number: old for each, old in zip(others, olds, strict=True)}
     watching.times(new, by_number)
     ratios = {number: watching.against(new, old) for number, old in by_number.items()}

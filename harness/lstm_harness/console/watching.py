@@ -71,7 +71,7 @@ def verdict(number: int, roles: Sequence[tuple[int, str]], ratios: Sequence[Rati
         output.line(f"edit {number} against edit {other}, {role}: {told}")
 
 
-def summary(edits: int, wrong: int, kept: int, best: str | None) -> None:
+def summary(edits: int, failed: int, kept: int, best: str | None) -> None:
     """What a watch came to, in one line."""
-    told = f"{count(edits, 'edit')}, {wrong} not right, {kept} kept"
+    told = f"{count(edits, 'edit')}, {failed} not measured, {kept} kept"
     output.line(f"{told}; the best is {best}" if best else told)

@@ -12,7 +12,7 @@ from lstm_harness.report.lines import band, colours, drawn, line, quiet
 from lstm_harness.report.marks import Mark, mark, mark_at
 from lstm_harness.report.payload import number, plot_text
 
-# Of a level that no contestant draws: the goal, the baseline. The colours of soft text.
+# The goal and the baseline belong to no contestant; they have the colours of soft text.
 _SOFT = Mark("#5a6068", "#a2a8b0", "circle", "●")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 # An axis is logarithmic if its largest value is this many times its smallest.
@@ -63,7 +63,7 @@ def _look(one: Contestant, cells: Sequence[str], alone: bool) -> Look:
 def figures(
     goal: Goal, standing: Sequence[Contestant], as_drawn: Sequence[Look], baseline: float | None
 ) -> list[Figure]:
-    """Four; none where no contestant is.
+    """Four figures; none where there is no contestant.
 
     Args:
         as_drawn: the look of each contestant.
@@ -122,7 +122,7 @@ def _plot(
         "layout": {
             "xaxis": _axis(axis, (min(starts, default=0), max(ends)) if far_apart else None),
             "yaxis": _axis(what, (min(values), max(values)) if logarithmic else None),
-            # Above the plot: below it stands what x is.
+            # Above the plot, since the title of x is below it.
             "legend": {"x": 0, "y": 1, "yanchor": "bottom"},
         },
         "cuts": [],

@@ -14,7 +14,7 @@ from lstm_harness.report.templating import assets, fill
 
 
 def render(found: Gradients) -> str:
-    """The HTML of what was followed, whatever came of it."""
+    """The HTML of the gradients that were followed."""
     shown = fadings(found.followed)
     steps = told.columns(shown)
     return fill(
@@ -50,7 +50,7 @@ def _plot(shown: list[Fading]) -> dict[str, Any]:
                 "title": {"text": "norm of dL<sub>T</sub>/dh<sub>t</sub>"},
                 "exponentformat": "power",
             },
-            # Above the plot: below it stands what x is.
+            # Above the plot, since the title of x is below it.
             "legend": {"x": 0, "y": 1, "yanchor": "bottom"},
         },
         "cuts": [],

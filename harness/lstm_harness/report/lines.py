@@ -7,9 +7,9 @@ from typing import Any
 from lstm_harness.report.marks import Mark
 from lstm_harness.report.payload import number
 
-# As many as an eye tells apart on a line; a JSON document has all.
+# A line shows no more points than an eye can tell apart; the JSON document has all of them.
 MOST_POINTS = 500
-# As many carry the line's symbol.
+# This many of them carry the line's symbol.
 _SYMBOLS = 12
 
 Values = Sequence[float | None]

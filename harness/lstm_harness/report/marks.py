@@ -35,7 +35,7 @@ FIXED = {
     "numba_cpu": Mark("#882255", "#c9669a", "triangle-down-open", "▽"),
 }
 
-# Plugins draw from these by the hash of their name, lines of a figure by their place in it.
+# A plugin takes one of these by the hash of its name, a line of a figure by its place in it.
 _FURTHER_COLOURS = (
     ("#0072b2", "#4da3d8"),
     ("#994455", "#e08a96"),

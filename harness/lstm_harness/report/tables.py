@@ -250,7 +250,7 @@ def all_rows(summary: pd.DataFrame) -> dict[str, Any]:
     kept = {"run", "backend", "seq_len", "batch", "hidden_size", "pass", "status", "median_ns"}
     square = bool((summary["input_size"] == summary["hidden_size"]).all())
     constant |= {"input_size"} if square else set()
-    # One head is the plain layer, and goes without saying.
+    # One head is the plain layer, which needs no mention.
     unsaid = kept | ({"heads"} if bool((summary["heads"] == 1).all()) else set())
     data = [[_plain(value) for value in summary[name]] for name, _, _ in columns]
     fixed = [

@@ -68,7 +68,7 @@ def _packed_plotly() -> str:
 
 
 def policy(*scripts: str) -> str:
-    """The policy of a page that runs these scripts, or none, and asks for nothing outside.
+    """The policy of a page that runs these scripts or none, and fetches nothing from outside.
 
     A plot that is downloaded as a picture is a blob first.
     """

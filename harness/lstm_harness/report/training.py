@@ -18,7 +18,7 @@ _MOST_EXAMPLES, _EXAMPLE_CHARS = 8, 240
 
 
 def render(workload: Workload, curves: Sequence[Learnt], manifest: Mapping[str, Any]) -> str:
-    """The HTML of what was trained, whatever came of it.
+    """The HTML of a training, whether or not its curves ended well.
 
     Args:
         manifest: of the training, its command and its machine.
@@ -47,7 +47,7 @@ def render(workload: Workload, curves: Sequence[Learnt], manifest: Mapping[str, 
 
 
 def _examples(standing: Sequence[Contestant], as_drawn: Sequence[Look]) -> list[dict[str, Any]]:
-    """What contestants make of held-out data after their first seed, those that say the same once.
+    """What contestants predict for held-out data after their first seed; equal ones once.
 
     Only of curves that have ended.
     """

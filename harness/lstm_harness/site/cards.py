@@ -25,7 +25,7 @@ from lstm_harness.store.files import derived, keep_derived
 from lstm_harness.store.parallel import each
 
 VERSION = 3
-# Runs that a process reads before it reports.
+# A process reads this many runs before it reports.
 CHUNK = 25
 # Below this much to read, starting further processes takes longer than they save.
 WORTH_PROCESSES_BYTES = 50_000_000

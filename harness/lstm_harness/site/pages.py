@@ -31,7 +31,7 @@ from lstm_harness.store.training_folder import TRAINING
 
 # Two requests within this long see the same list of runs.
 FRESH_S = 1.0
-# A report may have 25 MB.
+# A report may have many MB.
 MOST_PAGES = 6
 
 _RUN = re.compile(r"/runs/([A-Za-z0-9._-]+)/([a-z]+\.[a-z]+)")
@@ -67,7 +67,7 @@ class Refused(Exception):  # noqa: N818 - an answer, not a fault
 
 
 class Pages:
-    """A store's pages, made when they are asked for and kept in memory while they are true.
+    """A store's pages, made on request and kept in memory while their files stay the same.
 
     Raises:
         UserError: no run there.

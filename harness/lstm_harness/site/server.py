@@ -1,7 +1,7 @@
 """Serve the reports of a store on the loopback address: read only.
 
 A browser that was led here under another host's name (DNS rebinding) is refused, as is any method
-but GET and HEAD. What there is to see is the business of `site.pages`.
+but GET and HEAD. `site.pages` makes the pages.
 """
 
 import os
@@ -21,9 +21,9 @@ from lstm_harness.site.pages import Pages, Refused
 
 LOOPBACK = "127.0.0.1"
 METHODS = ("GET", "HEAD")
-# A connection that says nothing, or takes nothing, for so long is closed.
+# A connection on which nothing moves for this long is closed.
 SILENCE_S = 10.0
-# So is one whose request, from its first byte to the last of the answer, takes so long in all.
+# So is one whose request takes this long in all, from its first byte to the answer's last.
 DEADLINE_S = 60.0
 PART_BYTES = 1 << 16
 
@@ -152,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
         with os.fdopen(sent.file, "rb") as file:
             self._head(200, sent.kind, sent.size, sent.name)
             left = sent.size if self.command == "GET" else 0
-            # Never more than was said: a run in progress appends to its records.
+            # Never more than the announced length: a run in progress appends to its records.
             while left and (part := file.read(min(left, PART_BYTES))):
                 self.wfile.write(part)
                 left -= len(part)

@@ -57,7 +57,7 @@ def test_edits_are_proved_then_measured_in_turn_and_told(watched, here):
     assert "edit 2 is not measured: its results are wrong" in err
     assert "SyntaxError" in err
     assert "edit 4 against edit 1, the last one kept and the best: " in out
-    assert out.splitlines()[-1].startswith("4 edits, 2 not right, ")
+    assert out.splitlines()[-1].startswith("4 edits, 2 not measured, ")
     assert "kept; the best is edit " in out.splitlines()[-1]
     assert (here / "watched" / "002" / "mine.py").read_text() == WRONG
     pair = [here / "watched" / "004" / "runs" / name for name in ("001", "004")]

@@ -56,6 +56,6 @@ def test_the_summary_line(capsys):
     watching.summary(3, 1, 1, "edit 2: watched/002")
     watching.summary(1, 1, 0, None)
     assert capsys.readouterr().out.splitlines() == [
-        "3 edits, 1 not right, 1 kept; the best is edit 2: watched/002",
-        "1 edit, 1 not right, 0 kept",
+        "3 edits, 1 not measured, 1 kept; the best is edit 2: watched/002",
+        "1 edit, 1 not measured, 0 kept",
     ]

@@ -37,6 +37,8 @@ def test_the_worst_comes_first_and_the_counts_are_told():
     said = text_of(verdicts.section(compared(base, new)))
     assert "Regression: 1 slower or larger, 1 faster or smaller, 1 the same." in said
     assert said.index("REGRESSION") < said.index("IMPROVEMENT") < said.index("SAME")
+    # What a phone shows before it is scrolled sideways.
+    assert "Verdict Backend Change (95%) Case" in said
     assert "Margin 5% or this machine's own noise" in said.replace("&#39;", "'")
 
 

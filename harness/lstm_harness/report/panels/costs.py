@@ -24,7 +24,7 @@ PRODUCTS = "counting products"
 
 @dataclass(frozen=True)
 class Field:
-    """A field of a problem whose cost is told.
+    """A field of a problem whose cost the panel shows.
 
     `plain` is the value that the others are compared with; `against` and `noun` say it to a
     reader, and `flag` is what measures a pair.

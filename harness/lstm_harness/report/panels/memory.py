@@ -79,7 +79,7 @@ def _plot(rows: Rows, column: str, title: str, backends: Sequence[str], along: s
         for index, line in by_backend(rows, backends)
     ]
     axis = axis_of(sizes_of(rows, along), along)
-    # A logarithmic axis has no place for nothing at all.
+    # A logarithmic axis has no place for 0.
     scale = "linear" if any(row[column] == 0 for row in rows) else axis["type"]
     return Plot(title, data, {"xaxis": axis, "yaxis": {"type": scale, "title": {"text": "MB"}}})
 

@@ -34,7 +34,7 @@ NOTE = (
     "which a pass costs whatever its length (launches and set-up), plus a time for each step of T."
 )
 _TYPE = "type lstm-bench run --seq-len 32,64,128"
-# More are shown, and not all told.
+# A sentence names this many fits; the figure shows all.
 _TOLD = 6
 
 
