@@ -75,7 +75,6 @@ def _write_cases(gathered: list[tuple[Verdict, str]]) -> None:
     more = len(gathered) - MOST_CASES
     if more > 0:
         output.line(f"and {more:,} more; --json lists all")
-    output.line("")
 
 
 def _cells(verdict: Verdict, label: str) -> tuple[str, str, str]:

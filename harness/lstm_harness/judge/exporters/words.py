@@ -99,7 +99,7 @@ def _seen(seen: Resolution) -> str:
     if seen.wants:
         said.append(f"{seen.wants} blocks would see {margin}")
     elif seen.blocks is None:
-        said.append(f"{MOST_BLOCKS} blocks would not see {margin}")
+        said.append(f"not {margin} in {MOST_BLOCKS} blocks")
     return "; ".join(said)
 
 
