@@ -203,6 +203,16 @@ def test_no_page_scrolls_sideways(browse, written, served, where, width):
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_a_phone_shows_who_changed_and_by_how_much(browse, written):
+    page = browse(f"{written}/runs/grid-2/compare.html", width=400)
+    cells = page.locator("#verdicts tbody tr").first.locator("td, th").all()[:3]
+    verdict, backend, change = (cell.inner_text() for cell in cells)
+    assert (verdict, backend) == ("REGRESSION", "naive")
+    assert change.startswith("+")
+    for box in (cell.bounding_box() for cell in cells):
+        assert box["x"] + box["width"] <= 400
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("where", ["index.html", "history.html", "runs/grid-2/compare.html"])
 def test_no_page_has_a_serious_fault_of_access(browse, written, axe, where, scheme):
