@@ -54,7 +54,7 @@ def test_edits_are_proved_then_measured_in_turn_and_told(watched, here):
     code, out, err = watched(RIGHT, WRONG, "no python", f"{RIGHT}\n# again\n")
     assert code == 0, err
     assert "edit 1 is kept: watched/001" in out
-    assert "edit 2 is not measured: its results are wrong" in err
+    assert "edit 2 is not measured, because it is not right" in err
     assert "SyntaxError" in err
     assert "edit 4 against edit 1, the last one kept and the best: " in out
     assert out.splitlines()[-1].startswith("4 edits, 2 not measured, ")
