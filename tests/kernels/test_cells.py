@@ -306,5 +306,5 @@ def test_two_cells_of_one_name_are_refused():
     def lstm(p, h):
         return p.n
 
-    with pytest.raises(ValueError, match="'lstm', a name that is taken"):
+    with pytest.raises(ValueError, match="another cell of that name"):
         lk.Recurrent(lstm, 3, 5)

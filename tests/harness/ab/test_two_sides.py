@@ -124,7 +124,7 @@ def test_a_cell_of_ones_own_is_measured_on_both_sides(repo, ab, tmp_path):
     records = records_of(tmp_path / "ab2" / "base")
     status = {record["problem"]["cell"]: record["status"] for record in records}
     assert status == {"of_two_sides": "unsupported", "lstm": "ok"}
-    assert any("know no cell of_two_sides" in record["reason"] for record in records)
+    assert any("have no cell of_two_sides" in record["reason"] for record in records)
 
 
 def test_both_sides_are_runs_of_their_own_measured_in_turn(repo, run_in, tmp_path, all_in_doubt):

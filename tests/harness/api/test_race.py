@@ -87,7 +87,7 @@ def test_only_workers_import_a_plugin_and_what_is_wrong_is_a_record(here, forked
     [
         ({"out": "there"}, "there is already used"),
         ({"out": "x", "resume": "y"}, "out='x' with resume='y'"),
-        ({"resume": "y", "hidden": 3}, "resume='y' goes on as planned"),
+        ({"resume": "y", "hidden": 3}, "resume='y' continues the run as it was planned"),
         ({"resume": "y"}, "y is not a run"),
         ({"backend": "nave"}, "did you mean 'naive'"),
         ({"plugin": "none.py"}, "no such file"),

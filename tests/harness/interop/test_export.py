@@ -139,7 +139,7 @@ def test_what_pytest_benchmark_will_not_show_is_said(command, here):
     put(here / "run", [record("naive"), record("aten", status="crashed")])
     code, _, err = command("export", "run", "--format", "pytest-benchmark", "-o", "made")
     assert code == 0
-    assert err.startswith("1 of 2 records have no time; pytest-benchmark shows none of them")
+    assert err.startswith("1 of 2 records have no time; pytest-benchmark shows neither them")
 
 
 def test_mistakes_are_told_in_one_line(refused, here):

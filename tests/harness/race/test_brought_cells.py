@@ -334,7 +334,7 @@ def test_installed_packages_bring_cells_and_a_failing_one_is_listed(here):
     rows = json.loads(bench("backends --json", here, **installed).stdout)
     listed = {row["name"]: row for row in rows}
     assert "has no attribute 'nothing'" in listed["their_cells:nothing"]["reason"]
-    assert "'lstm', a name that is taken" in listed["their_lstm:lstm"]["reason"]
+    assert "has another cell of that name" in listed["their_lstm:lstm"]["reason"]
     assert "their_cells:minimal" not in listed
     # Whoever surveys once more after another ended it is told of them.
     asked = "plan --backend ends,naive --cell minimal --json"
