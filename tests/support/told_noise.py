@@ -1,4 +1,4 @@
-"""What a command told on stderr, apart from lines on noise: no test knows how quiet its machine is."""
+"""What a command told on stderr, without the lines on noise: not every machine is quiet."""
 
 # What `console.run_table.told_noise` says of any run.
 NOISE = ("% of the samples were taken while", "the 95% interval of ")
