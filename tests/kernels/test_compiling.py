@@ -372,7 +372,7 @@ def test_no_transform_goes_through_an_operator(operated: str, transform: str) ->
 def test_a_dynamo_with_other_insides_is_left_as_it_is() -> None:
     other = ModuleType("torch._dynamo")
     other.disable, other.config = None, ModuleType("torch._dynamo.config")
-    with pytest.warns(UserWarning, match=r"newer than what lstm_kernels knows \(.*allow_rnn"):
+    with pytest.warns(UserWarning, match=r"newer than this lstm_kernels supports \(.*allow_rnn"):
         compiling._look_into(lk.LSTM, other)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

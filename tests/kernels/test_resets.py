@@ -114,7 +114,7 @@ def test_what_does_not_fit_is_said_in_a_line() -> None:
         rnn(x, resets=RESETS.long())
     with pytest.raises(ValueError, match=r"of shape \(3, 7\); expected torch.bool of \(7, 3\)"):
         rnn(x, resets=RESETS.t())
-    with pytest.raises(ValueError, match="give the input padded"):
+    with pytest.raises(ValueError, match="pass the input padded"):
         rnn(pack_sequence([x[:, 0]]), resets=RESETS[:, 0])
     with pytest.raises(ValueError, match="traced or exported"):
         rnn.to("meta")(x.to("meta"), resets=RESETS)

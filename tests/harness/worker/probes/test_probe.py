@@ -106,7 +106,7 @@ def test_time_in_which_others_have_the_cpu_slows_no_best(unit, share, best, dist
 
 
 def test_two_probes_of_one_name_are_refused():
-    with pytest.raises(ValueError, match="stand twice"):
+    with pytest.raises(ValueError, match="have the same name"):
         probe.in_place([of_values("a", [1.0])] * 2)
 
 
