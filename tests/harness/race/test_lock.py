@@ -55,9 +55,8 @@ def files_up_to(size):
 
 
 def test_file_that_may_not_grow_ends_the_run_and_resume_finishes_it(here, fails, resumes):
-    wordy = f"--label {'x' * 500} --min-samples 300"
-    with files_up_to(20_000):
-        line = fails(f"run {GRID} {HOW} {wordy} --out race")
+    with files_up_to(40_000):  # more than what a worker is started with
+        line = fails(f"run {GRID} {HOW} --min-samples 1500 --out race")
     assert "File too large" in line
     kept = records_of(here / "race")
     assert 0 < len(kept) < 6

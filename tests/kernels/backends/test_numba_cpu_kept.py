@@ -56,8 +56,8 @@ def test_a_function_of_an_object_does_what_it_did(made: tuple[str, bytes]) -> No
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda content: b"\x7fELF\x01" + content[5:], "no object file of x86-64"),
-        (lambda content: content[:18] + b"\xb7" + content[19:], "no object file of x86-64"),
+        (lambda content: b"\x7fELF\x01" + content[5:], "not an object file of x86-64"),
+        (lambda content: content[:18] + b"\xb7" + content[19:], "not an object file of x86-64"),
     ],
     ids=["32 bits", "another machine"],
 )
@@ -82,7 +82,7 @@ def test_a_kernel_that_could_not_be_loaded_is_not_kept(
     symbol, content = made
     strange = content.replace(b"\0getpagesize\0", b"\0notinlibc00\0")
     assert strange != content
-    with pytest.warns(UserWarning, match="kernel name is not kept on disk: it calls 'notinlibc00'"):
+    with pytest.warns(UserWarning, match="kernel name is not stored on disk: it calls 'notinlibc00'"):
         compiled._keep("name", (), symbol, strange)
     assert list(tmp_path.iterdir()) == []
 
