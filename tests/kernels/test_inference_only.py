@@ -123,7 +123,7 @@ def test_inputs_are_left_alone_and_outputs_are_its_own(inference_backend, make_l
 
 @pytest.mark.parametrize(
     ("fields", "why"),
-    [({"dtype": "float64"}, "float64"), ({"proj_size": 2}, "2 columns"), ({"heads": 5}, "heads")],
+    [({"dtype": "float64"}, "float64"), ({"proj_size": 2}, "proj_size 2"), ({"heads": 5}, "heads")],
 )
 def test_what_it_has_not_is_refused_with_a_reason(inference_backend, fields, why):
     problem = replace(lk.Problem("lstm", 2, 1, 3, 5), **fields)

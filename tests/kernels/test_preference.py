@@ -107,7 +107,7 @@ def test_the_fastest_on_the_nearest_problem_is_taken_and_told(own: Path) -> None
     same = preferred()
     assert same.order == ("hoisted", "naive", "aten")
     assert told(same) == (
-        "hoisted: the fastest of 4 measured on lstm T8 B4 H16 float32 in training, the very "
+        "hoisted: the fastest of 4 measured on lstm T8 B4 H16 float32 in training, this very "
         f"problem, in run mine (your own; {here().label()}; torch {torch.__version__})"
     )
     near = told(preferred(seq_len=11))
