@@ -155,5 +155,7 @@ def test_a_cell_whose_gate_has_the_name_of_one_of_zoneouts_is_refused():
     def keeping(p, h):
         return tanh(p.n + p.keep_x) * sigmoid(p.keep_h)
 
-    with pytest.raises(ValueError, match="zoneout with cell 'keeping', which already has a gate 'keep_h'"):
+    with pytest.raises(
+        ValueError, match="zoneout with cell 'keeping', which already has a gate 'keep_h'"
+    ):
         lk.Recurrent(keeping, 3, 4, zoneout=0.3)

@@ -82,7 +82,9 @@ def test_a_kernel_that_could_not_be_loaded_is_not_kept(
     symbol, content = made
     strange = content.replace(b"\0getpagesize\0", b"\0notinlibc00\0")
     assert strange != content
-    with pytest.warns(UserWarning, match="kernel name is not stored on disk: it calls 'notinlibc00'"):
+    with pytest.warns(
+        UserWarning, match="kernel name is not stored on disk: it calls 'notinlibc00'"
+    ):
         compiled._keep("name", (), symbol, strange)
     assert list(tmp_path.iterdir()) == []
 

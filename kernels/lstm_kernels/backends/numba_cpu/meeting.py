@@ -31,7 +31,7 @@ _sleep_us: Any = types.ExternalFunction("usleep", types.int32(types.uint32))
 # A thread that sleeps meanwhile gets its own core back the moment it wakes; one that yields gives
 # its turn away each time, and Linux lets the other program run far longer: with one on each of
 # two cores the train pass of H=128, B=1 took 170 rather than 2,000 ms (Linux 6.18, busy Zen 4).
-LOOKS = 1000
+LOOKS = 10_000
 
 
 @inlined
