@@ -20,8 +20,8 @@ from lstm_kernels import measured, registry
 from lstm_kernels.measured import Row, own_on
 from lstm_kernels.problem import Problem
 
-# One size four times as large, or H doubled where I is H. In results/amd-epyc-2core each problem,
-# left out, has another so near that names its winner or a tie.
+# One size four times as large, or H doubled where I is H. In results/amd-epyc-2core a problem,
+# left out, has another so near that names its winner or a tie, in over 90% of the cases.
 NEAR = 2.0
 SIZES = ("seq_len", "batch", "input_size", "hidden_size")
 # What runs without measurements if PyTorch has no such layer: a loop of its operations.
