@@ -158,9 +158,10 @@ def test_more_threads_than_it_may_have_take_its_rank_or_bring_it_nothing(race):
     for outcome in race("more_threads", ALL, LONG):
         record = outcome.record()
         assert record.status == "ok"
-        # On a machine that others use it may get no more than its due.
+        # On a machine that others use it may get little more than its due, and the judge allows for
+        # what it cannot see: it looks at whole requests, this at samples alone.
         cores = sum(record.cpu_ns) / sum(record.samples_ns) / record.inner_repeats
-        assert "--threads is 1" in record.unranked or cores < 1.2
+        assert "--threads is 1" in record.unranked or cores < 1.4
 
 
 def test_there_are_as_many_kinds_as_were_promised():
