@@ -47,8 +47,8 @@ def sdist(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def wheel(sdist, tmp_path_factory):
-    # Not imported here: setuptools then leaves distutils to Python for the rest of this process, and
-    # a later import of setuptools fails.
+    # Not imported here: setuptools then leaves distutils to Python for the rest of this process,
+    # and a later import of setuptools fails.
     if subprocess.run([*PIP, "--version"], capture_output=True, check=False).returncode:
         pytest.skip("this environment has no pip")
     folder = tmp_path_factory.mktemp("wheel")
