@@ -1,8 +1,10 @@
 """What a worker handed over, moved out of its reach before it is read."""
 
+import errno
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +13,20 @@ from lstm_harness.race.process import Failed, WorkerProcess
 
 _F_ADD_SEALS = 1033  # fcntl.h; Python names it from 3.13 on
 _SEALS = 0x1 | 0x2 | 0x4 | 0x8  # no more seals, no shrinking, no growing, no writing
+# The kernel refuses while it looks at a page itself, too, which passes; a mapping stays.
+_TRIES, _PAUSE_S = 10, 0.05
+
+
+def _seal(descriptor: int) -> None:
+    """Seal; the kernel refuses while anyone could write through a mapping."""
+    for left in reversed(range(_TRIES)):
+        try:
+            fcntl.fcntl(descriptor, _F_ADD_SEALS, _SEALS)
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY or not left:
+                raise
+        time.sleep(_PAUSE_S)
 
 
 class Sealed:
@@ -30,8 +46,7 @@ class Sealed:
         try:
             if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
                 raise Failed("crashed", "what the worker handed over is not shared memory")
-            # Refused while anyone could write through a mapping.
-            fcntl.fcntl(self._descriptor, _F_ADD_SEALS, _SEALS)
+            _seal(self._descriptor)
         except OSError as error:
             self.close()
             reason = f"the worker could still change what it handed over: {error.strerror}"

@@ -96,6 +96,13 @@ def test_a_worker_that_could_still_write_through_a_mapping_is_refused():
         Sealed(WORKER, handed(descriptor)).close()
 
 
+def test_what_passes_is_waited_for(monkeypatch):
+    with memory() as descriptor:
+        mapping = mmap.mmap(descriptor, 0)
+        monkeypatch.setattr("lstm_harness.race.sealed.time.sleep", lambda _: mapping.close())
+        Sealed(WORKER, handed(descriptor)).close()
+
+
 def test_memory_that_cannot_be_sealed_is_refused():
     with memory(flags=0) as descriptor:
         assert refusal(descriptor).startswith("the worker could still change what it handed over: ")
