@@ -79,7 +79,7 @@ def saves(files: list[Path]) -> Iterator[None]:
                     yield
         except FileNotFoundError:  # an editor may replace the old file by the new one
             pass
-        time.sleep(POLL_S)
+        time.sleep(POLL_S)  # files tell nobody that they were saved
 
 
 def _one_edit(spec: Spec, so_far: _Progress, folder: Path, quiet: bool) -> None:

@@ -7,9 +7,8 @@ file that is torn, foreign or of another version is ignored, and a store that ca
 written is read whole each time. It may be deleted at any time.
 """
 
-import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,7 +99,7 @@ def refresh(
     is_run = (folder / run_folder.MANIFEST).exists()
     place = file or (None if is_run else folder / INDEX)
     kept = _load(place) if place and place.exists() else _load(folder / INDEX)
-    stamps = {path: stamp(folder / path) for path in find_runs(folder)}
+    stamps = {path: stamp(folder / path) for path in run_folder.RUN.below(folder)}
     gone = [path for path in kept.runs if path not in stamps]
     stale = [path for path, stamp in stamps.items() if _is_stale(kept.runs.get(path), stamp)]
     for path in (*gone, *stale):
@@ -116,15 +115,6 @@ def refresh(
     if place and (gone or stale):
         _keep(kept, place)
     return kept
-
-
-def find_runs(folder: Path) -> Iterator[str]:
-    """Every folder below that holds a run.json, as a path in the store; no link is followed."""
-    for place, folders, files in os.walk(folder):
-        folders.sort()
-        if run_folder.MANIFEST in files:
-            folders.clear()
-            yield os.path.relpath(place, folder)
 
 
 def stamp(run: Path) -> Stamp:

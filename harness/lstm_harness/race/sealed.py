@@ -26,7 +26,7 @@ def _seal(descriptor: int) -> None:
         except OSError as error:
             if error.errno != errno.EBUSY or not left:
                 raise
-        time.sleep(_PAUSE_S)
+        time.sleep(_PAUSE_S)  # the kernel tells nobody when it is done
 
 
 class Sealed:

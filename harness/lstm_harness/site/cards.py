@@ -126,7 +126,7 @@ def _load(file: Path) -> dict[str, Entry]:
 def _up_to_date(folder: Path, kept: Mapping[str, Entry]) -> dict[str, Entry]:
     """An entry a run: the kept one, or a new one with its head alone."""
     entries: dict[str, Entry] = {}
-    for path in index.find_runs(folder):
+    for path in run_folder.RUN.below(folder):
         stamp = index.stamp(folder / path)
         known = kept.get(path)
         is_same = known is not None and known["stamp"] == stamp

@@ -26,6 +26,7 @@ from lstm_harness.site import cards, trainings
 from lstm_harness.site.cards import Against, Card
 from lstm_harness.site.trainings import Trained
 from lstm_harness.store.run_folder import Run, load
+from lstm_harness.store.training_folder import TRAINING
 
 HISTORY = "history.html"
 COMPARED = "compare.html"
@@ -92,7 +93,7 @@ def collect(stores: Sequence[Path], tell: Tell = lambda done, total, label: None
 def _trainings(stores: Sequence[Path]) -> tuple[list[ListedTraining], list[tuple[str, str]]]:
     """The trainings of these stores, newest first, and those that cannot be read."""
     numbered = enumerate(stores)
-    places = [(number, path) for number, store in numbered for path in trainings.find(store)]
+    places = [(number, path) for number, store in numbered for path in TRAINING.below(store)]
     found: list[ListedTraining] = []
     unread: list[tuple[str, str]] = []
     for (number, path), name in _names(places, stores).items():

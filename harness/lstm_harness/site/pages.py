@@ -207,7 +207,7 @@ class Pages:
 
 def _holds_any(folder: Path) -> bool:
     """Whether there is a run or a training."""
-    found = chain(store_index.find_runs(folder), trainings.find(folder))
+    found = chain(run_folder.RUN.below(folder), TRAINING.below(folder))
     return next(found, None) is not None
 
 

@@ -1,8 +1,6 @@
 """The trainings of a store: the index entry of each, and the page of one."""
 
-import os
 import stat
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,15 +23,6 @@ class Trained:
     start: str
     machine: str
     answer: str
-
-
-def find(store: Path) -> Iterator[str]:
-    """Every folder below that holds a training, as a path in the store; no link is followed."""
-    for place, folders, files in os.walk(store):
-        folders.sort()
-        if TRAINING.manifest in files:
-            folders.clear()
-            yield os.path.relpath(place, store)
 
 
 def stamp(folder: Path) -> Stamp:

@@ -11,6 +11,7 @@ is dropped when the run is read, and cut off when it is resumed.
 import hashlib
 import itertools
 import json
+import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -46,6 +47,14 @@ class Kind:
     def go_on(self, folder: Path) -> str:
         """The command that continues it."""
         return shlex.join(["lstm-bench", self.command, "--resume", str(folder)])
+
+    def below(self, store: Path) -> Iterator[str]:
+        """Every folder of this kind in a store, as a path in the store; no link is followed."""
+        for place, folders, files in os.walk(store):
+            folders.sort()
+            if self.manifest in files:
+                folders.clear()
+                yield os.path.relpath(place, store)
 
 
 RUN = Kind(MANIFEST, RECORDS, "run")

@@ -9,7 +9,7 @@ from synthetic_runs import blocks, grid
 from synthetic_store import put, series
 
 from lstm_harness.history import index, run_digest
-from lstm_harness.history.index import INDEX, find_runs, refresh
+from lstm_harness.history.index import INDEX, refresh
 from lstm_harness.model.errors import UserError
 from lstm_harness.store import files, run_folder
 
@@ -120,8 +120,8 @@ def test_links_are_not_followed(runs, tmp_path):
     outside = put(tmp_path / "outside", blocks("naive", [1]))
     (runs / "link").symlink_to(outside)
     (runs / "loop").symlink_to(runs)
-    assert "link" not in set(find_runs(runs))
-    assert len(set(find_runs(runs))) == 4
+    assert "link" not in set(run_folder.RUN.below(runs))
+    assert len(set(run_folder.RUN.below(runs))) == 4
     half = runs / "half"
     half.mkdir()
     (half / run_folder.MANIFEST).symlink_to(outside / run_folder.MANIFEST)
