@@ -26,10 +26,10 @@ thread_number: Any = types.ExternalFunction("omp_get_thread_num", types.int32())
 team_size: Any = types.ExternalFunction("omp_get_num_threads", types.int32())
 _sleep_us: Any = types.ExternalFunction("usleep", types.int32(types.uint32))
 
-# Looks at another thread's flag before a thread sleeps: some 200 us. A thread of the pool takes up
-# to 50 us to wake; after 200 us it has lost its core to another program. A thread that sleeps gets
-# its own core back when it wakes. One that yields gives its turn away each time, and Linux lets the
-# other program run far longer (docs/numba-cpu-tried.md, While other jobs run).
+# Looks at another thread's flag before a thread sleeps: some 200 us. With a tenth of that an idle
+# machine is slower; past it the other thread has lost its core to another program. A thread that
+# sleeps gets its own core back when it wakes. One that yields gives its turn away each time, and
+# Linux lets the other program run far longer (docs/numba-cpu-tried.md, While other jobs run).
 LOOKS = 10_000
 
 
