@@ -13,6 +13,7 @@ from lstm_harness.cli import (
     ab,
     advice,
     exchange,
+    fleet,
     gradients,
     history,
     judge,
@@ -29,7 +30,19 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for group in (measure, advice, kernels, train, gradients, pages, judge, ab, history, exchange):
+for group in (
+    measure,
+    fleet,
+    advice,
+    kernels,
+    train,
+    gradients,
+    pages,
+    judge,
+    ab,
+    history,
+    exchange,
+):
     app.add_typer(group.app)
 dress(app)
 

@@ -129,7 +129,7 @@ def run(
         raise UserError(f"--resume {resume} goes on as planned; leave out what to run, and how")
     folder = measured(spec, out, resume, wait, quiet)
     with runs.resumable(folder):
-        return _conclude(folder, against, as_json)
+        return conclude(folder, against, as_json)
 
 
 def measured(spec: Spec, out: Path | None, resume: Path | None, wait: bool, quiet: bool) -> Path:
@@ -175,7 +175,7 @@ def verify(spec: Spec, as_json: Json = False, quiet: Quiet = False) -> int:
     return Exit.MEASURING_FAILED
 
 
-def _conclude(folder: Path, against: str | None, as_json: bool) -> int:
+def conclude(folder: Path, against: str | None, as_json: bool) -> int:
     """Write the report, print who is how fast and, last, the report's path."""
     from lstm_harness.console import output, run_table, tuning
     from lstm_harness.console.keeping import keep_for_auto
