@@ -1,7 +1,9 @@
 """A fleet on a Ray cluster of three nodes that loses one of them, and then its coordinator."""
 
 import os
+import shutil
 import signal
+import tempfile
 
 import pytest
 from bench import bench, environment, manifest_of, start
@@ -24,7 +26,9 @@ def cluster(tmp_path, monkeypatch):
     """The address of a cluster, and its hosts by name."""
     from ray.cluster_utils import Cluster
 
-    for name, value in environment(tmp_path).items():
+    # The paths of sockets have at most 107 bytes.
+    own = {"RAY_TMPDIR": tempfile.mkdtemp(prefix="ray-")}
+    for name, value in (environment(tmp_path) | own).items():
         monkeypatch.setenv(name, value)
     made, hosts = Cluster(), {}
     for name in NODES:
@@ -36,6 +40,7 @@ def cluster(tmp_path, monkeypatch):
     made.shutdown()
     for host in hosts.values():
         host.cut()
+    shutil.rmtree(own["RAY_TMPDIR"], ignore_errors=True)
 
 
 def test_it_loses_a_node_and_its_coordinator_and_ends_with_the_plan(cluster, tmp_path):

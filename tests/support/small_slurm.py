@@ -75,7 +75,8 @@ def _configured(folder: Path, names: Sequence[str]) -> Path:
         f"SlurmctldPort={FIRST_PORT}",
         "SlurmUser=root",
         "SlurmdUser=root",
-        f"AuthInfo=socket={folder / 'munge.socket'}",
+        # The credential of a job's first try must expire before a second one begins.
+        f"AuthInfo=socket={folder / 'munge.socket'},cred_expire=10",
         f"StateSaveLocation={folder / 'state'}",
         f"SlurmdSpoolDir={folder}/%n",
         f"SlurmctldPidFile={folder / 'slurmctld.pid'}",

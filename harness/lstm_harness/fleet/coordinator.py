@@ -14,7 +14,7 @@ from typing import Any
 
 from lstm_harness.analysis.precision import blocks_to_add, precisions
 from lstm_harness.fleet import ledger as ledgers
-from lstm_harness.fleet.ledger import FLEET, Ledger, Settings, Spoilt, State, name_of
+from lstm_harness.fleet.ledger import FLEET, Foreign, Ledger, Settings, Spoilt, State, name_of
 from lstm_harness.fleet.pieces import affordable, cases_a_task, grown, in_parts, whole
 from lstm_harness.fleet.task import Ended, Engine, Task
 from lstm_harness.model.errors import Interrupted, MeasuringFailed, UserError
@@ -200,14 +200,14 @@ class _Coordinator:
         Raises:
             UserError: the plan cannot be made; `MeasuringFailed` if the task was lost too often.
         """
-        said = ended.said
+        said, refused = ended.said, ended.refused
         if ended.files:
             try:
                 accept(task, ended.files)
                 return True
             except Spoilt as reason:
-                said = str(reason)
-        if ended.refused:
+                said, refused = str(reason), isinstance(reason, Foreign)
+        if refused:
             if task.name == PLANNING:
                 self._ledger.clear()
                 raise UserError(said)

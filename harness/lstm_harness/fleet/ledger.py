@@ -25,7 +25,7 @@ from lstm_harness.model.strict_json import Broken, parsed
 from lstm_harness.model.typed import Stored, built
 from lstm_harness.store import run_folder
 from lstm_harness.store.files import is_unfinished, replace_whole, unfinished
-from lstm_harness.store.merging import merged
+from lstm_harness.store.merging import differences, merged
 from lstm_harness.store.run_folder import Run
 
 SCHEMA = 1
@@ -41,6 +41,10 @@ _ONLY_UNTIL_MERGED = {TASKS, JOBS, _PLAN, _PARTS, _MERGED, _LOCK, "fleet"}
 
 class Spoilt(Exception):  # noqa: N818 - a finding about a task's result
     """A result is not the whole run of its part; the text says why."""
+
+
+class Foreign(Spoilt):
+    """It was measured in another way, or it is of another run: its place measures no part."""
 
 
 @dataclass(frozen=True)
@@ -257,8 +261,8 @@ def _check_part(folder: Path, task: Task) -> None:
     plan, part = Plan.from_dict(task.order["manifest"]["plan"]), part_of(run.manifest)
     if part is None or part.to_dict() != task.order["part"]:
         raise Spoilt(f"it is the run of {part}; expected {task.order['part']}")
-    if _facts(run.manifest) != _facts(task.order["manifest"]):
-        raise Spoilt("it is a part of another run")
+    if other := differences(task.order["manifest"], run.manifest):
+        raise Foreign(f"its {', '.join(other)} differs from the plan's")
     if run.torn or run.edited or run.manifest.get("records_sha256") is None:
         raise Spoilt("it did not end, or its records are not as they were written")
     planned = {
@@ -268,8 +272,3 @@ def _check_part(folder: Path, task: Task) -> None:
         raise Spoilt(f"it has {len(run.records)} records; expected {len(planned)}")
     if len({record.machine for record in run.records}) != 1:
         raise Spoilt("several devices measured it; expected one for all backends of a case")
-
-
-def _facts(manifest: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What the run of a part has in common with the whole run."""
-    return manifest["spec"], manifest["kernels_digest"], Plan.from_dict(manifest["plan"])
