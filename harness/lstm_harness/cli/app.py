@@ -18,6 +18,7 @@ from lstm_harness.cli import (
     judge,
     kernels,
     measure,
+    merge,
     pages,
     train,
 )
@@ -29,7 +30,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for group in (measure, advice, kernels, train, gradients, pages, judge, ab, history, exchange):
+groups = (measure, advice, kernels, train, gradients, pages, judge, ab, history, merge, exchange)
+for group in groups:
     app.add_typer(group.app)
 dress(app)
 
