@@ -19,6 +19,7 @@ COMMANDS += [
     "report",
     "view",
     "history",
+    "merge",
     "export",
     "import",
     "ab",

@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 import synthetic_runs
-from lstm_harness.model.part import Part
 
 from lstm_harness.fleet.coordinator import PLANNING
 from lstm_harness.fleet.task import Ended, Task
 from lstm_harness.model.errors import Exit
+from lstm_harness.model.part import Part
 from lstm_harness.model.plan import Plan
 from lstm_harness.model.spec import Spec
 

@@ -19,6 +19,7 @@ from lstm_harness.cli import (
     judge,
     kernels,
     measure,
+    merge,
     pages,
     train,
 )
@@ -30,19 +31,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for group in (
-    measure,
-    fleet,
-    advice,
-    kernels,
-    train,
-    gradients,
-    pages,
-    judge,
-    ab,
-    history,
-    exchange,
-):
+groups = (
+    *(measure, fleet, advice, kernels, train, gradients, pages, judge, ab, history),
+    *(merge, exchange),
+)
+for group in groups:
     app.add_typer(group.app)
 dress(app)
 

@@ -100,6 +100,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "lstm-bench history results/runs",
         "lstm-bench history results/runs --case 'T128 B1 forward' --html history.html",
     ),
+    "merge": ("lstm-bench merge half-a half-b --out whole",),
     "export": (
         "lstm-bench export my-run --format csv -o my-run.csv",
         "lstm-bench export my-run --format pytest-benchmark -o my-run.json",

@@ -84,7 +84,7 @@ def fleet(
     from lstm_harness.fleet.engines import made
     from lstm_harness.fleet.ledger import State
 
-    of_engines = {
+    of_engines: dict[str, dict[str, Any]] = {
         "local": {"gpus": tuple(gpus.split(",")) if gpus else None},
         "ray": {"address": address, "accelerator_type": accelerator_type},
         "slurm": {"sbatch": tuple(sbatch) if sbatch else None},

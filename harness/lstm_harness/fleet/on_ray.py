@@ -1,5 +1,6 @@
 """Engine `ray`: tasks of a Ray cluster, one GPU for each; where there is none, a whole node."""
 
+import logging
 import signal
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -36,7 +37,7 @@ class RayEngine:
         self._names: dict[Any, str] = {}
         heard = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            ray.init(address or "auto", log_to_driver=False, logging_level="ERROR")
+            ray.init(address or "auto", log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError as error:
             raise MeasuringFailed(
                 f"no Ray cluster at {address or 'this host'}: {str(error).splitlines()[0]}; begin "
