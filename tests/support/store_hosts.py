@@ -9,6 +9,8 @@ store_hosts.py read URL          until stdin ends, reads all that is there; answ
 import json
 import select
 import sys
+import time
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,9 @@ from synthetic_runs import blocks, case
 
 from lstm_harness.model.errors import UserError
 from lstm_harness.store import remote, run_folder
+
+# Between two looks of a reader.
+PAUSE_S = 0.02
 
 
 def write(name: str, url: str) -> None:
@@ -32,7 +37,8 @@ def write(name: str, url: str) -> None:
 
 
 def _records(name: str, number: int) -> list:
-    first = 1_000_000 * (1 + len(name)) + number
+    # Other times on each host, and in each run.
+    first = 1_000_000 + 1000 * zlib.crc32(name.encode()) + number
     cases = [case(seq_len=length) for length in (16, 32, 64)]
     return [each for of in cases for each in blocks("naive", range(first, first + 3), of=of)]
 
@@ -40,12 +46,16 @@ def _records(name: str, number: int) -> list:
 def read(url: str) -> None:
     """Poll the store; a run of which a part is missing or wrong ends this with an error."""
     polls, digests, mirrors = 0, {}, []
-    while not select.select([sys.stdin], [], [], 0)[0]:
+    ended = False
+    while not ended:
+        # Once more after the end: whatever is there is read.
+        ended = bool(select.select([sys.stdin], [], [], 0)[0])
         if _unless("holds no run", lambda: mirrors.append(remote.fetched(url))):
             for path in run_folder.RUN.below(mirrors[-1]):
                 if path not in digests:
                     digests[path] = _read(mirrors[-1] / path)
             polls += 1
+        time.sleep(PAUSE_S)
     _answer({"polls": polls, "digests": digests})
 
 

@@ -100,7 +100,7 @@ def test_two_hosts_write_one_store_at_once(network, tmp_path, races):
     finally:
         for process in processes:
             process.kill()
-            process.communicate()
+            process.wait()
     # One of the two won each name; each run is there once, with its own records.
     assert all({each["took"] for each in pair} == {True, False} for pair in published)
     digests = [each["digest"] for pair in published for each in pair]
