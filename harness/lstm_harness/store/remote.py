@@ -26,7 +26,7 @@ def fetched(url: str, tell: Tell = lambda done, total, label: None) -> Path:
     """A copy on this machine of the run, or of all runs, at a URL; only what changed is downloaded.
 
     Raises:
-        UserError: no run is there, or it is no URL of a folder.
+        UserError: no run is there, or the URL is not that of a folder.
         MeasuringFailed: it cannot be read, or not be kept here.
     """
     return brought_up_to_date(UrlFolder(url), tell)

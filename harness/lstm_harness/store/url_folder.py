@@ -69,7 +69,8 @@ class UrlFolder:
     """The folder at a URL; nothing is asked of the server until a method is called.
 
     Raises:
-        UserError: no file system of that scheme is known or installed, or it is no folder's URL.
+        UserError: no file system of that scheme is known or installed, or the URL is not that of
+            a folder.
     """
 
     def __init__(self, url: str) -> None:

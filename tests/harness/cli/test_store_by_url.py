@@ -10,7 +10,7 @@ from saved_runs import save_finished
 from synthetic_runs import blocks, grid
 
 from lstm_harness.race import runs
-from lstm_harness.store import remote, run_folder
+from lstm_harness.store import remote, run_folder, training_folder
 
 SMALL = (
     *("run", "--backend", "naive,aten", "--seq-len", "2", "--batch", "1", "--hidden", "4"),
@@ -134,6 +134,24 @@ def test_every_reader_takes_a_url(command, document, store, here):
     assert len([*here.glob("site/runs/*/report.html")]) == 2
     code, out, err = command("recommend", "--run", new)
     assert code in (0, 6), err
+
+
+def test_a_store_is_served_by_its_copy(command, store, monkeypatch):
+    served = []
+    monkeypatch.setattr("lstm_harness.site.server.serve", lambda pages, *_: served.append(pages))
+    code, _, err = command("view", store, "--no-browser", "--quiet")
+    assert code == 0, err
+    listing = served[0].answer("/").content.decode()
+    assert listing.count("report.html") >= 2
+
+
+def test_a_training_is_published_at_its_end(command, s3, here):
+    arguments = "train adding --backend naive --seeds 1 --steps 3 --threads 1 --device cpu --quiet"
+    code, _, err = command(*arguments.split(), "--out", f"{s3.store}/training")
+    assert code == 0, err
+    assert f"published: {s3.store}/training" in err
+    read = training_folder.load(remote.fetched(s3.store) / "training")
+    assert (read.edited, read.curves[0].end.status) == (False, "ok")
 
 
 def test_a_url_with_no_run_is_one_line(refused, store):
