@@ -20,6 +20,7 @@ COMMANDS += [
     "view",
     "history",
     "publish",
+    "merge",
     "export",
     "import",
     "ab",

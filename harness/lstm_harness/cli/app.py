@@ -18,6 +18,7 @@ from lstm_harness.cli import (
     judge,
     kernels,
     measure,
+    merge,
     pages,
     publishing,
     train,
@@ -40,6 +41,7 @@ for group in (
     judge,
     ab,
     history,
+    merge,
     publishing,
     exchange,
 ):
