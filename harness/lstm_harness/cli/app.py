@@ -13,6 +13,7 @@ from lstm_harness.cli import (
     ab,
     advice,
     exchange,
+    fleet,
     gradients,
     history,
     judge,
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 for group in (
     measure,
+    fleet,
     advice,
     kernels,
     train,
