@@ -118,18 +118,19 @@ def gather(index: Index, chosen: Wanted = lambda backend, case: True) -> History
     paths, left_out = _in_order(index)
     cells = [(backend, Case.from_dict(json.loads(text))) for backend, text in index.cells]
     wanted = [chosen(backend, case) for backend, case in cells]
+    picked = [
+        [(at, cell) for at, cell in enumerate(roster) if wanted[cell]] for roster in index.rosters
+    ]
     machines, environments = _facts(index)
     gathered: dict[tuple[int, str], _Points] = {}
     for place, path in enumerate(paths):
         run = index.runs[path]
         machine = machines[run["facts"]]
-        for cell, time in zip(run["cells"], run["times"], strict=True):
-            if not wanted[cell]:
-                continue
+        for at, cell in picked[run["roster"]]:
             key = cell, machine
             if key not in gathered:
                 gathered[key] = _Points([], [], [], [])
-            _take(gathered[key], place, time, run["facts"])
+            _take(gathered[key], place, run["times"][at], run["facts"])
     timed = {key: points for key, points in gathered.items() if points.times}
     series = [
         Series(
@@ -166,12 +167,12 @@ def matcher(text: str | None, backends: Sequence[str]) -> Wanted:
 def _in_order(index: Index) -> tuple[list[str], tuple[tuple[str, str], ...]]:
     """The paths of readable runs by start, and every other path with why it is left out."""
     left_out = [(path, run["error"]) for path, run in index.runs.items() if "error" in run]
-    left_out += _strange(index)
+    left_out += strange(index.runs)
     refused = {path for path, _ in left_out}
     kept: dict[tuple[Any, ...], str] = {}
     readable = [path for path in index.runs if path not in refused]
     # If there is a run and a copy made before it ended, the complete one comes first.
-    for path in sorted(readable, key=lambda p: (-len(index.runs[p]["cells"]), p)):
+    for path in sorted(readable, key=lambda p: (-len(index.runs[p]["times"]), p)):
         run = index.runs[path]
         identity = run["start"], run["id"], run["facts"]
         if identity in kept:
@@ -181,10 +182,14 @@ def _in_order(index: Index) -> tuple[list[str], tuple[tuple[str, str], ...]]:
     return [kept[identity] for identity in sorted(kept)], tuple(sorted(left_out))
 
 
-def _strange(index: Index) -> list[tuple[str, str]]:
-    """The runs that define a cell differently from an earlier run; the other cells become known."""
+def strange(runs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The runs that define a cell differently from an earlier run; the other cells become known.
+
+    Args:
+        runs: by path, with the `definitions` of their cells that are not built in, if there are.
+    """
     refused = []
-    for path, run in sorted(index.runs.items()):
+    for path, run in sorted(runs.items()):
         try:
             learn(run.get("definitions"), path)
         except UserError as error:
