@@ -2,12 +2,13 @@
 
 PYTHONPATH=kernels:harness:tests/support python tests/perf/million_records.py --keep STORE
 
-Makes a store of 10,000 runs of 100 records each: 2 backends on 10 cases in 5 blocks of 10 samples, a
-run an hour after the one before, with caches of its own. The program then runs in fresh processes:
-with nothing derived, with all of it, and after one more run. Prints one JSON document with seconds
-by the clock, CPU seconds and the most bytes held by all processes of a command together, and exits
-with 1 where a limit is broken. The store takes 1.4 GB in TMPDIR. With --keep it is made in that
-folder, or only completed there, so that it can be made in several goes, and it stays.
+Makes a store of 10,000 runs of 100 records each: 2 backends on 10 cases in 5 blocks of 10 samples,
+a run an hour after the one before, with caches of its own. The program then runs in fresh
+processes: with nothing derived, with all of it, and after one more run. Prints one JSON document
+with seconds by the clock, CPU seconds and the most bytes held by all processes of a command
+together, and exits with 1 where a limit is broken. The store takes 1.4 GB in TMPDIR. With --keep it
+is made in that folder, or only completed there, so that it can be made in several goes, and it
+stays.
 """
 
 import argparse

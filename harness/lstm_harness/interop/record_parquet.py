@@ -75,7 +75,7 @@ def record_row(record: Record) -> dict[str, Any]:
 def encodable(value: Any) -> Any:
     """Text without lone surrogates, which UTF-8 cannot hold."""
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
     if isinstance(value, list | tuple):
         return type(value)(map(encodable, value))
     return value

@@ -4,6 +4,7 @@ A statement that is not a SELECT is refused before it runs. DuckDB itself may op
 files alone, loads no extension, writes nothing to the disk, and takes no other setting.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from lstm_harness.model.errors import UserError
 MEMORY = "1500MB"
 # Rows that are taken of an answer at a time.
 CHUNK = 10_000
+# What a statement's tree calls a WITH that changes something. A quote in a text is escaped there.
+_WRITES = re.compile(r'"type":"(\w+)_QUERY_NODE"')
 # A sample's column is NULL where its list is shorter; these columns are of the record.
 _SAMPLE = {
     "sample": "unnest(range(len(samples_ns)))",
@@ -46,7 +49,7 @@ def ask(tables: Tables, sql: str) -> Answer:
     """
     connection = _opened(tables)
     with _told():
-        _refuse_others(connection.extract_statements(sql))
+        _refuse_others(connection, sql)
         connection.execute(sql)
         columns = [(name, str(kind)) for name, kind, *_ in connection.description]
     return Answer(tuple(columns), _rows(connection))
@@ -82,8 +85,12 @@ def _told() -> Iterator[None]:
         raise UserError(f"{said}; lstm-bench query alone lists tables and columns") from None
 
 
-def _refuse_others(statements: Sequence[Any]) -> None:
-    kinds = [statement.type.name for statement in statements]
+def _refuse_others(connection: Any, sql: str) -> None:
+    """Refuse what is not one SELECT, and one whose WITH writes."""
+    kinds = [statement.type.name for statement in connection.extract_statements(sql)]
+    if kinds == ["SELECT"]:
+        tree = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
+        kinds = _WRITES.findall(str(tree)) or kinds
     if kinds != ["SELECT"]:
         found = kinds[0] if len(kinds) == 1 else f"{len(kinds)} statements"
         raise UserError(f"expected one SELECT, got {found}; a query only reads")

@@ -222,33 +222,34 @@ def _read(
 def _read_chunk(job: tuple[str, Sequence[tuple[str, Stamp]]]) -> _Piece:
     """Read some runs of a store, in any process."""
     store, runs = job
-    own, records = [], []
+    own: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     piece = _Piece(None, None, {})
-    for path, stamp in runs:
+    for path, seen in runs:
         try:
-            run = _run(Path(store, path), stamp)
+            run = _run(Path(store, path), seen)
             row, rows = rows_of(clean(path), run)
         except (UserError, ValueError) as error:
             reason = " ".join(str(error).split())
-            piece.errors[path] = {"stamp": stamp, "error": reason}
+            piece.errors[path] = {"stamp": seen, "error": reason}
             continue
         own.append(row)
         records += rows
-        piece.entries[path] = _entry(run, stamp)
+        piece.entries[path] = _entry(run, seen)
     piece.runs, piece.records = table_of(own, RUNS), table_of(records, RECORDS)
     return piece
 
 
-def _run(folder: Path, stamp: Stamp) -> run_folder.Run:
-    if -2 in stamp:
+def _run(folder: Path, seen: Stamp) -> run_folder.Run:
+    if -2 in seen:
         raise UserError("run.json or records.jsonl is not a plain file; expected no link")
     return run_folder.load(folder)
 
 
-def _entry(run: run_folder.Run, stamp: Stamp) -> Entry:
+def _entry(run: run_folder.Run, seen: Stamp) -> Entry:
     manifest = run.manifest
     entry: Entry = {
-        "stamp": stamp,
+        "stamp": seen,
         "id": manifest["id"],
         "start": manifest["start"],
         "machine": json.dumps(machine(manifest["environment"], manifest["plan"]["device"])),

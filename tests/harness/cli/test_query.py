@@ -127,7 +127,7 @@ def test_no_control_character_reaches_a_terminal(command, store):
         code, out, err = command("query", asked, *form)
         assert code == 0, err
         assert not [
-            char for char in out if ord(char) < 32 and char != "\n" or 127 <= ord(char) < 160
+            char for char in out if (ord(char) < 32 and char != "\n") or 127 <= ord(char) < 160
         ]
     assert "a\ufffd[31m \ufffd\ufffd" in command("query", asked)[1]
     code, _, err = command("query", "select '\x1b[31m' from nothing\x1b[0m")

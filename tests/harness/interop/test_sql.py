@@ -140,6 +140,8 @@ WRITES = {
     "a COPY in query": "from query('copy (select 1) to ''{folder}/out.csv''')",
     "a profile": "select * from pragma_profiling_output('{folder}/out')",
     "a COPY in a WITH": "with x as (copy (select 1) to '{folder}/out.csv') from x",
+    "an INSERT in a WITH": "with x as (insert into runs from runs returning 1) from x",
+    "a DELETE in a WITH": "with x as (delete from records returning 1) select 1",
 }
 
 
@@ -148,6 +150,23 @@ def test_no_function_writes_a_file(asked, here, statement):
     with pytest.raises(UserError):
         asked(statement.format(folder=here))
     assert not [*here.glob("out*")]
+
+
+@pytest.mark.parametrize("options", ["", "(format csv, use_tmp_file false)"])
+@pytest.mark.parametrize("rest", ["from x", "select 1", "select * from (select 1)"])
+def test_the_tables_own_files_are_not_written_either(here, options, rest):
+    put(here / "store" / "one", [record()])
+    with tables(here / "store") as found:
+        (path,) = found.runs
+        content = path.read_bytes()
+        with pytest.raises(UserError, match="expected one SELECT, got COPY"):
+            ask(found, f"with x as (copy (select 1) to '{path}' {options}) {rest}")
+        assert path.read_bytes() == content
+
+
+def test_a_text_that_looks_like_a_statement_is_a_text(asked):
+    text = '{"type":"COPY_QUERY_NODE"}'
+    assert asked(f"select '{text}' as \"{text.replace(chr(34), chr(34) * 2)}\"") == [(text,)]
 
 
 def test_settings_stay_as_they_are(asked):

@@ -3,6 +3,7 @@
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -64,11 +65,11 @@ def kept(store):
 
 
 def places_of(store, *names):
-    found = []
-    for name in names:
-        for each in run_folder.load(store / name).records:
-            found.append((name, each.block, float(median(each.samples_ns))))
-    return sorted(found)
+    return sorted(
+        (name, each.block, float(median(each.samples_ns)))
+        for name in names
+        for each in run_folder.load(store / name).records
+    )
 
 
 def test_every_field_of_a_record_is_in_its_row(here):
@@ -213,7 +214,7 @@ def test_parts_are_neither_too_many_nor_too_large(here, monkeypatch):
         ]
         counts.append(len(store_parquet._load(cache(store))[0]))
     assert max(counts) > 3
-    assert any(after < before for before, after in zip(counts, counts[1:], strict=False))
+    assert any(after < before for before, after in pairwise(counts))
     expected = [(f"run-{day}", block, 1000.0 + day) for day in range(12) for block in range(3)]
     assert rows(store) == sorted(expected)
 
