@@ -16,7 +16,7 @@ from rich.text import Text
 from lstm_harness.console import output
 from lstm_harness.interop.export import harmless
 from lstm_harness.interop.sql import Answer
-from lstm_harness.interop.store_columns import MEANINGS, TABLES
+from lstm_harness.interop.store_columns import TABLES, meaning
 from lstm_harness.interop.store_parquet import Tables
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.text import printable
@@ -68,7 +68,7 @@ def as_json(answer: Answer) -> None:
 def tables(as_json: bool) -> None:
     """The columns of every table, on stdout: their types and what they mean."""
     rows = [
-        {"table": table, "column": name, "type": TYPES[kind], "meaning": MEANINGS[name]}
+        {"table": table, "column": name, "type": TYPES[kind], "meaning": meaning(table, name)}
         for table, columns in TABLES.items()
         for name, kind in columns.items()
     ]

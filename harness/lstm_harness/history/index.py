@@ -9,12 +9,13 @@ written is read whole each time. It may be deleted at any time.
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lstm_harness.history import run_digest
+from lstm_harness.model.definitions import learn
 from lstm_harness.model.errors import UserError
 from lstm_harness.store import run_folder
 from lstm_harness.store.files import derived, keep_derived
@@ -144,6 +145,21 @@ def stamp(run: Path | str) -> Stamp:
         # Nothing is known about a link or a pipe, which is not read.
         marks += [seen.st_size, seen.st_mtime_ns] if stat.S_ISREG(seen.st_mode) else [-2, -2]
     return [marks[0], marks[1], marks[2], marks[3]]
+
+
+def strange(runs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The runs that define a cell differently from an earlier run; the other cells become known.
+
+    Args:
+        runs: by path, with the `definitions` of their cells that are not built in, if there are.
+    """
+    refused = []
+    for path, run in sorted(runs.items()):
+        try:
+            learn(run.get("definitions"), path)
+        except UserError as error:
+            refused.append((path, str(error)))
+    return refused
 
 
 def _is_stale(kept: dict[str, Any] | None, stamp: Stamp) -> bool:

@@ -15,10 +15,8 @@ from typing import Any
 import numpy as np
 
 from lstm_harness.history.change_points import change_points
-from lstm_harness.history.index import Index
+from lstm_harness.history.index import Index, strange
 from lstm_harness.model.case import Case
-from lstm_harness.model.definitions import learn
-from lstm_harness.model.errors import UserError
 
 STEP, ENVIRONMENT = "step", "environment"
 
@@ -180,21 +178,6 @@ def _in_order(index: Index) -> tuple[list[str], tuple[tuple[str, str], ...]]:
         else:
             kept[identity] = path
     return [kept[identity] for identity in sorted(kept)], tuple(sorted(left_out))
-
-
-def strange(runs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """The runs that define a cell differently from an earlier run; the other cells become known.
-
-    Args:
-        runs: by path, with the `definitions` of their cells that are not built in, if there are.
-    """
-    refused = []
-    for path, run in sorted(runs.items()):
-        try:
-            learn(run.get("definitions"), path)
-        except UserError as error:
-            refused.append((path, str(error)))
-    return refused
 
 
 def _facts(index: Index) -> tuple[list[str], list[dict[str, Any]]]:

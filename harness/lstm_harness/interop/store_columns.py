@@ -65,7 +65,7 @@ SAMPLES = {
 }
 TABLES = {"runs": RUNS, "records": RECORDS, "samples": SAMPLES}
 
-MEANINGS = {
+_MEANINGS = {
     "run": "the run's folder, as a path in the store",
     "run_id": "the run's id",
     "run_label": "the run's label; NULL where none was given",
@@ -147,9 +147,20 @@ MEANINGS = {
     "floor_term": "what sets the floor",
     "unranked": "why its times are stored and not believed; empty where they are",
     "extra": "JSON: fields of later versions",
+}
+_OF_A_SAMPLE = {
     "sample": "its place in the record, from 0",
     "sample_ns": "the sample, ns for one execution",
+    "cpu_ns": "its CPU time, ns; NULL where that was not measured",
+    "steal_ms": "time that the hypervisor took from it, ms; NULL where that was not measured",
+    "involuntary_switches": "how often the scheduler interrupted it; NULL where not measured",
+    "marked": "whether it was taken in a disturbed spell",
 }
+
+
+def meaning(table: str, column: str) -> str:
+    """What a column holds, in a few words, with its unit."""
+    return (_MEANINGS | _OF_A_SAMPLE if table == "samples" else _MEANINGS)[column]
 
 
 def rows_of(path: str, run: Run) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:

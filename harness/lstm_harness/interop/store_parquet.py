@@ -18,9 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from lstm_harness.history.index import WORTH_PROCESSES_BYTES, Stamp, Tell, stamp
+from lstm_harness.history.index import WORTH_PROCESSES_BYTES, Stamp, Tell, stamp, strange
 from lstm_harness.history.run_digest import machine
-from lstm_harness.history.series import strange
 from lstm_harness.interop.record_parquet import parquet_of, table_of
 from lstm_harness.interop.store_columns import RECORDS, RUNS, clean, rows_of
 from lstm_harness.model.errors import MeasuringFailed, UserError
@@ -136,12 +135,19 @@ def _refreshed(store: Path, place: Path, tell: Tell) -> tuple[list[Part], dict[s
     errors = {path: entry for path, entry in kept_errors.items() if path in known}
     stale = [path for path in stamps if path not in known]
     parts = [found for part in whole for found in _of(part, known, place)]
-    parts += _written(place, _read(store, stale, stamps, errors, tell))
+    for part in _written(place, _read(store, stale, stamps, errors, tell)):
+        parts.append(part)
+        # So that whoever is interrupted has to read only the rest again.
+        _keep_index(place, parts, errors)
     parts = _packed(parts, place)
     if parts != kept or errors != kept_errors:
-        content = {"parts": [asdict(part) for part in parts], "errors": errors}
-        keep_derived(place / INDEX, {"made_by": _made_by()} | content)
+        _keep_index(place, parts, errors)
     return parts, errors
+
+
+def _keep_index(place: Path, parts: Sequence[Part], errors: Mapping[str, Entry]) -> None:
+    content = {"parts": [asdict(part) for part in parts], "errors": dict(errors)}
+    keep_derived(place / INDEX, {"made_by": _made_by()} | content)
 
 
 def _is_known(path: str, stamps: Mapping[str, Stamp], *found: Mapping[str, Entry]) -> bool:

@@ -367,6 +367,22 @@ def test_a_full_disk_is_told_and_what_was_kept_stays(runs, monkeypatch):
     assert rows(runs) == sorted([*whole, ("new", 0, 7000.0)])
 
 
+def test_what_an_interrupted_query_read_is_kept(runs, read, monkeypatch):
+    monkeypatch.setattr(store_parquet, "PART_BYTES", 1)
+    monkeypatch.setattr(store_parquet, "CHUNK", 1)
+
+    def interrupt(done, total, label):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), tables(runs, interrupt):
+        pass
+    assert len(read) == 3
+    read.clear()
+    assert {run for run, *_ in rows(runs)} == {*(f"deeper/run-00{day}" for day in range(3)), "grid"}
+    assert read == ["run-002", "grid"]
+
+
 def test_two_processes_at_once_agree(here):
     for day in range(40):
         put(here / "store" / f"run-{day:02}", blocks("naive", [1000 + day] * 3), start=start(day))
