@@ -19,6 +19,7 @@ COMMANDS += [
     "report",
     "view",
     "history",
+    "query",
     "export",
     "import",
     "ab",

@@ -201,7 +201,7 @@ def utc(moment: str) -> str:
     try:
         return then.replace(tzinfo=then.tzinfo or UTC).astimezone(UTC).isoformat()
     except OverflowError:
-        raise ValueError(f"{moment!r} is before the first year, or after the last") from None
+        raise ValueError(f"{moment!r}: expected a time in the years 1 to 9999 of UTC") from None
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -99,7 +99,7 @@ def _refuse_others(connection: Any, sql: str) -> None:
 def _opened(tables: Tables) -> Any:
     """A database of the tables, which reads nothing else and takes no setting any more."""
     connection = _duckdb().connect(":memory:")
-    hidden = f"WHERE run NOT IN ({_texts(tables.hidden)})" if tables.hidden else ""
+    hidden = f"WHERE NOT run IN ({_texts(tables.hidden)})" if tables.hidden else ""
     for name, files in (("runs", tables.runs), ("records", tables.records)):
         connection.execute(
             f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{_paths(files)}]) {hidden}"

@@ -173,7 +173,12 @@ def rows_of(path: str, run: Run) -> tuple[dict[str, Any], Iterator[dict[str, Any
     """
     own = _run_row(path, run)
     shared = {name: own[name] for name in _SHARED}
-    return own, ({**shared, **_record_row(record)} for record in run.records)
+    return own, (_with_run(_record_row(record), shared) for record in run.records)
+
+
+def _with_run(row: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+    """A record's row with its run's columns; a machine of its own stays."""
+    return {**shared, **row, "machine": row.get("machine") or shared["machine"]}
 
 
 def _run_row(path: str, run: Run) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def _refreshed(store: Path, place: Path, tell: Tell) -> tuple[list[Part], dict[s
     parts = [found for part in whole for found in _of(part, known, place)]
     for part in _written(place, _read(store, stale, stamps, errors, tell)):
         parts.append(part)
-        # So that whoever is interrupted has to read only the rest again.
+        # After an interruption only the rest is read again.
         _keep_index(place, parts, errors)
     parts = _packed(parts, place)
     if parts != kept or errors != kept_errors:
