@@ -275,7 +275,7 @@ def _packed(parts: Sequence[Part], place: Path) -> list[Part]:
 
 
 def _written(place: Path, pieces: Iterable[_Piece]) -> Iterator[Part]:
-    """Parts of pieces, each as large as a part is to be, but for the last."""
+    """Parts of pieces, each as large as a part is to be except the last."""
     waiting: list[_Piece] = []
     for piece in pieces:
         if piece.entries:
