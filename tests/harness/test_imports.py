@@ -21,6 +21,7 @@ COMMANDS += [
     "history",
     "publish",
     "merge",
+    "query",
     "export",
     "import",
     "ab",

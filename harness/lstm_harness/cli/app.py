@@ -22,6 +22,7 @@ from lstm_harness.cli import (
     merge,
     pages,
     publishing,
+    query,
     train,
 )
 from lstm_harness.cli.commands import Group, dress
@@ -43,6 +44,7 @@ for group in (
     judge,
     ab,
     history,
+    query,
     merge,
     publishing,
     exchange,

@@ -52,11 +52,12 @@ class Kind:
 
     def below(self, store: Path) -> Iterator[str]:
         """Every folder of this kind in a store, as a path in the store; no link is followed."""
+        above = len(os.fspath(store))
         for place, folders, files in os.walk(store):
             folders.sort()
             if self.manifest in files:
                 folders.clear()
-                yield os.path.relpath(place, store)
+                yield place[above:].lstrip(os.sep) or os.curdir
 
 
 RUN = Kind(MANIFEST, RECORDS, "run")
