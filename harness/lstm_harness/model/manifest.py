@@ -55,6 +55,13 @@ class _Tuned(Stored):
 
 
 @dataclass(frozen=True)
+class _Plugin(Stored):
+    file: str
+    sha256: str
+    backends: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class _Environment(Stored):
     host: str | None = None
     os: str | None = None
@@ -91,6 +98,7 @@ class _Manifest(Stored):
     limits: Ceilings | None = None
     no_limits: str | None = None
     records_sha256: str | None = None
+    plugins: tuple[_Plugin, ...] | None = None
 
 
 def check(manifest: Any, origin: str) -> None:
