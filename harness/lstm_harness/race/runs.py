@@ -1,5 +1,6 @@
 """The main job: survey, plan, race, store. `run` starts one, `resume` continues one."""
 
+import hashlib
 import shlex
 import shutil
 import socket
@@ -401,9 +402,23 @@ def manifest_of(
         "plan": plan.to_dict(),
         "environment": survey.environment,
         "kernels_digest": survey.kernels_digest,
+        **_plugins(survey),
         **kept_with(plan.cases),
         **_kept_limits(survey),
     }
+
+
+def _plugins(survey: Survey) -> dict[str, Any]:
+    """Each plugin's file name, the digest of its source and its backends; none without plugins."""
+    told = [
+        {
+            "file": Path(path).name,
+            "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+            "backends": [name for name, file in survey.plugin_of.items() if file == path],
+        }
+        for path in survey.plugins
+    ]
+    return {"plugins": told} if told else {}
 
 
 def _kept_limits(survey: Survey) -> dict[str, Any]:
