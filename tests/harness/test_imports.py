@@ -19,6 +19,7 @@ COMMANDS += [
     "report",
     "view",
     "history",
+    "publish",
     "export",
     "import",
     "ab",

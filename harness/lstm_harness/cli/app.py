@@ -19,6 +19,7 @@ from lstm_harness.cli import (
     kernels,
     measure,
     pages,
+    publishing,
     train,
 )
 from lstm_harness.cli.commands import Group, dress
@@ -29,7 +30,19 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for group in (measure, advice, kernels, train, gradients, pages, judge, ab, history, exchange):
+for group in (
+    measure,
+    advice,
+    kernels,
+    train,
+    gradients,
+    pages,
+    judge,
+    ab,
+    history,
+    publishing,
+    exchange,
+):
     app.add_typer(group.app)
 dress(app)
 

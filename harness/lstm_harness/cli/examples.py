@@ -93,6 +93,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "lstm-bench history results/runs",
         "lstm-bench history results/runs --case 'T128 B1 forward' --html history.html",
     ),
+    "publish": ("lstm-bench publish my-run s3://lab/store/my-run",),
     "export": (
         "lstm-bench export my-run --format csv -o my-run.csv",
         "lstm-bench export my-run --format pytest-benchmark -o my-run.json",
