@@ -61,6 +61,7 @@ perf: .venv/.installed-dev
 	PYTHONPATH=tests/support $(BIN)/python tests/perf/history_scale.py
 	PYTHONPATH=tests/support $(BIN)/python tests/perf/report_scale.py
 	PYTHONPATH=tests/support $(BIN)/python tests/perf/index_scale.py
+	PYTHONPATH=tests/support $(BIN)/python tests/perf/million_records.py
 	$(BIN)/python tests/perf/change_point_rates.py
 	$(BIN)/python tests/perf/clock_agreement.py
 	$(BIN)/python tests/perf/limits_agreement.py
