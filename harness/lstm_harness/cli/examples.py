@@ -100,7 +100,13 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "lstm-bench history results/runs",
         "lstm-bench history results/runs --case 'T128 B1 forward' --html history.html",
     ),
+    "publish": ("lstm-bench publish my-run s3://lab/store/my-run",),
     "merge": ("lstm-bench merge half-a half-b --out whole",),
+    "query": (
+        "lstm-bench query",
+        "lstm-bench query 'select backend, min(median_ns) from records group by backend'",
+        "lstm-bench query 'from runs order by started' --store my-store --csv",
+    ),
     "export": (
         "lstm-bench export my-run --format csv -o my-run.csv",
         "lstm-bench export my-run --format pytest-benchmark -o my-run.json",

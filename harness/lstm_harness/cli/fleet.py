@@ -4,7 +4,6 @@ Imports stay light, as in `app`.
 """
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +11,8 @@ import typer
 from lstm_harness.cli.flags import Json, Quiet
 from lstm_harness.cli.measure import Against, Out, conclude
 from lstm_harness.cli.options import spec_of, takes_spec
+from lstm_harness.cli.places import Place, place
+from lstm_harness.cli.publishing import begun_in, folder_for, publish_if_asked
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.spec import Spec
 
@@ -69,8 +70,13 @@ def fleet(
     ] = None,
     out: Out = None,
     resume: Annotated[
-        Path | None,
-        typer.Option("--resume", metavar="RUN", help="go on with a fleet whose coordinator ended"),
+        Place | None,
+        typer.Option(
+            "--resume",
+            metavar="RUN",
+            parser=place,
+            help="go on with a fleet whose coordinator ended",
+        ),
     ] = None,
     against: Against = None,
     as_json: Json = False,
@@ -98,13 +104,16 @@ def fleet(
         raise UserError(f"--cases-per-task {cases_per_task}; expected 1 or more")
     if budget_s is not None and (until is None or budget_s <= 0):
         raise UserError(f"--budget {budget_s:g}; expected seconds above 0, together with --until")
+    begun = begun_in(resume) if resume else folder_for(out)
     with Counting(quiet) as counted:
         watch = FleetWatch(counted, output.warning)
-        if resume:
-            folder = coordinator.resume(resume, settings if engine else None, made, watch)
+        if resume and begun:
+            folder = coordinator.resume(begun, settings if engine else None, made, watch)
         else:
-            folder = coordinator.run(planned, out, made, watch)
-    return conclude(folder, against, as_json)
+            folder = coordinator.run(planned, begun, made, watch)
+    code = conclude(folder, against, as_json)
+    publish_if_asked(folder)
+    return code
 
 
 def _settings(engine: str | None, of_engines: dict[str, dict[str, Any]]) -> "Settings":
