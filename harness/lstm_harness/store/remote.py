@@ -110,7 +110,7 @@ def refuse_taken(url: str) -> None:
 
 
 def publish(folder: Path, url: str) -> None:
-    """Create a finished run or training at a URL: whole, or without a manifest, which is none.
+    """Create a finished run or training at a URL, whole or not at all: its manifest comes last.
 
     What was published already is not written again.
 
