@@ -37,7 +37,7 @@ def test_a_run_is_measured_here_and_published_at_its_end(command, s3, here):
     (page,) = here.glob("results/runs/*/run/report.html")
     assert out.splitlines()[-1] == str(page.relative_to(here))
     folder = page.parent.relative_to(here)
-    assert f"measures in {folder}, and publishes to {s3.store}/run at the end" in err
+    assert f"the run is made in {folder}, and published to {s3.store}/run at its end" in err
     assert f"published: {s3.store}/run" in err
     read = run_folder.load(remote.fetched(f"{s3.store}/run"))
     assert (len(read.records), read.edited, read.manifest["id"]) == (2, False, "run")
