@@ -15,6 +15,7 @@ from lstm_harness.cli.places import Place, place
 from lstm_harness.cli.publishing import begun_in, folder_for, publish_if_asked
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.spec import Spec
+from lstm_harness.model.text import without_secrets
 
 if TYPE_CHECKING:
     from lstm_harness.fleet.ledger import Settings
@@ -95,7 +96,10 @@ def fleet(
         "ray": {"address": address, "accelerator_type": accelerator_type},
         "slurm": {"sbatch": tuple(sbatch) if sbatch else None},
     }
-    settings, command = _settings(engine, of_engines), ("lstm-bench", *sys.argv[1:])
+    settings, command = (
+        _settings(engine, of_engines),
+        ("lstm-bench", *map(without_secrets, sys.argv[1:])),
+    )
     planned = State(spec.to_dict(), command, settings, cases_per_task, _share(until), budget_s)
     of_plan = (out, cases_per_task, until, budget_s)
     if resume and (any(of_plan) or spec != spec_of(None, None, None, None)):
@@ -104,7 +108,7 @@ def fleet(
         raise UserError(f"--cases-per-task {cases_per_task}; expected 1 or more")
     if budget_s is not None and (until is None or budget_s <= 0):
         raise UserError(f"--budget {budget_s:g}; expected seconds above 0, together with --until")
-    begun = begun_in(resume) if resume else folder_for(out)
+    begun = begun_in(resume) if resume else (folder_for(out) if out else None)
     with Counting(quiet) as counted:
         watch = FleetWatch(counted, output.warning)
         if resume and begun:

@@ -153,7 +153,7 @@ def measured(spec: Spec, out: Place | None, resume: Place | None, wait: bool, qu
 
     if out and resume:
         raise UserError(f"--out {out} with --resume {resume}: a resumed run keeps its folder")
-    folder = begun_in(resume) if resume else folder_for(out)
+    folder = begun_in(resume) if resume else (folder_for(out) if out else None)
     with LiveProgress(quiet) as watch:
         if wait:
             watch = replace(watch, waiting=lambda who: output.warning(f"{who}; waiting for it"))

@@ -35,8 +35,8 @@ def publish(
     return Exit.DONE
 
 
-def folder_for(out: Place | None, kind: "Kind | None" = None) -> Path | None:
-    """The folder in which to measure what `--out` names; for a URL, a new one of this machine.
+def folder_for(out: Place, kind: "Kind | None" = None) -> Path:
+    """The folder in which to make what `--out` names; for a URL, a new one of this machine.
 
     Args:
         kind: of which it will be; a run's where none is given.
@@ -47,10 +47,10 @@ def folder_for(out: Place | None, kind: "Kind | None" = None) -> Path | None:
     from lstm_harness.store import remote
     from lstm_harness.store.run_folder import RUN
 
-    if out is None or out.url is None:
-        return None if out is None else out.here()
+    if out.url is None:
+        return out.here()
     folder = remote.begin(out.url, kind or RUN)
-    output.warning(f"measures in {folder}, and publishes to {out} at the end")
+    output.warning(f"the run is made in {folder}, and published to {out} at its end")
     return folder
 
 

@@ -125,8 +125,9 @@ def _trained(
     from lstm_harness.console.progress import TrainingProgress
     from lstm_harness.race import runs, training
     from lstm_harness.store import training_folder
+    from lstm_harness.store.training_folder import TRAINING
 
-    place = begun_in(resume) if resume else folder_for(out, training_folder.TRAINING)
+    place = begun_in(resume) if resume else (folder_for(out, TRAINING) if out else None)
     with TrainingProgress(quiet) as tell:
         if spec is None:
             assert place is not None

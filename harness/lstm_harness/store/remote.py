@@ -110,7 +110,7 @@ def refuse_taken(url: str) -> None:
 
 
 def publish(folder: Path, url: str) -> None:
-    """Create a finished run or training at a URL: whole, or without a manifest, which is none.
+    """Create a finished run or training at a URL, whole or not at all: its manifest comes last.
 
     What was published already is not written again.
 
@@ -132,7 +132,7 @@ def publish(folder: Path, url: str) -> None:
 def _publish(folder: Path, kind: Kind, manifest: bytes, lines: bytes, target: UrlFolder) -> None:
     there = target.file(kind.manifest)
     if there:
-        if target.content(there) != manifest:
+        if _facts(target.content(there), kind) != _facts(manifest, kind):
             _refuse(folder, target)
         return
     if not target.create(kind.lines, lines):
@@ -143,6 +143,16 @@ def _publish(folder: Path, kind: Kind, manifest: bytes, lines: bytes, target: Ur
         target.replace(REPORT, content_of(report))
     if not target.create(kind.manifest, manifest):
         _refuse(folder, target)
+
+
+def _facts(manifest: bytes, kind: Kind) -> tuple[object, ...]:
+    """What two manifests of one run share, also if it was resumed after its end in between."""
+    try:
+        stored = parsed(manifest)
+    except Broken:
+        return (manifest,)
+    known = stored if isinstance(stored, dict) else {}
+    return tuple(known.get(name) for name in ("id", "start", "command", DIGEST_OF[kind]))
 
 
 def _kind_of(folder: Path) -> Kind:

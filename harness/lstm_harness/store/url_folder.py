@@ -28,8 +28,9 @@ WRITTEN = {
 # Of these one request lists a whole tree.
 _LISTED_AT_ONCE = frozenset(WRITTEN) - {"file", "local", "memory"}
 _WEB = frozenset({"http", "https"})
-# Deeper folders are not looked into: a web server may have no end of them.
+# Of a web server no deeper folders are looked into, and no more: it may have no end of them.
 DEEPEST = 12
+MOST_FOLDERS = 100_000
 CHUNK_BYTES = 64 << 20
 # Requests that are made of a server at the same time.
 AT_ONCE = 16
@@ -201,16 +202,21 @@ class UrlFolder:
                 found = self._system.find(self._root, detail=True)
                 yield from (info for path, info in found.items() if path != self._root)
             return
-        folders = [(self._root, 0)]
+        folders, asked = [(self._root, 0)], 0
         while folders:
             folder, depth = folders.pop()
+            asked += 1
+            if asked > MOST_FOLDERS and self.scheme in _WEB:
+                most = f"more than {MOST_FOLDERS:,} folders"
+                raise UserError(f"{self.shown} lists {most}; give the URL of a folder in it")
             try:
                 entries = self._system.ls(folder, detail=True)
             except FileNotFoundError:
                 # Removed since its parent was listed; the URL itself may not exist either.
                 continue
             for entry in entries:
-                if entry["type"] == "directory" and depth < DEEPEST:
+                is_deep = depth >= DEEPEST and self.scheme in _WEB
+                if entry["type"] == "directory" and not is_deep:
                     folders.append((entry["name"].rstrip("/"), depth + 1))
                 elif entry["type"] == "file" and entry["name"] != self._root:
                     yield entry

@@ -9,6 +9,7 @@ from s3_server import Fault
 from saved_runs import save_finished
 from synthetic_runs import blocks, grid
 
+import lstm_harness
 from lstm_harness.race import runs
 from lstm_harness.store import remote, run_folder, training_folder
 
@@ -36,7 +37,7 @@ def test_a_run_is_measured_here_and_published_at_its_end(command, s3, here):
     (page,) = here.glob("results/runs/*/run/report.html")
     assert out.splitlines()[-1] == str(page.relative_to(here))
     folder = page.parent.relative_to(here)
-    assert f"measures in {folder}, and publishes to {s3.store}/run at the end" in err
+    assert f"the run is made in {folder}, and published to {s3.store}/run at its end" in err
     assert f"published: {s3.store}/run" in err
     read = run_folder.load(remote.fetched(f"{s3.store}/run"))
     assert (len(read.records), read.edited, read.manifest["id"]) == (2, False, "run")
@@ -100,6 +101,7 @@ def test_a_run_refuses_a_url_before_it_measures(refused, store, here):
     [
         "run quick --plugin mine.py --watch --out s3://lab/x",
         "import benchmark.json -o s3://lab/x",
+        "selftest --backend naive --blocks 5 --out s3://lab/x",
         "report mine/base -o s3://lab/x/report.html",
         "report mine --site s3://lab/x",
         "export mine/base --format csv -o s3://lab/x.csv",
@@ -143,6 +145,11 @@ def test_a_store_is_served_by_its_copy(command, store, monkeypatch):
     assert code == 0, err
     listing = served[0].answer("/").content.decode()
     assert listing.count("report.html") >= 2
+
+
+def test_python_reads_a_run_by_its_url(store):
+    run = lstm_harness.load(f"{store}/new")
+    assert run.manifest["id"] == "new"
 
 
 def test_a_training_is_published_at_its_end(command, s3, here):

@@ -189,6 +189,16 @@ def _dies_at_the_manifest(self, path, content):
     return _create(self, path, content)
 
 
+def test_a_run_that_was_resumed_after_it_was_published_is_the_same_run(store, here):
+    run = finished(here / "run")
+    remote.publish(run, f"{store}/run")
+    manifest = run_folder.read_manifest(run)
+    run_folder.write_manifest(run, manifest | {"end": "2026-01-01T13:00:00+00:00"})
+    remote.publish(run, f"{store}/run")
+    run_folder.write_manifest(run, manifest | {"start": "2026-01-01T12:00:01+00:00"})
+    assert "is another run's" in refusal(remote.publish, run, f"{store}/run")
+
+
 def test_what_is_published_already_is_not_written_again(s3, here):
     run = finished(here / "run")
     remote.publish(run, f"{s3.store}/run")
@@ -259,14 +269,15 @@ def test_records_that_are_changed_on_the_way_are_downloaded_again(s3, here):
     assert same(run, remote.fetched(f"{s3.store}/run"))
 
 
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("kind", ["fail", "cut"])
-def test_a_download_that_always_goes_wrong_is_one_line(s3, here, kind):
+def test_a_download_that_always_goes_wrong_is_one_line(s3, here, kind, name):
     remote.publish(finished(here / "whole"), f"{s3.store}/whole")
     remote.publish(finished(here / "bad", 2000), f"{s3.store}/bad")
-    s3.faults.append(Fault(kind, "GET", "bad/records.jsonl", times=1000))
+    s3.faults.append(Fault(kind, "GET", f"bad/{name}", times=1000))
     said = refusal(remote.fetched, s3.store, error=MeasuringFailed)
     assert s3.store in said
-    assert "bad/records.jsonl" in said
+    assert f"bad/{name}" in said or "cut off or changes while it is read" in said
     s3.faults.clear()
     assert [*run_folder.RUN.below(remote.fetched(s3.store))] == ["bad", "whole"]
 
@@ -503,6 +514,21 @@ def test_a_run_and_a_store_are_read_over_http(web, here, monkeypatch):
     mirrored = remote.fetched(f"{web}/store/")
     assert [*run_folder.RUN.below(mirrored)] == ["2026/run", "other"]
     assert same(other, mirrored / "other")
+
+
+def test_a_web_server_with_no_end_is_one_line(web, here, monkeypatch):
+    for name in ("a", "b", "c"):
+        (here / "store" / name).mkdir(parents=True)
+    monkeypatch.setattr(url_folder, "MOST_FOLDERS", 3)
+    said = refusal(remote.fetched, f"{web}/store")
+    assert said.endswith("lists more than 3 folders; give the URL of a folder in it")
+
+
+def test_of_a_web_server_deep_folders_are_not_looked_into(web, here, monkeypatch):
+    finished(here / "store/a/run")
+    finished(here / "store/a/b/run", 2000)
+    monkeypatch.setattr(url_folder, "DEEPEST", 2)
+    assert [*run_folder.RUN.below(remote.fetched(f"{web}/store"))] == ["a/run"]
 
 
 def test_a_web_server_that_is_gone_is_one_line(web, here):
