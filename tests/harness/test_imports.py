@@ -20,6 +20,8 @@ COMMANDS += [
     "view",
     "history",
     "publish",
+    "merge",
+    "query",
     "export",
     "import",
     "ab",

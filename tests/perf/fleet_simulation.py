@@ -3,8 +3,8 @@
     PYTHONPATH=tests/support python tests/perf/fleet_simulation.py docs/scale-simulated.md
 
 Replaces what is between the page's two marks; without a page it prints the tables. `--json` prints
-the numbers instead. tests/support/simulated_fleet.py is the model, and
-tests/harness/test_simulated_fleet.py holds it to theory.
+the numbers instead. tests/support/queued_fleet.py is the model, and
+tests/harness/test_queued_fleet.py holds it to theory.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from statistics import fmean
 from typing import Any
 
 from places import ROOT
-from simulated_fleet import Fleet, Outcome, Task, erlang_wait, simulated
+from queued_fleet import Fleet, Outcome, Task, erlang_wait, simulated
 
 BEGIN, END = "<!-- simulated: begin -->", "<!-- simulated: end -->"
 HOUR, MINUTE = 3600.0, 60.0

@@ -13,13 +13,16 @@ from lstm_harness.cli import (
     ab,
     advice,
     exchange,
+    fleet,
     gradients,
     history,
     judge,
     kernels,
     measure,
+    merge,
     pages,
     publishing,
+    query,
     train,
 )
 from lstm_harness.cli.commands import Group, dress
@@ -32,6 +35,7 @@ app = typer.Typer(
 )
 for group in (
     measure,
+    fleet,
     advice,
     kernels,
     train,
@@ -40,6 +44,8 @@ for group in (
     judge,
     ab,
     history,
+    query,
+    merge,
     publishing,
     exchange,
 ):

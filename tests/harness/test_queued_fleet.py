@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from simulated_fleet import Fleet, Task, erlang_wait, simulated
+from queued_fleet import Fleet, Task, erlang_wait, simulated
 
 
 def equal(count, work_s):
