@@ -23,6 +23,7 @@ CITED_SECTION = re.compile(r"docs/([\w-]+\.md), ([A-Z][a-z]*(?: [a-z]+)*)")
 # Made by scripts, or tables of machine code: looked up, not read through.
 REFERENCES = {
     *("docs/commands.md", "docs/compatibility.md", "docs/verdicts-simulated.md"),
+    "docs/scale-simulated.md",
     *("docs/numba-cuda-machine-code.md", "docs/triton-machine-code.md"),
 }
 MAKEFILE = (ROOT / "Makefile").read_text()

@@ -1,6 +1,6 @@
-"""What 1,000 GPUs and a million runs cost, simulated: the tables of docs/scale.md.
+"""What 1,000 GPUs and a million runs cost, simulated: the tables of docs/scale-simulated.md.
 
-    PYTHONPATH=tests/support python tests/perf/fleet_simulation.py docs/scale.md
+    PYTHONPATH=tests/support python tests/perf/fleet_simulation.py docs/scale-simulated.md
 
 Replaces what is between the page's two marks; without a page it prints the tables. `--json` prints
 the numbers instead. tests/support/queued_fleet.py is the model, and
@@ -29,14 +29,15 @@ WORK_S = DEVICES * HOUR
 # A block of one case with two backends takes 3.5 s in all: results/amd-epyc-2core/numba-cpu-b1.
 START_S = 10.0
 LENGTHS_S = (30.0, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 20 * MINUTE, HOUR)
-# 419 interruptions of 16,384 GPUs in 54 days: docs/scale.md, Failures.
+# 419 interruptions of 16,384 GPUs in 54 days: docs/scale.md, The engine.
 LLAMA_S = 16_384 * 54 * 24 * HOUR / 419
 FAILURES_S = (math.inf, LLAMA_S, 24 * HOUR, HOUR)
 REPAIR_S, NOTICE_S = 10 * MINUTE, MINUTE
 # The tasks of a plan differ: a standard deviation of their logarithms.
 SPREAD = 0.3
-# A task of Ray in its own release benchmark, and a slow coordinator: docs/scale.md, The engine.
-MESSAGES_S = (1 / 582.3 / 2, 0.02)
+# Half a task of Ray in its own release benchmark; half of what `fleet` needs for one, in a plan of
+# 100 cases and of 1,000: docs/scale.md, The engine.
+MESSAGES_S = (1 / 582.3 / 2, 0.0039, 0.0257)
 ROUNDS = (1, 2, 4, 8)
 LOADS, SHARED = (0.5, 0.8, 0.9, 0.95), (1, 8, 64, 1000)
 RUNS = 1_000_000
@@ -59,7 +60,7 @@ class Table:
         """The table with its title and what is above it."""
         rule = ["---", *["---:"] * (len(self.columns) - 1)]
         lines = [f"| {' | '.join(cells)} |" for cells in (self.columns, rule, *self.rows)]
-        return "\n".join([f"### {self.title}", "", self.above, "", *lines])
+        return "\n".join([f"## {self.title}", "", self.above, "", *lines])
 
 
 def tasks_of(total_s: float, mean_s: float, seed: int) -> list[Task]:
