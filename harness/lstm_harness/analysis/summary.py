@@ -38,15 +38,12 @@ import numpy as np
 import pandas as pd
 
 from lstm_harness.analysis.machines import intervals, of_blocks
+from lstm_harness.analysis.record_columns import CASE_COLUMNS as CASE_COLUMNS
+from lstm_harness.analysis.record_columns import PROBLEM_COLUMNS as PROBLEM_COLUMNS
 from lstm_harness.analysis.statistics import Floats
 from lstm_harness.model.case import Case
 from lstm_harness.model.record import SEVERITY as SEVERITY
 from lstm_harness.model.record import Record
-from lstm_kernels import Problem
-
-PROBLEM_COLUMNS = tuple(Problem.__dataclass_fields__)
-CASE_COLUMNS = (*PROBLEM_COLUMNS, "pass", "launch", "cache", "device")
-
 
 # Texts stay Python's own. If pyarrow is installed, pandas would keep them in Arrow, which has no
 # room for a lone surrogate in a backend's name.
@@ -85,7 +82,7 @@ class _Tally:
 
     def add(self, record: Record) -> None:
         """Add one block's record."""
-        status, reason = _judged(record)
+        status, reason = judged(record)
         self.blocks += 1
         if status != "ok":
             self.failed_blocks += 1
@@ -254,7 +251,7 @@ def _turns_of(record: Record) -> tuple[tuple[int, ...], ...]:
     return tuple(record.samples_ns[end - count : end] for end, count in pairs)
 
 
-def _judged(record: Record) -> tuple[str, str]:
+def judged(record: Record) -> tuple[str, str]:
     """A record's status and reason, by its own evidence first."""
     if record.status == "ok" and record.tolerance is not None:
         for tensor, error in record.errors.items():

@@ -13,6 +13,7 @@ from lstm_harness.cli import (
     ab,
     advice,
     exchange,
+    fleet,
     gradients,
     history,
     judge,
@@ -20,6 +21,8 @@ from lstm_harness.cli import (
     measure,
     merge,
     pages,
+    publishing,
+    query,
     train,
 )
 from lstm_harness.cli.commands import Group, dress
@@ -30,8 +33,22 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-groups = (measure, advice, kernels, train, gradients, pages, judge, ab, history, merge, exchange)
-for group in groups:
+for group in (
+    measure,
+    fleet,
+    advice,
+    kernels,
+    train,
+    gradients,
+    pages,
+    judge,
+    ab,
+    history,
+    query,
+    merge,
+    publishing,
+    exchange,
+):
     app.add_typer(group.app)
 dress(app)
 

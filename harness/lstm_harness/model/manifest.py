@@ -56,6 +56,13 @@ class _Tuned(Stored):
 
 
 @dataclass(frozen=True)
+class _Plugin(Stored):
+    file: str
+    sha256: str
+    backends: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class _Environment(Stored):
     host: str | None = None
     os: str | None = None
@@ -103,6 +110,7 @@ class _Manifest(Stored):
     records_sha256: str | None = None
     part: Part | None = None
     parts: tuple[_Merged, ...] = ()
+    plugins: tuple[_Plugin, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.part:

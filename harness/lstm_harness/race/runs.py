@@ -1,5 +1,6 @@
 """The main job: survey, plan, race, store. `run` starts one, `resume` continues one."""
 
+import hashlib
 import shlex
 import shutil
 import socket
@@ -24,6 +25,7 @@ from lstm_harness.model.protocol import MakeProbes, ProbesMade, RoundTaken, Take
 from lstm_harness.model.record import FAILED_MEASURING, SCHEMA, Record
 from lstm_harness.model.sources import sources_digest
 from lstm_harness.model.spec import Spec
+from lstm_harness.model.text import without_secrets
 from lstm_harness.race.lock import device_lock
 from lstm_harness.race.oracle import Oracle
 from lstm_harness.race.process import Failed, WorkerProcess, WorkerSettings
@@ -391,7 +393,7 @@ def manifest_of(
         "id": folder.resolve().name,
         "label": spec.label,
         "suite": spec.suite,
-        "command": list(command) or ["lstm-bench", *sys.argv[1:]],
+        "command": [*map(without_secrets, command or ["lstm-bench", *sys.argv[1:]])],
         "lstm_bench": __version__,
         "seed": spec.seed,
         "start": now(),
@@ -400,9 +402,23 @@ def manifest_of(
         "plan": plan.to_dict(),
         "environment": survey.environment,
         "kernels_digest": survey.kernels_digest,
+        **_plugins(survey),
         **kept_with(plan.cases),
         **_kept_limits(survey),
     }
+
+
+def _plugins(survey: Survey) -> dict[str, Any]:
+    """Each plugin's file name, the digest of its source and its backends; none without plugins."""
+    told = [
+        {
+            "file": Path(path).name,
+            "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+            "backends": [name for name, file in survey.plugin_of.items() if file == path],
+        }
+        for path in survey.plugins
+    ]
+    return {"plugins": told} if told else {}
 
 
 def _kept_limits(survey: Survey) -> dict[str, Any]:
