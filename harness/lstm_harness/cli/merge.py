@@ -3,11 +3,12 @@
 Imports stay light, as in `app`.
 """
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lstm_harness.cli.places import Place, place
+from lstm_harness.cli.publishing import folder_for, publish_if_asked
 from lstm_harness.model.errors import Exit
 
 app = typer.Typer()
@@ -15,9 +16,18 @@ app = typer.Typer()
 
 @app.command()
 def merge(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="parts of one plan")],
+    runs: Annotated[
+        list[Place], typer.Argument(metavar="RUN...", parser=place, help="parts of one plan")
+    ],
     out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="DIR", help="the run's folder, which must be new")
+        Place,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="DIR",
+            parser=place,
+            help="the run's folder, or a URL for it, which must be new",
+        ),
     ],
 ) -> int:
     """Merge runs of parts of one plan into one run; a part may come from another machine."""
@@ -25,8 +35,14 @@ def merge(
     from lstm_harness.store import run_folder
     from lstm_harness.store.merging import merged
 
-    folder = merged(runs, out)
-    for said in merging.told(run_folder.load(folder)):
+    parts = [run.here() for run in runs]
+    to = folder_for(out)
+    assert to, "it is not optional"
+    command = ("lstm-bench", "merge", *map(str, runs), "--out", str(out))
+    run = run_folder.load(merged(parts, to, command))
+    for said in merging.told(run):
         output.warning(said)
-    output.path(folder)
+    output.path(run.folder)
+    if run.manifest["end"]:
+        publish_if_asked(run.folder)
     return Exit.DONE

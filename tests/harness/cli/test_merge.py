@@ -33,6 +33,15 @@ def test_two_halves_are_one_run_and_half_of_one_goes_on(halves, command, refused
     assert command("report", "both")[0] == 0
     assert command("check", "both", "--baseline", "whole")[0] in (0, 3)
 
+    store = f"file://{halves / 'store'}"
+    code, out, err = command("merge", "a", "b", "--out", f"{store}/both")
+    assert code == 0, err
+    assert f"published: {store}/both" in err
+    assert records_of(halves / "store" / "both") == records_of(halves / "both")
+    assert command("merge", f"{store}/both", "--out", "again")[0] == 0
+    assert len(records_of(halves / "again")) == 8
+    assert manifest_of(halves / "again")["command"][2] == f"{store}/both"
+
     code, out, err = command("merge", "a", "--out", "half")
     assert (code, out) == (0, "half\n")
     assert "not whole: 5 of 8 records; go on with: lstm-bench run --resume half" in err
