@@ -1,14 +1,14 @@
 """A run that several machines measured: what they differ by is taken out of a time's interval.
 
-The interval of a time speaks of the machines that measured it, as that of one machine's run speaks
-of that one. A machine that is slower throughout is no uncertainty: the additive model
+The interval of a time is about the machines that measured it, as that of one machine's run is about
+that machine. A machine that is slower throughout is not an uncertainty: the additive model
 
     log time = cell of the grid + machine + noise
 
 is fitted by least squares, and a cell's interval is that of its noise. Two cells of a run need none
 of this: they are compared within blocks, each of which one machine measured.
 
-A verdict is of another kind: there machines are a random effect (`judge.machines`).
+Verdicts differ: there machines are a random effect (`judge.machines`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,11 +52,12 @@ def intervals(
         mean, low and high [count]; NaN where machines and noise cannot be separated.
     """
     mean, low, high = geometric_means(groups, logs, count)
-    names, numbers = np.unique(np.array(machines, dtype=object), return_inverse=True)
-    cells_and_machines = np.unique(np.stack([groups, numbers]), axis=1) if len(names) > 1 else None
-    if cells_and_machines is None:
+    names = {name: number for number, name in enumerate(dict.fromkeys(machines))}
+    if len(names.keys() - {""}) < 2:
         return mean, low, high
-    mixed = np.bincount(cells_and_machines[0], minlength=count) > 1
+    numbers = np.array([names[name] for name in machines])
+    measured = np.unique(groups * len(names) + numbers)
+    mixed = np.bincount(measured // len(names), minlength=count) > 1
     inside = mixed[groups]
     if not inside.any():
         return mean, low, high

@@ -26,7 +26,7 @@ def merge(
             "--out",
             metavar="DIR|URL",
             parser=place,
-            help="the run's folder, which must be new",
+            help="the run's folder, or a URL for it, which must be new",
         ),
     ],
 ) -> int:
@@ -35,10 +35,12 @@ def merge(
     from lstm_harness.store import run_folder
     from lstm_harness.store.merging import merged
 
-    parts = [each.here() for each in runs]
-    folder = merged(parts, folder_for(out))
-    for said in merging.told(run_folder.load(folder)):
+    parts = [run.here() for run in runs]
+    command = ("lstm-bench", "merge", *map(str, runs), "--out", str(out))
+    run = run_folder.load(merged(parts, folder_for(out), command))
+    for said in merging.told(run):
         output.warning(said)
-    publish_if_asked(folder)
-    output.path(folder)
+    output.path(run.folder)
+    if run.manifest["end"]:
+        publish_if_asked(run.folder)
     return Exit.DONE

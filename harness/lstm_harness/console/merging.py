@@ -8,7 +8,7 @@ from lstm_harness.store.run_folder import Run
 
 
 def told(run: Run) -> Iterator[str]:
-    """How many parts and machines it is made of, and what it lacks."""
+    """How many parts and machines it is made of, and what is missing."""
     parts = text.count(len(run.manifest["parts"]), "part")
     of = f" of {text.count(len(run.machines), 'machine')}" if run.machines else ""
     yield f"{text.count(len(run.records), 'record')} in {parts}{of}"

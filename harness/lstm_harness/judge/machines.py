@@ -6,6 +6,9 @@ says raises the spread and accuses nobody. Blocks of one machine are not indepen
 question, however many there are; as if they were, one machine in three that became slower by a
 fifth would be called a regression of all.
 
+The t-test over the means of groups is that of Ibragimov and Müller 2010, "t-statistic based
+correlation and heterogeneity robust inference": means of unequal precision make it more careful.
+
 Where both sides were measured on the same machines, a machine's change is the mean of its paired
 blocks, or the difference of its two means. Otherwise both sides are samples of machines (Welch).
 """

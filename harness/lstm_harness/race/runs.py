@@ -99,7 +99,7 @@ def run_part(manifest: Mapping[str, Any], part: Part, out: Path, watch: Watch) -
     Args:
         manifest: the whole run's; its environment is that of a device of the same class.
     Raises:
-        UserError: this device is of another class, the software differs, or `out` is in use.
+        UserError: the class of this device or the software differs, or `out` is in use.
         ValueError: it is not a manifest, or the plan does not have the part.
     """
     check(manifest, "the run's manifest")

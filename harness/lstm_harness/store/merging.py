@@ -32,11 +32,13 @@ _OWN = ("blocks", "label")
 _WITHOUT_EFFECT = "poisoned_memory"
 
 
-def merged(parts: Sequence[Path], out: Path) -> Path:
+def merged(parts: Sequence[Path], out: Path, command: Sequence[str] = ()) -> Path:
     """Merge runs into one, in a new folder, and return it.
 
     The result may lack records; `lstm-bench run --resume` then goes on with it.
 
+    Args:
+        command: the command line for it; one that names these folders where none is given.
     Raises:
         UserError: `out` is in use, a run cannot be read or was edited, or two of them do not belong
             together.
@@ -48,7 +50,8 @@ def merged(parts: Sequence[Path], out: Path) -> Path:
     records = _numbered(runs)
     lines = [json.dumps(record.to_dict(), allow_nan=False) + "\n" for record in records]
     content = "".join(lines).encode()
-    manifest = _manifest(runs, out, len(records), hashlib.sha256(content).hexdigest())
+    command = command or ("lstm-bench", "merge", *map(str, parts), "--out", str(out))
+    manifest = _manifest(runs, out, command, len(records), hashlib.sha256(content).hexdigest())
     run_folder.create(out)
     with run_folder.writing(out):
         replace_whole(out / run_folder.RECORDS, content)
@@ -129,7 +132,9 @@ def _numbered(runs: Sequence[Run]) -> list[Record]:
     return [replace(record, order=place) for place, (record, _) in enumerate(found.values())]
 
 
-def _manifest(runs: Sequence[Run], out: Path, records: int, digest: str) -> dict[str, Any]:
+def _manifest(
+    runs: Sequence[Run], out: Path, command: Sequence[str], records: int, digest: str
+) -> dict[str, Any]:
     first = runs[0].manifest
     plan = _plan([Plan.from_dict(run.manifest["plan"]) for run in runs])
     moments = [run.manifest.get("end") or run.manifest["start"] for run in runs]
@@ -137,7 +142,7 @@ def _manifest(runs: Sequence[Run], out: Path, records: int, digest: str) -> dict
     return {
         **{name: value for name, value in first.items() if name != "part"},
         "id": out.resolve().name,
-        "command": ["lstm-bench", "merge", *(str(run.folder) for run in runs), "--out", str(out)],
+        "command": list(command),
         "lstm_bench": __version__,
         "end": max(moments) if records == plan.planned_records else None,
         "plan": plan.to_dict(),

@@ -29,7 +29,8 @@ def halves(low, high):
 
 def test_one_machine_changes_nothing():
     groups, logs, _, _ = grid(3, 5, 1, 0.01)
-    for names in ([""] * 15, ["one"] * 15, ["one"] * 5 + ["two"] * 10):
+    unknown = ["", "one", "one", "", ""] * 3
+    for names in ([""] * 15, ["one"] * 15, ["one"] * 5 + ["two"] * 10, unknown):
         for found, known in zip(
             intervals(groups, logs, names, 3), geometric_means(groups, logs, 3), strict=True
         ):

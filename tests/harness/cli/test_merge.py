@@ -33,12 +33,14 @@ def test_two_halves_are_one_run_and_half_of_one_goes_on(halves, command, refused
     assert command("report", "both")[0] == 0
     assert command("check", "both", "--baseline", "whole")[0] in (0, 3)
 
-    store = f"file://{halves}/store"
-    code, out, err = command("merge", f"file://{halves}/a", "b", "--out", f"{store}/both")
+    store = f"file://{halves / 'store'}"
+    code, out, err = command("merge", "a", "b", "--out", f"{store}/both")
     assert code == 0, err
     assert f"published: {store}/both" in err
     assert records_of(halves / "store" / "both") == records_of(halves / "both")
-    assert out.rpartition("/")[2] == "both\n"
+    assert command("merge", f"{store}/both", "--out", "again")[0] == 0
+    assert len(records_of(halves / "again")) == 8
+    assert manifest_of(halves / "again")["command"][2] == f"{store}/both"
 
     code, out, err = command("merge", "a", "--out", "half")
     assert (code, out) == (0, "half\n")

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from saved_runs import save
@@ -29,6 +30,26 @@ def test_it_judges_as_the_run_does(saved):
     old, new = list(grid(block_count=5)), list(grid(block_count=5, seed=7, spread=0.05))
     kept = baseline.read(saved(old)).summary
     assert judge(kept, summarise(new), Rules()) == judge(summarise(old), summarise(new), Rules())
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_it_judges_several_machines_as_the_run_does(saved, count):
+    """By block, or in shards of one machine a case; the new side is of three machines."""
+
+    def on_machines(records, number, shards=False):
+        for each in records:
+            place = each.case.problem.batch if shards else each.block
+            yield replace(each, machine=f"m{place % number}")
+
+    for shards in (False, True):
+        old = list(on_machines(grid(block_count=5), count, shards))
+        new = summarise(on_machines(grid(block_count=6, seed=7, spread=0.05), 3, shards))
+        path = saved(old, f"{count}-{shards}")
+        kept = baseline.read(path).summary
+        assert judge(kept, new, Rules()) == judge(summarise(old), new, Rules())
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        several = len({record.machine for record in old}) > 1
+        assert ("machine" in lines[0], "machines" in lines[1]) == (not several, several)
 
 
 def test_it_holds_what_a_verdict_needs(saved):
@@ -128,6 +149,7 @@ def broken(text, name, value):
         (lambda text: broken(text, "medians_ns", ["fast"]), "not a cell of a baseline"),
         (lambda text: broken(text, "medians_ns", None), "not a cell of a baseline"),
         (lambda text: broken(text, "blocks", [0, 0, 1]), "differ in length"),
+        (lambda text: broken(text, "machines", ["a"]), "differ in length"),
         (lambda text: broken(text, "problem", {"cell": "lstm"}), "not a cell of a baseline"),
         (lambda text: broken(text, "backend", 5), "backend is 5; expected str"),
     ],
