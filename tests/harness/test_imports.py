@@ -20,6 +20,7 @@ COMMANDS += [
     "view",
     "history",
     "query",
+    "publish",
     "export",
     "import",
     "ab",

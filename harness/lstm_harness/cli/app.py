@@ -19,6 +19,7 @@ from lstm_harness.cli import (
     kernels,
     measure,
     pages,
+    publishing,
     query,
     train,
 )
@@ -31,8 +32,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for group in (
-    *(measure, advice, kernels, train, gradients, pages, judge, ab, history),
-    *(query, exchange),
+    measure,
+    advice,
+    kernels,
+    train,
+    gradients,
+    pages,
+    judge,
+    ab,
+    history,
+    query,
+    publishing,
+    exchange,
 ):
     app.add_typer(group.app)
 dress(app)

@@ -98,6 +98,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "lstm-bench query 'select backend, min(median_ns) from records group by backend'",
         "lstm-bench query 'from runs order by started' --store my-store --csv",
     ),
+    "publish": ("lstm-bench publish my-run s3://lab/store/my-run",),
     "export": (
         "lstm-bench export my-run --format csv -o my-run.csv",
         "lstm-bench export my-run --format pytest-benchmark -o my-run.json",

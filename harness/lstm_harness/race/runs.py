@@ -21,6 +21,7 @@ from lstm_harness.model.protocol import MakeProbes, ProbesMade, RoundTaken, Take
 from lstm_harness.model.record import FAILED_MEASURING, SCHEMA, Record
 from lstm_harness.model.sources import sources_digest
 from lstm_harness.model.spec import Spec
+from lstm_harness.model.text import without_secrets
 from lstm_harness.race.lock import device_lock
 from lstm_harness.race.oracle import Oracle
 from lstm_harness.race.process import Failed, WorkerProcess, WorkerSettings
@@ -332,7 +333,7 @@ def manifest_of(
         "id": folder.resolve().name,
         "label": spec.label,
         "suite": spec.suite,
-        "command": list(command) or ["lstm-bench", *sys.argv[1:]],
+        "command": [*map(without_secrets, command or ["lstm-bench", *sys.argv[1:]])],
         "lstm_bench": __version__,
         "seed": spec.seed,
         "start": now(),

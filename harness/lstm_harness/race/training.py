@@ -14,6 +14,7 @@ from lstm_harness.model.definitions import definitions_named
 from lstm_harness.model.errors import Interrupted, UserError
 from lstm_harness.model.protocol import AddPlugin, CloseTraining, OpenTraining, TrainOn
 from lstm_harness.model.spec import Spec
+from lstm_harness.model.text import without_secrets
 from lstm_harness.model.training import (
     SCHEMA,
     Curve,
@@ -62,7 +63,7 @@ def train(spec: TrainingSpec, out: Path | None, tell: Tell) -> Path:
             schema=SCHEMA,
             id=folder.resolve().name,
             lstm_bench=__version__,
-            command=("lstm-bench", *sys.argv[1:]),
+            command=("lstm-bench", *map(without_secrets, sys.argv[1:])),
             spec=spec,
             device=survey.device,
             environment=survey.environment,

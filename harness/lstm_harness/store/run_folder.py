@@ -27,13 +27,15 @@ from lstm_harness.model.reading import MOST_RECORDS_BYTES, content_of
 from lstm_harness.model.record import SCHEMA, Record
 from lstm_harness.model.strict_json import Broken, parsed
 from lstm_harness.model.training import Line
-from lstm_harness.store.files import is_unfinished, replace_whole
+from lstm_harness.store.files import is_unfinished, refuse_url, replace_whole
 
 MANIFEST = "run.json"
 RECORDS = "records.jsonl"
 REPORT = "report.html"
 COMPARISON = "comparison.html"
 SCRATCH = ".scratch"
+# In it the URL at which the run is published once it has ended.
+DESTINATION = ".publish-to"
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,9 @@ def refuse_used(folder: Path, kind: Kind = RUN) -> None:
     """Refuse a path that a new run must not take.
 
     Raises:
-        UserError: it holds something already, or cannot be read.
+        UserError: it holds something already, cannot be read, or is a URL.
     """
+    refuse_url(folder)
     try:
         if folder.exists() and (not folder.is_dir() or _holds_something(folder, kind)):
             begun = (folder / kind.manifest).exists()
@@ -106,7 +109,8 @@ def create(folder: Path, kind: Kind = RUN) -> None:
 
 def _holds_something(folder: Path, kind: Kind) -> bool:
     """Whether it holds more than a run that was killed before it wrote its manifest."""
-    return any(not is_unfinished(entry, kind.manifest) for entry in folder.iterdir())
+    others = [entry for entry in folder.iterdir() if entry.name != DESTINATION]
+    return any(not is_unfinished(entry, kind.manifest) for entry in others)
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any], kind: Kind = RUN) -> None:
