@@ -13,11 +13,13 @@ from lstm_harness.cli import (
     ab,
     advice,
     exchange,
+    fleet,
     gradients,
     history,
     judge,
     kernels,
     measure,
+    merge,
     pages,
     publishing,
     query,
@@ -33,6 +35,7 @@ app = typer.Typer(
 )
 for group in (
     measure,
+    fleet,
     advice,
     kernels,
     train,
@@ -42,6 +45,7 @@ for group in (
     ab,
     history,
     query,
+    merge,
     publishing,
     exchange,
 ):

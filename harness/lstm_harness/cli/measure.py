@@ -138,7 +138,7 @@ def run(
         raise UserError(f"--resume {resume} goes on as planned; leave out what to run, and how")
     folder = measured(spec, out, resume, wait, quiet)
     with runs.resumable(folder):
-        code = _conclude(folder, against, as_json)
+        code = conclude(folder, against, as_json)
         publish_if_asked(folder)
     return code
 
@@ -189,7 +189,7 @@ def verify(spec: Spec, as_json: Json = False, quiet: Quiet = False) -> int:
     return Exit.MEASURING_FAILED
 
 
-def _conclude(folder: Path, against: str | None, as_json: bool) -> int:
+def conclude(folder: Path, against: str | None, as_json: bool) -> int:
     """Write the report, print who is how fast and, last, the report's path."""
     from lstm_harness.console import output, run_table, tuning
     from lstm_harness.console.keeping import keep_for_auto

@@ -69,12 +69,18 @@ class Against:
 
 @dataclass(frozen=True)
 class Shelf:
-    """A store's cards by path, newest first; what each compares to; what could not be read."""
+    """A store's cards by path, newest first; what each compares to; what could not be read.
+
+    `stamps` tell that a run's files are those that were read, `judged` what its verdict depends on
+    in addition to them.
+    """
 
     folder: Path
     cards: Mapping[str, Card]
     against: Mapping[str, Against]
     left_out: Mapping[str, str]
+    stamps: Mapping[str, index.Stamp]
+    judged: Mapping[str, Sequence[Any]]
 
 
 Entry = dict[str, Any]
@@ -318,4 +324,6 @@ def _shelf(folder: Path, entries: Mapping[str, Entry]) -> Shelf:
         {card.path: card for card in cards},
         {p: Against(**entries[p]["against"]) for p in entries if entries[p].get("against")},
         {path: entry["error"] for path, entry in entries.items() if "error" in entry},
+        {path: entry["stamp"] for path, entry in entries.items()},
+        {path: entry.get("judged", []) for path, entry in entries.items()},
     )

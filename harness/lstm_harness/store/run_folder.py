@@ -9,7 +9,6 @@ is dropped when the run is read, and cut off when it is resumed.
 """
 
 import hashlib
-import itertools
 import json
 import os
 import shlex
@@ -22,6 +21,7 @@ from typing import IO, Any
 from lstm_harness.model.case import Case
 from lstm_harness.model.errors import MeasuringFailed, UserError
 from lstm_harness.model.manifest import check
+from lstm_harness.model.part import Part, part_of
 from lstm_harness.model.plan import Plan
 from lstm_harness.model.reading import MOST_RECORDS_BYTES, content_of
 from lstm_harness.model.record import SCHEMA, Record
@@ -76,6 +76,11 @@ class Run:
     records: tuple[Record, ...]
     torn: bool = False
     edited: bool = False
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """The devices that measured it, in order; none where it is from before they were kept."""
+        return tuple(dict.fromkeys(record.machine for record in self.records if record.machine))
 
 
 def refuse_used(folder: Path, kind: Kind = RUN) -> None:
@@ -226,7 +231,7 @@ def load(folder: Path) -> Run:
     whole, torn = split_torn(content)
     lines = whole.splitlines()
     records = tuple(_parse(line, folder, number) for number, line in enumerate(lines, start=1))
-    _refuse_foreign(records, Plan.from_dict(manifest["plan"]), folder)
+    _refuse_foreign(records, Plan.from_dict(manifest["plan"]), part_of(manifest), folder)
     _refuse_twice(records, folder)
     written = manifest.get("records_sha256")
     edited = written is not None and not torn and written != hashlib.sha256(content).hexdigest()
@@ -289,11 +294,12 @@ def _refuse_newer(schema: object, where: str) -> None:
         )
 
 
-def _refuse_foreign(records: tuple[Record, ...], plan: Plan, folder: Path) -> None:
-    planned = set(itertools.product(plan.backends, plan.cases))
+def _refuse_foreign(
+    records: tuple[Record, ...], plan: Plan, part: Part | None, folder: Path
+) -> None:
+    planned = plan.cells(part)
     for number, record in enumerate(records, start=1):
-        is_planned = (record.backend, record.case) in planned
-        if not is_planned or record.block not in range(plan.blocks):
+        if record.backend not in plan.backends or (record.block, record.case) not in planned:
             raise UserError(
                 f"{folder / RECORDS} line {number}: {record.backend} on {record.case.label()}, "
                 f"block {record.block}, is not in the run's plan; it is another run's record"
