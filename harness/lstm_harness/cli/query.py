@@ -24,12 +24,7 @@ def query(
     ] = None,
     store: Annotated[
         Place,
-        typer.Option(
-            "--store",
-            metavar="DIR",
-            parser=place,
-            help="a folder of runs, or its URL",
-        ),
+        typer.Option("--store", metavar="DIR", parser=place, help="a folder of runs, or its URL"),
     ] = RESULTS,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="print CSV on stdout, every row")] = False,
