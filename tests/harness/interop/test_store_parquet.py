@@ -111,7 +111,7 @@ def test_every_field_of_a_record_is_in_its_row(here):
 def test_a_run_is_a_row_with_its_machine(here):
     gpu = {"name": "A GPU", "uuid": "GPU-1"}
     environment = {"host": "h", "gpu": gpu, "git": {"commit": "c0", "dirty": True}}
-    plan = {"device": "cuda", "blocks": 4}
+    plan = {"device": "cuda", "blocks": 4, "planned_records": 4}
     put(
         here / "store" / "one", [record(of=case(device="cuda"))], environment=environment, plan=plan
     )
