@@ -28,6 +28,18 @@ def put(folder: Path, records: Iterable[Record], **fields: Any) -> Path:
     return folder
 
 
+def put_halves_and_whole(folder: Path) -> None:
+    """Two halves of a run, and the run that was merged of them."""
+    records = synthetic_runs.blocks("naive", [1000, 1010, 1020, 1030])
+    halves = {"first": records[:2], "second": records[2:]}
+    told = []
+    for name, half in halves.items():
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        put(folder / name, half, plan={"blocks": 4}, records_sha256=digest)
+        told.append({"id": name, "machines": [], "environment": {}, "records_sha256": digest})
+    put(folder / "whole", records, parts=told)
+
+
 def start(day: int) -> str:
     """The start of a run, so many days after the first."""
     return (BEGAN + timedelta(days=day)).isoformat()

@@ -4,15 +4,17 @@ Imports stay light, as in `app`.
 """
 
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lstm_harness.cli.flags import Json, Quiet
+from lstm_harness.cli.places import Place, place
 from lstm_harness.model.errors import Exit, UserError
 
 app = typer.Typer()
+
+RESULTS = Place("results")
 
 
 @app.command()
@@ -21,8 +23,9 @@ def query(
         str | None, typer.Argument(metavar="[SQL]", help="one SELECT; without it: the columns")
     ] = None,
     store: Annotated[
-        Path, typer.Option("--store", metavar="DIR", help="a folder of runs, at any depth")
-    ] = Path("results"),
+        Place,
+        typer.Option("--store", metavar="DIR", parser=place, help="a folder of runs, or its URL"),
+    ] = RESULTS,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="print CSV on stdout, every row")] = False,
     quiet: Quiet = False,
@@ -43,7 +46,7 @@ def query(
 
     with ExitStack() as stack:
         with Counting(quiet) as tell:
-            found = stack.enter_context(tables(store, tell))
+            found = stack.enter_context(tables(store.here(tell), tell))
         shown.left_out(found)
         answer = ask(found, sql)
         show = shown.as_json if as_json else shown.as_csv if as_csv else shown.table

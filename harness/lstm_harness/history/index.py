@@ -22,7 +22,7 @@ from lstm_harness.store.files import derived, keep_derived
 from lstm_harness.store.parallel import each
 
 INDEX = ".history-index.json"
-VERSION = 5
+VERSION = 6
 # Runs that a process reads before it reports.
 CHUNK = 25
 # Below this much to read, starting further processes takes longer than they save.
@@ -40,8 +40,8 @@ class Index:
     `cells` are [backend, case], `facts` [machine, environment], all as text; a roster is a list of
     places in `cells`. A run is an object of `stamp`, `id`, `start`, `commit`, `lacks` (planned
     records that are not there), `facts` (a place), `roster` (a place) and the `times` of its cells:
-    a median in ns, or a status; and if it has cells that are not built in, their `definitions`. A
-    run that cannot be read is `stamp` and `error`.
+    a median in ns, or a status; and, if it has them, `definitions`, `sha256` and `parts`, as in
+    `run_digest.Digest`. A run that cannot be read is `stamp` and `error`.
     """
 
     cells: list[list[str]] = field(default_factory=list)
@@ -69,8 +69,8 @@ class Index:
             "roster": _place(roster, self.rosters, self._roster_places),
             "times": [time for _, time in times],
         }
-        if digest.definitions:
-            self.runs[path]["definitions"] = list(digest.definitions)
+        rare = {"definitions": digest.definitions, "sha256": digest.sha256, "parts": digest.parts}
+        self.runs[path] |= {name: value for name, value in rare.items() if value}
 
     def merge(self, other: "Index") -> None:
         """Add what another process read."""
@@ -160,6 +160,17 @@ def strange(runs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
         except UserError as error:
             refused.append((path, str(error)))
     return refused
+
+
+def merged(runs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The runs whose records another run has, because they were merged into it.
+
+    Args:
+        runs: by path, with their `sha256` and their `parts`, if they have them.
+    """
+    wholes = {part: path for path, run in runs.items() for part in run.get("parts", ())}
+    into = {path: wholes.get(run.get("sha256"), path) for path, run in sorted(runs.items())}
+    return [(path, f"it was merged into {whole}") for path, whole in into.items() if whole != path]
 
 
 def _is_stale(kept: dict[str, Any] | None, stamp: Stamp) -> bool:

@@ -40,7 +40,8 @@ class Digest(NamedTuple):
     `machine` and `environment` are JSON objects as text, by dotted name. `cells` maps a backend
     and a case, as JSON text, to its median in ns, or to its status if it is not ok. `lacks` is
     how many of the planned records are missing. `definitions` are its cells that are not built
-    in, without which its cases cannot be read.
+    in, without which its cases cannot be read. `sha256` is that of its records, empty if it has not
+    ended; `parts` are those of the runs that were merged into it.
     """
 
     id: str
@@ -51,6 +52,8 @@ class Digest(NamedTuple):
     cells: dict[tuple[str, str], float | str]
     lacks: int
     definitions: tuple[Mapping[str, Any], ...] = ()
+    sha256: str = ""
+    parts: tuple[str, ...] = ()
 
 
 def read(folder: Path) -> Digest:
@@ -174,7 +177,14 @@ def _digest(
         cells=dict(cells),
         lacks=max(0, int(manifest["plan"].get("planned_records") or 0) - records),
         definitions=tuple(manifest.get("definitions") or ()),
+        sha256=str(manifest.get("records_sha256") or ""),
+        parts=parts_of(manifest),
     )
+
+
+def parts_of(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """The SHA-256 of the records of every run that was merged into this one."""
+    return tuple(str(part["records_sha256"]) for part in manifest.get("parts") or ())
 
 
 def machine(environment: Mapping[str, Any], device: str) -> dict[str, Any]:

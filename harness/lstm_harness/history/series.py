@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lstm_harness.history.change_points import change_points
-from lstm_harness.history.index import Index, strange
+from lstm_harness.history.index import Index, merged, strange
 from lstm_harness.model.case import Case
 
 STEP, ENVIRONMENT = "step", "environment"
@@ -166,6 +166,7 @@ def _in_order(index: Index) -> tuple[list[str], tuple[tuple[str, str], ...]]:
     """The paths of readable runs by start, and every other path with why it is left out."""
     left_out = [(path, run["error"]) for path, run in index.runs.items() if "error" in run]
     left_out += strange(index.runs)
+    left_out += merged({path: index.runs[path] for path in index.runs.keys() - dict(left_out)})
     refused = {path for path, _ in left_out}
     kept: dict[tuple[Any, ...], str] = {}
     readable = [path for path in index.runs if path not in refused]

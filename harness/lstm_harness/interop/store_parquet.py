@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from lstm_harness.history.index import WORTH_PROCESSES_BYTES, Stamp, Tell, stamp, strange
-from lstm_harness.history.run_digest import machine
+from lstm_harness.history.index import WORTH_PROCESSES_BYTES, Stamp, Tell, merged, stamp, strange
+from lstm_harness.history.run_digest import machine, parts_of
 from lstm_harness.interop.record_parquet import parquet_of, table_of
 from lstm_harness.interop.store_columns import RECORDS, RUNS, clean, rows_of
 from lstm_harness.model.errors import MeasuringFailed, UserError
@@ -45,7 +45,8 @@ class Part:
     """Some runs: the digests that name their files, what they take, and an entry for each by path.
 
     An entry is the `stamp` of a run's files, what identifies the run (`id`, `start`, `machine`),
-    the number of its `records`, and the `definitions` of its cells that are not built in.
+    the number of its `records`, and, if it has them, the `definitions` of its cells that are not
+    built in, the `sha256` of its records and its `parts`, as in `run_digest.Digest`.
     """
 
     runs: str
@@ -261,8 +262,9 @@ def _entry(run: run_folder.Run, seen: Stamp) -> Entry:
         "machine": json.dumps(machine(manifest["environment"], manifest["plan"]["device"])),
         "records": len(run.records),
     }
-    definitions = manifest.get("definitions")
-    return entry | ({"definitions": definitions} if definitions else {})
+    rare = {"definitions": manifest.get("definitions"), "sha256": manifest.get("records_sha256")}
+    rare |= {"parts": list(parts_of(manifest))}
+    return entry | {name: value for name, value in rare.items() if value}
 
 
 def _packed(parts: Sequence[Part], place: Path) -> list[Part]:
@@ -317,7 +319,8 @@ def _cannot_keep(place: Path, error: OSError) -> MeasuringFailed:
 def _tables(place: Path, parts: Sequence[Part], errors: Mapping[str, Entry]) -> Tables:
     entries = {path: entry for part in parts for path, entry in part.entries.items()}
     refused = [*strange(entries)]
-    refused += _copies({path: entries[path] for path in entries.keys() - dict(refused).keys()})
+    for others in (merged, _copies):
+        refused += others({path: entries[path] for path in entries.keys() - dict(refused)})
     unread = [(path, entry["error"]) for path, entry in errors.items()]
     return Tables(
         tuple(place / part.runs for part in parts),

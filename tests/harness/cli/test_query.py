@@ -10,11 +10,13 @@ import duckdb
 import jsonschema
 import pytest
 from places import ROOT
+from saved_runs import save_finished
 from synthetic_runs import blocks, record
-from synthetic_store import put, series
+from synthetic_store import put, series, start
 
 from lstm_harness.console import query
 from lstm_harness.interop.store_columns import TABLES
+from lstm_harness.store import remote
 
 SCHEMA = json.loads((files("lstm_harness.model") / "schemas" / "query.schema.json").read_text())
 BY_RUN = "select run, count(*) as n, min(median_ns) as best_ns from records group by run order by 1"
@@ -170,6 +172,20 @@ def test_a_library_that_is_missing_is_named(refused, store, monkeypatch, library
 def test_the_page_names_every_column():
     page = (ROOT / "docs" / "query.md").read_text()
     assert [n for columns in TABLES.values() for n in columns if f"`{n}`" not in page] == []
+
+
+def test_a_store_at_a_url_is_asked_like_a_folder(document, s3, here):
+    expected = []
+    for day, name in enumerate(("base", "new")):
+        records = blocks("naive", [1000 + day] * 3)
+        run = save_finished(here / name, records, id=name, start=start(day))
+        remote.publish(run, f"{s3.store}/{name}")
+        expected.append({"run": name, "n": 3, "best_ns": 1000.0 + day})
+    asked = ("query", BY_RUN, "--store", s3.store, "--json")
+    assert document(*asked)["rows"] == expected
+    s3.requests.clear()
+    assert document(*asked)["rows"] == expected
+    assert not [path for path in s3.asked("GET") if path.endswith("records.jsonl")]
 
 
 def test_a_run_is_a_store_of_one(document, here):

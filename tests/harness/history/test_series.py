@@ -7,7 +7,7 @@ from importlib.resources import files
 import jsonschema
 import pytest
 from synthetic_runs import HOSTILE, blocks, case, grid, record
-from synthetic_store import environment, put, series, start
+from synthetic_store import environment, put, put_halves_and_whole, series, start
 
 from lstm_harness.history.index import refresh
 from lstm_harness.history.series import gather
@@ -99,6 +99,18 @@ def test_what_a_cpu_time_does_not_depend_on_begins_nothing(here, same):
     series(here / "runs" / "a", LEVEL)
     series(here / "runs" / "b", LEVEL, first_day=10, environment=environment(**same))
     assert [one.changes for one in found(here / "runs").series] == [()]
+
+
+def test_a_run_that_was_merged_into_another_is_no_point_of_its_own(here):
+    put_halves_and_whole(here / "runs")
+    history = found(here / "runs")
+    assert [run.path for run in history.runs] == ["whole"]
+    assert history.left_out == (
+        ("first", "it was merged into whole"),
+        ("second", "it was merged into whole"),
+    )
+    shutil.rmtree(here / "runs" / "whole")
+    assert [run.path for run in found(here / "runs").runs] == ["first", "second"]
 
 
 def test_two_machines_are_two_series(command, here):

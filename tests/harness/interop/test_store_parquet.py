@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from places import ROOT
 from synthetic_runs import HOSTILE, blocks, case, grid, record
-from synthetic_store import put, series, start
+from synthetic_store import put, put_halves_and_whole, series, start
 
 from lstm_harness.interop import store_parquet
 from lstm_harness.interop.sql import ask
@@ -84,6 +84,7 @@ def test_every_field_of_a_record_is_in_its_row(here):
         steal_ms=(0.5, 0.0),
         marked=(1,),
         kernels=("a kernel",),
+        machine="a machine",
         extra={"later": [1]},
     )
     put(here / "store" / "one", [record(block=0), odd], label="a label", start=start(3))
@@ -101,11 +102,7 @@ def test_every_field_of_a_record_is_in_its_row(here):
     assert row["run"] == row["run_id"] == "one"
     assert (row["run_label"], row["suite"]) == ("a label", "quick")
     assert row["started"].isoformat() + "+00:00" == start(3)
-    assert (row["host"], row["machine"], row["device_name"]) == (
-        "bench-host",
-        "bench-host",
-        "A CPU",
-    )
+    assert (row["host"], row["device_name"]) == ("bench-host", "A CPU")
     assert row["label"] == odd.case.label()
     assert (row["median_ns"], row["samples"], row["marked_share"]) == (11.5, 2, 0.5)
     assert row["worst_error"] == float("inf")
@@ -114,7 +111,7 @@ def test_every_field_of_a_record_is_in_its_row(here):
 def test_a_run_is_a_row_with_its_machine(here):
     gpu = {"name": "A GPU", "uuid": "GPU-1"}
     environment = {"host": "h", "gpu": gpu, "git": {"commit": "c0", "dirty": True}}
-    plan = {"device": "cuda", "blocks": 4}
+    plan = {"device": "cuda", "blocks": 4, "planned_records": 4}
     put(
         here / "store" / "one", [record(of=case(device="cuda"))], environment=environment, plan=plan
     )
@@ -305,6 +302,29 @@ def test_of_a_run_and_its_copy_one_counts(runs):
     (runs / "grid").rename(runs.parent / "away")
     assert left_out(runs) == {}
     assert "copy" in {run for run, *_ in rows(runs)}
+
+
+def test_a_record_counts_once_where_runs_were_merged(here):
+    put_halves_and_whole(here / "store")
+    assert left_out(here / "store") == dict.fromkeys(
+        ("first", "second"), "it was merged into whole"
+    )
+    assert rows(here / "store") == places_of(here / "store", "whole")
+    (here / "store" / "whole").rename(here / "away")
+    assert rows(here / "store") == places_of(here / "store", "first", "second")
+
+
+def test_a_merged_run_does_not_hide_itself(here):
+    told = {"id": "one", "machines": [], "environment": {}, "records_sha256": "0" * 64}
+    put(here / "store" / "one", [record()], parts=[told], records_sha256="0" * 64)
+    assert left_out(here / "store") == {}
+
+
+def test_the_machine_of_a_record_is_its_own_where_it_is_known(here):
+    records = [record(block=0, machine="GPU-1"), record(block=1)]
+    put(here / "store" / "one", records)
+    asked = "select machine from records order by block"
+    assert rows(here / "store", asked) == [("GPU-1",), ("bench-host",)]
 
 
 def test_processes_of_their_own_find_the_same(runs, monkeypatch):
