@@ -113,11 +113,10 @@ def read(folder: Path, tell: Tell = lambda done, total, label: None) -> Shelf:
 
 def cache_file(folder: Path, kind: str) -> Path:
     """Where what is derived of a store is kept for this user."""
-    place = cache_folder.folder("stores")
+    place = cache_folder.of_store(folder, f"{kind}.json")
     with suppress(OSError):
-        place.mkdir(parents=True, exist_ok=True)
-    name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
-    return place / f"{name}.{kind}.json"
+        place.parent.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 def _load(file: Path) -> dict[str, Entry]:

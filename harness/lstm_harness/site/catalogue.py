@@ -15,7 +15,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,5 +156,5 @@ def history(stores: Sequence[Path], tell: Tell = lambda done, total, label: None
     for number, folder in enumerate(stores):
         one = index.refresh(folder, tell, cards.cache_file(folder, "history"))
         apart = {f"{number}/{path}": run for path, run in one.runs.items()}
-        merged.merge(Index(one.cells, one.facts, apart if len(stores) > 1 else one.runs))
+        merged.merge(replace(one, runs=apart) if len(stores) > 1 else one)
     return gather(merged)
