@@ -30,7 +30,7 @@ def ranked(summary: pd.DataFrame) -> pd.DataFrame:
     best = long.loc[long["rank"] == 1, ["case_id", *by_block]]
     pairs = long.merge(best, on=["case_id", "block_ids"], suffixes=("", "_best"))
     both = zip(pairs["machine"], pairs["machine_best"], strict=True)
-    pairs = pairs[[may_be_one(*names) for names in both]]
+    pairs = pairs[np.array([may_be_one(*names) for names in both], dtype=bool)]
     logs = logarithms(pairs["block_medians_ns"]) - logarithms(pairs["block_medians_ns_best"])
     mean, low, high = geometric_means(pairs["row"].to_numpy(dtype=np.int64), logs, len(ok))
     first = (ok["rank"] == 1).to_numpy()
