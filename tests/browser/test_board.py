@@ -20,7 +20,7 @@ def axe():
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """A board: two classes of device, a plugin, a tie, what is wrong, more runs than one list."""
+    """A board: two device classes, a plugin, a tie, what is wrong, more runs than one list."""
     store = tmp_path_factory.mktemp("store")
     plugins = [{"file": "mine.py", "sha256": SHA, "backends": ["mine"]}]
     put(store / "grid", grid(["aten", "naive", "mine"], seed=1), label="sweep", plugins=plugins)
@@ -44,7 +44,7 @@ def site(tmp_path_factory):
 
 
 def board(page, name="A CPU, 2 cores"):
-    """Follow the index's link to a class of device."""
+    """Follow the index's link to a device class."""
     page.get_by_role("link", name=name, exact=True).click()
     page.wait_for_selector("#filter-count")
     return page

@@ -2,7 +2,7 @@
 
 PYTHONPATH=kernels:harness:tests/support python tests/perf/board_scale.py --runs 10000
 
-Makes a synthetic store of runs of 100 records on ten classes of device, a plugin of its own in one
+Makes a synthetic store of runs of 100 records on ten device classes, a plugin of its own in one
 run of ten, and its site; then adds a run and brings the site up to date by the command line, in a
 fresh process, three times. The limit is on CPU seconds, of all processes together, which neighbours
 do not lengthen, and the least of the three counts. Reports and

@@ -1,4 +1,4 @@
-"""The class of device that a run was measured on: a GPU's name, or a CPU's model and its cores."""
+"""The device class that a run was measured on: a GPU's name, or a CPU's model and its cores."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ _LONGEST_SLUG = 60
 
 @dataclass(frozen=True)
 class DeviceClass:
-    """A class of device: its name for readers, and `slug`, its part of an address.
+    """A device class: its name for readers, and `slug`, its part of an address.
 
     The slug follows from the class alone, so that an address stays when runs are added.
     """
