@@ -2,12 +2,12 @@
 
 PYTHONPATH=kernels:harness:tests/support python tests/perf/board_scale.py --runs 10000
 
-Makes a synthetic store of runs of 100 records on ten classes of device, a plugin of its own in one
+Makes a synthetic store of runs of 100 records on ten device classes, a plugin of its own in one
 run of ten, and its site; then adds a run and brings the site up to date by the command line, in a
-fresh process, three times. The fastest counts: neighbours only ever lengthen a time. Reports and
+fresh process, three times. The limit is on CPU seconds, of all processes together, which neighbours
+do not lengthen, and the least of the three counts. Reports and
 comparisons of the runs that were there before are placeholders, which nothing reads; those of the
-runs that are added are real. Prints one JSON document. 10,000 runs take 2 GB in TMPDIR and some
-twenty minutes, nearly all of them to prepare.
+runs that are added are real. Prints one JSON document. 10,000 runs take 2 GB in TMPDIR.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,6 +28,7 @@ import synthetic_runs
 import synthetic_store
 from history_scale import cpu_seconds, resident_bytes
 
+from lstm_harness.report import page, verdicts
 from lstm_harness.store import run_folder
 
 CLASSES, CHANGES = 10, 3
@@ -62,16 +64,51 @@ def put(store: Path, number: int) -> None:
 
 
 def prepare(store: Path, site: Path) -> None:
-    """Write the site, with placeholders for what a change does not read."""
-    from lstm_harness.site import catalogue, static_site, updates
+    """Write the site, with placeholders for what a change does not read.
 
-    def here(function: Callable, given: list, worth: bool) -> map:
-        return map(function, given)
+    Runs with the same records are read, summed up and judged once: a hundred of them differ.
+    """
+    from lstm_harness.judge import comparison
+    from lstm_harness.site import cards, catalogue, static_site, updates
+    from lstm_harness.site.board import told
 
-    updates.each = here
-    static_site.page.render = static_site.verdicts.render = lambda *_: "placeholder"
+    run_folder.load = _loaded_once(run_folder.load)
+    comparison.summarise = told.summarise = _once(comparison.summarise, id)
+    comparison.compare_sides = _once(
+        comparison.compare_sides, lambda base, new, *_: (id(base.summary), id(new.summary))
+    )
+    page.headline = _once(page.headline, id)
+    cards.each = told.each = updates.each = lambda function, given, worth: map(function, given)
+    page.render = verdicts.render = lambda *_: "placeholder"
     catalogue.compared = lambda *_: (None, None)
     static_site.write([store], site)
+
+
+def _once(function: Callable, key: Callable) -> Callable:
+    """The function, called once for each key of its arguments, which live as long."""
+    known: dict = {}
+
+    def called(*given):
+        name = key(*given)
+        if name not in known:
+            known[name] = function(*given), given
+        return known[name][0]
+
+    return called
+
+
+def _loaded_once(load: Callable) -> Callable:
+    """Reading a run, its records once for each digest of them."""
+    known: dict = {}
+
+    def loaded(folder: Path):
+        manifest = run_folder.read_manifest(folder)
+        digest = manifest["records_sha256"]
+        if digest not in known:
+            known[digest] = load(folder)
+        return replace(known[digest], folder=folder, manifest=manifest)
+
+    return loaded
 
 
 def change(store: Path, site: Path, number: int) -> dict[str, float]:
@@ -123,7 +160,7 @@ def main() -> int:
         subprocess.run([sys.executable, __file__, "--prepare", store, site], check=True)
         prepared = time.perf_counter() - started
         changes = [change(store, site, options.runs + number) for number in range(CHANGES)]
-    least = min(one["seconds"] for one in changes)
+    least = min(one["cpu_seconds"] for one in changes)
     peak = max(one["peak_bytes"] for one in changes)
     kept = least < MOST_S and peak < MOST_BYTES
     told = {
@@ -132,7 +169,7 @@ def main() -> int:
         "classes": CLASSES,
         "prepared_seconds": round(prepared, 1),
         "changes": changes,
-        "limits": {"seconds": MOST_S, "peak_bytes": MOST_BYTES},
+        "limits": {"cpu_seconds": MOST_S, "peak_bytes": MOST_BYTES},
         "kept": kept,
     }
     print(json.dumps(told, indent=1))

@@ -45,7 +45,7 @@ def report(
         typer.Option(
             "--site",
             metavar="DIR",
-            help="write a site of all runs in the given folders, for any web host",
+            help="write the board and all pages of the given stores, or bring them up to date",
         ),
     ] = None,
     quiet: Quiet = False,

@@ -210,7 +210,12 @@ def _runs_before(heads: Sequence[Entry]) -> dict[str, str]:
         for place, head in enumerate(series):
             earlier = (one for one in reversed(series[:place]) if one["start"] < head["start"])
             facts = head["facts"]
-            fits = (e["path"] for e in earlier if not comparability.differences(e["facts"], facts))
+            # Most are equal, which is much sooner seen than what differs.
+            fits = (
+                each["path"]
+                for each in earlier
+                if each["facts"] == facts or not comparability.differences(each["facts"], facts)
+            )
             base = next(fits, None)
             if base is not None:
                 before[head["path"]] = base

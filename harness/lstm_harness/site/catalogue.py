@@ -3,7 +3,7 @@
 Links are the same whether a site is served or written into a folder:
 
     ./                              device classes and runs
-    devices/CLASS.html              what is fastest on a class of device
+    devices/CLASS.html              what is fastest on a device class
     history.html                    every series over time
     runs/NAME/report.html           a run's report; with run.json and records.jsonl
     runs/NAME/compare.html          it against the run before

@@ -161,7 +161,7 @@ class Pages:
             grouped = classes.grouped(self._current().runs.values())
         found = next((pair for pair in grouped.items() if index.page_of(pair[0]) == name), None)
         if found is None:
-            raise Refused(404, "no such class of device")
+            raise Refused(404, "no such device class")
         which, runs = found
         stamps = [one.stamp for one in runs]
         return self._page(

@@ -90,7 +90,7 @@ def _take_place(fresh: Path, place: Path, here: frozenset[str], made: Mapping[st
 
 def _mark(place: Path, files: set[str] | frozenset[str]) -> None:
     marker = {"lstm_bench_site": SCHEMA, "files": sorted(files - {MARKER, DIGESTS})}
-    replace_whole(place / MARKER, json.dumps(marker, indent=1).encode() + b"\n")
+    replace_whole(place / MARKER, json.dumps(marker).encode() + b"\n")
 
 
 def _run_units(listed: Catalogue) -> Iterator[Unit]:
@@ -224,9 +224,9 @@ def _files_of_site(place: Path, out: Path) -> frozenset[str]:
 def _files_below(place: Path) -> Iterator[str]:
     """All that is there and not a folder, links among it, by path."""
     for folder, folders, files in os.walk(place):
-        within = Path(folder).relative_to(place)
+        within = folder[len(str(place)) :].lstrip(os.sep)
         links = [name for name in folders if Path(folder, name).is_symlink()]
-        yield from (str(within / name) for name in (*files, *links))
+        yield from (f"{within}{os.sep}{name}" if within else name for name in (*files, *links))
 
 
 def _left_by_a_kill(name: str) -> bool:

@@ -1,9 +1,13 @@
 """Plugin files that fail: each is listed with its error, and nothing else breaks."""
 
+import hashlib
+from pathlib import Path
+
 import pytest
 
 from lstm_harness.model.protocol import Done, LoadBackend
 from lstm_harness.race.process import WorkerProcess, WorkerSettings
+from lstm_harness.store import run_folder
 
 GOOD = """
 from lstm_kernels import Backend
@@ -69,6 +73,16 @@ def test_two_backends_of_one_file_are_raced(plugin, document):
         "verify", "--plugin", plugin(TWO), *SMALL, "--backend", "first,second", "--json", "--quiet"
     )
     assert {(row["backend"], row["status"]) for row in rows} == {("first", "ok"), ("second", "ok")}
+
+
+def test_a_run_notes_the_source_of_its_plugins(plugin, command, here):
+    path = plugin(TWO, "two")
+    asked = ("--backend", "first", "--blocks", "1", "--min-samples", "3", "--out", here / "r")
+    code, _, _ = command("run", "--plugin", path, *SMALL, *asked, "--quiet")
+    assert code == 0
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    told = {"file": "two.py", "sha256": digest, "backends": ["first", "second"]}
+    assert run_folder.load(here / "r").manifest["plugins"] == [told]
 
 
 def test_name_that_is_taken_is_the_users_mistake(plugin, refused):

@@ -94,12 +94,24 @@ def test_it_listens_on_loopback_alone(listening):
 def test_every_link_of_the_index_leads_somewhere(ask):
     status, _, html = ask("/")
     assert status == 200
-    found = [link for link in links(html) if link[0] not in "#d"]
-    assert len(found) == 3 * 3 + 1 + 1
+    found = [link for link in links(html) if not link.startswith(("#", "data:"))]
+    assert len(found) == 3 * 3 + 3
     for link in found:
         assert ask(f"/{link}")[0] == 200, link
     assert "&lt;b&gt;&amp;? #" in html
     assert "<b>&" not in html
+
+
+def test_a_device_classes_page_is_made_and_every_link_of_it_leads_somewhere(ask):
+    (where,) = (link for link in links(ask("/")[2]) if link.startswith("devices/"))
+    status, _, html = ask(f"/{where}")
+    assert status == 200
+    assert "What was refused, and why?" in html
+    found = [link for link in links(html) if link.startswith("../")]
+    assert found
+    for link in found:
+        assert ask(link.removeprefix(".."))[0] == 200, link
+    assert ask("/devices/another-00000000.html")[0] == 404
 
 
 def test_a_missing_report_is_made_in_memory_and_nothing_is_written(ask, runs):

@@ -1,10 +1,11 @@
-"""The class of device that a run was measured on: a GPU's name, or a CPU's model and its cores."""
+"""The device class that a run was measured on: a GPU's name, or a CPU's model and its cores."""
 
 import hashlib
 import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from lstm_harness.model import text
 from lstm_harness.site.cards import Card
@@ -16,7 +17,7 @@ _LONGEST_SLUG = 60
 
 @dataclass(frozen=True)
 class DeviceClass:
-    """A class of device: its name for readers, and `slug`, its part of an address.
+    """A device class: its name for readers, and `slug`, its part of an address.
 
     The slug follows from the class alone, so that an address stays when runs are added.
     """
@@ -32,10 +33,13 @@ def of(card: Card) -> DeviceClass:
         cpu = environment.get("cpu") or {}
         cores = cpu.get("physical_cores")
         counted = text.count(cores, "core") if isinstance(cores, int) else "cores not known"
-        facts = [device, str(cpu.get("model") or "unknown CPU"), counted]
-    else:
-        gpu = environment.get("gpu") or {}
-        facts = [device, str(gpu.get("name") or "unknown GPU")]
+        return _class_of(device, str(cpu.get("model") or "unknown CPU"), counted)
+    gpu = environment.get("gpu") or {}
+    return _class_of(device, str(gpu.get("name") or "unknown GPU"))
+
+
+@lru_cache(maxsize=1024)
+def _class_of(*facts: str) -> DeviceClass:
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
     name = ", ".join(text.shorten(fact, 120) for fact in facts[1:])
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower())[:_LONGEST_SLUG].strip("-")

@@ -45,8 +45,8 @@ class Told:
         conditions: the facts that must agree before times are compared, as text.
         plugins: a plugin's file name and the SHA-256 of its source, by backend.
         rows: a backend on a case that is correct and ranked: `backend`, `label`, `order` (where
-            the case is listed), `median_ns`, `low_ns` and `high_ns` (None if unknown), `block_ids`
-            and `block_medians_ns`.
+            the case is listed), `median_ns`, `low_ns` and `high_ns` (None if unknown), `block_ids`,
+            `block_medians_ns` and `block_machines`.
         refusals: of all else `backend`, `status`, `reason`, `label` of one such case, and how many
             `cases` there are.
     """
@@ -128,6 +128,7 @@ def _kept(row: Row) -> dict[str, Any]:
         "high_ns": _finite(row["high_ns"]),
         "block_ids": list(row["block_ids"]),
         "block_medians_ns": list(row["block_medians_ns"]),
+        "block_machines": list(row["block_machines"]),
     }
 
 
