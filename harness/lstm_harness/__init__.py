@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 __all__ = ["MeasuringFailed", "Report", "Run", "UserError", "load", "run"]
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 if TYPE_CHECKING:
     from lstm_harness.api import MeasuringFailed, Report, Run, UserError, load, run

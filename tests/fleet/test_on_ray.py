@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import tempfile
+from pathlib import Path
 
 import pytest
 from bench import bench, environment, manifest_of, start
@@ -15,6 +16,8 @@ from small_fleet import (
     tasks_below,
     wait_for_parts,
 )
+
+import lstm_kernels
 
 NODES = ("ray-a", "ray-b", "ray-c")
 # A node that is gone is noticed after two seconds.
@@ -65,3 +68,31 @@ def test_it_loses_a_node_and_its_coordinator_and_ends_with_the_plan(cluster, tmp
         *NODES
     }
     assert os.uname().nodename == "desk"
+
+
+def test_a_node_with_other_kernels_measures_nothing(cluster, tmp_path, monkeypatch):
+    """It joins when the plan is there, and its refusal is told once."""
+    made, hosts = cluster
+    hosts["ray-b"].cut()
+    hosts["ray-c"].cut()
+    run = tmp_path / "run"
+    first = start(f"fleet {SUITE} --engine ray --address {made.address} --out run", tmp_path)
+    until((run / "plan").exists, "the plan")
+
+    edited = tmp_path / "edited" / "lstm_kernels"
+    shutil.copytree(Path(lstm_kernels.__file__).parent, edited)
+    (edited / "problem.py").open("a").write("# edited\n")
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(edited.parent), os.environ["PYTHONPATH"]])
+    )
+    hosts["odd"] = Host("odd")
+    made.add_node(num_cpus=1, object_store_memory=80 << 20)
+    Host("desk")
+
+    _, said = first.communicate(timeout=600)
+    assert first.returncode == 0, said
+    told = [line for line in said.splitlines() if "measures nothing of this run" in line]
+    assert len(told) == 1
+    assert "the kernels' sources" in told[0]
+    refuse_anything_but_the_plan(run, {})
+    assert {name for part in manifest_of(run)["parts"] for name in part["machines"]} == {"ray-a"}

@@ -15,7 +15,7 @@ HARNESS = "harness/lstm_harness"
 KERNELS = "kernels/lstm_kernels"
 LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 # How many folders and modules a newcomer can take in at a glance.
-MOST_ROOMS = 15
+MOST_ROOMS = 16
 
 # A contract, the module that breaks it, and the line that does.
 PLANTED = [

@@ -8,7 +8,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
@@ -20,6 +20,7 @@ import synthetic_runs
 
 from lstm_harness.fleet.coordinator import PLANNING
 from lstm_harness.fleet.task import Ended, Task
+from lstm_harness.model.case import Case
 from lstm_harness.model.errors import Exit
 from lstm_harness.model.part import Part
 from lstm_harness.model.plan import Plan
@@ -49,13 +50,25 @@ def manifest(run_id: str) -> dict[str, Any]:
     return json.loads(json.dumps(synthetic_runs.manifest(records, **own)))
 
 
-def measured(task: Task, machine: str, attempt: int) -> dict[str, bytes]:
-    """What the task of a part hands over; the samples name the attempt."""
+def measured(
+    task: Task,
+    machine: str,
+    attempt: int,
+    time_ns: Callable[[int, Case], int] | None = None,
+) -> dict[str, bytes]:
+    """What the task of a part hands over.
+
+    Args:
+        time_ns: of a case in a block; the samples name the attempt where it is not given.
+    """
+    time_ns = time_ns or (lambda block, case: attempt + 1)
     whole, part = task.order["manifest"], Part(**_tuples(task.order["part"]))
     plan = Plan.from_dict(whole["plan"])
     cells = sorted(plan.cells(part), key=lambda cell: (cell[0], plan.cases.index(cell[1])))
     records = [
-        synthetic_runs.record(backend, (attempt + 1,) * 3, block=block, of=case, machine=machine)
+        synthetic_runs.record(
+            backend, (time_ns(block, case),) * 3, block=block, of=case, machine=machine
+        )
         for block, case in cells
         for backend in plan.backends
     ]

@@ -145,7 +145,8 @@ class _Coordinator:
         if wide and not pairs:
             why = "the budget is spent" if state.budget_s else "they have the most blocks"
             self._watch.warned(
-                f"less precise than {state.until:.3%}: {wide} of {count(len(known), 'case')}; {why}"
+                f"less precise than {100 * state.until:.3g}%: "
+                f"{wide} of {count(len(known), 'case')}; {why}"
             )
         return pairs
 

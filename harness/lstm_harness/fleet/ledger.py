@@ -44,7 +44,7 @@ class Spoilt(Exception):  # noqa: N818 - a finding about a task's result
 
 
 class Foreign(Spoilt):
-    """It was measured in another way, or it is of another run: its place measures no part."""
+    """It was measured in another way than the plan says, so its place measures no part."""
 
 
 @dataclass(frozen=True)

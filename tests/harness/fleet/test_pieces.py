@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 import synthetic_runs
-from lstm_harness.model.part import Part
 
 from lstm_harness.fleet.pieces import affordable, cases_a_task, grown, in_parts, whole
+from lstm_harness.model.part import Part
 from lstm_harness.model.plan import Plan
 
 
