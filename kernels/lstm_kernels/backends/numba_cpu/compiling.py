@@ -19,6 +19,7 @@ from lstm_kernels.backends.numba_cpu.arguments import BACKWARD, FORWARD, signatu
 from lstm_kernels.backends.numba_cpu.backward import backward
 from lstm_kernels.backends.numba_cpu.cell_code import type_of
 from lstm_kernels.backends.numba_cpu.forward import forward
+from lstm_kernels.backends.numba_cpu.parts import KernelCompiler
 from lstm_kernels.backends.numba_cpu.registers import registers
 from lstm_kernels.backends.numba_cpu.simd import VECTOR_BYTES
 from lstm_kernels.backends.numba_cpu.tile import ROWS
@@ -53,7 +54,7 @@ def make(name: str, pass_name: str, dtype: str, product: str, cell: Cell) -> Any
     named.__qualname__ = name
     named.__module__ = function.__module__
     signature = signature_of(fields, dtype, product, type_of(cell))
-    made = partial(numba.cfunc, signature, error_model="numpy")
+    made = partial(numba.cfunc, signature, error_model="numpy", pipeline_class=KernelCompiler)
     if kept.is_used():
         return made(cache=False)(named)
     try:

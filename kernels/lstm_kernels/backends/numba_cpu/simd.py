@@ -19,6 +19,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import models, register_model
 
 from lstm_kernels.backends.numba_cpu import target
+from lstm_kernels.backends.numba_cpu.parts import PartCompiler
 
 
 def _register_file() -> tuple[int, int]:
@@ -39,6 +40,7 @@ OPTIONS: dict[str, Any] = {
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
     "error_model": "numpy",
+    "pipeline_class": PartCompiler,
 }
 
 INT8, INT16, INT32, INT64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
