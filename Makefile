@@ -14,7 +14,7 @@ EXTRAS ?= $(if $(shell command -v nvidia-smi),cuda)
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: bench test test-all lint docs demo browser-test screenshots perf gpu kernel-page compatibility-page commands-page shipped-results verdict-study judge-trials clean
+.PHONY: bench test test-all lint docs demo browser-test fleet-test screenshots perf gpu kernel-page compatibility-page commands-page shipped-results verdict-study judge-trials clean
 
 bench: .venv/.installed
 	$(BIN)/lstm-bench limits
@@ -43,6 +43,11 @@ docs: .venv/.installed-dev
 browser-test: .venv/.installed-dev
 	$(PYTEST) tests/browser
 
+# A fleet on a Ray cluster and on a Slurm, each of three nodes on this machine, that lose a node and
+# their coordinator. Slurm is Debian's (slurm-wlm, munge); the nodes' host names need root.
+fleet-test: .venv/.installed-dev
+	$(BIN)/pytest tests/fleet
+
 # The pictures in the README; needs Chromium. make screenshots REPORT=another/report.html
 screenshots: .venv/.installed-dev
 	$(BIN)/python tests/browser/screenshot.py $(REPORT) results/screenshots
@@ -56,6 +61,7 @@ perf: .venv/.installed-dev
 	PYTHONPATH=tests/support $(BIN)/python tests/perf/history_scale.py
 	PYTHONPATH=tests/support $(BIN)/python tests/perf/report_scale.py
 	PYTHONPATH=tests/support $(BIN)/python tests/perf/index_scale.py
+	PYTHONPATH=tests/support $(BIN)/python tests/perf/million_records.py
 	$(BIN)/python tests/perf/change_point_rates.py
 	$(BIN)/python tests/perf/clock_agreement.py
 	$(BIN)/python tests/perf/limits_agreement.py

@@ -13,7 +13,7 @@ from typing import Any
 
 from lstm_harness import __version__
 from lstm_harness.model.errors import Exit, UserError
-from lstm_harness.model.text import printable
+from lstm_harness.model.text import printable, without_secrets
 
 # Cleaning up after an interruption may take so long; a further one is heard only then.
 PATIENCE_S = 5.0
@@ -121,7 +121,7 @@ def _fail(message: str, code: Exit) -> int:
 def _told_bug(arguments: list[str], error: Exception) -> str:
     """One line that says where the whole of it was written."""
     said = f"this is a bug of lstm-bench, and not yours: {type(error).__name__}: {error}"[:300]
-    command = shlex.join(["lstm-bench", *arguments])
+    command = without_secrets(shlex.join(["lstm-bench", *arguments]))
     told = f"lstm-bench {__version__}, Python {platform.python_version()}, {platform.platform()}"
     lines = [told, command, "", "".join(traceback.format_exception(error))]
     try:

@@ -155,7 +155,7 @@ def _one_layer(
 ) -> Outputs:
     if in_graph():
         device = weights.w_hh.device.type
-        # Operators do not support heads.
+        # Only some backends with operators have heads.
         if heads > 1 or not has_operators(backend, cell, 0, device, **number_format(weights.w_hh)):
             return alone("_one_layer")(cell, x, h0, c0, weights, backend, heads)  # type: ignore[no-any-return] # its
     else:

@@ -21,7 +21,7 @@ from lstm_kernels.measured import Row, own_on
 from lstm_kernels.problem import Problem
 
 # One size four times as large, or H doubled where I is H. In results/amd-epyc-2core a problem,
-# left out, has another so near that names its winner or a tie, in over 90% of the cases.
+# left out, has another so near that names its winner or a tie, in all cases except one.
 NEAR = 2.0
 SIZES = ("seq_len", "batch", "input_size", "hidden_size")
 # What runs without measurements if PyTorch has no such layer: a loop of its operations.
@@ -78,7 +78,9 @@ class Preference:
             return f"{whose}, because nothing faster {count} can run here, on"
         fastest = min(row.median_ns, key=row.median_ns.__getitem__)
         if name == fastest:
-            return f"the fastest {count} on"
+            others = [each for each in row.tied if each != name]
+            within_noise = f", within noise of {', '.join(others)}," if others else ""
+            return f"the fastest {count}{within_noise} on"
         if name in row.tied and name == row.order[0]:
             return f"tied with the fastest {count}, {fastest}, on"
         return f"the next best {count} on"

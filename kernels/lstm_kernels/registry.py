@@ -16,7 +16,7 @@ from typing import Any
 
 from lstm_kernels.cells import BUILT_IN as BUILT_IN_CELLS
 from lstm_kernels.cells import CELLS, Cell, add_cells, to_data
-from lstm_kernels.cells.code.trace import beyond_a_unit
+from lstm_kernels.cells.code.trace import beyond_a_unit, traced
 from lstm_kernels.names import check_name
 from lstm_kernels.problem import PASSES, Problem
 
@@ -41,8 +41,9 @@ class Backend:
     says that its kernels are operators of PyTorch too (`lstm_kernels.common.operators`), and names
     the dtypes that they compute in: torch.compile does not leave its layers alone. `any_cell` says
     that it runs every cell that is defined (`lstm_kernels.cells`) and whose step works unit by
-    unit, `any_step` that it runs the others too, which multiply by W_hh again or normalise; any
-    other backend gets only PyTorch's four and those of `cells`. `copies` says that it computes with
+    unit, `any_step` that it runs the others too, which multiply by W_hh again or normalise, and
+    `norms` which norms of `cells` it computes otherwise; any other backend gets only PyTorch's four
+    and those of `cells`. `copies` says that it computes with
     copies of the weights that it keeps, and that it also compares their content if asked
     (`lstm_kernels.stack`). `heads` says that it multiplies head by head if W_hh is block-diagonal;
     any other gets one head only.
@@ -63,6 +64,7 @@ class Backend:
     operators: tuple[str, ...] = ()
     any_cell: bool = False
     any_step: bool = False
+    norms: tuple[str, ...] = ()
     heads: bool = False
     cells: tuple[str, ...] = ()
     copies: bool = False
@@ -159,6 +161,8 @@ BUILT_IN = (
         packed=True,
         operators=("float32", "float64"),
         any_cell=True,
+        norms=("layer_norm", "batch_norm"),
+        heads=True,
     ),
     Backend(
         "numba_cuda",
@@ -323,10 +327,17 @@ def _unknown_cell(backend: Backend, problem: Problem) -> str | None:
         known = ", ".join(TORCH_CELLS)
         more = f" and {', '.join(backend.cells)}" if backend.cells else ""
         return f"it has PyTorch's cells ({known}){more}, and this is {problem.cell}"
-    beyond = None if backend.any_step else beyond_a_unit(problem.definition)
+    beyond = None if _runs_step(backend, problem.definition) else beyond_a_unit(problem.definition)
     if beyond is None:
         return None
     return f"it runs cells that work unit by unit after the products, and {problem.cell} {beyond}"
+
+
+def _runs_step(backend: Backend, cell: Cell) -> bool:
+    """Whether a backend runs what a cell does that is not unit by unit, if it does."""
+    return backend.any_step or (
+        bool(backend.norms) and set(traced(cell).functions) <= set(backend.norms)
+    )
 
 
 def lacks_heads(backend: Backend, problem: Problem) -> str | None:

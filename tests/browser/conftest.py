@@ -8,6 +8,8 @@ import pytest
 from lstm_harness.report.write import write_report
 
 REQUIRED = os.environ.get("LSTM_BENCH_REQUIRE_BROWSER") == "1"
+# A page of figures takes long on a core that others use too.
+PATIENCE_MS = 120_000
 QUIET = (
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--no-first-run"),
@@ -81,6 +83,37 @@ def browse(chromium, tmp_path):
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.goto((tmp_path / "page.html").as_uri())
+        page.wait_for_load_state("load")
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+@pytest.fixture
+def visit(chromium):
+    """Open an address; its console must stay silent and its requests at home."""
+    said, contexts = [], []
+
+    def go(address, width=1280, scheme="light"):
+        home = address.split("/runs/")[0].rsplit("/", 1)[0]
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme
+        )
+        contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+
+        def seen(request):
+            if not request.url.startswith((home, "data:", "blob:")):
+                said.append(request.url)
+
+        page.on("request", seen)
+        page.goto(address)
         page.wait_for_load_state("load")
         return page
 

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from access import serious
 from axe_playwright_python.sync_playwright import Axe
 from synthetic_runs import HOSTILE, blocks, grid, record
 from synthetic_store import environment, put, series, start
@@ -13,8 +14,6 @@ from lstm_harness.site.pages import Pages
 
 pytestmark = pytest.mark.browser
 
-# A page of figures takes long on a core that others use too.
-PATIENCE_MS = 120_000
 LEVEL = [100_000, 101_000, 99_000, 100_500, 99_500, 100_800, 99_200, 100_300, 99_700, 100_000]
 
 
@@ -64,34 +63,8 @@ def served(runs, tmp_path_factory):
 
 
 @pytest.fixture
-def browse(chromium):
-    """Open an address; its console must stay silent and its requests at home."""
-    said, contexts = [], []
-
-    def go(address, width=1280, scheme="light"):
-        home = address.split("/runs/")[0].rsplit("/", 1)[0]
-        context = chromium.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme
-        )
-        contexts.append(context)
-        context.set_default_timeout(PATIENCE_MS)
-        page = context.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-
-        def seen(request):
-            if not request.url.startswith((home, "data:", "blob:")):
-                said.append(request.url)
-
-        page.on("request", seen)
-        page.goto(address)
-        page.wait_for_load_state("load")
-        return page
-
-    yield go
-    for context in contexts:
-        context.close()
-    assert said == []
+def browse(visit):
+    return visit
 
 
 @pytest.fixture(params=["file", "served"])
@@ -110,7 +83,7 @@ def test_one_card_a_run_newest_first(browse, index):
     names = page.locator(".card h2").all_inner_texts()
     assert names[:3] == ["wrong one", "after", "before"]
     assert names[3:] == ["nightly"] * 20
-    assert page.inner_text("#run-count") == "23 of 23 runs"
+    assert page.inner_text("#filter-count") == "23 of 23 runs"
     assert "torn" in page.inner_text("#left-out")
     after = page.locator(".card").nth(1)
     assert "aten is fastest in 36 of 36 cases" in after.inner_text()
@@ -120,7 +93,7 @@ def test_one_card_a_run_newest_first(browse, index):
 def test_the_filter_shows_what_has_every_word(browse, index):
     page = browse(index)
     page.get_by_label("Filter").fill("SWEEP aten")
-    assert page.inner_text("#run-count") == "2 of 23 runs"
+    assert page.inner_text("#filter-count") == "2 of 23 runs"
     assert len(shown(page)) == 2
     page.get_by_label("Filter").fill("no such thing")
     assert shown(page) == []
@@ -183,7 +156,7 @@ def test_the_history_is_drawn_told_and_listed(browse, index):
     told.locator("summary").press("Enter")
     assert told.locator("details tbody tr").count() == 20
     page.get_by_role("link", name="All runs").click()
-    page.wait_for_selector("#run-count")
+    page.wait_for_selector("#filter-count")
 
 
 def test_a_history_with_no_time_draws_nothing_and_says_so(browse, tmp_path, monkeypatch):
@@ -226,15 +199,6 @@ def test_neither_has_a_served_index_or_the_verdicts_of_a_report(browse, served, 
     assert serious(axe, page) == []
     page = browse(f"{served}/compare?base=grid-1&new=grid-2", scheme=scheme)
     assert serious(axe, page, "#verdicts") == []
-
-
-def serious(axe, page, part="html"):
-    found = axe.run(page, context=part).response["violations"]
-    return [
-        (one["id"], [node["html"][:120] for node in one["nodes"]][:3])
-        for one in found
-        if one["impact"] in ("serious", "critical")
-    ]
 
 
 @pytest.mark.parametrize("how", ["file", "served"])

@@ -1,5 +1,6 @@
 """What the harness tests share: the command line in this process, and small problems."""
 
+import itertools
 import json
 import shlex
 import tempfile
@@ -130,3 +131,33 @@ def small_case():
         return Case(Problem(**(sizes | problem)), pass_name, launch)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """An S3 server for every test of this process, with one bucket."""
+    import boto3
+    import s3_server
+
+    server = s3_server.Server()
+    server.start()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3_server.ENVIRONMENT.items():
+            patch.setenv(name, value)
+        boto3.client("s3", endpoint_url=server.url).create_bucket(Bucket=s3_server.BUCKET)
+        yield server
+    server.stop()
+
+
+_STORES = itertools.count()
+
+
+@pytest.fixture
+def s3(s3_server, here, monkeypatch):
+    """The server without faults, found as a user's is; and `s3.store`, an empty store's URL."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.url)
+    monkeypatch.setattr("lstm_harness.store.url_folder.PAUSES_S", (0.0, 0.0))
+    s3_server.faults.clear()
+    s3_server.requests.clear()
+    s3_server.store = f"s3://lab/store-{next(_STORES)}"
+    return s3_server

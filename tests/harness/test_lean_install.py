@@ -10,7 +10,7 @@ from synthetic_runs import blocks
 WITHOUT = """
 from importlib.machinery import PathFinder
 
-GONE = {"triton", "numba_cuda", "pynvml", "cuda", "nvidia", "pyarrow", "IPython"}
+GONE = {"triton", "numba_cuda", "pynvml", "cuda", "nvidia", "pyarrow", "duckdb", "IPython"}
 find = PathFinder.find_spec
 
 
@@ -48,6 +48,14 @@ def test_inspecting_a_kernel_names_the_extra_that_brings_its_compiler(lean):
 def test_exporting_to_parquet_names_the_extra_that_brings_its_library(lean, tmp_path):
     save(tmp_path / "race", blocks("aten", [100] * 3))
     done = lean("export race --format parquet -o race.parquet")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'lstm-bench[store]'" in done.stderr
+
+
+def test_a_query_names_the_extra_too(lean, tmp_path):
+    save(tmp_path / "race", blocks("aten", [100] * 3))
+    done = lean("query select/**/1 --store race")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     assert "pip install 'lstm-bench[store]'" in done.stderr

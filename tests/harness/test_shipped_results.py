@@ -127,7 +127,7 @@ def test_in_no_published_case_auto_is_slower_than_pytorchs_own_beyond_noise(publ
 
 
 def test_near_is_where_a_neighbour_names_the_winner_or_a_tie(published):
-    """What `preference.NEAR` rests on. A tie there, which PyTorch's own wins, may be none here."""
+    """What `preference.NEAR` rests on. A tie of the neighbour's may be none here."""
     lost, count = [], 0
     rows = measured.read(FOLDER / "cpu-amd-epyc-avx512-2-threads.json").rows
     for run in published:
@@ -139,9 +139,9 @@ def test_near_is_where_a_neighbour_names_the_winner_or_a_tie(published):
                 count += 1
                 if not all(neighbour.order[0] in best for best in passes.values()):
                     lost.append((problem, neighbour))
+                    assert all(set(neighbour.tied) & set(best) for best in passes.values())
     assert count > 30
-    assert len(lost) <= count / 10
-    assert all(neighbour.order[0] == "aten" for _, neighbour in lost)
+    assert len(lost) <= 1
 
 
 def test_wrong_files_are_seen(published, auto, tmp_path):

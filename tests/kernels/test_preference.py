@@ -144,6 +144,14 @@ def test_of_a_tie_pytorchs_own_is_taken_and_said_to_be_one(own: Path) -> None:
     )
 
 
+def test_a_lead_within_noise_is_said_to_be_one(own: Path) -> None:
+    put(own, row(("hoisted", "aten"), tied=("hoisted", "naive", "aten"), slower=("naive",)))
+    assert preferred().order == ("hoisted", "aten")
+    assert told(preferred()).startswith(
+        "hoisted: the fastest of 3 measured, within noise of naive, aten, on lstm T8 "
+    )
+
+
 def test_own_results_come_before_shipped_ones_and_those_before_none(
     own: Path, shipped: Path
 ) -> None:

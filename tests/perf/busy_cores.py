@@ -1,10 +1,11 @@
-"""How much a neighbour on every core disturbs each backend: `numba_cpu` beside its peers.
+"""How much another program disturbs each backend: `numba_cpu` beside its peers.
 
-    python tests/perf/busy_cores.py [--burner SEED] [--seconds 20] [--backend LIST]
+    python tests/perf/busy_cores.py [--neighbour NAME] [--seconds 20] [--backend LIST]
 
-Every backend runs a pass for some seconds, alone and then beside the burner, in a process of its
-own. Prints the median of each and what the one is over the other; a backend that the burner slows
-most is told to be.
+The neighbour is `bursts` on every core (`burner.py`), `one` program that is always busy, on
+whichever core it gets, or `idle`: the same with the lowest priority. Every backend runs a pass for
+some seconds, alone and then beside it, in a process of its own. Prints the median of each, and the
+one over the other.
 """
 
 import argparse
@@ -12,6 +13,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from burner import burning
@@ -26,7 +29,8 @@ BACKENDS = "numba_cpu,aten,onnxruntime,openvino,jax"
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--burner", type=int, default=1, metavar="SEED")
+    parser.add_argument("--neighbour", choices=("bursts", "one", "idle"), default="bursts")
+    parser.add_argument("--burner", type=int, default=1, metavar="SEED", help="of the bursts")
     parser.add_argument("--seconds", type=float, default=20.0, help="of a case")
     parser.add_argument("--backend", default=BACKENDS)
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
@@ -41,7 +45,7 @@ def main() -> int:
             for backend in given.backend.split(","):
                 case = (backend, pass_name, str(hidden), str(batch))
                 alone = told(case, given.seconds)
-                with burning(given.burner):
+                with neighbour(given.neighbour, given.burner):
                     beside = told(case, given.seconds)
                 if alone is None or beside is None:
                     continue
@@ -51,6 +55,22 @@ def main() -> int:
                     flush=True,
                 )
     return 0
+
+
+@contextmanager
+def neighbour(kind: str, seed: int) -> Iterator[None]:
+    """Keep cores busy while the block lasts."""
+    if kind == "bursts":
+        with burning(seed):
+            yield
+        return
+    polite = ["nice", "-n", "19"] if kind == "idle" else []
+    busy = subprocess.Popen([*polite, sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        busy.kill()
+        busy.wait()
 
 
 def told(case: tuple[str, ...], seconds: float) -> float | None:

@@ -31,6 +31,10 @@ class Grid:
     `session` is the spread (SD) of a factor that all blocks and cases of one side share: what an
     hour does to a machine, which no number of blocks within it tells. With `twice` a case that the
     first look flags or does not settle is measured once more, in as many blocks, as `ab` does.
+
+    Blocks are dealt to `machines` in turn, the same on both sides. Their levels spread by
+    `machine_spread`; the last one's times are longer by `slow_machine`, and by `odd_machine` those
+    of its new side alone.
     """
 
     cases: int = 100
@@ -43,6 +47,11 @@ class Grid:
     spells: bool = False
     session: float = 0.0
     twice: bool = False
+    margin: float = 0.05
+    machines: int = 1
+    machine_spread: float = 0.0
+    slow_machine: float = 1.0
+    odd_machine: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,7 @@ def race(grid: Grid, grids: int, seed: int) -> Outcome:
 
 def _verdicts(grid: Grid, rng: np.random.Generator, empty) -> list[Verdict]:
     """What is said of one grid in the end."""
-    rules = Rules(paired=grid.paired)
+    rules = Rules(margin=grid.margin, paired=grid.paired)
     base, new = sides(grid, rng, empty)
     first = judge(base, new, rules)
     if not grid.twice:
@@ -99,7 +108,7 @@ def _with_more_blocks(side, more):
     for place, row in more.iterrows():
         ids = (*side.at[place, "block_ids"], *(blocks + block for block in row["block_ids"]))
         side.at[place, "block_ids"] = ids
-        for name in ("block_medians_ns", "block_efforts"):
+        for name in ("block_medians_ns", "block_efforts", "block_machines"):
             side.at[place, name] = (*side.at[place, name], *row[name])
     return side
 
@@ -118,7 +127,14 @@ def sides(grid: Grid, rng: np.random.Generator, empty):
     if grid.session:
         base, new = base + rng.normal(0, grid.session), new + rng.normal(0, grid.session)
     new[: grid.slow] += np.log(grid.factor)
-    return _filled(empty, base), _filled(empty, new)
+    where = np.arange(grid.blocks) % grid.machines
+    level = rng.normal(0, grid.machine_spread, grid.machines) if grid.machine_spread else None
+    if level is not None:
+        level[-1] += np.log(grid.slow_machine)
+        base, new = base + level[where], new + level[where]
+    new[:, where == grid.machines - 1] += np.log(grid.odd_machine)
+    names = tuple(f"machine {number}" for number in where) if grid.machines > 1 else ()
+    return _filled(empty, base, names), _filled(empty, new, names)
 
 
 def _log_medians(grid: Grid, rng: np.random.Generator):
@@ -133,7 +149,7 @@ def _log_medians(grid: Grid, rng: np.random.Generator):
     return rng.normal(0, 1, shape) * spread + np.median(noise, axis=-1)
 
 
-def _filled(empty, logs):
+def _filled(empty, logs, machines):
     times = NS * np.exp(logs)
     ids = tuple(range(times.shape[1]))
     unknown = (float("nan"),) * len(ids)
@@ -141,5 +157,6 @@ def _filled(empty, logs):
         block_ids=[ids] * len(times),
         block_medians_ns=list(map(tuple, times.tolist())),
         block_efforts=[unknown] * len(times),
+        block_machines=[machines] * len(times),
         median_ns=np.median(times, axis=1),
     )

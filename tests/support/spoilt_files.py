@@ -23,13 +23,13 @@ from synthetic_runs import blocks, case, grid, record
 
 from lstm_harness.__main__ import run
 from lstm_harness.history import index
-from lstm_harness.interop import benchmark_json
+from lstm_harness.interop import benchmark_json, store_parquet
 from lstm_harness.judge import noise
 from lstm_harness.model.errors import Exit, UserError
 from lstm_harness.model.record import Record
 from lstm_harness.model.spec import build, suite_from_file, suite_names
 from lstm_harness.model.training import Line, TrainingManifest, TrainingSpec
-from lstm_harness.store import kept_limits, run_folder
+from lstm_harness.store import cache_folder, kept_limits, run_folder
 from lstm_harness.store.kept_for_auto import keep_for_auto
 from lstm_harness.store.training_folder import TRAINING
 from lstm_kernels import measured, preference, registry, tuning
@@ -221,6 +221,26 @@ def _read_store(folder: Path, _: random.Random) -> None:
     command("history", folder / "store", "--quiet")
 
 
+def _tables(folder: Path) -> Path:
+    synthetic_store.series(folder / "store", [100_000, 200_000, 200_000])
+    _read_tables(folder, random.Random())
+    return cache_folder.of_store(folder / "store", "query") / store_parquet.INDEX
+
+
+def _part(folder: Path) -> Path:
+    index = _tables(folder)
+    names = {index.name, store_parquet.LOCK}
+    return max((p for p in index.parent.iterdir() if p.name not in names), key=lambda p: p.name)
+
+
+def _read_tables(folder: Path, _: random.Random) -> None:
+    store, asked = folder / "store", "select count(*), sum(median_ns)::bigint from records"
+    out = io.StringIO()
+    with redirect_stdout(out):
+        code = run(["query", asked, "--store", str(store), "--csv", "--quiet"])
+    assert (code, out.getvalue().splitlines()[1:]) == (Exit.DONE, ["9,1500000"])
+
+
 def _cards(folder: Path) -> Path:
     from lstm_harness.site import cards
 
@@ -309,6 +329,8 @@ KINDS = {
     "tuned": Kind(_tuned, mutations.json_document, _read_tuned),
     "measured": Kind(_measured, mutations.json_document, _read_measured),
     "history index": Kind(_store, mutations.under_a_digest, _read_store),
+    "query index": Kind(_tables, mutations.under_a_digest, _read_tables),
+    "query part": Kind(_part, mutations.raw, _read_tables),
     "cards": Kind(_cards, mutations.under_a_digest, _read_cards, seconds=True),
     "benchmarks": Kind(_benchmarks, mutations.json_document, _read_benchmarks),
 }

@@ -1,5 +1,6 @@
 """Folders of runs with known truth, made without measuring anything."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,14 +16,15 @@ BEGAN = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def put(folder: Path, records: Iterable[Record], **fields: Any) -> Path:
-    """Write a run; `fields` replace those of its manifest."""
+    """Write a run that ended; `fields` replace those of its manifest."""
     kept = list(records)
     run_folder.create(folder)
-    manifest = synthetic_runs.manifest(kept, **({"id": folder.name} | fields))
+    lines = "".join(json.dumps(record.to_dict()) + "\n" for record in kept)
+    sealed = {"records_sha256": hashlib.sha256(lines.encode()).hexdigest()}
+    manifest = synthetic_runs.manifest(kept, **({"id": folder.name} | sealed | fields))
     # Without waiting for the disk, of which thousands of runs would make minutes.
     (folder / run_folder.MANIFEST).write_text(json.dumps(manifest))
-    lines = [json.dumps(record.to_dict()) + "\n" for record in kept]
-    (folder / run_folder.RECORDS).write_text("".join(lines))
+    (folder / run_folder.RECORDS).write_text(lines)
     return folder
 
 

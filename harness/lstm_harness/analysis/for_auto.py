@@ -9,9 +9,11 @@ and the others raced code that is not the package's.
 `auto` chooses once for a forward and its backward, so a use is `inference`, or `training`: the time
 of a forward and a backward together, block by block, or that of the pass `train` if the two were
 not measured. `ranking.ranked` says which backend is fastest and which tie, once for that time and
-once for each pass: a backend must tie in all of them. In a tie PyTorch's own is taken, else the
-fastest of it. The next one, for when that one cannot run, is found in the same way among the rest,
-down to PyTorch's own.
+once for each pass: a backend must tie in all of them. PyTorch's own is taken if its tie is proven:
+the whole interval of its ratio lies within `EVEN`. An interval that is wider shows noise, not that
+the two are even; then the fastest median of the tie is taken, as in a tie without PyTorch's own.
+The next one, for when that one cannot run, is found in the same way among the rest, down to
+PyTorch's own.
 """
 
 from collections.abc import Mapping
@@ -29,6 +31,9 @@ from lstm_kernels.preference import LOOP
 
 # Fewer blocks have no interval, so a tie cannot be found.
 LEAST_BLOCKS = 3
+# The margin of a verdict, and what PyTorch's own may cost in a tie. Of the three answers to a wider
+# interval, the fastest median loses the least time: tests/perf/auto_in_noise.py.
+EVEN = 1.05
 PASSES = {"inference": ("inference",), "training": ("forward", "backward", "train")}
 
 Key = tuple[Problem, str]  # and a use, or a pass
@@ -52,7 +57,8 @@ def measured_of(manifest: Mapping[str, Any], summary: pd.DataFrame) -> Measured 
         manifest["environment"]["torch"],
         manifest["kernels_digest"],
     )
-    rows = _rows(summary, manifest["plan"]["blocks"], device.kind, run)
+    plan = manifest["plan"]
+    rows = _rows(summary, min(plan.get("blocks_by_case") or [plan["blocks"]]), device.kind, run)
     return Measured(device, tuple(rows)) if rows else None
 
 
@@ -97,7 +103,7 @@ def _problem(row: Mapping[str, Any]) -> Problem:
 
 def _counts(row: Mapping[str, Any], blocks: int) -> bool:
     """Whether a cell is complete, was checked, and has no warning."""
-    whole = row["status"] == "ok" and row["blocks"] == blocks >= LEAST_BLOCKS
+    whole = row["status"] == "ok" and row["blocks"] >= blocks >= LEAST_BLOCKS
     was_checked = row["tolerance"] == row["tolerance"]
     return whole and was_checked and not row["warnings"]
 
@@ -143,9 +149,9 @@ def _standings(
         in_parts = _tied({at: cell for at, cell in parts.items() if _is_left(at, left)})
         for key, names in in_all.items():
             lists = [in_parts.get((key[0], each), names) for each in PASSES[key[1]]]
-            even = [name for name in names if all(name in one for one in lists)] or names[:1]
+            even = [name for name in names if all(name in one for one in lists)] or [*names][:1]
             tied.setdefault(key, tuple(even))
-            first = own[key] if own[key] in even else even[0]
+            first = own[key] if own[key] in even and names[own[key]] else even[0]
             order[key] = (*order.get(key, ()), first)
         left = {
             (key, backend): cell
@@ -161,19 +167,23 @@ def _is_left(at: tuple[Key, str], left: Cells) -> bool:
     return ((problem, use), backend) in left
 
 
-def _tied(cells: Cells) -> dict[Key, list[str]]:
-    """By problem and use, or pass: the fastest backend, and those that tie with it."""
+def _tied(cells: Cells) -> dict[Key, dict[str, bool]]:
+    """By problem and use, or pass: the fastest backend, those that tie, and whether that is proven.
+
+    The fastest is first.
+    """
     keys = {Case(problem, _RANKED_AS.get(use, use)): (problem, use) for (problem, use), _ in cells}
     cases = {key: case for case, key in keys.items()}
     known = {
         (backend, cases[key]): {name: cell[name] for name in _TIMES}
         for (key, backend), cell in cells.items()
     }
-    found: dict[Key, list[str]] = {}
+    found: dict[Key, dict[str, bool]] = {}
     for row in plain_rows(ranked(summary_of(known))):
         if row["tie"] is True:
             key = keys[Case(_problem(row), row["pass"])]
-            found.setdefault(key, []).append(row["backend"])
+            is_proven = row["ratio_low"] > 1 / EVEN and row["ratio_high"] < EVEN
+            found.setdefault(key, {})[row["backend"]] = is_proven
     return found
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from lstm_harness.analysis.machines import may_be_one, of_blocks
 from lstm_harness.analysis.statistics import geometric_means
-from lstm_harness.analysis.summary import CASE_COLUMNS, logarithms
+from lstm_harness.analysis.summary import CASE_COLUMNS, logarithms, plain_rows
 
 
 def ranked(summary: pd.DataFrame) -> pd.DataFrame:
@@ -23,10 +24,13 @@ def ranked(summary: pd.DataFrame) -> pd.DataFrame:
     by_case = ok.groupby("case_id", sort=False)
     ok["rank"] = by_case.cumcount() + 1
     of_medians = ok["median_ns"] / by_case["median_ns"].transform("first")
-    long = ok[["case_id", "rank", "block_ids", "block_medians_ns"]].reset_index(names="row")
-    long = long.explode(["block_ids", "block_medians_ns"])
-    best = long.loc[long["rank"] == 1, ["case_id", "block_ids", "block_medians_ns"]]
+    ok["machine"] = [of_blocks(row) for row in plain_rows(ok[["block_ids", "block_machines"]])]
+    by_block = ["block_ids", "block_medians_ns", "machine"]
+    long = ok[["case_id", "rank", *by_block]].reset_index(names="row").explode(by_block)
+    best = long.loc[long["rank"] == 1, ["case_id", *by_block]]
     pairs = long.merge(best, on=["case_id", "block_ids"], suffixes=("", "_best"))
+    both = zip(pairs["machine"], pairs["machine_best"], strict=True)
+    pairs = pairs[[may_be_one(*names) for names in both]]
     logs = logarithms(pairs["block_medians_ns"]) - logarithms(pairs["block_medians_ns_best"])
     mean, low, high = geometric_means(pairs["row"].to_numpy(dtype=np.int64), logs, len(ok))
     first = (ok["rank"] == 1).to_numpy()
@@ -34,7 +38,7 @@ def ranked(summary: pd.DataFrame) -> pd.DataFrame:
     ok["ratio_low"] = np.where(first, 1.0, low)
     ok["ratio_high"] = np.where(first, 1.0, high)
     ok["tie"] = (ok["ratio_low"] <= 1).astype("boolean").mask(ok["ratio_low"].isna())
-    return ok
+    return ok.drop(columns="machine")
 
 
 def fastest_by_case(summary: pd.DataFrame) -> pd.DataFrame:

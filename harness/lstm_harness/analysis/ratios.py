@@ -1,15 +1,17 @@
 """How many times longer one cell takes than another: the ratio, and how certain it is.
 
 Two cells of a run are paired block by block, so that what slows a whole block affects both alike.
+Blocks that two machines measured are not a pair.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from lstm_harness.analysis.machines import may_be_one, of_blocks
 from lstm_harness.analysis.statistics import geometric_means
 
 
@@ -48,11 +50,11 @@ def of_times(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> li
     groups: list[int] = []
     logs: list[float] = []
     for number, (over, under) in enumerate(pairs):
-        known = dict(zip(under["block_ids"], under["block_medians_ns"], strict=True))
+        known = {block: (ns, machine) for block, ns, machine in _blocks(under)}
         shared = [
-            math.log(ns / known[block])
-            for block, ns in zip(over["block_ids"], over["block_medians_ns"], strict=True)
-            if block in known
+            math.log(ns / known[block][0])
+            for block, ns, machine in _blocks(over)
+            if block in known and may_be_one(machine, known[block][1])
         ]
         groups += [number] * len(shared)
         logs += shared
@@ -65,3 +67,8 @@ def of_times(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> li
         else Ratio(float(mean), float(low), float(high))
         for (over, under), mean, low, high in zip(pairs, means, lows, highs, strict=True)
     ]
+
+
+def _blocks(row: Mapping[str, Any]) -> Iterator[tuple[int, float, str]]:
+    """A row's blocks, the time of each, and the machine that measured it."""
+    return zip(row["block_ids"], row["block_medians_ns"], of_blocks(row), strict=True)

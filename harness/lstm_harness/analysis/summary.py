@@ -9,6 +9,7 @@ The Summary is a pandas frame, one row per (backend, case), in the order first m
     block_ids, block_medians_ns          tuples, in step
     block_efforts                        in step: a second estimator, CPU ns or SM cycles, or NaN
     block_turns_ns                       in step: the samples of each turn it took with another side
+    block_machines                       in step: which machine measured it; empty where not known
     sequences_per_s, steps_per_s, step_us, tflops, gbytes_per_s
     errors, worst_error, tolerance       worst over blocks; a value that is not finite is inf
     oracle_rows                          fewest batch rows compared, NaN for all of them
@@ -22,7 +23,8 @@ order of `SEVERITY`, and that block's reason; it has no timing and no rank. A re
 above its own tolerance counts as `incorrect`.
 
 Interval: docs/method.md, A summary. It is that of the geometric mean of the block medians, so with
-one scattered block among many the median may lie outside.
+one scattered block among many the median may lie outside. If several machines measured, it is
+without what they differ by (`analysis.machines`).
 """
 
 import itertools
@@ -35,15 +37,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lstm_harness.analysis.statistics import Floats, geometric_means
+from lstm_harness.analysis.machines import intervals, of_blocks
+from lstm_harness.analysis.record_columns import CASE_COLUMNS as CASE_COLUMNS
+from lstm_harness.analysis.record_columns import PROBLEM_COLUMNS as PROBLEM_COLUMNS
+from lstm_harness.analysis.statistics import Floats
 from lstm_harness.model.case import Case
 from lstm_harness.model.record import SEVERITY as SEVERITY
 from lstm_harness.model.record import Record
-from lstm_kernels import Problem
-
-PROBLEM_COLUMNS = tuple(Problem.__dataclass_fields__)
-CASE_COLUMNS = (*PROBLEM_COLUMNS, "pass", "launch", "cache", "device")
-
 
 # Texts stay Python's own. If pyarrow is installed, pandas would keep them in Arrow, which has no
 # room for a lone surrogate in a backend's name.
@@ -58,6 +58,7 @@ class _Tally:
     medians: list[float] = field(default_factory=list)
     efforts: list[float] = field(default_factory=list)
     turns: list[tuple[tuple[int, ...], ...]] = field(default_factory=list)
+    machines: list[str] = field(default_factory=list)
     status: str = "ok"
     reason: str = ""
     blocks: int = 0
@@ -81,7 +82,7 @@ class _Tally:
 
     def add(self, record: Record) -> None:
         """Add one block's record."""
-        status, reason = _judged(record)
+        status, reason = judged(record)
         self.blocks += 1
         if status != "ok":
             self.failed_blocks += 1
@@ -92,6 +93,7 @@ class _Tally:
             self.medians.append(float(median(record.samples_ns)))
             self.efforts.append(_effort(record))
             self.turns.append(_turns_of(record))
+            self.machines.append(record.machine)
         self.samples += len(record.samples_ns)
         self.marked += len(record.marked)
         self._add_evidence(record)
@@ -119,8 +121,10 @@ class _Tally:
     def row(self) -> dict[str, Any]:
         """The columns of the Summary that are the cell's own, except timings."""
         ranked = self.status == "ok"
-        by_block = sorted(zip(self.order, self.medians, self.efforts, self.turns, strict=True))
-        pairs = by_block if ranked else []
+        by_block = zip(
+            *(self.order, self.medians, self.efforts, self.turns, self.machines), strict=True
+        )
+        pairs = sorted(by_block) if ranked else []
         return {
             "status": self.status,
             "reason": self.reason,
@@ -130,8 +134,9 @@ class _Tally:
             "marked_share": self.marked / self.samples if self.samples else math.nan,
             "block_ids": tuple(block for block, *_ in pairs),
             "block_medians_ns": tuple(value for _, value, *_ in pairs),
-            "block_efforts": tuple(effort for _, _, effort, _ in pairs),
-            "block_turns_ns": tuple(turns for *_, turns in pairs),
+            "block_efforts": tuple(effort for _, _, effort, *_ in pairs),
+            "block_turns_ns": tuple(turns for *_, turns, _ in pairs),
+            "block_machines": tuple(name for *_, name in pairs) if any(self.machines) else (),
             "median_ns": median(value for _, value, *_ in pairs) if pairs else math.nan,
             "errors": self.errors,
             "worst_error": max(self.errors.values(), default=math.nan),
@@ -192,7 +197,8 @@ def _with_derived(table: pd.DataFrame) -> pd.DataFrame:
     counts = np.array([len(blocks) for blocks in table["block_ids"]], dtype=np.int64)
     groups = np.repeat(np.arange(len(table)), counts)
     logs = logarithms(table["block_medians_ns"].explode().dropna())
-    _, table["low_ns"], table["high_ns"] = geometric_means(groups, logs, len(table))
+    machines = [name for row in plain_rows(table[list(_MACHINES)]) for name in of_blocks(row)]
+    _, table["low_ns"], table["high_ns"] = intervals(groups, logs, machines, len(table))
     ns = table["median_ns"].astype(np.float64)
     table["sequences_per_s"] = table["batch"] / ns * 1e9
     table["steps_per_s"] = table["valid_steps"] / ns * 1e9
@@ -211,11 +217,12 @@ def _facts(case: Case) -> tuple[Any, ...]:
     return (*fields, *where, case.label(), problem.valid_steps, flops, moved)
 
 
+_MACHINES = ("block_ids", "block_machines")
 _FACTS = [*CASE_COLUMNS, "label", "valid_steps", "flops", "bytes"]
 _ORDER = (
     *("backend", "label", *CASE_COLUMNS, "status", "reason", "failed_blocks"),
     *("blocks", "samples", "marked_share", "median_ns", "low_ns", "high_ns"),
-    *("block_ids", "block_medians_ns", "block_efforts", "block_turns_ns"),
+    *("block_ids", "block_medians_ns", "block_efforts", "block_turns_ns", "block_machines"),
     *("sequences_per_s", "steps_per_s", "step_us", "tflops", "gbytes_per_s"),
     *("floor_ns", "floor_term", "floor_share"),
     *("errors", "worst_error", "tolerance", "oracle_rows", "peak_bytes", "saved_bytes"),
@@ -244,7 +251,7 @@ def _turns_of(record: Record) -> tuple[tuple[int, ...], ...]:
     return tuple(record.samples_ns[end - count : end] for end, count in pairs)
 
 
-def _judged(record: Record) -> tuple[str, str]:
+def judged(record: Record) -> tuple[str, str]:
     """A record's status and reason, by its own evidence first."""
     if record.status == "ok" and record.tolerance is not None:
         for tensor, error in record.errors.items():

@@ -11,7 +11,7 @@ from lstm_harness.console.keeping import keep_for_auto
 from lstm_harness.console.progress import LiveProgress
 from lstm_harness.model.errors import Interrupted, UserError
 from lstm_harness.race import runs
-from lstm_harness.store import run_folder
+from lstm_harness.store import remote, run_folder
 
 
 def run(
@@ -136,7 +136,7 @@ def load(path: str | Path) -> Run:
     Raises:
         UserError: there is no run, or it cannot be read.
     """
-    return Run(Path(path))
+    return Run(remote.here(path))
 
 
 def _refuse_changes(resume: str | Path, out: str | Path | None, wanted: object) -> None:

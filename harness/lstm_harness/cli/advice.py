@@ -11,6 +11,8 @@ import typer
 from lstm_harness.cli.flags import Json, Quiet
 from lstm_harness.cli.measure import Out, Resume, Wait, measured, write_page
 from lstm_harness.cli.options import spec_of, takes_shapes
+from lstm_harness.cli.places import Place, place
+from lstm_harness.cli.publishing import publish_if_asked
 from lstm_harness.model.errors import Exit, Interrupted, UserError
 from lstm_harness.model.spec import Spec
 
@@ -55,7 +57,10 @@ def capture(
 def recommend(
     spec: Spec | None,
     run: Annotated[
-        Path | None, typer.Option("--run", metavar="RUN", help="use a run that was measured before")
+        Place | None,
+        typer.Option(
+            "--run", metavar="RUN", parser=place, help="use a run that was measured before"
+        ),
     ] = None,
     out: Out = None,
     resume: Resume = None,
@@ -73,7 +78,7 @@ def recommend(
     from lstm_harness.store import run_folder
 
     _refuse_contradiction(spec, run, out, resume)
-    folder = run or measured(spec or _captured(), out, resume, wait, quiet)
+    folder = run.here() if run else measured(spec or _captured(), out, resume, wait, quiet)
     with runs.resumable(folder):
         finished = run_folder.load(folder)
         output.damaged(finished)
@@ -87,6 +92,7 @@ def recommend(
             output.as_json(shown.document(finished, page, advice))
         else:
             shown.write(finished, page, advice)
+        publish_if_asked(folder)
     statuses = [record.standing[0] for record in finished.records]
     code = runs.exit_code(statuses)
     return code if advice.backend or code == Exit.INCORRECT else Exit.MEASURING_FAILED
@@ -117,7 +123,7 @@ def _captured() -> Spec:
 
 
 def _refuse_contradiction(
-    spec: Spec | None, run: Path | None, out: Path | None, resume: Path | None
+    spec: Spec | None, run: Place | None, out: Place | None, resume: Place | None
 ) -> None:
     if run and resume:
         raise UserError(f"--run {run} with --resume {resume}; leave one out")

@@ -13,12 +13,16 @@ from lstm_harness.cli import (
     ab,
     advice,
     exchange,
+    fleet,
     gradients,
     history,
     judge,
     kernels,
     measure,
+    merge,
     pages,
+    publishing,
+    query,
     train,
 )
 from lstm_harness.cli.commands import Group, dress
@@ -29,7 +33,22 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for group in (measure, advice, kernels, train, gradients, pages, judge, ab, history, exchange):
+for group in (
+    measure,
+    fleet,
+    advice,
+    kernels,
+    train,
+    gradients,
+    pages,
+    judge,
+    ab,
+    history,
+    query,
+    merge,
+    publishing,
+    exchange,
+):
     app.add_typer(group.app)
 dress(app)
 

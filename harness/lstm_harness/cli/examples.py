@@ -29,6 +29,13 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "lstm-bench verify quick --backend naive,aten",
         "lstm-bench verify --plugin mine.py --backend mine --lengths uniform:1:32 --seq-len 32",
     ),
+    "fleet": (
+        "lstm-bench fleet quick",
+        "lstm-bench fleet quick --engine ray --accelerator-type H100 --out my-run",
+        "lstm-bench fleet quick --engine slurm --device cuda --sbatch partition=gpu",
+        "lstm-bench fleet quick --until 1% --budget 3600",
+        "lstm-bench fleet --resume my-run",
+    ),
     "capture": (
         "lstm-bench capture -- python train.py --lr 0.1",
         "lstm-bench capture -o mine.toml -- python -m mine",
@@ -92,6 +99,13 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "history": (
         "lstm-bench history results/runs",
         "lstm-bench history results/runs --case 'T128 B1 forward' --html history.html",
+    ),
+    "publish": ("lstm-bench publish my-run s3://lab/store/my-run",),
+    "merge": ("lstm-bench merge half-a half-b --out whole",),
+    "query": (
+        "lstm-bench query",
+        "lstm-bench query 'select backend, min(median_ns) from records group by backend'",
+        "lstm-bench query 'from runs order by started' --store my-store --csv",
     ),
     "export": (
         "lstm-bench export my-run --format csv -o my-run.csv",

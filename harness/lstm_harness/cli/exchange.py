@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from lstm_harness.cli.places import Place, place
 from lstm_harness.model.errors import Exit
 
 app = typer.Typer()
@@ -15,7 +16,7 @@ app = typer.Typer()
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN")],
+    run: Annotated[Place, typer.Argument(metavar="RUN", parser=place)],
     form: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="pytest-benchmark, csv, parquet")
     ],
@@ -26,7 +27,7 @@ def export(
     from lstm_harness.interop.export import write
     from lstm_harness.store import run_folder
 
-    loaded = run_folder.load(run)
+    loaded = run_folder.load(run.here())
     output.damaged(loaded)
     for said in write(loaded, form, out):
         output.warning(said)

@@ -10,6 +10,7 @@ import typer
 
 from lstm_harness.cli.flags import Json, Quiet
 from lstm_harness.cli.options import names_in
+from lstm_harness.cli.places import Place, place
 from lstm_harness.console.guards import libraries
 from lstm_harness.model.errors import Exit, UserError
 
@@ -22,7 +23,12 @@ app = typer.Typer()
 
 @app.command()
 def history(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="a folder of runs, at any depth")],
+    store: Annotated[
+        Place,
+        typer.Argument(
+            metavar="STORE", parser=place, help="a folder of runs, at any depth, or its URL"
+        ),
+    ],
     case: Annotated[
         str | None,
         typer.Option("--case", metavar="TEXT", help="words of a case's name: 'T128 B1 forward'"),
@@ -46,7 +52,7 @@ def history(
 
     chosen = matcher(case, names_in(backend) if backend is not None else ())
     with Counting(quiet) as tell:
-        kept = index.refresh(store, tell)
+        kept = index.refresh(store.here(tell), tell)
     _refuse_unknown(names_in(backend) if backend is not None else (), kept)
     gathered = gather(kept, chosen)
     shown.left_out(gathered)
@@ -77,7 +83,7 @@ def _refuse_unknown(backends: tuple[str, ...], kept: "Index") -> None:
 
 
 def _refuse_nothing(
-    store: Path, gathered: "History", case: str | None, backend: str | None
+    store: Place, gathered: "History", case: str | None, backend: str | None
 ) -> None:
     """Say what is there where nothing is left to show."""
     if gathered.series:

@@ -19,7 +19,8 @@ from lstm_harness.cli.flags import (
     MemoryMargin,
 )
 from lstm_harness.cli.outputs import Outputs, tell
-from lstm_harness.model.errors import Exit, NotComparable, UserError
+from lstm_harness.cli.places import Place, place
+from lstm_harness.model.errors import Exit, MeasuringFailed, NotComparable, UserError
 
 if TYPE_CHECKING:
     from lstm_harness.judge.comparison import Comparison
@@ -28,7 +29,9 @@ app = typer.Typer()
 baseline = typer.Typer(help="Keep a run's records under a name, to check later runs against.")
 app.add_typer(baseline, name="baseline", no_args_is_help=True)
 
-Place = Annotated[Path, typer.Argument(help="a run's folder, or a baseline's name or file")]
+Side = Annotated[
+    Place, typer.Argument(parser=place, help="a run's folder or URL, or a baseline's name or file")
+]
 Into = Annotated[
     Path | None, typer.Option("--into", metavar="DIR", help="default: results/baselines")
 ]
@@ -36,8 +39,8 @@ Into = Annotated[
 
 @app.command()
 def compare(
-    base: Place,
-    new: Place,
+    base: Side,
+    new: Side,
     margin: Margin = 0.05,
     memory_margin: MemoryMargin = 0.01,
     as_json: Json = False,
@@ -50,16 +53,19 @@ def compare(
     from lstm_harness.judge.comparison import compared, side_of
 
     outputs = Outputs(as_json, explain, junit, markdown, html)
-    comparison = compared(side_of(base), side_of(new), margin, memory_margin=memory_margin)
+    comparison = compared(
+        side_of(base.here()), side_of(new.here()), margin, memory_margin=memory_margin
+    )
     tell(comparison, outputs)
     return Exit.DONE
 
 
 @app.command()
 def check(
-    new: Place,
+    new: Side,
     base: Annotated[
-        str, typer.Option("--baseline", metavar="B", help="its name or file; or a run")
+        Place,
+        typer.Option("--baseline", metavar="B", parser=place, help="its name or file; or a run"),
     ],
     fail_on: FailOn = "regression,missing",
     margin: Margin = 0.05,
@@ -81,21 +87,25 @@ def check(
     from lstm_harness.judge.comparison import compared, kinds_named, side_of
 
     fails, outputs = kinds_named(fail_on), Outputs(as_json, explain, junit, markdown, html)
-    judged = side_of(new)
+    if rerun and new.url:
+        raise UserError(f"--rerun {new}: it measures next to the run; give the run's folder")
+    judged = side_of(new.here())
     try:
-        kept = side_of(Path(base))
+        kept = side_of(base.here())
+    except MeasuringFailed:
+        raise
     except UserError as error:
         raise NotComparable(str(error)) from None
     comparison = compared(kept, judged, margin, fails, memory_margin)
     if rerun:
-        comparison = _again(new, comparison)
+        comparison = _again(new.here(), comparison)
     tell(comparison, outputs)
     return comparison.exit_code
 
 
 @baseline.command("save")
 def save_baseline(
-    run: Annotated[Path, typer.Argument(metavar="RUN")],
+    run: Annotated[Place, typer.Argument(metavar="RUN", parser=place)],
     name: Annotated[str, typer.Argument(metavar="NAME")],
     into: Into = None,
     force: Annotated[bool, typer.Option("--force", help="replace one of that name")] = False,
@@ -105,7 +115,7 @@ def save_baseline(
     from lstm_harness.judge import baseline
     from lstm_harness.store import run_folder
 
-    loaded = run_folder.load(run)
+    loaded = run_folder.load(run.here())
     output.damaged(loaded)
     baselines.unchecked(loaded)
     output.path(baseline.save(loaded, name, into or baseline.FOLDER, force))

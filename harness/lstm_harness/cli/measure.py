@@ -11,6 +11,8 @@ import typer
 from lstm_harness.cli.flags import Json, Quiet
 from lstm_harness.cli.options import spec_of, suites_like, takes_spec
 from lstm_harness.cli.pages import write_report_of
+from lstm_harness.cli.places import Place, place
+from lstm_harness.cli.publishing import begun_in, folder_for, publish_if_asked
 from lstm_harness.cli.watch import watch_edits
 from lstm_harness.model.errors import Exit, MeasuringFailed, NoReportLibraries, UserError
 from lstm_harness.model.spec import Spec, named_suite, suite_names
@@ -21,10 +23,17 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 Out = Annotated[
-    Path | None, typer.Option("--out", metavar="DIR", help="the run's folder, new or empty")
+    Place | None,
+    typer.Option(
+        "--out",
+        metavar="DIR|URL",
+        parser=place,
+        help="the run's folder, new or empty; or where a store will have it, like s3://lab/store/x",
+    ),
 ]
 Resume = Annotated[
-    Path | None, typer.Option("--resume", metavar="RUN", help="finish an interrupted run")
+    Place | None,
+    typer.Option("--resume", metavar="RUN", parser=place, help="finish an interrupted run"),
 ]
 Wait = Annotated[
     bool, typer.Option("--wait", help="if another run uses the device, wait until it ends")
@@ -120,7 +129,7 @@ def run(
         given = [flag for flag, value in others.items() if value]
         if given:
             raise UserError(f"--watch with {given[0]}; leave one out")
-        return watch_edits(spec, out, quiet)
+        return watch_edits(spec, Path(out.typed) if out else None, quiet)
 
     if against and spec.backends and against not in spec.backends:
         named = ",".join(spec.backends)
@@ -129,10 +138,12 @@ def run(
         raise UserError(f"--resume {resume} goes on as planned; leave out what to run, and how")
     folder = measured(spec, out, resume, wait, quiet)
     with runs.resumable(folder):
-        return _conclude(folder, against, as_json)
+        code = conclude(folder, against, as_json)
+        publish_if_asked(folder)
+    return code
 
 
-def measured(spec: Spec, out: Path | None, resume: Path | None, wait: bool, quiet: bool) -> Path:
+def measured(spec: Spec, out: Place | None, resume: Place | None, wait: bool, quiet: bool) -> Path:
     """The folder of a run that is made, or gone on with."""
     from dataclasses import replace
 
@@ -142,10 +153,13 @@ def measured(spec: Spec, out: Path | None, resume: Path | None, wait: bool, quie
 
     if out and resume:
         raise UserError(f"--out {out} with --resume {resume}: a resumed run keeps its folder")
+    folder = begun_in(resume) if resume else folder_for(out)
     with LiveProgress(quiet) as watch:
         if wait:
             watch = replace(watch, waiting=lambda who: output.warning(f"{who}; waiting for it"))
-        return runs.resume(resume, watch) if resume else runs.run(spec, out, watch)
+        if resume and folder:
+            return runs.resume(folder, watch)
+        return runs.run(spec, folder, watch)
 
 
 @app.command()
@@ -175,7 +189,7 @@ def verify(spec: Spec, as_json: Json = False, quiet: Quiet = False) -> int:
     return Exit.MEASURING_FAILED
 
 
-def _conclude(folder: Path, against: str | None, as_json: bool) -> int:
+def conclude(folder: Path, against: str | None, as_json: bool) -> int:
     """Write the report, print who is how fast and, last, the report's path."""
     from lstm_harness.console import output, run_table, tuning
     from lstm_harness.console.keeping import keep_for_auto

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lstm_harness.cli.flags import Quiet
+from lstm_harness.cli.places import Place, place
 from lstm_harness.console.guards import libraries
 from lstm_harness.model.errors import Exit, UserError
 from lstm_harness.model.workloads import WORKLOADS
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+RUNS = Place("results/runs")
+
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...")],
+    runs: Annotated[list[Place], typer.Argument(metavar="RUN...", parser=place)],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -51,26 +54,29 @@ def report(
     from lstm_harness.console import output
     from lstm_harness.console.progress import Counting
     from lstm_harness.store import run_folder, training_folder
+    from lstm_harness.store.files import refuse_url
 
     if site and (out or verdicts):
         raise UserError(f"--site {site} stands alone; leave out {'-o' if out else '--verdicts'}")
     if verdicts and len(runs) != 2:
         raise UserError(f"--verdicts judges two runs, BASE and NEW; got {len(runs)}")
     if site:
+        refuse_url(site)
         with libraries("no report", instead=_elsewhere(f"--site {site} STORE")):
             from lstm_harness.site.static_site import write
         with Counting(quiet) as tell:
-            index = write(runs, site, tell)
+            index = write([each.here(tell) for each in runs], site, tell)
         output.path(index)
         return Exit.DONE
-    if any(map(training_folder.is_one, runs)):
-        return _training_report(runs, out, verdicts)
-    loaded = [run_folder.load(folder) for folder in runs]
+    folders = [each.here() for each in runs]
+    if any(map(training_folder.is_one, folders)):
+        return _training_report(folders, out, verdicts)
+    loaded = [run_folder.load(folder) for folder in folders]
     for read in loaded:
         output.damaged(read)
     # A run's own report stays its own: `view` serves it as such.
     named = run_folder.REPORT if len(runs) == 1 else run_folder.COMPARISON
-    output.path(write_report_of(loaded, out or runs[0] / named, verdicts))
+    output.path(write_report_of(loaded, out or folders[0] / named, verdicts))
     return Exit.DONE
 
 
@@ -110,7 +116,7 @@ def write_training_page(training: "Training", out: Path | None = None) -> Path:
 
 @app.command()
 def view(
-    place: Annotated[Path, typer.Argument(metavar="[RUN|STORE]")] = Path("results/runs"),
+    what: Annotated[Place, typer.Argument(metavar="[RUN|STORE]", parser=place)] = RUNS,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port")] = 0,
     browser: Annotated[bool, typer.Option(help="open the page in a browser")] = True,
     quiet: Quiet = False,
@@ -118,12 +124,12 @@ def view(
     """Serve the reports of a run or of a folder of runs, to this machine only."""
     from lstm_harness.console.progress import Counting
 
-    with libraries("no report", instead=_elsewhere(f"{place}")):
+    with libraries("no report", instead=_elsewhere(f"{what}")):
         from lstm_harness.site.pages import Pages
         from lstm_harness.site.server import serve
 
     with Counting(quiet) as tell:
-        pages = Pages(place, tell)
+        pages = Pages(what.here(tell), tell)
     serve(pages, port, browser, _announce)
     return Exit.DONE
 

@@ -12,6 +12,8 @@ import typer
 from lstm_harness.cli.flags import Json, Quiet
 from lstm_harness.cli.measure import Device, Out, Plugins
 from lstm_harness.cli.options import names_in
+from lstm_harness.cli.places import Place, place
+from lstm_harness.cli.publishing import begun_in, folder_for, publish_if_asked
 from lstm_harness.model.errors import Exit, NoReportLibraries, UserError
 from lstm_harness.model.training import TrainingSpec, refuse_unfit
 from lstm_harness.model.workloads import WORKLOADS
@@ -63,7 +65,10 @@ def train(
     plugin: Plugins = None,
     out: Out = None,
     resume: Annotated[
-        Path | None, typer.Option("--resume", metavar="DIR", help="finish an interrupted training")
+        Place | None,
+        typer.Option(
+            "--resume", metavar="DIR", parser=place, help="finish an interrupted training"
+        ),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -111,7 +116,7 @@ def train(
 
 
 def _trained(
-    spec: TrainingSpec | None, out: Path | None, resume: Path | None, as_json: bool, quiet: bool
+    spec: TrainingSpec | None, out: Place | None, resume: Place | None, as_json: bool, quiet: bool
 ) -> int:
     """Train what a spec asks for, or what is left of a training; then tell what was learnt."""
     from lstm_harness.cli.pages import write_training_page
@@ -121,12 +126,13 @@ def _trained(
     from lstm_harness.race import runs, training
     from lstm_harness.store import training_folder
 
+    place = begun_in(resume) if resume else folder_for(out, training_folder.TRAINING)
     with TrainingProgress(quiet) as tell:
-        if resume:
-            folder = training.resume(resume, tell)
+        if spec is None:
+            assert place is not None
+            folder = training.resume(place, tell)
         else:
-            assert spec is not None
-            folder = training.train(spec, out, tell)
+            folder = training.train(spec, place, tell)
     finished = training_folder.load(folder)
     workload, manifest = WORKLOADS[finished.manifest.spec.workload], asdict(finished.manifest)
     page = None
@@ -139,4 +145,5 @@ def _trained(
     else:
         shown.write(workload, finished.curves)
         output.path(page or folder)
+    publish_if_asked(folder)
     return runs.exit_code([each.end.status for each in finished.curves if each.end])

@@ -146,16 +146,19 @@ def _status(record: Mapping[str, Any]) -> str:
     _need(type(record["schema"]) is int and record["schema"] <= SCHEMA)
     _need(type(record["order"]) is int and type(record.get("inner_repeats", 1)) is int)
     _need(type(record["backend"]) is str and type(reason) is str and status in SEVERITY)
+    unranked = record.get("unranked", "")
+    _need(type(unranked) is str)
+    stands = "error" if unranked else status
     if status != "ok":
         _need(bool(reason) and not samples)
-        return status
+        return stands
     _need(not reason and set(map(type, samples)) == {int} and min(samples) > 0)
     tolerance, errors = record.get("tolerance"), record.get("errors", {})
     if tolerance is not None and errors:
         known = [math.inf if error is None else error for error in errors.values()]
         if not all(error <= tolerance for error in known):
             return "incorrect"
-    return status
+    return stands
 
 
 def _digest(
@@ -164,7 +167,7 @@ def _digest(
     environment, device = manifest["environment"], manifest["plan"]["device"]
     return Digest(
         id=printable(str(manifest["id"])),
-        start=_utc(manifest["start"]),
+        start=utc(manifest["start"]),
         commit=str(_flat(environment).get("git.commit") or ""),
         machine=json.dumps(machine(environment, device)),
         environment=json.dumps(conditions(environment, device)),
@@ -188,10 +191,17 @@ def conditions(environment: Mapping[str, Any], device: str) -> dict[str, Any]:
     return {name: flat.get(name) for name in facts}
 
 
-def _utc(start: str) -> str:
-    """A stored time in UTC, so that times sort as texts; one that names no zone is taken for it."""
-    then = datetime.fromisoformat(start)
-    return then.replace(tzinfo=then.tzinfo or UTC).astimezone(UTC).isoformat()
+def utc(moment: str) -> str:
+    """A stored time in UTC, so that times sort as texts; one that names no zone is taken for it.
+
+    Raises:
+        ValueError: it is not a time.
+    """
+    then = datetime.fromisoformat(moment)
+    try:
+        return then.replace(tzinfo=then.tzinfo or UTC).astimezone(UTC).isoformat()
+    except OverflowError:
+        raise ValueError(f"{moment!r}: expected a time in the years 1 to 9999 of UTC") from None
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -15,10 +15,8 @@ from typing import Any
 import numpy as np
 
 from lstm_harness.history.change_points import change_points
-from lstm_harness.history.index import Index
+from lstm_harness.history.index import Index, strange
 from lstm_harness.model.case import Case
-from lstm_harness.model.definitions import learn
-from lstm_harness.model.errors import UserError
 
 STEP, ENVIRONMENT = "step", "environment"
 
@@ -118,18 +116,19 @@ def gather(index: Index, chosen: Wanted = lambda backend, case: True) -> History
     paths, left_out = _in_order(index)
     cells = [(backend, Case.from_dict(json.loads(text))) for backend, text in index.cells]
     wanted = [chosen(backend, case) for backend, case in cells]
+    picked = [
+        [(at, cell) for at, cell in enumerate(roster) if wanted[cell]] for roster in index.rosters
+    ]
     machines, environments = _facts(index)
     gathered: dict[tuple[int, str], _Points] = {}
     for place, path in enumerate(paths):
         run = index.runs[path]
         machine = machines[run["facts"]]
-        for cell, time in zip(run["cells"], run["times"], strict=True):
-            if not wanted[cell]:
-                continue
+        for at, cell in picked[run["roster"]]:
             key = cell, machine
             if key not in gathered:
                 gathered[key] = _Points([], [], [], [])
-            _take(gathered[key], place, time, run["facts"])
+            _take(gathered[key], place, run["times"][at], run["facts"])
     timed = {key: points for key, points in gathered.items() if points.times}
     series = [
         Series(
@@ -166,12 +165,12 @@ def matcher(text: str | None, backends: Sequence[str]) -> Wanted:
 def _in_order(index: Index) -> tuple[list[str], tuple[tuple[str, str], ...]]:
     """The paths of readable runs by start, and every other path with why it is left out."""
     left_out = [(path, run["error"]) for path, run in index.runs.items() if "error" in run]
-    left_out += _strange(index)
+    left_out += strange(index.runs)
     refused = {path for path, _ in left_out}
     kept: dict[tuple[Any, ...], str] = {}
     readable = [path for path in index.runs if path not in refused]
     # If there is a run and a copy made before it ended, the complete one comes first.
-    for path in sorted(readable, key=lambda p: (-len(index.runs[p]["cells"]), p)):
+    for path in sorted(readable, key=lambda p: (-len(index.runs[p]["times"]), p)):
         run = index.runs[path]
         identity = run["start"], run["id"], run["facts"]
         if identity in kept:
@@ -179,17 +178,6 @@ def _in_order(index: Index) -> tuple[list[str], tuple[tuple[str, str], ...]]:
         else:
             kept[identity] = path
     return [kept[identity] for identity in sorted(kept)], tuple(sorted(left_out))
-
-
-def _strange(index: Index) -> list[tuple[str, str]]:
-    """The runs that define a cell differently from an earlier run; the other cells become known."""
-    refused = []
-    for path, run in sorted(index.runs.items()):
-        try:
-            learn(run.get("definitions"), path)
-        except UserError as error:
-            refused.append((path, str(error)))
-    return refused
 
 
 def _facts(index: Index) -> tuple[list[str], list[dict[str, Any]]]:

@@ -1,6 +1,7 @@
 """What pytest-benchmark measured, as a run that every command can read.
 
-Each file is one session, and so one block; a file that `export` wrote holds its blocks. A benchmark
+Each file is one session, and so one block; a file that `export` wrote holds its blocks. Files may
+be of several machines of one class. A benchmark
 is imported if its `extra_info` says what it is: `backend` and `problem`, and if they are not
 the usual ones `pass`, `launch`, `cache`, `device`. Errors in the file are not used:
 nothing was checked here, and the report says so.
@@ -27,6 +28,7 @@ from lstm_harness.model.strict_json import parsed
 from lstm_harness.model.typed import Stored, built
 from lstm_harness.race import runs
 from lstm_harness.store import run_folder
+from lstm_harness.store.merging import environment_of
 from lstm_kernels import PASSES
 from lstm_kernels.names import check_name
 
@@ -55,6 +57,12 @@ class _File:
     def device(self) -> str:
         return "cuda" if any(r.case.device == "cuda" for r in self.records) else "cpu"
 
+    @property
+    def machine(self) -> str:
+        """The GPU's UUID, or the host; empty where the file does not say."""
+        gpu = self.environment["gpu"] or {}
+        return (gpu.get("uuid") if self.device == "cuda" else self.environment["host"]) or ""
+
 
 def take(files: Sequence[Path], out: Path | None) -> tuple[Path, list[str]]:
     """Make a run from files, one block each, and return its folder and notes about it.
@@ -75,7 +83,7 @@ def take(files: Sequence[Path], out: Path | None) -> tuple[Path, list[str]]:
     for each in read:
         for record in each.records:
             block = first_block + record.block
-            records.append(replace(record, block=block, order=len(records)))
+            records.append(replace(record, block=block, order=len(records), machine=each.machine))
         first_block += each.blocks
     folder = out or runs.default_folder(Spec((), suite="imported"))
     manifest = _manifest(folder, read, records, first_block)
@@ -283,7 +291,7 @@ def _refuse_twice(path: Path, records: Sequence[Record]) -> None:
 
 
 def _refuse_elsewhere(first: _File, other: _File) -> None:
-    """Refuse blocks of another machine, software or revision."""
+    """Refuse blocks of another class of machine, software or revision."""
     device = first.device
     facts = [
         run_digest.machine(each.environment, device)
@@ -291,7 +299,8 @@ def _refuse_elsewhere(first: _File, other: _File) -> None:
         | {"commit": (each.environment["git"] or {}).get("commit"), "kernels": each.kernels_digest}
         for each in (first, other)
     ]
-    apart = differences(*facts)
+    own = ("host", "gpu.uuid")
+    apart = differences(*({n: fact for n, fact in each.items() if n not in own} for each in facts))
     if apart:
         raise UserError(
             f"{other.path} is not another block of {first.path}: {', '.join(apart)}; "
@@ -333,7 +342,7 @@ def _manifest(
         "end": moments[-1],
         "spec": Spec((), backends=plan.backends, device=plan.device, blocks=blocks).to_dict(),
         "plan": plan.to_dict() | {"planned_records": len(records)},
-        "environment": read[0].environment,
+        "environment": environment_of([each.environment for each in read]),
         "kernels_digest": read[0].kernels_digest,
         "imported": True,
     }

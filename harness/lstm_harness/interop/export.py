@@ -4,19 +4,24 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import Field, asdict, fields, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, get_args
+from typing import Any
 
 from lstm_harness.interop import benchmark_json
+from lstm_harness.interop.record_parquet import (
+    RECORD_COLUMNS,
+    encodable,
+    parquet_of,
+    record_row,
+    table_of,
+)
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.record import Record
 from lstm_harness.store.files import write_file
 from lstm_harness.store.run_folder import Run
 from lstm_kernels.names import check_name
-from lstm_kernels.problem import Problem
 
 # Summaries of one block have no interval over blocks, and no list of blocks.
 _OF_SEVERAL_BLOCKS = (
@@ -92,75 +97,9 @@ def as_parquet(run: Run) -> bytes:
     Raises:
         UserError: pyarrow is not installed.
     """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ModuleNotFoundError:
-        raise UserError(
-            "Parquet needs pyarrow, which is not installed here: pip install 'lstm-bench[store]'"
-        ) from None
-    text, whole, number = pa.string(), pa.int64(), pa.float64()
-    kinds = {"text": text, "whole": whole, "number": number, "flag": pa.bool_()}
-    kinds |= {f"{name}s": pa.list_(kind) for name, kind in kinds.items()}
-    kinds["figures"] = pa.map_(text, number)
-    schema = pa.schema([(name, kinds[kind]) for name, kind in PARQUET_COLUMNS.items()])
-    schema = schema.with_metadata({"lstm_bench.manifest": json.dumps(run.manifest)})
-    table = pa.Table.from_pylist([_parquet_row(record) for record in run.records], schema=schema)
-    sink = io.BytesIO()
-    pq.write_table(table, sink)
-    return sink.getvalue()
-
-
-# How a column holds a field of that type; other types are JSON.
-_KIND_OF: dict[Any, str] = {
-    int: "whole",
-    float: "number",
-    bool: "flag",
-    str: "text",
-    tuple[int, ...]: "wholes",
-    tuple[float, ...]: "numbers",
-    tuple[str, ...]: "texts",
-    Mapping[str, float | None]: "figures",
-    Mapping[str, Any]: "text",
-}
-
-
-def _kind(field: Field[Any]) -> str:
-    """The kind of column that holds a field, whether or not it may be unknown."""
-    if isinstance(field.type, UnionType):
-        (known,) = (each for each in get_args(field.type) if each is not NoneType)
-        return _KIND_OF[known]
-    return _KIND_OF[field.type]
-
-
-def _columns() -> dict[str, str]:
-    """A column for each field of a record, with the fields of its case instead of the case."""
-    case = {field.name: _kind(field) for field in fields(Problem)}
-    case |= dict.fromkeys(("pass", "launch", "cache", "device"), "text")
-    columns: dict[str, str] = {}
-    for field in fields(Record):
-        columns |= case if field.name == "case" else {field.name: _kind(field)}
-    return columns
-
-
-PARQUET_COLUMNS = _columns()
-
-
-def _parquet_row(record: Record) -> dict[str, Any]:
-    stored = record.to_dict()
-    flat = {**stored, **asdict(record.case.problem), "extra": json.dumps(dict(record.extra))}
-    kinds = PARQUET_COLUMNS.items()
-    flat |= {name: list(flat[name].items()) for name, kind in kinds if kind == "figures"}
-    return {name: encodable(flat[name]) for name in PARQUET_COLUMNS}
-
-
-def encodable(value: Any) -> Any:
-    """Text without lone surrogates, which UTF-8 cannot hold."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, list | tuple):
-        return type(value)(map(encodable, value))
-    return value
+    table = table_of(map(record_row, run.records), RECORD_COLUMNS)
+    manifest = {"lstm_bench.manifest": json.dumps(run.manifest)}
+    return parquet_of(table.replace_schema_metadata(manifest))
 
 
 FORMS: dict[str, Callable[[Run], bytes]] = {

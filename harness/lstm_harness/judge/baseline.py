@@ -75,7 +75,8 @@ def save(run: Run, name: str, folder: Path = FOLDER, replace: bool = False) -> P
     if not run.records:
         raise UserError(f"{run.folder} has no records; a baseline needs a run that measured")
     rows = plain_rows(summarise(run.records))
-    lines = [_header(run, len(rows)), *map(_line, sorted(rows, key=_place))]
+    several = len(run.machines) > 1
+    lines = [_header(run, len(rows)), *(_line(row, several) for row in sorted(rows, key=_place))]
     content = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
     write_file(path, content.encode())
     return path
@@ -112,7 +113,7 @@ def read(path: Path) -> Baseline:
         where = f"{path} line {number}"
         stored = _object(line, where)
         try:
-            key, cell = _cell(stored)
+            key, cell = _cell(stored, header.get("machine") or "")
         except KeyError as error:
             raise UserError(f"{where} is not a cell of a baseline: {error} is missing") from None
         except (AttributeError, OverflowError, TypeError, ValueError) as error:
@@ -189,6 +190,7 @@ class _Header(Stored):
     start: str | None = None
     saved: str | None = None
     kernels_digest: str | None = None
+    machine: str | None = None
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,7 @@ class _Cell(Stored):
     blocks: tuple[int, ...] = ()
     medians_ns: tuple[float, ...] = ()
     efforts: tuple[float | None, ...] = ()
+    machines: tuple[str, ...] = ()
     samples: int = 0
     marked_share: float | None = None
     peak_bytes: tuple[float, ...] | None = None
@@ -213,10 +216,11 @@ class _Cell(Stored):
             return
         if not self.medians_ns or min(self.medians_ns) <= 0:
             raise ValueError(f"medians_ns is {list(self.medians_ns)}; expected times above 0")
-        counts = {len(set(self.blocks)), len(self.blocks), len(self.medians_ns), len(self.efforts)}
+        in_step = (set(self.blocks), self.blocks, self.medians_ns, self.efforts)
+        counts = {len(each) for each in (*in_step, self.machines or self.blocks)}
         if len(counts) > 1:
             raise ValueError(
-                "blocks, medians_ns and efforts differ in length; expected equal lengths"
+                "blocks, medians_ns, efforts and machines differ in length; expected equal lengths"
             )
         for name in ("peak_bytes", "saved_bytes"):
             if len(getattr(self, name) or (0, 0)) != 2:
@@ -247,6 +251,7 @@ def _header(run: Run, cells: int) -> dict[str, Any]:
         "baseline_schema": SCHEMA,
         "cells": cells,
         "records": len(run.records),
+        **({"machine": run.machines[0]} if len(run.machines) == 1 else {}),
         "saved": datetime.now(UTC).isoformat(timespec="seconds"),
         **{name: manifest[name] for name in copied if name in manifest},
         **kept_with(record.case for record in run.records),
@@ -259,8 +264,12 @@ def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return (row["backend"], *(row[name] for name in CASE_COLUMNS))
 
 
-def _line(row: Mapping[str, Any]) -> dict[str, Any]:
-    """One cell; times with a tenth of a ns, which is what the median of whole ones can have."""
+def _line(row: Mapping[str, Any], several: bool) -> dict[str, Any]:
+    """One cell; times with a tenth of a ns, which is what the median of whole ones can have.
+
+    Args:
+        several: whether several machines measured the run, so that each block's is kept.
+    """
     problem = Problem(**{name: row[name] for name in PROBLEM_COLUMNS}).to_dict()
     place = {name: row[name] for name in CASE_COLUMNS if name not in PROBLEM_COLUMNS}
     line = {"backend": row["backend"], "problem": problem, **place, "status": row["status"]}
@@ -270,6 +279,7 @@ def _line(row: Mapping[str, Any]) -> dict[str, Any]:
         "blocks": list(row["block_ids"]),
         "medians_ns": [_short(time) for time in row["block_medians_ns"]],
         "efforts": [_short(effort) for effort in row["block_efforts"]],
+        **({"machines": list(row["block_machines"])} if several else {}),
         "samples": row["samples"],
         "marked_share": _short(row["marked_share"], 4),
         "checked": _checked(row),
@@ -298,8 +308,12 @@ def _short(value: float, digits: int = 1) -> float | int | None:
     return int(rounded) if rounded.is_integer() else rounded
 
 
-def _cell(stored: Mapping[str, Any]) -> tuple[tuple[str, Case], dict[str, Any]]:
-    """One line as the key and the columns of a Summary's cell."""
+def _cell(stored: Mapping[str, Any], machine: str) -> tuple[tuple[str, Case], dict[str, Any]]:
+    """One line as the key and the columns of a Summary's cell.
+
+    Args:
+        machine: which one measured the run, if it was one; empty where that is not known.
+    """
     cell: _Cell = built(stored, _Cell, "it")
     key = cell.backend, Case.from_dict(dict(stored))
     if cell.status != "ok":
@@ -311,6 +325,7 @@ def _cell(stored: Mapping[str, Any]) -> tuple[tuple[str, Case], dict[str, Any]]:
         "block_ids": cell.blocks,
         "block_medians_ns": cell.medians_ns,
         "block_efforts": tuple(map(_number, cell.efforts)),
+        "block_machines": cell.machines or ((machine,) * len(cell.blocks) if machine else ()),
         "median_ns": median(cell.medians_ns),
         **_memory(cell.peak_bytes, "peak_bytes"),
         **_memory(cell.saved_bytes, "saved_bytes"),

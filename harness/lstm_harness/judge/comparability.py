@@ -54,7 +54,7 @@ def differences(base: Manifest, new: Manifest) -> list[str]:
 
     A fact that either side does not know forbids nothing: see `notes`.
     """
-    there, here = _decisive(base), _decisive(new)
+    there, here = decisive(base), decisive(new)
     return [
         _told(name, there[name], here[name])
         for name in there
@@ -74,7 +74,7 @@ def notes(base: Manifest, new: Manifest) -> list[str]:
         if there.get(backend) != here.get(backend):
             name = f"tuned parameters of {backend}"
             said.append(_told(name, there.get(backend), here.get(backend)))
-    there_only, here_only = _decisive(base), _decisive(new)
+    there_only, here_only = decisive(base), decisive(new)
     for side, lacks, knows in (("base", there_only, here_only), ("new", here_only, there_only)):
         if not lacks:
             said.append(f"the machine of {side} is not recorded")
@@ -87,8 +87,8 @@ def notes(base: Manifest, new: Manifest) -> list[str]:
     return said
 
 
-def _decisive(manifest: Manifest) -> dict[str, Any]:
-    """The facts that must agree, those alone that are known."""
+def decisive(manifest: Manifest) -> dict[str, Any]:
+    """The facts that must agree before times are compared, those alone that are known."""
     facts = {name: _fact(manifest, places) for name, places in DECISIVE.items()}
     facts |= _settings(manifest)
     return {name: value for name, value in facts.items() if value is not None}

@@ -201,6 +201,8 @@ def side_of_run(run: run_folder.Run) -> Side:
     notes = (
         [f"{name} is incomplete: {measured:,} of {planned:,} records"] if measured < planned else []
     )
+    if len(run.machines) > 1:
+        notes.append(f"{name} was measured on {len(run.machines)} machines")
     if run.torn:
         notes.append(f"{name}: the last record is torn and was left out")
     if run.edited:

@@ -5,8 +5,11 @@ every sample of the other side's same turn (Hodges and Lehmann's estimator, by s
 neighbour's that lasts longer than a turn slows both sides of it alike; one that is shorter makes a
 few of the ratios wild, in both directions, which a median leaves alone.
 
-A doubt is whatever forbids believing a difference before it is tested: no time, too few blocks, a
-disturbed machine, a second estimator that disagrees.
+Where several machines measured, both sides of a pair are of one of them, and the machines are a
+random effect (`judge.machines`).
+
+A doubt is whatever forbids believing a difference before it is tested: no time, too few blocks or
+machines, a disturbed machine, a second estimator that disagrees.
 """
 
 import math
@@ -18,7 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_harness.analysis.log_ratio import LogRatio, of_blocks, of_pairs
+from lstm_harness.analysis.machines import may_be_one
 from lstm_harness.analysis.statistics import BLOCKS_FOR_INTERVAL
+from lstm_harness.judge import machines
+from lstm_harness.judge.machines import Machines, machines_of
 
 Key = tuple[Any, ...]
 # The label of a verdict on a backend's cases together, and how many that must be.
@@ -78,9 +84,20 @@ class Pair:
 
 
 def pair_up(
-    key: Key, old: Mapping[str, Any], now: Mapping[str, Any], rules: Rules, noise: float
+    key: Key,
+    old: Mapping[str, Any],
+    now: Mapping[str, Any],
+    rules: Rules,
+    noise: float,
+    several: bool = False,
 ) -> Pair:
-    """A cell's two sides, rows of Summaries that both have times; `noise` is this machine's own."""
+    """A cell's two sides, rows of Summaries that both have times.
+
+    Args:
+        noise: this machine's own.
+        several: whether several machines measured a side, in this cell or in others. One machine
+            that measured both sides of this cell is judged by its blocks all the same.
+    """
     margin = _margin(rules, noise, old["median_ns"])
     before, after = _by_block(old, "block_medians_ns"), _by_block(now, "block_medians_ns")
     counts = len(before), len(after)
@@ -90,17 +107,24 @@ def pair_up(
             doubt = f"{wrong[0]} ns is not a time ({side})"
             return Pair(key, old, now, *margin, counts, doubt=doubt)
     ratios = _ratios(old, now) if rules.paired else {}
+    logs = {block: math.log(before[block]) for block in ratios}
+    who = machines_of(old, now)
+    by_machine = several and not who.is_one
     if rules.paired:
-        compared = of_pairs({block: math.log(before[block]) for block in ratios}, ratios)
+        compared = machines.paired(logs, ratios, who) if by_machine else of_pairs(logs, ratios)
+    elif by_machine:
+        compared = machines.unpaired(before, after, who)
     else:
         compared = of_blocks(before, after, paired=False)
+    if compared is None and by_machine:
+        return Pair(key, old, now, *margin, counts, doubt=_too_few(who), ratios=ratios)
     if compared is None:
         least = len(before.keys() & after.keys()) if rules.paired else min(counts)
         shared = "shared " if rules.paired else ""
         doubt = f"too few blocks: {least} {shared}of at least {BLOCKS_FOR_INTERVAL}"
         lacks = BLOCKS_FOR_INTERVAL - least
         return Pair(key, old, now, *margin, counts, doubt=doubt, lacks_blocks=lacks)
-    effort = _effort(old, now, rules)
+    effort = _effort(old, now, rules, who if by_machine else None)
     doubt = _disturbed(old, now, rules) or _not_its_own(
         compared, effort, now if compared.d > 0 else old, math.log1p(margin[0]), rules
     )
@@ -109,11 +133,14 @@ def pair_up(
     )
 
 
-def all_together(pairs: list[Pair], rules: Rules, noise: Mapping[Key, float]) -> list[Pair]:
+def all_together(
+    pairs: list[Pair], rules: Rules, noise: Mapping[Key, float], several: bool = False
+) -> list[Pair]:
     """Each backend's cases as one: in a block, the geometric mean over those that have no doubt.
 
     Noise that every case has for itself is smaller there, and what they share is not. A backend
-    with too few cases, or with most of them in doubt, has no such pair.
+    with too few cases, or with most of them in doubt, has no such pair. Where several machines
+    measured, the mean is one of each machine's blocks.
     """
     together = []
     for backend in dict.fromkeys(pair.key[0] for pair in pairs):
@@ -124,8 +151,11 @@ def all_together(pairs: list[Pair], rules: Rules, noise: Mapping[Key, float]) ->
         values = zip(*(pair.key[1:] for pair in sure), strict=True)
         key = (backend, *(each[0] if len(set(each)) == 1 else None for each in values))
         old = _mean([pair.old for pair in sure])
-        now = _as_paired(old, _mean([pair.now for pair in sure]), sure)
-        one = pair_up(key, old, now, rules, noise.get(key, 0.0))
+        now = _mean([pair.now for pair in sure])
+        if several:
+            one = _over_machines(key, old, now, sure, rules, noise.get(key, 0.0))
+        else:
+            one = pair_up(key, old, _as_paired(old, now, sure), rules, noise.get(key, 0.0))
         together.append(replace(one, cases=len(sure)))
     return together
 
@@ -145,8 +175,41 @@ def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "median_ns": _geometric_mean([row["median_ns"] for row in rows]),
         "block_ids": tuple(ids),
         "block_turns_ns": (),
+        "block_machines": (),
         **columns,
     }
+
+
+def _over_machines(
+    key: Key,
+    old: Mapping[str, Any],
+    now: Mapping[str, Any],
+    pairs: Sequence[Pair],
+    rules: Rules,
+    noise: float,
+) -> Pair:
+    """Several cases as one, by machine; a machine may have measured some of the cases only."""
+    blocks = [(pair, block) for pair in pairs for block in pair.ratios]
+    where = {
+        place: machines_of(pair.old, pair.now).base[block]
+        for place, (pair, block) in enumerate(blocks)
+    }
+    logs = {
+        place: math.log(_by_block(pair.old, "block_medians_ns")[block])
+        for place, (pair, block) in enumerate(blocks)
+    }
+    ratios = {place: pair.ratios[block] for place, (pair, block) in enumerate(blocks)}
+    who, count = Machines(where, where), len({block for _, block in blocks})
+    compared = machines.paired(logs, ratios, who)
+    doubt = "" if compared else _too_few(who)
+    compared = compared and replace(compared, blocks=(count, count))
+    margin = _margin(rules, noise, old["median_ns"])
+    return Pair(key, old, now, *margin, (count, count), compared, doubt)
+
+
+def _too_few(who: Machines) -> str:
+    measured = f"{len(who.shared)} of at least {BLOCKS_FOR_INTERVAL} measured both sides"
+    return f"too few machines: {measured}"
 
 
 def _as_paired(
@@ -167,11 +230,15 @@ def _as_paired(
 
 
 def _ratios(old: Mapping[str, Any], now: Mapping[str, Any]) -> dict[int, float]:
-    """The logarithm of new/base in every block that both sides were measured in."""
+    """The logarithm of new/base in every block that one machine measured both sides in."""
     before, after = _by_block(old, "block_medians_ns"), _by_block(now, "block_medians_ns")
     turns = [_turns_by_block(row) for row in (old, now)]
+    who = machines_of(old, now)
+    shared = [
+        block for block in before if block in after and may_be_one(who.base[block], who.new[block])
+    ]
     ratios = {}
-    for block in [block for block in before if block in after]:
+    for block in shared:
         base, new = (side.get(block, ()) for side in turns)
         if base and len(base) == len(new):
             ratios[block] = _shift(base, new)
@@ -229,11 +296,23 @@ def _disturbed(old: Mapping[str, Any], now: Mapping[str, Any], rules: Rules) -> 
     return ""
 
 
-def _effort(old: Mapping[str, Any], now: Mapping[str, Any], rules: Rules) -> LogRatio | None:
-    """The second estimator's log ratio; None where it is not known."""
+def _effort(
+    old: Mapping[str, Any], now: Mapping[str, Any], rules: Rules, who: Machines | None
+) -> LogRatio | None:
+    """The second estimator's log ratio; None where it is not known.
+
+    Args:
+        who: the machines, where they are the units.
+    """
     sides = (_by_block(old, "block_efforts"), _by_block(now, "block_efforts"))
-    known = [{block: e for block, e in side.items() if 0 < e < math.inf} for side in sides]
-    return of_blocks(known[0], known[1], rules.paired)
+    base, new = ({block: e for block, e in side.items() if 0 < e < math.inf} for side in sides)
+    if who is None:
+        return of_blocks(base, new, rules.paired)
+    if not rules.paired:
+        return machines.unpaired(base, new, who)
+    logs = {block: math.log(effort) for block, effort in base.items()}
+    shared = [block for block in base if block in new and who.base[block] == who.new[block]]
+    return machines.paired(logs, {b: math.log(new[b]) - logs[b] for b in shared}, who)
 
 
 def _not_its_own(

@@ -27,13 +27,14 @@ class Resolution:
 
     `slowdown` is a ratio less one, infinite where there are too few blocks. `margin` is the one
     that was applied to the case. `blocks` on each side would see it: None where even `MOST_BLOCKS`
-    would not. `have` is how many blocks there are.
+    would not, or where `machines` are the units. `have` is how many blocks there are.
     """
 
     slowdown: float
     margin: float
     blocks: int | None
     have: int
+    machines: int = 0
 
     @property
     def wants(self) -> int | None:
@@ -97,8 +98,10 @@ def _of_case(
     if math.isfinite(verdict.q):
         se = max(verdict.se, kept * math.sqrt(1 / verdict.base_blocks + 1 / verdict.new_blocks))
         slowdown = slowdown_seen(verdict, rules, cases, se)
-        blocks = blocks_to_see(verdict.margin, se * math.sqrt(have), rules.paired)
-        return Resolution(slowdown, verdict.margin, blocks, have)
+        spread = se * math.sqrt(have)
+        # More blocks do not tell how machines differ.
+        blocks = None if verdict.machines else blocks_to_see(verdict.margin, spread, rules.paired)
+        return Resolution(slowdown, verdict.margin, blocks, have, verdict.machines)
     if verdict.lacks_blocks and kept:
         blocks = blocks_to_see(verdict.margin, kept * math.sqrt(2), rules.paired)
         return Resolution(math.inf, verdict.margin, blocks, have)

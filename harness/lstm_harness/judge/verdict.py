@@ -20,6 +20,7 @@ from scipy.stats import false_discovery_control
 
 from lstm_harness.analysis.log_ratio import MOST_MORE_BLOCKS, exp
 from lstm_harness.analysis.summary import CASE_COLUMNS, plain_rows
+from lstm_harness.judge.machines import are_several
 from lstm_harness.judge.pairing import Key as Key  # who calls `judge` needs both
 from lstm_harness.judge.pairing import Pair, all_together, pair_up
 from lstm_harness.judge.pairing import Rules as Rules
@@ -53,7 +54,8 @@ class Verdict:
     where the cell is gone; of a base that was measured in the same go, its own where that failed.
     `more_blocks` is how many further blocks on each side would settle it, None where nobody can
     tell. `cases` is above 1 if the verdict is for this many cases together: of `case` it then has
-    what they share, and None for what they do not. What is not known is NaN.
+    what they share, and None for what they do not. `machines` is how many machines' changes were
+    compared; 0 where blocks were. What is not known is NaN.
     """
 
     backend: str
@@ -80,6 +82,7 @@ class Verdict:
     status: str = ""
     more_blocks: int | None = None
     cases: int = 1
+    machines: int = 0
 
     @property
     def lacks_blocks(self) -> bool:
@@ -113,6 +116,7 @@ def judge(
             or memory is compared.
     """
     base_rows, new_rows = rows_by_key(base), rows_by_key(new)
+    several = are_several(base_rows) or are_several(new_rows)
     apart, precisions = "; ".join(differences), _other_precisions(base_rows, new_rows)
     verdicts: list[Verdict] = []
     pairs: list[Pair] = []
@@ -122,9 +126,9 @@ def judge(
         if standing:
             verdicts.append(standing)
         elif old is not None and now is not None:
-            pairs.append(pair_up(key, old, now, rules, (noise or {}).get(key, 0.0)))
+            pairs.append(pair_up(key, old, now, rules, (noise or {}).get(key, 0.0), several))
             verdicts += _memory(key, old, now, rules)
-    together = all_together(pairs, rules, noise or {}) if rules.paired else []
+    together = all_together(pairs, rules, noise or {}, several) if rules.paired else []
     # Few questions, and others than the grid's: each backend's is not paid for by every case.
     verdicts += _judge_times(pairs, rules) + _judge_times(together, rules)
     return sorted(verdicts, key=_badness)
@@ -143,7 +147,7 @@ def rows_by_key(summary: pd.DataFrame) -> dict[Key, dict[str, Any]]:
 
 _NEEDED = (
     *("backend", "label", *CASE_COLUMNS, "status", "reason", "marked_share", "median_ns"),
-    *("block_ids", "block_medians_ns", "block_efforts", "block_turns_ns"),
+    *("block_ids", "block_medians_ns", "block_efforts", "block_turns_ns", "block_machines"),
     *("peak_bytes", "peak_bytes_low", "saved_bytes", "saved_bytes_low"),
 )
 
@@ -309,7 +313,7 @@ def _time_verdict(
     low, high = compared.interval()
     figures |= {"base": exp(compared.base), "new": exp(compared.base + compared.d)}
     figures |= {"ratio": exp(compared.d), "low": exp(low), "high": exp(high)}
-    figures |= {"se": compared.se, "df": compared.df}
+    figures |= {"se": compared.se, "df": compared.df, "machines": compared.machines}
     if pair.effort:
         effort = pair.effort.interval()
         figures |= {"effort_low": exp(effort[0]), "effort_high": exp(effort[1])}
@@ -338,8 +342,12 @@ def _why_unclear(figures: Mapping[str, Any], edge: float, tested: int, more: int
     blocks = min(figures["base_blocks"], figures["new_blocks"])
     if low > math.exp(edge) or high < math.exp(-edge):
         said = f"beyond the margin by itself, not proven among {tested} cases: q {figures['q']:.2g}"
+    elif figures["machines"]:
+        return f"too noisy for {figures['machines']} machines of {blocks} blocks"
     else:
         said = f"too noisy for {blocks} blocks"
+    if figures["machines"]:
+        return said
     if more is None:
         return f"{said}; {MOST_MORE_BLOCKS} more on each side would not tell either"
     return f"{said}; about {more} more on each side would tell"

@@ -6,6 +6,7 @@ from typing import Any
 
 from lstm_harness.model.ceilings import Ceilings
 from lstm_harness.model.definitions import learn
+from lstm_harness.model.part import Part
 from lstm_harness.model.plan import Plan
 from lstm_harness.model.spec import Spec
 from lstm_harness.model.typed import Stored, built
@@ -55,6 +56,13 @@ class _Tuned(Stored):
 
 
 @dataclass(frozen=True)
+class _Plugin(Stored):
+    file: str
+    sha256: str
+    backends: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class _Environment(Stored):
     host: str | None = None
     os: str | None = None
@@ -75,6 +83,15 @@ class _Environment(Stored):
 
 
 @dataclass(frozen=True)
+class _Merged(Stored):
+    id: str
+    machines: tuple[str, ...]
+    environment: _Environment
+    records_sha256: str
+    part: Part | None = None
+
+
+@dataclass(frozen=True)
 class _Manifest(Stored):
     id: str
     start: str
@@ -91,6 +108,13 @@ class _Manifest(Stored):
     limits: Ceilings | None = None
     no_limits: str | None = None
     records_sha256: str | None = None
+    part: Part | None = None
+    parts: tuple[_Merged, ...] = ()
+    plugins: tuple[_Plugin, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.part:
+            self.plan.cells(self.part)
 
 
 def check(manifest: Any, origin: str) -> None:

@@ -1,13 +1,15 @@
 """What will run: every (backend, case) in a fixed order, and each skip with its reason."""
 
+import itertools
 import random
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from lstm_harness.model.case import Case
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.oracle_cost import rows_to_answer
+from lstm_harness.model.part import Part
 from lstm_harness.model.spec import MOST_BLOCKS, Spec
 from lstm_harness.model.typed import Stored, built
 from lstm_kernels.problem import Problem
@@ -50,7 +52,8 @@ class Plan:
     """Everything a run will do.
 
     `skips` maps (backend, case) to the reason; `absent` maps a backend that nobody asked for by
-    name, or a plugin, to the reason why it does not run.
+    name, or a plugin, to the reason why it does not run. `blocks_by_case` says how many blocks each
+    case has, where they do not all have as many; `blocks` is then the most.
     """
 
     backends: tuple[str, ...]
@@ -61,11 +64,39 @@ class Plan:
     absent: dict[str, str]
     estimated_s: float = 0.0
     estimated_bytes: int = 0
+    blocks_by_case: tuple[int, ...] = ()
 
     @property
     def planned_records(self) -> int:
         """The records of the finished run: one for each backend, case and block."""
-        return len(self.backends) * len(self.cases) * self.blocks
+        return self.records_of(None)
+
+    def records_of(self, part: Part | None) -> int:
+        """The records of the finished run of a part; None for the whole."""
+        if part:
+            return len(self.backends) * len(part.cases) * len(part.blocks)
+        return len(self.backends) * sum(map(self.blocks_of, range(len(self.cases))))
+
+    def blocks_of(self, place: int) -> int:
+        """How many blocks the case at this place has."""
+        return self.blocks_by_case[place] if self.blocks_by_case else self.blocks
+
+    def cells(self, part: Part | None = None) -> frozenset[tuple[int, Case]]:
+        """Every (block, case) of the plan, or of a part of it.
+
+        Raises:
+            ValueError: the part has something that is not in the plan.
+        """
+        places = range(len(self.cases))
+        whole = {(block, place) for place in places for block in range(self.blocks_of(place))}
+        wanted = set(itertools.product(part.blocks, part.cases)) if part else whole
+        if foreign := sorted(wanted - whole):
+            block, place = foreign[0]
+            raise ValueError(
+                f"the part has case {place} in block {block}; the plan has {len(self.cases)} cases "
+                f"in up to {self.blocks} blocks"
+            )
+        return frozenset((block, self.cases[place]) for block, place in wanted)
 
     def block_order(
         self, seed: int, block: int, cases: Sequence[Case] | None = None
@@ -73,9 +104,11 @@ class Plan:
         """The cells of a block: cases in seeded random order, and within a case the backends.
 
         Args:
-            cases: some of the plan's; None for all.
+            cases: some of the plan's that have this block; None for all of these.
         """
-        cases = self.cases if cases is None else cases
+        if cases is None:
+            places = enumerate(self.cases)
+            cases = [case for place, case in places if block < self.blocks_of(place)]
         shuffle = random.Random(f"{seed}/{block}")
         first = block * len(self.backends) * len(cases)
         pairs = [
@@ -86,12 +119,26 @@ class Plan:
         for place, (backend, case) in enumerate(pairs):
             yield PlannedCell(first + place, block, backend, case, self.skips.get((backend, case)))
 
+    def with_blocks(self, pairs: Iterable[tuple[int, int]]) -> "Plan":
+        """The plan with more blocks of some cases.
+
+        Args:
+            pairs: places of cases, each with the number of a block; a case's own go on from those
+                that it has.
+        """
+        counts = [self.blocks_of(place) for place in range(len(self.cases))]
+        for place, block in pairs:
+            counts[place] = max(counts[place], block + 1)
+        return replace(self, blocks=max(counts), blocks_by_case=tuple(counts))
+
     def only(self, backends: Collection[str], labels: Collection[str]) -> "Plan":
         """The plan of only these backends and the cases with these labels."""
         cases = tuple(case for case in self.cases if case.label() in labels)
         kept = {(b, c): s for (b, c), s in self.skips.items() if b in backends and c in cases}
         names = tuple(name for name in self.backends if name in backends)
-        return replace(self, backends=names, cases=cases, skips=kept)
+        counts = dict(zip(self.cases, self.blocks_by_case, strict=False))
+        by_case = tuple(counts[case] for case in cases) if counts else ()
+        return replace(self, backends=names, cases=cases, skips=kept, blocks_by_case=by_case)
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as run.json stores it; a skip names its case by its index."""
@@ -110,6 +157,7 @@ class Plan:
             "planned_records": self.planned_records,
             "estimated_s": self.estimated_s,
             "estimated_bytes": self.estimated_bytes,
+            **({"blocks_by_case": list(self.blocks_by_case)} if self.blocks_by_case else {}),
         }
 
     @classmethod
@@ -133,6 +181,7 @@ class Plan:
             absent={entry.backend: entry.reason for entry in plan.absent},
             estimated_s=plan.estimated_s,
             estimated_bytes=plan.estimated_bytes,
+            blocks_by_case=plan.blocks_by_case,
         )
 
 
@@ -165,10 +214,19 @@ class _StoredPlan(Stored):
     planned_records: int
     estimated_s: float
     estimated_bytes: int
+    blocks_by_case: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.blocks <= MOST_BLOCKS:
             raise ValueError(f"{self.blocks} blocks; expected 1 to {MOST_BLOCKS}")
+        by_case = self.blocks_by_case
+        if not by_case:
+            return
+        if len(by_case) != len(self.cases) or min(by_case) < 1 or max(by_case) != self.blocks:
+            raise ValueError(
+                f"blocks_by_case is {list(by_case)}; expected a number for each of "
+                f"{len(self.cases)} cases, from 1 to {self.blocks}, which is the most"
+            )
 
 
 def estimate_s(spec: Spec, backends: int, cases: tuple[Case, ...]) -> float:

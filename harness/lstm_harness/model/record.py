@@ -34,7 +34,8 @@ class Record:
     took, where the cell took turns with another. `stopped_by` is `rel_ci` or `budget`. `unranked`
     says why the times are stored but not used for ranking. `oracle_rows` is how many batch rows
     were compared, None for all. `floor_ns` is the least time that the run's ceilings allow for one
-    execution, `floor_term` what sets it (`analysis.floors`).
+    execution, `floor_term` what sets it (`analysis.floors`). `machine` is the device that measured
+    it: a GPU's UUID, or a CPU's host. Records from before there were parts do not have it.
     """
 
     block: int
@@ -66,6 +67,7 @@ class Record:
     floor_ns: float | None = None
     floor_term: str | None = None
     unranked: str = ""
+    machine: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -1,11 +1,17 @@
 """Numbers, times and names as a reader sees them, on a terminal and on a page."""
 
 import math
+import re
 import unicodedata
 from datetime import datetime
 
 _TIMES = {"s": 1e9, "ms": 1e6, "µs": 1e3, "ns": 1.0}
 _LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+# A password may hold what should have been escaped in it, such as the slashes of an AWS key.
+_USER = r"[^/\s:]*:(?!\d+/)\S*@|[^/\s]*@"
+_URL = re.compile(rf"([A-Za-z][A-Za-z0-9+.-]*://)({_USER})?([^\s?#]*)\S*")
+# In Azure's URLs the container is where others have a user: abfs://container@account.example/run.
+_AZURE = ("abfs://", "abfss://")
 _TURNS_TEXT = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -72,6 +78,17 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(_shown(char) for char in text)
+
+
+def without_secrets(text: str) -> str:
+    """A text in which no URL has a user, a password, a query or a fragment."""
+    return _URL.sub(_bare, text)
+
+
+def _bare(url: re.Match[str]) -> str:
+    scheme, user, rest = url.groups(default="")
+    kept = user if scheme.lower() in _AZURE and ":" not in user else ""
+    return f"{scheme}{kept}{rest}"
 
 
 def _shown(char: str) -> str:

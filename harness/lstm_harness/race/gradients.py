@@ -11,6 +11,7 @@ from lstm_harness.analysis.gradients import Followed, Gradients
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.protocol import FollowGradient
 from lstm_harness.model.spec import Spec
+from lstm_harness.model.text import without_secrets
 from lstm_harness.race.process import Failed
 from lstm_harness.race.runs import now
 from lstm_harness.race.scratch import scratch_folder
@@ -71,7 +72,7 @@ def follow(spec: Spec, seeds: int, tell: Tell) -> Gradients:
         seeds=drawn,
         device=survey.device,
         environment=survey.environment,
-        command=("lstm-bench", *sys.argv[1:]),
+        command=("lstm-bench", *map(without_secrets, sys.argv[1:])),
         start=now(),
         absent={source: plan.absent[source] for source in spec.plugins if source in plan.absent},
     )

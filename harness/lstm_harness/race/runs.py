@@ -1,5 +1,6 @@
 """The main job: survey, plan, race, store. `run` starts one, `resume` continues one."""
 
+import hashlib
 import shlex
 import shutil
 import socket
@@ -16,11 +17,15 @@ from lstm_harness.analysis.floors.floor import with_floor
 from lstm_harness.model.ceilings import Ceilings, conditions_of
 from lstm_harness.model.definitions import definitions_of, kept_with
 from lstm_harness.model.errors import Exit, Interrupted, MeasuringFailed, UserError
+from lstm_harness.model.lasting import changed, changed_class, tuned
+from lstm_harness.model.manifest import check
+from lstm_harness.model.part import Part, part_of
 from lstm_harness.model.plan import Plan, PlannedCell
 from lstm_harness.model.protocol import MakeProbes, ProbesMade, RoundTaken, TakeRound
 from lstm_harness.model.record import FAILED_MEASURING, SCHEMA, Record
 from lstm_harness.model.sources import sources_digest
 from lstm_harness.model.spec import Spec
+from lstm_harness.model.text import without_secrets
 from lstm_harness.race.lock import device_lock
 from lstm_harness.race.oracle import Oracle
 from lstm_harness.race.process import Failed, WorkerProcess, WorkerSettings
@@ -31,11 +36,6 @@ from lstm_harness.race.survey import Survey, SurveyWorker, make_plan
 from lstm_harness.race.visit import Outcome
 from lstm_harness.store import kept_limits, run_folder
 
-# What must be the same to resume a run, or its records would not belong together.
-LASTING = (
-    *("host", "gpu", "cpu", "torch", "cuda", "cudnn", "triton", "numba", "python"),
-    *("onnxruntime", "openvino", "jax"),
-)
 # As many rounds as keep a CPU's ceilings within half a minute; a longer round counts as a hang.
 CEILING_ROUNDS = 8
 CEILING_ROUND_TIMEOUT_S = 180.0
@@ -93,16 +93,67 @@ def run(spec: Spec, out: Path | None, watch: Watch, command: Sequence[str] = ())
     return folder
 
 
+def run_part(manifest: Mapping[str, Any], part: Part, out: Path, watch: Watch) -> Path:
+    """Measure a part of a run's plan on this device, as a run of its own, and return its folder.
+
+    Args:
+        manifest: the whole run's; its environment is that of a device of the same class.
+    Raises:
+        UserError: this device is of another class, the software differs, or `out` is in use.
+        ValueError: it is not a manifest, or the plan does not have the part.
+    """
+    check(manifest, "the run's manifest")
+    plan = Plan.from_dict(manifest["plan"])
+    plan.cells(part)
+    survey = look_around(Spec.from_dict(manifest["spec"]))
+    _refuse_changed(f"run {manifest['id']}", manifest, survey, any_of_class=True)
+    with device_lock(survey.identity, watch.waiting):
+        run_folder.create(out)
+        own = _manifest_of_part(manifest, part, plan, out, survey)
+        _measure_alone(RunSide(out, own, plan, survey), _spec_of(own), watch)
+    return out
+
+
+def _manifest_of_part(
+    manifest: Mapping[str, Any], part: Part, plan: Plan, out: Path, survey: Survey
+) -> dict[str, Any]:
+    """The whole run's, with what is this part's own."""
+    of_whole = ("parts", "limits", "no_limits")
+    return {
+        **{name: value for name, value in manifest.items() if name not in of_whole},
+        "id": out.resolve().name,
+        "lstm_bench": __version__,
+        "start": now(),
+        "end": None,
+        "part": part.to_dict(),
+        "plan": plan.to_dict() | {"planned_records": plan.records_of(part)},
+        "environment": survey.environment,
+        **_kept_limits(survey),
+    }
+
+
+def _spec_of(manifest: Mapping[str, Any]) -> Spec:
+    """The spec of a run; a part has its share of the time."""
+    spec, part = Spec.from_dict(manifest["spec"]), part_of(manifest)
+    if part is None or spec.time_budget_s is None:
+        return spec
+    plan = Plan.from_dict(manifest["plan"])
+    share = plan.records_of(part) / plan.planned_records
+    return replace(spec, time_budget_s=share * spec.time_budget_s)
+
+
 def resume(folder: Path, watch: Watch) -> Path:
     """Finish a run that was interrupted, with the plan it had.
+
+    A run that was merged from parts goes on on any device of its class.
 
     Raises:
         UserError: no run there, or this machine or its software has changed since it began.
     """
     manifest = run_folder.read_manifest(folder)
-    spec, plan = Spec.from_dict(manifest["spec"]), Plan.from_dict(manifest["plan"])
+    spec, plan = _spec_of(manifest), Plan.from_dict(manifest["plan"])
     survey = look_around(spec)
-    _refuse_changed(folder, manifest, survey)
+    _refuse_changed(str(folder), manifest, survey, any_of_class="parts" in manifest)
     with device_lock(survey.identity, watch.waiting):
         _measure_alone(RunSide(folder, manifest, plan, survey), spec, watch)
     return folder
@@ -121,7 +172,7 @@ def run_again(folder: Path, out: Path, part: Callable[[Plan], Plan], watch: Watc
     spec, plan = Spec.from_dict(manifest["spec"]), part(Plan.from_dict(manifest["plan"]))
     spec = replace(spec, seed=spec.seed + 1)
     survey = look_around(spec)
-    _refuse_changed(folder, manifest, survey)
+    _refuse_changed(str(folder), manifest, survey)
     with device_lock(survey.identity):
         run_folder.create(out)
         _measure_alone(
@@ -223,14 +274,23 @@ class RunSide:
     kernels: Path | None = None
     name: str = ""
 
+    @property
+    def part(self) -> Part | None:
+        """What it measures of its plan; None for all."""
+        return part_of(self.manifest)
+
 
 def side_of(
-    plan: Plan, settings: WorkerSettings, survey: Survey, finished: tuple[Record, ...] = ()
+    plan: Plan,
+    settings: WorkerSettings,
+    survey: Survey,
+    finished: tuple[Record, ...] = (),
+    part: Part | None = None,
 ) -> Side:
     """The kernels and the plan of one side, from its survey."""
     backward = {name for name, each in survey.backends.items() if "backward" in each.passes}
     threads = survey.environment["cpu"]["threads"]
-    return Side(plan, settings, survey.plugin_of, frozenset(backward), threads, finished)
+    return Side(plan, settings, survey.plugin_of, frozenset(backward), threads, finished, part)
 
 
 def measure(
@@ -249,9 +309,9 @@ def measure(
         own.mkdir(exist_ok=True)
         cells = definitions_of(side.plan.cases)
         settings = WorkerSettings(side.survey.device, own, spec.threads, side.kernels, cells=cells)
-        parts.append(side_of(side.plan, settings, side.survey, finished))
+        parts.append(side_of(side.plan, settings, side.survey, finished, side.part))
         records.append(list(finished))
-    planned = sum(side.plan.planned_records for side in sides)
+    planned = sum(side.plan.records_of(side.part) for side in sides)
     watch.planned(planned, sum(map(len, records)))
     survey = sides[-1].survey
     with no_strangers(), ExitStack() as stack:
@@ -277,7 +337,8 @@ def measure(
             if changed:
                 reason = f"it changed {', '.join(changed)} of the run, which was restored"
                 outcome = Outcome(outcome.cell, "incorrect", reason, side=outcome.side)
-            record = with_floor(outcome.record(), ceilings[outcome.side])
+            machine = sides[outcome.side].survey.identity
+            record = with_floor(replace(outcome.record(), machine=machine), ceilings[outcome.side])
             files[outcome.side].append(record)
             records[outcome.side].append(record)
             watch.finished(outcome)
@@ -332,7 +393,7 @@ def manifest_of(
         "id": folder.resolve().name,
         "label": spec.label,
         "suite": spec.suite,
-        "command": list(command) or ["lstm-bench", *sys.argv[1:]],
+        "command": [*map(without_secrets, command or ["lstm-bench", *sys.argv[1:]])],
         "lstm_bench": __version__,
         "seed": spec.seed,
         "start": now(),
@@ -341,9 +402,23 @@ def manifest_of(
         "plan": plan.to_dict(),
         "environment": survey.environment,
         "kernels_digest": survey.kernels_digest,
+        **_plugins(survey),
         **kept_with(plan.cases),
         **_kept_limits(survey),
     }
+
+
+def _plugins(survey: Survey) -> dict[str, Any]:
+    """Each plugin's file name, the digest of its source and its backends; none without plugins."""
+    told = [
+        {
+            "file": Path(path).name,
+            "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+            "backends": [name for name, file in survey.plugin_of.items() if file == path],
+        }
+        for path in survey.plugins
+    ]
+    return {"plugins": told} if told else {}
 
 
 def _kept_limits(survey: Survey) -> dict[str, Any]:
@@ -353,28 +428,29 @@ def _kept_limits(survey: Survey) -> dict[str, Any]:
     return {"limits": ceilings.to_dict()} if ceilings else {"limits": None, "no_limits": reason}
 
 
-def _refuse_changed(folder: Path, manifest: Mapping[str, Any], survey: Survey) -> None:
+def _refuse_changed(
+    run: str, manifest: Mapping[str, Any], survey: Survey, any_of_class: bool = False
+) -> None:
+    """Refuse to measure more of a run on a device, or with software, that differs.
+
+    Args:
+        run: its name, for a message.
+        any_of_class: another device of the same class does not differ.
+    """
     began, here = manifest["environment"], survey.environment
-    changed = [name for name in LASTING if began.get(name) != here.get(name)]
+    differ = (changed_class if any_of_class else changed)(began, here)
     backends = manifest["plan"]["backends"]
-    if _tuned(began, backends) != _tuned(here, backends):
-        changed.append("tuned parameters")
+    if tuned(began, backends) != tuned(here, backends):
+        differ.append("tuned parameters")
     if manifest["plan"]["device"] != survey.device:
-        changed.append("device")
+        differ.append("device")
     if manifest["kernels_digest"] != survey.kernels_digest:
-        changed.append("the kernels' sources")
-    if changed:
+        differ.append("the kernels' sources")
+    if differ:
         raise UserError(
-            f"{folder} was started with another {', '.join(changed)}; its records would not be "
+            f"{run} was started with another {', '.join(differ)}; its records would not be "
             "comparable: restore what changed, or start a new run"
         )
-
-
-def _tuned(environment: Mapping[str, Any], backends: list[str]) -> dict[str, str]:
-    """The digest of the file of tuned parameters that each of these backends uses, if any."""
-    facts = environment.get("tuned", {})
-    used = {name: facts[name]["used"] for name in backends if name in facts}
-    return {name: file["digest"] for name, file in used.items() if file}
 
 
 def now() -> str:

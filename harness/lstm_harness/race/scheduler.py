@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from lstm_harness.model.case import Case
+from lstm_harness.model.part import Part
 from lstm_harness.model.plan import ONE_WAVE, Plan, PlannedCell, Skip
 from lstm_harness.model.protocol import Trial
 from lstm_harness.model.record import Record
@@ -38,7 +39,7 @@ class Side:
 
     `plugin_of` maps a backend to the plugin its workers must load, `backward` names those that have
     one. `threads` is how many a worker may have. `finished` are records that an earlier,
-    interrupted session of the same run left.
+    interrupted session of the same run left. `part` is what to measure of the plan; None for all.
     """
 
     plan: Plan
@@ -47,6 +48,7 @@ class Side:
     backward: frozenset[str] = frozenset()
     threads: int = 1
     finished: tuple[Record, ...] = ()
+    part: Part | None = None
 
     @cached_property
     def done(self) -> set[tuple[int, str, Case]]:
@@ -54,14 +56,31 @@ class Side:
         return {record.identity for record in self.finished}
 
     @cached_property
-    def cases(self) -> frozenset[Case]:
-        """The cases of its plan."""
-        return frozenset(self.plan.cases)
+    def planned(self) -> frozenset[tuple[int, Case]]:
+        """The (block, case) pairs that it measures, with every backend."""
+        return self.plan.cells(self.part)
+
+    @cached_property
+    def cases(self) -> tuple[Case, ...]:
+        """The cases that it measures, in the plan's order."""
+        planned = {case for _, case in self.planned}
+        return tuple(case for case in self.plan.cases if case in planned)
 
     def cells_to_measure(self) -> int:
         """How many cells will share the time: planned cells without those done or skipped."""
-        planned = self.plan.planned_records - self.plan.blocks * len(self.plan.skips)
-        return planned - sum((name, case) not in self.plan.skips for _, name, case in self.done)
+        skips = self.plan.skips
+        names = self.plan.backends
+        planned = sum((name, case) not in skips for _, case in self.planned for name in names)
+        return planned - sum((name, case) not in skips for _, name, case in self.done)
+
+    def lacks(self, case: Case) -> bool:
+        """Whether a case has still to be measured in any block."""
+        blocks = range(self.plan.blocks)
+        return any(
+            (block, case) in self.planned and (block, name, case) not in self.done
+            for block in blocks
+            for name in self.plan.backends
+        )
 
 
 @dataclass
@@ -106,7 +125,7 @@ class Scheduler:
             for side in self.sides
         ]
         for wave in self._waves(budget):
-            for block in range(self.sides[0].plan.blocks):
+            for block in sorted({block for side in self.sides for block, _ in side.planned}):
                 groups = self.block_groups(block, wave)
                 numbered = [
                     [(side, replace(cell, order=next(places[side]))) for side, cell in group]
@@ -121,7 +140,7 @@ class Scheduler:
         """
         groups: dict[tuple[str, Case], list[Turn]] = {}
         for number, side in enumerate(self.sides):
-            ours = [case for case in wave if case in side.cases]
+            ours = [case for case in wave if (block, case) in side.planned]
             for cell in side.plan.block_order(self.spec.seed, block, ours):
                 if (block, cell.backend, cell.case) not in side.done:
                     groups.setdefault((cell.backend, cell.case), []).append((number, cell))
@@ -147,10 +166,10 @@ class Scheduler:
     def _waves(self, budget: Budget) -> Iterator[Sequence[Case]]:
         """The cases without records, in waves; with a time budget, until it is spent."""
         cases: Sequence[Case]
-        cases = tuple(dict.fromkeys(case for side in self.sides for case in side.plan.cases))
+        cases = tuple(dict.fromkeys(case for side in self.sides for case in side.cases))
         if self.spec.time_budget_s is not None and len(cases) > ONE_WAVE:
             cases = coarse_first(cases, self.spec.seed)
-        waiting = [case for case in cases if any(_lacks(side, case) for side in self.sides)]
+        waiting = [case for case in cases if any(side.lacks(case) for side in self.sides)]
         cells = sum(side.cells_to_measure() for side in self.sides)
         cells_a_case = cells / max(1, len(waiting))
         while waiting:
@@ -275,13 +294,3 @@ class Scheduler:
             proof_only=self.proof_only,
             trial=trial,
         )
-
-
-def _lacks(side: Side, case: Case) -> bool:
-    """Whether a side has still to measure a case."""
-    if case not in side.cases:
-        return False
-    blocks = range(side.plan.blocks)
-    return any(
-        (block, name, case) not in side.done for block in blocks for name in side.plan.backends
-    )

@@ -12,8 +12,10 @@ from pathlib import Path
 from lstm_harness import __version__
 from lstm_harness.model.definitions import definitions_named
 from lstm_harness.model.errors import Interrupted, UserError
+from lstm_harness.model.lasting import changed
 from lstm_harness.model.protocol import AddPlugin, CloseTraining, OpenTraining, TrainOn
 from lstm_harness.model.spec import Spec
+from lstm_harness.model.text import without_secrets
 from lstm_harness.model.training import (
     SCHEMA,
     Curve,
@@ -27,7 +29,7 @@ from lstm_harness.model.training import (
 from lstm_harness.model.workloads import WORKLOADS, Workload
 from lstm_harness.race.lock import device_lock
 from lstm_harness.race.process import Failed, WorkerProcess, WorkerSettings
-from lstm_harness.race.runs import LASTING, look_around, now
+from lstm_harness.race.runs import look_around, now
 from lstm_harness.race.survey import Survey, refuse_unknown, refuse_unknown_cells
 from lstm_harness.store import run_folder, training_folder
 from lstm_harness.store.training_folder import TRAINING
@@ -62,7 +64,7 @@ def train(spec: TrainingSpec, out: Path | None, tell: Tell) -> Path:
             schema=SCHEMA,
             id=folder.resolve().name,
             lstm_bench=__version__,
-            command=("lstm-bench", *sys.argv[1:]),
+            command=("lstm-bench", *map(without_secrets, sys.argv[1:])),
             spec=spec,
             device=survey.device,
             environment=survey.environment,
@@ -81,13 +83,12 @@ def resume(folder: Path, tell: Tell) -> Path:
     """
     manifest = training_folder.load(folder).manifest
     survey = look_around(_survey_spec(manifest.spec))
-    began, here = manifest.environment, survey.environment
-    changed = [name for name in LASTING if began.get(name) != here.get(name)]
+    differ = changed(manifest.environment, survey.environment)
     if manifest.kernels_digest != survey.kernels_digest:
-        changed.append("the kernels' sources")
-    if changed:
+        differ.append("the kernels' sources")
+    if differ:
         raise UserError(
-            f"{folder} was started with another {', '.join(changed)}; its curves would not be "
+            f"{folder} was started with another {', '.join(differ)}; its curves would not be "
             "comparable: restore what changed, or start a new training"
         )
     with device_lock(survey.identity):

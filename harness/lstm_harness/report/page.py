@@ -10,6 +10,7 @@ from lstm_harness.analysis.ranking import fastest_by_case
 from lstm_harness.analysis.summary import CASE_COLUMNS, plain_rows, summarise
 from lstm_harness.model import text
 from lstm_harness.model.case import PASS_MEANING
+from lstm_harness.model.part import part_of
 from lstm_harness.report import ceilings, noise, points, samples, tables, winner_map
 from lstm_harness.report.chart import LABELS, Rows
 from lstm_harness.report.marks import mark, ordered
@@ -162,6 +163,14 @@ def notes(run: Run) -> list[str]:
         said.append(f"Incomplete: {kept:,} of {planned:,} planned records{why}.")
     elif not kept:
         said.append("No record in this run.")
+    if part := part_of(run.manifest):
+        cases = f"{len(part.cases):,} of {text.count(len(plan['cases']), 'case')}"
+        said.append(f"A part of a run: {cases} in {text.count(len(part.blocks), 'block')}.")
+    if len(run.machines) > 1:
+        said.append(
+            f"Measured on {len(run.machines)} machines of one class. A time's interval is without "
+            "what they differ by."
+        )
     if run.torn:
         said.append("The last record was cut off while it was written; it is left out.")
     if run.edited:

@@ -2,6 +2,7 @@
 
 import math
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
@@ -212,6 +213,7 @@ def plan_facts(run: Run, label: str) -> list[tuple[str, str]]:
         ("Cases", len(plan.get("cases") or [])),
         ("Blocks", plan.get("blocks")),
         ("Records", f"{len(run.records)} of {plan.get('planned_records', 'unknown')} planned"),
+        ("Machines", _machines(run)),
         ("Seed", manifest.get("seed")),
         ("Started", manifest.get("start")),
         ("Ended", manifest.get("end") or "not finished"),
@@ -220,6 +222,14 @@ def plan_facts(run: Run, label: str) -> list[tuple[str, str]]:
         ("Schema", SCHEMA),
     ]
     return [(name, str(value)) for name, value in facts if value not in (None, "")]
+
+
+def _machines(run: Run) -> str:
+    """The devices that measured a merged run, each with how many records it made."""
+    counts = Counter(record.machine for record in run.records if record.machine)
+    if "parts" not in run.manifest:
+        return ""
+    return ", ".join(f"{name} ({count:,} records)" for name, count in sorted(counts.items()))
 
 
 def _estimate(plan: dict[str, Any]) -> str:

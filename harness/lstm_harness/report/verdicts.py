@@ -7,6 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from lstm_harness.analysis.summary import CASE_COLUMNS
+from lstm_harness.judge.by_backend import by_backend
 from lstm_harness.judge.comparison import COMPARED, Comparison, Side
 from lstm_harness.judge.exporters import words
 from lstm_harness.judge.verdict import MARGINS, Kind, Verdict
@@ -66,7 +67,29 @@ def _told(comparison: Comparison) -> dict[str, Any]:
         "differences": [words.plain(line, 400) for line in comparison.differences],
         "nothing_shared": not any(verdict.kind in COMPARED for verdict in comparison.verdicts),
         "notes": [words.plain(line, 400) for line in comparison.notes],
+        "by_backend": _by_backend(comparison),
     }
+
+
+def _by_backend(comparison: Comparison) -> dict[str, Any]:
+    """Every backend in a line, the one with the worst verdict first, as a terminal shows it."""
+    backends = by_backend(comparison)
+    is_paired = comparison.rules.paired
+    undecided = any(each.undecided for each in backends)
+    sees = [words.SEES[0].upper() + words.SEES[1:]] if undecided else []
+    together = ["All cases together"] if is_paired else []
+    rows = [
+        (
+            words.plain(each.backend),
+            [
+                *([words.together(each.together) if each.together else ""] if is_paired else []),
+                words.counts_told(each.counts),
+                *([words.sees(each)] if undecided else []),
+            ],
+        )
+        for each in backends
+    ]
+    return {"columns": ["Backend", *together, "Cases", *sees], "rows": rows}
 
 
 def _listed(comparison: Comparison, most: int) -> dict[str, Any]:

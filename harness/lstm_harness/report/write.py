@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from lstm_harness.model.errors import UserError
 from lstm_harness.report.page import render
+from lstm_harness.store.files import refuse_url
 from lstm_harness.store.run_folder import Run
 
 
@@ -29,6 +30,7 @@ def write_page(page: str, out: Path) -> Path:
     Raises:
         UserError: `out` cannot be written.
     """
+    refuse_url(out)
     if out.is_dir():
         raise UserError(f"{out} is a folder; give a file's name")
     fresh = out.with_name(out.name + ".new")

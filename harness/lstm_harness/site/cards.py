@@ -69,12 +69,18 @@ class Against:
 
 @dataclass(frozen=True)
 class Shelf:
-    """A store's cards by path, newest first; what each compares to; what could not be read."""
+    """A store's cards by path, newest first; what each compares to; what could not be read.
+
+    `stamps` tell that a run's files are those that were read, `judged` what its verdict depends on
+    in addition to them.
+    """
 
     folder: Path
     cards: Mapping[str, Card]
     against: Mapping[str, Against]
     left_out: Mapping[str, str]
+    stamps: Mapping[str, index.Stamp]
+    judged: Mapping[str, Sequence[Any]]
 
 
 Entry = dict[str, Any]
@@ -107,11 +113,10 @@ def read(folder: Path, tell: Tell = lambda done, total, label: None) -> Shelf:
 
 def cache_file(folder: Path, kind: str) -> Path:
     """Where what is derived of a store is kept for this user."""
-    place = cache_folder.folder("stores")
+    place = cache_folder.of_store(folder, f"{kind}.json")
     with suppress(OSError):
-        place.mkdir(parents=True, exist_ok=True)
-    name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
-    return place / f"{name}.{kind}.json"
+        place.parent.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 def _load(file: Path) -> dict[str, Entry]:
@@ -319,4 +324,6 @@ def _shelf(folder: Path, entries: Mapping[str, Entry]) -> Shelf:
         {card.path: card for card in cards},
         {p: Against(**entries[p]["against"]) for p in entries if entries[p].get("against")},
         {path: entry["error"] for path, entry in entries.items() if "error" in entry},
+        {path: entry["stamp"] for path, entry in entries.items()},
+        {path: entry.get("judged", []) for path, entry in entries.items()},
     )

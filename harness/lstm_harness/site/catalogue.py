@@ -2,7 +2,8 @@
 
 Links are the same whether a site is served or written into a folder:
 
-    ./                              the list of runs
+    ./                              device classes and runs
+    devices/CLASS.html              what is fastest on a class of device
     history.html                    every series over time
     runs/NAME/report.html           a run's report; with run.json and records.jsonl
     runs/NAME/compare.html          it against the run before
@@ -14,11 +15,12 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lstm_harness.history import index
-from lstm_harness.history.index import Index, Tell
+from lstm_harness.history.index import Index, Stamp, Tell
 from lstm_harness.history.series import History, gather
 from lstm_harness.judge.comparison import Comparison, compare_runs
 from lstm_harness.model.errors import UserError
@@ -29,20 +31,35 @@ from lstm_harness.store.run_folder import Run, load
 from lstm_harness.store.training_folder import TRAINING
 
 HISTORY = "history.html"
+FEED = "feed.xml"
 COMPARED = "compare.html"
 # A name longer than this is cut, and a digest distinguishes it from others.
 _LONGEST_NAME = 80
+_DIGITS = 12
+# A path that ends as a name with a digest does could be taken for one.
+_WITH_DIGEST = re.compile(rf"-[0-9a-f]{{{_DIGITS}}}$")
 
 
 @dataclass(frozen=True)
 class Listed:
-    """One run of a catalogue: `name` stands in links, `before` is that of the run before it."""
+    """One run of a catalogue: `name` stands in links, `before` is that of the run before it.
+
+    `stamp` tells that its files in its `store` are those that were read, `judged` what its verdict
+    depends on in addition to them.
+    """
 
     name: str
-    folder: Path
+    store: Path
     card: Card
+    stamp: Stamp
+    judged: Sequence[Any] = ()
     against: Against | None = None
     before: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self.store / self.card.path
 
 
 @dataclass(frozen=True)
@@ -78,7 +95,8 @@ def collect(stores: Sequence[Path], tell: Tell = lambda done, total, label: None
         shelf = shelves[number]
         against = shelf.against.get(path)
         before = names[number, against.base] if against else ""
-        listed.append(Listed(name, shelf.folder / path, shelf.cards[path], against, before))
+        card, stamp, judged = shelf.cards[path], shelf.stamps[path], shelf.judged[path]
+        listed.append(Listed(name, shelf.folder, card, stamp, judged, against, before))
     listed.sort(key=lambda one: (one.card.start, one.card.id, one.name), reverse=True)
     left_out = [pair for shelf in shelves for pair in sorted(shelf.left_out.items())]
     trained, unread = _trainings(stores)
@@ -106,19 +124,19 @@ def _trainings(stores: Sequence[Path]) -> tuple[list[ListedTraining], list[tuple
 
 
 def _names(places: Sequence[tuple[int, str]], stores: Sequence[Path]) -> dict[tuple[int, str], str]:
-    """A name for each run that every host, file system and parser takes for the same plain text."""
+    """A name for each run that every host, file system and parser takes for the same plain text.
+
+    It follows from the run's place alone, so that its address stays when others are added: a path
+    of the first store that could be another's on no file system is the name, and any other gets a
+    digest.
+    """
     names: dict[tuple[int, str], str] = {}
-    taken: set[str] = set()
     for number, path in sorted(places):
         own = stores[number].resolve().name if path == "." else path
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", own)[:_LONGEST_NAME].strip("-._") or "run"
         digest = hashlib.sha256(os.fsencode(f"{number}/{path}")).hexdigest()
-        tries = (f"{plain}-{digest[:length]}" for length in range(8, 65))
-        name = plain if plain == own else next(tries)
-        while name.casefold() in taken:
-            name = next(tries)
-        taken.add(name.casefold())
-        names[number, path] = name
+        own_alone = number == 0 and plain == own == own.casefold() and not _WITH_DIGEST.search(own)
+        names[number, path] = plain if own_alone else f"{plain}-{digest[:_DIGITS]}"
     return names
 
 
@@ -138,5 +156,5 @@ def history(stores: Sequence[Path], tell: Tell = lambda done, total, label: None
     for number, folder in enumerate(stores):
         one = index.refresh(folder, tell, cards.cache_file(folder, "history"))
         apart = {f"{number}/{path}": run for path, run in one.runs.items()}
-        merged.merge(Index(one.cells, one.facts, apart if len(stores) > 1 else one.runs))
+        merged.merge(replace(one, runs=apart) if len(stores) > 1 else one)
     return gather(merged)

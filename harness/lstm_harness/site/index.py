@@ -1,15 +1,23 @@
-"""The index page: one card a run, newest first, how each compares to the run before; trainings."""
+"""The index page: device classes, a card for each run and how it compares, trainings.
 
-from collections.abc import Mapping
+A static index shows the newest runs; a page for each month has them all.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
 from lstm_harness.model import text
 from lstm_harness.model.errors import Exit
 from lstm_harness.report.templating import fill, policy, static, style
-from lstm_harness.site.catalogue import COMPARED, HISTORY, Catalogue, Listed, ListedTraining
+from lstm_harness.site.board import classes
+from lstm_harness.site.board.classes import DeviceClass
+from lstm_harness.site.catalogue import COMPARED, FEED, HISTORY, Catalogue, Listed, ListedTraining
 from lstm_harness.store.run_folder import MANIFEST, RECORDS, REPORT
 from lstm_harness.store.training_folder import TRAINING
+
+# A static index with more runs shows this many.
+MOST_RUNS = 200
 
 # How a comparison's exit code looks; the words next to it say it too.
 _TONES = {
@@ -24,25 +32,74 @@ def render(catalogue: Catalogue, served: bool) -> str:
     """The HTML of the index.
 
     Args:
-        served: whether a server answers, which compares any two runs.
+        served: whether a server answers, which compares any two runs and has no month's page.
     """
-    script = static("index.js")
-    return fill(
-        "index.html",
-        style=style() + static("index.css"),
-        script=script,
-        policy=policy(script),
+    runs = list(catalogue.runs.values())
+    months = {} if served or len(runs) <= MOST_RUNS else by_month(runs)
+    return _filled(
+        catalogue,
+        runs if not months else runs[:MOST_RUNS],
+        served,
         title=_title(catalogue),
         answer=_answer(catalogue),
-        runs=[_card(one, catalogue.runs, served) for one in catalogue.runs.values()],
-        trainings=[_training(one) for one in catalogue.trainings.values()],
-        served=served,
+        months=[(name, page, text.count(len(own), "run")) for (name, page), own in months.items()],
+        feed="" if served else FEED,
         history=HISTORY,
+        classes=[_class(*pair) for pair in classes.grouped(runs).items()],
+        trainings=[_training(one) for one in catalogue.trainings.values()],
         left_out=[
             (text.shorten(path, 200), text.shorten(reason, 400))
             for path, reason in catalogue.left_out
         ],
     )
+
+
+def render_month(catalogue: Catalogue, month: str, runs: Sequence[Listed]) -> str:
+    """The HTML of a static page of the runs of one month, newest first."""
+    return _filled(
+        catalogue,
+        runs,
+        served=False,
+        title=f"{text.count(len(runs), 'run')} of {month}",
+        home="index.html",
+    )
+
+
+def by_month(runs: Sequence[Listed]) -> dict[tuple[str, str], list[Listed]]:
+    """The runs of each month, by its name and its page, newest first."""
+    months: dict[tuple[str, str], list[Listed]] = {}
+    for one in runs:
+        month = one.card.start[:7]
+        key = (month, f"runs-{month}.html") if month else ("unknown start", "runs-undated.html")
+        months.setdefault(key, []).append(one)
+    return months
+
+
+def _filled(catalogue: Catalogue, runs: Sequence[Listed], served: bool, **content: Any) -> str:
+    """The template with the cards of some runs; what else it may show is absent unless given."""
+    script = static("index.js")
+    absent = {"answer": "", "months": [], "feed": "", "history": "", "home": "", "classes": []}
+    return fill(
+        "index.html",
+        style=style() + static("index.css"),
+        script=script,
+        policy=policy(script),
+        runs=[_card(one, catalogue.runs, served) for one in runs],
+        served=served,
+        **(absent | {"trainings": [], "left_out": []} | content),
+    )
+
+
+def _class(which: DeviceClass, runs: Sequence[Listed]) -> dict[str, str]:
+    hosts = {one.card.host for one in runs}
+    newest = text.moment(runs[0].card.start) if runs[0].card.start else "start not known"
+    counted = f"{text.count(len(runs), 'run')} on {text.count(len(hosts), 'host')}"
+    return {"name": which.name, "page": page_of(which), "facts": f"{counted}, newest {newest}"}
+
+
+def page_of(which: DeviceClass) -> str:
+    """Where a device class's page is."""
+    return f"devices/{which.slug}.html"
 
 
 def _title(catalogue: Catalogue) -> str:

@@ -25,6 +25,8 @@ from lstm_harness.history.index import Tell
 from lstm_harness.model.errors import UserError
 from lstm_harness.report import page, verdicts
 from lstm_harness.site import catalogue, history, index, trainings
+from lstm_harness.site.board import classes, told
+from lstm_harness.site.board import page as board_page
 from lstm_harness.site.catalogue import COMPARED, HISTORY, Catalogue, Listed
 from lstm_harness.store import run_folder, training_folder
 from lstm_harness.store.training_folder import TRAINING
@@ -35,6 +37,7 @@ FRESH_S = 1.0
 MOST_PAGES = 6
 
 _RUN = re.compile(r"/runs/([A-Za-z0-9._-]+)/([a-z]+\.[a-z]+)")
+_CLASS = re.compile(r"/(devices/[a-z0-9-]+\.html)")
 _TRAINING = re.compile(r"/trainings/([A-Za-z0-9._-]+)/([a-z]+\.[a-z]+)")
 _HTML = "text/html; charset=utf-8"
 _KINDS = {
@@ -110,6 +113,8 @@ class Pages:
                 return self._history()
             if parts.path == "/compare":
                 return self._compare(parts.query)
+            if asked := _CLASS.fullmatch(parts.path):
+                return self._of_class(asked[1])
             return self._of_run(parts.path)
         except UserError as error:
             raise Refused(500, str(error)) from None
@@ -150,6 +155,18 @@ class Pages:
         if what in _KINDS:
             return _file(one.folder, what, _KINDS[what])
         raise Refused(404, "no such page")
+
+    def _of_class(self, name: str) -> Sent:
+        with self._listing:
+            grouped = classes.grouped(self._current().runs.values())
+        found = next((pair for pair in grouped.items() if index.page_of(pair[0]) == name), None)
+        if found is None:
+            raise Refused(404, "no such class of device")
+        which, runs = found
+        stamps = [one.stamp for one in runs]
+        return self._page(
+            (name,), stamps, lambda: board_page.render(which, runs, told.of_class(which, runs))
+        )
 
     def _of_training(self, name: str, what: str) -> Sent:
         with self._listing:

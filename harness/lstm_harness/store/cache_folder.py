@@ -1,5 +1,6 @@
 """What is kept for this user between commands: ceilings, noise, what was read of stores."""
 
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -15,6 +16,12 @@ def folder(kind: str) -> Path:
     except RuntimeError:  # a container's user may have no home
         home = Path(tempfile.gettempdir())
     return home / "lstm-bench" / kind
+
+
+def of_store(store: Path, kind: str) -> Path:
+    """Where what is derived of a store is kept; it may not exist yet."""
+    name = hashlib.sha256(os.fsencode(store.resolve())).hexdigest()[:16]
+    return folder("stores") / f"{name}.{kind}"
 
 
 def keep(path: Path, content: bytes, what: str) -> None:

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import re
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from lstm_harness.model.errors import UserError
 from lstm_harness.model.reading import MOST_RECORDS_BYTES, content_of
 
 _UNFINISHED = ".new"
+# A path has one slash of a URL's two.
+_URL_AS_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def replace_whole(path: Path, content: bytes) -> None:
@@ -20,6 +24,26 @@ def replace_whole(path: Path, content: bytes) -> None:
     Raises:
         OSError: it cannot be written, or its folder is not there; what was there stays.
     """
+    with _written_first(path, content) as fresh:
+        fresh.replace(path)
+
+
+def create_whole(path: Path, content: bytes) -> None:
+    """Create a file, once all of it is on the disk, where there is none.
+
+    Raises:
+        FileExistsError: one is there, which stays as it is.
+        OSError: it cannot be written, or its folder is not there.
+    """
+    with _written_first(path, content) as fresh:
+        # Unlike a rename, a link never replaces a file, on a shared disk either.
+        os.link(fresh, path)
+        fresh.unlink()
+
+
+@contextmanager
+def _written_first(path: Path, content: bytes) -> Iterator[Path]:
+    """A temporary file with this content, next to a path; it is removed after a failure."""
     fresh = unfinished(path)
     try:
         # Never follow a link that somebody else put there.
@@ -27,7 +51,7 @@ def replace_whole(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        fresh.replace(path)
+        yield fresh
     except BaseException:
         with suppress(OSError):
             fresh.unlink()
@@ -44,12 +68,23 @@ def is_unfinished(path: Path, name: str) -> bool:
     return path.name.startswith(f"{name}.") and path.name.endswith(_UNFINISHED)
 
 
+def refuse_url(path: Path) -> None:
+    """Refuse a URL that was taken for a path, which would become a folder named after a scheme.
+
+    Raises:
+        UserError: it is one.
+    """
+    if _URL_AS_PATH.match(str(path)):
+        raise UserError(f"cannot write {path}: it is a URL; expected a path of this machine")
+
+
 def refuse_unwritable(path: Path) -> None:
     """Refuse, before any work, a path at which no file can be written.
 
     Raises:
-        UserError: it names no file, it is a folder, or nothing can be created there.
+        UserError: it names no file, it is a folder or a URL, or nothing can be created there.
     """
+    refuse_url(path)
     if not path.name or path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder; give a file's name")
     above = next(folder for folder in path.absolute().parents if folder.exists())

@@ -9,7 +9,6 @@ is dropped when the run is read, and cut off when it is resumed.
 """
 
 import hashlib
-import itertools
 import json
 import os
 import shlex
@@ -22,18 +21,21 @@ from typing import IO, Any
 from lstm_harness.model.case import Case
 from lstm_harness.model.errors import MeasuringFailed, UserError
 from lstm_harness.model.manifest import check
+from lstm_harness.model.part import Part, part_of
 from lstm_harness.model.plan import Plan
 from lstm_harness.model.reading import MOST_RECORDS_BYTES, content_of
 from lstm_harness.model.record import SCHEMA, Record
 from lstm_harness.model.strict_json import Broken, parsed
 from lstm_harness.model.training import Line
-from lstm_harness.store.files import is_unfinished, replace_whole
+from lstm_harness.store.files import is_unfinished, refuse_url, replace_whole
 
 MANIFEST = "run.json"
 RECORDS = "records.jsonl"
 REPORT = "report.html"
 COMPARISON = "comparison.html"
 SCRATCH = ".scratch"
+# In it the URL at which the run is published once it has ended.
+DESTINATION = ".publish-to"
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,12 @@ class Kind:
 
     def below(self, store: Path) -> Iterator[str]:
         """Every folder of this kind in a store, as a path in the store; no link is followed."""
+        above = len(os.fspath(store))
         for place, folders, files in os.walk(store):
             folders.sort()
             if self.manifest in files:
                 folders.clear()
-                yield os.path.relpath(place, store)
+                yield place[above:].lstrip(os.sep) or os.curdir
 
 
 RUN = Kind(MANIFEST, RECORDS, "run")
@@ -74,13 +77,19 @@ class Run:
     torn: bool = False
     edited: bool = False
 
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """The devices that measured it, in order; none where it is from before they were kept."""
+        return tuple(dict.fromkeys(record.machine for record in self.records if record.machine))
+
 
 def refuse_used(folder: Path, kind: Kind = RUN) -> None:
     """Refuse a path that a new run must not take.
 
     Raises:
-        UserError: it holds something already, or cannot be read.
+        UserError: it holds something already, cannot be read, or is a URL.
     """
+    refuse_url(folder)
     try:
         if folder.exists() and (not folder.is_dir() or _holds_something(folder, kind)):
             begun = (folder / kind.manifest).exists()
@@ -105,7 +114,8 @@ def create(folder: Path, kind: Kind = RUN) -> None:
 
 def _holds_something(folder: Path, kind: Kind) -> bool:
     """Whether it holds more than a run that was killed before it wrote its manifest."""
-    return any(not is_unfinished(entry, kind.manifest) for entry in folder.iterdir())
+    others = [entry for entry in folder.iterdir() if entry.name != DESTINATION]
+    return any(not is_unfinished(entry, kind.manifest) for entry in others)
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any], kind: Kind = RUN) -> None:
@@ -221,7 +231,7 @@ def load(folder: Path) -> Run:
     whole, torn = split_torn(content)
     lines = whole.splitlines()
     records = tuple(_parse(line, folder, number) for number, line in enumerate(lines, start=1))
-    _refuse_foreign(records, Plan.from_dict(manifest["plan"]), folder)
+    _refuse_foreign(records, Plan.from_dict(manifest["plan"]), part_of(manifest), folder)
     _refuse_twice(records, folder)
     written = manifest.get("records_sha256")
     edited = written is not None and not torn and written != hashlib.sha256(content).hexdigest()
@@ -284,11 +294,12 @@ def _refuse_newer(schema: object, where: str) -> None:
         )
 
 
-def _refuse_foreign(records: tuple[Record, ...], plan: Plan, folder: Path) -> None:
-    planned = set(itertools.product(plan.backends, plan.cases))
+def _refuse_foreign(
+    records: tuple[Record, ...], plan: Plan, part: Part | None, folder: Path
+) -> None:
+    planned = plan.cells(part)
     for number, record in enumerate(records, start=1):
-        is_planned = (record.backend, record.case) in planned
-        if not is_planned or record.block not in range(plan.blocks):
+        if record.backend not in plan.backends or (record.block, record.case) not in planned:
             raise UserError(
                 f"{folder / RECORDS} line {number}: {record.backend} on {record.case.label()}, "
                 f"block {record.block}, is not in the run's plan; it is another run's record"

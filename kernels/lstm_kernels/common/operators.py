@@ -291,13 +291,16 @@ def _problem(
 ) -> Problem:
     """A layer's problem; with T and B of 1 where they are symbols and nobody asks."""
     T, B = (1, 1) if of_any_size else x.shape[:2]
+    # Symbols too if weights are not parameters; a graph is then made for these sizes.
+    rows, inputs, met = map(int, (*directions[0].w_ih.shape, directions[0].w_hh.shape[1]))
+    H = rows // CELLS[cell].x_blocks
     return problem_of(
         cell=cell,
         seq_len=T,
         batch=B,
-        # Symbols too if weights are not parameters; a graph is then made for these sizes.
-        input_size=int(directions[0].w_ih.shape[1]),
-        hidden_size=int(directions[0].w_hh.shape[1]),
+        input_size=inputs,
+        hidden_size=H,
+        heads=H // met,
         bidirectional=len(directions) == 2,
         bias=directions[0].b_ih is not None,
         **number_format(x),
@@ -336,13 +339,16 @@ def _checked(
         )
     directions = _by_direction(weights, D, cell)
     (T, _, inputs), rows, rows_h = x.shape, definition.x_blocks * H, definition.h_blocks * H
+    # With several heads a row of w_hh has the columns of one.
+    given = directions[0].w_hh.shape[-1]
+    met = given if given and H % given == 0 else H
     expected: dict[str, tuple[Tensor | None, Shape]] = {
         "x": (x, (T, B, inputs)),
         "h0": (h0, (D, B, H)),
         "c0": (c0, (D, B, definition.own_states * H)),
     }
     for d, one in enumerate(directions):
-        shapes = ((rows, inputs), (rows_h, H), (rows,), (rows_h,), (), (units * H,))
+        shapes = ((rows, inputs), (rows_h, met), (rows,), (rows_h,), (), (units * H,))
         for name, tensor, shape in zip(Weights._fields, one, shapes, strict=True):
             expected[f"{name} of direction {d}"] = tensor, shape
     check_tensors(expected, x)

@@ -58,10 +58,30 @@ def test_the_fastest_is_taken_and_after_it_who_is_next_down_to_pytorchs_own() ->
     assert row.run.start == "2026-01-01T12:00:00+00:00"
 
 
-def test_of_a_tie_pytorchs_own_is_taken() -> None:
-    (row,) = rows(cell("numba_cpu", 9, spread=WILD), cell("aten", 10))
+def test_of_a_proven_tie_pytorchs_own_is_taken() -> None:
+    (row,) = rows(cell("numba_cpu", 9.98, spread=SPREAD[::-1]), cell("aten", 10))
     assert list(row.median_ns) == ["numba_cpu", "aten"]
     assert (row.tied, row.order) == (("numba_cpu", "aten"), ("aten",))
+
+
+@pytest.mark.parametrize("us", [7, 9])
+def test_noise_is_no_tie_and_the_faster_median_is_taken(us: float) -> None:
+    (row,) = rows(cell("numba_cpu", us, spread=WILD), cell("aten", 10))
+    assert (row.tied, row.order) == (("numba_cpu", "aten"), ("numba_cpu", "aten"))
+    (row,) = rows(cell("aten", us, spread=WILD), cell("numba_cpu", 10))
+    assert (row.tied, row.order) == (("aten", "numba_cpu"), ("aten",))
+
+
+@pytest.mark.parametrize(
+    ("shares", "first"),
+    [((0.97, 1.01, 0.99, 1.0), "aten"), ((0.95, 1.0, 0.96, 0.98), "numba_cpu")],
+    ids=["inside the margin", "beyond it on one side"],
+)
+def test_a_tie_is_proven_by_its_whole_interval(shares: tuple[float, ...], first: str) -> None:
+    """Against four blocks of the same time, so that the shares are the ratios."""
+    (row,) = rows(cell("numba_cpu", 10, spread=shares), cell("aten", 10, spread=(1.0,) * 4))
+    assert row.tied == ("numba_cpu", "aten")
+    assert row.order[0] == first
 
 
 def test_of_a_tie_without_pytorchs_own_the_fastest_is_taken() -> None:
@@ -70,8 +90,9 @@ def test_of_a_tie_without_pytorchs_own_the_fastest_is_taken() -> None:
 
 
 def test_who_comes_next_is_judged_among_the_rest() -> None:
-    """Behind the fastest, `hoisted` leads `aten` by no more than noise."""
-    found = orders(cell("numba_cpu", 5), cell("hoisted", 9, spread=WILD), cell("aten", 10))
+    """Behind the fastest, `hoisted` and `aten` are even."""
+    even = cell("hoisted", 9.98, spread=SPREAD[::-1])
+    found = orders(cell("numba_cpu", 5), even, cell("aten", 10))
     assert found == {"inference": ("numba_cpu", "aten")}
 
 
@@ -94,9 +115,10 @@ def test_the_pass_train_counts_where_the_two_were_not_measured() -> None:
 
 def test_a_tie_of_training_is_one_in_every_pass() -> None:
     """Together they are even; alone, the forward is not, and no pass is slower on numba_cpu."""
-    backward = cell("numba_cpu", 100, "backward", spread=WILD), cell("aten", 100, "backward")
+    turned = SPREAD[::-1]
+    backward = cell("numba_cpu", 499, "backward", spread=turned), cell("aten", 500, "backward")
     apart = cell("numba_cpu", 5, "forward"), cell("aten", 9, "forward")
-    even = cell("numba_cpu", 5, "forward", spread=WILD), cell("aten", 5, "forward")
+    even = cell("numba_cpu", 4.99, "forward", spread=turned), cell("aten", 5, "forward")
     assert orders(*backward, *apart) == {"training": ("numba_cpu", "aten")}
     assert orders(*backward, *even) == {"training": ("aten",)}
 

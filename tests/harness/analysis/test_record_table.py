@@ -2,7 +2,8 @@
 
 from synthetic_runs import case, record
 
-from lstm_harness.analysis.record_table import COLUMNS, record_table
+from lstm_harness.analysis.record_columns import COLUMNS
+from lstm_harness.analysis.record_table import record_table
 
 
 def test_a_row_holds_everything_that_was_stored_of_a_record():

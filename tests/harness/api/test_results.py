@@ -10,7 +10,7 @@ from synthetic_runs import HOSTILE, blocks, case, grid, record
 
 import lstm_harness as lb
 from lstm_harness.api.results import MOST_ROWS
-from lstm_harness.interop.export import PARQUET_COLUMNS
+from lstm_harness.interop.record_parquet import RECORD_COLUMNS
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ def test_frames_hold_what_was_measured(saved):
 
 def test_records_have_the_columns_that_parquet_has(saved):
     run = saved([record()])
-    assert list(run.records.columns) == list(PARQUET_COLUMNS)
-    assert list(saved([], "empty").records.columns) == list(PARQUET_COLUMNS)
+    assert list(run.records.columns) == list(RECORD_COLUMNS)
+    assert list(saved([], "empty").records.columns) == list(RECORD_COLUMNS)
 
 
 @pytest.mark.parametrize("name", ["records", "summary", "fastest", "compare"])

@@ -25,7 +25,7 @@ def every(group=ROOT, path=()):
 
 COMMANDS = dict(every())
 # What these tell is a path, alone on a line, or what a program that they start prints.
-NO_DOCUMENT = {"capture", "report", "view", "export", "import", "baseline save"}
+NO_DOCUMENT = {"capture", "report", "view", "merge", "publish", "export", "import", "baseline save"}
 
 
 def parsed(line):

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from statistics import median
 
 import pytest
 from synthetic_runs import blocks, grid
@@ -10,6 +11,7 @@ from synthetic_store import put, series
 
 from lstm_harness.history import index, run_digest
 from lstm_harness.history.index import INDEX, refresh
+from lstm_harness.history.series import gather
 from lstm_harness.model.errors import UserError
 from lstm_harness.store import files, run_folder
 
@@ -87,7 +89,7 @@ def test_an_index_that_is_none_counts_for_nothing(runs, content):
     assert files.derived(runs / INDEX)["version"] == index.VERSION
 
 
-@pytest.mark.parametrize("change", [{"facts": 99}, {"cells": [99]}, {"times": []}, {"id": None}])
+@pytest.mark.parametrize("change", [{"facts": 99}, {"roster": 99}, {"times": []}, {"id": None}])
 def test_an_index_with_an_entry_that_misleads_counts_for_nothing(runs, change):
     whole = times(refresh(runs))
     digest, _, text = (runs / INDEX).read_text().partition("\n")
@@ -95,6 +97,23 @@ def test_an_index_with_an_entry_that_misleads_counts_for_nothing(runs, change):
     kept["runs"]["deeper/run-001"] |= change
     (runs / INDEX).write_text(f"{digest}\n{json.dumps(kept)}")
     assert times(refresh(runs)) == whole
+
+
+def test_runs_of_the_same_cells_share_one_roster(tmp_path):
+    records = list(grid(("naive", "aten"), block_count=1))
+    put(tmp_path / "store" / "forth", records)
+    put(tmp_path / "store" / "back", records[::-1])
+    put(tmp_path / "store" / "half", records[::2])
+    found = refresh(tmp_path / "store")
+    assert len(found.rosters) == 2
+    assert found.runs["forth"]["roster"] == found.runs["back"]["roster"]
+    assert found.runs["forth"]["times"] == found.runs["back"]["times"]
+    medians = {(r.backend, r.case.label()): median(r.samples_ns) for r in records}
+    history = gather(found)
+    assert len(history.series) == len(medians)
+    for one in history.series:
+        expected = medians[one.backend, one.case.label()]
+        assert set(one.times_ns) == {expected}
 
 
 def test_a_store_that_cannot_be_written_is_read_all_the_same(runs, monkeypatch, read):
@@ -152,6 +171,11 @@ def test_broken_runs_are_told_and_do_not_break_others(runs):
     assert "not JSON" in found.runs["torn"]["error"]
     assert "nested" in found.runs["deep"]["error"]
     assert len(found.runs) == 6
+
+
+def test_a_start_outside_the_calendar_is_told(runs):
+    put(runs / "early", blocks("naive", [1000]), start="0001-01-01T00:00:00+14:00")
+    assert "expected a time" in refresh(runs).runs["early"]["error"]
 
 
 def test_a_run_given_for_a_store_is_left_as_it_is(runs):

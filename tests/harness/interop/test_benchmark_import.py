@@ -199,7 +199,7 @@ def test_a_number_that_no_run_can_hold_is_refused(refused, here):
     ("other", "says"),
     [
         ({"measured_on": environment(torch="3.0")}, "torch 2.13.0 -> 3.0"),
-        ({"measured_on": environment(host="other")}, "host bench-host -> other"),
+        ({"measured_on": environment(cpu={"model": "B"})}, "cpu.model A CPU -> B"),
         ({"measured_on": environment(git={"commit": "d" * 40})}, "commit"),
     ],
 )
@@ -209,6 +209,18 @@ def test_blocks_of_two_machines_or_revisions_are_no_run(refused, here, other, sa
     said = refused("import", "a.json", "b.json", "-o", "run")
     assert "b.json is not another block of a.json" in said
     assert says in said
+
+
+def test_files_of_several_machines_of_one_class_are_one_run(imported, here):
+    names = ("a", "b", "c", "a")
+    for number, host in enumerate(names):
+        data = [1e-3 + 1e-5 * number] * 3
+        written(here / f"{number}.json", benchmark(data), measured_on=environment(host=host))
+    run, _ = imported(*(f"{number}.json" for number in range(4)))
+    assert [(r.block, r.machine) for r in run.records] == list(enumerate(names))
+    assert run.machines == ("a", "b", "c")
+    assert run.manifest["environment"]["host"] == "a, b, c"
+    RUN.validate(run.manifest)
 
 
 def test_mistakes_with_places_are_told_in_one_line(refused, here):

@@ -10,7 +10,8 @@ import pytest
 from synthetic_runs import HOSTILE, blocks, case, grid, record
 from synthetic_store import put
 
-from lstm_harness.interop.export import PARQUET_COLUMNS, harmless
+from lstm_harness.interop.export import harmless
+from lstm_harness.interop.record_parquet import RECORD_COLUMNS
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_hostile_names_go_through(exported, form):
 def test_parquet_has_a_row_a_record_with_its_samples(exported):
     records = list(grid(["naive"], block_count=2, seq_len=(32,), batch=(1, 4)))
     table = pq.read_table(exported("parquet", records))
-    assert table.column_names == list(PARQUET_COLUMNS)
+    assert table.column_names == list(RECORD_COLUMNS)
     read = table.to_pylist()
     assert [tuple(row["samples_ns"]) for row in read] == [r.samples_ns for r in records]
     assert [dict(row["errors"]) for row in read] == [dict(r.errors) for r in records]
@@ -104,7 +105,7 @@ def test_parquet_has_a_row_a_record_with_its_samples(exported):
 
 def test_parquet_has_every_field_of_a_record(exported):
     stored = set(record().to_dict()) - {"schema", "problem"} | set(asdict(case().problem))
-    assert set(PARQUET_COLUMNS) == stored | {"extra"}
+    assert set(RECORD_COLUMNS) == stored | {"extra"}
     odd = record(errors={"y": None}, status="incorrect", extra={"later": [1]})
     (row,) = pq.read_table(exported("parquet", [odd])).to_pylist()
     assert row["errors"] == [("y", None)]
@@ -124,7 +125,7 @@ def test_the_columns_of_parquet_stay_what_they_were():
     kinds["texts"] = "kernels warnings"
     kinds["figures"] = "errors"
     known = {name: kind for kind, names in kinds.items() for name in names.split()}
-    assert {name: PARQUET_COLUMNS[name] for name in known} == known
+    assert {name: RECORD_COLUMNS[name] for name in known} == known
 
 
 def test_parquet_without_pyarrow_says_what_to_install(refused, here, monkeypatch):

@@ -99,3 +99,48 @@ def test_pooling_samples_as_if_they_were_blocks_would_accuse_noise():
     strict = Rules(margin=0.001, floor_ns=0.0)
     kinds = Counter(verdict.kind for verdict in judge(*repeated, strict))
     assert sum(kinds[kind] for kind in FLAGS) > 50
+
+
+# Eight devices whose levels spread by 3%, one of them slower by a fifth; two blocks on each.
+FLEET = Grid(cases=20, blocks=16, margin=0.02, machines=8, machine_spread=0.03, slow_machine=1.2)
+
+
+@sizes(40, 400)
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_fleet_with_a_slow_device_is_silent_on_a_against_a(paired, grids):
+    found = race(replace(FLEET, paired=paired), grids, 11)
+    assert found.others.total() == 20 * grids
+    assert found.flagged_grids <= grids / 100
+    assert sum(found.together[kind] for kind in FLAGS) == 0
+
+
+@sizes(20, 100)
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_fleet_with_a_slow_device_finds_five_percent(paired, grids):
+    """In one case of 20, with a margin of 2%: at the margin itself nothing can be proven."""
+    found = race(replace(FLEET, paired=paired, slow=1, factor=1.05), grids, 12)
+    assert found.slow[Kind.REGRESSION] >= 0.95 * grids
+    assert found.slow[Kind.SAME] == found.slow[Kind.IMPROVEMENT] == 0
+    assert found.flagged_grids <= max(1, grids / 100)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("machines", [3, 8])
+def test_one_odd_device_accuses_nobody(machines, paired):
+    """It alone is slower by a fifth on the new side, in every case."""
+    odd = replace(
+        FLEET, blocks=8 * machines, machines=machines, paired=paired, odd_machine=1.2, margin=0.01
+    )
+    found = race(odd, 20, 13)
+    assert sum(found.together[kind] for kind in FLAGS) == 0
+    assert found.flagged_grids <= 1
+    assert found.others[Kind.SAME] == 0
+
+
+def test_blocks_as_if_they_were_devices_would_accuse_for_an_odd_one():
+    """The trap is in the simulation: the same grids, judged as if one machine had measured all."""
+    odd = replace(FLEET, blocks=24, machines=3, odd_machine=1.2, margin=0.01, between=0.002)
+    rng, empty = np.random.default_rng(14), template(odd.cases)
+    both = [side.assign(block_machines=[()] * odd.cases) for side in sides(odd, rng, empty)]
+    kinds = Counter(verdict.kind for verdict in judge(*both, Rules(margin=0.01, paired=True)))
+    assert sum(kinds[kind] for kind in FLAGS) > 10

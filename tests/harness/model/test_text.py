@@ -44,3 +44,24 @@ def test_a_label_is_one_short_line_that_turns_nothing_around():
     assert text.shorten("a" * 10_000, 10) == "a" * 9 + "…"
     assert text.shorten("\u202eab\n c") == "ab c"
     assert text.shorten("") == "(no name)"
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("s3://lab/store/run", "s3://lab/store/run"),
+        ("--out=s3://me:pass@lab/store", "--out=s3://lab/store"),
+        ("https://token@example.org:8080/a/b", "https://example.org:8080/a/b"),
+        ("https://example.org/a?sig=abc&se=1#part", "https://example.org/a"),
+        ("https://example.org?sig=a@b", "https://b"),
+        ("s3://KEY:se/cr+et@lab/store", "s3://lab/store"),
+        ("https://example.org:8080/who@where", "https://example.org:8080/who@where"),
+        ("s3://lab/who@where", "s3://lab/who@where"),
+        ("abfs://box@account.example.org/run", "abfs://box@account.example.org/run"),
+        ("abfs://box:pass@account.example.org/run", "abfs://account.example.org/run"),
+        ("see http://a:b@c/d and ftp://e:f@g/h, please", "see http://c/d and ftp://g/h, please"),
+        ("results/runs/a@b", "results/runs/a@b"),
+    ],
+)
+def test_no_credential_of_a_url_is_left(given, shown):
+    assert text.without_secrets(given) == shown

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lstm_harness.model.case import Case
+from lstm_harness.model.part import Part
 from lstm_harness.model.plan import ONE_WAVE, Plan
 from lstm_harness.model.record import Record
 from lstm_harness.model.spec import Spec, build, named_suite
@@ -161,3 +162,30 @@ def test_two_sides_number_their_records_each_for_itself():
     for number in (0, 1):
         orders = [one.record().order for one in outcomes if one.side == number]
         assert sorted(orders) == list(range(plan.planned_records))
+
+
+def test_of_a_part_only_its_cells_are_measured():
+    cases = tuple(Case(Problem("lstm", steps, 1, 4, 4), "forward") for steps in (1, 2, 3))
+    plan = Plan(("naive", "aten"), cases, 4, "cpu", skips={}, absent={})
+    side = Side(plan, WorkerSettings("cpu", Path()), {}, part=Part((2, 0), (1, 3)))
+    records = [o.record() for o in PretendedRace([side], Spec(grids=()), oracle=None).outcomes()]
+    wanted = {(b, name, cases[c]) for b in (1, 3) for name in plan.backends for c in (0, 2)}
+    assert {record.identity for record in records} == wanted
+    assert [record.order for record in records] == list(range(len(wanted)))
+    assert side.cells_to_measure() == len(wanted)
+    gone_on = replace(side, finished=tuple(records[:5]))
+    race = PretendedRace([gone_on], Spec(grids=()), oracle=None)
+    assert [outcome.record().identity for outcome in race.outcomes()] == [
+        record.identity for record in records[5:]
+    ]
+
+
+def test_cases_with_more_blocks_than_others_get_them():
+    cases = tuple(Case(Problem("lstm", steps, 1, 4, 4), "forward") for steps in (1, 2))
+    plan = Plan(("naive", "aten"), cases, 2, "cpu", skips={}, absent={}).with_blocks([(1, 4)])
+    side = Side(plan, WorkerSettings("cpu", Path()), {})
+    race = PretendedRace([side], Spec(grids=()), oracle=None)
+    found = [outcome.cell for outcome in race.outcomes()]
+    assert len(found) == plan.planned_records == 14
+    assert {cell.block for cell in found if cell.case == cases[0]} == {0, 1}
+    assert {cell.block for cell in found if cell.case == cases[1]} == {0, 1, 2, 3, 4}

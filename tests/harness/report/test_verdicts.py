@@ -1,17 +1,23 @@
 """The section of a report of two runs that says what changed, on data."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from saved_runs import save
-from synthetic_runs import HOSTILE, blocks, case, environment, grid, record, run
+from synthetic_runs import HOSTILE, blocks, case, environment, grid, manifest, record, run
 
-from lstm_harness.judge.comparison import compare_runs
+from lstm_harness.analysis.summary import summarise
+from lstm_harness.judge.by_backend import by_backend
+from lstm_harness.judge.comparison import Side, compare_runs, compare_sides
+from lstm_harness.judge.exporters import words
+from lstm_harness.judge.verdict import Rules
 from lstm_harness.report import verdicts
 from lstm_harness.report.page import render
 
 X = "\N{MULTIPLICATION SIGN}"
 BASE = [1_000_000, 1_001_000, 999_000, 1_000_500]
+WILD = [600_000, 1_500_000, 1_000_000, 800_000]
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +27,10 @@ def cache(tmp_path, monkeypatch):
 
 def times(factor):
     return [int(time * factor) for time in BASE]
+
+
+def at(backend, block_times, batch):
+    return blocks(backend, block_times, of=case(batch=batch))
 
 
 def compared(base, new, **fields):
@@ -40,6 +50,30 @@ def test_the_worst_comes_first_and_the_counts_are_told():
     # What a phone shows before it is scrolled sideways.
     assert "Verdict Backend Change (95%) Case" in said
     assert "Margin 5% or this machine's own noise" in said.replace("&#39;", "'")
+
+
+def test_each_backend_has_a_line_before_the_cases_the_worst_first():
+    base = [r for name in ("aten", "naive") for b in (1, 4) for r in at(name, BASE, b)]
+    new = [*at("aten", BASE, 1), *at("aten", WILD, 4), *at("naive", times(2), 1)]
+    comparison = compared(base, [*new, *at("naive", BASE, 4)])
+    sees = [words.sees(each) for each in by_backend(comparison)]
+    assert [bool(one) for one in sees] == [False, True]
+    told = "Cases This gate sees, with 95% power naive 1 slower or larger, 1 the same "
+    told += f"aten 1 inconclusive, 1 the same {sees[1]}"
+    for page in (verdicts.section(comparison), verdicts.render(comparison)):
+        said = text_of(page)
+        assert f"Backend {told}" in said
+        assert said.index(told) < said.index("Verdict Backend Change")
+
+
+def test_where_blocks_are_paired_a_backend_has_one_verdict_on_all_of_its_cases():
+    paired = replace(Rules(), paired=True)
+    base = [r for batch in (1, 2, 4) for r in at("naive", BASE, batch)]
+    new = [r for batch in (1, 2, 4) for r in at("naive", times(2), batch)]
+    sides = [Side(name, manifest(of), summarise(of)) for name, of in (("b", base), ("n", new))]
+    said = text_of(verdicts.render(compare_sides(*sides, paired)))
+    assert "Backend All cases together Cases naive REGRESSION +100.0% (" in said
+    assert "3 slower or larger" in said
 
 
 def test_a_map_shows_the_ratio_and_the_verdict_of_each_square():

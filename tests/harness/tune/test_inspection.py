@@ -229,9 +229,16 @@ def test_the_source_of_a_cell_that_normalises(command):
     assert "def next_state(p, before, per_unit, functions):" in out
     assert "gradients" not in out
     compile(out, "shown", "exec")
-    code, out, err = command("inspect", "numba_cpu", "--source", "--cell", "lstm,lstm_batchnorm")
+    code, out, err = command("inspect", "numba_cpu", "--source", "--cell", "lstm_layernorm")
+    assert code == 0, err
+    names = ("values_1", "values_2", "next_state", "d_normed_1", "d_normed_2", "gradients")
+    assert [line.partition("(")[0] for line in out.splitlines() if line.startswith("def ")] == [
+        f"def {name}" for name in names
+    ]
+    compile(out, "shown", "exec")
+    code, out, err = command("inspect", "triton", "--source", "--cell", "lstm,lstm_batchnorm")
     assert (code, out) == (2, "")
-    assert "'numba_cpu' does not run cell 'lstm_batchnorm'" in err
+    assert "'triton' does not run cell 'lstm_batchnorm'" in err
     assert "lstm_batchnorm normalises over the batch" in err
 
 

@@ -82,6 +82,7 @@ def _test(comparison: Comparison, verdict: Verdict) -> Iterator[str]:
     rules = comparison.rules
     d, low, high = (math.log(value) for value in (verdict.ratio, verdict.low, verdict.high))
     how = "paired by block" if rules.paired else "two independent samples"
+    how = f"over {verdict.machines} machines, {how}" if verdict.machines else how
     yield f"d = log(new/base) = {d:+.4f}, 95% interval {low:+.4f} to {high:+.4f}, {how}"
     edge = math.log1p(verdict.margin)
     where = MARGINS[verdict.margin_from]

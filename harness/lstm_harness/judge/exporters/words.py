@@ -98,7 +98,7 @@ def _seen(seen: Resolution) -> str:
     said = [f"{_rough(seen.slowdown)} or more" if math.isfinite(seen.slowdown) else "nothing yet"]
     if seen.wants:
         said.append(f"{seen.wants} blocks would see {margin}")
-    elif seen.blocks is None:
+    elif seen.blocks is None and not seen.machines:
         said.append(f"not {margin} in {MOST_BLOCKS} blocks")
     return "; ".join(said)
 

@@ -1,19 +1,21 @@
 "use strict";
 (() => {
-  const cards = [...document.querySelectorAll(".card")];
-  const texts = cards.map((card) => card.textContent.toLowerCase());
+  const items = [...document.querySelectorAll(".filtered")];
+  const texts = items.map((item) => item.textContent.toLowerCase());
   const filter = document.getElementById("filter");
-  const count = document.getElementById("run-count");
+  const count = document.getElementById("filter-count");
 
   function show() {
     const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
-    cards.forEach((card, place) => {
-      card.hidden = !words.every((word) => texts[place].includes(word));
-      shown += card.hidden ? 0 : 1;
+    items.forEach((item, place) => {
+      item.hidden = !words.every((word) => texts[place].includes(word));
+      shown += item.hidden ? 0 : 1;
     });
-    count.textContent = `${shown.toLocaleString("en")} of ${cards.length.toLocaleString("en")} runs`;
+    const of = `${shown.toLocaleString("en")} of ${items.length.toLocaleString("en")}`;
+    count.textContent = `${of} ${count.dataset.noun}`;
   }
+  if (!filter) return;
   filter.addEventListener("input", show);
   document.getElementById("filter-label").hidden = false;
   show();

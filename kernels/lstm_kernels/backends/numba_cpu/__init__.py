@@ -7,8 +7,8 @@ backward makes dx and every weight's gradient a chunk of steps at a time, while 
 are still in cache. More in docs/numba-cpu.md.
 Source: Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication".
 Limits: CPUs; cells of four gates at most; a projection is computed as a plain layer of W_hh W_hr;
-float16, and bfloat16 on a CPU that does not multiply it, in float32, from copies; second
-derivatives without a kernel.
+float16, and bfloat16 on a CPU that does not multiply it, in float32, from copies, and so are heads
+and cells that normalise; second derivatives without a kernel.
 """
 
 from functools import partial
@@ -31,6 +31,7 @@ from lstm_kernels.backends.numba_cpu.sequence import (
     threads_for,
 )
 from lstm_kernels.cells import CELLS
+from lstm_kernels.cells.code.stages import staged
 from lstm_kernels.common import operators
 from lstm_kernels.common.in_float32 import in_float32, is_narrow, widened
 from lstm_kernels.common.projected import projected
@@ -65,7 +66,7 @@ def layer(
     lengths: Tensor | None = None,
 ) -> Outputs:
     """One layer, one or both directions, as `lstm_kernels.stack` says."""
-    if is_narrow(problem) and not product_of(problem.dtype).in_pairs:
+    if _is_widened(problem):
         in_wide = partial(layer, problem=widened(problem), lengths=lengths)
         return in_float32(in_wide, x, h0, c0, weights)
     if problem.proj_size:
@@ -83,6 +84,14 @@ def layer(
     return y, h_n, c_n
 
 
+def _is_widened(problem: Problem) -> bool:
+    """Whether a narrow dtype is computed in float32, from copies."""
+    if not is_narrow(problem):
+        return False
+    in_pairs = product_of(problem.dtype).in_pairs
+    return problem.heads > 1 or not in_pairs or staged(problem.definition) is not None
+
+
 def unsupported(problem: Problem, device: str) -> str | None:
     """The reason not to run this, or None."""
     reason = device_limit(problem, device)
@@ -95,7 +104,7 @@ def unsupported(problem: Problem, device: str) -> str | None:
 
 def kernels_used(problem: Problem) -> list[str]:
     """How the products of a layer are made on this machine."""
-    product = product_of(problem.dtype)
-    sizes = sizes_of(problem if product.in_pairs else widened(problem))
+    computed = widened(problem) if _is_widened(problem) else problem
+    product, sizes = product_of(computed.dtype), sizes_of(computed)
     made = f"tiles of {product.rows} rows by {VECTORS} vectors of {sizes.W}"
     return [f"{made}{_OF_PRODUCTS[product.name]}, {threads_for(problem, problem.batch)} threads"]

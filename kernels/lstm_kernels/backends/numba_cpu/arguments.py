@@ -25,10 +25,10 @@ from numba.extending import models, register_model
 from lstm_kernels.backends.numba_cpu.cell_code import CellType
 from lstm_kernels.backends.numba_cpu.simd import INT64, Vector, load_at
 
-# The last three: how many pairs a chunk may have, and how many `gates` and `cells` have room for.
-# All are odd, so that panels do not begin a power of two apart, where they would compete for the
-# same cache sets.
-_SIZES = ("S", "B", "I", "H", "D", "R", "packed", "chunk_rows", "gate_rows", "cell_rows")
+# M is the units of a head. The last three: how many pairs a chunk may have, and how many `gates`
+# and `cells` have room for. All are odd, so that panels do not begin a power of two apart, where
+# they would compete for the same cache sets.
+_SIZES = ("S", "B", "I", "H", "M", "D", "R", "packed", "chunk_rows", "gate_rows", "cell_rows")
 # int64 [B], [B], [S + 1]: rows in sorted order, their lengths, and the first pair of each step.
 _ROWS = ("order", "lengths", "starts")
 _SCRATCH = ("pairs", "scratch", "flags")
@@ -44,11 +44,13 @@ FORWARD = (
     *("per_unit_0", "per_unit_1"),
     # Whether gates are kept for all pairs; else only for one chunk.
     "saves_gates",
+    # The most elements of h that a panel's units see: H of one head.
+    "span",
     # [D, panels, gate_rows, blocks, line, W]: from x, then what the cell saves.
     "gates",
     # [D, panels, cell_rows, blocks, kept_states, W]: other states than h after each pair, or 0
     "cells",
-    # [D, panels, I or H, blocks, gates, W] and [D, panels, blocks, slots, W]
+    # [D, panels, I or span, blocks, gates, W] and [D, panels, blocks, slots, W]
     *("packed_w_ih", "packed_w_hh", "packed_b"),
     # [2, D, B, units] before and after a step, [own, D, B, units]
     *("h_state", "c_state"),
@@ -65,7 +67,9 @@ BACKWARD = (
     # Each 0 if it is not needed; d_unit [D, d_units, units], sums over pairs, always is.
     *("d_x", "d_w_ih_0", "d_w_hh_0", "d_w_ih_1", "d_w_hh_1"),
     *("d_h0", "d_c0", "d_unit"),
-    # [D, panels, gates*units, 4, W], of H's and of I's columns
+    # The most units, of whole blocks, that see a panel of H's columns: all of one head.
+    "span",
+    # [D, panels, gates*span or gates*units, 4, W], of H's and of I's columns
     *("packed_w_hh", "packed_w_ih"),
     # Slots' gradients of a chunk, and of the one before: [2, D, d_units, blocks, chunk_rows, W], or
     # in pairs [2, D, chunk_rows, d_units, blocks, W] and a vector of zeros behind each row
@@ -78,6 +82,12 @@ BACKWARD = (
     # what the chunks before it have added to weights' gradients, [D, panels, slots, units, 4, W]
     *("d_gates_turned", "d_w_sums"),
 )
+
+
+# Of a cell that normalises: for each thread what it computes with (`norms`), and h's gradients
+# through the step after, [rows, panels, 4, W] of what it has to itself; and both in bytes.
+FORWARD_NORMED = (*FORWARD, "line_memory", "line_bytes")
+BACKWARD_NORMED = (*BACKWARD, "line_memory", "line_bytes", "d_h_memory", "d_h_bytes")
 
 
 class Arguments(types.Type):  # type: ignore[misc]  # numba ships no types

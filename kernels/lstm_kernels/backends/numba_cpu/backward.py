@@ -8,6 +8,13 @@ weight's gradient are made of a chunk while its pairs are still in a near cache.
 from typing import Any
 
 from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS
+from lstm_kernels.backends.numba_cpu.heads import (
+    add_to_heads,
+    by_head,
+    multiply_heads,
+    pack_columns_of_heads,
+    seeing,
+)
 from lstm_kernels.backends.numba_cpu.layout import (
     ROW_BYTES,
     alive_at,
@@ -22,6 +29,7 @@ from lstm_kernels.backends.numba_cpu.layout import (
     pair_of,
     panels_of,
     per_unit_of,
+    steps_are_apart,
     tile_of,
     wide_panels,
 )
@@ -82,31 +90,33 @@ def backward(a: Any) -> None:
     like = a.like
     thread, team = thread_number(), team_size()
     list_pairs(a, thread, team)
-    _prepare(a, like, thread, team)
+    prepare(a, like, thread, team)
     meet(a.flags, thread, team)
+    meets = not steps_are_apart(a, wide_panels(like, a.H), VECTORS * lanes(like), team)
     end = a.S
     half = 0
     following = 0
     while end > 0:
         first = chunk_begin(a, end)
         # Where gradients of the chunk's pairs go, counted from pair 0.
-        own = a.d_gates + half * a.D * _direction_bytes(a, like)
-        own -= first_pair(a, first) * _pair_bytes(a, like)
-        _pack_pairs(a, like, first, end, thread, team)
+        own = a.d_gates + half * a.D * bytes_of_direction(a, like)
+        own -= first_pair(a, first) * bytes_of_pair(a, like)
+        pack_pairs(a, like, first, end, thread, team)
         configure(like, min(rows_at_once(like), a.B))
         for step in range(end - 1, first - 1, -1):
             _step(a, like, step, own, own if step < end - 1 else following, thread, team)
-            meet(a.flags, thread, team)
+            if meets or step == first:
+                meet(a.flags, thread, team)
         configure(like, rows_at_once(like))
         turn_pairs(like, a, first, end, own, thread, team)
         for d in range(a.D):
             if a.d_x != 0:
-                _d_x(a, like, d, first, end, own, thread, team)
+                write_d_x(a, like, d, first, end, own, thread, team)
             if a.D == 2:
                 # Both directions add to the same rows.
                 meet(a.flags, thread, team)
-        _d_weights(a, like, first, end, own, thread, team)
-        _d_unit(a, like, first, end, own, thread, team)
+        add_d_weights(a, like, first, end, own, thread, team)
+        sum_units(a, like, first, end, own, thread, team)
         meet(a.flags, thread, team)
         end = first
         following = own
@@ -128,7 +138,7 @@ def _blocks(a: Any, like: Any) -> int:
 
 
 @inlined
-def _pair_bytes(a: Any, like: Any) -> int:
+def bytes_of_pair(a: Any, like: Any) -> int:
     """From a pair's gradients to the next pair's."""
     # A vector of zeros ends a pair's row: a product may read that far past its slots.
     units = (a.cell.d_units * _blocks(a, like) + 1) * lanes(like)
@@ -136,29 +146,29 @@ def _pair_bytes(a: Any, like: Any) -> int:
 
 
 @inlined
-def _block_bytes(a: Any, like: Any) -> int:
+def bytes_of_block(a: Any, like: Any) -> int:
     """From a block's gradients to the next block's, of one pair."""
     return lanes(like) * itemsize(like) if in_pairs(like) else a.chunk_rows * VECTOR_BYTES
 
 
 @inlined
-def _direction_bytes(a: Any, like: Any) -> int:
+def bytes_of_direction(a: Any, like: Any) -> int:
     """From a direction's gradients to the other's."""
     blocks = a.cell.d_units * _blocks(a, like)
     return (a.chunk_rows if in_pairs(like) else blocks) * (
-        _pair_bytes(a, like) if in_pairs(like) else a.chunk_rows * VECTOR_BYTES
+        bytes_of_pair(a, like) if in_pairs(like) else a.chunk_rows * VECTOR_BYTES
     )
 
 
 @inlined
-def _of_block(a: Any, like: Any, d: int, slot: int, block: int) -> int:
+def place_of_block(a: Any, like: Any, d: int, slot: int, block: int) -> int:
     """Where a block's gradients of one slot begin."""
-    of_block = (slot * _blocks(a, like) + block) * _block_bytes(a, like)
-    return d * _direction_bytes(a, like) + of_block
+    of_block = (slot * _blocks(a, like) + block) * bytes_of_block(a, like)
+    return d * bytes_of_direction(a, like) + of_block
 
 
 @routine
-def _prepare(a: Any, like: Any, thread: int, team: int) -> None:
+def prepare(a: Any, like: Any, thread: int, team: int) -> None:
     """Pack W_hh and W_ih by columns: this thread's panels."""
     wide_h, wide_i = wide_panels(like, a.H), wide_panels(like, a.I)
     units = _blocks(a, like) * lanes(like)
@@ -166,13 +176,9 @@ def _prepare(a: Any, like: Any, thread: int, team: int) -> None:
     for item in range(begin, end):
         d, panel = item // (wide_h + wide_i), item % (wide_h + wide_i)
         if panel < wide_h:
-            w, h_gates = a.w_hh_1 if d else a.w_hh_0, a.cell.h_gates
-            lines = lines_of(like, h_gates * units)
+            lines = lines_of(like, a.cell.h_gates * a.span)
             to = a.packed_w_hh + (d * wide_h + panel) * lines * ROW_BYTES
-            for slot in range(h_gates):
-                gate = a.cell.h_gate_at[a.cell.h_begin + slot]
-                pack_weights(like, a, to, slot, w, gate, panel, a.H)
-            pack_end(like, to, h_gates * units)
+            _pack_w_hh(a, like, to, a.w_hh_1 if d else a.w_hh_0, panel)
         elif a.d_x != 0:
             panel -= wide_h
             w, x_gates = a.w_ih_1 if d else a.w_ih_0, a.cell.x_gates
@@ -223,8 +229,19 @@ pack_weights = either(_pack_weights, _pack_weights_in_pairs)
 pack_end = either(_no_end, _pack_end)
 
 
+def _pack_of_one_head(a: Any, like: Any, to: int, w: int, panel: int) -> None:
+    """[gates, units, 4, W] of a panel: its columns of W_hh."""
+    for slot in range(a.cell.h_gates):
+        gate = a.cell.h_gate_at[a.cell.h_begin + slot]
+        pack_weights(like, a, to, slot, w, gate, panel, a.H)
+    pack_end(like, to, a.cell.h_gates * a.span)
+
+
+_pack_w_hh = by_head(_pack_of_one_head, pack_columns_of_heads)
+
+
 @inlined
-def _state_before(a: Any, like: Any, d: int, step: int, row: int) -> int:
+def state_before(a: Any, like: Any, d: int, step: int, row: int) -> int:
     """The address of h [H] before a row's step."""
     if step == 0:
         return a.h0 + (d * a.B + order_of(a, row)) * a.H * itemsize(like)
@@ -233,7 +250,7 @@ def _state_before(a: Any, like: Any, d: int, step: int, row: int) -> int:
 
 
 @routine
-def _pack_pairs(a: Any, like: Any, first: int, end: int, thread: int, team: int) -> None:
+def pack_pairs(a: Any, like: Any, first: int, end: int, thread: int, team: int) -> None:
     """Pack x and the states before each step of a chunk, for products over its pairs."""
     wide_h, wide_i = wide_panels(like, a.H), wide_panels(like, a.I)
     W, panel_bytes = lanes(like), lines_of(like, a.chunk_rows) * ROW_BYTES
@@ -255,7 +272,7 @@ def _pack_states(like: Any, a: Any, to: int, d: int, first: int, end: int, colum
     """[pairs, 4, W] of a panel: from a column on, the states before each step of a chunk."""
     for step in range(first, end):
         for row in range(alive_at(a, step)):
-            source = _state_before(a, like, d, step, row) + column * itemsize(like)
+            source = state_before(a, like, d, step, row) + column * itemsize(like)
             pack_columns(like, to, source, a.H - column)
             to += ROW_BYTES
 
@@ -267,7 +284,7 @@ def _pack_states_in_pairs(
     rows, waiting = 0, 0
     for step in range(first, end):
         for row in range(alive_at(a, step)):
-            source = _state_before(a, like, d, step, row) + column * itemsize(like)
+            source = state_before(a, like, d, step, row) + column * itemsize(like)
             if rows % 2:
                 pack_two_rows(like, to + rows // 2 * ROW_BYTES, waiting, source, a.H - column)
             waiting = source
@@ -305,10 +322,9 @@ pack_inputs = either(_pack_inputs, _pack_inputs_in_pairs)
 @routine
 def _step(a: Any, like: Any, step: int, own: int, following: int, thread: int, team: int) -> None:
     """The gates' gradients of one step, from those of the one after; at -1, h0's and c0's."""
-    blocks, wide = _blocks(a, like), wide_panels(like, a.H)
-    pair_bytes = _pair_bytes(a, like)
-    block_bytes, size = _block_bytes(a, like), itemsize(like)
-    K = padded_k(like, a.cell.h_gates * blocks * lanes(like))
+    wide = wide_panels(like, a.H)
+    pair_bytes, block_bytes = bytes_of_pair(a, like), bytes_of_block(a, like)
+    K = padded_k(like, a.cell.h_gates * a.span)
     rows = alive_at(a, step) if step >= 0 else a.B
     continued = alive_at(a, step + 1) if step + 1 < a.S else 0
     tiles = (rows + rows_at_once(like) - 1) // rows_at_once(like)
@@ -321,13 +337,13 @@ def _step(a: Any, like: Any, step: int, own: int, following: int, thread: int, t
         block = of_direction * VECTORS
         low, high = share(rows, tile, tiles)
         count = min(high, continued) - low
-        start = following + _of_block(a, like, d, a.cell.h_begin, 0)
+        start = following + place_of_block(a, like, d, a.cell.h_begin, 0)
         start += (first_pair(a, step + 1) + low) * pair_bytes
         if step >= 0:
             _prefetch_saved(a, like, d, step, low, high, block)
         packed = a.packed_w_hh + panel * lines_of(like, K) * ROW_BYTES
-        multiply_rows(
-            like, count, VECTORS, table, start, pair_bytes, block_bytes, size, packed, K, out
+        multiply_w_hh(
+            a, like, count, table, start, pair_bytes, block_bytes, of_direction, packed, out
         )
         for at in range(
             out + max(count, 0) * ROW_BYTES, out + (high - low) * ROW_BYTES, VECTOR_BYTES
@@ -335,6 +351,28 @@ def _step(a: Any, like: Any, step: int, own: int, following: int, thread: int, t
             store(at, zero(like))
         for j in range(high - low):
             _row_gradients(a, like, d, step, low + j, block, out + j * ROW_BYTES, own)
+
+
+def _multiply_one_head(
+    a: Any,
+    like: Any,
+    rows: int,
+    table: int,
+    start: int,
+    stride: int,
+    block_stride: int,
+    panel: int,
+    packed: int,
+    out: int,
+) -> None:
+    """Write rows of gates' gradients times a panel of W_hh: see `heads.multiply_heads`."""
+    K = padded_k(like, a.cell.h_gates * a.span)
+    multiply_rows(
+        like, rows, VECTORS, table, start, stride, block_stride, itemsize(like), packed, K, out
+    )
+
+
+multiply_w_hh = by_head(_multiply_one_head, multiply_heads)
 
 
 @inlined
@@ -346,10 +384,10 @@ def _prefetch_saved(a: Any, like: Any, d: int, step: int, low: int, high: int, b
         y = (pair_of(a, d, first + row) * a.D + d) * a.H * itemsize(like)
         for u in range(block, min(block + VECTORS, blocks)):
             prefetch(a.d_y + y + u * lanes(like) * itemsize(like))
-            gates = _gates_of(a, like, d, u, first + row)
+            gates = gates_of(a, like, d, u, first + row)
             for v in range(a.cell.saved):
                 prefetch(gates + v * VECTOR_BYTES)
-            cells = _cells_of(a, like, d, u, before + row)
+            cells = cells_of(a, like, d, u, before + row)
             for v in range(a.cell.kept_states):
                 prefetch(cells + v * VECTOR_BYTES)
 
@@ -362,13 +400,13 @@ def _place_of(a: Any, like: Any, d: int, u: int, pair: int, rows: int) -> int:
 
 
 @inlined
-def _gates_of(a: Any, like: Any, d: int, u: int, pair: int) -> int:
+def gates_of(a: Any, like: Any, d: int, u: int, pair: int) -> int:
     """Where a block's saved values of a pair begin."""
     return a.gates + _place_of(a, like, d, u, pair, a.gate_rows) * a.cell.line * VECTOR_BYTES
 
 
 @inlined
-def _cells_of(a: Any, like: Any, d: int, u: int, pair: int) -> int:
+def cells_of(a: Any, like: Any, d: int, u: int, pair: int) -> int:
     """Where a block's states other than h begin after a pair."""
     place = _place_of(a, like, d, u, pair, a.cell_rows)
     return a.cells + place * a.cell.kept_states * VECTOR_BYTES
@@ -380,7 +418,7 @@ def _row_gradients(
 ) -> None:
     """The gradients of a row's panel of units, from those of h through the step after."""
     W, size, blocks = lanes(like), itemsize(like), _blocks(a, like)
-    cell, H, slot_bytes = a.cell, a.H, blocks * _block_bytes(a, like)
+    cell, H, slot_bytes = a.cell, a.H, blocks * bytes_of_block(a, like)
     ends = step == length_of(a, row) - 1
     sequence = d * a.B + order_of(a, row)
     of_h, of_c, c_stride = sequence * H * size, sequence * cell.own * H * size, H * size
@@ -392,10 +430,10 @@ def _row_gradients(
         offset = (pair_of(a, d, pair) * a.D + d) * H * size
         y += offset
         d_y += offset
-        h_before = _state_before(a, like, d, step, row)
+        h_before = state_before(a, like, d, step, row)
     d_h_n, d_c_n, d_h0, d_c0 = a.d_h_n + of_h, a.d_c_n + of_c, a.d_h0 + of_h, a.d_c0 + of_c
     c0, d_h_carry, d_c_carry = a.c0 + of_c, a.d_h_carry + carry, a.d_c_carry + carry
-    to = own + _of_block(a, like, d, 0, 0) + pair * _pair_bytes(a, like)
+    to = own + place_of_block(a, like, d, 0, 0) + pair * bytes_of_pair(a, like)
     for v in range(min(VECTORS, blocks - block)):
         u = block + v
         at, carried = u * W * size, u * VECTOR_BYTES
@@ -413,18 +451,18 @@ def _row_gradients(
             store_all_parts(d_c0 + at, c_stride, d_c, left)
             continue
         d_h += load_part(like, d_y + at, left)
-        saved = load_all(like, _gates_of(a, like, d, u, pair), VECTOR_BYTES, cell.saved)
+        saved = load_all(like, gates_of(a, like, d, u, pair), VECTOR_BYTES, cell.saved)
         if step == 0:
             c_before = load_all_parts(like, c0 + at, c_stride, cell.own, left)
         else:
-            c_before = load_kept(cell, like, _cells_of(a, like, d, u, before))
-        c_after = load_kept(cell, like, _cells_of(a, like, d, u, pair))
+            c_before = load_kept(cell, like, cells_of(a, like, d, u, before))
+        c_after = load_kept(cell, like, cells_of(a, like, d, u, pair))
         h, h_after = load_part(like, h_before + at, left), load_part(like, y + at, left)
         per_unit = per_unit_of(a, like, d, u * W)
         d_p, d_before, d_per_unit = cell.gradients(
             (d_h, *d_c), saved, (h, *c_before), (h_after, *c_after), per_unit
         )
-        here = to + u * _block_bytes(a, like)
+        here = to + u * bytes_of_block(a, like)
         d_p = in_places(cell, d_p)
         if left < W:
             # A cell may make anything from zeros: a NaN would spread through products with zero
@@ -440,10 +478,12 @@ def _row_gradients(
 
 
 @routine
-def _d_x(a: Any, like: Any, d: int, first: int, end: int, own: int, thread: int, team: int) -> None:
+def write_d_x(
+    a: Any, like: Any, d: int, first: int, end: int, own: int, thread: int, team: int
+) -> None:
     """The gradient of x at a chunk's pairs, of one direction."""
     W, size = lanes(like), itemsize(like)
-    pair_bytes, block_bytes = _pair_bytes(a, like), _block_bytes(a, like)
+    pair_bytes, block_bytes = bytes_of_pair(a, like), bytes_of_block(a, like)
     K = padded_k(like, a.cell.x_gates * _blocks(a, like) * W)
     pairs_begin = first_pair(a, first)
     pairs = first_pair(a, end) - pairs_begin
@@ -454,7 +494,7 @@ def _d_x(a: Any, like: Any, d: int, first: int, end: int, own: int, thread: int,
     for item in range(begin, stop):
         panel, tile = item // tiles, item % tiles
         low, high = share(pairs, tile, tiles)
-        start = own + _of_block(a, like, d, 0, 0) + (pairs_begin + low) * pair_bytes
+        start = own + place_of_block(a, like, d, 0, 0) + (pairs_begin + low) * pair_bytes
         lines = lines_of(like, K)
         packed = a.packed_w_ih + (d * wide_panels(like, a.I) + panel) * lines * ROW_BYTES
         rows = high - low
@@ -480,15 +520,19 @@ def _write(like: Any, to: int, found: int, columns: int, adds: bool) -> None:
 
 
 @routine
-def _d_weights(a: Any, like: Any, first: int, end: int, own: int, thread: int, team: int) -> None:
+def add_d_weights(
+    a: Any, like: Any, first: int, end: int, own: int, thread: int, team: int
+) -> None:
     """What a chunk adds to the gradients of W_hh and W_ih: products over its pairs."""
     wide_h, wide_i = wide_panels(like, a.H), wide_panels(like, a.I)
     W, blocks = lanes(like), _blocks(a, like)
     slots, panel_bytes = a.cell.slots, lines_of(like, a.chunk_rows) * ROW_BYTES
-    begin, stop = share(a.D * (wide_h + wide_i) * slots * blocks, thread, team)
+    done = _d_heads(a, like, first, end, own, thread, team)
+    panels = wide_h + wide_i - done
+    begin, stop = share(a.D * panels * slots * blocks, thread, team)
     for item in range(begin, stop):
         panel, block = item // (slots * blocks), item % (slots * blocks)
-        d, panel = panel // (wide_h + wide_i), panel % (wide_h + wide_i)
+        d, panel = panel // panels, panel % panels + done
         if panel < wide_h:
             gate = a.cell.h_gate_at[block // blocks]
             d_w = a.d_w_hh_1 if d else a.d_w_hh_0
@@ -508,9 +552,51 @@ def _d_weights(a: Any, like: Any, first: int, end: int, own: int, thread: int, t
                 rows = a.d_gates_turned + (d * slots * blocks + block) * W * turned_bytes(a, like)
                 sums = a.d_w_sums + item * W * ROW_BYTES
             else:
-                rows = own + _of_block(a, like, d, 0, block) + first_pair(a, first) * VECTOR_BYTES
+                rows = (
+                    own + place_of_block(a, like, d, 0, block) + first_pair(a, first) * VECTOR_BYTES
+                )
                 sums = 0
             add_block(like, a, first, end, rows, packed, sums, to, units, columns, column, scratch)
+
+
+def _d_no_heads(a: Any, like: Any, first: int, end: int, own: int, thread: int, team: int) -> int:
+    """The panels of W_hh that are done: none."""
+    return 0
+
+
+def _d_of_heads(a: Any, like: Any, first: int, end: int, own: int, thread: int, team: int) -> int:
+    """What a chunk adds to the gradient of W_hh; the panels that are done, all of W_hh."""
+    wide_h, W, h_gates = wide_panels(like, a.H), lanes(like), a.cell.h_gates
+    blocks, pairs = _blocks(a, like), first_pair(a, end) - first_pair(a, first)
+    begin, stop = share(a.D * wide_h * h_gates * blocks, thread, team)
+    for item in range(begin, stop):
+        panel, place = item // (h_gates * blocks), item % (h_gates * blocks)
+        d, panel = panel // wide_h, panel % wide_h
+        slot, block = a.cell.h_begin + place // blocks, place % blocks
+        d_w_hh = a.d_w_hh_1 if d else a.d_w_hh_0
+        seen_from, seen_by_blocks = seeing(a, like, panel * VECTORS * W)
+        if d_w_hh != 0 and seen_from <= block < seen_from + seen_by_blocks:
+            rows = (
+                own + place_of_block(a, like, d, slot, block) + first_pair(a, first) * VECTOR_BYTES
+            )
+            packed = a.packed_h + (d * wide_h + panel) * a.chunk_rows * ROW_BYTES
+            add_to_heads(
+                a,
+                like,
+                pairs,
+                rows,
+                packed,
+                d_w_hh,
+                a.cell.h_gate_at[slot],
+                block * W,
+                panel * VECTORS * W,
+                end != a.S,
+                a.scratch + thread * scratch_bytes(like),
+            )
+    return wide_h
+
+
+_d_heads = by_head(_d_no_heads, _d_of_heads)
 
 
 def _add_block(
@@ -603,11 +689,11 @@ def _turn_nothing(
 def _turn_pairs(like: Any, a: Any, first: int, end: int, own: int, thread: int, team: int) -> None:
     """Write a chunk's gradients as rows of units, `d_gates_turned`, zeros behind the last pair."""
     W, blocks, slots = lanes(like), _blocks(a, like), a.cell.slots
-    pairs, pair_bytes = first_pair(a, end) - first_pair(a, first), _pair_bytes(a, like)
+    pairs, pair_bytes = first_pair(a, end) - first_pair(a, first), bytes_of_pair(a, like)
     begin, stop = share(a.D * slots * blocks, thread, team)
     for item in range(begin, stop):
         d, block = item // (slots * blocks), item % (slots * blocks)
-        source = own + _of_block(a, like, d, 0, block) + first_pair(a, first) * pair_bytes
+        source = own + place_of_block(a, like, d, 0, block) + first_pair(a, first) * pair_bytes
         to = a.d_gates_turned + item * W * turned_bytes(a, like)
         for pair in range(0, pairs, STEP):
             at, here = source + pair * pair_bytes, to + pair * itemsize(like)
@@ -619,14 +705,14 @@ turn_pairs = either(_turn_nothing, _turn_pairs)
 
 
 @routine
-def _d_unit(a: Any, like: Any, first: int, end: int, own: int, thread: int, team: int) -> None:
+def sum_units(a: Any, like: Any, first: int, end: int, own: int, thread: int, team: int) -> None:
     """What a chunk adds to the sums over pairs, of biases' and other parameters' gradients."""
-    pairs, pair_bytes = first_pair(a, end) - first_pair(a, first), _pair_bytes(a, like)
+    pairs, pair_bytes = first_pair(a, end) - first_pair(a, first), bytes_of_pair(a, like)
     blocks = a.cell.d_units * _blocks(a, like)
     begin, stop = share(a.D * blocks, thread, team)
     for item in range(begin, stop):
         total = zero(like)
-        at = own + _of_block(a, like, item // blocks, 0, item % blocks)
+        at = own + place_of_block(a, like, item // blocks, 0, item % blocks)
         at += first_pair(a, first) * pair_bytes
         for pair in range(pairs):
             total += load_operand(like, at + pair * pair_bytes)

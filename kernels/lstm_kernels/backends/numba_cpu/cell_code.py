@@ -50,11 +50,11 @@ class CellType(types.Type):  # type: ignore[misc]  # numba ships no types
 
 
 @cache
-def type_of(cell: Cell) -> CellType:
-    """The type of a cell."""
-    name = f"{cell.name}_{digest_of(cell)}"
+def type_of(cell: Cell, by_head: bool = False) -> CellType:
+    """The type of a cell, with one head or by head."""
+    name = f"{cell.name}_{digest_of(cell, by_head)}"
     functions = compiled(cell, NUMBA_CPU, _NAMES)
-    _ATTRIBUTES[name] = {**vars(layout_of(cell)), **functions}
+    _ATTRIBUTES[name] = {**vars(layout_of(cell, by_head)), **functions}
     return CellType(name)
 
 

@@ -39,11 +39,12 @@ class Kernel(NamedTuple):
 
 
 @cache
-def compiled(pass_name: str, dtype: str, product: str, cell: str) -> Kernel:
-    """The C function of a pass, "forward" or "backward", of a cell on tensors of a dtype.
+def compiled(pass_name: str, dtype: str, product: str, cell: str, by_head: bool = False) -> Kernel:
+    """The C function of a pass, a name of `compiling.KERNELS`, of a cell on tensors of a dtype.
 
     Args:
         product: how matrices are multiplied, see `pairing.product_of`.
+        by_head: whether W_hh has several heads.
 
     Raises:
         Unsupported: this CPU lacks what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES ask for.
@@ -52,13 +53,13 @@ def compiled(pass_name: str, dtype: str, product: str, cell: str) -> Kernel:
     if reason is not None:
         raise Unsupported(reason)
     definition = CELLS[cell]
-    name = f"{pass_name}_{cell}_{dtype}_{product}_{digest_of(definition)}"
+    name = f"{pass_name}_{cell}_{dtype}_{product}_{digest_of(definition, by_head)}"
     loaded = _kept(name)
     if loaded is not None:
         return loaded
     from lstm_kernels.backends.numba_cpu import compiling
 
-    made = compiling.make(name, pass_name, dtype, product, definition)
+    made = compiling.make(name, pass_name, dtype, product, definition, by_head)
     fields = compiling.KERNELS[pass_name][1]
     if kept.is_used():
         _keep(name, fields, *compiling.object_of(made))

@@ -15,10 +15,18 @@ import llvmlite
 import numba
 
 from lstm_kernels.backends.numba_cpu import kept, target
-from lstm_kernels.backends.numba_cpu.arguments import BACKWARD, FORWARD, signature_of
+from lstm_kernels.backends.numba_cpu.arguments import (
+    BACKWARD,
+    BACKWARD_NORMED,
+    FORWARD,
+    FORWARD_NORMED,
+    signature_of,
+)
 from lstm_kernels.backends.numba_cpu.backward import backward
+from lstm_kernels.backends.numba_cpu.backward_normed import backward_normed
 from lstm_kernels.backends.numba_cpu.cell_code import type_of
 from lstm_kernels.backends.numba_cpu.forward import forward
+from lstm_kernels.backends.numba_cpu.forward_normed import forward_normed
 from lstm_kernels.backends.numba_cpu.parts import KernelCompiler
 from lstm_kernels.backends.numba_cpu.registers import registers
 from lstm_kernels.backends.numba_cpu.simd import VECTOR_BYTES
@@ -29,14 +37,19 @@ from lstm_kernels.stack import Unsupported
 KERNELS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "forward": (forward, FORWARD),
     "backward": (backward, BACKWARD),
+    "forward_normed": (forward_normed, FORWARD_NORMED),
+    "backward_normed": (backward_normed, BACKWARD_NORMED),
 }
 
 
-def make(name: str, pass_name: str, dtype: str, product: str, cell: Cell) -> Any:
+def make(
+    name: str, pass_name: str, dtype: str, product: str, cell: Cell, by_head: bool = False
+) -> Any:
     """The C function of a pass of a cell on tensors of a dtype, under a name.
 
     Args:
         product: how matrices are multiplied, see `pairing.product_of`.
+        by_head: whether W_hh has several heads.
 
     Raises:
         Unsupported: Numba's target CPU was changed after this process read it.
@@ -53,7 +66,7 @@ def make(name: str, pass_name: str, dtype: str, product: str, cell: Cell) -> Any
     named = FunctionType(function.__code__, function.__globals__, name)
     named.__qualname__ = name
     named.__module__ = function.__module__
-    signature = signature_of(fields, dtype, product, type_of(cell))
+    signature = signature_of(fields, dtype, product, type_of(cell, by_head))
     made = partial(numba.cfunc, signature, error_model="numpy", pipeline_class=KernelCompiler)
     if kept.is_used():
         return made(cache=False)(named)

@@ -7,6 +7,7 @@ are made from the product while it is still in the nearest cache.
 
 from typing import Any
 
+from lstm_kernels.backends.numba_cpu.heads import by_head, pack_gates_of_heads, seen_by
 from lstm_kernels.backends.numba_cpu.layout import (
     ROW_BYTES,
     alive_at,
@@ -20,6 +21,7 @@ from lstm_kernels.backends.numba_cpu.layout import (
     pair_of,
     panels_of,
     per_unit_of,
+    steps_are_apart,
     tile_of,
 )
 from lstm_kernels.backends.numba_cpu.meeting import (
@@ -80,8 +82,10 @@ def forward(a: Any) -> None:
     like = a.like
     thread, team = thread_number(), team_size()
     list_pairs(a, thread, team)
-    _prepare(a, like, thread, team)
+    prepare(a, like, thread, team)
     meet(a.flags, thread, team)
+    blocks, panels = panels_of(a, like)
+    meets = not steps_are_apart(a, panels, blocks * lanes(like), team)
     first = 0
     while first < a.S:
         end = chunk_end(a, first)
@@ -92,13 +96,14 @@ def forward(a: Any) -> None:
         configure(like, min(rows_at_once(like), a.B))
         for step in range(first, end):
             _step(a, like, step, base, thread, team)
-            meet(a.flags, thread, team)
+            if meets or step == end - 1:
+                meet(a.flags, thread, team)
         first = end
     release(like)
 
 
 @routine
-def _prepare(a: Any, like: Any, thread: int, team: int) -> None:
+def prepare(a: Any, like: Any, thread: int, team: int) -> None:
     """Pack the weights, and copy the states before step 0: this thread's panels."""
     blocks, panels = panels_of(a, like)
     begin, end = share(a.D * panels, thread, team)
@@ -107,13 +112,21 @@ def _prepare(a: Any, like: Any, thread: int, team: int) -> None:
         w_ih, w_hh = (a.w_ih_1, a.w_hh_1) if d else (a.w_ih_0, a.w_hh_0)
         to = a.packed_w_ih + item * lines_of(like, a.I) * a.cell.x_vectors * VECTOR_BYTES
         pack_gates(like, to, a.cell.x_gates, blocks, w_ih, a.I, a.H, u)
-        to = a.packed_w_hh + item * lines_of(like, a.H) * a.cell.h_vectors * VECTOR_BYTES
-        pack_gates(like, to, a.cell.h_gates, blocks, w_hh, a.H, a.H, u)
+        to = a.packed_w_hh + item * lines_of(like, a.span) * a.cell.h_vectors * VECTOR_BYTES
+        _pack_w_hh(a, like, to, blocks, w_hh, u)
         for block in range(blocks):
             unit = u + block * lanes(like)
             _pack_bias(a, like, d, unit, _bias_of(a, item, block))
             for row in range(a.B):
                 _first_states(a, like, d, unit, row)
+
+
+def _pack_of_one_head(a: Any, like: Any, to: int, blocks: int, w_hh: int, u: int) -> None:
+    """A panel of W_hh: all of h meets it."""
+    pack_gates(like, to, a.cell.h_gates, blocks, w_hh, a.H, a.H, u)
+
+
+_pack_w_hh = by_head(_pack_of_one_head, pack_gates_of_heads)
 
 
 @inlined
@@ -128,7 +141,7 @@ def _pack_bias(a: Any, like: Any, d: int, u: int, to: int) -> None:
     b_ih, b_hh = (a.b_ih_1, a.b_hh_1) if d else (a.b_ih_0, a.b_hh_0)
     for slot in range(a.cell.slots):
         bias = zero(like)
-        x_gate, h_gate = a.cell.x_gate_of[slot], a.cell.h_gate_of[slot]
+        x_gate, h_gate = a.cell.x_bias_of[slot], a.cell.h_bias_of[slot]
         if b_ih != 0 and x_gate >= 0:
             bias += load_part(like, b_ih + (x_gate * a.H + u) * itemsize(like), a.H - u)
         if b_ih != 0 and h_gate >= 0:
@@ -269,7 +282,7 @@ def _step(a: Any, like: Any, step: int, base: int, thread: int, team: int) -> No
     size = itemsize(like)
     before = a.h_state + step % 2 * a.D * a.B * state_bytes
     after = a.h_state + (step + 1) % 2 * a.D * a.B * state_bytes
-    vectors, K = a.cell.h_vectors, padded_k(like, a.H)
+    vectors, width = a.cell.h_vectors, blocks * lanes(like)
     gates_bytes = blocks * a.cell.line * VECTOR_BYTES
     joined = in_pairs(like) and a.cell.joined != 0
     begin, end = share(a.D * panels * tiles, thread, team)
@@ -278,8 +291,11 @@ def _step(a: Any, like: Any, step: int, base: int, thread: int, team: int) -> No
         for i in range(several):
             panel, tile = tile_of(there_and_back(begin, end, done + i, step), tiles)
             low, high = share(rows, tile, tiles)
-            start = before + (direction_of(panel, panels)[0] * a.B + low) * state_bytes
-            packed = a.packed_w_hh + panel * lines_of(like, a.H) * vectors * VECTOR_BYTES
+            d, of_direction = direction_of(panel, panels)
+            seen, elements = seen_by(a, of_direction * width, width)
+            start, K = before + (d * a.B + low) * state_bytes, padded_k(like, elements)
+            start += seen * size
+            packed = a.packed_w_hh + panel * lines_of(like, a.span) * vectors * VECTOR_BYTES
             to, many = out + i * tile_bytes(like), high - low
             if joined:
                 line = panel * a.gate_rows + first_pair(a, step) + low - base
@@ -352,7 +368,7 @@ def _states_of_tile(
             h = _next_states(
                 a, like, d, u, p, before + of_h + u * size, of_c + at, gates, cells, last
             )
-            _put(a, h, after + of_h + u * size, y, last * a.H, u)
+            put(a, h, after + of_h + u * size, y, last * a.H, u)
 
 
 @inlined
@@ -395,7 +411,7 @@ def _next_states(
 
 
 @inlined
-def _put(a: Any, h: Any, state: int, y: int, last: int, u: int) -> None:
+def put(a: Any, h: Any, state: int, y: int, last: int, u: int) -> None:
     """Write h of a block where the next step, y and, at a sequence's end, h_n have it."""
     # In pairs, a cell's results for units that do not exist are multiplied by zeros.
     store_operand(state, first_elements((h,), a.H - u)[0] if in_pairs(h) else h)

@@ -25,6 +25,7 @@ from lstm_kernels.backends.numba_cpu.simd import (
     transpose,
     zero,
 )
+from lstm_kernels.backends.numba_cpu.tile import ROWS
 from lstm_kernels.backends.numba_cpu.tuples import load_all_parts
 
 # Four vectors: a row of a product, and of a panel backward.
@@ -79,6 +80,32 @@ def per_unit_of(a: Any, like: Any, d: int, u: int) -> Any:
 def direction_of(panel: int, panels: int) -> tuple[int, int]:
     """Which direction a panel of all belongs to, and its number there; a division takes longer."""
     return (1, panel - panels) if panel >= panels else (0, panel)
+
+
+@routine
+def steps_are_apart(a: Any, panels: int, width: int, team: int) -> bool:
+    """Whether no thread needs at a step what another made at the step before.
+
+    So it is where the parts of `share` end with a head, or with a direction.
+
+    Args:
+        panels, width: a direction's panels, and units of each.
+    """
+    for thread in range(1, team):
+        ends = a.D * panels * thread
+        if ends % team != 0 or ends // team % panels * width % a.M != 0:
+            return False
+    return True
+
+
+@inlined
+def parts_of_rows(a: Any) -> int:
+    """Into how many parts rows are divided, where a part is one thread's.
+
+    As many as eight threads need, or as a product's rows: a product's sums depend on how many rows
+    it has, and no result may on how many threads there are.
+    """
+    return max((a.B + ROWS - 1) // ROWS, min(a.B, 8))
 
 
 @inlined
@@ -156,7 +183,7 @@ def _pack_gates(
                 if lines == W and count == W:
                     transpose(like, source, K * size, target, step)
                 else:
-                    _transpose_part(like, source, K, target, step, lines, count)
+                    transpose_part(like, source, K, target, step, lines, count)
 
 
 def _pack_gates_in_pairs(
@@ -178,10 +205,10 @@ pack_gates = either(_pack_gates, _pack_gates_in_pairs)
 
 
 @routine
-def _transpose_part(
+def transpose_part(
     like: Any, source: int, K: int, target: int, step: int, lines: int, count: int
 ) -> None:
-    """The same of fewer rows, or fewer elements of them."""
+    """Write rows of K elements as columns, a `step` apart: some rows, some elements of them."""
     size = itemsize(like)
     for lane in range(lines):
         for k in range(count):

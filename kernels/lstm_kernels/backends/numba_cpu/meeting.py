@@ -26,11 +26,10 @@ thread_number: Any = types.ExternalFunction("omp_get_thread_num", types.int32())
 team_size: Any = types.ExternalFunction("omp_get_num_threads", types.int32())
 _sleep_us: Any = types.ExternalFunction("usleep", types.int32(types.uint32))
 
-# Looks at another thread's flag before a thread sleeps: some 200 us. With a tenth of that an idle
-# machine is slower; past it the other thread has lost its core to another program. A thread that
-# sleeps gets its own core back when it wakes. One that yields gives its turn away each time, and
-# Linux lets the other program run far longer (docs/numba-cpu-tried.md, While other jobs run).
-LOOKS = 10_000
+# Looks at another thread's flag before a thread sleeps: some 50 ms. One that sleeps or yields gives
+# its core to any other program for a whole turn, a few ms, even to one of the lowest priority:
+# then a step of a microsecond takes as long (docs/numba-cpu-tried.md, While other jobs run).
+LOOKS = 2_500_000
 
 
 @inlined

@@ -56,7 +56,8 @@ class Product(NamedTuple):
     @property
     def scratch_bytes(self) -> int:
         """Bytes that a thread keeps to itself: addresses of rows, and their products."""
-        return TABLE_BYTES + self.tiles_at_once * self.tile_bytes
+        # Of several heads two products are added up.
+        return TABLE_BYTES + max(self.tiles_at_once, 2) * self.tile_bytes
 
     @property
     def rows_behind(self) -> int:

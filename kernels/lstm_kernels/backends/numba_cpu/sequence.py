@@ -71,6 +71,9 @@ class Sizes(NamedTuple):
     panels: int
     wide_h: int
     wide_i: int
+    # The most that a panel of W_hh may have, forward and backward: see `arguments`.
+    span: int
+    wide_span: int
 
     @property
     def number_dtype(self) -> torch.dtype:
@@ -102,7 +105,8 @@ def _full_rows(T: int, B: int) -> Rows:
 @lru_cache(maxsize=256)
 def sizes_of(problem: Problem) -> Sizes:
     """The layout of a problem."""
-    of_cell, product = layout_of(CELLS[problem.cell]), product_of(problem.dtype)
+    of_cell = layout_of(CELLS[problem.cell], problem.heads > 1)
+    product = product_of(problem.dtype)
     number_bytes = 4 if product.in_pairs else problem.element_bytes
     W = product.vector_bytes // number_bytes
     blocks = -(-problem.hidden_size // W)
@@ -119,7 +123,20 @@ def sizes_of(problem: Problem) -> Sizes:
         panels=-(-blocks // of_cell.blocks),
         wide_h=wide_h,
         wide_i=wide_i,
+        span=_most_seen(problem, of_cell.blocks * W),
+        wide_span=_most_seen(problem, VECTORS * W, W),
     )
+
+
+def _most_seen(problem: Problem, width: int, block: int = 1) -> int:
+    """The most units that the heads of a panel of this many units have, in whole blocks."""
+    H, M = problem.hidden_size, problem.met_size
+    most = 0
+    for first in range(0, H, width):
+        begin = first // M * M // block
+        end = -(-((min(first + width, H) - 1) // M * M + M) // block)
+        most = max(most, (end - begin) * block)
+    return most
 
 
 def saved_shapes(
@@ -174,13 +191,13 @@ def run_forward(
     units = sizes.panels * of_cell.blocks * sizes.W
     values: dict[str, Any] = {"x": x, "y": y, "h0": h0, "c0": c0, "h_n": h_n, "c_n": c_n}
     values |= {"packed": x.dim() == 2, "gate_rows": gate_rows, "cell_rows": _odd(rows.R)}
-    values |= {"saves_gates": gates is not None, "cells": cells}
+    values |= {"saves_gates": gates is not None, "cells": cells, "span": sizes.span}
     values |= _per_direction(weights, "w_ih", "w_hh", "b_ih", "b_hh", "per_unit")
     number, operand, more = sizes.number_bytes, sizes.operand_bytes, sizes.product.rows_behind
     vector = sizes.W * number
     scratch = {
         "packed_w_ih": panels * sizes.product.lines(inputs) * of_cell.x_vectors * vector,
-        "packed_w_hh": panels * sizes.product.lines(H) * of_cell.h_vectors * vector,
+        "packed_w_hh": panels * sizes.product.lines(sizes.span) * of_cell.h_vectors * vector,
         "packed_b": D * units * of_cell.slots * number,
         "h_state": (2 * D * B + more) * sizes.product.padded(units) * operand,
         "c_state": of_cell.own * D * B * units * number,
@@ -243,8 +260,10 @@ def run_backward(
     end = sizes.W if sizes.product.in_pairs else 0
     d_row = sizes.product.padded(of_cell.d_units * units + end)
     wide, blocks = D * (sizes.wide_h + sizes.wide_i), D * of_cell.slots * sizes.blocks
+    lines_h = sizes.product.lines(of_cell.h_gates * sizes.wide_span)
+    values |= {"span": sizes.wide_span}
     scratch = {
-        "packed_w_hh": D * sizes.wide_h * sizes.product.lines(of_cell.h_gates * units) * line,
+        "packed_w_hh": D * sizes.wide_h * lines_h * line,
         "packed_w_ih": D * sizes.wide_i * sizes.product.lines(of_cell.x_gates * units) * line,
         "d_gates": (2 * D * chunk + more) * d_row * operand,
         "packed_h": D * sizes.wide_h * sizes.product.lines(chunk) * line,
@@ -280,9 +299,9 @@ def _each(needed: tuple[bool, ...]) -> list[tuple[bool, ...]]:
 
 def _d_biases(of_cell: CellLayout, d_slots: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of b_ih and b_hh [G*H], from those of the slots [slots, H] in their places."""
-    d_b_ih = _by_gate(d_slots, of_cell.x_gate_at, of_cell.x_gates)
+    d_b_ih = _by_gate(d_slots, of_cell.x_bias_at, of_cell.x_gates)
     # Tensors that share memory would be clipped and scaled twice.
-    return d_b_ih, _by_gate(d_slots, of_cell.h_gate_at, of_cell.h_gates).clone()
+    return d_b_ih, _by_gate(d_slots, of_cell.h_bias_at, of_cell.h_gates).clone()
 
 
 def _by_gate(d_slots: Tensor, gate_at: tuple[int, ...], gates: int) -> Tensor:
@@ -301,7 +320,7 @@ def _per_direction(weights: tuple[Weights, ...], *names: str) -> dict[str, Tenso
 
 def threads_for(problem: Problem, batch: int) -> int:
     """How many threads a layer runs on: one if a step is too small to be shared."""
-    columns = problem.gates * problem.input_size + problem.h_gates * problem.hidden_size
+    columns = problem.gates * problem.input_size + problem.h_gates * problem.met_size
     a_step = columns * problem.hidden_size * problem.directions * batch
     return team.threads() if a_step >= WORTH_MEETING else 1
 
@@ -317,9 +336,13 @@ def _run(
     """Run a kernel on tensors, numbers and scratch memory of this many bytes each."""
     count = threads_for(problem, rows.B)
     product = product_of(problem.dtype)
-    kernel = compiled(pass_name, problem.dtype, product.name, problem.cell)
     sizes = scratch | {"pairs": 8 * problem.directions * rows.R}
     sizes |= {"scratch": product.scratch_bytes * count}
+    if sizes_of(problem).of_cell.normed:
+        pass_name = f"{pass_name}_normed"
+        line_bytes, d_h_bytes = _bytes_of_lines(sizes_of(problem), rows.B)
+        values = values | {"line_bytes": line_bytes, "d_h_bytes": d_h_bytes}
+        sizes |= {"line_memory": line_bytes * count, "d_h_memory": d_h_bytes * count}
     # Whole cache lines each, so that no two threads write the same one.
     lines = [-(-size // LINE_BYTES) for size in sizes.values()]
     memory = torch.empty(sum(lines, 1) * LINE_BYTES, dtype=torch.uint8, device="cpu")
@@ -330,9 +353,21 @@ def _run(
     values |= {"flags": flags, "order": rows.order, "lengths": rows.lengths, "starts": rows.starts}
     values |= {"S": rows.S, "B": rows.B, "R": rows.R}
     values |= {"I": problem.input_size, "H": problem.hidden_size, "D": problem.directions}
+    values |= {"M": problem.met_size}
     values |= {"chunk_rows": chunk}
+    kernel = compiled(pass_name, problem.dtype, product.name, problem.cell, problem.heads > 1)
     record = array("q", [_word(values[name]) for name in kernel.fields])
     team.run(kernel.address, record.buffer_info()[0], count)
+
+
+def _bytes_of_lines(sizes: Sizes, B: int) -> tuple[int, int]:
+    """Bytes that a thread of a cell that normalises computes with, and of h's gradients there."""
+    of_cell, vector = sizes.of_cell, sizes.W * sizes.number_bytes
+    lines = B if of_cell.over_batch else sizes.blocks
+    rows, panels = (B, 1) if of_cell.over_batch else (sizes.product.rows, sizes.wide_h)
+    sections = of_cell.slots + 2 * (of_cell.states + of_cell.values)
+    in_lines = (sections * lines + 2 * of_cell.values) * vector
+    return in_lines, rows * panels * VECTORS * vector
 
 
 def _word(value: Any) -> int:

@@ -68,23 +68,31 @@ def _compile(function: Function, *, forceinline: bool) -> Function:
     return compiled
 
 
-def either(of_numbers: Function, of_pairs: Function) -> Function:
-    """One of two functions of kernels, by the type of the first argument, a vector.
+def choose(is_second: Callable[[Any], bool], first: Function, second: Function) -> Function:
+    """One of two functions of kernels, plain Python, by the type of the first argument.
 
-    Args:
-        of_numbers: plain Python, compiled where matrices are multiplied by multiply-adds.
-        of_pairs: the same where they are multiplied in pairs.
+    Only the one that is chosen is compiled.
     """
 
-    def chosen(like: Any, *args: Any) -> Any:
+    def chosen(by: Any, *args: Any) -> Any:
         raise NotImplementedError("kernels alone call it")
 
     # Not strict: the choice needs no names for the arguments behind the first.
     @numba.extending.overload(chosen, jit_options=OPTIONS, strict=False, prefer_literal=True)  # type: ignore[untyped-decorator]  # numba ships no types
-    def _choose(like: Any, *args: Any) -> Any:
-        return of_pairs if like.in_pairs else of_numbers
+    def _choose(by: Any, *args: Any) -> Any:
+        return second if is_second(by) else first
 
     return chosen  # type: ignore[return-value]  # kernels call either as it is
+
+
+def either(of_numbers: Function, of_pairs: Function) -> Function:
+    """One of two functions of kernels, whose first argument is a vector.
+
+    Args:
+        of_numbers: compiled where matrices are multiplied by multiply-adds.
+        of_pairs: compiled where they are multiplied in pairs.
+    """
+    return choose(lambda like: like.in_pairs, of_numbers, of_pairs)
 
 
 def intrinsic(typing: Callable[..., Any]) -> Callable[..., Any]:

@@ -101,6 +101,14 @@ def derived(cell: Cell) -> Derived:
 
 def gradients_of(step: Step, outputs: Iterable[tuple[Node, Node]]) -> Gradients:
     """The gradients of a step's arguments, from some of its nodes and the gradient of each."""
+    found = every_gradient(step, outputs)
+    return Gradients(
+        *(tuple(found.get(n, ZERO) for n in ns) for ns in (step.slots, step.before, step.per_unit))
+    )
+
+
+def every_gradient(step: Step, outputs: Iterable[tuple[Node, Node]]) -> dict[Node, Node]:
+    """The same of every node that has one: none goes through a norm or a product with W_hh."""
     found: dict[Node, Node] = {}
     for node, d in outputs:
         found[node] = add(found[node], d) if node in found else d
@@ -109,9 +117,7 @@ def gradients_of(step: Step, outputs: Iterable[tuple[Node, Node]]) -> Gradients:
             gradients = RULES[node.op](found[node], *node.args, node)
             for arg, d in zip(node.args, gradients, strict=True):
                 found[arg] = add(found[arg], d) if arg in found else d
-    return Gradients(
-        *(tuple(found.get(n, ZERO) for n in ns) for ns in (step.slots, step.before, step.per_unit))
-    )
+    return found
 
 
 def _by_division(d: Node, a: Node, b: Node, quotient: Node) -> tuple[Node, ...]:

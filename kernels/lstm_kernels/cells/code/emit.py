@@ -10,6 +10,15 @@ PyTorch makes them. If it calls functions, `next_state` takes them as a fourth a
 a gate's product with W_hh, `layer_norm` and `batch_norm`, which return a tuple of as many values as
 they take.
 
+In a dialect that is `staged`, a step that normalises is several functions instead, for a kernel
+that computes the norms between them (`stages`). `normed` are the norms' results and `values` what
+they take, each function using those of earlier levels only:
+
+    values_1(p, before, per_unit, normed, values) -> the first level's values; values_2 and so on
+    next_state(p, before, per_unit, normed, values) -> after
+    d_normed_1(d_after, d_values, p, before, per_unit, normed, values) -> of that level's results
+    gradients(d_after, d_values, p, before, per_unit, normed, values) -> d_p, d_before, d_per_unit
+
 p and d_p are in the order of `Cell.slots`, states in that of `Cell.states`. The gradients use those
 parts of `before` and `after` that `Derived` names; the rest may be anything.
 """
@@ -24,6 +33,7 @@ from typing import Any
 
 from lstm_kernels.cells.code.definition import Cell
 from lstm_kernels.cells.code.derive import Derived, derived
+from lstm_kernels.cells.code.stages import Staged, staged
 from lstm_kernels.cells.code.symbols import CHOICES, FUNCTIONS, NORMS, Node
 from lstm_kernels.cells.code.trace import Step, beyond_a_unit, in_order, traced
 
@@ -40,7 +50,8 @@ class Dialect:
 
     `functions` is put before the names of `symbols.FUNCTIONS` and `CHOICES`. `number` has a place
     {} for a constant; `filled` one for something as wide as results are, and one for a constant
-    that is a result. `decorator` is written above each function.
+    that is a result. `decorator` is written above each function. `staged` says that norms are
+    computed between functions, and not called by one.
     """
 
     name: str
@@ -48,6 +59,7 @@ class Dialect:
     number: str = "{}"
     filled: str = "full_like({}, {})"
     decorator: str = ""
+    staged: bool = False
 
 
 TORCH = Dialect("torch", functions="torch.", filled="torch.full_like({}, {})")
@@ -91,11 +103,11 @@ class _Writer:
                 self._names[node] = f"v_{len(self.lines)}"
                 self.lines.append(f"{self._names[node]} = {text}")
 
-    def result(self, nodes: Sequence[Node]) -> str:
+    def result(self, nodes: Sequence[Node], indent: int) -> str:
         """A tuple of results, all as wide as states are."""
         texts = [self._wide(node) for node in nodes]
         comma = "," if len(texts) == 1 else ""
-        return _in_lines("(", texts, f"{comma})", indent=8)
+        return _in_lines("(", texts, f"{comma})", indent=indent)
 
     def text(self, node: Node) -> str:
         """A node by its name, or as an expression."""
@@ -149,6 +161,9 @@ class _Writer:
 
 def source_of(cell: Cell, dialect: Dialect) -> str:
     """The functions of a cell, as text."""
+    in_stages = staged(cell) if dialect.staged else None
+    if in_stages is not None:
+        return "\n\n\n".join(_stages(in_stages, dialect)) + "\n"
     if beyond_a_unit(cell):
         return f"{_next_state(cell, traced(cell), (), dialect)}\n"
     made = derived(cell)
@@ -187,6 +202,40 @@ def _gradients(made: Derived, dialect: Dialect) -> str:
     return _function(dialect, "gradients", arguments, results)
 
 
+def _stages(made: Staged, dialect: Dialect) -> list[str]:
+    """The functions of a step in stages."""
+    states = [*zip(made.d_after, (node.name for node in made.d_after), strict=True)]
+    gradients = [("d_after", states), ("d_values", _as_they_are(made.d_values))]
+    levels = range(1, made.depth + 1)
+    written = []
+    for level in levels:
+        results: list[Sequence[Node]] = [[made.values[at] for at in made.of_level(level)]]
+        written.append(_function(dialect, f"values_{level}", _of_stage(made, level), results))
+    last = _of_stage(made, made.depth + 1)
+    written.append(_function(dialect, "next_state", last, [made.step.after]))
+    for level in levels:
+        name, results = f"d_normed_{level}", [made.d_results(level)]
+        written.append(_function(dialect, name, [*gradients, *last], results))
+    found = made.gradients
+    results = [found.d_slots, found.d_before, found.d_per_unit]
+    written.append(_function(dialect, "gradients", [*gradients, *last], results))
+    return written
+
+
+def _of_stage(made: Staged, level: int) -> list[Argument]:
+    """What a stage before a level takes: of values, those of earlier levels."""
+    step = made.step
+    earlier = sum(made.levels[norm] < level for norm in made.norm_of)
+    values = [(node, f"norm_{at}_before") for at, node in enumerate(made.values[:earlier])]
+    return [
+        ("p", _as_they_are(step.slots)),
+        ("before", _as_they_are(step.before)),
+        ("per_unit", _as_they_are(step.per_unit)),
+        ("normed", [(node, f"norm_{at}_after") for at, node in enumerate(made.results)]),
+        ("values", values),
+    ]
+
+
 def _of_backward(made: Derived) -> list[Argument]:
     """What a backward gets from its forward."""
     step = made.step
@@ -212,7 +261,9 @@ def _function(
 ) -> str:
     names: dict[Node, str] = {}
     for node, text in chain.from_iterable(nodes for _, nodes in arguments):
-        names.setdefault(node, text)
+        # A constant stays one.
+        if node.op != "constant":
+            names.setdefault(node, text)
     per_unit = [node for node, _ in dict(arguments)["per_unit"]]
     writer = _Writer(dialect, names, list(chain.from_iterable(results)), per_unit)
     lines = [dialect.decorator] if dialect.decorator else []
@@ -229,7 +280,10 @@ def _function(
             left, right = (", ".join(each) for each in zip(*taken, strict=True))
             lines.append(f"    {left} = {right}")
     lines += [f"    {line}" for line in writer.lines]
-    lines.append("    return " + _in_lines("(", [writer.result(n) for n in results], ")", indent=4))
+    # One alone is not put into a tuple.
+    found = [writer.result(nodes, indent=4 if len(results) == 1 else 8) for nodes in results]
+    returned = found[0] if len(found) == 1 else _in_lines("(", found, ")", indent=4)
+    lines.append(f"    return {returned}")
     return "\n".join(lines)
 
 

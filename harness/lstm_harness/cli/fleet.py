@@ -1,0 +1,146 @@
+"""The command line of a run over many devices.
+
+Imports stay light, as in `app`.
+"""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lstm_harness.cli.flags import Json, Quiet
+from lstm_harness.cli.measure import Against, Out, conclude
+from lstm_harness.cli.options import spec_of, takes_spec
+from lstm_harness.cli.places import Place, place
+from lstm_harness.cli.publishing import begun_in, folder_for, publish_if_asked
+from lstm_harness.model.errors import UserError
+from lstm_harness.model.spec import Spec
+
+if TYPE_CHECKING:
+    from lstm_harness.fleet.ledger import Settings
+
+app = typer.Typer()
+
+
+def _of_engine(flag: str, text: str, metavar: str) -> Any:
+    return typer.Option(flag, help=text, metavar=metavar, rich_help_panel="Engine")
+
+
+@app.command()
+@takes_spec
+def fleet(
+    spec: Spec,
+    engine: Annotated[
+        str | None,
+        _of_engine("--engine", "local (the default: the GPUs of this host), ray, slurm", "NAME"),
+    ] = None,
+    gpus: Annotated[
+        str | None,
+        _of_engine("--gpus", "local: as CUDA_VISIBLE_DEVICES names them; default: all", "LIST"),
+    ] = None,
+    address: Annotated[
+        str | None,
+        _of_engine("--address", "ray: of the cluster; default: RAY_ADDRESS, or this host", "HOST"),
+    ] = None,
+    accelerator_type: Annotated[
+        str | None,
+        _of_engine("--accelerator-type", "ray: the kind of GPU, as Ray names it: H100", "NAME"),
+    ] = None,
+    sbatch: Annotated[
+        list[str] | None,
+        _of_engine("--sbatch", "slurm: an option of sbatch: partition=gpu; repeatable", "OPTION"),
+    ] = None,
+    cases_per_task: Annotated[
+        int | None,
+        _of_engine("--cases-per-task", "default: as many as take about a minute", "COUNT"),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until",
+            metavar="SHARE",
+            help="add blocks until the half-width of each case's 95% interval is this: 1%",
+        ),
+    ] = None,
+    budget_s: Annotated[
+        float | None,
+        typer.Option(
+            "--budget", metavar="SECONDS", help="with --until: device time in all, at most"
+        ),
+    ] = None,
+    out: Out = None,
+    resume: Annotated[
+        Place | None,
+        typer.Option(
+            "--resume",
+            metavar="RUN",
+            parser=place,
+            help="go on with a fleet whose coordinator ended",
+        ),
+    ] = None,
+    against: Against = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Measure a suite on many devices, in parts that become one run."""
+    from lstm_harness.console import output
+    from lstm_harness.console.progress import Counting
+    from lstm_harness.fleet import coordinator
+    from lstm_harness.fleet.coordinator import FleetWatch
+    from lstm_harness.fleet.engines import made
+    from lstm_harness.fleet.ledger import State
+
+    of_engines: dict[str, dict[str, Any]] = {
+        "local": {"gpus": tuple(gpus.split(",")) if gpus else None},
+        "ray": {"address": address, "accelerator_type": accelerator_type},
+        "slurm": {"sbatch": tuple(sbatch) if sbatch else None},
+    }
+    settings, command = _settings(engine, of_engines), ("lstm-bench", *sys.argv[1:])
+    planned = State(spec.to_dict(), command, settings, cases_per_task, _share(until), budget_s)
+    of_plan = (out, cases_per_task, until, budget_s)
+    if resume and (any(of_plan) or spec != spec_of(None, None, None, None)):
+        raise UserError(f"--resume {resume} goes on as planned; leave out what to run, and how")
+    if cases_per_task is not None and cases_per_task < 1:
+        raise UserError(f"--cases-per-task {cases_per_task}; expected 1 or more")
+    if budget_s is not None and (until is None or budget_s <= 0):
+        raise UserError(f"--budget {budget_s:g}; expected seconds above 0, together with --until")
+    begun = begun_in(resume) if resume else folder_for(out)
+    with Counting(quiet) as counted:
+        watch = FleetWatch(counted, output.warning)
+        if resume and begun:
+            folder = coordinator.resume(begun, settings if engine else None, made, watch)
+        else:
+            folder = coordinator.run(planned, begun, made, watch)
+    code = conclude(folder, against, as_json)
+    publish_if_asked(folder)
+    return code
+
+
+def _settings(engine: str | None, of_engines: dict[str, dict[str, Any]]) -> "Settings":
+    """The engine and its own options; another engine's are refused."""
+    from lstm_harness.fleet.ledger import Settings
+
+    chosen = engine or "local"
+    if chosen not in of_engines:
+        raise UserError(f"unknown --engine {chosen}; expected one of {', '.join(of_engines)}")
+    for name, options in of_engines.items():
+        given = [option for option, value in options.items() if value is not None]
+        if given and name != chosen:
+            flag = given[0].replace("_", "-")
+            raise UserError(f"--{flag} is of engine {name}; type --engine {name}, or leave it out")
+    own = {option: value for option, value in of_engines[chosen].items() if value is not None}
+    return Settings(chosen, **own)
+
+
+def _share(until: str | None) -> float | None:
+    """A share, which may be in percent."""
+    if until is None:
+        return None
+    number, percent = until.strip().removesuffix("%"), until.strip().endswith("%")
+    try:
+        share = float(number) / (100 if percent else 1)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise UserError(f"--until {until[:60]}; expected a share above 0 and below 100%, like 1%")
+    return share

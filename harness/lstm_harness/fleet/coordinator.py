@@ -1,0 +1,236 @@
+"""The coordinator of a fleet: it plans on a device, has every part measured once, and merges.
+
+It touches no device. What it has accepted is on disk before it goes on, so that it may be killed at
+any moment and resumed. A task that was lost is carried out again as a whole.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lstm_harness.analysis.precision import blocks_to_add, precisions
+from lstm_harness.fleet import ledger as ledgers
+from lstm_harness.fleet.ledger import FLEET, Foreign, Ledger, Settings, Spoilt, State, name_of
+from lstm_harness.fleet.pieces import affordable, cases_a_task, grown, in_parts, whole
+from lstm_harness.fleet.task import Ended, Engine, Task
+from lstm_harness.model.errors import Interrupted, MeasuringFailed, UserError
+from lstm_harness.model.part import Part
+from lstm_harness.model.plan import Plan
+from lstm_harness.model.spec import Spec
+from lstm_harness.model.text import count
+from lstm_harness.race import runs
+from lstm_harness.store import run_folder
+from lstm_harness.store.run_folder import Run
+
+# How often a task may end without a result. A refusal by a place that refused nothing before is not
+# counted.
+MOST_LOST = 5
+PLANNING = "plan"
+
+MakeEngine = Callable[[Settings, Path], Engine]
+Accept = Callable[[Task, Mapping[str, bytes]], None]
+
+
+@dataclass(frozen=True)
+class FleetWatch:
+    """Callbacks: for records accepted, of how many, and what goes on; and for warnings."""
+
+    counted: Callable[[int, int, str], None] = lambda done, total, label: None
+    warned: Callable[[str], None] = lambda said: None
+
+
+def run(state: State, out: Path | None, make_engine: MakeEngine, watch: FleetWatch) -> Path:
+    """Measure everything that is asked for on a fleet and return the run's folder.
+
+    Args:
+        make_engine: makes the engine of these settings, which may keep files in the folder.
+    Raises:
+        UserError: before anything ran; `Interrupted` or `MeasuringFailed` with what to type after.
+    """
+    folder = out or runs.default_folder(Spec.from_dict(dict(state.spec)))
+    run_folder.refuse_used(folder, FLEET)
+    engine = make_engine(state.settings, folder)
+    ledgers.begin(folder, state)
+    with _resumable(folder), ledgers.held(folder) as ledger:
+        _measure(ledger, engine, watch)
+    return folder
+
+
+def resume(
+    folder: Path, settings: Settings | None, make_engine: MakeEngine, watch: FleetWatch
+) -> Path:
+    """Go on with a fleet's run whose coordinator ended, with the plan it had.
+
+    Args:
+        settings: of another engine; None for the engine it had.
+    Raises:
+        UserError: it is not the run of a fleet, or another coordinator works on it.
+    """
+    if ledgers.is_finished(folder):
+        return folder
+    with _resumable(folder), ledgers.held(folder) as ledger:
+        if ledger.is_merged:
+            ledger.merge()  # it was ended while it removed the parts
+        else:
+            _measure(ledger, make_engine(settings or ledger.state.settings, folder), watch)
+    return folder
+
+
+def _measure(ledger: Ledger, engine: Engine, watch: FleetWatch) -> None:
+    """Have what is missing measured, and merge."""
+    try:
+        _Coordinator(ledger, engine, watch).measure()
+    finally:
+        engine.cancel()
+    ledger.merge()
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Where the coordinator ends too early, say how to go on."""
+    go_on = FLEET.go_on(folder)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; go on with: {go_on}") from None
+    except MeasuringFailed as error:
+        kept = "" if go_on in str(error) else f"; what was measured is kept: {go_on}"
+        raise MeasuringFailed(f"{error}{kept}") from None
+
+
+class _Coordinator:
+    def __init__(self, ledger: Ledger, engine: Engine, watch: FleetWatch) -> None:
+        self._ledger = ledger
+        self._engine = engine
+        self._watch = watch
+        self._refusing: set[str] = set()
+        self._lost: Counter[str] = Counter()
+
+    def measure(self) -> None:
+        """Have every part of the plan accepted, and of the blocks that are added to it."""
+        manifest = self._ledger.manifest() or self._planned()
+        first = Plan.from_dict(manifest["plan"])
+        if not self._ledger.state.parts:
+            self._plan_more(first, whole(first))
+        while True:
+            plan = grown(first, self._ledger.state.parts)
+            self._gather({**manifest, "plan": plan.to_dict()}, plan)
+            pairs = self._to_add(plan)
+            if not pairs:
+                return
+            self._plan_more(first, pairs)
+
+    def _plan_more(self, first: Plan, pairs: Iterable[tuple[int, int]]) -> None:
+        """Keep the parts of more pairs of a case and a block."""
+        state = self._ledger.state
+        parts = in_parts(pairs, state.cases_per_task or cases_a_task(first))
+        self._ledger.keep(replace(state, parts=(*state.parts, *parts)))
+
+    def _to_add(self, plan: Plan) -> tuple[tuple[int, int], ...]:
+        """The blocks to add, if a precision is asked for; what it cannot reach is reported."""
+        state = self._ledger.state
+        if state.until is None:
+            return ()
+        measured = self._ledger.runs()
+        records = [record for run in measured for record in run.records]
+        spent_s = sum(map(_device_time_s, measured))
+        budget = affordable(state.budget_s, spent_s, len(records) // len(plan.backends))
+        pairs = blocks_to_add(plan, records, state.until, budget)
+        known = precisions(records).values()
+        wide = sum(each.half_width > state.until for each in known)
+        if wide and not pairs:
+            why = "the budget is spent" if state.budget_s else "they have the most blocks"
+            self._watch.warned(
+                f"less precise than {state.until:.3%}: {wide} of {count(len(known), 'case')}; {why}"
+            )
+        return pairs
+
+    def _planned(self) -> dict[str, Any]:
+        """The manifest of the whole run, from a device of the fleet."""
+        state = self._ledger.state
+        run_id = self._ledger.folder.resolve().name
+        order = {"id": run_id, "spec": state.spec, "command": list(state.command)}
+        self._watch.counted(0, 0, "a device of the fleet makes the plan")
+        planning = Task(PLANNING, state.spec["device"], order)
+        self._carry_out([planning], lambda _, files: self._ledger.accept_plan(files))
+        manifest = self._ledger.manifest()
+        assert manifest, "it was accepted"
+        return manifest
+
+    def _gather(self, manifest: Mapping[str, Any], plan: Plan) -> None:
+        """Have the parts measured that are not accepted yet."""
+        waiting = [part for part in self._ledger.state.parts if not self._ledger.has(part)]
+        missing = {name_of(part): plan.records_of(part) for part in waiting}
+
+        def tell() -> None:
+            total = plan.planned_records
+            self._watch.counted(total - sum(missing.values()), total, f"{len(missing)} tasks to go")
+
+        def accept(task: Task, files: Mapping[str, bytes]) -> None:
+            self._ledger.accept(task, files)
+            del missing[task.name]
+            tell()
+
+        tell()
+        self._carry_out([_task(part, manifest) for part in waiting], accept)
+
+    def _carry_out(self, tasks: Sequence[Task], accept: Accept) -> None:
+        """Have tasks carried out until a result of each was accepted."""
+        waiting = {task.name: task for task in tasks}
+        due = list(tasks)
+        while waiting:
+            if due:
+                self._engine.submit(due, frozenset(self._refusing))
+            due = []
+            for ended in self._engine.poll():
+                # Of a task that was carried out twice, one result was accepted.
+                if task := waiting.get(ended.name):
+                    if self._is_accepted(task, ended, accept):
+                        del waiting[task.name]
+                    else:
+                        due.append(task)
+
+    def _is_accepted(self, task: Task, ended: Ended, accept: Accept) -> bool:
+        """Accept a task's result, or note why there is none.
+
+        Raises:
+            UserError: the plan cannot be made; `MeasuringFailed` if the task was lost too often.
+        """
+        said, refused = ended.said, ended.refused
+        if ended.files:
+            try:
+                accept(task, ended.files)
+                return True
+            except Spoilt as reason:
+                said, refused = str(reason), isinstance(reason, Foreign)
+        if refused:
+            if task.name == PLANNING:
+                self._ledger.clear()
+                raise UserError(said)
+            if ended.place and ended.place not in self._refusing:
+                self._refusing.add(ended.place)
+                self._watch.warned(f"{ended.place} measures nothing of this run: {said}")
+                return False
+        self._lost[task.name] += 1
+        if self._lost[task.name] == MOST_LOST:
+            raise MeasuringFailed(
+                f"task {task.name} ended {MOST_LOST} times without a result, at last: {said}"
+            )
+        self._watch.warned(f"task {task.name} begins again: {said}")
+        return False
+
+
+def _device_time_s(run: Run) -> float:
+    """How long the run of a part had its device."""
+    begun, ended = (datetime.fromisoformat(run.manifest[name]) for name in ("start", "end"))
+    return (ended - begun).total_seconds()
+
+
+def _task(part: Part, manifest: Mapping[str, Any]) -> Task:
+    name = name_of(part)
+    order = {"id": name, "manifest": manifest, "part": part.to_dict()}
+    return Task(name, manifest["plan"]["device"], order)

@@ -1,0 +1,67 @@
+"""A fleet on a Ray cluster of three nodes that loses one of them, and then its coordinator."""
+
+import os
+import shutil
+import signal
+import tempfile
+
+import pytest
+from bench import bench, environment, manifest_of, start
+from simulated_hosts import Host, until
+from small_fleet import (
+    SUITE,
+    digests,
+    refuse_anything_but_the_plan,
+    tasks_below,
+    wait_for_parts,
+)
+
+NODES = ("ray-a", "ray-b", "ray-c")
+# A node that is gone is noticed after two seconds.
+NOTICED = {"health_check_period_ms": 500, "health_check_failure_threshold": 4}
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """The address of a cluster, and its hosts by name."""
+    from ray.cluster_utils import Cluster
+
+    # The paths of sockets have at most 107 bytes.
+    own = {"RAY_TMPDIR": tempfile.mkdtemp(prefix="ray-")}
+    for name, value in (environment(tmp_path) | own).items():
+        monkeypatch.setenv(name, value)
+    made, hosts = Cluster(), {}
+    for name in NODES:
+        hosts[name] = Host(name)
+        first = {"_system_config": NOTICED} if not made.head_node else {}
+        made.add_node(num_cpus=1, include_dashboard=False, object_store_memory=80 << 20, **first)
+    Host("desk")
+    yield made, hosts
+    made.shutdown()
+    for host in hosts.values():
+        host.cut()
+    shutil.rmtree(own["RAY_TMPDIR"], ignore_errors=True)
+
+
+def test_it_loses_a_node_and_its_coordinator_and_ends_with_the_plan(cluster, tmp_path):
+    made, hosts = cluster
+    run, fleet = tmp_path / "run", f"fleet {SUITE} --engine ray --address {made.address}"
+    first = start(f"{fleet} --out run", tmp_path)
+    wait_for_parts(run, 1, first)
+    until(lambda: len(tasks_below(tmp_path)) == 3, "a task on every node")
+    assert hosts["ray-c"].cut()
+    wait_for_parts(run, 3, first)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    before = digests(run)
+    assert 3 <= len(before) < 6
+    until(lambda: not tasks_below(tmp_path), "the end of the tasks of a killed coordinator")
+
+    done = bench("fleet --resume run --quiet", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "run/report.html"
+    refuse_anything_but_the_plan(run, before)
+    assert {machine for part in manifest_of(run)["parts"] for machine in part["machines"]} <= {
+        *NODES
+    }
+    assert os.uname().nodename == "desk"

@@ -1,0 +1,49 @@
+"""A plan in parts: every pair of a case and a block once, in pieces of a size."""
+
+import itertools
+
+import pytest
+import synthetic_runs
+
+from lstm_harness.fleet.pieces import affordable, cases_a_task, grown, in_parts, whole
+from lstm_harness.model.part import Part
+from lstm_harness.model.plan import Plan
+
+
+def plan(cases=5, blocks=3, estimated_s=0.0):
+    made = tuple(synthetic_runs.case(seq_len=1 + number) for number in range(cases))
+    return Plan(("naive", "aten"), made, blocks, "cpu", {}, {}, estimated_s)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 9])
+def test_every_pair_is_in_one_part(size):
+    parts = in_parts(whole(plan()), size)
+    pairs = [pair for part in parts for pair in itertools.product(part.cases, part.blocks)]
+    assert sorted(pairs) == list(itertools.product(range(5), range(3)))
+    assert max(len(part.cases) for part in parts) <= size
+    assert {len(part.blocks) for part in parts} == {1}
+
+
+def test_blocks_that_were_added_make_the_plan_grow():
+    first = plan(cases=3, blocks=2)
+    assert grown(first, in_parts(whole(first), 2)) is first
+    parts = [*in_parts(whole(first), 2), *in_parts([(1, 2), (2, 2), (1, 3)], 2)]
+    assert parts[-2:] == [Part((1, 2), (2,)), Part((1,), (3,))]
+    assert grown(first, parts).blocks_by_case == (2, 4, 3)
+    assert set(whole(grown(first, parts))) == {
+        pair for part in parts for pair in itertools.product(part.cases, part.blocks)
+    }
+
+
+def test_a_task_takes_about_a_minute_and_has_one_case_at_least():
+    assert cases_a_task(plan(estimated_s=150.0)) == 5
+    assert cases_a_task(plan(estimated_s=450.0)) == 2
+    assert cases_a_task(plan(estimated_s=1e6)) == 1
+    assert cases_a_task(plan(estimated_s=0.0)) == 5
+
+
+def test_a_budget_is_spent_at_the_rate_so_far():
+    assert affordable(100.0, 60.0, 30) == 20
+    assert affordable(60.0, 60.0, 30) == 0
+    assert affordable(10.0, 60.0, 30) == 0
+    assert affordable(None, 60.0, 30) > 1e6

@@ -1,0 +1,11 @@
+"""Faults of access that axe finds on a page."""
+
+
+def serious(axe, page, part="html"):
+    """The serious ones of a part of a page: the rule, and the elements that break it."""
+    found = axe.run(page, context=part).response["violations"]
+    return [
+        (one["id"], [node["html"][:120] for node in one["nodes"]][:3])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
