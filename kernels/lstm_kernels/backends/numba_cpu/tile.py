@@ -21,7 +21,7 @@ from lstm_kernels.backends.numba_cpu.simd import (
     intrinsic,
     load_at,
     prefetch_at,
-    routine,
+    specialised,
     splat,
     store_at,
 )
@@ -139,7 +139,7 @@ def _turns(rows: int, vectors: int) -> list[tuple[int, int]]:
     return [(i, j) for i in range(rows) for j in range(vectors)]
 
 
-@routine
+@specialised
 def multiply(
     like: Any,
     rows: int,
