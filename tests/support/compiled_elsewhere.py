@@ -77,11 +77,13 @@ def kernel(pass_name: str, dtype: str, cell: str, product: str = "fma") -> tuple
     from lstm_kernels.backends.numba_cpu.arguments import signature_of
     from lstm_kernels.backends.numba_cpu.cell_code import type_of
     from lstm_kernels.backends.numba_cpu.compiling import KERNELS
+    from lstm_kernels.backends.numba_cpu.parts import KernelCompiler
     from lstm_kernels.cells import CELLS
 
     function, fields = KERNELS[pass_name]
     signature = signature_of(fields, dtype, product, type_of(CELLS[cell]))
-    made = numba.cfunc(signature, error_model="numpy")(function)
+    build = numba.cfunc(signature, error_model="numpy", pipeline_class=KernelCompiler)
+    made = build(function)
     return made._library, made.native_name
 
 

@@ -87,8 +87,8 @@ def of_every_kind(p, h, c, d, u, v):
 
 @cell(gates="a b", states="h c", per_unit="u", bare="a")
 def of_the_batch(p, h, c, u):
-    """Norms over the batch, two levels deep, of a gate, of a parameter and of a state."""
-    x, of_u = batch_norm(p.a_x + p.b, u)
+    """Norms over the batch, two levels deep, of gates and of states."""
+    x, of_u = batch_norm(p.a_x + p.b, u * h)
     c = sigmoid(x) * c + of_u * p.a_h
     return tanh(batch_norm(c + h) + p.a_b), c
 

@@ -27,6 +27,7 @@ from lstm_kernels.backends.numba_cpu.backward_normed import backward_normed
 from lstm_kernels.backends.numba_cpu.cell_code import type_of
 from lstm_kernels.backends.numba_cpu.forward import forward
 from lstm_kernels.backends.numba_cpu.forward_normed import forward_normed
+from lstm_kernels.backends.numba_cpu.parts import KernelCompiler
 from lstm_kernels.backends.numba_cpu.registers import registers
 from lstm_kernels.backends.numba_cpu.simd import VECTOR_BYTES
 from lstm_kernels.backends.numba_cpu.tile import ROWS
@@ -66,7 +67,7 @@ def make(
     named.__qualname__ = name
     named.__module__ = function.__module__
     signature = signature_of(fields, dtype, product, type_of(cell, by_head))
-    made = partial(numba.cfunc, signature, error_model="numpy")
+    made = partial(numba.cfunc, signature, error_model="numpy", pipeline_class=KernelCompiler)
     if kept.is_used():
         return made(cache=False)(named)
     try:

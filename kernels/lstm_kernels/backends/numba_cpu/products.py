@@ -28,7 +28,7 @@ from lstm_kernels.backends.numba_cpu.simd import (
     inlined,
     intrinsic,
     load_at,
-    routine,
+    specialised,
     splat_of,
     store_at,
     store_word,
@@ -264,7 +264,7 @@ def _multiply_pairs(
     _multiply(like, rows, vectors, start, stride, panel, K, first, first_stride, out, out_stride)
 
 
-multiply_pairs = routine(_multiply_pairs)
+multiply_pairs = specialised(_multiply_pairs)
 
 
 def _rows_by_fma(

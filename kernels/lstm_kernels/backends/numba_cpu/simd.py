@@ -19,6 +19,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import models, register_model
 
 from lstm_kernels.backends.numba_cpu import target
+from lstm_kernels.backends.numba_cpu.parts import PartCompiler
 
 
 def _register_file() -> tuple[int, int]:
@@ -39,6 +40,7 @@ OPTIONS: dict[str, Any] = {
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
     "error_model": "numpy",
+    "pipeline_class": PartCompiler,
 }
 
 INT8, INT16, INT32, INT64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
@@ -53,6 +55,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def routine(function: Function) -> Function:
     """Compile a function that kernels call; it raises nothing, so has no branches for that."""
+    return _one_for_all_numbers(_compile(function, forceinline=False))
+
+
+def specialised(function: Function) -> Function:
+    """The same, compiled for each number that is known where it is called."""
     return _compile(function, forceinline=False)
 
 
@@ -64,6 +71,17 @@ def inlined(function: Function) -> Function:
 def _compile(function: Function, *, forceinline: bool) -> Function:
     compiled: Function = numba.njit(forceinline=forceinline, **OPTIONS)(function)
     return compiled
+
+
+def _one_for_all_numbers(dispatcher: Any) -> Any:
+    """Numba's function, so that a call with 0 compiles nothing more than one with any number."""
+    of_types = dispatcher.get_call_template
+
+    def of_any_numbers(args: Any, kws: Any) -> Any:
+        return of_types(tuple(types.unliteral(arg) for arg in args), kws)
+
+    dispatcher.get_call_template = of_any_numbers
+    return dispatcher
 
 
 def choose(is_second: Callable[[Any], bool], first: Function, second: Function) -> Function:

@@ -21,7 +21,7 @@ from lstm_kernels.backends.numba_cpu.simd import (
     intrinsic,
     load_at,
     prefetch_at,
-    routine,
+    specialised,
     splat,
     store_at,
 )
@@ -32,6 +32,9 @@ ROWS = 6 if REGISTERS == 32 else 3
 _HAS_MORE = ROWS > 3
 # Chains of dependent sums that keep the multipliers busy: 4 cycles of latency, 2 at a time.
 CHAINS = 8
+# How many k a turn of the inner loop has. LLVM unrolls such a loop of few rows further, but not
+# that of six.
+UNROLLED = 2
 # How far ahead of a lone row's product its panel is fetched: such a product is as fast as the
 # second-level cache, and the processor's own prefetching starts again with every 4 KiB page.
 # docs/numba-cpu-tried.md has what was tried.
@@ -106,10 +109,10 @@ def _multiply(
         with cgutils.for_range(builder, blocks, intp=INT64) as outer:
             later = builder.mul(builder.add(outer.index, INT64(AHEAD_BLOCKS)), block_stride)
             _prefetch(builder, [builder.add(start, later) for start in starts])
-            with cgutils.for_range(builder, INT64(W // chains), intp=INT64) as inner:
-                first = builder.mul(inner.index, INT64(chains))
-                for chain, into in enumerate(sums):
-                    one_k(outer.index, builder.add(first, INT64(chain)), into)
+            with cgutils.for_range(builder, INT64(W // UNROLLED), intp=INT64) as inner:
+                first = builder.mul(inner.index, INT64(UNROLLED))
+                for i in range(UNROLLED):
+                    one_k(outer.index, builder.add(first, INT64(i)), sums[i % chains])
         with cgutils.for_range(builder, builder.urem(K, INT64(W)), intp=INT64) as rest:
             one_k(blocks, rest.index, sums[0])
         for i in range(count):
@@ -136,7 +139,7 @@ def _turns(rows: int, vectors: int) -> list[tuple[int, int]]:
     return [(i, j) for i in range(rows) for j in range(vectors)]
 
 
-@routine
+@specialised
 def multiply(
     like: Any,
     rows: int,
