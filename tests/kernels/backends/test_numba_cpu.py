@@ -479,7 +479,7 @@ def test_processes_that_start_at_once_on_an_empty_cache_agree(tmp_path: Path) ->
 def test_a_kernel_is_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def cfunc(_: Any, *, cache: bool, error_model: str) -> Any:
+    def cfunc(_: Any, *, cache: bool, **options: Any) -> Any:
         def compile_it(function: Any) -> Any:
             asked.append(cache)
             if cache:
