@@ -8,6 +8,7 @@ Numba's passes in Python only those run that a part can need. Source: Numba's do
 """
 
 from typing import Any
+from uuid import uuid4
 
 import llvmlite.binding as llvm
 from numba import _dynfunc
@@ -113,8 +114,12 @@ class _PartLowering(LoweringPass):  # type: ignore[misc]  # numba ships no types
 
 
 def _named(name: str, argtypes: Any, *, abi_tags: Any = (), uid: int | None = None) -> str:
-    """A symbol for a function; Numba's own has all its types in it, a kilobyte of text."""
-    return f"{name}.{uid}"
+    """A symbol for a function; Numba's own has all its types in it, a kilobyte of text.
+
+    No other process's function may have it: LLVM takes two of one name for the same function, and
+    Numba's cache brings those of earlier processes.
+    """
+    return f"{name}.{uuid4().hex}"
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
