@@ -23,6 +23,7 @@ SECOND_PART = re.compile(r"[;:] |\bexpected\b|\bunset\b|\bgive\b")
 EXCEPTIONS = {
     "No module named {...}": "Python's own words, which the caller expects of an import",
     "CUDA driver: {...} ({...})": "the driver's own words",
+    "{...}{...}": "a message of another place, and after it how to go on",
 }
 
 ALL = [message for message in messages.all_messages() if message.text not in EXCEPTIONS]

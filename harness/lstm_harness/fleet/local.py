@@ -40,7 +40,9 @@ class LocalEngine:
         self._avoided |= set(avoiding)
         self._waiting.extend(tasks)
         if any(not self._places(task) for task in tasks):
-            raise MeasuringFailed("no device of this host may measure the plan")
+            raise MeasuringFailed(
+                "no device of this host may measure the plan: each refused a part; see the warnings"
+            )
 
     def poll(self) -> list[Ended]:
         """The tasks that ended; others begin on the devices that are free."""
