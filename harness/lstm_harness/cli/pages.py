@@ -116,7 +116,7 @@ def write_training_page(training: "Training", out: Path | None = None) -> Path:
 
 @app.command()
 def view(
-    what: Annotated[Place, typer.Argument(metavar="[RUN|STORE]", parser=place)] = RUNS,
+    what: Annotated[Place, typer.Argument(metavar="RUN|STORE", parser=place)] = RUNS,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port")] = 0,
     browser: Annotated[bool, typer.Option(help="open the page in a browser")] = True,
     quiet: Quiet = False,

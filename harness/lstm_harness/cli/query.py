@@ -20,7 +20,7 @@ RESULTS = Place("results")
 @app.command()
 def query(
     sql: Annotated[
-        str | None, typer.Argument(metavar="[SQL]", help="one SELECT; without it: the columns")
+        str | None, typer.Argument(metavar="SQL", help="one SELECT; without it: the columns")
     ] = None,
     store: Annotated[
         Place,
