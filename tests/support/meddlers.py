@@ -271,7 +271,7 @@ class ReplaysReplies(_Meddles):
             return line if type(message).__name__ != "Reading" else line + self.last
 
         frame = sys._getframe()
-        while "nonce" not in frame.f_locals or "line" not in frame.f_locals:
+        while "nonce" not in frame.f_locals or "replies" not in frame.f_locals:
             frame = frame.f_back
         self.last = f'{frame.f_locals["nonce"]} {{"message": "Done", "fields": {{}}}}\n'
         serving.wire = SimpleNamespace(**vars(serving.wire) | {"encode": again})

@@ -69,7 +69,12 @@ class Index:
             "roster": _place(roster, self.rosters, self._roster_places),
             "times": [time for _, time in times],
         }
-        rare = {"definitions": digest.definitions, "sha256": digest.sha256, "parts": digest.parts}
+        # As JSON has them, whether this index was read from there or made now.
+        rare = {
+            "definitions": list(digest.definitions),
+            "sha256": digest.sha256,
+            "parts": list(digest.parts),
+        }
         self.runs[path] |= {name: value for name, value in rare.items() if value}
 
     def merge(self, other: "Index") -> None:
