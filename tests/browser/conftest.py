@@ -10,6 +10,9 @@ from lstm_harness.report.write import write_report
 REQUIRED = os.environ.get("LSTM_BENCH_REQUIRE_BROWSER") == "1"
 # A page of figures takes long on a core that others use too.
 PATIENCE_MS = 120_000
+# Whether every figure of a page is drawn: plotly.js is unpacked after the page is loaded.
+ALL_DRAWN = """() => [...document.querySelectorAll("[id^=series-]")]
+    .every(each => each.querySelector(".main-svg"))"""
 QUIET = (
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--no-first-run"),
@@ -84,6 +87,7 @@ def browse(chromium, tmp_path):
         page.on("pageerror", lambda error: said.append(str(error)))
         page.goto((tmp_path / "page.html").as_uri())
         page.wait_for_load_state("load")
+        page.wait_for_function(ALL_DRAWN)
         return page
 
     yield go
