@@ -22,7 +22,7 @@ from lstm_harness.store.files import derived, keep_derived
 from lstm_harness.store.parallel import each
 
 INDEX = ".history-index.json"
-VERSION = 6
+VERSION = 7
 # Runs that a process reads before it reports.
 CHUNK = 25
 # Below this much to read, starting further processes takes longer than they save.

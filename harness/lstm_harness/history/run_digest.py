@@ -29,7 +29,7 @@ _GPU_MACHINE = ("host", "gpu.name", "gpu.uuid")
 # Facts across which a series' times are not compared, in addition to every setting.
 _CPU_FACTS = (
     *("os", "python", "torch", "numba"),
-    *("cpu.physical_cores", "cpu.threads", "cpu.capability"),
+    *("cpu.generation", "cpu.physical_cores", "cpu.threads", "cpu.capability"),
 )
 _GPU_FACTS = ("cuda", "cudnn", "triton", "gpu.driver", "start.gpu.power_limit_mw")
 

@@ -15,6 +15,7 @@ Manifest = Mapping[str, Any]
 DECISIVE = {
     "device": ("plan.device",),
     "cpu": ("environment.cpu.model",),
+    "cpu generation": ("environment.cpu.generation",),
     "cpu cores": ("environment.cpu.physical_cores",),
     "threads": ("environment.cpu.threads",),
     "cpu instructions": ("environment.cpu.capability",),

@@ -15,6 +15,7 @@ from lstm_harness.model.typed import Stored, built
 @dataclass(frozen=True)
 class _Cpu(Stored):
     model: str | None = None
+    generation: str | None = None
     physical_cores: int | None = None
     threads: int | None = None
     capability: str | None = None

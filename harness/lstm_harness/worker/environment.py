@@ -4,6 +4,7 @@ import os
 import platform
 import socket
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter, process_time
@@ -98,11 +99,25 @@ def _cpu() -> dict[str, Any]:
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "model": models[0] if models else platform.processor(),
+        "generation": generation(lines),
         "physical_cores": physical_cores(),
         "threads": torch.get_num_threads(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "last_level_cache_bytes": last_level_cache_bytes("cpu"),
     }
+
+
+def generation(lines: Sequence[str]) -> str | None:
+    """What distinguishes CPUs of one name, as of `/proc/cpuinfo`: vendor, family and model.
+
+    A virtual machine's "AMD EPYC" may be one of several generations.
+    """
+    pairs = (line.partition(":") for line in reversed(lines))
+    told = {name.strip(): value.strip() for name, _, value in pairs}
+    for names in (("vendor_id", "cpu family", "model"), ("CPU implementer", "CPU part")):
+        if all(told.get(name) for name in names):
+            return " ".join(told[name] for name in names)
+    return None
 
 
 def _gpu(device: str) -> dict[str, Any] | None:

@@ -53,6 +53,13 @@ def test_other_hardware_threads_and_settings_forbid(place, value, says):
     assert differences(manifest(), changed(place, value)) == [says]
 
 
+def test_cpus_of_one_name_may_be_of_two_generations():
+    there, here = (changed("environment.cpu.generation", each) for each in ("A 25 17", "A 26 2"))
+    assert differences(there, here) == ["cpu generation A 25 17 there, A 26 2 here"]
+    # An older run does not say.
+    assert differences(manifest(), here) == []
+
+
 @pytest.mark.parametrize(
     ("fact", "value", "says"),
     [

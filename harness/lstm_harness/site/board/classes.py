@@ -33,7 +33,9 @@ def of(card: Card) -> DeviceClass:
         cpu = environment.get("cpu") or {}
         cores = cpu.get("physical_cores")
         counted = text.count(cores, "core") if isinstance(cores, int) else "cores not known"
-        return _class_of(device, str(cpu.get("model") or "unknown CPU"), counted)
+        # Older runs do not say which generation it is.
+        generation = [str(cpu["generation"])] if cpu.get("generation") else []
+        return _class_of(device, str(cpu.get("model") or "unknown CPU"), *generation, counted)
     gpu = environment.get("gpu") or {}
     return _class_of(device, str(gpu.get("name") or "unknown GPU"))
 

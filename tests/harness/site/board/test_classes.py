@@ -64,3 +64,11 @@ def test_a_hostile_name_makes_a_plain_address(tmp_path, name):
     assert re.fullmatch(r"[a-z0-9-]{8,69}", one.slug)
     assert len(one.name) < 150
     assert "\u202e" not in one.name
+
+
+def test_cpus_of_one_name_and_two_generations_are_two_classes(tmp_path):
+    for which in ("A 25 17", "A 26 2"):
+        cpu = {"model": "A CPU", "generation": which, "physical_cores": 2}
+        put(tmp_path / which, blocks("naive", [1000]), environment=environment(cpu=cpu))
+    names = [one.name for one in classes_of(tmp_path)]
+    assert names == ["A CPU, A 25 17, 2 cores", "A CPU, A 26 2, 2 cores"]
