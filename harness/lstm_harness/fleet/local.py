@@ -54,7 +54,7 @@ class LocalEngine:
                 del self._running[place]
                 over.append(ended)
         if not over:
-            time.sleep(_MOMENT_S)
+            time.sleep(_MOMENT_S)  # several processes are looked at; none tells that it ended
         return over
 
     def cancel(self) -> None:

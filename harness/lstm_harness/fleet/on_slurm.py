@@ -82,7 +82,7 @@ class SlurmEngine:
             del self._running[ended.name]
             self._told.add(ended.name)
         if not over:
-            time.sleep(_MOMENT_S)
+            time.sleep(_MOMENT_S)  # Slurm tells nobody that a job ended
         return over
 
     def cancel(self) -> None:

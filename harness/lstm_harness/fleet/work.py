@@ -80,7 +80,7 @@ def _end_with_the_other_side() -> None:
         while os.read(0, 1):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(PATIENCE_S / 2)
+        time.sleep(PATIENCE_S / 2)  # so long its workers may take to end
         os._exit(Exit.INTERRUPTED)
 
     threading.Thread(target=wait, daemon=True).start()

@@ -43,6 +43,7 @@ _MARKS = (
     *("LastModified", "last_modified", "Last-Modified", "updated", "mtime", "created", "size"),
 )
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+# Failures that another try would meet again.
 _PERMANENT = (FileNotFoundError, FileExistsError, PermissionError, NotImplementedError)
 
 Done = TypeVar("Done")
@@ -161,7 +162,7 @@ class UrlFolder:
         with self._told(f"cannot write {path} to"):
             try:
                 _tried(lambda: self._create(place, content))
-            except Exception:
+            except Exception:  # it is raised again, unless the answer alone was lost
                 found = None
                 with suppress(MeasuringFailed):
                     found = self.file(path)
@@ -293,5 +294,5 @@ def _tried(operation: Callable[[], Done]) -> Done:
         except _PERMANENT:
             raise
         except Exception:  # noqa: BLE001 - each file system has errors of its own
-            time.sleep(pause_s)
+            time.sleep(pause_s)  # a busy service asks for a pause
     return operation()
