@@ -123,14 +123,14 @@ def run_levels(a: Any, like: Any, d: int, memory: int, stride: int, lines: int, 
         lines: how many there are.
         u: the block of the first line.
     """
-    raise NotImplementedError("kernels alone call it")  # for whom `overload` writes it
+    raise NotImplementedError("kernels alone call it")  # by the overload below
 
 
 def run_levels_back(
     a: Any, like: Any, d: int, memory: int, stride: int, lines: int, u: int
 ) -> None:
     """The gradients of the values of norms, from the last level to the first."""
-    raise NotImplementedError("kernels alone call it")  # for whom `overload` writes it
+    raise NotImplementedError("kernels alone call it")  # by the overload below
 
 
 def _nothing(a: Any, like: Any, d: int, memory: int, stride: int, lines: int, u: int) -> None:
