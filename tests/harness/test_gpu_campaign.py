@@ -306,6 +306,17 @@ def _processes_with(mark):
     return found
 
 
+def _processes_become(count, mark):
+    """How many there are once there are so many, or in 30 s.
+
+    The environment of a process that begins to run a program is empty for a moment.
+    """
+    until = monotonic() + 30
+    while (found := len(_processes_with(mark))) != count and monotonic() < until:
+        sleep(0.05)
+    return found
+
+
 @pytest.mark.parametrize("ends", ["by itself", "killed"])
 def test_nothing_that_a_stage_started_outlives_it_or_the_campaign(tmp_path, ends):
     stage = tmp_path / "stage.py"
@@ -324,12 +335,9 @@ def test_nothing_that_a_stage_started_outlives_it_or_the_campaign(tmp_path, ends
     ) as campaign:
         assert any(line == "works\n" for line in campaign.stdout)
         if ends == "killed":
-            assert len(_processes_with(mark)) == 5
+            assert _processes_become(5, mark) == 5
             campaign.kill()
-    until = monotonic() + 30
-    while _processes_with(mark) and monotonic() < until:
-        sleep(0.05)
-    assert not _processes_with(mark)
+    assert _processes_become(0, mark) == 0
 
 
 def test_what_is_missing_is_told_by_name(monkeypatch):
