@@ -19,7 +19,7 @@ from torch import Tensor
 
 import lstm_kernels as lk
 from lstm_kernels import registry
-from lstm_kernels.backends.numba_cpu import int8_weights, sequence, team
+from lstm_kernels.backends.numba_cpu import int8_weights, memory, sequence, team
 from lstm_kernels.backends.numba_cpu.registers import registers
 
 SIZES = {
@@ -181,6 +181,7 @@ def test_memory_that_nobody_wrote_is_not_seen(cell: str, monkeypatch: pytest.Mon
         return made
 
     monkeypatch.setattr(torch, "empty", poisoned)
+    memory.empty_cache()
     got = outputs("numba_cpu", problem, given)
     assert not [name for name in got if not torch.equal(got[name], want[name])]
 
