@@ -212,6 +212,13 @@ def test_a_packed_batch_has_the_same_bits() -> None:
     assert torch.equal(got["h_n"], want["h_n"])
 
 
+def test_a_cpu_that_multiplies_no_int8_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = registers()._replace(int8="")
+    monkeypatch.setattr(int8_weights, "registers", lambda: without)
+    reason = registry.unsupported("numba_cpu", problem_of("lstm", "odd"), "cpu")
+    assert reason == "its int8 products need AVX2, and kernels are compiled for a CPU without it"
+
+
 def test_what_multiplies_is_told() -> None:
     (made,) = registry.load("numba_cpu").kernels_used(problem_of("lstm", "odd"))
     assert {"vnni": "dot products of int8", "words": "16-bit numbers"}[registers().int8] in made

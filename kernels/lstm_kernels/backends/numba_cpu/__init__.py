@@ -6,6 +6,7 @@ registers, and the states directly from them, by code generated from the cell's 
 backward makes dx and every weight's gradient a chunk of steps at a time, while the gates' gradients
 are still in cache. More in docs/numba-cpu.md.
 Source: Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication".
+In precision w8 the weights are int8, packed once, and the forward has a kernel of its own.
 Limits: CPUs; cells of four gates at most; a projection is computed as a plain layer of W_hh W_hr;
 float16, and bfloat16 on a CPU that does not multiply it, in float32, from copies, and so are heads
 and cells that normalise; second derivatives without a kernel.
