@@ -236,6 +236,7 @@ _EXTRA_OF = {
 }
 
 _plugins: dict[str, Backend] = {}
+_built_in = {backend.name: backend for backend in BUILT_IN}
 _unavailable: dict[str, str] = {}
 _entry_points: dict[str, Backend] | None = None
 _has_read_cells = False
@@ -243,7 +244,7 @@ _has_read_cells = False
 
 def registered() -> dict[str, Backend]:
     """Every known backend by name: built-in ones first, then entry points, then plugins."""
-    return {b.name: b for b in BUILT_IN} | _from_entry_points() | _plugins
+    return _built_in | _from_entry_points() | _plugins
 
 
 def backends() -> tuple[str, ...]:
@@ -290,6 +291,9 @@ def get(name: str) -> Backend:
     Raises:
         ValueError: unknown, with the nearest known name.
     """
+    built_in = _built_in.get(name)
+    if built_in is not None:  # what a layer asks for at every call
+        return built_in
     known = registered()
     return known[check_name("backend", name, known)]
 
@@ -468,7 +472,7 @@ def _from_entry_points() -> dict[str, Backend]:
 
 def _add_entry_point(point: EntryPoint, backend: Backend, found: dict[str, Backend]) -> None:
     """Register a package's backend, unless its name would hide another."""
-    if backend.name in found or backend.name in {built_in.name for built_in in BUILT_IN}:
+    if backend.name in found or backend.name in _built_in:
         _unavailable[point.value] = f"the name {backend.name!r} is taken"
     else:
         found[backend.name] = backend
