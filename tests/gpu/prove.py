@@ -41,7 +41,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -58,8 +58,8 @@ BUDGET_S = 600.0
 DRIVER = "libcuda.so.1"
 # Of the budget, for the page and the reports after the last stage.
 REPORTS_S = 20.0
-# How long one report may take.
-REPORT_S = 30.0
+# How long one report may take, and the least time in which one is begun.
+REPORT_S, LEAST_REPORT_S = 30.0, 5.0
 # What these have whatever the others' shares.
 PREFLIGHT_S, HEADLINE_S = 40.0, 90.0
 NEEDED = ("torch", "triton", "numba", "numpy", "pandas", "scipy", "typer", "rich", "pytest")
@@ -77,6 +77,7 @@ def main() -> int:
     """Run the stages and return the exit code."""
     started_s = time.monotonic()
     asked = arguments()
+    ends_s = started_s + asked.budget
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         return refuse(f"this python has no {', '.join(missing)}; the extra dev brings all")
@@ -117,7 +118,7 @@ def main() -> int:
             tell,
             environment(out),
             cwd=ROOT,
-            ended=partial(show, tell, out, name, facts, runs, asked.pack),
+            ended=partial(show, tell, out, name, facts, Reports(runs, ends_s), asked.pack),
             started_s=started_s,
         )
         if campaign.is_foreign:
@@ -147,15 +148,19 @@ def show(
     out: Path,
     name: str,
     facts: list[str],
-    runs: list[Path],
+    reports: "Reports",
     file: Path | None,
     results: Mapping[str, Result],
 ) -> None:
-    """Write what is known so far: reports, the page, and all of it in one file."""
+    """Write what is known so far: the page, then reports, and all of it in one file.
+
+    Reports take longest. The file is written before them too, in case this program is killed.
+    """
     try:
-        reports(out, runs, tell)
-        write_page(out, name, facts, results, runs)
+        write_page(out, name, facts, results, reports.runs)
         if file:
+            pack(out, file)
+        if reports.make(out, tell) and file:
             pack(out, file)
     except Exception as error:  # noqa: BLE001 - what was measured is there, and the next stage is to run
         tell(f"no page of what was seen: {type(error).__name__}: {error}")
@@ -235,22 +240,45 @@ def lacking() -> Iterator[str]:
         yield "no compute-sanitizer here: races are not checked"
 
 
-def reports(out: Path, runs: list[Path], tell: Callable[[str], None]) -> None:
-    """Make the report of every run with records that are newer, where its libraries are."""
-    if not all(map(importlib.util.find_spec, ("jinja2", "plotly"))):
-        return
-    for run in runs:
-        records, report = run / "records.jsonl", run / "report.html"
-        if records.exists() and _time_of(records) > _time_of(report):
-            command = [*ON_A_LEASH, "-m", "lstm_harness", "report", str(run)]
-            with subprocess.Popen(
-                command, cwd=ROOT, env=environment(out), stdin=subprocess.PIPE
-            ) as made:
-                try:
-                    tell(f"report of {run.name}: exit status {made.wait(REPORT_S)}")
-                except subprocess.TimeoutExpired:
-                    # Its leash ends it with the pipe.
-                    tell(f"no report of {run.name}: it took over {REPORT_S:.0f} s")
+@dataclass(frozen=True)
+class Reports:
+    """The reports of runs: each once for the same records, and none after `ends_s`.
+
+    `tried` is when the records were written that a report was made of, by run.
+    """
+
+    runs: list[Path]
+    ends_s: float
+    tried: dict[Path, int] = field(default_factory=dict)
+
+    def make(self, out: Path, tell: Callable[[str], None]) -> bool:
+        """Make those of runs with new records, where their libraries are; whether there were any.
+
+        One that failed or took too long is not tried again: the stages need the time.
+        """
+        if not all(map(importlib.util.find_spec, ("jinja2", "plotly"))):
+            return False
+        made = False
+        for run in self.runs:
+            written = _time_of(run / "records.jsonl")
+            is_new = written > max(_time_of(run / "report.html"), self.tried.get(run, 0))
+            limit_s = min(REPORT_S, self.ends_s - time.monotonic())
+            if is_new and limit_s >= LEAST_REPORT_S:
+                self.tried[run] = written
+                tell(_report(run, out, limit_s))
+                made = True
+        return made
+
+
+def _report(run: Path, out: Path, limit_s: float) -> str:
+    """Make one report and return a line about it."""
+    command = [*ON_A_LEASH, "-m", "lstm_harness", "report", str(run)]
+    with subprocess.Popen(command, cwd=ROOT, env=environment(out), stdin=subprocess.PIPE) as made:
+        try:
+            return f"report of {run.name}: exit status {made.wait(limit_s)}"
+        except subprocess.TimeoutExpired:
+            # Its leash ends it with the pipe.
+            return f"no report of {run.name}: it took over {limit_s:.0f} s"
 
 
 def _time_of(file: Path) -> int:
