@@ -45,6 +45,8 @@ OPTIONS = {
     "regime": REGIMES["triton"],
 }
 LAYER = {"cell": "lstm", "seq_len": 3, "batch": 3, "input_size": 5, "hidden_size": 30}
+# In float32; in float16 two programs share each SM.
+TWO_TURNS = {"batch": 33, "bidirectional": True, "hidden_size": 60}
 
 
 _poisoned = pytest.fixture(autouse=True)(cases.poisoned)
@@ -108,6 +110,27 @@ def assert_right(problem: lk.Problem, regime: str, seed: int, **options: bool) -
     cases.assert_right(found, problem, machines)
 
 
+@pytest.mark.parametrize(
+    ("an_sm", "seed"),
+    [
+        pytest.param(an_sm, seed, marks=pytest.mark.slow if seed else [])
+        for an_sm in (1, 2)
+        for seed in SEEDS
+    ],
+)
+def test_more_tiles_than_sms_share_these_or_take_turns(an_sm: int, seed: int) -> None:
+    problem = lk.Problem(**LAYER | TWO_TURNS, dtype="float16")
+    with (
+        patch.object(parameters, "MOST_RESIDENT", an_sm),
+        only("triton", "held"),
+        interleaved(seed) as machines,
+    ):
+        found = errors(fused_triton, problem, CPU)
+    cases.assert_right(found, problem, machines)
+    launches = 2 if an_sm == 1 else 1
+    assert [len(machine.names) for machine in machines] == [16 // launches] * 2 * launches
+
+
 def test_held_is_one_launch_whose_programs_wait() -> None:
     problem = lk.Problem(**LAYER)
     with only("triton", "held"), interleaved(0) as machines:
@@ -167,7 +190,6 @@ NEW_COUNTERS = """        counters = None
         if waits:
 """
 BOTH = {"bidirectional": True}
-TWO_TURNS = {"batch": 33, "bidirectional": True, "hidden_size": 60}
 TWO_TILES = {"batch": 17, "hidden_size": 16}
 GATHERED = r"tl\.load\(chunk_ptr, mask=mask"
 NOT_TOLD = "has acquired nothing|released nothing|met at no barrier"

@@ -83,7 +83,7 @@ def test_every_candidate_fits_and_the_first_is_the_tables(arch):
                 assert held <= facts.shared_per_block, where
             assert choice.chunk >= parameters.SMALLEST_CHUNK * choice.split, where
             # 255 registers a thread, and 65536 an SM.
-            assert choice.warps * 32 * 255 <= 65536, where
+            assert choice.resident * choice.warps * 32 * 255 <= 65536, where
 
 
 def test_every_candidate_runs_every_batch_of_its_key():
@@ -105,13 +105,14 @@ IMPOSSIBLE = {
     "split": 16,
     "ahead": -1,
     "warps": 16,
+    "resident": 4,
 }
 
 
 @pytest.mark.parametrize("name", IMPOSSIBLE)
 def test_what_the_kernels_cannot_run_is_refused(name, small):
     good = {"regime": "held", "tile": 16, "units": 8, "chunk": 32, "split": 2, "ahead": 1}
-    good |= {"warps": 4}
+    good |= {"warps": 4, "resident": 1}
     key = fused_triton.tuning_key(small, "forward", str(DEVICE))
     with fused_triton.using(key, good):
         assert in_use(small) == read(good)
@@ -133,9 +134,55 @@ def test_what_is_no_choice_is_refused(choice, small):
 
 def test_too_many_programs_that_wait_are_refused():
     problem = lk.Problem("lstm", 8, 16, 1024, 1024, bidirectional=True, dtype="float16")
-    choice = parameters.Parameters("held", 16, 8, 256, 4, 2, 4)
+    choice = parameters.Parameters("held", 16, 8, 256, 4, 2, 4, 1)
     reason = triton_tuning.reason_against(problem, "forward", choice, architecture("sm_90"))
     assert reason == "256 programs wait for each other on 132 SMs"
+
+
+def test_two_programs_of_a_tile_on_an_sm_instead_of_a_second_turn():
+    """As many as fit there, by shared memory and registers; else the turn is taken."""
+    facts = architecture("sm_90")
+
+    def chosen(H, batch, **facts_of):
+        problem = lk.Problem("lstm", 8, batch, H, H, dtype="float16")
+        found = parameters.choose(problem, "forward", replace(facts, **facts_of))
+        return problem, found, found.turns(problem, facts.sm_count)
+
+    for H, batch in ((256, 512), (512, 256)):
+        problem, found, turns = chosen(H, batch)
+        assert (found.resident, turns) == (2, 1)
+        assert found.tiles_at_once(problem, facts.sm_count) >= found.tiles(batch)
+        assert found.warps == 4
+        _, half, turns = chosen(H, batch // 2)
+        assert (half.resident, turns) == (1, 1)
+        _, found, _ = chosen(H, batch, shared_per_sm=facts.shared_per_block // 4)
+        assert found.resident == 1
+
+
+def test_a_choice_of_more_programs_than_an_sm_holds_is_refused():
+    problem = lk.Problem("lstm", 8, 16, 768, 768, dtype="float16")
+    facts = architecture("sm_90")
+    one = parameters.choose(problem, "backward", facts)
+    assert triton_tuning.reason_against(problem, "backward", one, facts) is None
+    assert one.warps == 8
+    for warps, needed in ((8, 139264), (4, 139264)):
+        two = replace(one, resident=2, warps=warps, split=warps)
+        assert triton_tuning.reason_against(problem, "backward", two, facts) == (
+            f"an SM holds 1 programs with {needed} bytes of shared memory and {warps} warps each"
+        )
+    # By shared memory two would fit; by registers of eight warps each they do not.
+    problem = replace(problem, hidden_size=256)
+    two = replace(parameters.choose(problem, "backward", facts), resident=2)
+    assert two.warps == 8
+    assert "an SM holds 1 programs" in triton_tuning.reason_against(problem, "backward", two, facts)
+
+
+def test_tuning_tries_two_programs_on_an_sm_where_that_makes_them_smaller():
+    problem = lk.Problem("lstm", 64, 64, 512, 512, dtype="float16")
+    facts = architecture("sm_90")
+    first, *others = map(read, triton_tuning.candidates_on(problem, "forward", facts))
+    assert (first.units, first.resident) == (16, 1)
+    assert any((other.units, other.resident) == (8, 2) for other in others)
 
 
 def test_a_tuned_file_goes_before_the_table_and_a_trial_before_both(small, tuned):

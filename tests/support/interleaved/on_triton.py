@@ -73,7 +73,7 @@ def _run(launch: Launch, *, seed: int, numbers: Iterator[int], machines: list[Ma
         f"{launch.name}, {launch.regime}, grid {grid}, steps {launch.arguments.get('first')} to "
         f"{launch.arguments.get('last')}",
         seed=f"{seed}, launch {next(numbers)}",
-        resident=sequence.INTERPRETED.sm_count,
+        resident=sequence.INTERPRETED.sm_count * launch.parameters.get("resident", 1),
     )
     machines.append(machine)
     arguments = {

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lstm_kernels.backends.fused_triton import device_code
 from lstm_kernels.backends.fused_triton.flags import COUNTER_STRIDE, POLL_LIMIT
-from lstm_kernels.backends.fused_triton.parameters import Parameters
+from lstm_kernels.backends.fused_triton.parameters import MOST_REGISTERS, Parameters
 from lstm_kernels.gpu.fused_gates import device_cell
 from lstm_kernels.gpu.launching import Launch
 from lstm_kernels.problem import Problem
@@ -56,9 +56,6 @@ class Backward(NamedTuple):
     d_c0: Tensor | None
     d_per_unit: Tensor | None
 
-
-# The most registers that an instruction can name; eight warps with them use all of an SM's.
-MOST_REGISTERS = 255
 
 # What a kernel writes, and what keeps its address from call to call.
 RESULTS = {

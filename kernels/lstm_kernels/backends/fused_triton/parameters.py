@@ -13,11 +13,12 @@ and shared-memory instructions a step were taken.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from lstm_kernels.gpu.fused_gates import product_width
-from lstm_kernels.gpu.machine_code import Architecture
+from lstm_kernels.gpu.machine_code import Architecture, predict_occupancy
 from lstm_kernels.problem import Problem
 
 TILES = (16, 32)
@@ -51,6 +52,19 @@ MOST_TILES = 65535
 # that a kernel a step costs less; a guess, not measured.
 MOST_TURNS = 2
 
+# Programs of `held` that share an SM in 16-bit formats: while one waits for its tile, the other
+# multiplies. In wider ones products take most of a step, and registers are short.
+MOST_RESIDENT = 2
+# With more units on four warps, the forward of RNN spilled 180 bytes (64 units, tile 32, H=512,
+# float16, sm_90, Triton 3.7.1).
+MOST_UNITS_OF_SHARED = 16
+
+# A thread may have 255 registers, the most that an instruction can name. Eight warps with these use
+# all of an SM's. With 128, so that two programs of eight warps fit, a forward of tile 32 spilled
+# 312 bytes (H=512, float16, sm_90, Triton 3.7.1).
+MOST_REGISTERS = 255
+MOST_WARPS = 8
+
 
 @dataclass(frozen=True)
 class Parameters:
@@ -58,6 +72,7 @@ class Parameters:
 
     `tile` sequences and `units` hidden units a program; `chunk` of k a product, shared by `split`
     warps, `ahead` chunks on their way (where streamed: stages of the pipeline); `warps` a program.
+    Where programs wait for each other, an SM holds `resident` of them.
     """
 
     regime: str
@@ -67,6 +82,7 @@ class Parameters:
     split: int
     ahead: int
     warps: int
+    resident: int
 
     def groups(self, problem: Problem) -> int:
         """Programs that share the hidden units."""
@@ -82,10 +98,10 @@ class Parameters:
         return math.ceil(self.tiles(problem.batch) / at_once) if at_once else math.inf
 
     def tiles_at_once(self, problem: Problem, sm_count: int) -> int:
-        """Batch tiles whose programs are all resident, one a SM; all where nobody waits."""
+        """Batch tiles whose programs are all resident; all where nobody waits."""
         if self.regime != "held":
             return min(self.tiles(problem.batch), MOST_TILES)
-        return sm_count // (self.groups(problem) * problem.directions)
+        return self.resident * sm_count // (self.groups(problem) * problem.directions)
 
 
 @dataclass(frozen=True)
@@ -168,6 +184,12 @@ def multiplies_exactly(problem: Problem) -> bool:
     return problem.dtype == "float32" and problem.precision == "ieee"
 
 
+def most_resident(problem: Problem) -> int:
+    """How many programs of `held` share an SM at most."""
+    is_alone = problem.element_bytes > 2 or keeps_more(problem)
+    return 1 if is_alone else MOST_RESIDENT
+
+
 @lru_cache(maxsize=1024)
 def choose(problem: Problem, pass_name: str, architecture: Architecture) -> Parameters:
     """The regime and parameters of one layer's kernel.
@@ -198,7 +220,7 @@ def every_regime(problem: Problem, pass_name: str, architecture: Architecture) -
 
 def _alone() -> Parameters:
     """No product: its parameters have the least possible values."""
-    return Parameters("alone", TILES[0], UNITS_ALONE, SMALLEST_CHUNK, 1, 0, 4)
+    return Parameters("alone", TILES[0], UNITS_ALONE, SMALLEST_CHUNK, 1, 0, 4, 1)
 
 
 def _own(problem: Problem, pass_name: str, architecture: Architecture) -> Parameters | None:
@@ -216,7 +238,7 @@ def _own(problem: Problem, pass_name: str, architecture: Architecture) -> Parame
         warps = _own_warps(problem, units)
         # A backward's product is summed over warps, so that what follows lies apart in them.
         split = min(warps, units // SMALLEST_CHUNK) if pass_name == "backward" else 1
-        found = Parameters("own", tile, units, units, split, 0, warps)
+        found = Parameters("own", tile, units, units, split, 0, warps, 1)
         if found.tiles(problem.batch) * problem.directions <= architecture.sm_count:
             break
     return found
@@ -237,26 +259,53 @@ def _own_warps(problem: Problem, units: int) -> int:
 
 
 def _held(problem: Problem, pass_name: str, architecture: Architecture) -> Parameters | None:
-    """Weights over SMs: the fewest turns, then the fewest units a program."""
-    found = []
-    for candidate in held_rows(problem, pass_name):
-        turns = candidate.turns(problem, architecture.sm_count)
-        fits = held_bytes(problem, pass_name, candidate) <= architecture.shared_per_block
-        if fits and turns <= MOST_TURNS:
-            units, tile = candidate.units, candidate.tile
-            found.append((turns, units * tile, tile, candidate))
-    return min(found, key=lambda each: each[:3])[-1] if found else None
+    """Weights over SMs: the fewest turns, then programs an SM, then units a program.
+
+    Two turns, one after the other, take twice as long. Two programs on an SM should take less than
+    that, since one multiplies while the other waits; not measured.
+    """
+    return min(
+        held_choices(problem, pass_name, architecture),
+        key=lambda each: (
+            each.turns(problem, architecture.sm_count),
+            each.resident,
+            each.units * each.tile,
+            each.tile,
+        ),
+        default=None,
+    )
 
 
-def held_rows(problem: Problem, pass_name: str) -> list[Parameters]:
-    """What the table has for weights over SMs, whether they fit or not."""
+def held_choices(
+    problem: Problem, pass_name: str, architecture: Architecture
+) -> Iterator[Parameters]:
+    """What the table has for weights over SMs that fits, in few turns or on shared SMs."""
+    sm_count = architecture.sm_count
+    for resident in range(1, most_resident(problem) + 1):
+        for found in _held_rows(problem, pass_name, resident):
+            # A second program on an SM takes the place of a second turn.
+            is_needed = resident == 1 or replace(found, resident=1).turns(problem, sm_count) > 1
+            few = found.turns(problem, sm_count) * resident <= MOST_TURNS
+            fits = programs_an_sm(problem, pass_name, found, architecture) >= resident
+            small = resident == 1 or found.units <= MOST_UNITS_OF_SHARED
+            if is_needed and few and fits and small:
+                yield found
+
+
+def _held_rows(problem: Problem, pass_name: str, resident: int) -> list[Parameters]:
+    """What the table has for weights over SMs, whether they fit or not; an SM's warps shared."""
+    warps = MOST_WARPS // resident
     found = []
     for tile in TILES:
         for columns, rows in HELD[pass_name, tile].items():
             units = columns // width_of(problem) if pass_name == "forward" else columns
             if units >= LEAST_UNITS:
-                found += [_with_row("held", problem, tile, units, row) for row in rows]
-    return found
+                shared = [
+                    replace(row, warps=min(row.warps, warps), split=min(row.split, warps))
+                    for row in rows
+                ]
+                found += [_with_row("held", problem, tile, units, row) for row in shared]
+    return [replace(each, resident=resident) for each in found]
 
 
 def _streamed(problem: Problem, pass_name: str) -> Parameters:
@@ -278,7 +327,7 @@ def _with_row(regime: str, problem: Problem, tile: int, units: int, row: Row) ->
     least = SMALLEST_CHUNK * row.split
     chunks = [1 << power for power in range(least.bit_length() - 1, max(least, most).bit_length())]
     chunk = next((c for c in reversed(chunks) if math.ceil(H / c) * c <= MOST_PADDING * H), least)
-    return Parameters(regime, tile, units, chunk, row.split, row.ahead, row.warps)
+    return Parameters(regime, tile, units, chunk, row.split, row.ahead, row.warps, 1)
 
 
 def own_bytes(problem: Problem, tile: int, units: int) -> int:
@@ -297,6 +346,19 @@ def held_bytes(problem: Problem, pass_name: str, candidate: Parameters) -> int:
     staged = min(candidate.ahead + 1, count) * candidate.tile * chunk_bytes
     summed = candidate.split * candidate.tile * columns * sum_bytes(problem)
     return count * chunk_bytes * columns + max(staged, summed)
+
+
+def programs_an_sm(
+    problem: Problem, pass_name: str, given: Parameters, architecture: Architecture
+) -> int:
+    """How many programs of `held` an SM holds, each with all registers that it may have."""
+    held = predict_occupancy(
+        architecture,
+        given.warps * 32,
+        MOST_REGISTERS,
+        held_bytes(problem, pass_name, given),
+    )
+    return int(held["blocks_per_sm"])
 
 
 def width_of(problem: Problem) -> int:

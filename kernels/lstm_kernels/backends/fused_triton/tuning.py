@@ -26,8 +26,6 @@ MOST_CANDIDATES = 16
 # With fewer, kernels spill: 7 of 12 with two warps did, and 22 of 333 with more
 # (docs/triton-design.md).
 LEAST_WARPS = 4
-# At 255 registers a thread, eight warps take all of an SM's; `_summed` adds up to 16 parts.
-MOST_WARPS = 8
 # Chunks in flight are in registers before they are stored to shared memory.
 MOST_AHEAD = 8
 # Stages of the pipeline that Triton makes from a loop over chunks.
@@ -96,15 +94,16 @@ def reason_against(
     problem: Problem, pass_name: str, given: Parameters, architecture: Architecture
 ) -> str | None:
     """Why the kernels cannot run a problem with these parameters, or None."""
-    for name in ("tile", "units", "chunk", "split", "warps"):
+    for name in ("tile", "units", "chunk", "split", "warps", "resident"):
         size = getattr(given, name)
         if size < 1 or size & (size - 1):
             return f"{name}={size} is not a power of two"
     columns = given.units * (1 if pass_name == "backward" else table.width_of(problem))
     if given.tile < table.TILES[0] or columns < table.SMALLEST_CHUNK:
         return f"a product of {given.tile} by {columns} is too small"
-    if given.warps > MOST_WARPS or given.split > given.warps:
-        return f"{given.split} of {given.warps} warps share k, and there are {MOST_WARPS} at most"
+    most = table.MOST_WARPS
+    if given.warps > most or given.split > given.warps:
+        return f"{given.split} of {given.warps} warps share k, and there are {most} at most"
     if given.chunk < table.SMALLEST_CHUNK * given.split:
         return f"chunk={given.chunk} is too short for split={given.split}"
     if given.ahead < 0 or given.ahead > MOST_AHEAD:
@@ -137,10 +136,20 @@ def _against_own(
 def _against_held(
     problem: Problem, pass_name: str, given: Parameters, architecture: Architecture
 ) -> str | None:
+    most = table.most_resident(problem)
+    if given.resident > most:
+        return f"resident={given.resident} programs on an SM; there are {most} at most"
     programs = given.groups(problem) * problem.directions
     if given.tiles_at_once(problem, architecture.sm_count) < 1:
         return f"{programs} programs wait for each other on {architecture.sm_count} SMs"
-    return _too_large(table.held_bytes(problem, pass_name, given), architecture)
+    needed = table.held_bytes(problem, pass_name, given)
+    held = table.programs_an_sm(problem, pass_name, given, architecture)
+    if 0 < held < given.resident:
+        return (
+            f"an SM holds {held} programs with {needed} bytes of shared memory and {given.warps} "
+            "warps each"
+        )
+    return _too_large(needed, architecture)
 
 
 def _against_streamed(
@@ -174,15 +183,17 @@ def _others(
 ) -> Iterator[Parameters]:
     """Other choices that may be faster, the most promising first."""
     one_step = list(_one_step(pass_name, first))
+    held = []
+    if first.regime == "held":
+        held = list(table.held_choices(problem, pass_name, architecture))
     yield from one_step[:6]
     for other in table.every_regime(problem, pass_name, architecture):
         if other.regime != first.regime:
             yield other
+    # More or fewer programs an SM, which the table's own choice says nothing about.
+    yield from (other for other in held if other.resident != first.resident)
     yield from one_step[6:]
-    if first.regime == "held":
-        for other in table.held_rows(problem, pass_name):
-            if other.turns(problem, architecture.sm_count) <= table.MOST_TURNS:
-                yield other
+    yield from held
 
 
 def _one_step(pass_name: str, given: Parameters) -> Iterator[Parameters]:
