@@ -26,10 +26,15 @@ json.dump(answers, sys.stdout)
 
 
 def environment() -> dict[str, str]:
-    """This process's environment, without what has kernels interpreted."""
+    """This process's environment, without what has kernels interpreted.
+
+    Where LSTM_BENCH_TRITON names a folder, such as a wheel's that was unpacked, Triton is the one
+    there.
+    """
     interpreters = {backend.interpreter for backend in registry.BUILT_IN}
     clean = {name: value for name, value in os.environ.items() if name not in interpreters}
-    roots = (str(ROOT / part) for part in ("kernels", "harness", "tests/support"))
+    roots = [str(ROOT / part) for part in ("kernels", "harness", "tests/support")]
+    roots += filter(None, [os.environ.get("LSTM_BENCH_TRITON")])
     return clean | {"PYTHONPATH": os.pathsep.join(roots)}
 
 

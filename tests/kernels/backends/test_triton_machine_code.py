@@ -3,6 +3,7 @@
 Compiled in processes of their own, since this one interprets kernels.
 """
 
+from math import prod
 from typing import Any
 
 import pytest
@@ -100,20 +101,80 @@ def test_another_cell_ragged_and_both_ways(sample: dict[str, Rows]) -> None:
         assert_clean(row)
 
 
-def test_no_warp_multiplies_what_another_did() -> None:
-    """Matrix instructions of a step that holds its weights, against those that it needs."""
-    axes = "--arch sm_90 --dtype float16 --hidden 512,768,1024 --batch 16,64"
-    (rows,) = inspected("triton", axes)
-    held = [row for row in rows if row["regime"] == "held"]
-    assert {row["parameters"]["tile"] for row in held} == {16, 32}
-    for row in held:
-        given, H = row["parameters"], row["problem"]["hidden_size"]
-        is_forward = row["kernel"].startswith("forward")
-        columns, k = (4 * given["units"], H) if is_forward else (given["units"], 4 * H)
-        # A warp's instruction makes 16 x 8 sums over 16 of k.
-        needed = given["tile"] * columns * k / (16 * 8 * 16) / given["warps"]
-        found = row["matrix_instructions"]["HMMA"]
-        assert found <= 1.05 * needed, f"H={H} {row['kernel']} {given}: {found} HMMA"
+# One program of a tile is what a batch of 1 has too: its other rows are multiplied with the rest.
+STEP_AXES = "--arch sm_90 --hidden 128,256,512,768,1024 --batch 1,16,64"
+# A warp's HMMA makes 16 x 8 sums over 16 of k, and its FFMA 32 of one product each.
+PRODUCTS = {"float16": ("HMMA", 16 * 8 * 16), "float32": ("FFMA", 32)}
+
+
+@pytest.mark.parametrize("dtype", in_groups(*PRODUCTS))
+def test_what_a_step_consists_of(dtype: str) -> None:
+    """Products that are needed and few others; of what programs meet by, what the design says."""
+    (rows,) = inspected("triton", f"{STEP_AXES} --dtype {dtype}")
+    whole = [row for row in rows if row["regime"] != "streamed"]
+    sizes = {(row["problem"]["hidden_size"], row["problem"]["batch"]) for row in whole}
+    assert len(sizes) == 5 * 3
+    for row in whole:
+        assert_clean(row)
+        assert_multiplies_once(row, *PRODUCTS[dtype])
+        assert_meets_as_designed(row)
+
+
+def product_of(row: dict[str, Any]) -> tuple[int, int]:
+    """Columns of a program's product and its k, of a cell of three gates or four."""
+    given, H = row["parameters"], row["problem"]["hidden_size"]
+    H = given["units"] if row["regime"] == "own" else H
+    is_forward = row["kernel"].startswith("forward")
+    k = H if is_forward else CELLS[row["problem"]["cell"]].h_blocks * H
+    return given["units"] * (4 if is_forward else 1), k
+
+
+def assert_multiplies_once(row: dict[str, Any], name: str, products: int) -> None:
+    """No warp multiplies what another does; the gates have few multiplications of their own."""
+    given, (columns, k) = row["parameters"], product_of(row)
+    needed = given["tile"] * columns * k / products / given["warps"]
+    found = (row["matrix_instructions"] | row["instructions"])[name]
+    assert needed <= found <= 1.05 * needed, f"{row['problem']} {row['kernel']} {given}: {found}"
+
+
+def assert_meets_as_designed(row: dict[str, Any]) -> None:
+    """A fence and an addition a step, and barriers: the protocol's, the chunks', the sum's."""
+    given, code, is_held = row["parameters"], row["instructions"], row["regime"] == "held"
+    added = sum(code.get(name, 0) for name in ("RED", "REDG", "ATOM", "ATOMG"))
+    assert (code.get("MEMBAR", 0), added) == (int(is_held), int(is_held)), row
+    if is_held:
+        _, k = product_of(row)
+        of_sum = {16: 2, 32: 10}[given["tile"]]
+        assert 2 <= code["BAR"] <= 2 + -(-k // given["chunk"]) + of_sum, row
+
+
+# More than test_what_a_step_consists_of has, in 16 bits; other architectures have other limits.
+@pytest.mark.parametrize("batch", in_groups(16, 64))
+def test_multiples_of_64_spill_nothing_in_16_bits(batch: int) -> None:
+    sizes = ",".join(map(str, range(64, 1025, 64)))
+    (rows,) = inspected("triton", f"--arch sm_90 --dtype float16 --hidden {sizes} --batch {batch}")
+    assert len(rows) == 16 * 4
+    for row in rows:
+        assert_clean(row)
+
+
+# Batches that would take two turns otherwise.
+SHARED = {
+    "sm_90": "--hidden 256,512 --batch 256 --dtype float16",
+    "sm_80": "--hidden 256 --batch 128 --dtype bfloat16 --cell lstm,gru",
+}
+
+
+@pytest.mark.parametrize("arch", in_groups(*SHARED))
+def test_two_programs_fit_on_an_sm_where_the_choice_says_so(arch: str) -> None:
+    (rows,) = inspected("triton", f"--arch {arch} --bidirectional true {SHARED[arch]}")
+    shared = [row for row in rows if row["parameters"]["resident"] == 2]
+    assert {row["kernel"] for row in shared} == {"forward", "backward"}
+    for row in shared:
+        assert_clean(row)
+        assert_multiplies_once(row, *PRODUCTS["float16"])
+        assert row["blocks_per_sm"] >= 2
+        assert prod(row["grid"]) > ARCHITECTURES[arch].sm_count
 
 
 # Pairs, not products: every size in every dtype, each on one architecture, which alternates.
@@ -186,26 +247,36 @@ def test_a_new_length_or_batch_compiles_nothing(told: Any) -> None:
         assert keys["other H"] not in keys["same tile"], pass_name
 
 
-def test_programs_meet_by_release_and_acquire(told: Any) -> None:
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("pass_name", ["forward", "backward"])
+def test_programs_meet_by_release_and_acquire(told: Any, pass_name: str, arch: str) -> None:
+    """Poll, barrier, gather; stores, barrier, arrival: in PTX, and in the machine code's order."""
+    orders = told["orders"][f"{pass_name} {arch}"]
+    for kinds in orders.values():
+        assert kinds.count("arrival") == 1, kinds
+        poll, arrival = last(kinds, "poll"), kinds.index("arrival")
+        gathers = [place for place, kind in enumerate(kinds) if kind == "gather"]
+        stores = [place for place, kind in enumerate(kinds[:arrival]) if kind == "store"]
+        assert gathers, kinds
+        assert "barrier" in kinds[poll : min(gathers)], kinds
+        assert max(gathers) < max(stores), kinds
+        assert "barrier" in kinds[max(stores) : arrival], kinds
+    sass = orders["sass"]
+    assert "fence" in sass[last(sass[: sass.index("arrival")], "barrier") : sass.index("arrival")]
+
+
+def last(kinds: list[str], kind: str) -> int:
+    """The last place of one."""
+    return len(kinds) - 1 - kinds[::-1].index(kind)
+
+
+def test_a_poll_acquires_and_ends_in_a_trap(told: Any) -> None:
     for pass_name, ptx in told["ptx"].items():
         lines = [line.strip() for line in ptx.splitlines()]
-        polls = [i for i, line in enumerate(lines) if line.startswith("ld.acquire.gpu.global")]
-        adds = [
-            i
-            for i, line in enumerate(lines)
-            if "atom.global.gpu.release.add" in line
-            or "atom.add.release.gpu.global" in line
-            or "atom.release.gpu.global.add" in line
-        ]
-        gathers = [i for i, line in enumerate(lines) if "ld.global.cg" in line]
-        barriers = [i for i, line in enumerate(lines) if line.startswith("bar.sync")]
-        traps = [i for i, line in enumerate(lines) if line.startswith("trap")]
-        assert len(polls) == len(traps) == 1, pass_name
-        assert len(adds) == 1, pass_name
-        # Poll, a barrier, then every gather; a barrier, then the arrival.
-        assert any(polls[0] < barrier < min(gathers) for barrier in barriers), pass_name
-        stores = [i for i, line in enumerate(lines) if "st.global" in line and i < adds[0]]
-        assert any(max(stores) < barrier < adds[0] for barrier in barriers), pass_name
+        polls = [line for line in lines if line.startswith("ld.acquire.gpu.global")]
+        traps = [line for line in lines if line.startswith("trap")]
+        adds = [line for line in lines if "atom" in line and "release" in line and "gpu" in line]
+        assert len(polls) == len(traps) == len(adds) == 1, pass_name
 
 
 def test_a_kernel_that_never_waits_has_no_flags(told: Any) -> None:
