@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 from itertools import combinations, product
 from typing import Any
+from unittest.mock import patch
 
 import closeness
 import numpy as np
@@ -58,7 +59,9 @@ def chosen(case: tuple[Any, ...], pass_name: str = "forward") -> parameters.Para
     fields = dict(zip(OPTIONS, case, strict=True))
     regime = getattr(parameters, f"_{fields['regime']}")
     facts = () if fields["regime"] == "streamed" else (FACTS,)
-    return regime(problem_of(fields), pass_name, *facts)
+    # The sample does not depend on how many programs share an SM.
+    with patch.object(parameters, "MOST_RESIDENT", 1):
+        return regime(problem_of(fields), pass_name, *facts)
 
 
 def problem_of(fields: dict[str, Any]) -> lk.Problem:
