@@ -192,6 +192,7 @@ def _leave(ended: Ended, folder: Path) -> None:
     facts = {"code": ended.code, "said": ended.said, "place": ended.place}
     replace_whole(fresh / _ENDED_FACTS, json.dumps(facts).encode())
     for name, content in ended.files.items():
+        (fresh / name).parent.mkdir(exist_ok=True)
         replace_whole(fresh / name, content)
     try:
         fresh.rename(folder / _ENDED)

@@ -22,7 +22,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Ended:
-    """A task that is over: the files that it handed over by name, or why there are none.
+    """A task that is over: the files that it handed over by path, or why there are none.
 
     `code` is an exit code of the program. `place` is where it ran, as its engine names it; empty
     where that is unknown, as for a task that was lost with its host.
@@ -37,7 +37,7 @@ class Ended:
     @property
     def refused(self) -> bool:
         """Whether the place may not run it: another kind of device, or other software."""
-        return self.code == Exit.USAGE
+        return self.code in (Exit.USAGE, Exit.NOT_COMPARABLE)
 
 
 class Engine(Protocol):
