@@ -69,7 +69,7 @@ def measured(
         time_ns: of a case in a block; the samples name the attempt where it is not given.
     """
     time_ns = time_ns or (lambda block, case: attempt + 1)
-    return _measured(task, task.order["manifests"][0], machine, time_ns)
+    return _measured(task, task.shared["manifests"][0], machine, time_ns)
 
 
 def both_measured(
@@ -82,7 +82,7 @@ def both_measured(
     """
     return {
         f"{side}/{name}": content
-        for side, whole in zip(NAMES, task.order["manifests"], strict=True)
+        for side, whole in zip(NAMES, task.shared["manifests"], strict=True)
         for name, content in _measured(task, whole, machine, partial(time_ns, side)).items()
     }
 
@@ -228,7 +228,10 @@ class MadeUpPair(MadeUpFleet):
         self._blocks = blocks
 
     def _plan(self, task: Task) -> dict[str, bytes]:
-        assert [each["name"] for each in task.order["pair"]["revisions"]] == ["main", "working tree"]
+        assert [each["name"] for each in task.order["pair"]["revisions"]] == [
+            "main",
+            "working tree",
+        ]
         return {
             f"{side}/run.json": json.dumps(
                 manifest(side, self._blocks) | {"pair": "a pair", "label": f"{side}: {side}"}

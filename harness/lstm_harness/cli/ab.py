@@ -58,7 +58,8 @@ _FAIL_ON, _MARGIN, _MEMORY_MARGIN = "regression,missing", 0.05, 0.01
 def ab(
     spec: Spec,
     base_ref: Annotated[
-        str | None, typer.Argument(help="a commit, branch or tag: whose kernels to beat")
+        str | None,
+        typer.Argument(help="a commit, branch or tag: whose kernels to beat; except with --resume"),
     ] = None,
     new_ref: Annotated[str | None, typer.Argument(help="default: the working tree")] = None,
     fail_on: FailOn = _FAIL_ON,
@@ -98,15 +99,15 @@ def ab(
     rules = Rules(margin=margin, memory_margin=memory_margin, paired=True)
     if resume:
         preset = (spec_of(None, None, None, None, blocks=PAIRED_BLOCKS), _MARGIN, _MEMORY_MARGIN)
-        how = (spec, margin, memory_margin)
-        if base_ref or out or cases_per_task or how != preset or fails != kinds_named(_FAIL_ON):
+        is_preset = (spec, margin, memory_margin) == preset and fails == kinds_named(_FAIL_ON)
+        if base_ref or out or cases_per_task or not is_preset:
             raise UserError(f"--resume {resume} goes on as planned; leave out what to run, and how")
         folder, comparison = resume, _resumed(resume, settings, quiet)
     elif base_ref is None:
         raise UserError("no BASE_REF; expected a commit, branch or tag, as in lstm-bench ab main")
     else:
-        how = settings, cases_per_task
-        folder, comparison = _compared(spec, (base_ref, new_ref), rules, fails, how, out, quiet)
+        fleet = settings, cases_per_task
+        folder, comparison = _compared(spec, (base_ref, new_ref), rules, fails, fleet, out, quiet)
     tell(comparison, outputs)
     output.warning(f"records: {folder / 'base'} and {folder / 'new'}")
     return comparison.exit_code

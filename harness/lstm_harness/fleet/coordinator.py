@@ -210,17 +210,14 @@ class _Coordinator:
             self._watch.counted(total - sum(missing.values()), total, f"{len(missing)} tasks to go")
 
         def accept(task: Task, files: Mapping[str, bytes]) -> None:
-            self._ledger.accept(task, files)
+            self._ledger.accept(task, files, plans)
             del missing[task.name]
             tell()
 
         tell()
-        self._carry_out([self._task(part, manifests) for part in waiting], accept)
-
-    def _task(self, part: Part, manifests: Sequence[Mapping[str, Any]]) -> Task:
-        name = name_of(part)
-        order = {"id": name, "manifests": manifests, "part": part.to_dict()}
-        return Task(name, manifests[0]["plan"]["device"], order | self._of_pair())
+        device = plans[0].device
+        shared = {"manifests": manifests, **self._of_pair()}
+        self._carry_out([_task(part, device, shared) for part in waiting], accept)
 
     def _of_pair(self) -> dict[str, Any]:
         """What a task has to know of two revisions."""
@@ -280,3 +277,8 @@ def _device_time_s(run: Run) -> float:
     """How long the run of a part had its device."""
     begun, ended = (datetime.fromisoformat(run.manifest[name]) for name in ("start", "end"))
     return (ended - begun).total_seconds()
+
+
+def _task(part: Part, device: str, shared: Mapping[str, Any]) -> Task:
+    name = name_of(part)
+    return Task(name, device, {"id": name, "part": part.to_dict()}, shared)

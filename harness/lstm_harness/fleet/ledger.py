@@ -153,9 +153,7 @@ class Ledger:
     def runs(self) -> list[list[Run]]:
         """The runs of all parts that were planned and accepted, of each side."""
         accepted = [self._parts / name_of(part) for part in self.state.parts if self.has(part)]
-        return [
-            [run_folder.load(place / side) for place in accepted] for side in self.state.sides
-        ]
+        return [[run_folder.load(place / side) for place in accepted] for side in self.state.sides]
 
     def keep(self, state: State) -> None:
         """Replace what was planned."""
@@ -175,13 +173,19 @@ class Ledger:
 
         self._accept(self.folder / _PLAN, files, check)
 
-    def accept(self, task: Task, files: Mapping[str, bytes]) -> None:
+    def accept(self, task: Task, files: Mapping[str, bytes], plans: Sequence[Plan]) -> None:
         """Keep the run of a part, if it is whole.
 
+        Args:
+            plans: of each side, as the task's manifests have them.
         Raises:
             Spoilt: it is not the whole run of that part.
         """
-        self._accept(self._parts / task.name, files, lambda run: _check_part(run, task, self.state.sides))
+
+        def check(place: Path) -> None:
+            _check_part([place / side for side in self.state.sides], task, plans)
+
+        self._accept(self._parts / task.name, files, check)
 
     def _accept(
         self, place: Path, files: Mapping[str, bytes], check: Callable[[Path], object]
@@ -341,25 +345,26 @@ def _filed(side: str, name: str) -> str:
     return (PurePosixPath(side) / name).as_posix()
 
 
-def _check_part(folder: Path, task: Task, sides: Sequence[str]) -> None:
+def _check_part(folders: Sequence[Path], task: Task, plans: Sequence[Plan]) -> None:
     """Refuse anything but the whole run of a task's part, or both of a pair.
 
     Raises:
         UserError: it cannot be read; `Spoilt` where it is another one, or not whole.
     """
-    manifests = task.order["manifests"]
     found = [
-        _checked(folder / side, manifest, task.order["part"])
-        for side, manifest in zip(sides, manifests, strict=True)
+        _checked(folder, manifest, plan, task.order["part"])
+        for folder, manifest, plan in zip(folders, task.shared["manifests"], plans, strict=True)
     ]
     if len({record.machine for run in found for record in run.records}) != 1:
         raise Spoilt("several devices measured it; expected one for all backends of a case")
 
 
-def _checked(folder: Path, manifest: Mapping[str, Any], wanted: Mapping[str, Any]) -> Run:
+def _checked(
+    folder: Path, manifest: Mapping[str, Any], plan: Plan, wanted: Mapping[str, Any]
+) -> Run:
     """The run of a part, if it is whole."""
     run = run_folder.load(folder)
-    plan, part = Plan.from_dict(manifest["plan"]), part_of(run.manifest)
+    part = part_of(run.manifest)
     if part is None or part.to_dict() != wanted:
         raise Spoilt(f"it is the run of {part}; expected {wanted}")
     if other := differences(manifest, run.manifest):
@@ -367,7 +372,10 @@ def _checked(folder: Path, manifest: Mapping[str, Any], wanted: Mapping[str, Any
     if run.torn or run.edited or run.manifest.get("records_sha256") is None:
         raise Spoilt("it did not end, or its records are not as they were written")
     planned = {
-        (block, backend, case) for block, case in plan.cells(part) for backend in plan.backends
+        (block, backend, plan.cases[place])
+        for block in part.blocks
+        for place in part.cases
+        for backend in plan.backends
     }
     if {record.identity for record in run.records} != planned:
         raise Spoilt(f"it has {len(run.records)} records; expected {len(planned)}")

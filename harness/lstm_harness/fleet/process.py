@@ -32,7 +32,7 @@ class TaskProcess:
     def __init__(self, task: Task, folder: Path, environment: Mapping[str, str]) -> None:
         self._name, self._folder = task.name, folder
         folder.mkdir(parents=True)
-        replace_whole(folder / ORDER, json.dumps(task.order).encode())
+        replace_whole(folder / ORDER, json.dumps({**task.shared, **task.order}).encode())
         with (folder / _LOG).open("wb") as log:
             self._process = subprocess.Popen(
                 # -P: a folder here with the name of one of our packages must not be imported.

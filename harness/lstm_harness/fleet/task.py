@@ -12,12 +12,14 @@ class Task:
     """Work for one device, in a fresh process.
 
     `name` is also that of its folder. `device` is cpu or cuda, or auto while there is no plan yet.
-    `order` is what `fleet.work` reads, as JSON.
+    `order` is what `fleet.work` reads, as JSON, together with `shared`: one and the same object in
+    many tasks, which may be large, so that an engine carries it once.
     """
 
     name: str
     device: str
     order: Mapping[str, Any]
+    shared: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

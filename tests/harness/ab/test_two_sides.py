@@ -237,6 +237,7 @@ def test_what_cannot_be_resumed_is_one_line(run_in, tmp_path, arguments, says):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_fleet_of_one_cpu_is_judged_as_this_device_is(repo, ab, tmp_path):
     out = tmp_path / "ab"
     asked = f"--backend naive --device cpu {HOW} --engine local --out {out}"
@@ -254,7 +255,7 @@ def test_a_fleet_of_one_cpu_is_judged_as_this_device_is(repo, ab, tmp_path):
         records = records_of(out / side)
         assert len(records) == manifest["plan"]["planned_records"] in (BLOCKS, 2 * BLOCKS)
         assert {record["status"] for record in records} == {"ok"}
-        assert [part["id"] for part in manifest["parts"]][0] == "block-0-case-0"
+        assert manifest["parts"][0]["id"] == "block-0-case-0"
         blocks = {r["block"] for r in records if r["peak_bytes"] is not None}
         assert set(range(BLOCKS)) <= blocks, "memory is measured in the first blocks"
     again = ab(f"--resume {out} --json --quiet")

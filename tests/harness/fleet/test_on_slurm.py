@@ -101,6 +101,25 @@ def test_tasks_are_arrays_on_nodes_of_their_own(slurm, engine):
     assert slurm.parameters[2]["gpus_per_node"] == 1, "this Slurm has GPUs"
 
 
+def test_what_tasks_share_is_written_once(slurm, engine, monkeypatch, tmp_path):
+    shared = {"manifests": ["large"]}
+    engine().submit([Task(name, "cpu", {"id": name}, shared) for name in "ab"])
+    (file,) = (tmp_path / "tasks").glob("shared-*.json")
+    assert json.loads(file.read_text()) == shared
+    assert "large" not in (slurm.queue["7_0"] / "order.json").read_text()
+    monkeypatch.setenv("SLURMD_NODENAME", "node-a")
+    seen = []
+
+    def carried_out(task, *_):
+        seen.append(task)
+        return SimpleNamespace(wait=lambda place: Ended(task.name, {"base/run.json": b"{}"}))
+
+    monkeypatch.setattr(on_slurm, "TaskProcess", carried_out)
+    slurm.function(slurm.queue["7_1"])
+    assert seen == [Task("b", "cpu", {"id": "b"}, shared)]
+    assert (slurm.queue["7_1"] / "ended" / "base" / "run.json").read_bytes() == b"{}"
+
+
 def test_a_result_is_told_once_with_its_files(slurm, engine, monkeypatch):
     made = engine()
     made.submit(tasks("a", "b"))

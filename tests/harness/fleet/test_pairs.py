@@ -62,7 +62,7 @@ class Timed(MadeUpPair):
     def __init__(self, rng, changes, devices=DEVICES):
         super().__init__(rng, BLOCKS, most_losses=0)
         self.changes = dict.fromkeys(devices, 1.0) | changes
-        self.levels = {device: rng.gauss(0, 0.03) for device in devices}
+        self.levels = {device: rng.gauss(0, 0.03) for device in self.changes}
         self.seen = []
 
     def submit(self, tasks, avoiding=()):
@@ -124,7 +124,7 @@ def test_any_schedule_ends_with_exactly_the_plan(tmp_path, roots, seed, kills):
 
 
 @pytest.mark.parametrize(
-    "every", [41, pytest.param(3, marks=pytest.mark.slow)], ids=["some", "all"]
+    "every", [150, pytest.param(7, marks=pytest.mark.slow)], ids=["some", "many"]
 )
 def test_killed_at_any_step_it_goes_on_to_the_same_plan(tmp_path, roots, every):
     """The second measurement included, which is planned from what was measured."""
@@ -154,18 +154,18 @@ def test_a_finished_one_is_told_again_and_changes_nothing(tmp_path, roots):
     assert compared(tmp_path / "ab", PAIR.rules, FAILS).verdicts == comparison.verdicts
     with pytest.raises(UserError, match="go on with that ab: lstm-bench ab --resume "):
         measured(tmp_path / "ab", Timed(random.Random(0), {}), roots)
-    with pytest.raises(UserError, match="is not the run of a fleet: cannot read fleet.json"):
+    with pytest.raises(UserError, match=r"is not the run of a fleet: cannot read fleet\.json"):
         coordinator.resume(tmp_path / "ab", None, lambda *_: None, FleetWatch())
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_one_odd_device_accuses_nobody_and_a_change_of_all_is_found(tmp_path, roots, seed):
     def told(name, changes):
         return measured(tmp_path / name, Timed(random.Random(seed), changes), roots)
 
     assert not FLAGS & set(kinds(told("same", {})))
     assert not FLAGS & set(kinds(told("odd", {DEVICES[3]: 1.3})))
-    slower = told("slower", {name: 1.1 for name in DEVICES})
+    slower = told("slower", dict.fromkeys(DEVICES, 1.1))
     assert set(kinds(slower)) == {Kind.REGRESSION}
     assert slower.exit_code == Exit.REGRESSION
     assert min(v.machines for v in slower.verdicts if v.measure == "time") >= 3
