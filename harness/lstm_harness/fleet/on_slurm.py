@@ -130,9 +130,10 @@ class SlurmEngine:
             **on_gpu,
             **exclude,
         )
+        utils = self._submitit.core.utils
         try:
             jobs = executor.map_array(_carry_out, folders)
-        except self._submitit.core.utils.FailedSubmissionError as error:
+        except (utils.FailedSubmissionError, utils.FailedJobError) as error:  # no answer, or a no
             raise MeasuringFailed(f"sbatch refused the tasks: {error}") from None
         for task, folder, job in zip(tasks, folders, jobs, strict=True):
             replace_whole(folder / _JOB, job.job_id.encode())
