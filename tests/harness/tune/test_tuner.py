@@ -212,8 +212,8 @@ def test_interrupted_it_loses_the_key_in_flight_and_goes_on(copy, bench_in, monk
     assert len(statuses) == 4
 
 
-# Layers wait that are larger than the file beside the plugin says.
-FEW_AND_NO_LARGER = """
+# Layers wait that are smaller than the file beside the plugin says. The largest come first.
+FEW_AND_NO_SMALLER = """
 import time
 from pathlib import Path
 
@@ -222,7 +222,7 @@ at_once = layer
 
 
 def layer(x, h0, c0, weights, *, problem, lengths=None):
-    while problem.hidden_size > int(Path(__file__).with_name("largest").read_text()):
+    while problem.hidden_size < int(Path(__file__).with_name("smallest").read_text()):
         time.sleep(0.01)
     return at_once(x, h0, c0, weights, problem=problem, lengths=lengths)
 """
@@ -231,14 +231,14 @@ def layer(x, h0, c0, weights, *, problem, lengths=None):
 @pytest.mark.slow
 def test_interrupted_or_killed_it_loses_the_key_in_flight_and_goes_on(copy):
     # Another backend, as far as its file is concerned; one whose keys are quickly done.
-    (copy / "tunable.py").write_text((copy / "tunable.py").read_text() + FEW_AND_NO_LARGER)
+    (copy / "tunable.py").write_text((copy / "tunable.py").read_text() + FEW_AND_NO_SMALLER)
     command = f"{TUNE} --hidden 16,24,32,40 --quiet"
     shutil.rmtree(copy / "cache")
     made = []
-    # Largest layer, and how many keys there are without larger ones.
-    signals = ((signal.SIGINT, Exit.INTERRUPTED, 16, 2), (signal.SIGKILL, -signal.SIGKILL, 24, 4))
-    for signal_number, code, largest, count in signals:
-        (copy / "largest").write_text(str(largest))
+    # The smallest layer, and how many keys there are without smaller ones.
+    signals = ((signal.SIGINT, Exit.INTERRUPTED, 40, 2), (signal.SIGKILL, -signal.SIGKILL, 32, 4))
+    for signal_number, code, smallest, count in signals:
+        (copy / "smallest").write_text(str(smallest))
         process = start(command, copy, forked=True)
         until(lambda count=count: len(entries_of(copy)) == count, process)
         process.send_signal(signal_number)
@@ -252,7 +252,7 @@ def test_interrupted_or_killed_it_loses_the_key_in_flight_and_goes_on(copy):
             assert f"interrupted, {len(made)} keys are in " in err
             assert err.endswith(f"; go on with: lstm-bench {command}\n")
 
-    (copy / "largest").write_text("40")
+    (copy / "smallest").write_text("16")
     done = bench(f"{command} --json", copy)
     assert done.returncode == 0, done.stderr
     assert list(entries_of(copy))[: len(made)] == made
