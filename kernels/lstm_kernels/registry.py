@@ -229,6 +229,7 @@ _EXTRA_OF = {
 }
 
 _plugins: dict[str, Backend] = {}
+_built_in = {backend.name: backend for backend in BUILT_IN}
 _unavailable: dict[str, str] = {}
 _entry_points: dict[str, Backend] | None = None
 _has_read_cells = False
@@ -236,7 +237,7 @@ _has_read_cells = False
 
 def registered() -> dict[str, Backend]:
     """Every known backend by name: built-in ones first, then entry points, then plugins."""
-    return {b.name: b for b in BUILT_IN} | _from_entry_points() | _plugins
+    return _built_in | _from_entry_points() | _plugins
 
 
 def backends() -> tuple[str, ...]:
@@ -283,6 +284,9 @@ def get(name: str) -> Backend:
     Raises:
         ValueError: unknown, with the nearest known name.
     """
+    built_in = _built_in.get(name)
+    if built_in is not None:  # what a layer asks for at every call
+        return built_in
     known = registered()
     return known[check_name("backend", name, known)]
 
@@ -308,7 +312,7 @@ def unsupported(name: str, problem: Problem, device: str) -> str | None:
     It is not asked about a cell that it does not know, which it would mistake for another, nor
     about heads, whose weights it would mistake for those of one.
     """
-    reason = unknown_kind(name, problem)
+    reason = unknown_kind(name, problem) or _nothing_to_normalise(problem)
     if reason is not None:
         return reason
     return load(name).unsupported(problem, device)  # type: ignore[no-any-return] # a module's
@@ -318,6 +322,12 @@ def unknown_kind(name: str, problem: Problem) -> str | None:
     """The reason that a backend does not run such a cell, or heads, of any size, or None."""
     backend = get(name)
     return _unknown_cell(backend, problem) or lacks_heads(backend, problem)
+
+
+def _nothing_to_normalise(problem: Problem) -> str | None:
+    if problem.mixes_batch and problem.batch == 1:
+        return f"{problem.cell} normalises over the batch, so it needs 2 sequences or more"
+    return None
 
 
 def _unknown_cell(backend: Backend, problem: Problem) -> str | None:
@@ -444,7 +454,7 @@ def _from_entry_points() -> dict[str, Backend]:
 
 def _add_entry_point(point: EntryPoint, backend: Backend, found: dict[str, Backend]) -> None:
     """Register a package's backend, unless its name would hide another."""
-    if backend.name in found or backend.name in {built_in.name for built_in in BUILT_IN}:
+    if backend.name in found or backend.name in _built_in:
         _unavailable[point.value] = f"the name {backend.name!r} is taken"
     else:
         found[backend.name] = backend
