@@ -1,5 +1,6 @@
 """What every test folder shares: saying, at the end, what a run of the tests did not exercise."""
 
+import importlib.util
 import shutil
 
 import interpreted
@@ -16,6 +17,14 @@ pytest_addoption = slow_tier.pytest_addoption
 pytest_collection_modifyitems = slow_tier.pytest_collection_modifyitems
 pytest_runtest_setup = slow_tier.pytest_runtest_setup
 interpreted.begin()
+
+if importlib.util.find_spec("hypothesis"):  # a GPU's image may have none
+    from hypothesis import HealthCheck, settings
+
+    # How long an example takes to draw and to run is the machine's affair.
+    slow_ones_too = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+    settings.register_profile("any machine", **slow_ones_too)
+    settings.load_profile("any machine")
 
 # Small layers, beside other tests that want the cores too. One number for all tests of a process:
 # jax keeps the first it meets, and refuses another.

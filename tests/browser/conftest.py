@@ -4,12 +4,13 @@ import os
 import shutil
 
 import pytest
+from waiting import PATIENCE_S
 
 from lstm_harness.report.write import write_report
 
 REQUIRED = os.environ.get("LSTM_BENCH_REQUIRE_BROWSER") == "1"
 # A page of figures takes long on a core that others use too.
-PATIENCE_MS = 120_000
+PATIENCE_MS = 1000 * PATIENCE_S
 # Whether every figure of a page is drawn: plotly.js is unpacked after the page is loaded.
 ALL_DRAWN = """() => [...document.querySelectorAll("[id^=series-]")]
     .every(each => each.querySelector(".main-svg"))"""
@@ -35,7 +36,7 @@ def chromium():
         absent("no Chromium found; install it to test the page")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=path, args=list(QUIET), timeout=120_000
+            executable_path=path, args=list(QUIET), timeout=PATIENCE_MS
         )
         yield browser
         browser.close()
@@ -54,7 +55,7 @@ def view(chromium, tmp_path):
             offline=True,
             reduced_motion="reduce",
         )
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: said.append(message.text))
@@ -80,7 +81,7 @@ def browse(chromium, tmp_path):
         context = chromium.new_context(
             viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
         )
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: said.append(message.text))

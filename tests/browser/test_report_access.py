@@ -124,11 +124,14 @@ def test_no_width_needs_a_sideways_scroll(view, width, scheme):
 def test_paper_gets_every_figure_and_no_switch(view):
     page = view(full_run(), scheme="dark")
     page.emulate_media(media="print", color_scheme="dark")
-    page.wait_for_timeout(200)
     for panel in payload(page)["panels"]:
-        assert page.locator(f"#{panel['id']} .points path").count() > 0, panel["id"]
+        page.locator(f"#{panel['id']} .points path").first.wait_for(state="attached")
     assert page.locator("#switches").is_hidden()
     assert page.locator("#theme").is_hidden()
     title = page.locator("#throughput-over-t .xtitle").first
     soft = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--soft')")
-    assert title.evaluate("(node) => getComputedStyle(node).fill") == soft == "rgb(90, 96, 104)"
+    assert soft == "rgb(90, 96, 104)"
+    page.wait_for_function(
+        "([node, soft]) => getComputedStyle(node).fill === soft",
+        arg=[title.element_handle(), soft],
+    )

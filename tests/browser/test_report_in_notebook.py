@@ -2,12 +2,14 @@
 
 import pytest
 from report_pages import full_run
+from waiting import PATIENCE_S
 
 from lstm_harness.api.results import Report
 from lstm_harness.report.write import write_report
 
 pytestmark = pytest.mark.browser
 NOTEBOOK = "http://notebook.test/tree/a.ipynb"
+PATIENCE_MS = 1000 * PATIENCE_S
 
 
 @pytest.fixture
@@ -17,13 +19,13 @@ def framed(chromium, tmp_path):
     around = f"<!doctype html><title>notebook</title>{report._repr_html_()}"
     said = []
     context = chromium.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     kind = "text/html; charset=utf-8"
     page.route("**/*", lambda route: route.fulfill(body=around, content_type=kind))
-    page.goto(NOTEBOOK, wait_until="commit", timeout=60_000)
+    page.goto(NOTEBOOK, wait_until="commit", timeout=PATIENCE_MS)
     page.locator("iframe").wait_for(state="attached")
     frame = page.frames[1]
     frame.locator("#all-rows tbody").wait_for(state="attached")
@@ -45,7 +47,7 @@ def test_it_draws_and_answers(framed):
 def test_its_links_stay_within_it(framed):
     expect = pytest.importorskip("playwright.sync_api").expect
     framed.locator('nav a[href="#trust"]').evaluate("link => link.click()")
-    expect(framed.locator("#trust h2").first).to_be_in_viewport(timeout=60_000)
+    expect(framed.locator("#trust h2").first).to_be_in_viewport(timeout=PATIENCE_MS)
     assert framed.url.startswith("about:srcdoc")
     assert framed.locator("#map-table tbody button").count() == 9
 

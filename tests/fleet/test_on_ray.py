@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from bench import bench, environment, manifest_of, start
-from simulated_hosts import Host, until
+from simulated_hosts import Host
 from small_fleet import (
     AB_SUITE,
     SUITE,
@@ -19,6 +19,7 @@ from small_fleet import (
     tasks_below,
     wait_for_parts,
 )
+from waiting import PATIENCE_S, until
 
 import lstm_kernels
 
@@ -54,14 +55,14 @@ def test_it_loses_a_node_and_its_coordinator_and_ends_with_the_plan(cluster, tmp
     run, fleet = tmp_path / "run", f"fleet {SUITE} --engine ray --address {made.address}"
     first = start(f"{fleet} --out run", tmp_path)
     wait_for_parts(run, 1, first)
-    until(lambda: len(tasks_below(tmp_path)) == 3, "a task on every node")
+    until(lambda: len(tasks_below(tmp_path)) == 3, first)
     assert hosts["ray-c"].cut()
     wait_for_parts(run, 3, first)
     first.send_signal(signal.SIGKILL)
     first.communicate()
     before = digests(run)
     assert 3 <= len(before) < 6
-    until(lambda: not tasks_below(tmp_path), "the end of the tasks of a killed coordinator")
+    until(lambda: not tasks_below(tmp_path))
 
     done = bench("fleet --resume run --quiet", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -100,7 +101,7 @@ def test_a_node_with_other_kernels_measures_nothing(cluster, tmp_path, monkeypat
     hosts["ray-c"].cut()
     run = tmp_path / "run"
     first = start(f"fleet {SUITE} --engine ray --address {made.address} --out run", tmp_path)
-    until((run / "plan").exists, "the plan")
+    until((run / "plan").exists, first)
 
     edited = tmp_path / "edited" / "lstm_kernels"
     shutil.copytree(Path(lstm_kernels.__file__).parent, edited)
@@ -112,7 +113,7 @@ def test_a_node_with_other_kernels_measures_nothing(cluster, tmp_path, monkeypat
     made.add_node(num_cpus=1, object_store_memory=80 << 20)
     Host("desk")
 
-    _, said = first.communicate(timeout=600)
+    _, said = first.communicate(timeout=PATIENCE_S)
     assert first.returncode == 0, said
     told = [line for line in said.splitlines() if "measures nothing of this run" in line]
     assert len(told) == 1

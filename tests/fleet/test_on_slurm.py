@@ -5,7 +5,6 @@ import signal
 import pytest
 import small_slurm
 from bench import bench, environment, manifest_of, start
-from simulated_hosts import until
 from small_fleet import (
     AB_SUITE,
     SUITE,
@@ -16,6 +15,7 @@ from small_fleet import (
     tasks_below,
     wait_for_parts,
 )
+from waiting import until
 
 NODES = ("slurm-a", "slurm-b", "slurm-c")
 
@@ -34,7 +34,7 @@ def test_it_loses_a_node_and_its_coordinator_and_ends_with_the_plan(slurm, tmp_p
     run = tmp_path / "run"
     first = start(f"fleet {SUITE} --engine slurm --out run", tmp_path, env=variables)
     wait_for_parts(run, 1, first)
-    until(lambda: len(tasks_below(tmp_path)) == 3, "a task on every node")
+    until(lambda: len(tasks_below(tmp_path)) == 3, first)
     assert hosts["slurm-c"].cut()
     first.send_signal(signal.SIGKILL)
     first.communicate()

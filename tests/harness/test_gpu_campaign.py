@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from time import monotonic, sleep
 from types import SimpleNamespace
 
 import prove
@@ -21,6 +20,7 @@ from campaign import STATE, Campaign, Result, Stage
 from places import ROOT
 from saved_runs import save
 from synthetic_runs import blocks
+from waiting import until
 
 PROVE = ROOT / "tests" / "gpu" / "prove.py"
 
@@ -337,15 +337,9 @@ def _processes_with(mark):
     return found
 
 
-def _processes_become(count, mark):
-    """How many there are once there are so many, or in 30 s.
-
-    The environment of a process that begins to run a program is empty for a moment.
-    """
-    until = monotonic() + 30
-    while (found := len(_processes_with(mark))) != count and monotonic() < until:
-        sleep(0.05)
-    return found
+def until_processes_are(count, mark):
+    """The environment of a process that begins to run a program is empty for a moment."""
+    until(lambda: len(_processes_with(mark)) == count)
 
 
 @pytest.mark.parametrize("ends", ["by itself", "killed"])
@@ -366,9 +360,9 @@ def test_nothing_that_a_stage_started_outlives_it_or_the_campaign(tmp_path, ends
     ) as campaign:
         assert any(line == "works\n" for line in campaign.stdout)
         if ends == "killed":
-            assert _processes_become(5, mark) == 5
+            until_processes_are(5, mark)
             campaign.kill()
-    assert _processes_become(0, mark) == 0
+    until_processes_are(0, mark)
 
 
 def test_what_is_missing_is_told_by_name(monkeypatch):

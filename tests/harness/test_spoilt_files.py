@@ -26,7 +26,6 @@ def test_a_spoilt_file_is_told_in_a_line(spoiling, times):
     @settings(
         max_examples=max(3, times // 10) if spoiling.kind.seconds else times,
         derandomize=True,
-        deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
     )

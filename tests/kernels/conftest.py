@@ -1,5 +1,6 @@
 """What the kernel tests share: the registry's CPU backends, and how two results are compared."""
 
+import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -134,7 +135,9 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             patch.setenv(name, value)
         # Kernels compiled for another instruction set must not be taken for this one's.
         capability = torch.backends.cpu.get_cpu_capability()
-        cache = Path(tempfile.gettempdir()) / f"lstm-bench-tests-inductor-{capability}"
+        # Nor may one user's folder be in another's way.
+        name = f"lstm-bench-tests-inductor-{os.getuid()}-{capability}"
+        cache = Path(tempfile.gettempdir()) / name
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(cache))
         # A pool of compilers is as many processes that import torch, for a few small kernels.
         patch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")

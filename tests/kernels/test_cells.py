@@ -116,7 +116,7 @@ def test_random_cells_are_the_oracles(
     skip_where_refused(on, lk.Problem("lstm", 2, 2, 2, 2))
     of_a_run = COMPILED_CELLS if on in ("compiled", "jax") else CELLS_A_RUN
 
-    @settings(max_examples=of_a_run // SHARES.get(on, 1), deadline=None)
+    @settings(max_examples=of_a_run // SHARES.get(on, 1))
     @given(random_layers())
     def are_the_oracles(layer: tuple[Cell, dict[str, Any]]) -> None:
         drawn, fields = layer

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE_S
 
 import lstm_kernels as lk
 from lstm_kernels import registry
@@ -40,6 +41,6 @@ def test_it_is_told_and_does_not_wait_for_ever(peer: str) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     assert "threads do not exist in this forked process" in done.stdout

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import forked_workers
+from waiting import PATIENCE_S
 
 import lstm_harness
 import lstm_kernels
@@ -56,7 +57,7 @@ def start(
 def bench(arguments: str, folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run one command line to its end."""
     process = start(arguments, folder, **options)
-    out, err = process.communicate(timeout=600)
+    out, err = process.communicate(timeout=PATIENCE_S)
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 

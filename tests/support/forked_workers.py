@@ -86,6 +86,8 @@ class Nursery:
 def nursery() -> Iterator[Nursery]:
     """A process to fork from, ended at the end."""
     made = Nursery()
+    # At once: whoever looks for workers of a test's folder finds it in what they were started with.
+    made.shared()
     try:
         yield made
     finally:

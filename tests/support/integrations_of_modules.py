@@ -34,9 +34,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils import parametrizations, prune
 from torch.nn.utils.rnn import pack_padded_sequence
+from waiting import PATIENCE_S
 
-# A child that has not answered by then hangs.
-CHILD_SECONDS = 30
 # int8 weights: seven bits and a sign, over few steps.
 QUANTIZED = 5e-2
 
@@ -305,7 +304,7 @@ def in_child(function: Callable[[], Results]) -> Results:
         child.start()
     sender.close()
     try:
-        if not receiver.poll(CHILD_SECONDS):
+        if not receiver.poll(PATIENCE_S):
             raise TimeoutError("the child hangs")
         answer = receiver.recv()
     except EOFError:

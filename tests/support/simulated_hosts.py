@@ -9,14 +9,12 @@ import os
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 _CLONE_NEWUTS = 0x04000000  # unshare(2)
-_PATIENCE_S = 180.0
 
 
 def may_simulate_hosts() -> bool:
@@ -58,11 +56,3 @@ def _space_of(pid: str) -> str:
     with suppress(OSError):
         return str(Path(f"/proc/{pid}/ns/uts").readlink())
     return ""
-
-
-def until(condition: Callable[[], Any], what: str) -> None:
-    """Wait for something that must come."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited for {what}"
-        time.sleep(0.1)

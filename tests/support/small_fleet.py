@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from bench import manifest_of, records_of
-from simulated_hosts import until
+from waiting import until
 
 import lstm_kernels
 from lstm_harness.store import run_folder
@@ -31,12 +31,7 @@ def accepted(run: Path) -> set[str]:
 
 def wait_for_parts(run: Path, count: int, coordinator: "subprocess.Popen[str]") -> None:
     """Wait until a coordinator has accepted this many."""
-
-    def are_there() -> bool:
-        assert coordinator.poll() is None, coordinator.communicate()
-        return len(accepted(run)) >= count
-
-    until(are_there, f"{count} accepted parts")
+    until(lambda: len(accepted(run)) >= count, coordinator)
 
 
 def refuse_anything_but_the_plan(run: Path, before: dict[str, str]) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from simulated_hosts import Host, until
+from simulated_hosts import Host
+from waiting import until
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 FIRST_PORT = 17800
@@ -39,7 +40,7 @@ def slurm(folder: Path, names: Sequence[str]) -> Iterator[tuple[dict[str, str], 
             *(f"--pid-file={folder / 'munge.pid'}", f"--seed-file={folder / 'munge.seed'}"),
         ]
         daemons.append(desk.start(munged, **options))
-        until(socket_.exists, "munged")
+        until(socket_.exists)
         daemons.append(desk.start([_program("slurmctld"), "-D"], **options))
         for name in names:
             hosts[name] = Host(name)
@@ -51,7 +52,7 @@ def slurm(folder: Path, names: Sequence[str]) -> Iterator[tuple[dict[str, str], 
             answer = subprocess.run(asked, env=environment, capture_output=True, text=True)
             return answer.stdout.split() == ["idle", str(len(names))]
 
-        until(all_are_idle, "all nodes of Slurm")
+        until(all_are_idle)
         yield variables, hosts
     finally:
         for host in hosts.values():

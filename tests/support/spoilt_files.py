@@ -34,8 +34,8 @@ from lstm_harness.store.kept_for_auto import keep_for_auto
 from lstm_harness.store.training_folder import TRAINING
 from lstm_kernels import measured, preference, registry, tuning
 
-# No reader may compute longer over a small file.
-LONGEST_S = 10.0
+# No reader may compute longer over a small file: some tenths of a second are usual.
+LONGEST_S = 300.0
 ENDS_WELL = (Exit.DONE, Exit.USAGE)
 ADVISES = (*ENDS_WELL, Exit.INCORRECT, Exit.MEASURING_FAILED)
 

@@ -66,7 +66,8 @@ def _children(pid: int) -> list[int]:
     found: list[int] = []
     with suppress(OSError):
         for thread in Path(f"/proc/{pid}/task").iterdir():
-            found += map(int, (thread / "children").read_text().split())
+            with suppress(OSError):  # it has just ended
+                found += map(int, (thread / "children").read_text().split())
     return [child for child in found if has_not_ended(child)]
 
 

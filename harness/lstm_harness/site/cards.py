@@ -236,10 +236,11 @@ def _judged_on(path: str, before: Mapping[str, str], entries: Mapping[str, Entry
         return []
     file = noise.file_of(entries[path]["head"]["facts"]["environment"])
     try:
-        changed = file.stat().st_mtime_ns
+        facts = file.stat()
     except OSError:
-        changed = 0
-    return [before[path], entries[before[path]]["stamp"], changed]
+        return [before[path], entries[before[path]]["stamp"]]
+    # Two changes within a few milliseconds may have one date.
+    return [before[path], entries[before[path]]["stamp"], facts.st_size, facts.st_mtime_ns]
 
 
 def _jobs(

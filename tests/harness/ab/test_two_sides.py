@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from bench import environment, records_of, start
 from known_limits import limits_of_this_cpu
+from waiting import PATIENCE_S, until
 
 import lstm_kernels
 from lstm_harness.ab.revisions import checked_out
@@ -275,11 +275,9 @@ def test_interrupted_it_says_where_the_records_are(repo, tmp_path):
     out = tmp_path / "ab"
     slow = f"fast slow --backend naive {TINY} --blocks 50 --time-budget 300 --out {out}"
     process = start(f"ab {slow}", repo, env=environment(tmp_path))
-    while not records_of(out / "new"):
-        assert process.poll() is None
-        time.sleep(0.05)
+    until(lambda: records_of(out / "new"), process)
     process.send_signal(2)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert f"start again; results so far: lstm-bench compare {out}/base {out}/new" in err
 

@@ -6,7 +6,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import typer
@@ -14,6 +13,7 @@ from bench import environment, records_of
 from places import SUPPORT
 from saved_runs import save
 from synthetic_runs import record
+from waiting import PATIENCE_S, until
 
 import lstm_harness as lb
 from lstm_harness.cli.app import app
@@ -138,13 +138,9 @@ def test_interrupted_it_keeps_its_records_and_goes_on(tmp_path, monkeypatch):
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    deadline = time.monotonic() + 120
-    while len(records_of(tmp_path / "race")) < 2:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)  # between two looks
+    until(lambda: len(records_of(tmp_path / "race")) >= 2, process)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, err) == (0, "")
     assert out == "interrupted; go on with: lstm-bench run --resume race\n"
     kept = lb.load(tmp_path / "race")

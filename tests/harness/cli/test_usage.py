@@ -12,6 +12,7 @@ import synthetic_store
 from bench import bench, environment, start
 from saved_runs import save
 from synthetic_runs import blocks, record
+from waiting import PATIENCE_S, until
 
 from lstm_harness.model.errors import Exit
 
@@ -158,13 +159,11 @@ def test_view_of_nothing(refused, here):
 )
 def test_an_interruption_before_anything_is_kept_is_said(here, signals):
     process = start("limits --quiet", here)
-    while not list((here / "tmp").glob("lstm-bench-scratch-*/held")):
-        assert process.poll() is None
-        time.sleep(0.02)
+    until(lambda: list((here / "tmp").glob("lstm-bench-scratch-*/held")), process)
     for each in signals:
         process.send_signal(each)
-        time.sleep(0.01)
-    _, err = process.communicate(timeout=120)
+        time.sleep(0.01)  # two that come at once are one
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == Exit.INTERRUPTED
     assert err == "lstm-bench: interrupted; nothing was kept\n"
     assert not list((here / "tmp").glob("lstm-bench-scratch-*"))

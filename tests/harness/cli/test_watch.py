@@ -1,6 +1,7 @@
 """`run --watch`: every saved state is copied, proved, measured in turn with others, and told."""
 
 import itertools
+import os
 
 import pytest
 from bench import manifest_of
@@ -80,15 +81,13 @@ def test_what_cannot_be_watched(refused, arguments, says):
 
 def test_a_save_is_another_content_and_a_file_that_is_gone_is_awaited(tmp_path, monkeypatch):
     file = tmp_path / "mine.py"
-    file.write_text("one")
-    steps = iter(
-        [
-            lambda: file.touch(),
-            lambda: file.unlink(),
-            lambda: None,
-            lambda: file.write_text("two"),
-        ]
-    )
+
+    def save(text):
+        file.write_text(text)
+        os.utime(file, (1, 1))  # as where both were saved within the clock of a file system
+
+    save("one")
+    steps = iter([file.touch, file.unlink, lambda: None, lambda: save("two")])
     monkeypatch.setattr(watch.time, "sleep", lambda seconds: next(steps)())
     contents = [file.read_text() for _ in itertools.islice(watch.saves([file]), 2)]
     assert contents == ["one", "two"]

@@ -4,16 +4,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from bench import environment
+from waiting import until
 
 from lstm_harness.fleet.process import TaskProcess
 from lstm_harness.fleet.task import Task
 from lstm_harness.model.errors import Exit
 from lstm_harness.model.spec import build
+from lstm_harness.race.strangers import has_not_ended
 
 SPEC = build(None, {"seq-len": "2", "batch": "1", "hidden": "4"}, {"device": "cpu", "threads": 1})
 PLAN = Task("plan", "cpu", {"id": "whole", "spec": SPEC.to_dict(), "command": ["lstm-bench"]})
@@ -21,6 +22,12 @@ PLAN = Task("plan", "cpu", {"id": "whole", "spec": SPEC.to_dict(), "command": ["
 
 def asked(**changes):
     return Task("plan", "cpu", {**PLAN.order, "spec": {**SPEC.to_dict(), **changes}})
+
+
+def endless(folder):
+    """A task that does not end by itself."""
+    (folder / "hangs.py").write_text("import time; time.sleep(3600)")
+    return asked(plugins=[str(folder / "hangs.py")], cell_timeout_s=3600.0)
 
 
 def test_a_plan_is_handed_over_whole(tmp_path):
@@ -59,7 +66,7 @@ def test_a_node_that_may_not_compare_says_why(tmp_path):
 
 
 def test_stopped_it_is_interrupted(tmp_path):
-    process = TaskProcess(PLAN, tmp_path / "task", environment(tmp_path))
+    process = TaskProcess(endless(tmp_path), tmp_path / "task", environment(tmp_path))
     assert process.ended() is None
     process.stop()
     assert process.wait().code == Exit.INTERRUPTED
@@ -68,8 +75,9 @@ def test_stopped_it_is_interrupted(tmp_path):
 def test_it_ends_with_the_process_that_started_it(tmp_path):
     program = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
-        "from test_process import PLAN, TaskProcess, environment\n"
-        "process = TaskProcess(PLAN, Path(sys.argv[1]) / 'task', environment(Path(sys.argv[1])))\n"
+        "from test_process import TaskProcess, endless, environment\n"
+        "folder = Path(sys.argv[1])\n"
+        "process = TaskProcess(endless(folder), folder / 'task', environment(folder))\n"
         "print(process._process.pid, flush=True); process.wait()"
     )
     path = os.pathsep.join([*sys.path, str(Path(__file__).parent)])
@@ -80,20 +88,10 @@ def test_it_ends_with_the_process_that_started_it(tmp_path):
     )
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
-    assert Path(f"/proc/{child}").exists()
+    assert has_not_ended(child)
     parent.send_signal(signal.SIGKILL)
     parent.communicate()
-    deadline = time.monotonic() + 60
-    while _runs(child):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
+    until(lambda: not has_not_ended(child))
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ import pytest
 from places import ROOT
 from synthetic_runs import HOSTILE, blocks, case, grid, record
 from synthetic_store import put, put_halves_and_whole, series, start
+from waiting import PATIENCE_S
 
 from lstm_harness.interop import store_parquet
 from lstm_harness.interop.sql import ask
@@ -410,7 +411,7 @@ def test_two_processes_at_once_agree(here):
 
     def go(_):
         process = bench.start(f"query --store store --csv {asked}", here)
-        return process.communicate(timeout=300), process.returncode
+        return process.communicate(timeout=PATIENCE_S), process.returncode
 
     with ThreadPoolExecutor(3) as pool:
         done = [*pool.map(go, range(3))]

@@ -6,9 +6,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
+from waiting import until
 
 from lstm_harness.interop.watched_program import HANDED_ON, read, run
 from lstm_harness.model.errors import UserError
@@ -56,15 +56,12 @@ def test_a_signal_is_handed_on_and_the_program_decides(tmp_path, monkeypatch, nu
         "for each in (signal.SIGTERM, signal.SIGHUP):\n"
         "    signal.signal(each, lambda number, _: sys.exit(number))\n"
         f"pathlib.Path({str(tmp_path / 'ready')!r}).touch()\n"
-        "time.sleep(60)\n"
+        "time.sleep(3600)\n"
     )
 
     def send_once_it_is_ready():
-        for _ in range(6000):
-            if (tmp_path / "ready").exists():
-                os.kill(os.getpid(), number)
-                return
-            time.sleep(0.01)  # between two looks
+        until((tmp_path / "ready").exists)
+        os.kill(os.getpid(), number)
 
     sender = threading.Thread(target=send_once_it_is_ready)
     sender.start()
@@ -115,5 +112,5 @@ def test_a_signal_that_comes_while_the_program_starts_is_handed_on(tmp_path, mon
         return process
 
     monkeypatch.setattr(subprocess, "Popen", slowly)
-    code = run([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path)
+    code = run([sys.executable, "-c", "import time; time.sleep(3600)"], tmp_path)
     assert code == 128 + signal.SIGTERM

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from waiting import PATIENCE_S
 
 from lstm_harness.model.case import Case
 from lstm_harness.model.plan import Plan, PlannedCell
@@ -81,7 +82,7 @@ def told(tmp_path_factory):
         with (folder / "log").open("wb") as log:
             program = forking.start(["tells"], variables, log, folder)
         out = program.stdout.read().decode()
-        assert program.wait(60) == 0, (folder / "log").read_text()
+        assert program.wait(PATIENCE_S) == 0, (folder / "log").read_text()
         program.stdin.close()
         program.stdout.close()
         return json.loads(out)

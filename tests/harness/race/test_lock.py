@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 from bench import environment, records_of, start
+from waiting import PATIENCE_S
 
 from lstm_harness.model.errors import Exit, MeasuringFailed
 from lstm_harness.race import lock
@@ -141,7 +142,7 @@ def test_a_run_that_waits_says_behind_whom_and_then_runs(here, held):
     assert f"(process {held.pid}); waiting for it" in said
     assert not (here / "race").exists()
     held.communicate("end\n")
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
     assert out.endswith("race/report.html\n")
 

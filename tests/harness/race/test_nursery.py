@@ -4,14 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE_S, until
 
 from lstm_harness.model.protocol import ListBackends, NameDevice
 from lstm_harness.race.nursery import Nursery
 from lstm_harness.race.process import Failed, WorkerProcess, WorkerSettings
+from lstm_harness.race.strangers import has_not_ended
 
 PRINTS = """
 import json, os, sys, lstm_harness
@@ -39,7 +41,7 @@ def test_a_program_has_the_arguments_environment_and_folder_it_was_started_with(
         with (tmp_path / "log").open("wb") as log:
             program = forking.start(["prints", "a", "b"], variables, log, folder)
         out = program.stdout.read().decode()
-        assert program.wait(60) == 0, (tmp_path / "log").read_text()
+        assert program.wait(PATIENCE_S) == 0, (tmp_path / "log").read_text()
         assert out == f'["{who}", "{folder}", ["a", "b"], true]\n'
         program.stdin.close()
         program.stdout.close()
@@ -61,11 +63,11 @@ def test_a_worker_has_no_file_of_the_nursery_or_of_another_worker(forking, tmp_p
     workers = [WorkerProcess(settings(tmp_path), name, forking) for name in "ab"]
     for worker in workers:
         worker.ask(NameDevice())
-    links = [
-        str(file.readlink())
-        for worker in workers
-        for file in Path(f"/proc/{worker.pid}/fd").iterdir()
-    ]
+    links = []
+    for worker in workers:
+        for file in Path(f"/proc/{worker.pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                links.append(str(file.readlink()))
     assert [link for link in links if link.startswith("socket")] == []
     pipes = [link for link in links if link.startswith("pipe")]
     assert len(pipes) == len(set(pipes)) == 4
@@ -94,7 +96,7 @@ def test_without_its_nursery_a_worker_is_lost_and_the_next_starts_by_itself(tmp_
     lost = WorkerProcess(settings(tmp_path), "lost", nursery)
     lost.ask(NameDevice())
     os.kill(nursery.pid, signal.SIGKILL)
-    _await(lambda: not lost.alive)
+    until(lambda: not lost.alive)
     lost.close()
     alone = WorkerProcess(settings(tmp_path), "alone", nursery)
     assert alone.ask(NameDevice()).device == "cpu"
@@ -118,17 +120,4 @@ os.kill(os.getpid(), 9)
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     nursery, worker = map(int, done.stdout.split())
-    _await(lambda: _has_ended(nursery) and _has_ended(worker))
-
-
-def _has_ended(pid):
-    """Gone, or a zombie that whoever adopted it has not looked at."""
-    status = Path(f"/proc/{pid}/status")
-    return not status.exists() or "State:\tZ" in status.read_text()
-
-
-def _await(becomes_true):
-    deadline = time.monotonic() + 30
-    while not becomes_true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: not (has_not_ended(nursery) or has_not_ended(worker)))

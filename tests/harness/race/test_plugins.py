@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lstm_harness.model.protocol import Done, LoadBackend
-from lstm_harness.race.process import WorkerProcess, WorkerSettings
+from lstm_harness.model.protocol import AddPlugin, Done, LoadBackend
+from lstm_harness.race.process import START_TIMEOUT_S, WorkerProcess, WorkerSettings
 from lstm_harness.store import run_folder
 
 GOOD = """
@@ -27,7 +27,7 @@ FAILING = {
     "raises": ("raise RuntimeError('not today')", "RuntimeError: not today"),
     "exits": ("import sys; sys.exit('goodbye')", "SystemExit: goodbye"),
     "dies": ("import os; os._exit(7)", "exit code 7"),
-    "hangs": ("import time; time.sleep(3600)", "no answer within 5 s"),
+    "hangs": ("import time; time.sleep(3600)", "no answer within 1 s"),
     "is_no_python": ("def (", "SyntaxError"),
     "has_no_backends": ("x = 1", "BACKENDS"),
     "has_wrong_backends": ("BACKENDS = ['mine']", "expected lstm_kernels.Backend"),
@@ -55,11 +55,23 @@ def test_each_failing_file_is_listed_with_its_error(plugin, document):
     assert listed["naive"]["available"] is True
 
 
-def test_failing_files_take_no_part_and_stop_nobody(plugin, document):
+@pytest.fixture
+def patient(monkeypatch):
+    """Whoever does not hang may take longer than --cell-timeout, on a slow machine."""
+    ask = WorkerProcess.ask
+
+    def asked(worker, request, timeout_s=START_TIMEOUT_S):
+        hangs = isinstance(request, AddPlugin) and request.path.endswith("hangs.py")
+        return ask(worker, request, timeout_s if hangs else START_TIMEOUT_S)
+
+    monkeypatch.setattr(WorkerProcess, "ask", asked)
+
+
+def test_failing_files_take_no_part_and_stop_nobody(plugin, document, patient):
     # The one that dies or hangs ends the surveying worker, which must learn the others again.
     given = [plugin(TWO, "two"), plugin(FAILING["hangs"][0], "hangs"), plugin(GOOD, "good")]
     flags = [part for path in given for part in ("--plugin", path)]
-    asked = ["--cell-timeout", "5", "--backend", "first,mine"]
+    asked = ["--cell-timeout", "1", "--backend", "first,mine"]
     found = document("plan", *flags, *SMALL, *asked, "--json")
     assert found["backends"] == ["first", "mine"]
     assert found["skips"] == []

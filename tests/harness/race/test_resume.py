@@ -3,10 +3,10 @@
 import json
 import shutil
 import signal
-import time
 
 import pytest
 from bench import bench, manifest_of, records_of, start, workers_of
+from waiting import PATIENCE_S, until
 
 GRID = "--backend naive,aten --seq-len 2,4,8 --batch 2 --hidden 8 --pass inference,forward,backward"
 HOW = "--blocks 1 --threads 1 --min-samples 3 --rel-ci 0.000001 --quiet"
@@ -14,27 +14,15 @@ PLANNED = 18
 one_worker = pytest.mark.xdist_group("a finished run")
 
 
-def until(condition, process):
-    """Wait for something that the program does; it must not end before."""
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def stop(process, signal_number):
     process.send_signal(signal_number)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE_S)
     return process.returncode, out, err
 
 
-def no_worker_left(folder) -> bool:
-    """Whether every worker is gone in a while; it may still be importing torch, on slow cores."""
-    deadline = time.monotonic() + 120
-    while workers_of(folder) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return not workers_of(folder)
+def until_no_worker_is_left(folder):
+    """A worker may still be importing torch, on slow cores."""
+    until(lambda: not workers_of(folder))
 
 
 # One worker is the surveyor's, one answers, and one is raced.
@@ -46,7 +34,7 @@ def test_killed_it_goes_on_and_no_record_is_lost_or_made_twice(here, command):
     process = start(f"run {FEW} {HOW} --out race", here)
     until(lambda: len(records_of(run)) >= 2, process)
     stop(process, signal.SIGKILL)
-    assert no_worker_left(here)
+    until_no_worker_is_left(here)
     before = (run / "records.jsonl").read_bytes()
     with (run / "records.jsonl").open("ab") as file:
         file.write(b'{"schema": 1, "block": 0, "torn')
@@ -77,13 +65,13 @@ def test_killed_again_and_again_it_ends_with_the_planned_records(tmp_path):
     process = start(f"run {GRID} {HOW} --out race", tmp_path)
     until(manifest.exists, process)
     stop(process, signal.SIGKILL)
-    assert no_worker_left(tmp_path)
+    until_no_worker_is_left(tmp_path)
 
     process = start("run --resume race --quiet", tmp_path)
     until(lambda: len(records_of(run)) >= 4, process)
     assert workers_of(tmp_path)
     stop(process, signal.SIGKILL)
-    assert no_worker_left(tmp_path)
+    until_no_worker_is_left(tmp_path)
     before = records.read_bytes()
     with records.open("ab") as file:
         file.write(b'{"schema": 1, "block": 0, "torn')
@@ -116,7 +104,7 @@ def test_interrupted_again_and_again_it_says_how_to_go_on(tmp_path):
     code, out, err = stop(process, signal.SIGTERM)
     assert (code, out) == (130, "")
     assert err.endswith("lstm-bench run --resume race\n")
-    assert no_worker_left(tmp_path)
+    until_no_worker_is_left(tmp_path)
     assert [r["order"] for r in records_of(run)] == list(range(len(records_of(run))))
 
 

@@ -24,7 +24,8 @@ def test_at_its_end_it_is_gone(here):
     assert left(here) == []
 
 
-def test_what_a_killed_program_left_is_swept_once_it_is_old(here):
+def test_what_a_killed_program_left_is_swept_once_it_is_old(here, monkeypatch):
+    monkeypatch.setattr(scratch, "_YOUNG_S", 86_400.0)  # however long this test takes
     subprocess.run([sys.executable, "-c", LEAVES], check=False, env=os.environ)
     (folder,) = left(here)
     sweep()

@@ -1,5 +1,6 @@
 """What a worker handed over is out of its reach, or it is refused."""
 
+import gc
 import mmap
 import os
 import socket
@@ -8,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from open_files import held
 
 from lstm_harness.model.protocol import Handed
 from lstm_harness.race.process import Failed
@@ -29,21 +31,19 @@ def memory(flags=os.MFD_ALLOW_SEALING):
         os.close(descriptor)
 
 
-def open_files():
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 def handed(descriptor):
     return Handed(descriptor, ({"y": 1},))
 
 
 def refusal(descriptor):
     """Why what is there is not taken; nothing of it stays open."""
-    before = open_files()
+    entry = Path(f"/proc/self/fd/{descriptor}")
+    what = str(entry.readlink()) if entry.is_symlink() else "what is not there"
+    before = held(what)
     with pytest.raises(Failed) as found:
         Sealed(WORKER, handed(descriptor))
     assert found.value.status == "crashed"
-    assert open_files() == before
+    assert held(what) == before
     return found.value.reason
 
 
@@ -138,11 +138,12 @@ def test_what_cannot_be_opened_is_refused(tmp_path):
 
 
 def test_it_is_given_back_though_looking_at_it_failed():
-    before = open_files()
+    gc.collect()  # what earlier tests left
+    before = held("memfd:handed")
     with (
         pytest.raises(ZeroDivisionError),
         memory() as descriptor,
         sealed(WORKER, handed(descriptor)),
     ):
         raise ZeroDivisionError
-    assert open_files() == before
+    assert held("memfd:handed") == before

@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
-import time
+from pathlib import Path
 
+from waiting import until
+
+from lstm_harness.race import strangers
 from lstm_harness.race.strangers import children_ms, end_below, has_not_ended, no_strangers
 
 # Until somebody ends it.
@@ -15,14 +18,10 @@ import subprocess
 nowhere = dict.fromkeys(("stdout", "stderr"), subprocess.DEVNULL)
 print(subprocess.Popen({SLEEPS!r}, start_new_session=True, **nowhere).pid)
 """
-PATIENCE_S = 10.0
 
 
-def ends(pid):
-    deadline = time.monotonic() + PATIENCE_S
-    while has_not_ended(pid) and time.monotonic() < deadline:
-        time.sleep(0.01)  # between two looks
-    return not has_not_ended(pid)
+def until_it_ends(pid):
+    until(lambda: not has_not_ended(pid))
 
 
 def test_an_orphan_is_ended_and_who_was_there_before_goes_on():
@@ -31,7 +30,7 @@ def test_an_orphan_is_ended_and_who_was_there_before_goes_on():
             told = subprocess.run([sys.executable, "-c", DAEMON], capture_output=True, check=True)
             orphan = int(told.stdout)
             assert has_not_ended(orphan)
-        assert ends(orphan)
+        until_it_ends(orphan)
         assert before.poll() is None
         before.kill()
 
@@ -46,10 +45,10 @@ sys.stdin.read()
     with subprocess.Popen([sys.executable, "-c", program], **pipes) as above:
         ended, spared = map(int, above.stdout.readline().split())
         assert end_below(above.pid, but=[spared]) == 1
-        assert ends(ended)
+        until_it_ends(ended)
         assert has_not_ended(spared)
         assert end_below(above.pid) == 1
-        assert ends(spared)
+        until_it_ends(spared)
 
 
 def test_the_time_of_children_that_ended_is_told():
@@ -57,3 +56,13 @@ def test_the_time_of_children_that_ended_is_told():
     before = children_ms(os.getpid())
     subprocess.run([sys.executable, "-c", busy], check=True)
     assert children_ms(os.getpid()) - before >= 90
+
+
+def test_a_thread_that_has_just_ended_hides_no_child(monkeypatch):
+    really = Path.iterdir
+    # No thread has number 0: it is gone once it is looked at, and the others come after it.
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter([folder / "0", *really(folder)]))
+    with subprocess.Popen(SLEEPS) as child:
+        found = strangers._children(os.getpid())
+        child.kill()
+    assert child.pid in found

@@ -7,12 +7,14 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import bench
 import pytest
 from bench import environment
 from synthetic_runs import blocks
 from synthetic_store import put, start
+from waiting import PATIENCE_S
 
 from lstm_harness.model.errors import UserError
 from lstm_harness.report import page
@@ -46,14 +48,32 @@ def runs(tmp_path):
 
 
 @pytest.fixture
-def listening(runs):
-    """A real server of the store in a thread; its address."""
-    with view.server(Pages(runs), 0) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+def patience(monkeypatch):
+    """Limit what a server waits for; at first it waits long, as on a slow machine it must."""
+
+    def at_most(silence_s=PATIENCE_S, deadline_s=PATIENCE_S):
+        monkeypatch.setattr(view._Handler, "timeout", silence_s)
+        monkeypatch.setattr(view, "DEADLINE_S", deadline_s)
+
+    at_most()
+    return at_most
+
+
+@pytest.fixture
+def server(runs, patience):
+    """A real server of the store in a thread."""
+    with view.server(Pages(runs), 0) as made:
+        thread = threading.Thread(target=made.serve_forever, args=(0.02,))
         thread.start()
-        yield server.server_address
-        server.shutdown()
+        yield made
+        made.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def listening(server):
+    """Its address."""
+    return server.server_address
 
 
 @pytest.fixture
@@ -61,7 +81,7 @@ def ask(listening):
     """Ask the server; returns status, headers and body."""
 
     def go(path, method="GET", **headers):
-        connection = http.client.HTTPConnection(*listening, timeout=20)
+        connection = http.client.HTTPConnection(*listening, timeout=PATIENCE_S)
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
         body = answer.read().decode()
@@ -71,9 +91,9 @@ def ask(listening):
     return go
 
 
-def raw(address, sent, wait=20):
+def raw(address, sent):
     """Send these bytes as they are and return all that comes back."""
-    with socket.create_connection(address, timeout=wait) as connection:
+    with socket.create_connection(address, timeout=PATIENCE_S) as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: connection.recv(65536), b""))
@@ -322,11 +342,25 @@ def test_two_hundred_at_once_are_all_answered(ask, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_broken_connections_stop_nothing_and_say_nothing(listening, ask, capfd, monkeypatch):
-    monkeypatch.setattr(view._Handler, "timeout", 0.3)
+def is_cut(connection):
+    """Whether a connection ends with nothing sent; on a slow machine before all was asked."""
+    connection.settimeout(PATIENCE_S)
+    try:
+        return connection.recv(10) == b""
+    except ConnectionError:
+        return True
+
+
+def test_broken_connections_stop_nothing_and_say_nothing(listening, ask, capfd, patience):
+    patience(silence_s=0.3)
     half = [socket.create_connection(listening) for _ in range(20)]
     for number, connection in enumerate(half):
-        connection.sendall(b"GET /runs/first/report.html HTT"[: number + 5])
+        with suppress(ConnectionError):
+            connection.sendall(b"GET /runs/first/report.html HTT"[: number + 5])
+    for connection in half:
+        assert is_cut(connection)
+        connection.close()
+    patience()
     dropped = [socket.create_connection(listening) for _ in range(20)]
     linger = b"\1\0\0\0\0\0\0\0"
     for connection in dropped:
@@ -337,35 +371,49 @@ def test_broken_connections_stop_nothing_and_say_nothing(listening, ask, capfd, 
         raw(listening, rubbish + b"\r\n\r\n")
     many = b"".join(b"X-%d: 1\r\n" % n for n in range(200))
     raw(listening, b"GET / HTTP/1.1\r\nHost: localhost\r\n" + many + b"\r\n")
-    for connection in half:
-        connection.settimeout(20)
-        assert connection.recv(10) == b""
-        connection.close()
     assert ask("/")[0] == 200
     assert capfd.readouterr().err == ""
 
 
-def test_a_reader_who_takes_nothing_holds_nobody_up(listening, ask, monkeypatch, capfd):
-    monkeypatch.setattr(view._Handler, "timeout", 0.5)
-    with socket.create_connection(listening) as slow:
+def test_a_reader_who_takes_nothing_holds_nobody_up(server, ask, monkeypatch, capfd):
+    begun, gave_up = threading.Event(), threading.Event()
+    body, log_error = view._Handler._body, view._Handler.log_error
+
+    def sends(handler, content):
+        if handler.path.startswith("/runs/"):
+            handler.connection.settimeout(0.2)
+            begun.set()
+        body(handler, content)
+
+    def given_up(*told):
+        log_error(*told)
+        gave_up.set()
+
+    monkeypatch.setattr(view._Handler, "_body", sends)
+    monkeypatch.setattr(view._Handler, "log_error", given_up)
+    # Less than a report fits between the two.
+    server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(server.server_address)
         slow.sendall(b"GET /runs/first/report.html HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert begun.wait(PATIENCE_S)
         assert ask("/")[0] == 200
-        time.sleep(1)
+        assert gave_up.wait(PATIENCE_S)
     assert capfd.readouterr().err == ""
 
 
 def _trickle(connection):
-    for letter in b"GET /" + b"a" * 1000:
+    for letter in b"GET /" + b"a" * 10_000:
         time.sleep(0.05)
         connection.sendall(bytes([letter]))
 
 
-def test_who_trickles_is_given_up_in_the_end(listening, ask, monkeypatch, capfd):
-    monkeypatch.setattr(view, "DEADLINE_S", 0.5)
-    with socket.create_connection(listening) as slow:
-        slow.settimeout(20)
-        with pytest.raises(ConnectionError):
-            _trickle(slow)
+def test_who_trickles_is_given_up_in_the_end(listening, ask, patience, capfd):
+    patience(deadline_s=0.5)
+    with socket.create_connection(listening) as slow, pytest.raises(ConnectionError):
+        _trickle(slow)
+    patience()
     assert ask("/")[0] == 200
     assert capfd.readouterr().err == ""
 
@@ -374,9 +422,9 @@ def test_a_fault_is_a_line_and_not_a_traceback(listening, ask, capfd, monkeypatc
     def fail(*_):
         raise ZeroDivisionError("on purpose")
 
-    monkeypatch.setattr(Pages, "answer", fail)
-    raw(listening, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    monkeypatch.undo()
+    with monkeypatch.context() as failing:
+        failing.setattr(Pages, "answer", fail)
+        raw(listening, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert ask("/")[0] == 200
     assert capfd.readouterr().err == "lstm-bench: ZeroDivisionError: on purpose\n"
 
@@ -437,11 +485,11 @@ def test_the_command_serves_until_interrupted_and_ends_quietly(here, runs, sign)
     with bench.start("view store --no-browser", here, env=over_ssh) as process:
         address = process.stdout.readline().strip()
         port = int(address.rpartition(":")[2].strip("/"))
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
         connection.request("GET", "/")
         assert connection.getresponse().status == 200
         process.send_signal(sign)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
     assert out == ""
     assert err.count("\n") == 1

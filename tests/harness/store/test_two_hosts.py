@@ -13,6 +13,7 @@ import pytest
 from bench import environment
 from places import SUPPORT
 from s3_server import BUCKET, ENVIRONMENT
+from waiting import PATIENCE_S
 
 PORT = 9000
 SERVER = "lstm-store"
@@ -94,7 +95,7 @@ def test_two_hosts_write_one_store_at_once(network, tmp_path, races):
         published = [_race(writers) for _ in range(races)]
         for writer in writers:
             writer.stdin.close()
-            assert writer.wait(60) == 0
+            assert writer.wait(PATIENCE_S) == 0
         # One more look, by a reader that has seen nothing yet.
         (last, seen) = (_answer(each) for each in (at("lstm-one", "read", url), reader))
     finally:
@@ -120,6 +121,6 @@ def _race(writers):
 
 def _answer(reader):
     """What a reader saw, once it has seen all there is at that moment."""
-    out, _ = reader.communicate(timeout=120)
+    out, _ = reader.communicate(timeout=PATIENCE_S)
     assert reader.returncode == 0
     return json.loads(out)

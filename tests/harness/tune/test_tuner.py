@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 from dataclasses import replace
 from functools import partial
 from importlib.resources import files
@@ -16,6 +15,7 @@ import jsonschema
 import pytest
 import tunable
 from bench import bench, manifest_of, records_of, start
+from waiting import PATIENCE_S, until
 
 from lstm_harness.model.case import Case
 from lstm_harness.model.errors import Exit
@@ -212,29 +212,47 @@ def test_interrupted_it_loses_the_key_in_flight_and_goes_on(copy, bench_in, monk
     assert len(statuses) == 4
 
 
+# Layers wait that are smaller than the file beside the plugin says. The largest come first.
+FEW_AND_NO_SMALLER = """
+import time
+from pathlib import Path
+
+CHOICES = CHOICES[:2]
+at_once = layer
+
+
+def layer(x, h0, c0, weights, *, problem, lengths=None):
+    while problem.hidden_size < int(Path(__file__).with_name("smallest").read_text()):
+        time.sleep(0.01)
+    return at_once(x, h0, c0, weights, problem=problem, lengths=lengths)
+"""
+
+
 @pytest.mark.slow
 def test_interrupted_or_killed_it_loses_the_key_in_flight_and_goes_on(copy):
     # Another backend, as far as its file is concerned; one whose keys are quickly done.
-    few = "\nCHOICES = CHOICES[:2]\n"
-    (copy / "tunable.py").write_text((copy / "tunable.py").read_text() + few)
+    (copy / "tunable.py").write_text((copy / "tunable.py").read_text() + FEW_AND_NO_SMALLER)
     command = f"{TUNE} --hidden 16,24,32,40 --quiet"
     shutil.rmtree(copy / "cache")
     made = []
-    for signal_number, code in ((signal.SIGINT, Exit.INTERRUPTED), (signal.SIGKILL, -9)):
+    # The smallest layer, and how many keys there are without smaller ones.
+    signals = ((signal.SIGINT, Exit.INTERRUPTED, 40, 2), (signal.SIGKILL, -signal.SIGKILL, 32, 4))
+    for signal_number, code, smallest, count in signals:
+        (copy / "smallest").write_text(str(smallest))
         process = start(command, copy, forked=True)
-        wait_until_it_grows(process, copy, made)
+        until(lambda count=count: len(entries_of(copy)) == count, process)
         process.send_signal(signal_number)
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == code
         before, made = made, list(entries_of(copy))
-        assert 0 < len(made) < 8
+        assert made[: len(before)] == before
+        assert len(made) == count
         if code == Exit.INTERRUPTED:
             assert err.count("\n") == 1
             assert f"interrupted, {len(made)} keys are in " in err
             assert err.endswith(f"; go on with: lstm-bench {command}\n")
-        else:
-            assert made[: len(before)] == before
 
+    (copy / "smallest").write_text("16")
     done = bench(f"{command} --json", copy)
     assert done.returncode == 0, done.stderr
     assert list(entries_of(copy))[: len(made)] == made
@@ -243,15 +261,6 @@ def test_interrupted_or_killed_it_loses_the_key_in_flight_and_goes_on(copy):
     assert statuses.count("known") == len(made)
     # Whether another choice is the faster is not the subject here.
     assert statuses.count("kept") + statuses.count("tuned") == 8 - len(made)
-
-
-def wait_until_it_grows(process, folder, before):
-    """Until the file holds other keys than before."""
-    deadline = time.monotonic() + 120
-    while set(entries_of(folder)) <= set(before):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_budget_that_is_too_short_ends_6_and_says_so(copy, bench_in, monkeypatch):

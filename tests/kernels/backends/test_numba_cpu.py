@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from pointwise_cells import POINTWISE
 from torch import Tensor
+from waiting import PATIENCE_S
 
 import lstm_kernels as lk
 from lstm_kernels import registry
@@ -467,12 +468,14 @@ def test_processes_that_start_at_once_on_an_empty_cache_agree(tmp_path: Path) ->
         scope: dict[str, Any] = {}
         exec(PREPARE, scope)
         want = hashlib.sha256(scope["infer"]().numpy().tobytes()).hexdigest()
-    done = [p.communicate(timeout=300)[0].split() for p in [start(COLD, tmp_path) for _ in "123"]]
+    done = [
+        p.communicate(timeout=PATIENCE_S)[0].split() for p in [start(COLD, tmp_path) for _ in "123"]
+    ]
     assert [digest for digest, *_ in done] == [want] * 3
     kept = sorted(path for path in tmp_path.rglob("*") if path.is_file())
     later = start(COLD, tmp_path)
     is_loaded, needs_numba = str(_KEPT_HERE), str(not _KEPT_HERE)
-    assert later.communicate(timeout=300)[0].split() == [want, is_loaded, needs_numba]
+    assert later.communicate(timeout=PATIENCE_S)[0].split() == [want, is_loaded, needs_numba]
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == kept
 
 
@@ -498,6 +501,6 @@ def test_a_kernel_is_compiled_where_nothing_can_be_kept(monkeypatch: pytest.Monk
 def test_a_forked_child_does_not_wait_for_its_parents_threads() -> None:
     forked = start(FORKED)
     try:
-        assert forked.wait(timeout=300) == 0
+        assert forked.wait(timeout=PATIENCE_S) == 0
     finally:
         forked.kill()

@@ -75,7 +75,7 @@ def test_every_operation_has_its_gradient():
     check_gradients(everything)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(random_cells())
 def test_gradients_of_any_cell_are_autograds(drawn):
     check_gradients(drawn)

@@ -1,27 +1,24 @@
 """The backward kernel of a cell that normalises; its threads divide the work as the forward's.
 
-What the forward computed from its pre-activations is computed again. The products of a chunk of
-steps are those of other cells (`backward`).
+What the forward computed from its pre-activations is computed again. The end of a chunk of steps is
+that of other cells (`backward_chunk`).
 """
 
 from typing import Any
 
-from lstm_kernels.backends.numba_cpu.backward import (
-    add_d_weights,
+from lstm_kernels.backends.numba_cpu.backward_chunk import end_of_chunk
+from lstm_kernels.backends.numba_cpu.backward_layout import (
     bytes_of_block,
     bytes_of_direction,
     bytes_of_pair,
     cells_of,
     gates_of,
-    multiply_w_hh,
-    pack_pairs,
     place_of_block,
-    prepare,
     state_before,
-    sum_units,
-    write_d_x,
 )
+from lstm_kernels.backends.numba_cpu.backward_packing import pack_pairs, prepare
 from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS
+from lstm_kernels.backends.numba_cpu.heads import GatesTimesPanel, multiply_w_hh
 from lstm_kernels.backends.numba_cpu.layout import (
     ROW_BYTES,
     alive_at,
@@ -90,15 +87,7 @@ def backward_normed(a: Any) -> None:
         pack_pairs(a, like, first, end, thread, team)
         _steps(a, like, first, end, own, following, thread, team)
         meet(a.flags, thread, team)
-        for d in range(a.D):
-            if a.d_x != 0:
-                write_d_x(a, like, d, first, end, own, thread, team)
-            if a.D == 2:
-                # Both directions add to the same rows.
-                meet(a.flags, thread, team)
-        add_d_weights(a, like, first, end, own, thread, team)
-        sum_units(a, like, first, end, own, thread, team)
-        meet(a.flags, thread, team)
+        end_of_chunk(a, like, first, end, own, thread, team)
         end = first
         following = own
         half = 1 - half
@@ -206,7 +195,10 @@ def _multiply(
             (d * wide_panels(like, a.H) + panel) * a.cell.h_gates * a.span * ROW_BYTES
         )
         pair_bytes, block_bytes = bytes_of_pair(a, like), bytes_of_block(a, like)
-        multiply_w_hh(a, like, continued, table, start, pair_bytes, block_bytes, panel, packed, out)
+        multiplied = GatesTimesPanel(
+            continued, table, start, pair_bytes, block_bytes, panel, packed, out
+        )
+        multiply_w_hh(a, like, multiplied)
     for j in range(high - low):
         for at in range(0, ROW_BYTES, VECTOR_BYTES):
             found = load(like, out + j * ROW_BYTES + at) if j < continued else zero(like)

@@ -8,13 +8,13 @@ Chosen when a kernel is compiled, by `CellLayout.by_head`; number by number only
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS
 from lstm_kernels.backends.numba_cpu.layout import ROW_BYTES, transpose_part
 from lstm_kernels.backends.numba_cpu.meeting import share
 from lstm_kernels.backends.numba_cpu.pairing import TABLE_BYTES
-from lstm_kernels.backends.numba_cpu.products import multiply_rows, tile_bytes
+from lstm_kernels.backends.numba_cpu.products import multiply_rows, padded_k, tile_bytes
 from lstm_kernels.backends.numba_cpu.simd import (
     VECTOR_BYTES,
     choose,
@@ -124,37 +124,67 @@ def _copy(like: Any, to: int, source: int, elements: int) -> None:
         store_part(to + offset, load_part(like, source + offset, left), left)
 
 
-def multiply_heads(
-    a: Any,
-    like: Any,
-    rows: int,
-    table: int,
-    start: int,
-    stride: int,
-    block_stride: int,
-    panel: int,
-    packed: int,
-    out: int,
-) -> None:
-    """Write rows of gates' gradients times a backward panel of W_hh; `out` has room for two tiles.
+class GatesTimesPanel(NamedTuple):
+    """A product of rows of gates' gradients with a backward panel of W_hh, as addresses and sizes.
 
-    Args:
-        start: of the first row the gradients of the first gate's first block.
-        stride, block_stride: bytes from a row to the next, and from a block to the next.
+    `start` is where the first row's gradients of the first gate's first block are, `stride` and
+    `block_stride` the bytes from a row to the next, and from a block to the next. `panel` is the
+    panel's number in its direction, `packed` where it is. What is written to `out` may take two
+    tiles.
     """
+
+    rows: int
+    table: int
+    start: int
+    stride: int
+    block_stride: int
+    panel: int
+    packed: int
+    out: int
+
+
+def _multiply_one_head(a: Any, like: Any, given: GatesTimesPanel) -> None:
+    multiply_rows(
+        like,
+        given.rows,
+        VECTORS,
+        given.table,
+        given.start,
+        given.stride,
+        given.block_stride,
+        itemsize(like),
+        given.packed,
+        padded_k(like, a.cell.h_gates * a.span),
+        given.out,
+    )
+
+
+def _multiply_heads(a: Any, like: Any, given: GatesTimesPanel) -> None:
+    """The same for each gate, which only the units that see the panel's columns have."""
     W, blocks = lanes(like), (a.H + lanes(like) - 1) // lanes(like)
-    begin, count = seeing(a, like, panel * VECTORS * W)
-    K = count * W
+    begin, count = seeing(a, like, given.panel * VECTORS * W)
+    K, out = count * W, given.out
     for slot in range(a.cell.h_gates):
-        at = start + (slot * blocks + begin) * block_stride
-        of_slot = packed + slot * K * ROW_BYTES
         to = out if slot == 0 else out + tile_bytes(like)
         multiply_rows(
-            like, rows, VECTORS, table, at, stride, block_stride, itemsize(like), of_slot, K, to
+            like,
+            given.rows,
+            VECTORS,
+            given.table,
+            given.start + (slot * blocks + begin) * given.block_stride,
+            given.stride,
+            given.block_stride,
+            itemsize(like),
+            given.packed + slot * K * ROW_BYTES,
+            K,
+            to,
         )
         if slot > 0:
-            for vector in range(0, rows * ROW_BYTES, VECTOR_BYTES):
+            for vector in range(0, given.rows * ROW_BYTES, VECTOR_BYTES):
                 store(out + vector, load(like, out + vector) + load(like, to + vector))
+
+
+multiply_w_hh = by_head(_multiply_one_head, _multiply_heads)
 
 
 @routine

@@ -7,30 +7,49 @@ Numba's passes in Python only those run that a part can need. Source: Numba's do
 "Customizing the compiler".
 """
 
+from collections.abc import Callable
+from inspect import signature
 from typing import Any
 from uuid import uuid4
 
 import llvmlite.binding as llvm
-from numba import _dynfunc
-from numba.core import cgutils, compiler, lowering
-from numba.core.codegen import CodeLibrary
-from numba.core.compiler_machinery import LoweringPass, PassManager, register_pass
-from numba.core.funcdesc import PythonFunctionDescriptor
-from numba.core.typed_passes import (
-    IRLegalization,
-    NativeLowering,
-    NoPythonBackend,
-    NopythonTypeInference,
-    PreLowerStripPhis,
-)
-from numba.core.untyped_passes import (
-    DeadBranchPrune,
-    FixupArgs,
-    GenericRewrites,
-    IRProcessing,
-    ReconstructSSA,
-    TranslateByteCode,
-)
+import numba
+from numba.core.registry import cpu_target
+
+from lstm_kernels.stack import Unsupported
+
+
+def _not_this_numba(what: str) -> Unsupported:
+    told = f"numba {numba.__version__} is not one that kernels can be compiled with"
+    return Unsupported(f"{told}: {what}; install an earlier numba")
+
+
+# Little of it is public, and any release of Numba may change it.
+try:
+    from numba._dynfunc import make_function
+    from numba.core.cgutils import normalize_ir_text
+    from numba.core.codegen import CodeLibrary
+    from numba.core.compiler import CompilerBase, _LowerResult
+    from numba.core.compiler_machinery import LoweringPass, PassManager, register_pass
+    from numba.core.funcdesc import PythonFunctionDescriptor
+    from numba.core.lowering import Lower
+    from numba.core.typed_passes import (
+        IRLegalization,
+        NativeLowering,
+        NoPythonBackend,
+        NopythonTypeInference,
+        PreLowerStripPhis,
+    )
+    from numba.core.untyped_passes import (
+        DeadBranchPrune,
+        FixupArgs,
+        GenericRewrites,
+        IRProcessing,
+        ReconstructSSA,
+        TranslateByteCode,
+    )
+except ImportError as error:
+    raise _not_this_numba(str(error).partition(" (")[0]) from None
 
 # Those before the code generator: a part has no closures, generators, arrays or exceptions.
 _FRONT = (
@@ -58,7 +77,7 @@ class _Library(CodeLibrary):  # type: ignore[misc]  # numba ships no types
         self.called[library] = None
 
     def add_ir_module(self, ir_module: Any) -> None:
-        self._module = llvm.parse_assembly(cgutils.normalize_ir_text(str(ir_module)))
+        self._module = llvm.parse_assembly(normalize_ir_text(str(ir_module)))
         for function in self._module.functions:
             if not function.is_declaration:
                 # One of several kernels' parts, each of which has it to itself.
@@ -78,6 +97,30 @@ class _Library(CodeLibrary):  # type: ignore[misc]  # numba ships no types
 
     def get_asm_str(self) -> str:
         raise NotImplementedError("a part of a kernel has no machine code of its own")
+
+
+def changed() -> list[str]:
+    """What this Numba has otherwise than it is used here: none, or no kernel can be compiled."""
+    described = PythonFunctionDescriptor.from_specialized_function
+    calls: dict[str, tuple[Callable[..., Any], int, tuple[str, ...]]] = {
+        "from_specialized_function": (described, 4, ("mangler", "inline", "noalias", "abi_tags")),
+        "Lower": (Lower, 5, ()),
+        "_LowerResult": (_LowerResult, 4, ()),
+    }
+    found = []
+    for name, (function, positional, named) in calls.items():
+        try:
+            signature(function).bind(*range(positional), **dict.fromkeys(named))
+        except TypeError as reason:
+            found.append(f"{name} takes other arguments, {reason}")
+    found += [f"a CodeLibrary needs {name}" for name in sorted(_Library.__abstractmethods__)]
+    if not hasattr(cpu_target.target_context.codegen().create_library(""), "_linking_libraries"):
+        found.append("a library has no _linking_libraries")
+    return found
+
+
+if _otherwise := changed():
+    raise _not_this_numba("; ".join(_otherwise))
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -103,13 +146,13 @@ class _PartLowering(LoweringPass):  # type: ignore[misc]  # numba ships no types
             abi_tags=(),
         )
         with context.push_code_library(library):
-            lower = lowering.Lower(context, library, described, state.func_ir, state.metadata)
+            lower = Lower(context, library, described, state.func_ir, state.metadata)
             lower.lower()
         # What Python would call, by which Numba finds the function; nothing calls it.
         module, name = described.lookup_module(), described.qualname
-        entry = _dynfunc.make_function(module, name, "", 0, lower.env, (library,))
+        entry = make_function(module, name, "", 0, lower.env, (library,))
         context.insert_user_function(entry, described, [library])
-        state.cr = compiler._LowerResult(described, lower.call_helper, entry, lower.env)
+        state.cr = _LowerResult(described, lower.call_helper, entry, lower.env)
         return True
 
 
@@ -152,7 +195,7 @@ def _pipeline(name: str, *behind: Any) -> Any:
     return passes
 
 
-class PartCompiler(compiler.CompilerBase):  # type: ignore[misc]  # numba ships no types
+class PartCompiler(CompilerBase):  # type: ignore[misc]  # numba ships no types
     """Of functions that kernels call."""
 
     def define_pipelines(self) -> list[Any]:
@@ -160,7 +203,7 @@ class PartCompiler(compiler.CompilerBase):  # type: ignore[misc]  # numba ships 
         return [_pipeline("part", _PartLowering)]
 
 
-class KernelCompiler(compiler.CompilerBase):  # type: ignore[misc]  # numba ships no types
+class KernelCompiler(CompilerBase):  # type: ignore[misc]  # numba ships no types
     """Of a kernel."""
 
     def define_pipelines(self) -> list[Any]:
