@@ -24,25 +24,23 @@ TOLD_S = 0.5
 
 
 class Requests:
-    """Receives as `WorkerProcess` does, and remembers how long each kind of request took."""
+    """Reads replies as `WorkerProcess` does, and remembers how long each kind of request took."""
 
     def __init__(self) -> None:
         self.took_s: defaultdict[str, float] = defaultdict(float)
         self.judge_bytes = 0
-        self._receive = WorkerProcess.receive
+        self._understood = WorkerProcess._understood
 
     def listen(self) -> None:
         """Be in the way of every reply from here on."""
 
-        def receive(worker, request, *rest):
-            try:
-                return self._receive(worker, request, *rest)
-            finally:
-                self.took_s[type(request).__name__] += worker.spent.wall_ns / 1e9
-                if worker.name == "oracle":
-                    self.judge_bytes = max(self.judge_bytes, peak_bytes(worker.pid))
+        def understood(worker, request, arrived):
+            self.took_s[type(request).__name__] += arrived.spent.wall_ns / 1e9
+            if worker.name == "oracle":
+                self.judge_bytes = max(self.judge_bytes, peak_bytes(worker.pid))
+            return self._understood(worker, request, arrived)
 
-        WorkerProcess.receive = receive
+        WorkerProcess._understood = understood
 
     def tell(self, wall_s: float) -> None:
         """Print the kinds that took longest, and what is none."""
