@@ -65,12 +65,13 @@ class _Arrived:
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What every worker of a run is started with. `scratch` takes logs and compiler caches.
+    """What every worker of a run is started with.
 
-    `kernels` is the folder that holds the `lstm_kernels` to measure, if it is not our own; such
-    kernels never share a compiler cache. `cores` are those it may run on, all if there are none.
-    `cells` are definitions of cells that are not built in, which a worker gets first. `layout` is
-    how many bytes its memory is moved by.
+    `scratch` takes logs, and compilers' caches unless `kept` names a folder for these. `kernels` is
+    the folder that holds the `lstm_kernels` to measure, if it is not our own; such kernels never
+    share a compiler cache. `cores` are those it may run on, all if there are none. `cells` are
+    definitions of cells that are not built in, which a worker gets first. `layout` is how many
+    bytes its memory is moved by.
     """
 
     device: str
@@ -80,6 +81,7 @@ class WorkerSettings:
     cores: tuple[int, ...] = ()
     cells: Definitions = ()
     layout: int = 0
+    kept: Path | None = None
 
     @property
     def first(self) -> tuple[Request[Any], ...]:
@@ -345,17 +347,18 @@ def _arguments(settings: WorkerSettings, parent: int) -> list[str]:
 
 
 def _environment(settings: WorkerSettings) -> dict[str, str]:
-    """A worker's environment: our packages, the run's compiler caches, no compiler processes.
+    """A worker's environment: our packages, the compilers' caches, no compiler processes.
 
     A cache that the user names is used instead, so that nothing is compiled twice.
     """
     kernels = settings.kernels or _root_of(lstm_kernels)
     roots = [str(kernels.resolve()), str(_root_of(lstm_harness))]
     inherited = os.environ.get("PYTHONPATH", "")
+    folder = settings.kept or settings.scratch
     caches = {
-        "TORCHINDUCTOR_CACHE_DIR": str(settings.scratch / "inductor"),
-        "TRITON_CACHE_DIR": str(settings.scratch / "triton"),
-        "NUMBA_CACHE_DIR": str(settings.scratch / "numba"),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+        "TRITON_CACHE_DIR": str(folder / "triton"),
+        "NUMBA_CACHE_DIR": str(folder / "numba"),
     }
     named = {} if settings.kernels else os.environ
     ours = {name: named.get(name, folder) for name, folder in caches.items()} | {
