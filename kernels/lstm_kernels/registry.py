@@ -308,7 +308,7 @@ def unsupported(name: str, problem: Problem, device: str) -> str | None:
     It is not asked about a cell that it does not know, which it would mistake for another, nor
     about heads, whose weights it would mistake for those of one.
     """
-    reason = unknown_kind(name, problem)
+    reason = unknown_kind(name, problem) or _nothing_to_normalise(problem)
     if reason is not None:
         return reason
     return load(name).unsupported(problem, device)  # type: ignore[no-any-return] # a module's
@@ -318,6 +318,12 @@ def unknown_kind(name: str, problem: Problem) -> str | None:
     """The reason that a backend does not run such a cell, or heads, of any size, or None."""
     backend = get(name)
     return _unknown_cell(backend, problem) or lacks_heads(backend, problem)
+
+
+def _nothing_to_normalise(problem: Problem) -> str | None:
+    if problem.mixes_batch and problem.batch == 1:
+        return f"{problem.cell} normalises over the batch, so it needs 2 sequences or more"
+    return None
 
 
 def _unknown_cell(backend: Backend, problem: Problem) -> str | None:

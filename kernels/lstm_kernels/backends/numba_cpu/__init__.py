@@ -19,6 +19,7 @@ from torch import Tensor
 from lstm_kernels.backends.numba_cpu import compiled
 from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS, reason_against
 from lstm_kernels.backends.numba_cpu.cell_source import NUMBA_CPU
+from lstm_kernels.backends.numba_cpu.memory import empty_cache
 from lstm_kernels.backends.numba_cpu.pairing import product_of
 from lstm_kernels.backends.numba_cpu.sequence import (
     NumbaLayer,
@@ -41,6 +42,7 @@ from lstm_kernels.stack import Outputs, Weights
 
 __all__ = [
     "DIALECT",
+    "empty_cache",
     "kernels_used",
     "layer",
     "operator_backward",

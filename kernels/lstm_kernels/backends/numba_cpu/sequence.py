@@ -5,6 +5,7 @@ B=1 each. Nothing can be stale after any change of the weights.
 """
 
 from array import array
+from collections.abc import Callable
 from functools import lru_cache, partial
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -12,9 +13,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lstm_kernels.backends.numba_cpu import team
+from lstm_kernels.backends.numba_cpu import memory, team
 from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS, CellLayout, layout_of
 from lstm_kernels.backends.numba_cpu.compiled import compiled
+from lstm_kernels.backends.numba_cpu.memory import in_huge_pages
 from lstm_kernels.backends.numba_cpu.pairing import Product, product_of
 from lstm_kernels.backends.numba_cpu.team import LINE_BYTES
 from lstm_kernels.cells import CELLS
@@ -180,11 +182,12 @@ def run_forward(
     rows, sizes = rows_of(len(x), B, lengths), sizes_of(problem)
     # Past a sequence's end y is zero, and the kernel does not write there.
     y = (x.new_zeros if _has_padding(x, lengths) else x.new_empty)(*x.shape[:-1], D * H)
+    in_huge_pages(y)
     h_n, c_n = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
     of_gates, of_cells = _saved_shapes(problem, rows.R) if saves else (None, None)
     new = partial(torch.empty, dtype=sizes.number_dtype, device="cpu")
-    gates = None if of_gates is None else new(of_gates)
-    cells = None if of_cells is None else new(of_cells)
+    gates = None if of_gates is None else in_huge_pages(new(of_gates))
+    cells = None if of_cells is None else in_huge_pages(new(of_cells))
     chunk = rows.chunk()
     gate_rows = chunk if gates is None else _odd(rows.R)
     of_cell, panels = sizes.of_cell, D * sizes.panels
@@ -237,12 +240,14 @@ def run_backward(
     if needed[0]:
         # Both directions add to dx; nothing is written past a sequence's end.
         d_x = (torch.zeros_like if _has_padding(x, lengths) or D == 2 else torch.empty_like)(x)
+        in_huge_pages(d_x)
     d_h0, d_c0 = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
     new = x.new_empty if rows.R else x.new_zeros
     of_cell, units = sizes.of_cell, sizes.blocks * sizes.W
     d_unit = new(D, of_cell.d_units, units, dtype=sizes.number_dtype)
+    fresh = partial(_fresh, new)
     d_weights = [
-        (new(w.w_ih.shape) if needs_ih else None, new(w.w_hh.shape) if needs_hh else None)
+        (fresh(w.w_ih, needs_ih), fresh(w.w_hh, needs_hh))
         for w, (needs_ih, needs_hh, *_) in zip(weights, _each(needed[3:]), strict=True)
     ]
     values: dict[str, Any] = {"x": x, "y": y, "h0": h0, "c0": c0, "packed": x.dim() == 2}
@@ -284,6 +289,10 @@ def run_backward(
         per_unit = d_unit[d, of_cell.slots :, :H].flatten() if of_cell.per_unit else None
         numbers += [*d_weight, *biases, None, per_unit]
     return tuple(numbers)
+
+
+def _fresh(new: Callable[..., Tensor], like: Tensor, is_needed: bool) -> Tensor | None:
+    return in_huge_pages(new(like.shape)) if is_needed else None
 
 
 def _has_padding(x: Tensor, lengths: Tensor | None) -> bool:
@@ -345,9 +354,9 @@ def _run(
         sizes |= {"line_memory": line_bytes * count, "d_h_memory": d_h_bytes * count}
     # Whole cache lines each, so that no two threads write the same one.
     lines = [-(-size // LINE_BYTES) for size in sizes.values()]
-    memory = torch.empty(sum(lines, 1) * LINE_BYTES, dtype=torch.uint8, device="cpu")
+    scratch_memory = memory.take(sum(lines, 1) * LINE_BYTES)
     flags = torch.zeros(count * LINE_BYTES, dtype=torch.uint8, device="cpu")
-    first = -(-memory.data_ptr() // LINE_BYTES)
+    first = -(-scratch_memory.data_ptr() // LINE_BYTES)
     addresses = [line * LINE_BYTES for line in accumulate(lines, initial=first)]
     values = values | dict(zip(sizes, addresses, strict=False))
     values |= {"flags": flags, "order": rows.order, "lengths": rows.lengths, "starts": rows.starts}
@@ -358,6 +367,7 @@ def _run(
     kernel = compiled(pass_name, problem.dtype, product.name, problem.cell, problem.heads > 1)
     record = array("q", [_word(values[name]) for name in kernel.fields])
     team.run(kernel.address, record.buffer_info()[0], count)
+    memory.give_back(scratch_memory)
 
 
 def _bytes_of_lines(sizes: Sizes, B: int) -> tuple[int, int]:
