@@ -1,9 +1,9 @@
 """What a run's wall time goes into: at least 40% of it should be spent inside samples.
 
-    python tests/perf/harness_overhead.py [RUN]
+    python tests/perf/harness_overhead.py [RUN | OPTIONS]
 
-Runs the `quick` suite, and tells what each kind of request took and how much memory the process
-that judges came to; or reads a run that is there already.
+Runs the `quick` suite with these options of `lstm-bench run`, and tells what each kind of request
+took and how much memory the process that judges came to; or reads a run that is there already.
 """
 
 import sys
@@ -59,8 +59,9 @@ def peak_bytes(pid: int) -> int:
 
 def main() -> int:
     """Print the share of time inside samples and return the exit code."""
-    if len(sys.argv) > 1:
-        run = run_folder.load(Path(sys.argv[1]))
+    given = sys.argv[1:]
+    if given and not given[0].startswith("--"):
+        run = run_folder.load(Path(given[0]))
         wall_s = between(run.manifest["start"], run.manifest["end"])
         return judge(run, wall_s, "from its manifest's start to its end")
     requests = Requests()
@@ -69,7 +70,7 @@ def main() -> int:
         out = Path(folder) / "run"
         started = time.monotonic()
         with redirect_stdout(StringIO()):
-            bench(["run", "quick", "--out", str(out), "--quiet"])
+            bench(["run", "quick", "--out", str(out), "--quiet", *given])
         wall_s = time.monotonic() - started
         requests.tell(wall_s)
         return judge(run_folder.load(out), wall_s, "whole command")
