@@ -239,7 +239,7 @@ class WorkerProcess:
     def _collect(
         self, count: int, timeout_s: float, goes_on: bool
     ) -> tuple[list[_Arrived], Failed | None]:
-        """So many replies, or those before the worker was lost, and why it was."""
+        """This many replies, or those before the worker was lost, and why it was."""
         arrived: list[_Arrived] = []
         try:
             while len(arrived) < count:
