@@ -239,7 +239,7 @@ class WorkerProcess:
     def _collect(
         self, count: int, timeout_s: float, goes_on: bool
     ) -> tuple[list[_Arrived], Failed | None]:
-        """This many replies, or those before the worker was lost, and why it was."""
+        """The next replies, `count` of them; fewer if the worker was lost, and why it was."""
         arrived: list[_Arrived] = []
         try:
             while len(arrived) < count:
