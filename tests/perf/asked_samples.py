@@ -1,8 +1,8 @@
 """What asking does to a time: samples that are asked for, over samples of a loop in the worker.
 
-    python tests/perf/asked_samples.py [--pairs 30] [--threads N]
+    python tests/perf/asked_samples.py [--pairs 30] [--threads N] [--backends naive,aten]
 
-In one worker of `naive` and one of `aten`, for every case: some samples as the harness takes them,
+In one worker of each backend, for every case: some samples as the harness takes them,
 each asked for, the worker stopped in between; then as many one after the other, as the worker took
 them when it held the clock itself; and so on, in turn. Prints how many times as long the former are
 told to take, by backend and pass: the geometric mean, with its 95% interval over all pairs.
@@ -16,7 +16,7 @@ from math import exp, log
 from pathlib import Path
 from statistics import median
 
-from looping import COUNTED, OBJECTS, UNCOUNTED
+from looping import COUNTED, NAMES, UNCOUNTED
 
 from lstm_harness.analysis.statistics import mean_interval
 from lstm_harness.model.case import Case
@@ -38,6 +38,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=30)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--backends", default=",".join(NAMES))
     given = parser.parse_args()
     all_logs = []
     with tempfile.TemporaryDirectory() as name:
@@ -45,7 +46,7 @@ def main() -> int:
         os.environ["PYTHONPATH"] = str(Path(__file__).parent)
         settings = WorkerSettings("cpu", Path(name), given.threads)
         oracle = Oracle(settings, 0)
-        for backend in OBJECTS:
+        for backend in (f"looping_{name}" for name in given.backends.split(",")):
             worker = WorkerProcess(settings, backend, held=True)
             worker.ask(LoadBackend(backend, str(Path(__file__).parent / "looping.py")))
             for pass_name in PASSES:

@@ -1,9 +1,9 @@
 """What a run's wall time goes into: at least 40% of it should be spent inside samples.
 
-    python tests/perf/harness_overhead.py [RUN]
+    python tests/perf/harness_overhead.py [RUN | OPTIONS]
 
-Runs the `quick` suite, and tells what each kind of request took and how much memory the process
-that judges came to; or reads a run that is there already.
+Runs the `quick` suite with these options of `lstm-bench run`, and tells what each kind of request
+took and how much memory the process that judges came to; or reads a run that is there already.
 """
 
 import sys
@@ -24,25 +24,23 @@ TOLD_S = 0.5
 
 
 class Requests:
-    """Receives as `WorkerProcess` does, and remembers how long each kind of request took."""
+    """Reads replies as `WorkerProcess` does, and remembers how long each kind of request took."""
 
     def __init__(self) -> None:
         self.took_s: defaultdict[str, float] = defaultdict(float)
         self.judge_bytes = 0
-        self._receive = WorkerProcess.receive
+        self._understood = WorkerProcess._understood
 
     def listen(self) -> None:
         """Be in the way of every reply from here on."""
 
-        def receive(worker, request, *rest):
-            try:
-                return self._receive(worker, request, *rest)
-            finally:
-                self.took_s[type(request).__name__] += worker.spent.wall_ns / 1e9
-                if worker.name == "oracle":
-                    self.judge_bytes = max(self.judge_bytes, peak_bytes(worker.pid))
+        def understood(worker, request, arrived):
+            self.took_s[type(request).__name__] += arrived.spent.wall_ns / 1e9
+            if worker.name == "oracle":
+                self.judge_bytes = max(self.judge_bytes, peak_bytes(worker.pid))
+            return self._understood(worker, request, arrived)
 
-        WorkerProcess.receive = receive
+        WorkerProcess._understood = understood
 
     def tell(self, wall_s: float) -> None:
         """Print the kinds that took longest, and what is none."""
@@ -61,8 +59,9 @@ def peak_bytes(pid: int) -> int:
 
 def main() -> int:
     """Print the share of time inside samples and return the exit code."""
-    if len(sys.argv) > 1:
-        run = run_folder.load(Path(sys.argv[1]))
+    given = sys.argv[1:]
+    if given and not given[0].startswith("--"):
+        run = run_folder.load(Path(given[0]))
         wall_s = between(run.manifest["start"], run.manifest["end"])
         return judge(run, wall_s, "from its manifest's start to its end")
     requests = Requests()
@@ -71,7 +70,7 @@ def main() -> int:
         out = Path(folder) / "run"
         started = time.monotonic()
         with redirect_stdout(StringIO()):
-            bench(["run", "quick", "--out", str(out), "--quiet"])
+            bench(["run", "quick", "--out", str(out), "--quiet", *given])
         wall_s = time.monotonic() - started
         requests.tell(wall_s)
         return judge(run_folder.load(out), wall_s, "whole command")

@@ -35,7 +35,8 @@ def _looped(executor):
 
 Executor.execute = _looped
 
-OBJECTS = {f"looping_{name}": registry.load(name) for name in ("naive", "aten")}
+NAMES = ("naive", "aten")
+OBJECTS = {f"looping_{name}": registry.load(name) for name in NAMES}
 globals().update(OBJECTS)
 BACKENDS = [
     Backend(name, f"{__name__}:{name}", "as it is", ("cpu",), passes=registry.get(name[8:]).passes)

@@ -38,7 +38,7 @@ def impossible_ns(made: AnswerMade, case: Case) -> float:
 class Oracle:
     """Finds answers on demand, and compares the results of workers with them.
 
-    The process starts with the first question, and again if it ended.
+    The process starts by `start` or with the first question, and again if it ended.
     """
 
     def __init__(self, settings: WorkerSettings, seed: int) -> None:
@@ -46,6 +46,11 @@ class Oracle:
         self._seed = seed
         self._worker: WorkerProcess | None = None
         self._known: dict[Problem, AnswerMade] = {}
+
+    def start(self) -> None:
+        """Start the process, which imports torch while others do; the first question awaits it."""
+        with suppress(Failed):  # which the first question tells
+            self._live()
 
     def know(self, problem: Problem) -> AnswerMade:
         """Find the answer to a problem.

@@ -23,6 +23,7 @@ from lstm_harness.model.protocol import LearnCells, Refusal, Request, reply_of
 from lstm_harness.race.layout import padding
 from lstm_harness.race.nursery import Nursery
 from lstm_harness.race.strangers import end_below, has_not_ended
+from lstm_harness.race.waiting import Waiting
 
 Reply = TypeVar("Reply")
 
@@ -54,13 +55,23 @@ class Spent:
 
 
 @dataclass(frozen=True)
-class WorkerSettings:
-    """What every worker of a run is started with. `scratch` takes logs and compiler caches.
+class _Arrived:
+    """A reply as it came, the nonce that it must repeat, and the time of its request."""
 
-    `kernels` is the folder that holds the `lstm_kernels` to measure, if it is not our own; such
-    kernels never share a compiler cache. `cores` are those it may run on, all if there are none.
-    `cells` are definitions of cells that are not built in, which a worker gets first. `layout` is
-    how many bytes its memory is moved by.
+    line: bytes
+    nonce: str
+    spent: Spent
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What every worker of a run is started with.
+
+    `scratch` takes logs, and compilers' caches unless `kept` names a folder for these. `kernels` is
+    the folder that holds the `lstm_kernels` to measure, if it is not our own; such kernels never
+    share a compiler cache. `cores` are those it may run on, all if there are none. `cells` are
+    definitions of cells that are not built in, which a worker gets first. `layout` is how many
+    bytes its memory is moved by.
     """
 
     device: str
@@ -70,6 +81,7 @@ class WorkerSettings:
     cores: tuple[int, ...] = ()
     cells: Definitions = ()
     layout: int = 0
+    kept: Path | None = None
 
     @property
     def first(self) -> tuple[Request[Any], ...]:
@@ -94,9 +106,9 @@ class WorkerProcess:
         self.name = name
         self._held = held
         self._nursery = nursery
-        self._sent_ns = self._asked_ns = self._wall_ns = 0
-        self._waiting_ns = self._waited_ns = 0
+        self._sent_ns = self._asked_ns = self._waiting_ns = 0
         self._cpu_ns: int | None = None
+        self._goes_on = False
         plain = re.sub(r"[^\w.-]", "_", name)[:60]
         self._log = settings.scratch / f"worker-{plain}-{time.monotonic_ns()}.log"
         with self._log.open("wb") as log:
@@ -112,6 +124,7 @@ class WorkerProcess:
                 env=_environment(settings),
                 start_new_session=True,
             )
+        self._waiting = Waiting(self.pid)
         self._unread = b""
         self._nonces: list[str] = []
         self._lost: Failed | None = None
@@ -139,10 +152,10 @@ class WorkerProcess:
         self._nonces = [secrets.token_hex(4) for _ in requests]
         pairs = zip(self._nonces, requests, strict=True)
         messages = "".join(f"{nonce} {wire.encode(request)}" for nonce, request in pairs)
-        self._cpu_ns, self._waiting_ns = cpu_ns(self.pid), _waiting_ns(self.pid)
-        self._waited_ns = 0
-        self._let(signal.SIGCONT)
-        self._sent_ns = self._asked_ns = time.perf_counter_ns()
+        if not self._goes_on:
+            self._cpu_ns, self._waiting_ns = cpu_ns(self.pid), self._waiting.ns()
+            self._let(signal.SIGCONT)
+            self._sent_ns = self._asked_ns = time.perf_counter_ns()
         with suppress(BrokenPipeError, ValueError):  # it has ended, and `receive` says how
             self._stdin.write(messages.encode())
             self._stdin.flush()
@@ -155,17 +168,28 @@ class WorkerProcess:
                 (`timed_out`); after the last three, and where its CUDA context is lost, the worker
                 is gone, and says so if asked again.
         """
+        return self._understood(request, self._next(timeout_s, goes_on=False))
+
+    def _next(self, timeout_s: float, goes_on: bool) -> _Arrived:
+        """The next reply. No more is done with it, because the worker may execute meanwhile."""
         if self._lost:
             raise self._lost
         line = self._read_line(timeout_s)
         replied_ns = time.perf_counter_ns()
-        self._wall_ns, self._asked_ns = replied_ns - self._asked_ns, replied_ns
+        wall_ns, self._asked_ns = replied_ns - self._asked_ns, replied_ns
         nonce = self._nonces.pop(0)
         if not self._nonces:
-            self._let(signal.SIGSTOP)
-        waiting_ns = _waiting_ns(self.pid)
-        self._waited_ns, self._waiting_ns = waiting_ns - self._waiting_ns, waiting_ns
-        reply = self._parse(line, nonce, reply_of(type(request)))
+            self._goes_on = goes_on
+            if not goes_on:
+                self._let(signal.SIGSTOP)
+        waiting_ns = self._waiting.ns()
+        waited_ns, self._waiting_ns = waiting_ns - self._waiting_ns, waiting_ns
+        # The CPU time of a running thread is reported late, so it is unknown between requests.
+        return _Arrived(line, nonce, Spent(wall_ns, None, waited_ns))
+
+    def _understood(self, request: Request[Reply], arrived: _Arrived) -> Reply:
+        """The reply to a request; see `receive` for what it raises."""
+        reply = self._parse(arrived.line, arrived.nonce, reply_of(type(request)))
         if isinstance(reply, Refusal):
             failure = Failed(reply.status, reply.reason)
             raise self._lose(failure) if reply.poisoned else failure
@@ -178,14 +202,6 @@ class WorkerProcess:
                 os.killpg(self.pid, number)
 
     @property
-    def spent(self) -> Spent:
-        """The time of the last request to a held worker.
-
-        The CPU time of a running thread is reported late, so it is unknown between requests.
-        """
-        return Spent(self._wall_ns, None, self._waited_ns)
-
-    @property
     def spent_together(self) -> Spent:
         """The time of the last requests that were sent together, once the worker is stopped."""
         before, now = self._cpu_ns, cpu_ns(self.pid)
@@ -193,24 +209,44 @@ class WorkerProcess:
         return Spent(self._asked_ns - self._sent_ns, used_ns)
 
     def ask_together(
-        self, requests: Sequence[Request[Any]], timeout_s: float
+        self, requests: Sequence[Request[Any]], timeout_s: float, goes_on: bool = False
     ) -> list[tuple[Any, Spent]]:
         """Send requests together, and wait for every reply; each comes with its time.
 
+        Args:
+            goes_on: others follow at once, as if they were sent together with these: a held worker
+                is not stopped in between, and the time until they are sent counts as theirs.
         Raises:
             Failed: the first that failed; see `receive`.
         """
         self.send(*requests)
+        arrived, lost = self._collect(len(requests), timeout_s, goes_on)
         answered: list[tuple[Any, Spent]] = []
         failures: list[Failed] = []
-        for request in requests:
+        for request, each in zip(requests, arrived, strict=False):
             try:
-                answered.append((self.receive(request, timeout_s), self.spent))
+                answered.append((self._understood(request, each), each.spent))
             except Failed as failure:
                 failures.append(failure)
+        failures += [lost] if lost else []
         if failures:
+            if self._goes_on:
+                self._let(signal.SIGSTOP)
+            self._goes_on = False
             raise failures[0]
         return answered
+
+    def _collect(
+        self, count: int, timeout_s: float, goes_on: bool
+    ) -> tuple[list[_Arrived], Failed | None]:
+        """The next replies, `count` of them; fewer if the worker was lost, and why it was."""
+        arrived: list[_Arrived] = []
+        try:
+            while len(arrived) < count:
+                arrived.append(self._next(timeout_s, goes_on))
+        except Failed as failure:
+            return arrived, failure
+        return arrived, None
 
     def end_strangers(self) -> int:
         """End the processes that the worker started, and return how many there were."""
@@ -225,6 +261,7 @@ class WorkerProcess:
         with suppress(BrokenPipeError):  # requests that it never read
             self._stdin.close()
         self._stdout.close()
+        self._waiting.close()
 
     @property
     def _stdin(self) -> IO[bytes]:
@@ -280,8 +317,9 @@ class WorkerProcess:
 
     def _lose(self, failure: Failed) -> Failed:
         """End a worker that cannot be used any more, and store why."""
-        self._lost = failure
-        self.close()
+        if self._lost is None:
+            self._lost = failure
+            self.close()
         return failure
 
 
@@ -293,18 +331,6 @@ def cpu_ns(pid: int) -> int | None:
         # clock_getcpuclockid(3): the CPU time of all threads of a process.
         return time.clock_gettime_ns((~pid << 3) | 2)
     return None
-
-
-def _waiting_ns(pid: int) -> int:
-    """How long a process's main thread and this thread waited for a core so far, in ns.
-
-    0 if it is unknown; see schedstat in the kernel's sched-stats.rst.
-    """
-    waited_ns = 0
-    for task in (f"/proc/{pid}", "/proc/thread-self"):
-        with suppress(OSError, IndexError):
-            waited_ns += int(Path(task, "schedstat").read_text().split()[1])
-    return waited_ns
 
 
 def _signal_name(number: int) -> str:
@@ -321,17 +347,18 @@ def _arguments(settings: WorkerSettings, parent: int) -> list[str]:
 
 
 def _environment(settings: WorkerSettings) -> dict[str, str]:
-    """A worker's environment: our packages, the run's compiler caches, no compiler processes.
+    """A worker's environment: our packages, the compilers' caches, no compiler processes.
 
     A cache that the user names is used instead, so that nothing is compiled twice.
     """
     kernels = settings.kernels or _root_of(lstm_kernels)
     roots = [str(kernels.resolve()), str(_root_of(lstm_harness))]
     inherited = os.environ.get("PYTHONPATH", "")
+    folder = settings.kept or settings.scratch
     caches = {
-        "TORCHINDUCTOR_CACHE_DIR": str(settings.scratch / "inductor"),
-        "TRITON_CACHE_DIR": str(settings.scratch / "triton"),
-        "NUMBA_CACHE_DIR": str(settings.scratch / "numba"),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+        "TRITON_CACHE_DIR": str(folder / "triton"),
+        "NUMBA_CACHE_DIR": str(folder / "numba"),
     }
     named = {} if settings.kernels else os.environ
     ours = {name: named.get(name, folder) for name, folder in caches.items()} | {

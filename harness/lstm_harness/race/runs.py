@@ -26,6 +26,7 @@ from lstm_harness.model.record import FAILED_MEASURING, SCHEMA, Record
 from lstm_harness.model.sources import sources_digest
 from lstm_harness.model.spec import Spec
 from lstm_harness.model.text import without_secrets
+from lstm_harness.race import kept_compiled
 from lstm_harness.race.lock import device_lock
 from lstm_harness.race.oracle import Oracle
 from lstm_harness.race.process import Failed, WorkerProcess, WorkerSettings
@@ -308,7 +309,12 @@ def measure(
         own = scratch / side.name
         own.mkdir(exist_ok=True)
         cells = definitions_of(side.plan.cases)
-        settings = WorkerSettings(side.survey.device, own, spec.threads, side.kernels, cells=cells)
+        # Two sides compile apart, each for itself.
+        alone = len(sides) == 1 and side.kernels is None
+        kept = kept_compiled.folder_for(side.plan.backends, side.survey) if alone else None
+        settings = WorkerSettings(
+            side.survey.device, own, spec.threads, side.kernels, cells=cells, kept=kept
+        )
         parts.append(side_of(side.plan, settings, side.survey, finished, side.part))
         records.append(list(finished))
     planned = sum(side.plan.records_of(side.part) for side in sides)

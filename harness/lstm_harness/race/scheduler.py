@@ -196,6 +196,7 @@ class Scheduler:
         # A fresh one in each block: where things lie in memory is part of what varies.
         if settings.device == "cpu" and Nursery.possible():
             self._nursery = Nursery(settings.threads)
+        self.oracle.start()
         block = due[0][1].block
         cores = self._shared_cores(block)
         for number, crew in enumerate(self._crews):

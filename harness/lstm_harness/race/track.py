@@ -39,14 +39,15 @@ class Track:
     """Has a worker take samples of its open cell, each on inputs that nobody knew before.
 
     Args:
-        ask_together: asks the cell's worker, within what is left of the cell's time.
+        ask_together: asks the cell's worker, within what is left of the cell's time; the second
+            argument tells that others follow at once, see `WorkerProcess.ask_together`.
         weights: the nonce that the cell's weights were changed by.
         threads: how many the worker may have.
     """
 
     case: Case
     worker: WorkerProcess
-    ask_together: Callable[[Sequence[Request[Any]]], list[tuple[Any, Spent]]]
+    ask_together: Callable[[Sequence[Request[Any]], bool], list[tuple[Any, Spent]]]
     weights: str
     threads: int
     picks: Picks = field(default_factory=Picks)
@@ -87,12 +88,12 @@ class Track:
         # An execution begins as soon as all is ready, as it does without a measurement.
         if self.case.pass_name == "backward":
             # Its preparation is a forward, which must not know what is drawn afterwards.
-            ((_, preparing),) = self.ask_together([prepare])
-            (_, drawing), (reading, spent) = self.ask_together([draw, Execute()])
+            ((_, preparing),) = self.ask_together([prepare], True)
+            (_, drawing), (reading, spent) = self.ask_together([draw, Execute()], False)
             self._account.beside("drawing gradients for", repeats, drawing)
         else:
             requests = [prepare, draw] if self.case.makes_gradients else [prepare]
-            *answered, (reading, spent) = self.ask_together([*requests, Execute()])
+            *answered, (reading, spent) = self.ask_together([*requests, Execute()], False)
             for _, each in answered:
                 self._account.beside("preparing", repeats, each)
             preparing = answered[0][1]
@@ -118,7 +119,7 @@ class Track:
             self.picks.keep(places, pick)
 
     def _hand_over(self) -> Handed:
-        answered: list[tuple[Handed, Spent]] = self.ask_together([HandOver()])
+        answered: list[tuple[Handed, Spent]] = self.ask_together([HandOver()], False)
         ((handed, spent),) = answered
         self._account.beside("handing over", len(handed.counts), spent)
         return handed

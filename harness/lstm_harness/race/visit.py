@@ -250,12 +250,18 @@ class Visit:
         ((reply, _),) = self._ask_together([request])
         return reply  # type: ignore[no-any-return] # the reply to that request
 
-    def _ask_together(self, requests: Sequence[Request[Any]]) -> list[tuple[Any, Spent]]:
-        """The worker's replies to requests that it gets all at once, and the time of each."""
+    def _ask_together(
+        self, requests: Sequence[Request[Any]], goes_on: bool = False
+    ) -> list[tuple[Any, Spent]]:
+        """The worker's replies to requests that it gets all at once, and the time of each.
+
+        Args:
+            goes_on: others follow at once, see `WorkerProcess.ask_together`.
+        """
         started = time.monotonic()
         try:
             left_s = max(0.0, self.timeout_s - self._spent_s)
-            return self.worker.ask_together(requests, left_s)
+            return self.worker.ask_together(requests, left_s, goes_on)
         except Failed as failure:
             if failure.status == "timed_out":
                 late = f"took over {self.timeout_s:g} s; raise --cell-timeout"

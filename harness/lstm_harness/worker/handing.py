@@ -60,17 +60,16 @@ def taken(place: str, handed: Handed, like: Inputs, execution: int) -> dict[str,
             raise Malformed(f"{found} bytes were handed over; expected {sum(sizes) * size}")
         if not found:
             return {name: [] for name in shapes[execution]}
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
-            at = sum(sizes[:execution]) * size
-            made: dict[str, list[Tensor]] = {}
-            for name, group in shapes[execution].items():
-                made[name] = []
-                for shape in group:
-                    count = prod(shape)
-                    content = bytearray(memory[at : at + count * size])
-                    at += count * size
-                    made[name].append(_tensor(content, like.x.dtype).reshape(shape))
-            return made
+        # Read in place. The tensors keep it; what is written to them changes no file.
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    at = sum(sizes[:execution]) * size
+    made: dict[str, list[Tensor]] = {}
+    for name, group in shapes[execution].items():
+        made[name] = []
+        for shape in group:
+            made[name].append(_tensor(memory, at, shape, like.x.dtype))
+            at += prod(shape) * size
+    return made
 
 
 def _shapes(counts: Mapping[str, int], like: Inputs) -> dict[str, list[tuple[int, ...]]]:
@@ -94,8 +93,11 @@ def _expected(name: str, like: Inputs) -> list[Tensor]:
     return [tensor for tensor in group if tensor is not None]
 
 
-def _tensor(content: bytearray, dtype: torch.dtype) -> Tensor:
-    return torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+def _tensor(memory: mmap.mmap, at: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    count = prod(shape)
+    if not count:
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(memory, dtype=dtype, count=count, offset=at).reshape(shape)
 
 
 def _plain(tensor: Tensor) -> Tensor:

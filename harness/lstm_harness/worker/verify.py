@@ -52,13 +52,16 @@ def judge(
 
 
 def _relative(out: Tensor, right: Tensor, rows: tuple[int, ...] | None) -> float:
-    if not torch.isfinite(out).all():
-        return inf
     if rows is not None:
+        if not torch.isfinite(out).all():
+            return inf
         out = out[:, list(rows)]
     out, right = out.detach().double().cpu(), right.double().cpu()
     norm: float = torch.linalg.vector_norm(right).item()
+    # Not finite if anything in `out` is not.
     difference: float = torch.linalg.vector_norm(out - right).item()
+    if not isfinite(difference):
+        return inf
     return difference / norm if norm else difference
 
 

@@ -68,6 +68,7 @@ class PretendedWorker:
     def __init__(self, now, name="A", log=None):
         self.now, self.name, self.log = now, name, log
         self.asked, self.timeouts, self.spent, self.spent_together = [], [], None, None
+        self.ran_on = []
         self.strangers = 0
         self.repeats, self.out = 0, HandedOut()
 
@@ -81,7 +82,8 @@ class PretendedWorker:
         self.spent = Spent(took_ns, took_ns - MESSAGE_NS)
         return reply
 
-    def ask_together(self, requests, timeout_s):
+    def ask_together(self, requests, timeout_s, goes_on=False):
+        self.ran_on += [list(map(type, requests))] if goes_on else []
         before_ns = self.now.ns
         answered = [(self.ask(request, timeout_s), self.spent) for request in requests]
         took_ns = self.now.ns - before_ns
@@ -279,6 +281,14 @@ def test_what_gradients_start_from_is_told_last_before_the_clock_starts(visiting
     visiting(worker, pass_name=pass_name).turn(None)
     kinds = [type(each) for each in worker.asked if not isinstance(each, OpenCell | HandOver)]
     assert kinds == [PrepareSample, DrawGradients, Execute] * (len(kinds) // 3)
+
+
+@pytest.mark.parametrize("pass_name", ["inference", "forward", "backward", "train"])
+def test_a_worker_runs_on_between_the_two_parts_of_a_backwards_sample(visiting, now, pass_name):
+    worker = PretendedWorker(now)
+    visiting(worker, pass_name=pass_name).turn(None)
+    parts = len(worker.of(Execute)) if pass_name == "backward" else 0
+    assert worker.ran_on == [[PrepareSample]] * parts
 
 
 def test_samples_that_were_picked_are_given_back_at_the_end(visiting):
