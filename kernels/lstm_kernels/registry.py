@@ -46,7 +46,8 @@ class Backend:
     and those of `cells`. `copies` says that it computes with
     copies of the weights that it keeps, and that it also compares their content if asked
     (`lstm_kernels.stack`). `heads` says that it multiplies head by head if W_hh is block-diagonal;
-    any other gets one head only.
+    any other gets one head only. `w8` says that it computes with int8 weights in that precision;
+    any other gets the rest.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Backend:
     heads: bool = False
     cells: tuple[str, ...] = ()
     copies: bool = False
+    w8: bool = False
 
 
 # The cells that PyTorch has, so every author of a backend knows them.
@@ -163,6 +165,8 @@ BUILT_IN = (
         any_cell=True,
         norms=("layer_norm", "batch_norm"),
         heads=True,
+        copies=True,
+        w8=True,
     ),
     Backend(
         "numba_cuda",
@@ -179,6 +183,8 @@ BUILT_IN = (
         _OURS + "torch_aten",
         "torch.nn with cuDNN off: PyTorch's native path",
         transforms=("grad",),
+        copies=True,
+        w8=True,
     ),
     Backend(
         "cudnn",
@@ -196,6 +202,7 @@ BUILT_IN = (
         passes=("inference",),
         cells=("lstm_peephole", "lstm_cifg", "gru_reset_before"),
         copies=True,
+        w8=True,
     ),
     Backend(
         "openvino",
@@ -229,6 +236,7 @@ _EXTRA_OF = {
 }
 
 _plugins: dict[str, Backend] = {}
+_built_in = {backend.name: backend for backend in BUILT_IN}
 _unavailable: dict[str, str] = {}
 _entry_points: dict[str, Backend] | None = None
 _has_read_cells = False
@@ -236,7 +244,7 @@ _has_read_cells = False
 
 def registered() -> dict[str, Backend]:
     """Every known backend by name: built-in ones first, then entry points, then plugins."""
-    return {b.name: b for b in BUILT_IN} | _from_entry_points() | _plugins
+    return _built_in | _from_entry_points() | _plugins
 
 
 def backends() -> tuple[str, ...]:
@@ -283,6 +291,9 @@ def get(name: str) -> Backend:
     Raises:
         ValueError: unknown, with the nearest known name.
     """
+    built_in = _built_in.get(name)
+    if built_in is not None:  # what a layer asks for at every call
+        return built_in
     known = registered()
     return known[check_name("backend", name, known)]
 
@@ -306,18 +317,28 @@ def unsupported(name: str, problem: Problem, device: str) -> str | None:
     """The reason that a backend does not run a problem, or None, from its own module.
 
     It is not asked about a cell that it does not know, which it would mistake for another, nor
-    about heads, whose weights it would mistake for those of one.
+    about heads, whose weights it would mistake for those of one, nor about int8 weights.
     """
-    reason = unknown_kind(name, problem)
+    reason = unknown_kind(name, problem) or _nothing_to_normalise(problem)
     if reason is not None:
         return reason
     return load(name).unsupported(problem, device)  # type: ignore[no-any-return] # a module's
 
 
 def unknown_kind(name: str, problem: Problem) -> str | None:
-    """The reason that a backend does not run such a cell, or heads, of any size, or None."""
+    """The reason that a backend does not run such a cell, heads or precision, or None."""
     backend = get(name)
-    return _unknown_cell(backend, problem) or lacks_heads(backend, problem)
+    return (
+        _unknown_cell(backend, problem)
+        or lacks_heads(backend, problem)
+        or lacks_w8(backend, problem)
+    )
+
+
+def _nothing_to_normalise(problem: Problem) -> str | None:
+    if problem.mixes_batch and problem.batch == 1:
+        return f"{problem.cell} normalises over the batch, so it needs 2 sequences or more"
+    return None
 
 
 def _unknown_cell(backend: Backend, problem: Problem) -> str | None:
@@ -344,6 +365,13 @@ def lacks_heads(backend: Backend, problem: Problem) -> str | None:
     """The reason that a backend does not run a problem's heads, by its record, or None."""
     if problem.heads > 1 and not backend.heads:
         return "it multiplies by the whole of W_hh, so it has no heads"
+    return None
+
+
+def lacks_w8(backend: Backend, problem: Problem) -> str | None:
+    """The reason that a backend does not run a problem's int8 weights, by its record, or None."""
+    if problem.precision == "w8" and not backend.w8:
+        return f"{backend.name} has no int8 weights, and this is precision w8"
     return None
 
 
@@ -444,7 +472,7 @@ def _from_entry_points() -> dict[str, Backend]:
 
 def _add_entry_point(point: EntryPoint, backend: Backend, found: dict[str, Backend]) -> None:
     """Register a package's backend, unless its name would hide another."""
-    if backend.name in found or backend.name in {built_in.name for built_in in BUILT_IN}:
+    if backend.name in found or backend.name in _built_in:
         _unavailable[point.value] = f"the name {backend.name!r} is taken"
     else:
         found[backend.name] = backend

@@ -17,6 +17,14 @@ BOTH = ("lstm_layernorm", "lstm_batchnorm")
 ON = ("naive", "hoisted", "per_gate", pytest.param("compiled", marks=pytest.mark.slow))
 
 
+@pytest.mark.parametrize("on", ["naive", "numba_cpu"])
+def test_one_sequence_is_not_a_batch_to_normalise_over(on):
+    layer = lk.Recurrent("lstm_batchnorm", 3, 4, backend=on)
+    with pytest.raises(lk.Unsupported, match="needs 2 sequences or more"):
+        layer(torch.zeros(5, 1, 3))
+    lk.Recurrent("lstm_layernorm", 3, 4, backend=on)(torch.zeros(5, 1, 3))
+
+
 @pytest.mark.parametrize("shape", ["full", "ragged", "no bias"])
 @pytest.mark.parametrize("of", BOTH)
 def test_gradcheck(of, shape, make_layer):

@@ -308,6 +308,8 @@ def _case(point: dict[str, Any], device: str) -> Case:
         precision=point["precision"],
         lengths=point["lengths"],
     )
+    if reason := problem.reason_against(point["pass"]):
+        raise ValueError(reason)
     return Case(problem, point["pass"], point["launch"], point["cache"], device)
 
 

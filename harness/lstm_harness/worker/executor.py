@@ -95,6 +95,7 @@ class Executor:
         untouched = [tensor.clone() for tensor in _all(inputs)]
         the_pass = self._make_pass(job.case, inputs)
         setup_ms = (time.perf_counter() - started) * 1e3
+        self._empty_cache()
         with poisoned_memory(self.device):
             started = time.perf_counter()
             first = _executed(the_pass, inputs)
@@ -106,6 +107,7 @@ class Executor:
         executed = [first]
         if job.with_gradients and not first.makes_gradients:
             train = make_pass(self.implementation, problem, "train")
+            self._empty_cache()
             with poisoned_memory(self.device):
                 executed.append(_executed(train, inputs))
             refuse_malformed(executed[-1])
@@ -173,7 +175,9 @@ class Executor:
         gc.enable()
         case = cell.job.case
         forward = make_pass(self.implementation, case.problem, "forward")
-        used = Resources(self.device, case.pass_name, cell.the_pass, forward, cell.inputs)
+        used = Resources(
+            self.device, case.pass_name, cell.the_pass, forward, cell.inputs, self._empty_cache
+        )
         # A captured graph took its memory earlier, from a pool of its own.
         captured = case.launch == "graph" or hasattr(self.implementation, "HOLDS_MEMORY")
         with_memory = asked.with_memory and not captured
@@ -199,6 +203,12 @@ class Executor:
         self._cell = None
         gc.enable()
         self._around.close()
+
+    def _empty_cache(self) -> None:
+        """Free what the backend keeps from one call to the next, if it says how."""
+        empty_cache = getattr(self.implementation, "empty_cache", None)
+        if empty_cache is not None:
+            empty_cache()
 
     def _choice_of(self, job: OpenCell) -> AbstractContextManager[Any]:
         """The launch parameters that a job tries."""

@@ -1,7 +1,7 @@
 """What a record holds in addition to times: memory, energy, other users of the GPU."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
@@ -17,13 +17,18 @@ ENERGY_S = 1.0
 
 @dataclass(frozen=True)
 class Resources:
-    """Measures the other costs of one pass. `forward` is the forward that saves for backward."""
+    """Measures the other costs of one pass.
+
+    `forward` is the forward that saves for backward; `empty_cache` frees what the backend keeps
+    from one call to the next.
+    """
 
     device: str
     pass_name: str
     the_pass: Pass
     forward: Pass
     inputs: Inputs
+    empty_cache: Callable[[], None]
 
     def memory(self) -> tuple[int, int | None]:
         """The record's peak_bytes and saved_bytes; an inference saves nothing."""
@@ -41,9 +46,18 @@ class Resources:
         return [f"other processes on the GPU: {foreign}"] if foreign else []
 
     def _peak_and_saved_bytes(self, the_pass: Pass) -> tuple[int, int]:
-        """The peak memory above its inputs, and what it keeps in addition to its outputs."""
+        """The peak memory above its inputs, and what it keeps in addition to its outputs.
+
+        What the backend keeps for its next call counts as used by this one, and as freed by it.
+        """
         state = the_pass.prepare(self.inputs)
-        peak, kept = peak_and_kept_bytes(self.device, lambda: the_pass.execute(state))
+        self.empty_cache()
+
+        def execute() -> None:
+            the_pass.execute(state)
+            self.empty_cache()
+
+        peak, kept = peak_and_kept_bytes(self.device, execute)
         outputs = sum(out.untyped_storage().nbytes() for out in state.outputs)
         return peak, max(0, kept - outputs)
 

@@ -349,3 +349,38 @@ def test_a_trial_is_measured_under_its_choice_until_the_next_cell_is_opened(smal
     sampled(executor, 1)
     executor.open(replace(job, trial=None))
     assert log == [("key", {"warps": 4}), "executed", "executed", "back", "executed"]
+
+
+class _Keeps:
+    """A layer that keeps its scratch memory from one call to the next."""
+
+    SCRATCH_BYTES = 1 << 20
+
+    def __init__(self):
+        self.kept = None
+        self.emptied = 0
+
+    def layer(self, x, h0, c0, weights, *, problem, lengths=None):
+        if self.kept is None:
+            self.kept = torch.empty(self.SCRATCH_BYTES, dtype=torch.uint8)
+        return registry.load("naive").layer(x, h0, c0, weights, problem=problem, lengths=lengths)
+
+    def empty_cache(self):
+        self.kept = None
+        self.emptied += 1
+
+
+@pytest.mark.parametrize("pass_name", ["inference", "forward", "backward"])
+def test_memory_that_a_backend_keeps_counts_as_used_by_each_call_and_not_as_saved(
+    small_case, pass_name
+):
+    case, told = small_case(pass_name), []
+    for implementation in (registry.load("naive"), _Keeps()):
+        executor, _ = opened(implementation, case)
+        sampled(executor, 1, with_gradients=pass_name == "backward")
+        told.append(executor.close(CLOSE))
+    without, keeps = told
+    by_forward = 0 if pass_name == "backward" else _Keeps.SCRATCH_BYTES
+    assert keeps.peak_bytes - without.peak_bytes == pytest.approx(by_forward, abs=1000)
+    assert keeps.saved_bytes == without.saved_bytes
+    assert implementation.emptied >= 2

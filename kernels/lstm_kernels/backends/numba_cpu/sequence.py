@@ -1,10 +1,11 @@
 """A layer over a sequence: the kernels' arguments, and the autograd Function around them.
 
 Weights are packed at every call: one pass over G H (I + H) elements, while T steps make as many at
-B=1 each. Nothing can be stale after any change of the weights.
+B=1 each. Nothing can be stale after any change of the weights. int8 weights alone are kept.
 """
 
 from array import array
+from collections.abc import Callable
 from functools import lru_cache, partial
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -12,9 +13,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lstm_kernels.backends.numba_cpu import team
+from lstm_kernels.backends.numba_cpu import memory, team
 from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS, CellLayout, layout_of
 from lstm_kernels.backends.numba_cpu.compiled import compiled
+from lstm_kernels.backends.numba_cpu.int8_weights import Packs, row_bytes
+from lstm_kernels.backends.numba_cpu.memory import in_huge_pages
 from lstm_kernels.backends.numba_cpu.pairing import Product, product_of
 from lstm_kernels.backends.numba_cpu.team import LINE_BYTES
 from lstm_kernels.cells import CELLS
@@ -173,18 +176,24 @@ def run_forward(
     lengths: Tensor | None,
     *,
     saves: bool,
+    packs: Packs | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None, Saved]:
-    """y, h_n, c_n, and what a backward needs where `saves`; tensors contiguous."""
+    """y, h_n, c_n, and what a backward needs where `saves`; tensors contiguous.
+
+    Args:
+        packs: int8 weights, which are then multiplied; nothing is saved.
+    """
     B, inputs = h0.shape[1], x.shape[-1]
     D, H = problem.directions, problem.hidden_size
     rows, sizes = rows_of(len(x), B, lengths), sizes_of(problem)
     # Past a sequence's end y is zero, and the kernel does not write there.
     y = (x.new_zeros if _has_padding(x, lengths) else x.new_empty)(*x.shape[:-1], D * H)
+    in_huge_pages(y)
     h_n, c_n = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
     of_gates, of_cells = _saved_shapes(problem, rows.R) if saves else (None, None)
     new = partial(torch.empty, dtype=sizes.number_dtype, device="cpu")
-    gates = None if of_gates is None else new(of_gates)
-    cells = None if of_cells is None else new(of_cells)
+    gates = None if of_gates is None else in_huge_pages(new(of_gates))
+    cells = None if of_cells is None else in_huge_pages(new(of_cells))
     chunk = rows.chunk()
     gate_rows = chunk if gates is None else _odd(rows.R)
     of_cell, panels = sizes.of_cell, D * sizes.panels
@@ -196,19 +205,25 @@ def run_forward(
     number, operand, more = sizes.number_bytes, sizes.operand_bytes, sizes.product.rows_behind
     vector = sizes.W * number
     scratch = {
-        "packed_w_ih": panels * sizes.product.lines(inputs) * of_cell.x_vectors * vector,
-        "packed_w_hh": panels * sizes.product.lines(sizes.span) * of_cell.h_vectors * vector,
         "packed_b": D * units * of_cell.slots * number,
         "h_state": (2 * D * B + more) * sizes.product.padded(units) * operand,
         "c_state": of_cell.own * D * B * units * number,
-        "x_rows": (D * chunk + more) * sizes.product.padded(inputs) * operand if more else 0,
     }
+    if packs is None:
+        scratch |= {
+            "packed_w_ih": panels * sizes.product.lines(inputs) * of_cell.x_vectors * vector,
+            "packed_w_hh": panels * sizes.product.lines(sizes.span) * of_cell.h_vectors * vector,
+            "x_rows": (D * chunk + more) * sizes.product.padded(inputs) * operand if more else 0,
+        }
+    else:
+        values |= {"packed_w_ih": packs.w_ih, "packed_w_hh": packs.w_hh}
+        scratch |= {"x_rows": D * chunk * row_bytes(inputs)}
     if gates is None:
         behind = more * of_cell.blocks * of_cell.line * vector
         scratch["gates"] = D * units * gate_rows * of_cell.line * number + behind
     else:
         values["gates"] = gates
-    _run("forward", problem, rows, chunk, values, scratch)
+    _run("forward" if packs is None else "forward_w8", problem, rows, chunk, values, scratch)
     return y, h_n, c_n, Saved(gates, cells)
 
 
@@ -237,12 +252,14 @@ def run_backward(
     if needed[0]:
         # Both directions add to dx; nothing is written past a sequence's end.
         d_x = (torch.zeros_like if _has_padding(x, lengths) or D == 2 else torch.empty_like)(x)
+        in_huge_pages(d_x)
     d_h0, d_c0 = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
     new = x.new_empty if rows.R else x.new_zeros
     of_cell, units = sizes.of_cell, sizes.blocks * sizes.W
     d_unit = new(D, of_cell.d_units, units, dtype=sizes.number_dtype)
+    fresh = partial(_fresh, new)
     d_weights = [
-        (new(w.w_ih.shape) if needs_ih else None, new(w.w_hh.shape) if needs_hh else None)
+        (fresh(w.w_ih, needs_ih), fresh(w.w_hh, needs_hh))
         for w, (needs_ih, needs_hh, *_) in zip(weights, _each(needed[3:]), strict=True)
     ]
     values: dict[str, Any] = {"x": x, "y": y, "h0": h0, "c0": c0, "packed": x.dim() == 2}
@@ -284,6 +301,10 @@ def run_backward(
         per_unit = d_unit[d, of_cell.slots :, :H].flatten() if of_cell.per_unit else None
         numbers += [*d_weight, *biases, None, per_unit]
     return tuple(numbers)
+
+
+def _fresh(new: Callable[..., Tensor], like: Tensor, is_needed: bool) -> Tensor | None:
+    return in_huge_pages(new(like.shape)) if is_needed else None
 
 
 def _has_padding(x: Tensor, lengths: Tensor | None) -> bool:
@@ -343,11 +364,14 @@ def _run(
         line_bytes, d_h_bytes = _bytes_of_lines(sizes_of(problem), rows.B)
         values = values | {"line_bytes": line_bytes, "d_h_bytes": d_h_bytes}
         sizes |= {"line_memory": line_bytes * count, "d_h_memory": d_h_bytes * count}
+    if pass_name == "forward_w8":
+        of_a_thread = problem.directions * rows.B * row_bytes(problem.hidden_size)
+        sizes |= {"h_rows": of_a_thread * count}
     # Whole cache lines each, so that no two threads write the same one.
     lines = [-(-size // LINE_BYTES) for size in sizes.values()]
-    memory = torch.empty(sum(lines, 1) * LINE_BYTES, dtype=torch.uint8, device="cpu")
+    scratch_memory = memory.take(sum(lines, 1) * LINE_BYTES)
     flags = torch.zeros(count * LINE_BYTES, dtype=torch.uint8, device="cpu")
-    first = -(-memory.data_ptr() // LINE_BYTES)
+    first = -(-scratch_memory.data_ptr() // LINE_BYTES)
     addresses = [line * LINE_BYTES for line in accumulate(lines, initial=first)]
     values = values | dict(zip(sizes, addresses, strict=False))
     values |= {"flags": flags, "order": rows.order, "lengths": rows.lengths, "starts": rows.starts}
@@ -358,6 +382,7 @@ def _run(
     kernel = compiled(pass_name, problem.dtype, product.name, problem.cell, problem.heads > 1)
     record = array("q", [_word(values[name]) for name in kernel.fields])
     team.run(kernel.address, record.buffer_info()[0], count)
+    memory.give_back(scratch_memory)
 
 
 def _bytes_of_lines(sizes: Sizes, B: int) -> tuple[int, int]:
