@@ -43,7 +43,10 @@ def run_labels(runs: Sequence[Run]) -> list[str]:
     """A name for each run, its id added where two share a label, a number where that fails."""
     names = [str(run.manifest.get("label") or run.manifest.get("id") or "run") for run in runs]
     ids = [str(run.manifest.get("id", "")) for run in runs]
-    names = [f"{n} {i}" if names.count(n) > 1 else n for n, i in zip(names, ids, strict=True)]
+    names = [
+        f"{name} {own}" if names.count(name) > 1 and own != name else name
+        for name, own in zip(names, ids, strict=True)
+    ]
     twice = len(set(names)) < len(names)
     return [f"{n} #{i}" if twice else n for i, n in enumerate(names, start=1)]
 
