@@ -131,7 +131,7 @@ def test_a_report_draws_its_figures_with_the_plotly_of_all(browse, index):
     assert [name.rpartition("/assets/")[2].partition("-")[0] for name in scripts] == [
         *("report", "plotly")
     ]
-    assert page.locator(".alone").is_hidden()
+    assert page.locator(".needs-site").is_hidden()
     page.locator("#samples-show").click()
     page.locator("#samples .main-svg").first.wait_for()
 
@@ -142,7 +142,7 @@ def test_a_report_that_was_copied_out_of_its_site_says_what_it_needs(chromium, w
     context = chromium.new_context(offline=True)
     page = context.new_page()
     page.goto((tmp_path / "report.html").as_uri())
-    said = page.locator(".alone")
+    said = page.locator(".needs-site")
     assert said.is_visible()
     assert "lstm-bench report RUN -o FILE" in said.inner_text()
     context.close()
