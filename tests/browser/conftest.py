@@ -1,6 +1,7 @@
 """A browser, and reports opened in it with the network cut and the console watched."""
 
 import os
+import re
 import shutil
 
 import pytest
@@ -103,7 +104,7 @@ def visit(chromium):
     said, contexts = [], []
 
     def go(address, width=1280, scheme="light"):
-        home = address.split("/runs/")[0].rsplit("/", 1)[0]
+        home = re.split("/(?:runs|devices|trainings)/", address)[0].rsplit("/", 1)[0]
         context = chromium.new_context(
             viewport={"width": width, "height": 900}, color_scheme=scheme
         )

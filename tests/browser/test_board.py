@@ -116,6 +116,8 @@ def test_a_phone_shows_the_case_and_its_fastest(visit, site):
         box = cell.bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= 400
+    case = page.locator("#fastest tbody th.case").first
+    assert case.bounding_box()["width"] >= 140
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

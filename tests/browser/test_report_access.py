@@ -3,7 +3,7 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from report_pages import drawn, full_run, payload
-from synthetic_runs import grid, run
+from synthetic_runs import blocks, grid, run
 
 from lstm_harness.report.marks import FIXED
 
@@ -119,6 +119,19 @@ def test_no_width_needs_a_sideways_scroll(view, width, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+LINES = """(cell) => {
+  const range = document.createRange();
+  range.selectNodeContents(cell);
+  return new Set([...range.getClientRects()].map((box) => box.top)).size;
+}"""
+
+
+def test_a_phone_breaks_no_name_of_a_usual_length(view):
+    page = view(run(blocks("onnxruntime", [1000] * 3)), width=400)
+    cell = page.locator("#trust tbody .name", has_text="onnxruntime").first
+    assert cell.evaluate(LINES) == 1
 
 
 def test_paper_gets_every_figure_and_no_switch(view):

@@ -1,16 +1,22 @@
 """The pages around a report, in Chromium: the index from a file and served, verdicts, history."""
 
+import shutil
 import threading
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from access import serious
 from axe_playwright_python.sync_playwright import Axe
+from report_pages import drawn
 from synthetic_runs import HOSTILE, blocks, grid, record
 from synthetic_store import environment, put, series, start
 
+from lstm_harness.report.write import write_report
 from lstm_harness.site import server as view
 from lstm_harness.site import static_site
 from lstm_harness.site.pages import Pages
+from lstm_harness.store import run_folder
 
 pytestmark = pytest.mark.browser
 
@@ -113,6 +119,42 @@ def test_keys_alone_reach_filter_history_and_reports(browse, index):
     page.get_by_role("link", name="wrong one", exact=True).press("Enter")
     page.wait_for_url("**/runs/bad/report.html")
     assert page.inner_text("h1") == "wrong one"
+
+
+def test_a_report_draws_its_figures_with_the_plotly_of_all(browse, index):
+    page = browse(index)
+    page.get_by_role("link", name="before", exact=True).click()
+    assert all(drawn(page, "throughput-over-t"))
+    sheets = page.evaluate("[...document.styleSheets].map((sheet) => sheet.href || '')")
+    scripts = page.evaluate("[...document.scripts].map((script) => script.src).filter(Boolean)")
+    assert "/assets/page-" in sheets[0]
+    assert [name.rpartition("/assets/")[2].partition("-")[0] for name in scripts] == [
+        *("report", "plotly")
+    ]
+    assert page.locator(".needs-site").is_hidden()
+    page.locator("#samples-show").click()
+    page.locator("#samples .main-svg").first.wait_for()
+
+
+def test_a_report_that_was_copied_out_of_its_site_says_what_it_needs(chromium, written, tmp_path):
+    site = Path(urlsplit(written).path)
+    shutil.copyfile(site / "runs" / "grid-1" / "report.html", tmp_path / "report.html")
+    context = chromium.new_context(offline=True)
+    page = context.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    said = page.locator(".needs-site")
+    assert said.is_visible()
+    assert "lstm-bench report RUN -o FILE" in said.inner_text()
+    context.close()
+
+
+def test_a_single_report_that_is_moved_away_draws_its_figures(visit, runs, tmp_path):
+    out = write_report([run_folder.load(runs / "grid-1")], tmp_path / "one.html")
+    (tmp_path / "elsewhere").mkdir()
+    moved = out.rename(tmp_path / "elsewhere" / "report.html")
+    page = visit(moved.as_uri())
+    assert all(drawn(page, "throughput-over-t"))
+    assert page.evaluate("[...document.scripts].some((script) => script.src)") is False
 
 
 def test_the_verdict_links_to_the_comparison(browse, index):

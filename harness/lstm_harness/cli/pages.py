@@ -27,7 +27,10 @@ RUNS = Place("results/runs")
 
 @app.command()
 def report(
-    runs: Annotated[list[Place], typer.Argument(metavar="RUN...", parser=place)],
+    runs: Annotated[
+        list[Place],
+        typer.Argument(metavar="RUN", parser=place, help="runs, a training, or stores for --site"),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(

@@ -40,6 +40,10 @@ class Place:
         return remote.here(self.typed, tell)
 
 
+# Help shows the name of a class as the type of its arguments.
+Place.__name__ = "path|URL"
+
+
 def place(given: str | Place) -> Place:
     """A parser of places, for an option's or argument's `parser`."""
     return given if isinstance(given, Place) else Place(given)

@@ -6,11 +6,11 @@ from lstm_harness import __version__
 from lstm_harness.analysis.gradients import Fading, Gradients, fadings
 from lstm_harness.console import gradients as told
 from lstm_harness.model import text
-from lstm_harness.report import lines
+from lstm_harness.report import assets, lines
 from lstm_harness.report.facts import computed
 from lstm_harness.report.marks import mark_at
 from lstm_harness.report.payload import json_for_script, plot_text
-from lstm_harness.report.templating import assets, fill
+from lstm_harness.report.templating import fill
 
 
 def render(found: Gradients) -> str:
@@ -19,7 +19,7 @@ def render(found: Gradients) -> str:
     steps = told.columns(shown)
     return fill(
         "gradients.html",
-        **assets("lines.js"),
+        assets=assets.of_page("lines"),
         answer=told.sentence(shown) if shown else "No gradient could be followed.",
         medians=told.medians(found),
         steps=steps,

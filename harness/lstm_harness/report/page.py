@@ -11,33 +11,29 @@ from lstm_harness.analysis.summary import CASE_COLUMNS, plain_rows, summarise
 from lstm_harness.model import text
 from lstm_harness.model.case import PASS_MEANING
 from lstm_harness.model.part import part_of
-from lstm_harness.report import ceilings, noise, points, samples, tables, winner_map
+from lstm_harness.report import assets, ceilings, noise, points, samples, tables, winner_map
 from lstm_harness.report.chart import LABELS, Rows
 from lstm_harness.report.marks import mark, ordered
 from lstm_harness.report.panel import Panel, Subject
 from lstm_harness.report.panels import FIRST, FURTHER
 from lstm_harness.report.payload import json_for_script, packed
-from lstm_harness.report.templating import assets, fill
+from lstm_harness.report.templating import fill
 from lstm_harness.store.run_folder import Run
 
-SCRIPTS = (
-    *("dom.js", "view.js", "marks.js", "map.js", "plots.js", "panels.js"),
-    *("numbers.js", "samples.js", "inspector.js", "rows.js", "start.js"),
-)
 
-
-def render(runs: Sequence[Run], verdicts: Markup | None = None) -> str:
+def render(runs: Sequence[Run], verdicts: Markup | None = None, shared: str = "") -> str:
     """The HTML of one run's report, or of several side by side.
 
     Args:
         verdicts: what stands first, above the map: how two runs differ.
+        shared: where the files are that it shares with other pages; empty for a page of its own.
     """
     labels = run_labels(runs)
     summaries = [_for_readers(summarise(run.records)) for run in runs]
     together = _together(summaries, labels)
     return fill(
         "page.html",
-        **assets(*SCRIPTS),
+        assets=assets.of_page("report", at=shared),
         **_content(runs, labels, summaries, together),
         verdicts=verdicts,
     )
@@ -47,7 +43,10 @@ def run_labels(runs: Sequence[Run]) -> list[str]:
     """A name for each run, its id added where two share a label, a number where that fails."""
     names = [str(run.manifest.get("label") or run.manifest.get("id") or "run") for run in runs]
     ids = [str(run.manifest.get("id", "")) for run in runs]
-    names = [f"{n} {i}" if names.count(n) > 1 else n for n, i in zip(names, ids, strict=True)]
+    names = [
+        f"{name} {own}" if names.count(name) > 1 and own != name else name
+        for name, own in zip(names, ids, strict=True)
+    ]
     twice = len(set(names)) < len(names)
     return [f"{n} #{i}" if twice else n for i, n in enumerate(names, start=1)]
 

@@ -9,19 +9,23 @@ from lstm_harness.console import workloads
 from lstm_harness.model import text
 from lstm_harness.model.training import OPENING, Learnt
 from lstm_harness.model.workloads import Workload
+from lstm_harness.report import assets
 from lstm_harness.report.curves import Look, figures, looks
 from lstm_harness.report.facts import computed
 from lstm_harness.report.payload import json_for_script
-from lstm_harness.report.templating import assets, fill
+from lstm_harness.report.templating import fill
 
 _MOST_EXAMPLES, _EXAMPLE_CHARS = 8, 240
 
 
-def render(workload: Workload, curves: Sequence[Learnt], manifest: Mapping[str, Any]) -> str:
+def render(
+    workload: Workload, curves: Sequence[Learnt], manifest: Mapping[str, Any], shared: str = ""
+) -> str:
     """The HTML of a training, whether or not its curves ended well.
 
     Args:
         manifest: of the training, its command and its machine.
+        shared: where the files are that it shares with other pages; empty for a page of its own.
     """
     standing = contestants(curves, workload)
     as_drawn = looks(standing)
@@ -29,7 +33,7 @@ def render(workload: Workload, curves: Sequence[Learnt], manifest: Mapping[str, 
     first, *further = told.sentences(workload, curves)
     return fill(
         "training.html",
-        **assets("lines.js"),
+        assets=assets.of_page("lines", at=shared),
         workload=workload.name,
         answer=first,
         further=further,

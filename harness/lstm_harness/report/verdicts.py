@@ -12,9 +12,10 @@ from lstm_harness.judge.comparison import COMPARED, Comparison, Side
 from lstm_harness.judge.exporters import words
 from lstm_harness.judge.verdict import MARGINS, Kind, Verdict
 from lstm_harness.model import text
+from lstm_harness.report import assets
 from lstm_harness.report.chart import LABELS
 from lstm_harness.report.marks import ordered
-from lstm_harness.report.templating import fill, policy, style
+from lstm_harness.report.templating import fill
 
 # A report shows this many verdicts, worst first; the page of a comparison has them all.
 MOST_ROWS = 200
@@ -36,16 +37,16 @@ SHORT = {
 _PLACE = ("seq_len", "batch")
 
 
-def render(comparison: Comparison, links: Sequence[tuple[str, str]] = ()) -> str:
+def render(comparison: Comparison, links: Sequence[tuple[str, str]] = (), shared: str = "") -> str:
     """The HTML of a comparison.
 
     Args:
         links: pages next to this one, by their names and paths.
+        shared: where the files are that it shares with other pages; empty for a page of its own.
     """
     return fill(
         "verdicts.html",
-        style=style(),
-        policy=policy(),
+        assets=assets.of_page(at=shared),
         links=links,
         **_told(comparison),
         **_listed(comparison, len(comparison.verdicts)),

@@ -9,10 +9,11 @@ from typing import Any
 from lstm_harness.console.history import machine_name, percent
 from lstm_harness.history.series import ENVIRONMENT, History, Series
 from lstm_harness.model import text
+from lstm_harness.report import assets
 from lstm_harness.report.lines import colours, quiet
 from lstm_harness.report.marks import mark, ordered
 from lstm_harness.report.payload import json_for_script, number, plot_text
-from lstm_harness.report.templating import assets, fill
+from lstm_harness.report.templating import fill
 from lstm_harness.report.write import write_page
 
 # Further figures are counted and not drawn: a page of hundreds is not read.
@@ -30,11 +31,12 @@ def write(history: History, out: Path) -> Path:
     return write_page(render(history), out)
 
 
-def render(history: History, home: str = "") -> str:
+def render(history: History, home: str = "", shared: str = "") -> str:
     """The HTML of a history: its worst cases drawn.
 
     Args:
         home: where the list of the runs is, if there is one.
+        shared: where the files are that it shares with other pages; empty for a page of its own.
     """
     groups: dict[tuple[str, str], list[Series]] = {}
     for one in history.series:
@@ -43,7 +45,7 @@ def render(history: History, home: str = "") -> str:
     figures = [_figure(history, *names, series) for names, series in shown]
     return fill(
         "history.html",
-        **assets("lines.js"),
+        assets=assets.of_page("lines", at=shared),
         title=f"{text.count(len(history.runs), 'run')} over time",
         answer=_answer(history),
         home=home,
@@ -87,7 +89,8 @@ def _figure(history: History, title: str, where: str, series: Sequence[Series]) 
     ]
     layout = {
         "xaxis": {"type": "date"},
-        "yaxis": {"type": "log", "title": {"text": "seconds an execution"}},
+        # Of a decade 1, 2 and 5 have a label; more would not fit.
+        "yaxis": {"type": "log", "dtick": "D2", "title": {"text": "seconds an execution"}},
     }
     return {
         "title": title,

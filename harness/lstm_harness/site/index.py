@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 
 from lstm_harness.model import text
 from lstm_harness.model.errors import Exit
-from lstm_harness.report.templating import fill, policy, static, style
+from lstm_harness.report import assets
+from lstm_harness.report.templating import fill
 from lstm_harness.site.board import classes
 from lstm_harness.site.board.classes import DeviceClass
 from lstm_harness.site.catalogue import COMPARED, FEED, HISTORY, Catalogue, Listed, ListedTraining
@@ -77,13 +78,10 @@ def by_month(runs: Sequence[Listed]) -> dict[tuple[str, str], list[Listed]]:
 
 def _filled(catalogue: Catalogue, runs: Sequence[Listed], served: bool, **content: Any) -> str:
     """The template with the cards of some runs; what else it may show is absent unless given."""
-    script = static("index.js")
     absent = {"answer": "", "months": [], "feed": "", "history": "", "home": "", "classes": []}
     return fill(
         "index.html",
-        style=style() + static("index.css"),
-        script=script,
-        policy=policy(script),
+        assets=assets.of_page("list", "list", at=assets.FOLDER),
         runs=[_card(one, catalogue.runs, served) for one in runs],
         served=served,
         **(absent | {"trainings": [], "left_out": []} | content),

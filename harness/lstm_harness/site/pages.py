@@ -14,7 +14,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 from lstm_harness.history import index as store_index
 from lstm_harness.history.index import Tell
 from lstm_harness.model.errors import UserError
-from lstm_harness.report import page, verdicts
+from lstm_harness.report import assets, page, verdicts
 from lstm_harness.site import catalogue, history, index, trainings
 from lstm_harness.site.board import classes, told
 from lstm_harness.site.board import page as board_page
@@ -36,10 +35,13 @@ FRESH_S = 1.0
 # A report may have many MB.
 MOST_PAGES = 6
 
+# Where pages find what they share: from the root, since a comparison has two addresses.
+_SHARED = f"/{assets.FOLDER}"
 _RUN = re.compile(r"/runs/([A-Za-z0-9._-]+)/([a-z]+\.[a-z]+)")
 _CLASS = re.compile(r"/(devices/[a-z0-9-]+\.html)")
 _TRAINING = re.compile(r"/trainings/([A-Za-z0-9._-]+)/([a-z]+\.[a-z]+)")
 _HTML = "text/html; charset=utf-8"
+_ASSET_KINDS = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 _KINDS = {
     run_folder.MANIFEST: "application/json",
     run_folder.RECORDS: "application/x-ndjson; charset=utf-8",
@@ -113,6 +115,8 @@ class Pages:
                 return self._history()
             if parts.path == "/compare":
                 return self._compare(parts.query)
+            if parts.path.startswith(f"{_SHARED}/"):
+                return _asset(parts.path.removeprefix(f"{_SHARED}/"))
             if asked := _CLASS.fullmatch(parts.path):
                 return self._of_class(asked[1])
             return self._of_run(parts.path)
@@ -127,8 +131,11 @@ class Pages:
     def _history(self) -> Sent:
         with self._listing:
             stamps = [_stamp(one) for one in self._current().runs.values()]
-        make = partial(catalogue.history, [self._folder])
-        return self._page(("history",), stamps, lambda: history.render(make(), home="./"))
+
+        def make() -> str:
+            return history.render(catalogue.history([self._folder]), home="./", shared=_SHARED)
+
+        return self._page(("history",), stamps, make)
 
     def _compare(self, query: str) -> Sent:
         try:
@@ -199,15 +206,16 @@ class Pages:
         own = _newer_report(one.folder)
         if own is not None:
             return Sent(_HTML, file=own, size=os.fstat(own).st_size)
-        stamp = _stamp(one)
-        return self._page(
-            ("run", one.name), stamp, lambda: page.render([run_folder.load(one.folder)])
-        )
+
+        def make() -> str:
+            return page.render([run_folder.load(one.folder)], shared=_SHARED)
+
+        return self._page(("run", one.name), _stamp(one), make)
 
     def _side_by_side(self, base: Listed, new: Listed) -> Sent:
         def make() -> str:
             runs, comparison = catalogue.compared(base, new)
-            return page.render(runs, verdicts=verdicts.section(comparison))
+            return page.render(runs, verdicts.section(comparison), _SHARED)
 
         return self._page(("compare", base.name, new.name), [_stamp(base), _stamp(new)], make)
 
@@ -234,6 +242,14 @@ def _file(folder: Path, name: str, kind: str) -> Sent:
     if opened is None:
         raise Refused(404, "no such file")
     return Sent(kind, file=opened, size=os.fstat(opened).st_size, name=name)
+
+
+def _asset(name: str) -> Sent:
+    """A file that pages share, as it is now: a page that was made with another has another name."""
+    found = next((one for one in assets.every() if one.name == name), None)
+    if found is None:
+        raise Refused(404, "no such file")
+    return Sent(_ASSET_KINDS[Path(name).suffix], found.content.encode())
 
 
 def _stamp(one: Listed) -> list[int]:

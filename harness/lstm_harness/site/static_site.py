@@ -3,6 +3,7 @@
     index.html, history.html, feed.xml
     devices/CLASS.html                                  the board: what is fastest on which device
     runs-MONTH.html                                     all runs of a month, where there are many
+    assets/                                             what all pages share (see `report.assets`)
     runs/NAME/report.html, run.json, records.jsonl      the raw records next to each report
     runs/NAME/compare.html                              against the run before, where there is one
     trainings/NAME/report.html, training.json, curves.jsonl
@@ -25,7 +26,8 @@ from lstm_harness.history.index import Tell
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.reading import content_of
 from lstm_harness.model.strict_json import parsed
-from lstm_harness.report import page, verdicts
+from lstm_harness.report import assets, page, verdicts
+from lstm_harness.report.assets import Asset
 from lstm_harness.site import catalogue, feed, history, index, trainings, updates
 from lstm_harness.site.board import classes, told
 from lstm_harness.site.board import page as board_page
@@ -39,6 +41,8 @@ from lstm_harness.store.training_folder import TRAINING
 MARKER = "lstm-bench-site.json"
 SCHEMA = 1
 INDEX = "index.html"
+# What pages share, from the page of a run.
+_FAR = f"../../{assets.FOLDER}"
 
 
 def write(stores: Sequence[Path], out: Path, tell: Tell = lambda done, total, label: None) -> Path:
@@ -82,7 +86,7 @@ def _take_place(fresh: Path, place: Path, here: frozenset[str], made: Mapping[st
     place.mkdir(parents=True, exist_ok=True)
     (place / DIGESTS).unlink(missing_ok=True)
     _mark(place, files | here)
-    updates.move(fresh, place, last=INDEX)
+    updates.move(fresh, place, first=assets.FOLDER, last=INDEX)
     updates.remove(place, here - files - {MARKER, DIGESTS})
     _mark(place, files)
     updates.keep(place, made)
@@ -108,8 +112,10 @@ def _run_units(listed: Catalogue) -> Iterator[Unit]:
 
 
 def _further_units(listed: Catalogue, tell: Tell) -> Iterator[Unit]:
-    """Pages of several runs, and those of trainings."""
+    """What pages share, pages of several runs, and those of trainings."""
     runs = list(listed.runs.values())
+    shared = assets.every()
+    yield Unit(assets.FOLDER, [one.name for one in shared], partial(_write_assets, shared))
     for trained in listed.trainings.values():
         place = f"trainings/{trained.name}"
         stamp = trainings.stamp(trained.folder)
@@ -137,7 +143,8 @@ def _marks(runs: Sequence[Listed]) -> list[Any]:
 
 
 def _history(listed: Catalogue) -> str:
-    return history.render(catalogue.history(listed.stores), home=INDEX)
+    found = catalogue.history(listed.stores)
+    return history.render(found, home=INDEX, shared=assets.FOLDER)
 
 
 def _page(name: str, inputs: Any, render: Callable[[], str]) -> Unit:
@@ -148,6 +155,10 @@ def _write_page(name: str, render: Callable[[], str], site: Path) -> list[str]:
     return [_write(site, name, render())]
 
 
+def _write_assets(shared: Sequence[Asset], site: Path) -> list[str]:
+    return [_write(site, f"{assets.FOLDER}/{one.name}", one.content) for one in shared]
+
+
 def _write_class(
     name: str, which: DeviceClass, runs: Sequence[Listed], tell: Tell, site: Path
 ) -> list[str]:
@@ -156,7 +167,7 @@ def _write_class(
 
 
 def _write_run(place: str, one: Listed, site: Path) -> list[str]:
-    rendered = page.render([run_folder.load(one.folder)])
+    rendered = page.render([run_folder.load(one.folder)], shared=_FAR)
     report = _write(site, f"{place}/{run_folder.REPORT}", rendered)
     return [report, *_copy((run_folder.MANIFEST, run_folder.RECORDS), one.folder, site, place)]
 
@@ -168,7 +179,7 @@ def _write_comparison(place: str, base: Listed, one: Listed, site: Path) -> list
         ("Report of new", run_folder.REPORT),
         ("Report of base", f"../{base.name}/{run_folder.REPORT}"),
     )
-    return [_write(site, f"{place}/{COMPARED}", verdicts.render(comparison, links))]
+    return [_write(site, f"{place}/{COMPARED}", verdicts.render(comparison, links, _FAR))]
 
 
 def _write_training(place: str, training: Path, site: Path) -> list[str]:

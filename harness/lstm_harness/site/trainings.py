@@ -8,6 +8,7 @@ from pathlib import Path
 from lstm_harness.console import training as told
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.workloads import WORKLOADS
+from lstm_harness.report import assets
 from lstm_harness.report import training as page
 from lstm_harness.store import training_folder
 from lstm_harness.store.training_folder import TRAINING
@@ -76,4 +77,5 @@ def render(folder: Path) -> str:
     stamp(folder)
     training = training_folder.load(folder)
     manifest = training.manifest
-    return page.render(WORKLOADS[manifest.spec.workload], training.curves, asdict(manifest))
+    workload, shared = WORKLOADS[manifest.spec.workload], f"../../{assets.FOLDER}"
+    return page.render(workload, training.curves, asdict(manifest), shared)

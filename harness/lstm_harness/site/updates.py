@@ -3,7 +3,8 @@
     lstm-bench-pages.json     in the site: a digest of the inputs of each unit, and its files
 
 It is derived: where it is missing or damaged, every page is made again. What changed is made in a
-folder next to the site. Only when all of it is there does it move into the site, the index last.
+folder next to the site. Only when all of it is there does it move into the site, what all pages
+refer to first and the index last.
 """
 
 import hashlib
@@ -12,12 +13,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import lstm_harness
 from lstm_harness.history.index import Tell
+from lstm_harness.report import assets
 from lstm_harness.store.files import derived, keep_derived
 from lstm_harness.store.parallel import each
 
@@ -91,10 +92,10 @@ def make(
     return made
 
 
-def move(fresh: Path, site: Path, last: str) -> None:
-    """Move everything of a fresh folder into the site, this file last."""
+def move(fresh: Path, site: Path, first: str, last: str) -> None:
+    """Move everything of a fresh folder into the site: this folder first, this file last."""
     files = [path.relative_to(fresh) for path in fresh.rglob("*") if path.is_file()]
-    for file in sorted(files, key=lambda path: str(path) == last):
+    for file in sorted(files, key=lambda path: (str(path) == last, path.parts[0] != first)):
         (site / file).parent.mkdir(parents=True, exist_ok=True)
         (fresh / file).replace(site / file)
 
@@ -124,9 +125,9 @@ def _digest(inputs: Any) -> str:
 
 @cache
 def _made_by() -> str:
-    """A digest of this program: another one makes other pages."""
+    """A digest of this program and of what its pages refer to: another one makes other pages."""
     root = Path(lstm_harness.__file__).parent
-    digest = hashlib.sha256(version("plotly").encode())
+    digest = hashlib.sha256(json.dumps([one.name for one in assets.every()]).encode())
     for path in sorted(root.rglob("*")):
         if path.is_file() and path.suffix != ".pyc":
             digest.update(path.read_bytes())

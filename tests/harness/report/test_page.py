@@ -147,6 +147,7 @@ def test_several_runs_are_told_apart_and_never_ranked_against_each_other():
 def test_runs_of_one_label_get_names_of_their_own():
     same = [run(ONE, label="x", id="i"), run(ONE, label="x", id="i"), run(ONE, label="y")]
     assert len(set(run_labels(same))) == 3
+    assert run_labels([run(ONE, label="x", id="x")] * 2) == ["x #1", "x #2"]
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))

@@ -1,13 +1,16 @@
 """The server of a store: what it sends, what it refuses, and that nobody makes it stop."""
 
+import hashlib
 import http.client
 import os
+import re
 import signal
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from urllib.parse import urljoin
 
 import bench
 import pytest
@@ -115,7 +118,7 @@ def test_every_link_of_the_index_leads_somewhere(ask):
     status, _, html = ask("/")
     assert status == 200
     found = [link for link in links(html) if not link.startswith(("#", "data:"))]
-    assert len(found) == 3 * 3 + 3
+    assert len(found) == 3 * 3 + 4
     for link in found:
         assert ask(f"/{link}")[0] == 200, link
     assert "&lt;b&gt;&amp;? #" in html
@@ -132,6 +135,36 @@ def test_a_device_classes_page_is_made_and_every_link_of_it_leads_somewhere(ask)
     for link in found:
         assert ask(link.removeprefix(".."))[0] == 200, link
     assert ask("/devices/another-00000000.html")[0] == 404
+
+
+SHARED = re.compile(r'(?:src|href)="((?:\.\./)*/?assets/[^"]+)"')
+
+
+@pytest.mark.parametrize(
+    ("path", "shares"),
+    [
+        ("/", 2),
+        ("/history.html", 3),
+        ("/runs/first/report.html", 3),
+        ("/compare?base=first&new=second", 3),
+    ],
+)
+def test_what_pages_share_is_sent_apart_as_what_it_is(ask, path, shares):
+    found = SHARED.findall(ask(path)[2])
+    assert len(found) == shares
+    for address in found:
+        status, headers, body = ask(urljoin(path, address))
+        assert status == 200
+        assert headers["Content-Type"].startswith(
+            "text/css" if ".css" in address else "text/javascript"
+        )
+        digest = hashlib.sha256(body.encode()).hexdigest()
+        assert digest[:16] in address
+
+
+def test_no_other_file_is_among_what_pages_share(ask):
+    for name in ("", "plotly.js", "plotly-0000000000000000.js", "../run.json", "%2e%2e/run.json"):
+        assert ask(f"/assets/{name}")[0] == 404
 
 
 def test_a_missing_report_is_made_in_memory_and_nothing_is_written(ask, runs):

@@ -1,5 +1,6 @@
 """A static site: whole, relative, replaceable, and never in the place of anything else."""
 
+import hashlib
 import html
 import re
 import shutil
@@ -10,6 +11,7 @@ from synthetic_runs import HOSTILE, blocks
 from synthetic_store import environment, put, series, start
 
 from lstm_harness.model.errors import UserError
+from lstm_harness.report import assets
 from lstm_harness.site import catalogue, index, static_site, updates
 from lstm_harness.store import run_folder
 
@@ -53,6 +55,78 @@ def test_every_link_is_relative_and_leads_to_a_file(runs, tmp_path):
     assert names >= {"index.html", "history.html", "feed.xml", "runs/run-001/compare.html"}
     assert sum(name.startswith("devices/") for name in names) == 1
     assert {f"runs/run-00{n}/{f}" for n in (0, 1) for f in ("report.html", "run.json")} <= names
+
+
+def referred(site):
+    """The files that each page refers to instead of having them in it."""
+    found = {}
+    for page in site.rglob("*.html"):
+        text = page.read_text()
+        assert "<style" not in text
+        assert not re.search(r"<script[^>]*>[^<]*(function|=>)", text)
+        addresses = re.findall(
+            r'<(?:script|link rel="stylesheet")[^>]*(?:src|href)="([^"]+)"', text
+        )
+        found[page] = [(page.parent / address).resolve() for address in addresses]
+    return found
+
+
+def test_pages_share_their_assets_and_each_file_is_there_once(runs, tmp_path):
+    out = static_site.write([runs], tmp_path / "site")
+    used = referred(out.parent)
+    assert all(used.values())
+    there = {path.resolve() for path in (tmp_path / "site" / assets.FOLDER).iterdir()}
+    assert {file for files in used.values() for file in files} == there
+    for file in there:
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        assert file.stem.rpartition("-")[2] == digest[:16]
+    reports = [page for page in used if page.name == "report.html"]
+    assert len(reports) == 2
+    assert all(len(used[page]) == 3 for page in reports)
+    assert max(page.stat().st_size for page in used) < 200_000
+
+
+def test_another_plotly_makes_all_pages_again_and_the_old_file_goes(runs, tmp_path, monkeypatch):
+    static_site.write([runs], tmp_path / "site")
+    before = times(tmp_path / "site")
+    (old,) = (tmp_path / "site" / assets.FOLDER).glob("plotly-*.js")
+    other = assets._named("plotly", "js", "window.Plotly = null;")
+    monkeypatch.setattr(assets, "plotly", lambda: other)
+    updates._made_by.cache_clear()
+    try:
+        static_site.write([runs], tmp_path / "site")
+    finally:
+        updates._made_by.cache_clear()
+    after = times(tmp_path / "site")
+    assert not [name for name in after if name.endswith(".html") and before[name] == after[name]]
+    assert not old.exists()
+    assert [path.name for path in old.parent.glob("plotly-*.js")] == [other.name]
+    for page, files in referred(tmp_path / "site").items():
+        assert all(file.is_file() for file in files), page
+
+
+def test_an_asset_that_is_missing_is_written_again(runs, tmp_path):
+    static_site.write([runs], tmp_path / "site")
+    (plotly,) = (tmp_path / "site" / assets.FOLDER).glob("plotly-*.js")
+    plotly.unlink()
+    static_site.write([runs], tmp_path / "site")
+    assert plotly.exists()
+
+
+def test_assets_are_there_before_the_pages_and_the_index_comes_last(tmp_path):
+    for name in ("index.html", "runs/a/report.html", "assets/plotly.js", "a.html"):
+        (tmp_path / "fresh" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "fresh" / name).touch()
+    seen = []
+
+    class Watched(type(tmp_path)):
+        def replace(self, target):
+            seen.append(target.relative_to(tmp_path / "site").as_posix())
+            return super().replace(target)
+
+    updates.move(Watched(tmp_path / "fresh"), tmp_path / "site", first="assets", last="index.html")
+    assert (seen[0], seen[-1]) == ("assets/plotly.js", "index.html")
+    assert len(seen) == 4
 
 
 def test_records_lie_beside_their_report_as_they_are(runs, tmp_path):

@@ -74,7 +74,7 @@ def _absent(rows: Rows, summary: pd.DataFrame) -> str:
         are = "were" if len(missing) > 1 else "was"
         return (
             f"{' and '.join(missing).capitalize()} alone {are} not measured; "
-            "type lstm-bench run --pass forward,backward"
+            "type `lstm-bench run --pass forward,backward`"
         )
     if not rows:
         return "No backend gave a correct result, so there is no time to compare."

@@ -94,7 +94,7 @@ def _absent(correct: set[str]) -> str:
         only = text.shorten(next(iter(correct)))
         return (
             f"Only {only} gave a correct result, so a speed-up was not measured; "
-            "type lstm-bench run --backend naive,aten"
+            "type `lstm-bench run --backend naive,aten`"
         )
     return "No case has two correct backends, so a speed-up was not measured."
 

@@ -77,7 +77,7 @@ def _absent(rows: Rows, ok: Rows) -> str:
             "Not measured: no backend has a batch of different lengths and the same one full; "
             "add `full` to `--lengths`."
         )
-    return "Not measured: every length is T; type lstm-bench run --lengths full,uniform:1:128"
+    return "Not measured: every length is T; type `lstm-bench run --lengths full,uniform:1:128`"
 
 
 def pairs_of(ok: Rows) -> list[PaddingPair]:

@@ -33,7 +33,7 @@ NOTE = (
     "Time of one pass, with 95% intervals from 3 blocks on. Thin lines are fitted: an overhead, "
     "which a pass costs whatever its length (launches and set-up), plus a time for each step of T."
 )
-_TYPE = "type lstm-bench run --seq-len 32,64,128"
+_TYPE = "type `lstm-bench run --seq-len 32,64,128`"
 # A sentence names this many fits; the figure shows all.
 _TOLD = 6
 

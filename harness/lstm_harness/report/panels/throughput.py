@@ -75,7 +75,7 @@ def _absent(rows: Rows, sizes: Sequence[Sequence[int]], along: str) -> str:
         measured = f"only {sign} = {rows[0][along]} was measured"
     else:
         measured = f"no two cells differ in {sign} alone"
-    return f"Growth with {sign} was not measured: {measured}; type lstm-bench run {_ASK[along]}"
+    return f"Growth with {sign} was not measured: {measured}; type `lstm-bench run {_ASK[along]}`"
 
 
 def _figure(key: tuple[Any, ...], rows: Rows, backends: Sequence[str], along: str) -> Figure:

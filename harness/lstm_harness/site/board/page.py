@@ -8,7 +8,8 @@ from typing import Any
 
 from lstm_harness.analysis.ratios import Ratio
 from lstm_harness.model import text
-from lstm_harness.report.templating import fill, policy, static, style
+from lstm_harness.report import assets
+from lstm_harness.report.templating import fill
 from lstm_harness.report.winner_map import map_answer
 from lstm_harness.site.board.classes import DeviceClass
 from lstm_harness.site.board.places import (
@@ -41,12 +42,9 @@ def render(which: DeviceClass, runs: Sequence[Listed], told: Mapping[str, Told])
     made = groups(runs, told)
     places = list(chain.from_iterable(group.places for group in made))
     refused = list(_refused(runs, told))
-    script = static("index.js")
     return fill(
         "board.html",
-        style=style() + static("index.css"),
-        script=script,
-        policy=policy(script),
+        assets=assets.of_page("list", "list", at=f"../{assets.FOLDER}"),
         title=which.name,
         answer=_answer(places),
         facts=_facts(runs),

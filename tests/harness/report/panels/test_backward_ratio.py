@@ -132,12 +132,12 @@ def test_switches_choose_the_figure_but_the_pass_does_not():
         ([], "No backend gave a correct result, so there is no time to compare."),
         (
             [*blocks("aten", [10] * 3), *blocks("aten", [30] * 3, of=case("train"))],
-            "Backward alone was not measured; type lstm-bench run --pass forward,backward",
+            "Backward alone was not measured; type `lstm-bench run --pass forward,backward`",
         ),
         (
             blocks("aten", [30] * 3, of=case("train")),
             "Forward and backward alone were not measured; "
-            "type lstm-bench run --pass forward,backward",
+            "type `lstm-bench run --pass forward,backward`",
         ),
         (
             [record(status="crashed"), record(of=case("backward"), status="crashed")],

@@ -134,7 +134,7 @@ def test_runs_are_never_mixed():
     ("records", "absent"),
     [
         ([], "Not measured: every length is T; "),
-        (of("aten", 100), "Not measured: every length is T; type lstm-bench run --lengths full,"),
+        (of("aten", 100), "Not measured: every length is T; type `lstm-bench run --lengths full,"),
         ([record("aten", status="crashed")], "No backend gave a correct result"),
         (of("aten", 100, lengths=HALF), "Not measured: no backend has a batch of different"),
     ],

@@ -138,7 +138,7 @@ def test_sizes_that_do_not_double_keep_linear_axes_and_straight_lines():
         (
             line("aten", 5, 3, sizes=(32, 64)),
             "The cost of a step was not measured: a line over T needs one backend at 3 values of "
-            "T, all else equal; T was 32, 64; type lstm-bench run --seq-len 32,64,128",
+            "T, all else equal; T was 32, 64; type `lstm-bench run --seq-len 32,64,128`",
         ),
     ],
 )

@@ -123,7 +123,7 @@ def test_what_does_not_grow_is_said_to_be_not_measured():
     assert (over_b.figures, over_b.answer) == ((), "")
     assert over_b.absent == (
         "Growth with B was not measured: only B = 4 was measured; "
-        "type lstm-bench run --batch 1,16,64"
+        "type `lstm-bench run --batch 1,16,64`"
     )
     over_t, *_ = panels_of([*at(8, [100] * 3, batch=1), *at(16, [100] * 3, batch=2)])
     assert "no two cells differ in T alone" in over_t.absent
