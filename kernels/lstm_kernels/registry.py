@@ -46,7 +46,8 @@ class Backend:
     and those of `cells`. `copies` says that it computes with
     copies of the weights that it keeps, and that it also compares their content if asked
     (`lstm_kernels.stack`). `heads` says that it multiplies head by head if W_hh is block-diagonal;
-    any other gets one head only.
+    any other gets one head only. `own_masks` says that its `stack` draws the masks of dropout
+    between layers otherwise than `torch.nn.functional.dropout` does.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Backend:
     heads: bool = False
     cells: tuple[str, ...] = ()
     copies: bool = False
+    own_masks: bool = False
 
 
 # The cells that PyTorch has, so every author of a backend knows them.
@@ -186,6 +188,7 @@ BUILT_IN = (
         "torch.nn with cuDNN on",
         devices=("cuda",),
         transforms=("grad",),
+        own_masks=True,
     ),
     Backend(
         "onnxruntime",
