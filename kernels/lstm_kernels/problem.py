@@ -14,7 +14,8 @@ from lstm_kernels.names import check_name
 
 PASSES = ("inference", "forward", "backward", "train")
 DTYPE_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
-PRECISIONS = ("ieee", "tf32")
+# Of float32: exact products, products on TF32 units, int8 weights for inference.
+PRECISIONS = ("ieee", "tf32", "w8")
 
 # Whole-sequence products of one pass, in units of one forward: the backward makes two for each
 # of the forward's (one for the data, one for the weights).
@@ -78,8 +79,10 @@ class Problem:
             raise ValueError(
                 f"proj_size={self.proj_size}; expected less than hidden_size={self.hidden_size}"
             )
-        if self.precision == "tf32" and self.dtype != "float32":
-            raise ValueError(f"precision 'tf32' with dtype {self.dtype!r}: it is a float32 mode")
+        if self.precision != "ieee" and self.dtype != "float32":
+            raise ValueError(
+                f"precision {self.precision!r} with dtype {self.dtype!r}: it is a float32 mode"
+            )
         if self.heads > 1:
             self._check_heads()
 
@@ -150,6 +153,11 @@ class Problem:
         """Bytes of one element."""
         return DTYPE_BYTES[self.dtype]
 
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of one element of a weight, as a step reads it."""
+        return 1 if self.precision == "w8" else self.element_bytes
+
     @cached_property
     def valid_steps(self) -> int:
         """Steps over all sequences that are not padding: T*B where every length is full."""
@@ -189,7 +197,16 @@ class Problem:
             * self.valid_steps
             * self.hidden_size
         )
-        return (weights + activations) * self.element_bytes
+        return weights * self.weight_bytes + activations * self.element_bytes
+
+    def reason_against(self, pass_name: str) -> str | None:
+        """Why this cannot be computed in a pass by any backend, or None."""
+        if self.precision == "w8" and pass_name != "inference":
+            return (
+                f"precision 'w8' with pass {pass_name!r}: int8 weights have no gradients; "
+                "expected pass 'inference'"
+            )
+        return None
 
     def label(self) -> str:
         """A short name: the sizes, then everything that is not the default."""

@@ -46,8 +46,9 @@ class Backend:
     and those of `cells`. `copies` says that it computes with
     copies of the weights that it keeps, and that it also compares their content if asked
     (`lstm_kernels.stack`). `heads` says that it multiplies head by head if W_hh is block-diagonal;
-    any other gets one head only. `own_masks` says that its `stack` draws the masks of dropout
-    between layers otherwise than `torch.nn.functional.dropout` does.
+    any other gets one head only. `w8` says that it computes with int8 weights in that precision;
+    any other gets the rest. `own_masks` says that its `stack` draws the masks of dropout between
+    layers otherwise than `torch.nn.functional.dropout` does.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Backend:
     heads: bool = False
     cells: tuple[str, ...] = ()
     copies: bool = False
+    w8: bool = False
     own_masks: bool = False
 
 
@@ -165,6 +167,8 @@ BUILT_IN = (
         any_cell=True,
         norms=("layer_norm", "batch_norm"),
         heads=True,
+        copies=True,
+        w8=True,
     ),
     Backend(
         "numba_cuda",
@@ -181,6 +185,8 @@ BUILT_IN = (
         _OURS + "torch_aten",
         "torch.nn with cuDNN off: PyTorch's native path",
         transforms=("grad",),
+        copies=True,
+        w8=True,
     ),
     Backend(
         "cudnn",
@@ -199,6 +205,7 @@ BUILT_IN = (
         passes=("inference",),
         cells=("lstm_peephole", "lstm_cifg", "gru_reset_before"),
         copies=True,
+        w8=True,
     ),
     Backend(
         "openvino",
@@ -313,7 +320,7 @@ def unsupported(name: str, problem: Problem, device: str) -> str | None:
     """The reason that a backend does not run a problem, or None, from its own module.
 
     It is not asked about a cell that it does not know, which it would mistake for another, nor
-    about heads, whose weights it would mistake for those of one.
+    about heads, whose weights it would mistake for those of one, nor about int8 weights.
     """
     reason = unknown_kind(name, problem) or _nothing_to_normalise(problem)
     if reason is not None:
@@ -322,9 +329,13 @@ def unsupported(name: str, problem: Problem, device: str) -> str | None:
 
 
 def unknown_kind(name: str, problem: Problem) -> str | None:
-    """The reason that a backend does not run such a cell, or heads, of any size, or None."""
+    """The reason that a backend does not run such a cell, heads or precision, or None."""
     backend = get(name)
-    return _unknown_cell(backend, problem) or lacks_heads(backend, problem)
+    return (
+        _unknown_cell(backend, problem)
+        or lacks_heads(backend, problem)
+        or lacks_w8(backend, problem)
+    )
 
 
 def _nothing_to_normalise(problem: Problem) -> str | None:
@@ -357,6 +368,13 @@ def lacks_heads(backend: Backend, problem: Problem) -> str | None:
     """The reason that a backend does not run a problem's heads, by its record, or None."""
     if problem.heads > 1 and not backend.heads:
         return "it multiplies by the whole of W_hh, so it has no heads"
+    return None
+
+
+def lacks_w8(backend: Backend, problem: Problem) -> str | None:
+    """The reason that a backend does not run a problem's int8 weights, by its record, or None."""
+    if problem.precision == "w8" and not backend.w8:
+        return f"{backend.name} has no int8 weights, and this is precision w8"
     return None
 
 

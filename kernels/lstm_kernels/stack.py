@@ -23,6 +23,10 @@ them again if PyTorch counted an in-place change of the weights (`Tensor._versio
 optimiser's step. With the keyword `look` True it also compares their content, to find uncounted
 writes through `Tensor.data` or NumPy; the modules and functions do so.
 
+A backend whose record says `w8` also computes with int8 weights, if the problem's precision is
+`w8`: tensors are float32, and weights and activations are rounded to int8 where they are
+multiplied. There are no gradients then.
+
 Gradients are correct if they are differentiated again (`create_graph=True`), or a backward raises:
 a backend with an autograd Function of its own has `common.second_derivatives` for it.
 
@@ -94,7 +98,12 @@ def run(
         recompute, look: passed to the backend if they are True; see `Backend.recompute` and
             `Backend.copies`.
         The rest, and the returned y, h_n, c_n: as on this module's page.
+    Raises:
+        Unsupported: gradients may be needed, and the problem's precision has none.
     """
+    reason = problem.reason_against("forward") if torch.is_grad_enabled() else None
+    if reason is not None and _needs_gradients(x, h0, c0, weights):
+        raise Unsupported(f"{reason}: call it under torch.no_grad()")
     wishes = {"recompute": recompute, "look": look}
     wish = {name: True for name, is_wished in wishes.items() if is_wished}
     if hasattr(implementation, "stack"):
@@ -128,6 +137,13 @@ def run(
         lengths=lengths,
         dropout=dropout if training else 0.0,
     )
+
+
+def _needs_gradients(
+    x: Tensor, h0: Tensor, c0: Tensor | None, weights: tuple[Weights, ...]
+) -> bool:
+    tensors = (x, h0, c0, *(tensor for one in weights for tensor in one))
+    return any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def run_layers(

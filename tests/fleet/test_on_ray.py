@@ -10,9 +10,12 @@ import pytest
 from bench import bench, environment, manifest_of, start
 from simulated_hosts import Host, until
 from small_fleet import (
+    AB_SUITE,
     SUITE,
     digests,
+    refuse_anything_but_both,
     refuse_anything_but_the_plan,
+    repository,
     tasks_below,
     wait_for_parts,
 )
@@ -68,6 +71,26 @@ def test_it_loses_a_node_and_its_coordinator_and_ends_with_the_plan(cluster, tmp
         *NODES
     }
     assert os.uname().nodename == "desk"
+
+
+def test_two_revisions_lose_a_node_and_their_coordinator_and_end_with_the_plan(cluster, tmp_path):
+    made, hosts = cluster
+    run, here = tmp_path / "ab", {"env": environment(tmp_path)}
+    repo = repository(tmp_path)
+    engine = f"--engine ray --address {made.address}"
+    first = start(f"ab {AB_SUITE} {engine} --out {run}", repo, **here)
+    wait_for_parts(run, 1, first)
+    assert hosts["ray-c"].cut()
+    wait_for_parts(run, 2, first)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    before = digests(run, "base")
+
+    done = bench(f"ab --resume {run} --json --quiet", repo, **here)
+    assert done.returncode in (0, 1, 3), done.stderr
+    refuse_anything_but_both(run, before)
+    machines = {name for part in manifest_of(run / "new")["parts"] for name in part["machines"]}
+    assert machines <= {*NODES}
 
 
 def test_a_node_with_other_kernels_measures_nothing(cluster, tmp_path, monkeypatch):

@@ -90,6 +90,10 @@ def test_parameters_are_torchs() -> None:
             {"dtype": "float16", "precision": "tf32"},
             "precision 'tf32' with dtype 'float16': it is a float32 mode",
         ),
+        (
+            {"dtype": "bfloat16", "precision": "w8"},
+            "precision 'w8' with dtype 'bfloat16': it is a float32 mode",
+        ),
         ({"heads": 0}, "heads=0: expected a whole number from 1 on"),
         ({"heads": True}, "heads=True: expected a whole number from 1 on"),
         ({"heads": 3}, "heads=3 does not divide hidden_size=4"),

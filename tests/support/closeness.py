@@ -13,7 +13,14 @@ from torch import Tensor
 
 # What the harness allows a backend (lstm_harness.worker.verify.TOLERANCES): inputs in that dtype,
 # against float64.
-LAYER = {"float64": 1e-12, "float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2, "tf32": 2e-3}
+LAYER = {
+    "float64": 1e-12,
+    "float32": 1e-5,
+    "float16": 4e-3,
+    "bfloat16": 3e-2,
+    "tf32": 2e-3,
+    "w8": 4e-2,
+}
 # One step's pointwise arithmetic, inputs and results in that dtype, against float64.
 STEP = {"float64": 6e-15, "float32": 3e-6, "float16": 4e-3, "bfloat16": 3e-2}
 # An activation of one number in that many of its dtype's roundings, near zero and far out.

@@ -1,7 +1,7 @@
 """A fleet that measures nothing: what its tasks hand over is made up, and they end at random.
 
 Tasks are lost, end twice or late, hand over spoilt files, or are refused by a place. A coordinator
-is killed before or after any of its writes.
+is killed before or after any of its writes. The fleet of a pair measures two sides in each task.
 """
 
 import json
@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,17 @@ from typing import Any
 import pytest
 import synthetic_runs
 
-from lstm_harness.fleet.coordinator import PLANNING
+from lstm_harness.fleet import coordinator
+from lstm_harness.fleet.coordinator import PLANNING, FleetWatch
+from lstm_harness.fleet.ledger import State
 from lstm_harness.fleet.task import Ended, Task
 from lstm_harness.model.case import Case
 from lstm_harness.model.errors import Exit
 from lstm_harness.model.part import Part
 from lstm_harness.model.plan import Plan
 from lstm_harness.model.spec import Spec
+from lstm_harness.race.pairs import NAMES
+from lstm_harness.store import run_folder
 
 BACKENDS = ("naive", "aten")
 CASES = tuple(synthetic_runs.case(seq_len=steps) for steps in (2, 3, 4))
@@ -32,21 +37,23 @@ BLOCKS = 2
 SPEC = Spec(grids=({"seq-len": (2, 3, 4)},), suite="made-up", blocks=BLOCKS)
 PLACES = ("host-a", "host-b", "host-c")
 ODD = "odd-host"
+# More than a coordinator changes the disk if nothing goes wrong.
+MOST_STEPS = 150
 
 
 class Killed(BaseException):
     """The coordinator is gone: it does nothing more."""
 
 
-def manifest(run_id: str) -> dict[str, Any]:
+def manifest(run_id: str, blocks: int = BLOCKS) -> dict[str, Any]:
     """The run.json that a plan comes with."""
     records = [
         synthetic_runs.record(backend, block=block, of=case)
-        for block in range(BLOCKS)
+        for block in range(blocks)
         for case in CASES
         for backend in BACKENDS
     ]
-    own = {"id": run_id, "spec": SPEC.to_dict(), "end": None}
+    own = {"id": run_id, "spec": replace(SPEC, blocks=blocks).to_dict(), "end": None}
     return json.loads(json.dumps(synthetic_runs.manifest(records, **own)))
 
 
@@ -62,7 +69,29 @@ def measured(
         time_ns: of a case in a block; the samples name the attempt where it is not given.
     """
     time_ns = time_ns or (lambda block, case: attempt + 1)
-    whole, part = task.order["manifest"], Part(**_tuples(task.order["part"]))
+    return _measured(task, task.shared["manifests"][0], machine, time_ns)
+
+
+def both_measured(
+    task: Task, machine: str, time_ns: Callable[[str, int, Case], int]
+) -> dict[str, bytes]:
+    """What the task of a part of two sides hands over.
+
+    Args:
+        time_ns: of a case in a block of a side.
+    """
+    return {
+        f"{side}/{name}": content
+        for side, whole in zip(NAMES, task.shared["manifests"], strict=True)
+        for name, content in _measured(task, whole, machine, partial(time_ns, side)).items()
+    }
+
+
+def _measured(
+    task: Task, whole: Mapping[str, Any], machine: str, time_ns: Callable[[int, Case], int]
+) -> dict[str, bytes]:
+    """The run of a task's part."""
+    part = Part(**_tuples(task.order["part"]))
     plan = Plan.from_dict(whole["plan"])
     cells = sorted(plan.cells(part), key=lambda cell: (cell[0], plan.cases.index(cell[1])))
     records = [
@@ -155,8 +184,7 @@ class MadeUpFleet:
         """How a task ends, once or more often; a result comes only if the last one is one."""
         place = self.rng.choice(PLACES)
         if task.name == PLANNING:
-            plan = {"run.json": json.dumps(manifest(task.order["id"])).encode()}
-            yield from self._or_lost(task, Ended(task.name, plan, place=place))
+            yield from self._or_lost(task, Ended(task.name, self._plan(task), place=place))
             return
         if ODD not in self.avoided and self.rng.random() < 0.2:
             yield Ended(task.name, code=Exit.USAGE, said="another gpu", place=ODD)
@@ -177,13 +205,85 @@ class MadeUpFleet:
             if self.rng.random() < 0.5:
                 yield whole  # late: it was not lost after all
         elif task.name != PLANNING:
-            yield replace(whole, files=spoilt(self.rng, whole.files))
+            yield replace(whole, files=self._spoilt(whole.files))
         else:
             yield replace(whole, files={"run.json": b"{"})
+
+    def _plan(self, task: Task) -> dict[str, bytes]:
+        return {"run.json": json.dumps(manifest(task.order["id"])).encode()}
 
     def _files(self, task: Task, place: str) -> dict[str, bytes]:
         self.attempts += 1
         return measured(task, place, self.attempts)
+
+    def _spoilt(self, files: Mapping[str, bytes]) -> dict[str, bytes]:
+        return spoilt(self.rng, files)
+
+
+class MadeUpPair(MadeUpFleet):
+    """The same for a task of two sides, whose times are those of the attempt."""
+
+    def __init__(self, rng: random.Random, blocks: int, most_losses: int = 3) -> None:
+        super().__init__(rng, most_losses)
+        self._blocks = blocks
+
+    def _plan(self, task: Task) -> dict[str, bytes]:
+        assert [each["name"] for each in task.order["pair"]["revisions"]] == [
+            "main",
+            "working tree",
+        ]
+        return {
+            f"{side}/run.json": json.dumps(
+                manifest(side, self._blocks) | {"pair": "a pair", "label": f"{side}: {side}"}
+            ).encode()
+            for side in NAMES
+        }
+
+    def _files(self, task: Task, place: str) -> dict[str, bytes]:
+        self.attempts += 1
+        return both_measured(task, place, lambda side, block, case: 1000 + self.attempts)
+
+    def _spoilt(self, files: Mapping[str, bytes]) -> dict[str, bytes]:
+        side = self.rng.choice(NAMES)
+        own = {name: files[f"{side}/{name}"] for name in ("run.json", "records.jsonl")}
+        made = spoilt(self.rng, own)
+        if self.rng.random() < 0.2:  # both are whole, and of two devices
+            made = moved(own)
+        return {**files, **{f"{side}/{name}": content for name, content in made.items()}}
+
+
+def moved(handed: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The same run, as if another machine had measured it."""
+    lines = map(_elsewhere, handed["records.jsonl"].splitlines(keepends=True))
+    return _closed(json.loads(handed["run.json"]), list(lines))
+
+
+def carried_out(
+    folder: Path,
+    fleet: MadeUpFleet,
+    rng: random.Random,
+    kills: int,
+    state: State,
+    roots: Sequence[Path] = (),
+) -> int:
+    """Have a plan measured by coordinators that are killed; returns how many there were."""
+    quiet = FleetWatch()
+    for coordinators in range(1, 100):
+        steps = rng.randrange(MOST_STEPS) if coordinators <= kills else None
+        begun = (folder / state.kind.manifest).exists() or (folder / run_folder.MANIFEST).exists()
+        if not begun:
+            # Killed before it kept what was asked for.
+            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            with killed_after(steps):
+                if begun:
+                    coordinator.resume(folder, None, lambda *_: fleet, quiet, state.kind)
+                else:
+                    coordinator.run(state, folder, lambda *_: fleet, quiet, roots)
+        except Killed:
+            continue
+        return coordinators
+    raise AssertionError("no coordinator ended")
 
 
 @contextmanager

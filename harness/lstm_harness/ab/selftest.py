@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import lstm_kernels
-from lstm_harness.ab.revisions import Revision
 from lstm_harness.judge.confirm import FLAGGED
 from lstm_harness.judge.resolution import slowdown_seen
 from lstm_harness.judge.verdict import Rules, Verdict
+from lstm_harness.model.revision import Revision
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,19 @@ Imports stay light, as in `app`.
 """
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from lstm_harness.cli.engines import (
+    AcceleratorType,
+    Address,
+    CasesPerTask,
+    Gpus,
+    Sbatch,
+    of_engine,
+    settings_of,
+)
 from lstm_harness.cli.flags import Json, Quiet
 from lstm_harness.cli.measure import Against, Out, conclude
 from lstm_harness.cli.options import spec_of, takes_spec
@@ -17,14 +26,7 @@ from lstm_harness.model.errors import UserError
 from lstm_harness.model.spec import Spec
 from lstm_harness.model.text import without_secrets
 
-if TYPE_CHECKING:
-    from lstm_harness.fleet.ledger import Settings
-
 app = typer.Typer()
-
-
-def _of_engine(flag: str, text: str, metavar: str) -> Any:
-    return typer.Option(flag, help=text, metavar=metavar, rich_help_panel="Engine")
 
 
 @app.command()
@@ -33,28 +35,13 @@ def fleet(
     spec: Spec,
     engine: Annotated[
         str | None,
-        _of_engine("--engine", "local (the default: the GPUs of this host), ray, slurm", "NAME"),
+        of_engine("--engine", "local (the default: the GPUs of this host), ray, slurm", "NAME"),
     ] = None,
-    gpus: Annotated[
-        str | None,
-        _of_engine("--gpus", "local: as CUDA_VISIBLE_DEVICES names them; default: all", "LIST"),
-    ] = None,
-    address: Annotated[
-        str | None,
-        _of_engine("--address", "ray: of the cluster; default: RAY_ADDRESS, or this host", "HOST"),
-    ] = None,
-    accelerator_type: Annotated[
-        str | None,
-        _of_engine("--accelerator-type", "ray: the kind of GPU, as Ray names it: H100", "NAME"),
-    ] = None,
-    sbatch: Annotated[
-        list[str] | None,
-        _of_engine("--sbatch", "slurm: an option of sbatch: partition=gpu; repeatable", "OPTION"),
-    ] = None,
-    cases_per_task: Annotated[
-        int | None,
-        _of_engine("--cases-per-task", "default: as many as take about a minute", "COUNT"),
-    ] = None,
+    gpus: Gpus = None,
+    address: Address = None,
+    accelerator_type: AcceleratorType = None,
+    sbatch: Sbatch = None,
+    cases_per_task: CasesPerTask = None,
     until: Annotated[
         str | None,
         typer.Option(
@@ -91,21 +78,14 @@ def fleet(
     from lstm_harness.fleet.engines import made
     from lstm_harness.fleet.ledger import State
 
-    of_engines: dict[str, dict[str, Any]] = {
-        "local": {"gpus": tuple(gpus.split(",")) if gpus else None},
-        "ray": {"address": address, "accelerator_type": accelerator_type},
-        "slurm": {"sbatch": tuple(sbatch) if sbatch else None},
-    }
-    settings, command = (
-        _settings(engine, of_engines),
-        ("lstm-bench", *map(without_secrets, sys.argv[1:])),
-    )
+    chosen = engine or "local"
+    settings = settings_of(chosen, gpus, address, accelerator_type, sbatch, cases_per_task)
+    assert settings, "an engine was chosen"
+    command = ("lstm-bench", *map(without_secrets, sys.argv[1:]))
     planned = State(spec.to_dict(), command, settings, cases_per_task, _share(until), budget_s)
     of_plan = (out, cases_per_task, until, budget_s)
     if resume and (any(of_plan) or spec != spec_of(None, None, None, None)):
         raise UserError(f"--resume {resume} goes on as planned; leave out what to run, and how")
-    if cases_per_task is not None and cases_per_task < 1:
-        raise UserError(f"--cases-per-task {cases_per_task}; expected 1 or more")
     if budget_s is not None and (until is None or budget_s <= 0):
         raise UserError(f"--budget {budget_s:g}; expected seconds above 0, together with --until")
     begun = begun_in(resume) if resume else (folder_for(out) if out else None)
@@ -118,22 +98,6 @@ def fleet(
     code = conclude(folder, against, as_json)
     publish_if_asked(folder)
     return code
-
-
-def _settings(engine: str | None, of_engines: dict[str, dict[str, Any]]) -> "Settings":
-    """The engine and its own options; another engine's are refused."""
-    from lstm_harness.fleet.ledger import Settings
-
-    chosen = engine or "local"
-    if chosen not in of_engines:
-        raise UserError(f"unknown --engine {chosen}; expected one of {', '.join(of_engines)}")
-    for name, options in of_engines.items():
-        given = [option for option, value in options.items() if value is not None]
-        if given and name != chosen:
-            flag = given[0].replace("_", "-")
-            raise UserError(f"--{flag} is of engine {name}; type --engine {name}, or leave it out")
-    own = {option: value for option, value in of_engines[chosen].items() if value is not None}
-    return Settings(chosen, **own)
 
 
 def _share(until: str | None) -> float | None:

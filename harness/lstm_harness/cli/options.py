@@ -49,7 +49,7 @@ _AXIS_HELP = {
     "proj": "P, the size that an lstm's h is projected to; default 0, none",
     "heads": "N: w_hh is block-diagonal with N blocks, one a head; default 1",
     "dtype": "float32, float64, float16, bfloat16",
-    "precision": "ieee, tf32: how float32 products are made",
+    "precision": "ieee, tf32, w8: how float32 products are made; w8: int8 weights, inference only",
     "lengths": "full, uniform:LOW:HIGH, or a named distribution of lengths",
     "pass": "inference, forward, backward, train",
     "launch": "eager, graph (replayed from a CUDA graph)",

@@ -13,18 +13,25 @@ from pathlib import Path
 from typing import Any
 
 from lstm_harness.analysis.precision import blocks_to_add, precisions
+from lstm_harness.fleet import doubt
 from lstm_harness.fleet import ledger as ledgers
 from lstm_harness.fleet.ledger import FLEET, Foreign, Ledger, Settings, Spoilt, State, name_of
 from lstm_harness.fleet.pieces import affordable, cases_a_task, grown, in_parts, whole
 from lstm_harness.fleet.task import Ended, Engine, Task
-from lstm_harness.model.errors import Interrupted, MeasuringFailed, UserError
+from lstm_harness.model.errors import (
+    Exit,
+    Interrupted,
+    MeasuringFailed,
+    NotComparable,
+    UserError,
+)
 from lstm_harness.model.part import Part
 from lstm_harness.model.plan import Plan
 from lstm_harness.model.spec import Spec
 from lstm_harness.model.text import count
 from lstm_harness.race import runs
 from lstm_harness.store import run_folder
-from lstm_harness.store.run_folder import Run
+from lstm_harness.store.run_folder import Kind, Run
 
 # How often a task may end without a result. A refusal by a place that refused nothing before is not
 # counted.
@@ -43,36 +50,49 @@ class FleetWatch:
     warned: Callable[[str], None] = lambda said: None
 
 
-def run(state: State, out: Path | None, make_engine: MakeEngine, watch: FleetWatch) -> Path:
+def run(
+    state: State,
+    out: Path | None,
+    make_engine: MakeEngine,
+    watch: FleetWatch,
+    roots: Sequence[Path] = (),
+) -> Path:
     """Measure everything that is asked for on a fleet and return the run's folder.
 
     Args:
         make_engine: makes the engine of these settings, which may keep files in the folder.
+        roots: the kernels of both sides, if two are compared.
     Raises:
         UserError: before anything ran; `Interrupted` or `MeasuringFailed` with what to type after.
     """
-    folder = out or runs.default_folder(Spec.from_dict(dict(state.spec)))
-    run_folder.refuse_used(folder, FLEET)
+    spec = Spec.from_dict(dict(state.spec))
+    folder = out or runs.default_folder(replace(spec, suite="ab") if state.pair else spec)
+    run_folder.refuse_used(folder, state.kind)
     engine = make_engine(state.settings, folder)
-    ledgers.begin(folder, state)
-    with _resumable(folder), ledgers.held(folder) as ledger:
+    ledgers.begin(folder, state, roots)
+    with _resumable(folder, state.kind), ledgers.held(folder, state.kind) as ledger:
         _measure(ledger, engine, watch)
     return folder
 
 
 def resume(
-    folder: Path, settings: Settings | None, make_engine: MakeEngine, watch: FleetWatch
+    folder: Path,
+    settings: Settings | None,
+    make_engine: MakeEngine,
+    watch: FleetWatch,
+    kind: Kind = FLEET,
 ) -> Path:
     """Go on with a fleet's run whose coordinator ended, with the plan it had.
 
     Args:
         settings: of another engine; None for the engine it had.
+        kind: of the run; one of another kind is refused.
     Raises:
         UserError: it is not the run of a fleet, or another coordinator works on it.
     """
-    if ledgers.is_finished(folder):
+    if kind == FLEET and ledgers.is_finished(folder):
         return folder
-    with _resumable(folder), ledgers.held(folder) as ledger:
+    with _resumable(folder, kind), ledgers.held(folder, kind) as ledger:
         if ledger.is_merged:
             ledger.merge()  # it was ended while it removed the parts
         else:
@@ -90,9 +110,9 @@ def _measure(ledger: Ledger, engine: Engine, watch: FleetWatch) -> None:
 
 
 @contextmanager
-def _resumable(folder: Path) -> Iterator[None]:
+def _resumable(folder: Path, kind: Kind) -> Iterator[None]:
     """Where the coordinator ends too early, say how to go on."""
-    go_on = FLEET.go_on(folder)
+    go_on = kind.go_on(folder)
     try:
         yield
     except KeyboardInterrupt:
@@ -112,72 +132,100 @@ class _Coordinator:
 
     def measure(self) -> None:
         """Have every part of the plan accepted, and of the blocks that are added to it."""
-        manifest = self._ledger.manifest() or self._planned()
-        first = Plan.from_dict(manifest["plan"])
+        manifests = self._ledger.manifests() or self._planned()
+        # Two sides have the same cases and blocks.
+        first = [Plan.from_dict(manifest["plan"]) for manifest in manifests]
         if not self._ledger.state.parts:
-            self._plan_more(first, whole(first))
+            self._plan_more(first, whole(first[0]))
         while True:
-            plan = grown(first, self._ledger.state.parts)
-            self._gather({**manifest, "plan": plan.to_dict()}, plan)
-            pairs = self._to_add(plan)
+            plans = [grown(plan, self._ledger.state.parts) for plan in first]
+            self._gather(
+                [
+                    {**manifest, "plan": plan.to_dict()}
+                    for manifest, plan in zip(manifests, plans, strict=True)
+                ],
+                plans,
+            )
+            pairs = self._to_add(first[0], plans[0])
             if not pairs:
                 return
             self._plan_more(first, pairs)
 
-    def _plan_more(self, first: Plan, pairs: Iterable[tuple[int, int]]) -> None:
+    def _plan_more(self, first: Sequence[Plan], pairs: Iterable[tuple[int, int]]) -> None:
         """Keep the parts of more pairs of a case and a block."""
         state = self._ledger.state
         parts = in_parts(pairs, state.cases_per_task or cases_a_task(first))
         self._ledger.keep(replace(state, parts=(*state.parts, *parts)))
 
-    def _to_add(self, plan: Plan) -> tuple[tuple[int, int], ...]:
-        """The blocks to add, if a precision is asked for; what it cannot reach is reported."""
+    def _to_add(self, first: Plan, plan: Plan) -> Sequence[tuple[int, int]]:
+        """The blocks to add, if a precision is asked for, or two sides' verdicts are in doubt."""
         state = self._ledger.state
-        if state.until is None:
-            return ()
-        measured = self._ledger.runs()
+        if state.pair is not None:
+            if plan.blocks > first.blocks:
+                return ()
+            sides = [[r for run in side for r in run.records] for side in self._ledger.runs()]
+            return doubt.blocks_to_add(plan, sides, state.pair.rules, self._watch.warned)
+        if state.until is not None:
+            return self._until_precise(plan, state.until, state.budget_s)
+        return ()
+
+    def _until_precise(
+        self, plan: Plan, until: float, budget_s: float | None
+    ) -> Sequence[tuple[int, int]]:
+        """The blocks to add for this precision; what it cannot reach is reported."""
+        (measured,) = self._ledger.runs()
         records = [record for run in measured for record in run.records]
         spent_s = sum(map(_device_time_s, measured))
-        budget = affordable(state.budget_s, spent_s, len(records) // len(plan.backends))
-        pairs = blocks_to_add(plan, records, state.until, budget)
+        budget = affordable(budget_s, spent_s, len(records) // len(plan.backends))
+        pairs = blocks_to_add(plan, records, until, budget)
         known = precisions(records).values()
-        wide = sum(each.half_width > state.until for each in known)
+        wide = sum(each.half_width > until for each in known)
         if wide and not pairs:
-            why = "the budget is spent" if state.budget_s else "they have the most blocks"
+            why = "the budget is spent" if budget_s else "they have the most blocks"
             self._watch.warned(
-                f"less precise than {100 * state.until:.3g}%: "
+                f"less precise than {100 * until:.3g}%: "
                 f"{wide} of {count(len(known), 'case')}; {why}"
             )
         return pairs
 
-    def _planned(self) -> dict[str, Any]:
-        """The manifest of the whole run, from a device of the fleet."""
+    def _planned(self) -> list[dict[str, Any]]:
+        """The manifest of each whole run, from a device of the fleet."""
         state = self._ledger.state
         run_id = self._ledger.folder.resolve().name
         order = {"id": run_id, "spec": state.spec, "command": list(state.command)}
         self._watch.counted(0, 0, "a device of the fleet makes the plan")
-        planning = Task(PLANNING, state.spec["device"], order)
+        planning = Task(PLANNING, state.spec["device"], order | self._of_pair())
         self._carry_out([planning], lambda _, files: self._ledger.accept_plan(files))
-        manifest = self._ledger.manifest()
-        assert manifest, "it was accepted"
-        return manifest
+        manifests = self._ledger.manifests()
+        assert manifests, "it was accepted"
+        return manifests
 
-    def _gather(self, manifest: Mapping[str, Any], plan: Plan) -> None:
+    def _gather(self, manifests: Sequence[Mapping[str, Any]], plans: Sequence[Plan]) -> None:
         """Have the parts measured that are not accepted yet."""
         waiting = [part for part in self._ledger.state.parts if not self._ledger.has(part)]
-        missing = {name_of(part): plan.records_of(part) for part in waiting}
+        missing = {name_of(part): sum(p.records_of(part) for p in plans) for part in waiting}
 
         def tell() -> None:
-            total = plan.planned_records
+            total = sum(plan.planned_records for plan in plans)
             self._watch.counted(total - sum(missing.values()), total, f"{len(missing)} tasks to go")
 
         def accept(task: Task, files: Mapping[str, bytes]) -> None:
-            self._ledger.accept(task, files)
+            self._ledger.accept(task, files, plans)
             del missing[task.name]
             tell()
 
         tell()
-        self._carry_out([_task(part, manifest) for part in waiting], accept)
+        device = plans[0].device
+        shared = {"manifests": manifests, **self._of_pair()}
+        self._carry_out([_task(part, device, shared) for part in waiting], accept)
+
+    def _of_pair(self) -> dict[str, Any]:
+        """What a task has to know of two revisions."""
+        pair = self._ledger.state.pair
+        if pair is None:
+            return {}
+        told = {"revisions": list(pair.revisions), "installed": pair.installed}
+        return {"pair": told | {"roots": self._ledger.roots}}
 
     def _carry_out(self, tasks: Sequence[Task], accept: Accept) -> None:
         """Have tasks carried out until a result of each was accepted."""
@@ -211,7 +259,7 @@ class _Coordinator:
         if refused:
             if task.name == PLANNING:
                 self._ledger.clear()
-                raise UserError(said)
+                raise NotComparable(said) if ended.code == Exit.NOT_COMPARABLE else UserError(said)
             if ended.place and ended.place not in self._refusing:
                 self._refusing.add(ended.place)
                 self._watch.warned(f"{ended.place} measures nothing of this run: {said}")
@@ -231,7 +279,6 @@ def _device_time_s(run: Run) -> float:
     return (ended - begun).total_seconds()
 
 
-def _task(part: Part, manifest: Mapping[str, Any]) -> Task:
+def _task(part: Part, device: str, shared: Mapping[str, Any]) -> Task:
     name = name_of(part)
-    order = {"id": name, "manifest": manifest, "part": part.to_dict()}
-    return Task(name, manifest["plan"]["device"], order)
+    return Task(name, device, {"id": name, "part": part.to_dict()}, shared)

@@ -5,24 +5,29 @@
 <out>/parts/<name>     the run of a part that was accepted: whole, checked, and once
 <out>/tasks, jobs      what an engine needs; nothing in there counts
 <out>/run.json         the whole run, when all parts are there and merged; the rest is removed
+
+Where two revisions are compared, the first file is ab.json, which stays. Then a plan, a part and
+the whole are two runs, in folders `base` and `new`, and <out>/sources has the kernels of each.
 """
 
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lstm_harness.fleet.task import Task
+from lstm_harness.judge.verdict import Rules
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.part import Part, part_of
 from lstm_harness.model.plan import Plan
 from lstm_harness.model.reading import content_of
 from lstm_harness.model.strict_json import Broken, parsed
 from lstm_harness.model.typed import Stored, built
+from lstm_harness.race import pairs
 from lstm_harness.store import run_folder
 from lstm_harness.store.files import is_unfinished, replace_whole, unfinished
 from lstm_harness.store.merging import differences, merged
@@ -30,13 +35,18 @@ from lstm_harness.store.run_folder import Run
 
 SCHEMA = 1
 FLEET = run_folder.Kind("fleet.json", run_folder.RECORDS, "fleet")
+AB = run_folder.Kind("ab.json", run_folder.RECORDS, "ab")
 TASKS = "tasks"
 JOBS = "jobs"
 _PLAN = "plan"
 _PARTS = "parts"
 _MERGED = "merged"
 _LOCK = "coordinator"
-_ONLY_UNTIL_MERGED = {TASKS, JOBS, _PLAN, _PARTS, _MERGED, _LOCK, "fleet"}
+_SOURCES = "sources"
+_FILES = (run_folder.MANIFEST, run_folder.RECORDS)
+# What makes a folder of each kind, for a message.
+_COMMANDS = {FLEET.command: "lstm-bench fleet", AB.command: "lstm-bench ab --engine"}
+_ONLY_UNTIL_MERGED = {TASKS, JOBS, _PLAN, _PARTS, _MERGED, _LOCK, _SOURCES}
 
 
 class Spoilt(Exception):  # noqa: N818 - a finding about a task's result
@@ -62,6 +72,26 @@ class Settings(Stored):
 
 
 @dataclass(frozen=True)
+class Pair(Stored):
+    """Two revisions to compare, base first, and how they are judged.
+
+    `revisions` have what `Revision` has, except the folder. `installed` is the digest of the
+    kernels that are installed where the coordinator is, which make the right answers on each node.
+    """
+
+    revisions: tuple[Mapping[str, Any], ...]
+    margin: float
+    memory_margin: float
+    fail_on: tuple[str, ...]
+    installed: str
+
+    @property
+    def rules(self) -> Rules:
+        """How their times and memory are judged."""
+        return Rules(margin=self.margin, memory_margin=self.memory_margin, paired=True)
+
+
+@dataclass(frozen=True)
 class State(Stored):
     """What was asked for, and the parts that were planned of it so far.
 
@@ -76,39 +106,58 @@ class State(Stored):
     until: float | None = None
     budget_s: float | None = None
     parts: tuple[Part, ...] = ()
+    pair: Pair | None = None
     schema: int = SCHEMA
+
+    @property
+    def kind(self) -> run_folder.Kind:
+        """The file that it is kept in, and the command that made it."""
+        return AB if self.pair else FLEET
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The folder of each run in that of the whole."""
+        return pairs.NAMES if self.pair else ("",)
 
 
 class Ledger:
     """The folder of a fleet's run, which one coordinator at a time holds."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kind: run_folder.Kind) -> None:
         self.folder = folder
-        self.state = _read(folder)
+        self.state = state_of(folder, kind)
         self._parts = folder / _PARTS
 
     @property
     def is_merged(self) -> bool:
         """Whether the whole run is there."""
-        return (self.folder / run_folder.MANIFEST).exists()
+        places = (self.folder / side / run_folder.MANIFEST for side in self.state.sides)
+        return all(place.exists() for place in places)
 
-    def manifest(self) -> dict[str, Any] | None:
-        """The manifest that the plan came with; None while there is no plan."""
+    @property
+    def roots(self) -> list[str]:
+        """Where the kernels of each side are, if two are compared."""
+        sides = self.state.sides if self.state.pair else ()
+        return [str(self.folder.resolve() / _SOURCES / side) for side in sides]
+
+    def manifests(self) -> list[dict[str, Any]]:
+        """The manifest of each side that the plan came with; none while there is no plan."""
         folder = self.folder / _PLAN
-        return run_folder.read_manifest(folder) if folder.exists() else None
+        sides = self.state.sides if folder.exists() else ()
+        return [run_folder.read_manifest(folder / side) for side in sides]
 
     def has(self, part: Part) -> bool:
         """Whether a part was accepted."""
         return (self._parts / name_of(part)).exists()
 
-    def runs(self) -> list[Run]:
-        """The runs of all parts that were planned and accepted."""
-        accepted = [part for part in self.state.parts if self.has(part)]
-        return [run_folder.load(self._parts / name_of(part)) for part in accepted]
+    def runs(self) -> list[list[Run]]:
+        """The runs of all parts that were planned and accepted, of each side."""
+        accepted = [self._parts / name_of(part) for part in self.state.parts if self.has(part)]
+        return [[run_folder.load(place / side) for place in accepted] for side in self.state.sides]
 
     def keep(self, state: State) -> None:
         """Replace what was planned."""
-        run_folder.write_manifest(self.folder, asdict(state), FLEET)
+        run_folder.write_manifest(self.folder, asdict(state), state.kind)
         self.state = state
 
     def accept_plan(self, files: Mapping[str, bytes]) -> None:
@@ -117,27 +166,39 @@ class Ledger:
         Raises:
             Spoilt: it is not one.
         """
-        self._accept(self.folder / _PLAN, files, run_folder.read_manifest)
 
-    def accept(self, task: Task, files: Mapping[str, bytes]) -> None:
+        def check(place: Path) -> None:
+            for side in self.state.sides:
+                run_folder.read_manifest(place / side)
+
+        self._accept(self.folder / _PLAN, files, check)
+
+    def accept(self, task: Task, files: Mapping[str, bytes], plans: Sequence[Plan]) -> None:
         """Keep the run of a part, if it is whole.
 
+        Args:
+            plans: of each side, as the task's manifests have them.
         Raises:
             Spoilt: it is not the whole run of that part.
         """
-        self._accept(self._parts / task.name, files, lambda run: _check_part(run, task))
+
+        def check(place: Path) -> None:
+            _check_part([place / side for side in self.state.sides], task, plans)
+
+        self._accept(self._parts / task.name, files, check)
 
     def _accept(
         self, place: Path, files: Mapping[str, bytes], check: Callable[[Path], object]
     ) -> None:
         """Write the files next to their place, check them there, and rename the folder."""
-        with run_folder.writing(self.folder, FLEET):
+        with run_folder.writing(self.folder, self.state.kind):
             place.parent.mkdir(exist_ok=True)
             fresh = unfinished(place)
             fresh.mkdir()
             try:
-                for name in (run_folder.MANIFEST, run_folder.RECORDS):
+                for name in (_filed(side, each) for side in self.state.sides for each in _FILES):
                     if name in files:
+                        (fresh / name).parent.mkdir(exist_ok=True)
                         replace_whole(fresh / name, files[name])
                 try:
                     check(fresh)
@@ -149,27 +210,41 @@ class Ledger:
 
     def merge(self) -> None:
         """Make the whole run of the parts, then remove everything else."""
-        with run_folder.writing(self.folder, FLEET):
-            if not self.is_merged:
-                if (self.folder / _MERGED).exists():
-                    shutil.rmtree(self.folder / _MERGED)
-                parts = [self._parts / name_of(part) for part in self.state.parts]
-                # The name of the folder is the run's id.
-                whole = merged(parts, self.folder / _MERGED / self.folder.resolve().name)
-                manifest = run_folder.read_manifest(whole) | {"command": list(self.state.command)}
-                (whole / run_folder.RECORDS).replace(self.folder / run_folder.RECORDS)
-                run_folder.write_manifest(self.folder, manifest)
-            self.clear()
+        with run_folder.writing(self.folder, self.state.kind):
+            for side in self.state.sides:
+                if not (self.folder / side / run_folder.MANIFEST).exists():
+                    self._merge(side)
+            self._tidy()
+            if not self.state.pair:
+                _remove(self.folder / FLEET.manifest)
+
+    def _merge(self, side: str) -> None:
+        place = self.folder / side
+        if (self.folder / _MERGED).exists():
+            shutil.rmtree(self.folder / _MERGED)
+        parts = [self._parts / name_of(part) / side for part in self.state.parts]
+        # The name of the folder is the run's id.
+        whole = merged(parts, self.folder / _MERGED / place.resolve().name)
+        manifest = run_folder.read_manifest(whole) | {"command": list(self.state.command)}
+        place.mkdir(exist_ok=True)
+        (whole / run_folder.RECORDS).replace(place / run_folder.RECORDS)
+        run_folder.write_manifest(place, manifest)
 
     def clear(self) -> None:
-        """Remove everything but the whole run."""
-        state = self.folder / FLEET.manifest
+        """Remove everything: nothing was measured."""
+        self._tidy()
+        _remove(self.folder / self.state.kind.manifest)
+
+    def _tidy(self) -> None:
+        """Remove everything but the whole run, and what was asked for."""
         for entry in self.folder.iterdir():
             # What was not written whole has a longer name.
-            is_ours = entry.name.split(".")[0] in _ONLY_UNTIL_MERGED
-            if (is_ours and entry != state) or is_unfinished(entry, run_folder.MANIFEST):
+            if entry.name.split(".")[0] in _ONLY_UNTIL_MERGED:
                 _remove(entry)
-        _remove(state)
+        for place in {self.folder, *(self.folder / side for side in self.state.sides)}:
+            for entry in place.glob("*"):
+                if any(is_unfinished(entry, name) for name in (*_FILES, self.state.kind.manifest)):
+                    _remove(entry)
 
 
 def is_finished(folder: Path) -> bool:
@@ -185,14 +260,23 @@ def is_finished(folder: Path) -> bool:
     return True
 
 
-def begin(folder: Path, state: State) -> None:
+def begin(folder: Path, state: State, roots: Sequence[Path] = ()) -> None:
     """Make the folder of a new fleet's run.
 
+    Args:
+        roots: the kernels of both sides, if two are compared.
     Raises:
         UserError: the path is in use, or cannot be written.
     """
-    run_folder.create(folder, FLEET)
-    run_folder.write_manifest(folder, asdict(state), FLEET)
+    run_folder.create(folder, state.kind)
+    if roots:
+        with run_folder.writing(folder, state.kind):
+            fresh = unfinished(folder / state.kind.manifest)
+            for side, root in zip(state.sides, roots, strict=True):
+                left_out = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(root, fresh / side, ignore=left_out)
+            fresh.rename(folder / _SOURCES)
+    run_folder.write_manifest(folder, asdict(state), state.kind)
 
 
 def name_of(part: Part) -> str:
@@ -201,14 +285,14 @@ def name_of(part: Part) -> str:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[Ledger]:
+def held(folder: Path, kind: run_folder.Kind = FLEET) -> Iterator[Ledger]:
     """Hold a fleet's run for this coordinator.
 
     Raises:
         UserError: it is not one, or another coordinator has it.
     """
-    _read(folder)
-    with run_folder.writing(folder, FLEET):
+    state_of(folder, kind)
+    with run_folder.writing(folder, kind):
         file = (folder / _LOCK).open("a+")
     with file:
         try:
@@ -223,20 +307,25 @@ def held(folder: Path) -> Iterator[Ledger]:
         file.write(str(os.getpid()))
         file.flush()
         # Read again: the other one may have ended in between.
-        yield Ledger(folder)
+        yield Ledger(folder, kind)
 
 
-def _read(folder: Path) -> State:
-    path = folder / FLEET.manifest
+def state_of(folder: Path, kind: run_folder.Kind) -> State:
+    """What was asked for, as a folder has it.
+
+    Raises:
+        UserError: it is not the run of a fleet of that kind, or of a newer one.
+    """
+    path = folder / kind.manifest
     try:
         state: State = built(parsed(content_of(path)), State, "it")
     except OSError as error:
         raise UserError(
             f"{folder} is not the run of a fleet: cannot read {path.name} ({error.strerror}); "
-            "expected a folder that lstm-bench fleet made"
+            f"expected a folder that {_COMMANDS[kind.command]} made"
         ) from None
     except (Broken, ValueError) as error:
-        raise UserError(f"{path}: {error}; expected what lstm-bench fleet wrote") from None
+        raise UserError(f"{path}: {error}; expected what {_COMMANDS[kind.command]} wrote") from None
     if state.schema > SCHEMA:
         raise UserError(
             f"{path} has schema {state.schema}; this lstm-bench reads up to {SCHEMA}: upgrade it"
@@ -251,24 +340,43 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _check_part(folder: Path, task: Task) -> None:
-    """Refuse anything but the whole run of a task's part.
+def _filed(side: str, name: str) -> str:
+    """The name of a side's file among those that a task hands over."""
+    return (PurePosixPath(side) / name).as_posix()
+
+
+def _check_part(folders: Sequence[Path], task: Task, plans: Sequence[Plan]) -> None:
+    """Refuse anything but the whole run of a task's part, or both of a pair.
 
     Raises:
         UserError: it cannot be read; `Spoilt` where it is another one, or not whole.
     """
+    found = [
+        _checked(folder, manifest, plan, task.order["part"])
+        for folder, manifest, plan in zip(folders, task.shared["manifests"], plans, strict=True)
+    ]
+    if len({record.machine for run in found for record in run.records}) != 1:
+        raise Spoilt("several devices measured it; expected one for all backends of a case")
+
+
+def _checked(
+    folder: Path, manifest: Mapping[str, Any], plan: Plan, wanted: Mapping[str, Any]
+) -> Run:
+    """The run of a part, if it is whole."""
     run = run_folder.load(folder)
-    plan, part = Plan.from_dict(task.order["manifest"]["plan"]), part_of(run.manifest)
-    if part is None or part.to_dict() != task.order["part"]:
-        raise Spoilt(f"it is the run of {part}; expected {task.order['part']}")
-    if other := differences(task.order["manifest"], run.manifest):
+    part = part_of(run.manifest)
+    if part is None or part.to_dict() != wanted:
+        raise Spoilt(f"it is the run of {part}; expected {wanted}")
+    if other := differences(manifest, run.manifest):
         raise Foreign(f"its {', '.join(other)} differs from the plan's")
     if run.torn or run.edited or run.manifest.get("records_sha256") is None:
         raise Spoilt("it did not end, or its records are not as they were written")
     planned = {
-        (block, backend, case) for block, case in plan.cells(part) for backend in plan.backends
+        (block, backend, plan.cases[place])
+        for block in part.blocks
+        for place in part.cases
+        for backend in plan.backends
     }
     if {record.identity for record in run.records} != planned:
         raise Spoilt(f"it has {len(run.records)} records; expected {len(planned)}")
-    if len({record.machine for record in run.records}) != 1:
-        raise Spoilt("several devices measured it; expected one for all backends of a case")
+    return run

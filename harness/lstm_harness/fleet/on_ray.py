@@ -2,7 +2,8 @@
 
 import logging
 import signal
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,6 +36,7 @@ class RayEngine:
         self._ray: Any = ray
         self._accelerator_type = accelerator_type
         self._names: dict[Any, str] = {}
+        self._shared: tuple[Mapping[str, Any] | None, Any] = (None, None)
         heard = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             ray.init(address or "auto", log_to_driver=False, logging_level=logging.ERROR)
@@ -49,15 +51,23 @@ class RayEngine:
 
     def submit(self, tasks: Sequence[Task], avoiding: Collection[str] = ()) -> None:
         """Give these to Ray."""
-        for task in tasks:
-            remote = self._ray.remote(**self._needs(task, avoiding))(_carry_out)
-            self._names[remote.remote(task)] = task.name
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        for device in dict.fromkeys(task.device for task in tasks):
+            remote = self._ray.remote(**self._needs(device, nodes, avoiding))(_carry_out)
+            for task in tasks:
+                if task.device == device:
+                    alone = replace(task, shared={})
+                    self._names[remote.remote(alone, self._stored(task.shared))] = task.name
 
     def poll(self) -> list[Ended]:
         """The tasks that ended, also those that were lost with their node."""
         if not self._names:
             return []
-        ready, _ = self._ray.wait(list(self._names), timeout=_MOMENT_S)
+        running = list(self._names)
+        ready, others = self._ray.wait(running, timeout=_MOMENT_S)
+        if ready and others:
+            more, _ = self._ray.wait(others, num_returns=len(others), timeout=0)
+            ready = [*ready, *more]
         return [self._ended(each) for each in ready]
 
     def cancel(self) -> None:
@@ -76,15 +86,21 @@ class RayEngine:
             return Ended(name, code=Exit.MEASURING_FAILED, said=f"it was lost: {said}")
         return ended
 
-    def _needs(self, task: Task, avoiding: Collection[str]) -> dict[str, Any]:
+    def _stored(self, shared: Mapping[str, Any]) -> Any:
+        """Where Ray keeps what tasks share; it is put there once."""
+        if self._shared[0] is not shared:
+            self._shared = shared, self._ray.put(shared)
+        return self._shared[1]
+
+    def _needs(
+        self, device: str, nodes: Sequence[Mapping[str, Any]], avoiding: Collection[str]
+    ) -> dict[str, Any]:
         """What Ray has to find for a task. Ray does not retry it: it cannot judge a result."""
         needs: dict[str, Any] = {"max_retries": 0, "max_calls": 1}
         if avoiding:
             needs["label_selector"] = {_NODE: f"!in({','.join(sorted(avoiding))})"}
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        on_gpu = task.device == "cuda" or (
-            task.device == "auto" and any(node.get("GPU") for node in nodes)
-        )
+        has_gpus = any(node.get("GPU") for node in nodes)
+        on_gpu = device == "cuda" or (device == "auto" and has_gpus)
         if not on_gpu:
             # A CPU is one device: a task has all cores of a node, where nodes are alike.
             cores = [node["CPU"] for node in nodes if node.get("CPU")]
@@ -94,10 +110,11 @@ class RayEngine:
         return needs | {"num_gpus": 1}
 
 
-def _carry_out(task: Task) -> Ended:
+def _carry_out(alone: Task, shared: Mapping[str, Any]) -> Ended:
     """Carry out a task on the node of this process, in a fresh process."""
     import ray
 
+    task = replace(alone, shared=shared)
     place = ray.get_runtime_context().get_node_id()
     environment = own_environment()
     environment.pop(_OMP_THREADS, None)

@@ -1,19 +1,20 @@
 """Engine `slurm`: arrays of jobs, by submitit. The run's folder must be on a shared file system.
 
-    <tasks>/<name>/order.json     what to do
+    <tasks>/shared-<digest>.json  what many tasks share
+    <tasks>/<name>/order.json     what to do, and which of these files belongs to it
     <tasks>/<name>/job            the id of its job
     <tasks>/<name>/ended/         what came of it, whole
 
 A job may outlive the coordinator: the next one finds it in the queue, or finds what came of it.
 """
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -62,6 +63,7 @@ class SlurmEngine:
         self._told: set[str] = set()
         self._gone: set[str] = set()
         self._looked_s = 0.0
+        self._shared: tuple[Mapping[str, Any] | None, str] = (None, "")
 
     def submit(self, tasks: Sequence[Task], avoiding: Collection[str] = ()) -> None:
         """Submit these as arrays, except those that are in the queue or have ended already."""
@@ -109,7 +111,9 @@ class SlurmEngine:
         for task, folder in zip(tasks, folders, strict=True):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            replace_whole(folder / ORDER, json.dumps(asdict(task)).encode())
+            facts = {"name": task.name, "device": task.device, "order": task.order}
+            facts |= {"shared": self._stored(task.shared)}
+            replace_whole(folder / ORDER, json.dumps(facts).encode())
         executor = self._submitit.SlurmExecutor(self._jobs)
         device = tasks[0].device
         on_gpu = (
@@ -126,13 +130,23 @@ class SlurmEngine:
             **on_gpu,
             **exclude,
         )
+        utils = self._submitit.core.utils
         try:
             jobs = executor.map_array(_carry_out, folders)
-        except self._submitit.core.utils.FailedSubmissionError as error:
+        except (utils.FailedSubmissionError, utils.FailedJobError) as error:  # no answer, or a no
             raise MeasuringFailed(f"sbatch refused the tasks: {error}") from None
         for task, folder, job in zip(tasks, folders, jobs, strict=True):
             replace_whole(folder / _JOB, job.job_id.encode())
             self._running[task.name] = job.job_id
+
+    def _stored(self, shared: Mapping[str, Any]) -> str:
+        """The name of the file of what tasks share; it is written once."""
+        if self._shared[0] is not shared:
+            content = json.dumps(shared).encode()
+            name = f"shared-{hashlib.sha256(content).hexdigest()}.json"
+            replace_whole(self._tasks / name, content)
+            self._shared = shared, name
+        return self._shared[1]
 
     def _lost(self) -> list[Ended]:
         """The tasks that are missing in the queue for the second time."""
@@ -174,7 +188,8 @@ def _carry_out(folder: Path) -> None:
     """
     if not (folder / ORDER).exists() or (folder / _ENDED).exists():
         return  # another copy of the task was faster
-    task = Task(**parsed(content_of(folder / ORDER)))
+    facts = parsed(content_of(folder / ORDER))
+    task = Task(**facts | {"shared": parsed(content_of(folder.parent / facts["shared"]))})
     place = os.environ["SLURMD_NODENAME"]
     with TemporaryDirectory(prefix="lstm-bench-fleet-", ignore_cleanup_errors=True) as scratch:
         ended = TaskProcess(task, Path(scratch) / "task", own_environment()).wait(place)
@@ -192,6 +207,7 @@ def _leave(ended: Ended, folder: Path) -> None:
     facts = {"code": ended.code, "said": ended.said, "place": ended.place}
     replace_whole(fresh / _ENDED_FACTS, json.dumps(facts).encode())
     for name, content in ended.files.items():
+        (fresh / name).parent.mkdir(exist_ok=True)
         replace_whole(fresh / name, content)
     try:
         fresh.rename(folder / _ENDED)

@@ -1,6 +1,7 @@
 """A plan in parts, each for one task: the backends of a case in a block are always in one part."""
 
-from collections.abc import Iterable, Iterator
+import random
+from collections.abc import Iterable, Iterator, Sequence
 
 from lstm_harness.model.part import Part
 from lstm_harness.model.plan import Plan
@@ -10,14 +11,22 @@ from lstm_harness.model.spec import MOST_BLOCKS, MOST_CASES
 TASK_S = 60.0
 
 
-def cases_a_task(plan: Plan) -> int:
-    """How many cases a task has, by the plan's rough estimate of its time."""
-    case_s = plan.estimated_s / (plan.blocks * len(plan.cases))
-    return max(1, min(len(plan.cases), int(TASK_S / case_s) if case_s else len(plan.cases)))
+def cases_a_task(plans: Sequence[Plan]) -> int:
+    """How many cases a task has, by a rough estimate of its time.
+
+    Args:
+        plans: of the same cases; a task measures its part of each.
+    """
+    cases = len(plans[0].cases)
+    case_s = sum(plan.estimated_s for plan in plans) / (plans[0].blocks * cases)
+    return max(1, min(cases, int(TASK_S / case_s) if case_s else cases))
 
 
 def in_parts(pairs: Iterable[tuple[int, int]], size: int) -> tuple[Part, ...]:
     """The parts of these pairs of a case and a block, block by block.
+
+    Those of a block are in an order of its own. Devices that take parts in turn would otherwise
+    measure the same cases in every block, and what is a device's would look like a case's.
 
     Args:
         pairs: places in a plan's cases, and numbers of blocks.
@@ -29,7 +38,7 @@ def in_parts(pairs: Iterable[tuple[int, int]], size: int) -> tuple[Part, ...]:
     return tuple(
         Part(tuple(cases), (block,))
         for block, all_cases in sorted(by_block.items())
-        for cases in _pieces(sorted(all_cases), size)
+        for cases in _shuffled(_pieces(sorted(all_cases), size), block)
     )
 
 
@@ -59,6 +68,12 @@ def affordable(budget_s: float | None, spent_s: float, pairs: int) -> int:
     # Times are stored in whole seconds.
     pair_s = max(spent_s, 1.0) / pairs
     return max(0, int((budget_s - spent_s) / pair_s))
+
+
+def _shuffled(pieces: Iterable[list[int]], block: int) -> list[list[int]]:
+    found = list(pieces)
+    random.Random(block).shuffle(found)
+    return found
 
 
 def _pieces(cases: list[int], size: int) -> Iterator[list[int]]:

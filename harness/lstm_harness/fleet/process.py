@@ -15,6 +15,8 @@ from lstm_harness.store.files import replace_whole
 ORDER = "order.json"
 HANDED = "handed"
 _LOG = "log"
+# What a coordinator treats in another way than a measurement that failed.
+_TOLD = (Exit.USAGE, Exit.NOT_COMPARABLE, Exit.INTERRUPTED)
 # How long a task may take to end its workers.
 PATIENCE_S = 20.0
 
@@ -30,7 +32,7 @@ class TaskProcess:
     def __init__(self, task: Task, folder: Path, environment: Mapping[str, str]) -> None:
         self._name, self._folder = task.name, folder
         folder.mkdir(parents=True)
-        replace_whole(folder / ORDER, json.dumps(task.order).encode())
+        replace_whole(folder / ORDER, json.dumps({**task.shared, **task.order}).encode())
         with (folder / _LOG).open("wb") as log:
             self._process = subprocess.Popen(
                 # -P: a folder here with the name of one of our packages must not be imported.
@@ -88,12 +90,13 @@ def _known(code: int) -> int:
     if code < 0:
         return Exit.INTERRUPTED
     # A traceback ends with the exit code of a regression.
-    return code if code in (Exit.USAGE, Exit.INTERRUPTED) else Exit.MEASURING_FAILED
+    return code if code in _TOLD else Exit.MEASURING_FAILED
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
-    """The content of every file of a folder, by name."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """The content of every file below a folder, by its path there."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def own_environment() -> dict[str, str]:

@@ -12,17 +12,19 @@ class Task:
     """Work for one device, in a fresh process.
 
     `name` is also that of its folder. `device` is cpu or cuda, or auto while there is no plan yet.
-    `order` is what `fleet.work` reads, as JSON.
+    `order` is what `fleet.work` reads, as JSON, together with `shared`: one and the same object in
+    many tasks, which may be large, so that an engine carries it once.
     """
 
     name: str
     device: str
     order: Mapping[str, Any]
+    shared: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A task that is over: the files that it handed over by name, or why there are none.
+    """A task that is over: the files that it handed over by path, or why there are none.
 
     `code` is an exit code of the program. `place` is where it ran, as its engine names it; empty
     where that is unknown, as for a task that was lost with its host.
@@ -37,7 +39,7 @@ class Ended:
     @property
     def refused(self) -> bool:
         """Whether the place may not run it: another kind of device, or other software."""
-        return self.code == Exit.USAGE
+        return self.code in (Exit.USAGE, Exit.NOT_COMPARABLE)
 
 
 class Engine(Protocol):

@@ -116,7 +116,7 @@ _MEANINGS = {
     "proj_size": "the size that h is projected to; 0 for none",
     "heads": "blocks of a block-diagonal w_hh",
     "dtype": "the type of inputs and weights",
-    "precision": "how float32 products are made: ieee or tf32",
+    "precision": "how float32 products are made: ieee, tf32, or w8 with int8 weights",
     "lengths": "of the sequences: full, or a distribution",
     "pass": "inference, forward, backward or train",
     "launch": "eager or graph",

@@ -5,10 +5,11 @@ alone shows more than the margin, in the same direction.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from lstm_harness.judge.verdict import Kind, Verdict
+from lstm_harness.analysis.summary import summarise
+from lstm_harness.judge.verdict import Key, Kind, Rules, Verdict, judge
 from lstm_harness.model.plan import Plan
 from lstm_harness.model.record import Record
 
@@ -32,6 +33,32 @@ def in_doubt(plan: Plan, doubt: Sequence[Verdict]) -> Plan:
 def pooled(first: Sequence[Record], second: Sequence[Record], blocks: int) -> list[Record]:
     """The records of both measurements, the second's blocks counted on from the first's."""
     return [*first, *(replace(record, block=record.block + blocks) for record in second)]
+
+
+def judged(
+    sides: Sequence[Sequence[Record]], blocks: int, rules: Rules, noise: Mapping[Key, float]
+) -> tuple[list[Verdict], list[Verdict]]:
+    """The verdicts before anything was measured again, and those after.
+
+    Args:
+        sides: the records of base and new; a block from this number on was measured again.
+    """
+    first, second = (
+        [[record for record in side if (record.block >= blocks) == is_again] for side in sides]
+        for is_again in (False, True)
+    )
+    alone = _verdicts(first, rules, noise)
+    if not any(second):
+        return alone, alone
+    again, together = _verdicts(second, rules, noise), _verdicts(sides, rules, noise)
+    return alone, confirmed(alone, again, together)
+
+
+def _verdicts(
+    sides: Sequence[Sequence[Record]], rules: Rules, noise: Mapping[Key, float]
+) -> list[Verdict]:
+    base, new = map(summarise, sides)
+    return judge(base, new, rules, noise)
 
 
 def confirmed(

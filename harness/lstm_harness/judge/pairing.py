@@ -95,8 +95,9 @@ def pair_up(
 
     Args:
         noise: this machine's own.
-        several: whether several machines measured a side, in this cell or in others. One machine
-            that measured both sides of this cell is judged by its blocks all the same.
+        several: whether several machines measured a side, in this cell or in others. Two runs'
+            sides that one machine measured are judged by its blocks all the same; pairs are not,
+            because chance gave all of a case to that machine.
     """
     margin = _margin(rules, noise, old["median_ns"])
     before, after = _by_block(old, "block_medians_ns"), _by_block(now, "block_medians_ns")
@@ -109,7 +110,7 @@ def pair_up(
     ratios = _ratios(old, now) if rules.paired else {}
     logs = {block: math.log(before[block]) for block in ratios}
     who = machines_of(old, now)
-    by_machine = several and not who.is_one
+    by_machine = several and (rules.paired or not who.is_one)
     if rules.paired:
         compared = machines.paired(logs, ratios, who) if by_machine else of_pairs(logs, ratios)
     elif by_machine:

@@ -309,6 +309,8 @@ def _case(point: dict[str, Any], device: str) -> Case:
         precision=point["precision"],
         lengths=point["lengths"],
     )
+    if reason := problem.reason_against(point["pass"]):
+        raise ValueError(reason)
     dropout = 0.0 if point["pass"] == "inference" else point["dropout"]
     call = Call(point["batch-first"], point["autocast"], dropout)
     return Case(problem, point["pass"], point["launch"], point["cache"], device, call)

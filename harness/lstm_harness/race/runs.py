@@ -106,18 +106,18 @@ def run_part(manifest: Mapping[str, Any], part: Part, out: Path, watch: Watch) -
     plan = Plan.from_dict(manifest["plan"])
     plan.cells(part)
     survey = look_around(Spec.from_dict(manifest["spec"]))
-    _refuse_changed(f"run {manifest['id']}", manifest, survey, any_of_class=True)
+    refuse_changed(f"run {manifest['id']}", manifest, survey, any_of_class=True)
     with device_lock(survey.identity, watch.waiting):
         run_folder.create(out)
-        own = _manifest_of_part(manifest, part, plan, out, survey)
-        _measure_alone(RunSide(out, own, plan, survey), _spec_of(own), watch)
+        own = manifest_of_part(manifest, part, plan, out, survey)
+        _measure_alone(RunSide(out, own, plan, survey), spec_of(own), watch)
     return out
 
 
-def _manifest_of_part(
+def manifest_of_part(
     manifest: Mapping[str, Any], part: Part, plan: Plan, out: Path, survey: Survey
 ) -> dict[str, Any]:
-    """The whole run's, with what is this part's own."""
+    """The run.json of a part that begins now: the whole run's, with what is the part's own."""
     of_whole = ("parts", "limits", "no_limits")
     return {
         **{name: value for name, value in manifest.items() if name not in of_whole},
@@ -132,7 +132,7 @@ def _manifest_of_part(
     }
 
 
-def _spec_of(manifest: Mapping[str, Any]) -> Spec:
+def spec_of(manifest: Mapping[str, Any]) -> Spec:
     """The spec of a run; a part has its share of the time."""
     spec, part = Spec.from_dict(manifest["spec"]), part_of(manifest)
     if part is None or spec.time_budget_s is None:
@@ -151,9 +151,9 @@ def resume(folder: Path, watch: Watch) -> Path:
         UserError: no run there, or this machine or its software has changed since it began.
     """
     manifest = run_folder.read_manifest(folder)
-    spec, plan = _spec_of(manifest), Plan.from_dict(manifest["plan"])
+    spec, plan = spec_of(manifest), Plan.from_dict(manifest["plan"])
     survey = look_around(spec)
-    _refuse_changed(str(folder), manifest, survey, any_of_class="parts" in manifest)
+    refuse_changed(str(folder), manifest, survey, any_of_class="parts" in manifest)
     with device_lock(survey.identity, watch.waiting):
         _measure_alone(RunSide(folder, manifest, plan, survey), spec, watch)
     return folder
@@ -172,7 +172,7 @@ def run_again(folder: Path, out: Path, part: Callable[[Plan], Plan], watch: Watc
     spec, plan = Spec.from_dict(manifest["spec"]), part(Plan.from_dict(manifest["plan"]))
     spec = replace(spec, seed=spec.seed + 1)
     survey = look_around(spec)
-    _refuse_changed(str(folder), manifest, survey)
+    refuse_changed(str(folder), manifest, survey)
     with device_lock(survey.identity):
         run_folder.create(out)
         _measure_alone(
@@ -428,7 +428,7 @@ def _kept_limits(survey: Survey) -> dict[str, Any]:
     return {"limits": ceilings.to_dict()} if ceilings else {"limits": None, "no_limits": reason}
 
 
-def _refuse_changed(
+def refuse_changed(
     run: str, manifest: Mapping[str, Any], survey: Survey, any_of_class: bool = False
 ) -> None:
     """Refuse to measure more of a run on a device, or with software, that differs.

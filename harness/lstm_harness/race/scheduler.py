@@ -287,7 +287,8 @@ class Scheduler:
                 fixed_repeats=1 if one_a_sample else None,
             ),
             threads=self.sides[side].threads,
-            with_gradients=cell.backend in self.sides[side].backward,
+            with_gradients=cell.backend in self.sides[side].backward
+            and case.problem.reason_against("backward") is None,
             with_memory=cell.block < self.memory_blocks,
             with_energy=cell.block == 0,
             our_pids=(os.getpid(), *pids, *self.oracle.pids()),

@@ -31,7 +31,7 @@ from lstm_harness.race.strangers import no_strangers
 from lstm_kernels import Backend, Problem
 from lstm_kernels.cells import BUILT_IN, CELLS, add_cells, from_data, to_data
 from lstm_kernels.names import check_name
-from lstm_kernels.registry import lacks_heads
+from lstm_kernels.registry import lacks_heads, lacks_w8
 
 Reply = TypeVar("Reply")
 
@@ -312,7 +312,7 @@ def _general_skip(case: Case, backend: Backend, cells: Collection[str]) -> Skip 
     if case.problem.cell not in cells:
         return Skip("unsupported", f"the kernels of this revision have no cell {case.problem.cell}")
     # Kernels from before there were heads treat them as one; their records do not mention any.
-    if reason := lacks_heads(backend, case.problem):
+    if reason := lacks_heads(backend, case.problem) or lacks_w8(backend, case.problem):
         return Skip("unsupported", reason)
     if case.pass_name not in backend.passes:
         passes = ", ".join(backend.passes)

@@ -28,6 +28,8 @@ MOST_LISTED = 4
 _BETWEEN = ", "
 # What a part's spec may have of its own, because the plan or the report says it.
 _OWN = ("blocks", "label")
+# What a part's plan may have of its own.
+_OWN_OF_PLAN = {"blocks", "blocks_by_case", "planned_records", "estimated_s", "estimated_bytes"}
 # A setting of the checks, not of what is timed.
 _WITHOUT_EFFECT = "poisoned_memory"
 
@@ -44,7 +46,11 @@ def merged(parts: Sequence[Path], out: Path, command: Sequence[str] = ()) -> Pat
             together.
     """
     run_folder.refuse_used(out)
-    runs = sorted(map(_loaded, parts), key=lambda run: str(run.manifest["start"]))
+    runs: list[Run] = []
+    for part in parts:
+        run = _loaded(part)
+        runs.append(_sharing(runs[0], run) if runs else run)
+    runs.sort(key=lambda run: str(run.manifest["start"]))
     for run in runs[1:]:
         _refuse_other(runs[0], run)
     records = _numbered(runs)
@@ -70,13 +76,25 @@ def _loaded(folder: Path) -> Run:
     return run
 
 
+def _sharing(first: Run, run: Run) -> Run:
+    """The run, whose manifest has the cases of the first one's plan if they are the same.
+
+    Each part's manifest has the whole plan; in memory it is needed once.
+    """
+    ours, plan = first.manifest["plan"], run.manifest["plan"]
+    shared = {name: ours[name] for name in ("cases", "skips") if ours[name] == plan[name]}
+    return replace(run, manifest={**run.manifest, "plan": {**plan, **shared}})
+
+
 def differences(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
     """Why runs with these two manifests are not of one run: what differs; empty where nothing does.
 
     Labels, the number of blocks, and which machine of the class it was may differ.
     """
     backends = one["plan"]["backends"]
-    differ = [name for name in ("seed", "spec", "plan") if _asked(one, name) != _asked(two, name)]
+    differ = [name for name in ("seed", "spec") if _asked(one, name) != _asked(two, name)]
+    if not _is_same(one["plan"], two["plan"]):
+        differ.append("plan")
     if one["kernels_digest"] != two["kernels_digest"]:
         differ.append("the kernels' sources")
     here, there = one["environment"], two["environment"]
@@ -103,10 +121,20 @@ def _asked(manifest: Mapping[str, Any], name: str) -> Any:
     """What was asked for, without what parts of one run may have of their own."""
     if name == "spec":
         return {key: value for key, value in manifest["spec"].items() if key not in _OWN}
-    if name == "plan":
-        plan = Plan.from_dict(manifest["plan"])
-        return replace(plan, blocks=1, blocks_by_case=(), estimated_s=0.0, estimated_bytes=0)
     return manifest[name]
+
+
+def _is_same(one: dict[str, Any], two: dict[str, Any]) -> bool:
+    """Whether two stored plans are of the same cells; those of the same text are not read."""
+    if all(one.get(name) == two.get(name) for name in (one.keys() | two.keys()) - _OWN_OF_PLAN):
+        return True
+    return _cells(one) == _cells(two)
+
+
+def _cells(stored: dict[str, Any]) -> Plan:
+    """A plan without what parts of one run may have of their own."""
+    plan = Plan.from_dict(stored)
+    return replace(plan, blocks=1, blocks_by_case=(), estimated_s=0.0, estimated_bytes=0)
 
 
 def _settings(environment: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,7 +164,7 @@ def _manifest(
     runs: Sequence[Run], out: Path, command: Sequence[str], records: int, digest: str
 ) -> dict[str, Any]:
     first = runs[0].manifest
-    plan = _plan([Plan.from_dict(run.manifest["plan"]) for run in runs])
+    plan = _plan([run.manifest["plan"] for run in runs])
     moments = [run.manifest.get("end") or run.manifest["start"] for run in runs]
     pairs = sorted({run.manifest["pair"] for run in runs if run.manifest.get("pair")})
     return {
@@ -153,11 +181,18 @@ def _manifest(
     }
 
 
-def _plan(plans: Sequence[Plan]) -> Plan:
-    """Each case has as many blocks as the plan that gave it most."""
-    counts = [max(plan.blocks_of(place) for plan in plans) for place in range(len(plans[0].cases))]
+def _plan(plans: Sequence[dict[str, Any]]) -> Plan:
+    """Each case has as many blocks as the stored plan that gave it most."""
+    counts = tuple(max(each) for each in zip(*map(_blocks, plans), strict=True))
     even = len(set(counts)) == 1
-    return replace(plans[0], blocks=max(counts), blocks_by_case=() if even else tuple(counts))
+    first = Plan.from_dict(plans[0])
+    return replace(first, blocks=max(counts), blocks_by_case=() if even else counts)
+
+
+def _blocks(plan: Mapping[str, Any]) -> Sequence[int]:
+    """How many blocks each case has."""
+    by_case: Sequence[int] = plan.get("blocks_by_case") or [plan["blocks"]] * len(plan["cases"])
+    return by_case
 
 
 def environment_of(environments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ TOLERANCES = {
     ("float64", "ieee"): 1e-12,
     ("float32", "ieee"): 1e-5,
     ("float32", "tf32"): 2e-3,
+    ("float32", "w8"): 4e-2,
     ("float16", "ieee"): 4e-3,
     ("bfloat16", "ieee"): 3e-2,
 }

@@ -3,8 +3,9 @@
 Idea: a session with one operator for each layer and its weights as constants, which ONNX Runtime
 packs once for its products. A session is made again if weights changed (`common.kept_copies`);
 input, states and results are not copied, except y of two directions. More in docs/peers.md. Source:
-the operators of onnxruntime/core/providers/cpu/rnn. Limits: CPUs; inference only; float32; as many
-threads as torch has.
+the operators of onnxruntime/core/providers/cpu/rnn, and DynamicQuantizeLSTM of
+onnxruntime/contrib_ops for int8 weights. Limits: CPUs; inference only; float32; int8 weights of an
+LSTM only; as many threads as torch has.
 """
 
 import numpy as np
@@ -13,7 +14,13 @@ import torch
 from torch import Tensor
 
 from lstm_kernels.common.kept_copies import KeptCopies
-from lstm_kernels.common.onnx_layers import LENGTHS, last_states, onnx_layer, onnx_limit
+from lstm_kernels.common.onnx_layers import (
+    LENGTHS,
+    OPERATORS,
+    last_states,
+    onnx_layer,
+    onnx_limit,
+)
 from lstm_kernels.common.refusals import forked_limit
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Unsupported, Weights
@@ -44,6 +51,10 @@ def layer(
     session = _sessions.get(
         weights, settings, lambda: _session(problem, weights, threads, ragged), look=look
     )
+    if lengths is not None and problem.precision == "w8":
+        # All of x has one scale, so that what lies past a sequence's end would change it.
+        past = torch.arange(len(x)).unsqueeze(1) >= lengths
+        x = x.masked_fill(past.unsqueeze(2), 0.0)
     given = {"X": _array(x), "initial_h": _array(h0)}
     if c0 is not None:
         given["initial_c"] = _array(c0)
@@ -64,6 +75,8 @@ def unsupported(problem: Problem, device: str) -> str | None:
     if problem.dtype != "float32":
         operator = "LSTM, GRU and RNN on a CPU compute in float32"
         return f"ONNX Runtime's {operator}, and this is {problem.dtype}"
+    if problem.precision == "w8" and OPERATORS[problem.cell] != "LSTM":
+        return f"ONNX Runtime has int8 weights of an LSTM only, and this is {problem.cell}"
     return forked_limit("ONNX Runtime", _sessions.process)
 
 
@@ -74,7 +87,8 @@ def kernels_used(problem: Problem) -> list[str]:
 
 def _kind(problem: Problem) -> tuple[object, ...]:
     """What a session depends on in addition to the weights: it runs any T and B."""
-    return problem.cell, problem.input_size, problem.hidden_size, problem.bidirectional
+    sizes = problem.input_size, problem.hidden_size
+    return problem.cell, problem.precision, *sizes, problem.bidirectional
 
 
 def _session(

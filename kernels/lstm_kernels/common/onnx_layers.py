@@ -17,6 +17,8 @@ from lstm_kernels.common.refusals import device_limit
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Weights
 
+Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
+
 # The operator of each cell that ONNX has.
 OPERATORS = {
     "lstm": "LSTM",
@@ -35,6 +37,10 @@ _PEEPHOLES = (0, 2, 1)
 _OPSET, _IR_VERSION = 14, 8
 LENGTHS = "sequence_lens"
 _INPUTS = ("X", "W", "R", "B", LENGTHS, "initial_h", "initial_c", "P")
+# ONNX Runtime's own operator of int8 weights takes further inputs, and is not of ONNX.
+_QUANTISED = "DynamicQuantizeLSTM"
+_SCALES = ("W_scale", "W_zero_point", "R_scale", "R_zero_point")
+_DOMAINS = {_QUANTISED: "com.microsoft"}
 _OUTPUTS = ("Y", "Y_h", "Y_c")
 
 
@@ -114,6 +120,9 @@ def onnx_layer(
         name: t.float().contiguous().numpy()
         for name, t in onnx_weights(weights, problem.cell).items()
     }
+    if problem.precision == "w8":
+        operator = _QUANTISED
+        held = {name: array for key in held for name, array in _as_int8(key, held[key]).items()}
     states = [problem.directions, batch, problem.hidden_size]
     given: dict[str, list[int | None]] = {"X": [steps, batch, problem.input_size]}
     given |= {LENGTHS: [batch]} if ragged else {}
@@ -121,6 +130,19 @@ def onnx_layer(
     given |= {"initial_c": states} if problem.has_cell_state else {}
     model = onnx_model(operator, given, held, attributes_of(problem))
     return bytes(model.SerializeToString())
+
+
+def _as_int8(name: str, array: Array) -> dict[str, Array]:
+    """W or R [D, G*H, K] as int8 [D, K, G*H], with a scale a row; anything else as it is."""
+    if name not in ("W", "R"):
+        return {name: array}
+    scale = np.abs(array).max(2) / np.float32(127)
+    # A row of zeros is zeros at any scale.
+    scale[scale == 0] = 1
+    q = np.rint(array / scale[:, :, None]).astype(np.int8)
+    zeros = np.zeros(scale.shape, np.int8)
+    turned = np.ascontiguousarray(q.transpose(0, 2, 1))
+    return {name: turned, f"{name}_scale": scale, f"{name}_zero_point": zeros}
 
 
 def attributes_of(problem: Problem) -> dict[str, Any]:
@@ -150,7 +172,7 @@ def last_states(made: Tensor, before: Tensor, lengths: Tensor | None) -> Tensor:
 def onnx_model(
     operator: str,
     given: Mapping[str, list[int | None]],
-    held: Mapping[str, "np.ndarray[tuple[int, ...], np.dtype[np.float32]]"],
+    held: Mapping[str, Array],
     attributes: Mapping[str, Any],
 ) -> onnx.ModelProto:
     """A model of one operator.
@@ -159,12 +181,14 @@ def onnx_model(
         given: the shapes of its inputs, by ONNX's names; None for any size.
         held: the arrays that it holds.
     """
-    has_c = operator == "LSTM"
-    names = [name if name in given or name in held else "" for name in _INPUTS]
+    has_c = operator in ("LSTM", _QUANTISED)
+    known = (*_INPUTS, *_SCALES)
+    names = [name if name in given or name in held else "" for name in known]
     while not names[-1]:
         names.pop()
     outputs = _OUTPUTS[: 3 if has_c else 2]
-    node = helper.make_node(operator, names, outputs, **attributes)
+    domain = _DOMAINS.get(operator, "")
+    node = helper.make_node(operator, names, outputs, domain=domain, **attributes)
     graph = helper.make_graph(
         [node],
         operator,
@@ -180,5 +204,7 @@ def onnx_model(
         ],
         [numpy_helper.from_array(array, name) for name, array in held.items()],
     )
-    opset = helper.make_opsetid("", _OPSET)
-    return helper.make_model(graph, opset_imports=[opset], ir_version=_IR_VERSION)
+    opsets = [helper.make_opsetid("", _OPSET)]
+    if domain:
+        opsets.append(helper.make_opsetid(domain, 1))
+    return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)

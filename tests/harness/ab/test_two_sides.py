@@ -15,10 +15,10 @@ from known_limits import limits_of_this_cpu
 import lstm_kernels
 from lstm_harness.ab.revisions import checked_out
 from lstm_harness.ab.selftest import false_alarms, noise_of
-from lstm_harness.ab.two_sides import _survey
 from lstm_harness.console import selftest
 from lstm_harness.judge.verdict import Kind, Rules, Verdict
 from lstm_harness.model.errors import MeasuringFailed
+from lstm_harness.race.pairs import survey_of
 from lstm_harness.race.visit import FEWEST_TURNS
 from lstm_harness.store import kept_limits
 
@@ -207,6 +207,12 @@ def test_working_tree_is_the_new_side_and_where_it_is_wrong_it_is_never_timed(ab
         ("fast --margin 2", "--margin 2; expected a share"),
         ("fast --backend naive,atne", "unknown backend 'atne'; did you mean 'aten'?"),
         ("fast --fail-on speed", "--fail-on 'speed'; expected a comma list"),
+        ("", "no BASE_REF; expected a commit, branch or tag, as in lstm-bench ab main"),
+        ("fast --engine cloud", "unknown --engine cloud; expected one of local, ray, slurm"),
+        ("fast --gpus 0", "--gpus is of engine local; type --engine local, or leave it out"),
+        ("fast --cases-per-task 2", "--cases-per-task needs --engine: local, ray, slurm"),
+        ("fast --engine local --blocks 2", "--blocks 2: expected at least 3"),
+        ("--resume run", "--resume run goes on as planned; leave out what to run, and how"),
     ],
 )
 def test_wrong_usage_is_one_line(ab, arguments, says):
@@ -216,12 +222,52 @@ def test_wrong_usage_is_one_line(ab, arguments, says):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("--resume run --margin 0.1", "--resume run goes on as planned"),
+        ("--resume run --fail-on missing", "--resume run goes on as planned"),
+        ("--resume run", "run is not the run of a fleet: cannot read ab.json"),
+    ],
+)
+def test_what_cannot_be_resumed_is_one_line(run_in, tmp_path, arguments, says):
+    done = run_in(tmp_path, f"ab {arguments} --quiet")
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_fleet_of_one_cpu_is_judged_as_this_device_is(repo, ab, tmp_path):
+    out = tmp_path / "ab"
+    asked = f"--backend naive --device cpu {HOW} --engine local --out {out}"
+    done = ab(f"fast fast {asked} --json")
+    told = json.loads(done.stdout)
+    assert done.returncode in (0, 1, 3), done.stderr
+    assert {path.name for path in out.iterdir()} == {"ab.json", "base", "new"}
+    commit = sha(repo, "fast")
+    assert [told[side]["name"] for side in ("base", "new")] == [f"fast ({commit[:10]})"] * 2
+    assert "the kernels' sources are the same on both sides" in told["notes"]
+    manifests = [json.loads((out / side / "run.json").read_text()) for side in ("base", "new")]
+    assert len({manifest["pair"] for manifest in manifests}) == 1
+    for side, manifest in zip(("base", "new"), manifests, strict=True):
+        assert manifest["environment"]["git"] == {"commit": commit, "dirty": False}
+        records = records_of(out / side)
+        assert len(records) == manifest["plan"]["planned_records"] in (BLOCKS, 2 * BLOCKS)
+        assert {record["status"] for record in records} == {"ok"}
+        assert manifest["parts"][0]["id"] == "block-0-case-0"
+        blocks = {r["block"] for r in records if r["peak_bytes"] is not None}
+        assert set(range(BLOCKS)) <= blocks, "memory is measured in the first blocks"
+    again = ab(f"--resume {out} --json --quiet")
+    assert (again.returncode, json.loads(again.stdout)) == (done.returncode, told)
+
+
 def test_kernels_from_elsewhere_are_never_measured_in_a_revisions_name(repo, tmp_path):
     elsewhere = checked_out("slow", repo, tmp_path / "elsewhere")
     revision = checked_out("fast", repo, tmp_path / "fast")
     worker = SimpleNamespace(survey=lambda: SimpleNamespace(kernels=elsewhere.root.resolve()))
     with pytest.raises(MeasuringFailed, match=r"python imports lstm_kernels from .*elsewhere"):
-        _survey(worker, revision)
+        survey_of(worker, revision)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from made_up_fleet import (
     SPEC,
     Killed,
     MadeUpFleet,
+    carried_out,
     killed_after,
     measured,
 )
@@ -32,8 +33,6 @@ STATE = State(SPEC.to_dict(), ("lstm-bench", "fleet"), Settings("local"), cases_
 QUIET = FleetWatch()
 SCHEDULES = 60
 PARTS = {"block-0-case-0", "block-0-case-2", "block-1-case-0", "block-1-case-2"}
-# More than a coordinator changes the disk if nothing goes wrong.
-MOST_STEPS = 150
 
 
 def begin(folder, fleet, state=STATE, watch=QUIET):
@@ -42,20 +41,6 @@ def begin(folder, fleet, state=STATE, watch=QUIET):
 
 def go_on(folder, fleet, watch=QUIET):
     return coordinator.resume(folder, None, lambda *_: fleet, watch)
-
-
-def carried_out(folder, fleet, rng, kills, state=STATE):
-    """Have a plan measured by coordinators that are killed; returns how many there were."""
-    for coordinators in range(1, 100):
-        steps = rng.randrange(MOST_STEPS) if coordinators <= kills else None
-        begun = (folder / FLEET.manifest).exists() or (folder / run_folder.MANIFEST).exists()
-        try:
-            with killed_after(steps):
-                go_on(folder, fleet) if begun else begin(folder, fleet, state)
-        except Killed:
-            continue
-        return coordinators
-    raise AssertionError("no coordinator ended")
 
 
 def refuse_anything_but_the_plan(folder):
@@ -80,7 +65,7 @@ def test_any_schedule_ends_with_exactly_the_plan(tmp_path, tens, kills):
     for seed in range(10 * tens, 10 * tens + 10):
         rng = random.Random(f"{seed}/{kills}")
         folder = tmp_path / f"run-{seed}"
-        coordinators = carried_out(folder, MadeUpFleet(rng), rng, kills)
+        coordinators = carried_out(folder, MadeUpFleet(rng), rng, kills, STATE)
         assert 1 <= coordinators <= kills + 1
         refuse_anything_but_the_plan(folder)
 
@@ -91,7 +76,7 @@ def test_thousands_of_schedules_end_with_exactly_the_plan(tmp_path, hundreds):
     for seed in range(100 * hundreds, 100 * hundreds + 100):
         rng = random.Random(f"{seed}/many")
         folder = tmp_path / f"run-{seed}"
-        carried_out(folder, MadeUpFleet(rng), rng, kills=rng.randrange(8))
+        carried_out(folder, MadeUpFleet(rng), rng, rng.randrange(8), STATE)
         refuse_anything_but_the_plan(folder)
 
 

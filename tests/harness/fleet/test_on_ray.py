@@ -20,7 +20,7 @@ class Ray:
     def __init__(self, *nodes):
         self.nodes = lambda: [{"Alive": True, "Resources": each} for each in nodes]
         self.exceptions = SimpleNamespace(RayError=RayError)
-        self.needs, self.results, self.cancelled = [], {}, []
+        self.needs, self.results, self.cancelled, self.kept = [], {}, [], []
         self.address, self.is_there, self.is_left = None, True, False
 
     def init(self, address, **_):
@@ -30,11 +30,20 @@ class Ray:
 
     def remote(self, **needs):
         self.needs.append(needs)
-        return lambda function: SimpleNamespace(remote=lambda task: f"reference of {task.name}")
+        return lambda function: SimpleNamespace(remote=self._called)
 
-    def wait(self, references, timeout):
-        ready = [each for each in references if each in self.results]
-        return ready[:1], [each for each in references if each not in ready[:1]]
+    def _called(self, task, shared):
+        assert task.shared == {}, "it is carried once"
+        assert shared in range(len(self.kept))
+        return f"reference of {task.name}"
+
+    def put(self, shared):
+        self.kept.append(shared)
+        return len(self.kept) - 1
+
+    def wait(self, references, timeout, num_returns=1):
+        ready = [each for each in references if each in self.results][:num_returns]
+        return ready, [each for each in references if each not in ready]
 
     def get(self, reference):
         result = self.results[reference]
@@ -85,11 +94,14 @@ def test_results_and_losses_are_told_once(cluster):
     engine = RayEngine("head:6379")
     assert ray.address == "head:6379"
     assert engine.poll() == []
-    engine.submit([Task(name, "cpu", {}) for name in "abc"])
+    shared = {"plan": "large"}
+    engine.submit([Task(name, "cpu", {}, shared) for name in "abc"])
+    assert ray.kept == [shared], "what tasks share is kept once"
+    assert len(ray.needs) == 1
     ended = Ended("a", {"run.json": b"{}"}, place="node")
     ray.results = {"reference of a": ended, "reference of b": RayError("\nThe node died.\nMore.")}
-    assert engine.poll() == [ended]
-    (lost,) = engine.poll()
+    first, lost = engine.poll()
+    assert first == ended
     assert (lost.name, lost.code) == ("b", Exit.MEASURING_FAILED)
     assert lost.said == "it was lost: The node died."
     assert engine.poll() == []

@@ -16,19 +16,23 @@ class FailedSubmissionError(RuntimeError):
     """As submitit's."""
 
 
+class FailedJobError(RuntimeError):
+    """As submitit's, of an sbatch that refuses."""
+
+
 class Slurm:
     """A queue of jobs, and the submissions that filled it."""
 
     def __init__(self):
         self.queue = {}
         self.parameters = []
-        self.refuses = False
+        self.refuses: type[RuntimeError] | None = None
         self.cancelled = []
 
     def executor(self, folder):
         def map_array(function, folders):
             if self.refuses:
-                raise FailedSubmissionError("Invalid partition")
+                raise self.refuses("Invalid partition")
             first = len(self.queue)
             ids = [f"7_{first + place}" for place in range(len(folders))]
             self.queue |= dict(zip(ids, folders, strict=True))
@@ -49,7 +53,9 @@ class Slurm:
 @pytest.fixture
 def slurm(monkeypatch):
     made = Slurm()
-    utils = SimpleNamespace(FailedSubmissionError=FailedSubmissionError)
+    utils = SimpleNamespace(
+        FailedSubmissionError=FailedSubmissionError, FailedJobError=FailedJobError
+    )
     module = SimpleNamespace(SlurmExecutor=made.executor, core=SimpleNamespace(utils=utils))
     monkeypatch.setitem(sys.modules, "submitit", module)
     monkeypatch.setattr(on_slurm.shutil, "which", lambda name: f"/usr/bin/{name}")
@@ -99,6 +105,25 @@ def test_tasks_are_arrays_on_nodes_of_their_own(slurm, engine):
     assert not {"gpus_per_node", "exclude"} & slurm.parameters[1].keys()
     made.submit(tasks("d", device="auto"))
     assert slurm.parameters[2]["gpus_per_node"] == 1, "this Slurm has GPUs"
+
+
+def test_what_tasks_share_is_written_once(slurm, engine, monkeypatch, tmp_path):
+    shared = {"manifests": ["large"]}
+    engine().submit([Task(name, "cpu", {"id": name}, shared) for name in "ab"])
+    (file,) = (tmp_path / "tasks").glob("shared-*.json")
+    assert json.loads(file.read_text()) == shared
+    assert "large" not in (slurm.queue["7_0"] / "order.json").read_text()
+    monkeypatch.setenv("SLURMD_NODENAME", "node-a")
+    seen = []
+
+    def carried_out(task, *_):
+        seen.append(task)
+        return SimpleNamespace(wait=lambda place: Ended(task.name, {"base/run.json": b"{}"}))
+
+    monkeypatch.setattr(on_slurm, "TaskProcess", carried_out)
+    slurm.function(slurm.queue["7_1"])
+    assert seen == [Task("b", "cpu", {"id": "b"}, shared)]
+    assert (slurm.queue["7_1"] / "ended" / "base" / "run.json").read_bytes() == b"{}"
 
 
 def test_a_result_is_told_once_with_its_files(slurm, engine, monkeypatch):
@@ -162,8 +187,9 @@ def test_the_next_coordinator_finds_jobs_and_results(slurm, engine, monkeypatch)
     assert slurm.cancelled == ["7_0", "7_2"]
 
 
-def test_what_cannot_be_submitted_is_told(slurm, engine):
-    slurm.refuses = True
+@pytest.mark.parametrize("refusal", [FailedSubmissionError, FailedJobError])
+def test_what_cannot_be_submitted_is_told(slurm, engine, refusal):
+    slurm.refuses = refusal
     with pytest.raises(MeasuringFailed, match="sbatch refused the tasks: Invalid partition"):
         engine().submit(tasks("a"))
     with pytest.raises(UserError, match="expected an option of sbatch, like partition=gpu"):

@@ -24,6 +24,14 @@ def test_every_pair_is_in_one_part(size):
     assert {len(part.blocks) for part in parts} == {1}
 
 
+def test_blocks_have_their_parts_in_different_orders():
+    """Devices in step would else measure the same cases in every block."""
+    parts = in_parts(whole(plan(cases=8, blocks=6)), 1)
+    orders = [[part.cases for part in parts if part.blocks == (block,)] for block in range(6)]
+    assert len({tuple(order) for order in orders}) == 6
+    assert [part.blocks[0] for part in parts] == sorted(part.blocks[0] for part in parts)
+
+
 def test_blocks_that_were_added_make_the_plan_grow():
     first = plan(cases=3, blocks=2)
     assert grown(first, in_parts(whole(first), 2)) is first
@@ -36,10 +44,11 @@ def test_blocks_that_were_added_make_the_plan_grow():
 
 
 def test_a_task_takes_about_a_minute_and_has_one_case_at_least():
-    assert cases_a_task(plan(estimated_s=150.0)) == 5
-    assert cases_a_task(plan(estimated_s=450.0)) == 2
-    assert cases_a_task(plan(estimated_s=1e6)) == 1
-    assert cases_a_task(plan(estimated_s=0.0)) == 5
+    assert cases_a_task([plan(estimated_s=150.0)]) == 5
+    assert cases_a_task([plan(estimated_s=450.0)]) == 2
+    assert cases_a_task([plan(estimated_s=1e6)]) == 1
+    assert cases_a_task([plan(estimated_s=0.0)]) == 5
+    assert cases_a_task([plan(estimated_s=450.0)] * 2) == 1, "of two sides"
 
 
 def test_a_budget_is_spent_at_the_rate_so_far():

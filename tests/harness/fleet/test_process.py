@@ -39,6 +39,25 @@ def test_a_mistake_and_a_failure_are_one_line(tmp_path):
     assert (ended.code, ended.said) == (Exit.MEASURING_FAILED, "KeyError: 'spec'")
 
 
+def test_a_node_that_may_not_compare_says_why(tmp_path):
+    def said(*names, installed):
+        roots = [str(tmp_path / name) for name in names]
+        order = {**PLAN.order, "pair": {"revisions": [], "roots": roots, "installed": installed}}
+        folder = tmp_path / f"{len(names)}-{installed}"
+        ended = TaskProcess(Task("plan", "cpu", order), folder, environment(tmp_path)).wait("here")
+        assert ended.refused
+        return ended.said
+
+    there = tmp_path / "there" / "lstm_kernels"
+    there.mkdir(parents=True)
+    (there / "__init__.py").write_text("")
+    assert said("there", "gone", installed="x") == (
+        f"no kernels in {tmp_path / 'gone'} on this node; ab over a fleet needs an --out on a file "
+        "system that all nodes share"
+    )
+    assert "are not the coordinator's; install the same lstm-bench" in said("there", installed="x")
+
+
 def test_stopped_it_is_interrupted(tmp_path):
     process = TaskProcess(PLAN, tmp_path / "task", environment(tmp_path))
     assert process.ended() is None

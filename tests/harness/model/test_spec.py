@@ -206,6 +206,15 @@ def test_impossible_combination_is_the_users_mistake():
         spec.cases("cpu")
 
 
+def test_int8_weights_are_for_inference_alone():
+    for given in ({}, {"pass": "inference,train"}):
+        spec = build(None, {"precision": "w8", **given}, {})
+        with pytest.raises(UserError, match=r"'w8' with pass '\w+': .*; expected pass 'inference'"):
+            spec.cases("cpu")
+    spec = build(None, {"precision": "ieee,w8", "pass": "inference"}, {})
+    assert [case.problem.precision for case in spec.cases("cpu")] == ["ieee", "w8"]
+
+
 def test_grid_too_large_to_list_is_refused_before_it_is_listed():
     spec = build(None, {"hidden": "1:1000:+1", "batch": "1:1000:+1"}, {})
     with pytest.raises(UserError, match="2000000 cases"):

@@ -12,6 +12,7 @@ from lstm_kernels.registry import TORCH_CELLS
 
 FULL = Problem("lstm", 8, 2, 4, 4)
 HEADS = Problem("lstm", 8, 2, 4, 4, heads=2)
+INT8 = Problem("lstm", 8, 2, 4, 4, precision="w8")
 RAGGED = Problem("lstm", 8, 2, 4, 4, lengths="uniform:1:8")
 
 
@@ -26,6 +27,8 @@ RAGGED = Problem("lstm", 8, 2, 4, 4, lengths="uniform:1:8")
         ("naive", FULL, "graph", "cpu", "need a CUDA device"),
         ("naive", HEADS, "eager", "cpu", None),
         ("aten", HEADS, "eager", "cpu", "whole of W_hh, so it has no heads"),
+        ("naive", INT8, "eager", "cpu", "naive has no int8 weights"),
+        ("numba_cpu", INT8, "eager", "cpu", None),
         ("naive", Problem("slstm", 8, 2, 4, 4), "eager", "cpu", "this revision have no cell slstm"),
     ],
 )
@@ -49,13 +52,22 @@ def test_who_draws_masks_that_nobody_can_draw_again_has_no_dropout():
         assert skip is None or "nobody can draw them again" in skip.reason
 
 
-def test_kernels_from_before_there_were_heads_are_not_given_any():
-    told = asdict(registry.get("naive"))
-    del told["heads"]
+@pytest.mark.parametrize(
+    ("field", "backend", "problem", "reason"),
+    [
+        ("heads", "naive", HEADS, "it multiplies by the whole of W_hh, so it has no heads"),
+        ("w8", "aten", INT8, "aten has no int8 weights, and this is precision w8"),
+    ],
+)
+def test_kernels_from_before_there_was_a_field_are_not_asked_for_it(
+    field, backend, problem, reason
+):
+    told = asdict(registry.get(backend))
+    del told[field]
     skip = _general_skip(
-        Case(HEADS, "forward", "eager", "warm", "cpu"), _backend(told), TORCH_CELLS
+        Case(problem, "inference", "eager", "warm", "cpu"), _backend(told), TORCH_CELLS
     )
-    assert skip.reason == "it multiplies by the whole of W_hh, so it has no heads"
+    assert skip.reason == reason
 
 
 @pytest.mark.parametrize(
@@ -94,3 +106,15 @@ def test_verify_checks_interpreted_kernels(document, monkeypatch):
     planned = document("plan", *what.split(), "--json")
     assert len(planned["skips"]) == len(planned["cases"]) > 0
     assert {skip["status"] for skip in planned["skips"]} == {"unsupported"}
+
+
+def test_int8_weights_are_checked_without_gradients(document):
+    what = "--cell lstm --hidden 16 --seq-len 6 --batch 3 --precision w8 --pass inference"
+    checked = document(
+        "verify", "--backend", "aten,naive", *what.split(), "--threads", 1, "--json", "--quiet"
+    )
+    by_backend = {row["backend"]: row for row in checked}
+    assert by_backend["naive"]["status"] == "unsupported"
+    assert by_backend["aten"]["status"] == "ok"
+    assert set(by_backend["aten"]["errors"]) == {"y", "h_n", "c_n"}
+    assert max(by_backend["aten"]["errors"].values()) > 1e-4

@@ -14,7 +14,7 @@ from lstm_harness.worker.inputs import make_inputs
 from lstm_harness.worker.oracle import FIRST_SET, Oracle, checked_inputs
 from lstm_harness.worker.passes import make_pass
 from lstm_harness.worker.poison import can_poison, poisoned_memory
-from lstm_harness.worker.verify import tolerance
+from lstm_harness.worker.verify import judge, tolerance
 from lstm_kernels import Problem, registry
 from lstm_kernels.stack import run
 
@@ -262,3 +262,28 @@ def test_fresh_memory_is_garbage_only_while_poisoned(elements):
     del poisoned
     torch.empty(elements + 1000).zero_()
     assert torch.zeros(elements).sum() == 0
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
+def test_int8_weights_are_right_and_int4_is_not(cell):
+    problem = Problem(cell, 16, 4, 64, 64, precision="w8")
+    for seed in range(3):
+        right = oracle.answer(problem, seed, "cpu").tensors
+        for bits, is_right in ((8, True), (4, False)):
+            made = executed_with_weights_of(bits, problem, seed)
+            assert (judge(made, right, tolerance(problem)).failure == "") is is_right
+
+
+def executed_with_weights_of(bits, problem, seed):
+    """What `naive` makes with weights and inputs of so many bits, a scale a row."""
+
+    def rounded(tensor):
+        scale = tensor.abs().amax(-1, keepdim=True) / (2 ** (bits - 1) - 1)
+        return (tensor / scale).round() * scale
+
+    inputs = checked_inputs(problem, seed, "cpu")
+    weights = tuple(
+        one._replace(w_ih=rounded(one.w_ih), w_hh=rounded(one.w_hh)) for one in inputs.weights
+    )
+    inputs = replace(inputs, x=rounded(inputs.x), weights=weights)
+    return executed(replace(problem, precision="ieee"), inputs, "inference")

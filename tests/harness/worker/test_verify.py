@@ -104,4 +104,5 @@ def test_tolerance_grows_with_the_square_root_of_long_sequences():
 
     assert bound(1) == bound(256) == 1e-5
     assert bound(1024) == pytest.approx(2e-5)
+    assert bound(1, "bfloat16") < bound(1, precision="w8")
     assert bound(1, "float64") < bound(1) < bound(1, precision="tf32") < bound(1, "bfloat16")

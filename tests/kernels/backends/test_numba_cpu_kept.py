@@ -128,8 +128,9 @@ def test_nothing_is_kept_where_numba_is_told_of_a_cpu(
 def test_registers_are_those_that_kernels_are_compiled_for() -> None:
     for _ in range(2):
         registers.cache_clear()
-        dots, tiles = (
+        dots, tiles, vnni = (
             target.machine() == "x86_64" and target.has(feature)
-            for feature in ("avx512bf16", "amx-bf16")
+            for feature in ("avx512bf16", "amx-bf16", "avx512vnni")
         )
-        assert registers() == (VECTOR_BYTES, ROWS, dots, dots and tiles)
+        assert registers()[:4] == (VECTOR_BYTES, ROWS, dots, dots and tiles)
+        assert (registers().int8 == "vnni") >= (vnni and VECTOR_BYTES == 64)

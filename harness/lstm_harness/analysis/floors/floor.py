@@ -44,6 +44,8 @@ COMPUTED_IN = {
     "float64 ieee": ("float64 ieee",),
     "float32 ieee": ("float32 ieee",),
     "float32 tf32": ("float32 tf32", "float32 ieee"),
+    # No rate of int8 products was measured.
+    "float32 w8": (),
     "float16 ieee": ("float16 ieee", "float32 tf32", "float32 ieee"),
     "bfloat16 ieee": ("bfloat16 ieee", "float16 ieee", "float32 tf32", "float32 ieee"),
 }
@@ -185,7 +187,7 @@ class _Device:
         problem, ceilings = self.problem, self.ceilings
         work = {}
         if rate := self._rate():
-            elements = self._weight_bytes() / problem.element_bytes
+            elements = self._weight_bytes() / problem.weight_bytes
             work["products of the steps"] = 2 * elements * problem.valid_steps / rate * 1e9
         near = ceilings.near_bytes * ceilings.units
         for level, ns in self._from_levels(self._weight_bytes(), near):
@@ -238,7 +240,7 @@ class _Device:
         gates, H, P = problem.h_gates, problem.hidden_size, problem.proj_size
         whole = gates * H * H // problem.heads
         elements = min(gates * H * P + P * H, whole) if P else whole
-        return elements * problem.element_bytes
+        return elements * problem.weight_bytes
 
     def _beyond_an_sm(self) -> float:
         """Bytes of a head's recurrent weights that do not fit in one SM.
@@ -262,7 +264,8 @@ def _compulsory_bytes(problem: Problem, pass_name: str) -> tuple[int, int]:
     y = valid * problem.directions * problem.state_size
     carried = problem.state_size + problem.cell_state_size
     states = problem.num_layers * problem.directions * problem.batch * carried
-    weights = problem.parameter_count()
+    # As many elements of the rest.
+    weights = problem.parameter_count() * problem.weight_bytes // problem.element_bytes
     read, written = x + states + weights, 0
     if FORWARD in SWEEPS[pass_name]:
         written += y + states

@@ -6,6 +6,7 @@ registers, and the states directly from them, by code generated from the cell's 
 backward makes dx and every weight's gradient a chunk of steps at a time, while the gates' gradients
 are still in cache. More in docs/numba-cpu.md.
 Source: Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication".
+In precision w8 the weights are int8, packed once, and the forward has a kernel of its own.
 Limits: CPUs; cells of four gates at most; a projection is computed as a plain layer of W_hh W_hr;
 float16, and bfloat16 on a CPU that does not multiply it, in float32, from copies, and so are heads
 and cells that normalise; second derivatives without a kernel.
@@ -16,11 +17,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lstm_kernels.backends.numba_cpu import compiled
+from lstm_kernels.backends.numba_cpu import compiled, int8_weights
 from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS, reason_against
 from lstm_kernels.backends.numba_cpu.cell_source import NUMBA_CPU
 from lstm_kernels.backends.numba_cpu.memory import empty_cache
 from lstm_kernels.backends.numba_cpu.pairing import product_of
+from lstm_kernels.backends.numba_cpu.registers import registers
 from lstm_kernels.backends.numba_cpu.sequence import (
     NumbaLayer,
     operator_backward,
@@ -52,6 +54,7 @@ __all__ = [
 ]
 
 WHAT = "the numba_cpu backend"
+_OF_INT8 = {"vnni": ", dot products of int8", "words": ", int8 as 16-bit numbers"}
 _OF_PRODUCTS = {"fma": "", "amx": ", AMX on bfloat16", "dot": ", dot products of bfloat16"}
 
 # The dialect of `inspect --source`.
@@ -66,8 +69,15 @@ def layer(
     *,
     problem: Problem,
     lengths: Tensor | None = None,
+    look: bool = False,
 ) -> Outputs:
-    """One layer, one or both directions, as `lstm_kernels.stack` says."""
+    """One layer, one or both directions, as `lstm_kernels.stack` says.
+
+    Args:
+        look: whether to compare weights that it keeps as int8; others are packed at every call.
+    """
+    if problem.precision == "w8":
+        return _of_int8(x, h0, c0, weights, problem, lengths, look)
     if _is_widened(problem):
         in_wide = partial(layer, problem=widened(problem), lengths=lengths)
         return in_float32(in_wide, x, h0, c0, weights)
@@ -86,6 +96,24 @@ def layer(
     return y, h_n, c_n
 
 
+def _of_int8(
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    weights: tuple[Weights, ...],
+    problem: Problem,
+    lengths: Tensor | None,
+    look: bool,
+) -> Outputs:
+    """The layer with int8 weights, which has no gradients."""
+    x, h0, c0 = x.contiguous(), h0.contiguous(), None if c0 is None else c0.contiguous()
+    packs = int8_weights.packs_of(problem, weights, look=look)
+    y, h_n, c_n, _ = run_forward(
+        problem, x, h0, c0, packable(weights), lengths, saves=False, packs=packs
+    )
+    return y, h_n, c_n
+
+
 def _is_widened(problem: Problem) -> bool:
     """Whether a narrow dtype is computed in float32, from copies."""
     if not is_narrow(problem):
@@ -101,7 +129,10 @@ def unsupported(problem: Problem, device: str) -> str | None:
         return reason
     if torch.device(device).type != "cpu":
         return f"{WHAT} needs a CPU, and this is {device!r}"
-    return compiled.reason_against() or reason_against(CELLS[problem.cell])
+    reason = compiled.reason_against() or reason_against(CELLS[problem.cell])
+    if reason is None and problem.precision == "w8":
+        return int8_weights.reason_against(problem)
+    return reason
 
 
 def kernels_used(problem: Problem) -> list[str]:
@@ -109,4 +140,7 @@ def kernels_used(problem: Problem) -> list[str]:
     computed = widened(problem) if _is_widened(problem) else problem
     product, sizes = product_of(computed.dtype), sizes_of(computed)
     made = f"tiles of {product.rows} rows by {VECTORS} vectors of {sizes.W}"
-    return [f"{made}{_OF_PRODUCTS[product.name]}, {threads_for(problem, problem.batch)} threads"]
+    how = _OF_PRODUCTS[product.name]
+    if problem.precision == "w8":
+        how = _OF_INT8[registers().int8]
+    return [f"{made}{how}, {threads_for(problem, problem.batch)} threads"]

@@ -54,9 +54,12 @@ FORWARD = (
     *("packed_w_ih", "packed_w_hh", "packed_b"),
     # [2, D, B, units] before and after a step, [own, D, B, units]
     *("h_state", "c_state"),
-    # Where matrices are multiplied in pairs, x of a chunk's pairs in their order: [D, pairs, I]
+    # Where matrices are multiplied in pairs, or as int8, x of a chunk's pairs in their order:
+    # [D, pairs, I]
     "x_rows",
 )
+# Of int8 weights, which come packed: for each thread h as it multiplies it, [D, B, H].
+FORWARD_W8 = (*FORWARD, "h_rows")
 
 BACKWARD = (
     *_SIZES,

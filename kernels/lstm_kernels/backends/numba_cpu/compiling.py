@@ -20,6 +20,7 @@ from lstm_kernels.backends.numba_cpu.arguments import (
     BACKWARD_NORMED,
     FORWARD,
     FORWARD_NORMED,
+    FORWARD_W8,
     signature_of,
 )
 from lstm_kernels.backends.numba_cpu.backward import backward
@@ -27,6 +28,7 @@ from lstm_kernels.backends.numba_cpu.backward_normed import backward_normed
 from lstm_kernels.backends.numba_cpu.cell_code import type_of
 from lstm_kernels.backends.numba_cpu.forward import forward
 from lstm_kernels.backends.numba_cpu.forward_normed import forward_normed
+from lstm_kernels.backends.numba_cpu.forward_w8 import forward_w8
 from lstm_kernels.backends.numba_cpu.parts import KernelCompiler
 from lstm_kernels.backends.numba_cpu.registers import registers
 from lstm_kernels.backends.numba_cpu.simd import VECTOR_BYTES
@@ -39,6 +41,7 @@ KERNELS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "backward": (backward, BACKWARD),
     "forward_normed": (forward_normed, FORWARD_NORMED),
     "backward_normed": (backward_normed, BACKWARD_NORMED),
+    "forward_w8": (forward_w8, FORWARD_W8),
 }
 
 

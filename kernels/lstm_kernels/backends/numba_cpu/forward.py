@@ -116,9 +116,9 @@ def prepare(a: Any, like: Any, thread: int, team: int) -> None:
         _pack_w_hh(a, like, to, blocks, w_hh, u)
         for block in range(blocks):
             unit = u + block * lanes(like)
-            _pack_bias(a, like, d, unit, _bias_of(a, item, block))
+            pack_bias(a, like, d, unit, bias_of(a, item, block))
             for row in range(a.B):
-                _first_states(a, like, d, unit, row)
+                first_states(a, like, d, unit, row)
 
 
 def _pack_of_one_head(a: Any, like: Any, to: int, blocks: int, w_hh: int, u: int) -> None:
@@ -130,13 +130,13 @@ _pack_w_hh = by_head(_pack_of_one_head, pack_gates_of_heads)
 
 
 @inlined
-def _bias_of(a: Any, panel: int, block: int) -> int:
+def bias_of(a: Any, panel: int, block: int) -> int:
     """Where a block's biases are packed, [slots, W]."""
     return a.packed_b + (panel * a.cell.blocks + block) * a.cell.slots * VECTOR_BYTES
 
 
 @inlined
-def _pack_bias(a: Any, like: Any, d: int, u: int, to: int) -> None:
+def pack_bias(a: Any, like: Any, d: int, u: int, to: int) -> None:
     """[slots, W]: the sum of the biases that belong to each slot."""
     b_ih, b_hh = (a.b_ih_1, a.b_hh_1) if d else (a.b_ih_0, a.b_hh_0)
     for slot in range(a.cell.slots):
@@ -150,7 +150,7 @@ def _pack_bias(a: Any, like: Any, d: int, u: int, to: int) -> None:
 
 
 @inlined
-def _first_states(a: Any, like: Any, d: int, u: int, row: int) -> None:
+def first_states(a: Any, like: Any, d: int, u: int, row: int) -> None:
     """Copy a block's h0 and c0; a sequence without steps ends with them."""
     size = itemsize(like)
     left, ends = a.H - u, length_of(a, row) == 0
@@ -209,7 +209,7 @@ def _project(like: Any, a: Any, first: int, end: int, base: int, thread: int, te
         gates = a.gates + (panel * a.gate_rows + pairs_begin + low - base) * blocks * line_bytes
         for block in range(blocks):
             found = out + block * a.cell.x_gates * VECTOR_BYTES
-            _add_bias(a, like, rows, found, _bias_of(a, panel, block), gates + block * line_bytes)
+            add_bias(a, like, rows, found, bias_of(a, panel, block), gates + block * line_bytes)
 
 
 def _project_in_pairs(
@@ -244,7 +244,7 @@ def _project_in_pairs(
         rows = high - low
         if a.cell.joined != 0 and rows == most:
             # A full tile is added to the biases, and written in its place.
-            bias, to = _bias_of(a, panel, 0), gates
+            bias, to = bias_of(a, panel, 0), gates
             multiply_onto(
                 like, rows, vectors, start, row_bytes, packed, K, bias, 0, to, blocks * line_bytes
             )
@@ -252,14 +252,14 @@ def _project_in_pairs(
         multiply_rows(like, rows, vectors, table, start, row_bytes, 0, 0, packed, K, out)
         for block in range(blocks):
             found = out + block * a.cell.x_gates * VECTOR_BYTES
-            _add_bias(a, like, rows, found, _bias_of(a, panel, block), gates + block * line_bytes)
+            add_bias(a, like, rows, found, bias_of(a, panel, block), gates + block * line_bytes)
 
 
 project = either(_project, _project_in_pairs)
 
 
 @inlined
-def _add_bias(a: Any, like: Any, rows: int, found: int, bias: int, to: int) -> None:
+def add_bias(a: Any, like: Any, rows: int, found: int, bias: int, to: int) -> None:
     """Write a block's pre-activations without the part from h, for a tile's rows."""
     to_bytes = a.cell.blocks * a.cell.line * VECTOR_BYTES
     for slot in range(a.cell.slots):
@@ -321,11 +321,11 @@ def _step(a: Any, like: Any, step: int, base: int, thread: int, team: int) -> No
             panel, tile = tile_of(there_and_back(begin, end, done + i, step), tiles)
             low, high = share(rows, tile, tiles)
             found = out + i * tile_bytes(like)
-            _states_of_tile(a, like, step, base, panel, low, high, found, before, after)
+            states_of_tile(a, like, step, base, panel, low, high, found, before, after)
 
 
 @inlined
-def _states_of_tile(
+def states_of_tile(
     a: Any,
     like: Any,
     step: int,

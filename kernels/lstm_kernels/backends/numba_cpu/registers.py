@@ -14,12 +14,17 @@ _NAME = "registers"
 
 
 class Registers(NamedTuple):
-    """Bytes of a vector, the most rows of a tile, and what multiplies bfloat16 in pairs."""
+    """Bytes of a vector, the most rows of a tile, and what multiplies bfloat16 in pairs.
+
+    `int8` says how int8 is multiplied: by "vnni", four products at once, by "words", which are 16
+    bits wide, or not at all.
+    """
 
     vector_bytes: int
     rows: int
     has_dots: bool
     has_tiles: bool
+    int8: str
 
 
 @cache
@@ -29,10 +34,12 @@ def registers() -> Registers:
     if found is not None:
         return Registers(*json.loads(found))
     from lstm_kernels.backends.numba_cpu import target
+    from lstm_kernels.backends.numba_cpu.int8_products import how_multiplied
     from lstm_kernels.backends.numba_cpu.simd import VECTOR_BYTES
     from lstm_kernels.backends.numba_cpu.tile import ROWS
 
     has_dots = target.machine() == "x86_64" and target.has("avx512bf16")
-    told = Registers(VECTOR_BYTES, ROWS, has_dots, has_dots and target.has("amx-bf16"))
+    has_tiles = has_dots and target.has("amx-bf16")
+    told = Registers(VECTOR_BYTES, ROWS, has_dots, has_tiles, how_multiplied())
     kept.write(_NAME, json.dumps(told).encode())
     return told

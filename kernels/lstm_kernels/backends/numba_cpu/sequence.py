@@ -1,7 +1,7 @@
 """A layer over a sequence: the kernels' arguments, and the autograd Function around them.
 
 Weights are packed at every call: one pass over G H (I + H) elements, while T steps make as many at
-B=1 each. Nothing can be stale after any change of the weights.
+B=1 each. Nothing can be stale after any change of the weights. int8 weights alone are kept.
 """
 
 from array import array
@@ -16,6 +16,7 @@ from torch import Tensor
 from lstm_kernels.backends.numba_cpu import memory, team
 from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS, CellLayout, layout_of
 from lstm_kernels.backends.numba_cpu.compiled import compiled
+from lstm_kernels.backends.numba_cpu.int8_weights import Packs, row_bytes
 from lstm_kernels.backends.numba_cpu.memory import in_huge_pages
 from lstm_kernels.backends.numba_cpu.pairing import Product, product_of
 from lstm_kernels.backends.numba_cpu.team import LINE_BYTES
@@ -175,8 +176,13 @@ def run_forward(
     lengths: Tensor | None,
     *,
     saves: bool,
+    packs: Packs | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None, Saved]:
-    """y, h_n, c_n, and what a backward needs where `saves`; tensors contiguous."""
+    """y, h_n, c_n, and what a backward needs where `saves`; tensors contiguous.
+
+    Args:
+        packs: int8 weights, which are then multiplied; nothing is saved.
+    """
     B, inputs = h0.shape[1], x.shape[-1]
     D, H = problem.directions, problem.hidden_size
     rows, sizes = rows_of(len(x), B, lengths), sizes_of(problem)
@@ -199,19 +205,25 @@ def run_forward(
     number, operand, more = sizes.number_bytes, sizes.operand_bytes, sizes.product.rows_behind
     vector = sizes.W * number
     scratch = {
-        "packed_w_ih": panels * sizes.product.lines(inputs) * of_cell.x_vectors * vector,
-        "packed_w_hh": panels * sizes.product.lines(sizes.span) * of_cell.h_vectors * vector,
         "packed_b": D * units * of_cell.slots * number,
         "h_state": (2 * D * B + more) * sizes.product.padded(units) * operand,
         "c_state": of_cell.own * D * B * units * number,
-        "x_rows": (D * chunk + more) * sizes.product.padded(inputs) * operand if more else 0,
     }
+    if packs is None:
+        scratch |= {
+            "packed_w_ih": panels * sizes.product.lines(inputs) * of_cell.x_vectors * vector,
+            "packed_w_hh": panels * sizes.product.lines(sizes.span) * of_cell.h_vectors * vector,
+            "x_rows": (D * chunk + more) * sizes.product.padded(inputs) * operand if more else 0,
+        }
+    else:
+        values |= {"packed_w_ih": packs.w_ih, "packed_w_hh": packs.w_hh}
+        scratch |= {"x_rows": D * chunk * row_bytes(inputs)}
     if gates is None:
         behind = more * of_cell.blocks * of_cell.line * vector
         scratch["gates"] = D * units * gate_rows * of_cell.line * number + behind
     else:
         values["gates"] = gates
-    _run("forward", problem, rows, chunk, values, scratch)
+    _run("forward" if packs is None else "forward_w8", problem, rows, chunk, values, scratch)
     return y, h_n, c_n, Saved(gates, cells)
 
 
@@ -352,6 +364,9 @@ def _run(
         line_bytes, d_h_bytes = _bytes_of_lines(sizes_of(problem), rows.B)
         values = values | {"line_bytes": line_bytes, "d_h_bytes": d_h_bytes}
         sizes |= {"line_memory": line_bytes * count, "d_h_memory": d_h_bytes * count}
+    if pass_name == "forward_w8":
+        of_a_thread = problem.directions * rows.B * row_bytes(problem.hidden_size)
+        sizes |= {"h_rows": of_a_thread * count}
     # Whole cache lines each, so that no two threads write the same one.
     lines = [-(-size // LINE_BYTES) for size in sizes.values()]
     scratch_memory = memory.take(sum(lines, 1) * LINE_BYTES)

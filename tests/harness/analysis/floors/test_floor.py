@@ -43,6 +43,13 @@ def test_weights_come_from_the_level_that_holds_them():
     assert large.ns == pytest.approx(10 * (16 * one - 2_104_000) / 100)
 
 
+def test_int8_weights_are_a_quarter_as_large_and_their_products_are_not_bounded():
+    bound = found(lstm(10, 1, 256, precision="w8"), cpu_limits())
+    assert bound.terms["weights from L1"] == pytest.approx(10 * (4 * 256 * 256 - 4_000) / 800)
+    assert not [name for name in bound.terms if "products" in name]
+    assert lstm(10, 1, 256, precision="w8").bytes("inference") < lstm(10, 1, 256).bytes("inference")
+
+
 def test_every_layer_and_direction_reads_its_own_weights():
     fast = cpu_limits({("product", "float32 ieee"): 1e18})
     one = found(lstm(10, 1, 256), fast).ns
