@@ -47,7 +47,8 @@ class Backend:
     copies of the weights that it keeps, and that it also compares their content if asked
     (`lstm_kernels.stack`). `heads` says that it multiplies head by head if W_hh is block-diagonal;
     any other gets one head only. `w8` says that it computes with int8 weights in that precision;
-    any other gets the rest.
+    any other gets the rest. `own_masks` says that its `stack` draws the masks of dropout between
+    layers otherwise than `torch.nn.functional.dropout` does.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Backend:
     cells: tuple[str, ...] = ()
     copies: bool = False
     w8: bool = False
+    own_masks: bool = False
 
 
 # The cells that PyTorch has, so every author of a backend knows them.
@@ -192,6 +194,7 @@ BUILT_IN = (
         "torch.nn with cuDNN on",
         devices=("cuda",),
         transforms=("grad",),
+        own_masks=True,
     ),
     Backend(
         "onnxruntime",

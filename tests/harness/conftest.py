@@ -14,7 +14,7 @@ import pytest
 from lstm_harness.__main__ import run
 from lstm_harness.history import run_digest
 from lstm_harness.model import case
-from lstm_harness.model.case import Case
+from lstm_harness.model.case import CALL_FIELDS, Call, Case
 from lstm_kernels import CELLS, Problem
 
 
@@ -128,7 +128,8 @@ def small_case():
 
     def make(pass_name: str = "forward", launch: str = "eager", **problem) -> Case:
         sizes = {"cell": "lstm", "seq_len": 3, "batch": 2, "input_size": 4, "hidden_size": 4}
-        return Case(Problem(**(sizes | problem)), pass_name, launch)
+        call = Call(**{name: problem.pop(name) for name in CALL_FIELDS if name in problem})
+        return Case(Problem(**(sizes | problem)), pass_name, launch, call=call)
 
     return make
 

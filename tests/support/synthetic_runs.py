@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lstm_harness.model.case import Case
+from lstm_harness.model.case import CALL_FIELDS, Call, Case
 from lstm_harness.model.record import Record
 from lstm_harness.model.spec import Spec
 from lstm_harness.store.run_folder import Run
@@ -32,11 +32,12 @@ HOSTILE = (
 
 
 def case(pass_name: str = "forward", device: str = "cpu", **problem: Any) -> Case:
-    """A case with small defaults; `launch` and `cache` may be among the keywords."""
+    """A case with small defaults; `launch`, `cache` and a call's may be among the keywords."""
     place = {name: problem.pop(name) for name in ("launch", "cache") if name in problem}
+    call = Call(**{name: problem.pop(name) for name in CALL_FIELDS if name in problem})
     sizes = {"cell": "lstm", "seq_len": 32, "batch": 4, "hidden_size": 64} | problem
     sizes.setdefault("input_size", sizes["hidden_size"])
-    return Case(Problem(**sizes), pass_name, device=device, **place)
+    return Case(Problem(**sizes), pass_name, device=device, **place, call=call)
 
 
 def record(

@@ -5,11 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-CORRECTNESS_COLUMNS = ("backend", "cell", "dtype", "precision", "device")
+CORRECTNESS_COLUMNS = ("backend", "cell", "dtype", "precision", "autocast", "device")
 
 
 def correctness_by_backend(summary: pd.DataFrame) -> pd.DataFrame:
-    """How correct each backend is, one row per backend, cell, dtype, precision and device.
+    """How correct each backend is, one row per combination of `CORRECTNESS_COLUMNS`.
 
     Returns:
         `cases` checked, `incorrect` among them, `errors` (worst per tensor, inf where not

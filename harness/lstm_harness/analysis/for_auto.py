@@ -1,8 +1,10 @@
 """From a run to what `backend="auto"` reads: which backend to take for each measured problem.
 
-What counts: cells with eager launches and a warm cache that are complete (every planned block, each
-checked against float64, no warning), in at least three blocks, of problems on which PyTorch's own
-backend has such a cell or, if it refused, the loop of PyTorch's operations. A run that was
+What counts: cells with eager launches and a warm cache, of plain calls, that are complete (every
+planned block, each checked against float64, no warning), in at least three blocks, of problems on
+which PyTorch's own backend has such a cell or, if it refused, the loop of PyTorch's operations. A
+call with `batch_first` or under autocast does not count: a module chooses for the problem that its
+backend gets, in autocast's dtype, and that is raced as a case of its own. A run that was
 imported, or has plugins or a cell that is not built in, does not count: the first is not checked,
 and the others raced code that is not the package's.
 
@@ -24,7 +26,7 @@ import pandas as pd
 
 from lstm_harness.analysis.ranking import ranked
 from lstm_harness.analysis.summary import PROBLEM_COLUMNS, plain_rows, summary_of
-from lstm_harness.model.case import Case
+from lstm_harness.model.case import PLAIN, Call, Case
 from lstm_kernels import Problem
 from lstm_kernels.measured import DeviceClass, Measured, MeasuredRun, Row, own_on
 from lstm_kernels.preference import LOOP
@@ -79,7 +81,9 @@ def device_class(manifest: Mapping[str, Any]) -> DeviceClass | None:
 
 def _rows(summary: pd.DataFrame, blocks: int, kind: str, run: MeasuredRun) -> list[Row]:
     told = [
-        row for row in plain_rows(summary) if (row["launch"], row["cache"]) == ("eager", "warm")
+        row
+        for row in plain_rows(summary)
+        if (row["launch"], row["cache"]) == ("eager", "warm") and Call.from_dict(row) == PLAIN
     ]
     all_cells = {((_problem(row), row["pass"]), row["backend"]): row for row in told}
     parts = {at: row for at, row in all_cells.items() if _counts(row, blocks)}

@@ -14,7 +14,8 @@ from statistics import median
 from typing import Any
 
 from lstm_harness.analysis.ratios import Ratio, of_times
-from lstm_harness.analysis.summary import CASE_COLUMNS, PROBLEM_COLUMNS, plain_rows, summarise
+from lstm_harness.analysis.record_columns import values_of
+from lstm_harness.analysis.summary import CASE_COLUMNS, plain_rows, summarise
 from lstm_harness.model.case import Case
 from lstm_harness.model.plan import Plan
 from lstm_harness.model.record import Record
@@ -98,8 +99,8 @@ class _Race:
         self._cells = {(row["backend"], tuple(row[n] for n in CASE_COLUMNS)): row for row in rows}
         measured = {key for _, key in self._cells}
         self._backends = plan.backends
-        self._uses = [use for use in uses if _key(use.case) in measured]
-        self._unmeasured = tuple(use for use in uses if _key(use.case) not in measured)
+        self._uses = [use for use in uses if values_of(use.case) in measured]
+        self._unmeasured = tuple(use for use in uses if values_of(use.case) not in measured)
         candidates = own_on(plan.device)
         self._own = {use.case: self._own_on(use.case, candidates, plan) for use in self._uses}
 
@@ -143,7 +144,7 @@ class _Race:
 
     def _row(self, backend: str | None, case: Case) -> Row | None:
         """A backend's row on a case, if it has a time."""
-        row = self._cells.get((backend or "", _key(case)))
+        row = self._cells.get((backend or "", values_of(case)))
         return row if row and row["status"] == "ok" else None
 
     def _refusal(self, backend: str) -> str | None:
@@ -151,7 +152,7 @@ class _Race:
         missing = [use.case for use in self._uses if not self._row(backend, use.case)]
         if not missing:
             return None
-        row = self._cells.get((backend, _key(missing[0])))
+        row = self._cells.get((backend, values_of(missing[0])))
         why = f"{row['status']}: {row['reason']}" if row else "not measured yet"
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         return f"{missing[0].label()}{more}: {why}"
@@ -206,12 +207,6 @@ class _Race:
 def _is_saving(ratio: Ratio) -> bool:
     """Whether the one takes longer than the other, beyond noise if that is known."""
     return ratio.value > 1 and ratio.tie is not True
-
-
-def _key(case: Case) -> tuple[Any, ...]:
-    """A case from the columns of a Summary."""
-    of_problem = (getattr(case.problem, name) for name in PROBLEM_COLUMNS)
-    return (*of_problem, case.pass_name, case.launch, case.cache, case.device)
 
 
 def _ratios(pairs: Sequence[tuple[Row | None, Row | None]]) -> list[Ratio | None]:

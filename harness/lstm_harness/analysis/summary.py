@@ -40,6 +40,7 @@ import pandas as pd
 from lstm_harness.analysis.machines import intervals, of_blocks
 from lstm_harness.analysis.record_columns import CASE_COLUMNS as CASE_COLUMNS
 from lstm_harness.analysis.record_columns import PROBLEM_COLUMNS as PROBLEM_COLUMNS
+from lstm_harness.analysis.record_columns import values_of
 from lstm_harness.analysis.statistics import Floats
 from lstm_harness.model.case import Case
 from lstm_harness.model.record import SEVERITY as SEVERITY
@@ -210,11 +211,9 @@ def _with_derived(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _facts(case: Case) -> tuple[Any, ...]:
-    problem = case.problem
-    fields = [getattr(problem, name) for name in PROBLEM_COLUMNS]
+    problem = case.computed
     flops, moved = float(problem.flops(case.pass_name)), float(problem.bytes(case.pass_name))
-    where = [case.pass_name, case.launch, case.cache, case.device]
-    return (*fields, *where, case.label(), problem.valid_steps, flops, moved)
+    return (*values_of(case), case.label(), problem.valid_steps, flops, moved)
 
 
 _MACHINES = ("block_ids", "block_machines")

@@ -10,6 +10,7 @@ from lstm_harness.model.typed import Unfit, known
 
 # One value or several; a text may be a list or a range as on the command line: "16:64:x2".
 Sizes: TypeAlias = int | str | Sequence[int | str]
+Shares: TypeAlias = float | str | Sequence[float | str]
 Names: TypeAlias = str | Sequence[str]
 Flags: TypeAlias = bool | str | Sequence[bool | str]
 Files: TypeAlias = str | Path | Sequence[str | Path]

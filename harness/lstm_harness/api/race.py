@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lstm_harness.api import arguments
-from lstm_harness.api.arguments import Files, Flags, Names, Sizes
+from lstm_harness.api.arguments import Files, Flags, Names, Shares, Sizes
 from lstm_harness.api.results import Run
 from lstm_harness.console import output
 from lstm_harness.console.keeping import keep_for_auto
@@ -36,6 +36,9 @@ def run(
     passes: Names | None = None,
     launch: Names | None = None,
     cache: Names | None = None,
+    batch_first: Flags | None = None,
+    autocast: Names | None = None,
+    dropout: Shares | None = None,
     device: str | None = None,
     threads: int | None = None,
     blocks: int | None = None,
@@ -60,9 +63,10 @@ def run(
         suite: a named workload; `spec` is a file of one of your own, in TOML.
         backend: names; every backend that runs here if none is given.
         plugin: files with BACKENDS or CELLS; only the workers import them.
-        cell, dtype, precision, lengths, launch, cache: see `lstm-bench run --help`.
+        cell, dtype, precision, lengths, launch, cache, autocast: see `lstm-bench run --help`.
         seq_len, batch, input, hidden, layers: T, B, I, H, L; I is H if it is not given.
-        bidirectional, bias: True, False, or both; proj_size: P, 0 for none; heads: N, dividing H.
+        bidirectional, bias, batch_first: True, False, or both.
+        proj_size: P, 0 for none; heads: N, dividing H; dropout: between layers in training.
         passes: inference, forward, backward, train (the axis `--pass`).
         device: auto, cpu or cuda.
         threads: CPU threads.
@@ -100,6 +104,9 @@ def run(
         "pass": passes,
         "launch": launch,
         "cache": cache,
+        "batch-first": batch_first,
+        "autocast": autocast,
+        "dropout": dropout,
     }
     settings = {
         "device": device,

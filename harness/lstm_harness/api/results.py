@@ -66,8 +66,9 @@ class Run:
         """One row for each record: what one block measured for one backend on one case.
 
         Columns: `block`, `order`, `backend`; the case's (`cell`, `seq_len`, `batch`, `input_size`,
-        `hidden_size`, ..., `pass`, `launch`, `cache`, `device`); `status`, `reason`; `samples_ns`,
-        a tuple of every sample; `errors`; and the rest of a record, as results/README.md tells.
+        `hidden_size`, ..., `pass`, `launch`, `cache`, `device`, ...); `status`, `reason`;
+        `samples_ns`, a tuple of every sample; `errors`; and the rest of a record, as
+        results/README.md tells.
         """
         return record_table(self._run.records)
 

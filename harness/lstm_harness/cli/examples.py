@@ -21,6 +21,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "run": (
         "lstm-bench run quick",
         "lstm-bench run --hidden 128,256 --seq-len 64 --bidirectional --against aten",
+        "lstm-bench run --layers 2 --pass train --batch-first --autocast bfloat16 --dropout 0.3",
         "lstm-bench run --plugin mine.py --backend mine,aten --time-budget 60 --out my-run",
         "lstm-bench run --resume my-run",
         "lstm-bench run --plugin mine.py --backend mine --hidden 256 --watch",

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lstm_harness.model.axes import AXES
+from lstm_harness.model.axes import AXES, PLAIN_CALL
 from lstm_harness.model.spec import Spec, asked, suite_names
 from lstm_harness.model.spec import names_in as names_in  # whose text is that of an option
 from lstm_kernels import CELLS
@@ -54,11 +54,14 @@ _AXIS_HELP = {
     "pass": "inference, forward, backward, train",
     "launch": "eager, graph (replayed from a CUDA graph)",
     "cache": "warm, cold (last-level cache flushed before each sample)",
+    "dropout": "between layers in training: 0.3, or 0,0.3; default 0",
+    "autocast": "none, bfloat16, float16: of a torch.autocast around a float32 layer",
 }
 
 _SWITCH_HELP = {
     "bidirectional": "alone means true; both: true,false",
     "bias": "true is the default; both: true,false",
+    "batch-first": "x and y are [B, T, features]; alone means true; both: true,false",
 }
 # What an option was called before.
 _ALIASES = {"proj": ("--proj",)}
@@ -199,7 +202,7 @@ def _parameters(command: Callable[..., Any], options: Mapping[str, Any]) -> list
 
 
 # Axes of a measurement; a problem has none of them.
-_NO_PROBLEMS = ("axis_pass", "axis_launch", "axis_cache")
+_NO_PROBLEMS = tuple(_AXIS_PARAMETERS[name] for name in ("pass", "launch", "cache", *PLAIN_CALL))
 
 
 def takes_problems(

@@ -61,7 +61,8 @@ def suite(one: Suite) -> None:
     output.line(f"source: {one.source}")
     passes: dict[str, list[str]] = {}
     for case in _cases(one):
-        passes.setdefault(case.problem.label(), []).append(case.pass_name)
+        label = f"{case.problem.label()} {case.call.label()}".rstrip()
+        passes.setdefault(label, []).append(case.pass_name)
     for label, names in passes.items():
         output.line(f"  {label}: {', '.join(dict.fromkeys(names))}")
 

@@ -13,7 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lstm_harness.model.case import Case
+from lstm_harness.analysis.record_columns import case_of
+from lstm_harness.model.case import CALL_FIELDS, Case
 from lstm_harness.model.definitions import learn
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.reading import MOST_RECORDS_BYTES, content_of
@@ -21,7 +22,6 @@ from lstm_harness.model.record import SCHEMA, SEVERITY
 from lstm_harness.model.strict_json import parsed
 from lstm_harness.model.text import printable
 from lstm_harness.store import run_folder
-from lstm_kernels import Problem
 
 # A machine's own name; another one starts another series.
 _CPU_MACHINE = ("host", "cpu.model")
@@ -95,8 +95,7 @@ def thorough(folder: Path) -> Digest:
 
 def _case_of(row: Mapping[str, Any]) -> str:
     """The case of a Summary's row, as JSON text."""
-    problem = Problem.from_dict(dict(row))
-    return _text(Case(problem, row["pass"], row["launch"], row["cache"], row["device"]))
+    return _text(case_of(row))
 
 
 def quick(folder: Path) -> Digest:
@@ -228,16 +227,14 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _key(stored: Mapping[str, Any]) -> str:
     """The case that a record or a plan stores, as JSON text."""
-    problem = tuple(stored["problem"].items())
-    return _case_text(problem, stored["pass"], stored["launch"], stored["cache"], stored["device"])
+    place = {name: stored[name] for name in ("pass", "launch", "cache", "device")}
+    place |= {name: stored[name] for name in CALL_FIELDS if name in stored}
+    return _case_text(tuple(stored["problem"].items()), tuple(place.items()))
 
 
 @lru_cache(maxsize=100_000)
-def _case_text(
-    problem: tuple[tuple[str, Any], ...], pass_name: str, launch: str, cache: str, device: str
-) -> str:
-    place = {"pass": pass_name, "launch": launch, "cache": cache, "device": device}
-    return _text(Case.from_dict({"problem": dict(problem), **place}))
+def _case_text(problem: tuple[tuple[str, Any], ...], place: tuple[tuple[str, Any], ...]) -> str:
+    return _text(Case.from_dict({"problem": dict(problem), **dict(place)}))
 
 
 def _text(case: Case) -> str:

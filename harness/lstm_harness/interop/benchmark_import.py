@@ -1,10 +1,10 @@
 """What pytest-benchmark measured, as a run that every command can read.
 
 Each file is one session, and so one block; a file that `export` wrote holds its blocks. Files may
-be of several machines of one class. A benchmark
-is imported if its `extra_info` says what it is: `backend` and `problem`, and if they are not
-the usual ones `pass`, `launch`, `cache`, `device`. Errors in the file are not used:
-nothing was checked here, and the report says so.
+be of several machines of one class. A benchmark is imported if its `extra_info` says what it is:
+`backend` and `problem`, and if they are not the usual ones `pass`, `launch`, `cache`, `device`,
+`batch_first`, `autocast`, `dropout`. Errors in the file are not used: nothing was checked here, and
+the report says so.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any
 from lstm_harness import __version__
 from lstm_harness.history import run_digest
 from lstm_harness.history.series import differences
-from lstm_harness.model.case import CACHES, DEVICES, LAUNCHES
+from lstm_harness.model.case import CACHES, CALL_FIELDS, DEVICES, LAUNCHES
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.manifest import check_environment
 from lstm_harness.model.plan import Plan
@@ -241,7 +241,7 @@ def _records(path: Path, benchmark: _Benchmark) -> list[Record]:
         times = [round(seconds * 1e9) for seconds in stats.data]
         usual = {"pass": "forward", "launch": "eager", "cache": "warm", "device": "cpu"}
         who = {n: info[n] for n in ("backend", "problem")} | usual
-        who |= {n: info[n] for n in usual if n in info}
+        who |= {n: info[n] for n in (*usual, *CALL_FIELDS) if n in info}
         repeats = info.get("inner_repeats", stats.iterations)
         whole = [{"block": 0, "samples": len(times), "inner_repeats": repeats}]
         blocks = info.get("blocks") or whole

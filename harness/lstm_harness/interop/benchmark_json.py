@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lstm_harness import __version__
-from lstm_harness.model.case import Case
+from lstm_harness.model.case import CALL_FIELDS, Case
 from lstm_harness.model.record import Record
 from lstm_harness.store.run_folder import Run
 
@@ -23,7 +23,7 @@ FORMAT_VERSION = "5.3.1"
 # Fields that are in `data` or in the case, or that only our own checks can fill.
 _ELSEWHERE = (
     *("schema", "samples_ns", "backend", "status", "reason", "errors", "tolerance"),
-    *("problem", "pass", "launch", "cache", "device"),
+    *("problem", "pass", "launch", "cache", "device", *CALL_FIELDS),
 )
 
 

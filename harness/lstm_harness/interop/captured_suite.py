@@ -9,8 +9,10 @@ The lengths of packed batches become the nearest named distribution: `uniform:LO
 `uniform:1:HIGH`, the one with their mean if there is one, or a table of
 `lstm_kernels.common.lengths`. Nearest is the least sum of differences of a batch's sorted lengths.
 
-A case does not contain batch_first, dropout and autocast, so a comment names them. A call that no
-case can represent, or that ran on another device, becomes a comment too, and the command says so.
+A padded call with batch_first, a call under autocast, and a padded call with gradients of layers
+with dropout between them become cases that are called so. A packed call ignores batch_first; its
+dropout is not raced, so a comment names it. A call that no case can represent, or that ran on
+another device, becomes a comment too, and the command says so.
 """
 
 import itertools
@@ -23,7 +25,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import PurePath
 
 from lstm_harness.interop.watched_program import Call, Count, Notes
-from lstm_harness.model.case import DEVICES
+from lstm_harness.model.case import AUTOCASTS, DEVICES
 from lstm_harness.model.text import count as counted
 from lstm_harness.model.text import shorten
 from lstm_kernels import DTYPE_BYTES, Problem
@@ -157,6 +159,10 @@ def _why_not(call: Call, device: str) -> str | None:
         return f"on {call.device}, but most calls are on {device}; a suite is for one device"
     if call.dtype not in DTYPE_BYTES:
         return f"{call.dtype}; cases are in {', '.join(DTYPE_BYTES)}"
+    if _drops(call) and call.dropout >= 1:
+        return "dropout 1; cases have less than 1"
+    if call.autocast and call.dtype not in AUTOCASTS:
+        return f"under autocast to {call.dtype}; cases have {', '.join(AUTOCASTS[1:])}"
     try:
         _problem(call, call.seq_len, call.batch, FULL)
     except ValueError as error:
@@ -237,9 +243,8 @@ def _remarks(call: Call, shape: Shape) -> Iterator[str]:
         drawn = shape.sorted_lengths()
         mean = sum(drawn) / len(drawn)
         notes.append(f"packed: lengths {drawn[0]} to {drawn[-1]}, mean {mean:.3g}")
-    notes += ["batch first"] if call.batch_first else []
-    notes += [f"dropout {call.dropout:g}, which is not raced"] if call.dropout else []
-    notes += ["under autocast"] if call.autocast else []
+    if _drops(call) and shape.running:
+        notes.append(f"dropout {call.dropout:g}, which is not raced for a packed batch")
     if notes:
         yield "; ".join(notes)
     if shape.shapes > 1:
@@ -261,9 +266,19 @@ def _grid(call: Call, shape: Shape) -> Iterator[str]:
     yield "bidirectional = true\n" if call.bidirectional else ""
     yield "" if call.bias else "bias = false\n"
     yield f"proj = {call.proj_size}\n" if call.proj_size else ""
-    yield f'dtype = "{call.dtype}"\nprecision = "{call.precision}"\n'
+    # What a call under autocast computes in is not the dtype of its parameters.
+    dtype = "float32" if call.autocast else call.dtype
+    yield f'dtype = "{dtype}"\nprecision = "{call.precision}"\n'
+    yield f'autocast = "{call.dtype}"\n' if call.autocast else ""
+    yield "batch-first = true\n" if call.batch_first and not shape.running else ""
+    yield f"dropout = {call.dropout:g}\n" if _drops(call) and not shape.running else ""
     yield f'lengths = "{shape.lengths()}"\n'
     yield f'pass = "{"train" if call.gradients else "inference"}"\n'
+
+
+def _drops(call: Call) -> bool:
+    """Whether there is dropout between layers, if the module was in training."""
+    return bool(call.dropout and call.gradients and call.num_layers > 1)
 
 
 def _ends(lengths: Sequence[int]) -> str:

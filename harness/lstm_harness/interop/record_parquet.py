@@ -7,6 +7,7 @@ from types import ModuleType, NoneType, UnionType
 from typing import Any, get_args
 
 from lstm_harness.analysis.record_columns import COLUMNS, row_of
+from lstm_harness.model.case import Call
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.record import Record
 from lstm_kernels.problem import Problem
@@ -52,7 +53,8 @@ def _kind(field: Field[Any]) -> str:
 
 def _columns() -> dict[str, str]:
     """A column for each field of a record, with the fields of its case instead of the case."""
-    kinds = {field.name: _kind(field) for field in (*fields(Problem), *_own_fields())}
+    every = (*fields(Problem), *fields(Call), *_own_fields())
+    kinds = {field.name: _kind(field) for field in every}
     return {name: kinds.get(name, "text") for name in COLUMNS}
 
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import pandas as pd
 
+from lstm_harness.analysis.record_columns import case_of
 from lstm_harness.analysis.summary import (
     CASE_COLUMNS,
-    PROBLEM_COLUMNS,
     SEVERITY,
     plain_rows,
     summarise,
@@ -35,7 +35,6 @@ from lstm_harness.model.strict_json import Broken, parsed
 from lstm_harness.model.typed import Stored, built
 from lstm_harness.store.files import write_file
 from lstm_harness.store.run_folder import Run
-from lstm_kernels.problem import Problem
 
 SCHEMA = 1
 FOLDER = Path("results") / "baselines"
@@ -270,9 +269,7 @@ def _line(row: Mapping[str, Any], several: bool) -> dict[str, Any]:
     Args:
         several: whether several machines measured the run, so that each block's is kept.
     """
-    problem = Problem(**{name: row[name] for name in PROBLEM_COLUMNS}).to_dict()
-    place = {name: row[name] for name in CASE_COLUMNS if name not in PROBLEM_COLUMNS}
-    line = {"backend": row["backend"], "problem": problem, **place, "status": row["status"]}
+    line = {"backend": row["backend"], **case_of(row).to_dict(), "status": row["status"]}
     if row["status"] != "ok":
         return line | {"reason": row["reason"], "checked": _checked(row)}
     return line | {

@@ -20,6 +20,7 @@ import pandas as pd
 
 from lstm_harness.analysis.summary import CASE_COLUMNS
 from lstm_harness.judge.verdict import Key, Verdict, rows_by_key
+from lstm_harness.model.case import CALL_FIELDS, PLAIN
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.reading import content_of
 from lstm_harness.model.strict_json import parsed
@@ -29,8 +30,9 @@ from lstm_harness.store import cache_folder
 SCHEMA = 1
 # Selftests whose differences are remembered; an older one was another machine, in effect.
 MOST_REMEMBERED = 20
-# Where the heads stand in a key, which begins with the backend.
+# Where the heads and the call stand in a key, which begins with the backend and ends with the call.
 _HEADS = 1 + CASE_COLUMNS.index("heads")
+_CALL = 1 + CASE_COLUMNS.index(CALL_FIELDS[0])
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class _Entry(Stored):
     What earlier versions kept has no `spreads`, and neither has a backend's cases together.
     """
 
-    cell: tuple[str | int | bool | None, ...]
+    cell: tuple[str | int | float | bool | None, ...]
     differences: tuple[float, ...]
     spreads: tuple[float, ...] = ()
 
@@ -142,10 +144,13 @@ class _Entry(Stored):
 
     @property
     def key(self) -> Key:
-        """As a verdict has it; what was kept before there were heads has one."""
-        if len(self.cell) == len(CASE_COLUMNS):
-            return (*self.cell[:_HEADS], 1, *self.cell[_HEADS:])
-        return self.cell
+        """As a verdict has it; what was kept before there were heads or calls has plain ones."""
+        cell = self.cell
+        if len(cell) == _CALL - 1:
+            cell = (*cell[:_HEADS], 1, *cell[_HEADS:])
+        if len(cell) == _CALL:
+            cell += tuple(getattr(PLAIN, name) for name in CALL_FIELDS)
+        return cell
 
 
 def _read(file: Path) -> list[_Entry]:

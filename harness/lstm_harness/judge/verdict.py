@@ -91,7 +91,7 @@ class Verdict:
 
 
 # Of the same backend, cases that differ in this alone are the same work at another precision.
-PRECISION = ("dtype", "precision")
+PRECISION = ("dtype", "precision", "autocast")
 # What a margin may come from, and how that is told.
 MARGINS = {
     "asked": "as asked for",

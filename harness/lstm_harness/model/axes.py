@@ -4,11 +4,12 @@
 TOML lists, in a suite.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lstm_harness.model.case import CACHES, LAUNCHES
+from lstm_harness.model.case import AUTOCASTS, CACHES, LAUNCHES
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.text import printable
 from lstm_kernels import CELLS, DTYPE_BYTES, PASSES, PRECISIONS
@@ -106,6 +107,18 @@ def _read_projection(name: str, value: Any) -> int:
     return 0 if str(value) == "0" else read_size(name, value)
 
 
+def _read_probability(name: str, value: Any) -> float:
+    try:
+        read = float(value) if isinstance(value, str | int | float) else math.nan
+    except (OverflowError, ValueError):
+        read = math.nan
+    if isinstance(value, bool) or not 0.0 <= read < 1.0:
+        raise UserError(
+            f"--{name} {_shown(str(value))}: expected a number from 0 to below 1, like 0.3"
+        )
+    return read
+
+
 # How the values of an axis that is on or off are written.
 SWITCH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -178,8 +191,14 @@ AXES = {
         Axis("pass", _one_of(PASSES), ("forward", "backward")),
         Axis("launch", _one_of(LAUNCHES), ("eager",)),
         Axis("cache", _one_of(CACHES), ("warm",)),
+        Axis("batch-first", _read_bool, (False,)),
+        Axis("autocast", _one_of(AUTOCASTS), ("none",)),
+        Axis("dropout", _read_probability, (0.0,)),
     )
 }
+
+# The axes that say how a layer is called, where a command's problems have a plain call.
+PLAIN_CALL = {name: AXES[name].default for name in ("batch-first", "autocast", "dropout")}
 
 # What a grid of a suite says in addition to its axes: how often a program calls its cases, and in
 # which layer.

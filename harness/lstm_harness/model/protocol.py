@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, get_args
 
-from lstm_harness.model.case import Case
+from lstm_harness.model.case import PLAIN, Call, Case
 from lstm_harness.model.ceilings import Level
 from lstm_harness.model.training import Curve, End, Point, TrainingSpec
 from lstm_kernels.problem import Problem
@@ -152,7 +152,7 @@ class Handed:
     """What executions made, handed over in memory that the worker cannot change once it is sealed.
 
     `descriptor` is the worker's, of a file in memory; it holds, execution by execution, every
-    tensor named in `counts`, as many of each name as `counts` says, in the problem's dtype.
+    tensor named in `counts`, as many of each name as `counts` says, in the dtype it should have.
     """
 
     descriptor: int
@@ -351,10 +351,11 @@ class TakeRound(Request[RoundTaken]):
 
 @dataclass(frozen=True)
 class MakeAnswer(Request[AnswerMade]):
-    """Find the float64 answer to a problem, and keep it in memory."""
+    """Find the float64 answer to a problem that is called so, and keep it in memory."""
 
     problem: Problem
     seed: int
+    call: Call = PLAIN
 
 
 @dataclass(frozen=True)
@@ -369,6 +370,7 @@ class JudgeProof(Request[Judged]):
     seed: int
     place: str
     handed: Handed
+    call: Call = PLAIN
 
 
 @dataclass(frozen=True)
@@ -393,6 +395,7 @@ class JudgeSample(Request[Judged]):
     execution: int
     place: str
     handed: Handed
+    call: Call = PLAIN
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-from lstm_harness.model.case import Case
+from lstm_harness.model.case import CALL_FIELDS, Case
 from lstm_harness.model.typed import known
 
 SCHEMA = 1
@@ -115,4 +115,4 @@ class Record:
 
 
 _PLAIN = tuple(f.name for f in fields(Record) if f.name not in ("case", "extra"))
-_STORED = {*_PLAIN, "schema", "problem", "pass", "launch", "cache", "device"}
+_STORED = {*_PLAIN, "schema", "problem", "pass", "launch", "cache", "device", *CALL_FIELDS}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lstm_harness.model.axes import AXES, NOTES
-from lstm_harness.model.case import DEVICES, Case
+from lstm_harness.model.case import DEVICES, Call, Case
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.reading import content_of
 from lstm_harness.model.typed import known
@@ -113,7 +113,8 @@ class Spec:
                 cases = [_case(point, device) for point in _points(grid)]
             except ValueError as error:
                 raise UserError(str(error)) from None
-            for case in cases:
+            # Two points may be one case: an inference has no dropout.
+            for case in dict.fromkeys(cases):
                 key = noted.get("layer") or case.problem.label(), case
                 calls[key] = calls.get(key, 0) + noted.get("calls", 1)
         return tuple(Use(layer, case, count) for (layer, case), count in calls.items())
@@ -310,7 +311,9 @@ def _case(point: dict[str, Any], device: str) -> Case:
     )
     if reason := problem.reason_against(point["pass"]):
         raise ValueError(reason)
-    return Case(problem, point["pass"], point["launch"], point["cache"], device)
+    dropout = 0.0 if point["pass"] == "inference" else point["dropout"]
+    call = Call(point["batch-first"], point["autocast"], dropout)
+    return Case(problem, point["pass"], point["launch"], point["cache"], device, call)
 
 
 def _checked(spec: Spec) -> Spec:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from lstm_harness.analysis.gradients import Followed, Gradients
+from lstm_harness.model.axes import PLAIN_CALL
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.protocol import FollowGradient
 from lstm_harness.model.spec import Spec
@@ -32,7 +33,7 @@ SETTINGS = ("backend", "plugin", "device", "threads", "cell_timeout_s", "seed")
 # Nobody can read a figure with more lines.
 MOST_LINES = 20
 
-_PASS = {"pass": ("backward",), "launch": ("eager",), "cache": ("warm",)}
+_PASS = {"pass": ("backward",), "launch": ("eager",), "cache": ("warm",), **PLAIN_CALL}
 # Problems with one state a step, and every sequence's loss at the same step.
 _ONLY = {"layers": (1,), "bidirectional": (False,), "lengths": ("full",)}
 

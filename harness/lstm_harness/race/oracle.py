@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from lstm_harness.model.case import Case
+from lstm_harness.model.case import PLAIN, Call, Case
 from lstm_harness.model.protocol import (
     AnswerMade,
     Draw,
@@ -45,39 +45,41 @@ class Oracle:
         self._settings = settings
         self._seed = seed
         self._worker: WorkerProcess | None = None
-        self._known: dict[Problem, AnswerMade] = {}
+        self._known: dict[tuple[Problem, Call], AnswerMade] = {}
 
     def start(self) -> None:
         """Start the process, which imports torch while others do; the first question awaits it."""
         with suppress(Failed):  # which the first question tells
             self._live()
 
-    def know(self, problem: Problem) -> AnswerMade:
-        """Find the answer to a problem.
+    def know(self, problem: Problem, call: Call = PLAIN) -> AnswerMade:
+        """Find the answer to a problem that is called so.
 
         Raises:
             Failed: it could not be.
         """
-        if problem not in self._known:
-            self._known[problem] = self._ask(MakeAnswer(problem, self._seed))
-        return self._known[problem]
+        if (problem, call) not in self._known:
+            self._known[problem, call] = self._ask(MakeAnswer(problem, self._seed, call))
+        return self._known[problem, call]
 
-    def judge_proof(self, problem: Problem, taken: Sealed) -> Judged:
+    def judge_proof(self, problem: Problem, taken: Sealed, call: Call = PLAIN) -> Judged:
         """Compare the results of a cell's first execution with the answer.
 
         Raises:
             Failed: it could not be judged.
         """
-        return self._ask(JudgeProof(problem, self._seed, taken.place, taken.handed))
+        return self._ask(JudgeProof(problem, self._seed, taken.place, taken.handed, call))
 
-    def judge_sample(self, problem: Problem, draw: Draw, execution: int, taken: Sealed) -> Judged:
+    def judge_sample(
+        self, problem: Problem, draw: Draw, execution: int, taken: Sealed, call: Call = PLAIN
+    ) -> Judged:
         """Compare one execution of a sample with the right result for its inputs.
 
         Raises:
             Failed: it could not be judged.
         """
-        asked = JudgeSample(problem, self._seed, draw, execution, taken.place, taken.handed)
-        return self._ask(asked)
+        place, handed = taken.place, taken.handed
+        return self._ask(JudgeSample(problem, self._seed, draw, execution, place, handed, call))
 
     def state(self) -> Mapping[str, Any] | None:
         """The machine's load and clocks now; None if the worker does not know."""

@@ -246,7 +246,7 @@ class Scheduler:
     ) -> Visit | Outcome:
         """A cell that was checked, or its outcome if it failed."""
         try:
-            self.oracle.know(cell.case.problem)
+            self.oracle.know(cell.case.problem, cell.case.call)
         except Failed as failure:
             return Outcome(cell, "error", f"no float64 answer to compare with: {failure.reason}")
         worker, timeout_s = self._crews[side].worker(cell.backend), self.spec.cell_timeout_s

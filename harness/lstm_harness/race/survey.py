@@ -28,7 +28,7 @@ from lstm_harness.model.spec import Spec
 from lstm_harness.model.text import shorten
 from lstm_harness.race.process import Failed, WorkerProcess, WorkerSettings
 from lstm_harness.race.strangers import no_strangers
-from lstm_kernels import Backend
+from lstm_kernels import Backend, Problem
 from lstm_kernels.cells import BUILT_IN, CELLS, add_cells, from_data, to_data
 from lstm_kernels.names import check_name
 from lstm_kernels.registry import lacks_heads, lacks_w8
@@ -159,14 +159,21 @@ class SurveyWorker:
     def _unsupported(
         self, backend: str, cases: tuple[Case, ...], survey: Survey
     ) -> list[Skip | None]:
-        problems = tuple(case.problem for case in cases)
         try:
-            reasons = self.ask(FindUnsupported(backend, problems)).reasons
+            reasons = self._reasons(backend, {case: case.computed for case in cases})
+            # What a backend refuses in autocast's dtype, a module has it compute in float32.
+            wide = {c: c.problem for c, why in reasons.items() if why and c.computed != c.problem}
+            reasons |= self._reasons(backend, wide) if wide else {}
         except Failed as failed:
             self.restart(survey)
             skip = Skip(failed.status, f"unsupported() failed: {failed.reason}")
             return [skip] * len(cases)
-        return [Skip("unsupported", reason) if reason else None for reason in reasons]
+        return [Skip("unsupported", why) if why else None for why in reasons.values()]
+
+    def _reasons(self, backend: str, problems: Mapping[Case, Problem]) -> dict[Case, str | None]:
+        """Why a backend does not run the problem of each of these cases, or None."""
+        reasons = self.ask(FindUnsupported(backend, tuple(problems.values()))).reasons
+        return dict(zip(problems, reasons, strict=True))
 
     def _device(self) -> str:
         told = self.ask(NameDevice())
@@ -313,6 +320,9 @@ def _general_skip(case: Case, backend: Backend, cells: Collection[str]) -> Skip 
     if case.pass_name == "forward" and "backward" not in backend.passes:
         reason = "pass forward saves values for a backward, and only a backward can check them"
         return Skip("unsupported", f"{backend.name} has no backward: {reason}")
+    if case.call.dropout and backend.own_masks:
+        reason = "it draws the masks of dropout in a library, and nobody can draw them again"
+        return Skip("unsupported", f"{reason} to check them")
     if case.launch == "eager":
         return None
     if case.device == "cpu":

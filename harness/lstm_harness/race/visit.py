@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, TypeVar
 
+from lstm_harness.model.case import Call
 from lstm_harness.model.plan import PlannedCell
 from lstm_harness.model.protocol import (
     AnswerMade,
@@ -83,8 +84,8 @@ class Job:
     trial: Trial | None = None
 
 
-# The errors of gradients that were checked, by tensor, for each side, backend and problem.
-Proved = dict[tuple[int, str, Problem], Mapping[str, float | None]]
+# The errors of gradients that were checked, by tensor, for each side, backend, problem and call.
+Proved = dict[tuple[int, str, Problem, Call], Mapping[str, float | None]]
 
 
 class Incorrect(Exception):  # noqa: N818 - a finding about a backend, not a failure of ours
@@ -161,11 +162,11 @@ class Visit:
 
     @property
     def _known(self) -> AnswerMade:
-        return self.oracle.know(self.cell.case.problem)
+        return self.oracle.know(self.cell.case.problem, self.cell.case.call)
 
     def _prove(self) -> None:
         case = self.cell.case
-        key = self.side, self.cell.backend, case.problem
+        key = self.side, self.cell.backend, case.problem, case.call
         # Another choice of launch parameters runs other kernels.
         proved = None if self.job.trial else self.proved.get(key)
         with_gradients = self.job.with_gradients and (case.makes_gradients or proved is None)
@@ -182,7 +183,7 @@ class Visit:
             reason = f"the worker handed over {found} executions; expected {executions}"
             raise Failed("crashed", reason)
         with sealed(self.worker, opened.handed) as taken:
-            judged = self.oracle.judge_proof(case.problem, taken)
+            judged = self.oracle.judge_proof(case.problem, taken, case.call)
         self._errors = {**(proved or {}), **judged.errors}
         if judged.failure:
             raise Incorrect(judged.failure)
@@ -191,18 +192,20 @@ class Visit:
             self.proved[key] = gradients
 
     def _judge_samples(self) -> None:
-        problem, repeats = self.cell.case.problem, self._sampler.samples().inner_repeats
+        case, repeats = self.cell.case, self._sampler.samples().inner_repeats
         for pick in self._track.picks.all():
             found = len(pick.taken.handed.counts)
             if found != repeats:
                 raise Failed("crashed", f"{found} executions in a sample; expected {repeats}")
             # A captured graph leaves only the result of its last replay.
-            is_graph = self.cell.case.launch == "graph"
+            is_graph = case.launch == "graph"
             execution = repeats - 1 if is_graph else secrets.randbelow(repeats)
             names = pick.taken.handed.counts[execution]
-            if self.cell.case.makes_gradients and not any(name.startswith("d_") for name in names):
+            if case.makes_gradients and not any(name.startswith("d_") for name in names):
                 raise Incorrect("a sample has no gradients")
-            judged = self.oracle.judge_sample(problem, pick.draw, execution, pick.taken)
+            judged = self.oracle.judge_sample(
+                case.problem, pick.draw, execution, pick.taken, case.call
+            )
             if judged.failure:
                 raise Incorrect(
                     f"the first execution was right, but a sample is wrong: {judged.failure}"

@@ -95,7 +95,7 @@ def coarse_first(cases: Sequence[Case], seed: int) -> list[Case]:
 
 
 def _coordinates(case: Case) -> tuple[Any, ...]:
-    return (*astuple(case.problem), case.pass_name, case.launch, case.cache)
+    return (*astuple(case.problem), case.pass_name, case.launch, case.cache, *astuple(case.call))
 
 
 def _levels_of(values: Iterable[Any]) -> dict[Any, int]:

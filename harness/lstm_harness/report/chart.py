@@ -33,6 +33,9 @@ LABELS = {
     "pass": "Pass",
     "launch": "Launch",
     "cache": "Cache",
+    "batch_first": "Batch first",
+    "autocast": "Autocast",
+    "dropout": "Dropout",
     "device": "Device",
 }
 # The columns that tell how large a problem is, and not what it does.

@@ -28,7 +28,8 @@ from typing import Any
 
 import pandas as pd
 
-from lstm_harness.analysis.summary import CASE_COLUMNS, PROBLEM_COLUMNS
+from lstm_harness.analysis.record_columns import values_of
+from lstm_harness.analysis.summary import CASE_COLUMNS
 from lstm_harness.model.case import Case
 from lstm_harness.model.record import Record
 from lstm_harness.store.run_folder import Run
@@ -47,7 +48,7 @@ def encode(summary: pd.DataFrame, runs: Sequence[Run], labels: Sequence[str]) ->
         fields: dict[Case, tuple[Any, ...]] = {}
         for record in run.records:
             if record.case not in fields:
-                fields[record.case] = _fields(record.case)
+                fields[record.case] = values_of(record.case)
             key = (label if several else None, record.backend, *fields[record.case])
             by_row.setdefault(key, []).append(record)
     rows = [by_row.get(key, []) for key in _keys(summary)]
@@ -72,12 +73,6 @@ def _keys(summary: pd.DataFrame) -> list[tuple[Any, ...]]:
     names = ["backend", *CASE_COLUMNS]
     labels = summary["run"].tolist() if "run" in summary else [None] * len(summary)
     return list(zip(labels, *(summary[name].tolist() for name in names), strict=True))
-
-
-def _fields(case: Case) -> tuple[Any, ...]:
-    """A case's fields in the order of `summary.CASE_COLUMNS`."""
-    problem = [getattr(case.problem, name) for name in PROBLEM_COLUMNS]
-    return (*problem, case.pass_name, case.launch, case.cache, case.device)
 
 
 def _fitting(rows: Sequence[Sequence[Record]]) -> int:

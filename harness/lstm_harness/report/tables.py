@@ -4,6 +4,7 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 from lstm_harness.analysis.correctness import CORRECTNESS_COLUMNS, correctness_by_backend
 from lstm_harness.analysis.summary import CASE_COLUMNS, SEVERITY, plain_rows
 from lstm_harness.model import text
-from lstm_harness.model.case import Case
+from lstm_harness.model.case import PLAIN, Case
 from lstm_harness.model.record import SCHEMA
 from lstm_harness.report.chart import LABELS
 from lstm_harness.report.payload import number
@@ -260,8 +261,9 @@ def all_rows(summary: pd.DataFrame) -> dict[str, Any]:
     kept = {"run", "backend", "seq_len", "batch", "hidden_size", "pass", "status", "median_ns"}
     square = bool((summary["input_size"] == summary["hidden_size"]).all())
     constant |= {"input_size"} if square else set()
-    # One head is the plain layer, which needs no mention.
-    unsaid = kept | ({"heads"} if bool((summary["heads"] == 1).all()) else set())
+    # The plain layer and the plain call need no mention.
+    plain = {"heads": 1, **asdict(PLAIN)}
+    unsaid = kept | {name for name, usual in plain.items() if (summary[name] == usual).all()}
     data = [[_plain(value) for value in summary[name]] for name, _, _ in columns]
     fixed = [
         (LABELS[name], "H" if name == "input_size" and square else str(summary[name].iloc[0]))

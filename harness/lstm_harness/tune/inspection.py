@@ -54,7 +54,7 @@ def kernel_rows(backend: str, spec: Spec, archs: str, tell: Tell) -> Rows:
             raise UserError(f"{variable} is set, so nothing is compiled; unset {variable}")
     names = _arch_names(archs)
     hook = _hook(backend, spec.plugins)
-    problems = tuple(dict.fromkeys(case.problem for case in spec.cases("cuda")))
+    problems = tuple(dict.fromkeys(case.computed for case in spec.cases("cuda")))
     known: dict[str, dict[str, Any]] = {}
     rows: Rows = []
     for number, (arch, problem) in enumerate((a, p) for a in names for p in problems):

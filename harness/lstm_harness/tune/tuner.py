@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
+from lstm_harness.model.axes import PLAIN_CALL
 from lstm_harness.model.case import Case
 from lstm_harness.model.definitions import definitions_of
 from lstm_harness.model.errors import Exit, Interrupted, MeasuringFailed, UserError
@@ -103,7 +104,7 @@ def exit_code(document: Document) -> Exit:
 
 def _as_passes(spec: Spec, name: str) -> Spec:
     """The same problems, forward and backward, once each, for one backend."""
-    only = {"pass": PASSES, "launch": ("eager",), "cache": ("warm",)}
+    only = {"pass": PASSES, "launch": ("eager",), "cache": ("warm",), **PLAIN_CALL}
     grids = tuple({**grid, **only} for grid in spec.grids)
     return replace(spec, grids=grids, backends=(name,), blocks=1)
 

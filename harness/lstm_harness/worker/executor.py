@@ -25,6 +25,7 @@ from lstm_harness.model.protocol import (
     PrepareSample,
     Reading,
 )
+from lstm_harness.worker.calling import as_called, seed_masks, why_wide
 from lstm_harness.worker.clock import Clock, make_clock
 from lstm_harness.worker.fresh import Mixer, change_weights
 from lstm_harness.worker.handing import HandedOut
@@ -86,15 +87,17 @@ class Executor:
         """
         self._forget()
         self._around.enter_context(self._choice_of(job))
-        problem = job.case.problem
+        problem, call = job.case.problem, job.case.call
         set_precision(problem)
-        inputs = checked_inputs(problem, job.seed, self.device)
+        inputs = as_called(checked_inputs(problem, job.seed, self.device), problem, call)
         started = time.perf_counter()
         if hasattr(self.implementation, "flatten"):
             self.implementation.flatten(inputs.weights, problem)
         untouched = [tensor.clone() for tensor in _all(inputs)]
         the_pass = self._make_pass(job.case, inputs)
         setup_ms = (time.perf_counter() - started) * 1e3
+        word = str(job.seed)
+        seed_masks(call, word)
         self._empty_cache()
         with poisoned_memory(self.device):
             started = time.perf_counter()
@@ -106,15 +109,16 @@ class Executor:
         made = [_copied(first.tensors()) if job.case.launch == "graph" else first.tensors()]
         executed = [first]
         if job.with_gradients and not first.makes_gradients:
-            train = make_pass(self.implementation, problem, "train")
+            train = make_pass(self.implementation, problem, "train", call)
             self._empty_cache()
+            seed_masks(call, word)
             with poisoned_memory(self.device):
                 executed.append(_executed(train, inputs))
             refuse_malformed(executed[-1])
             made.append(executed[-1].tensors())
         _refuse_changed(inputs, untouched)
         handed = self._handed.hand(made)
-        change_weights(inputs.weights, job.weights, tolerance(problem))
+        change_weights(inputs.weights, job.weights, tolerance(job.case.computed))
         clock = make_clock(self.device, job.case.cache)
         self._cell = _Cell(job, the_pass, inputs, clock, [], tuple(executed))
         gc.collect(1)  # collect what this left; older garbage is not from this cell
@@ -125,6 +129,7 @@ class Executor:
         """Prepare a sample, on inputs that follow from a nonce."""
         cell = self._opened()
         cell.states = []
+        seed_masks(cell.job.case.call, asked.inputs)
         for number in range(asked.repeats):
             with_room = cell.job.case.makes_gradients
             inputs = self._mixer.inputs(cell.inputs, asked.inputs, number, with_room)
@@ -174,7 +179,7 @@ class Executor:
         cell.states = []
         gc.enable()
         case = cell.job.case
-        forward = make_pass(self.implementation, case.problem, "forward")
+        forward = make_pass(self.implementation, case.problem, "forward", case.call)
         used = Resources(
             self.device, case.pass_name, cell.the_pass, forward, cell.inputs, self._empty_cache
         )
@@ -182,9 +187,11 @@ class Executor:
         captured = case.launch == "graph" or hasattr(self.implementation, "HOLDS_MEMORY")
         with_memory = asked.with_memory and not captured
         peak, saved = used.memory() if with_memory else (None, None)
+        wide = why_wide(self.implementation, case.problem, case.call, self.device)
+        foreign = used.warnings(asked.our_pids)
         told = CellClosed(
-            kernels=tuple(self._kernels(case.problem)),
-            warnings=tuple(used.warnings(asked.our_pids)),
+            kernels=tuple(self._kernels(case.problem if wide else case.computed)),
+            warnings=(*([f"computed in float32: {wide}"] if wide else []), *foreign),
             wall_ns=self._wall_ns(cell) if self.device != "cpu" else (),
             peak_bytes=peak,
             saved_bytes=saved,
@@ -219,7 +226,7 @@ class Executor:
         return chosen
 
     def _make_pass(self, case: Case, inputs: Inputs) -> Pass:
-        eager = make_pass(self.implementation, case.problem, case.pass_name)
+        eager = make_pass(self.implementation, case.problem, case.pass_name, case.call)
         if case.launch == "graph":
             return replayed(eager, inputs, fresh_graph=case.pass_name == "backward")
         return eager

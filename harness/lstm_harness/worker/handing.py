@@ -6,7 +6,6 @@ A worker writes its results; the harness seals them (`race.sealed`), and the ora
 import mmap
 import os
 from collections.abc import Mapping, Sequence
-from math import prod
 from pathlib import Path
 
 import torch
@@ -47,40 +46,39 @@ def taken(place: str, handed: Handed, like: Inputs, execution: int) -> dict[str,
 
     Args:
         place: the path of the sealed file.
-        like: inputs of the problem, with the shapes of outputs and gradients.
+        like: inputs of the problem, with the shapes and dtypes of outputs and gradients.
     Raises:
         Malformed: it is not the result of such an execution.
     """
-    shapes = [_shapes(counts, like) for counts in handed.counts]
-    sizes = [sum(prod(s) for group in each.values() for s in group) for each in shapes]
-    size = like.x.element_size()
+    all_like = [_like(counts, like) for counts in handed.counts]
+    sizes = [sum(_bytes(t) for group in each.values() for t in group) for each in all_like]
     with Path(place).open("rb") as file:
         found = os.fstat(file.fileno()).st_size
-        if found != sum(sizes) * size:
-            raise Malformed(f"{found} bytes were handed over; expected {sum(sizes) * size}")
+        if found != sum(sizes):
+            raise Malformed(f"{found} bytes were handed over; expected {sum(sizes)}")
         if not found:
-            return {name: [] for name in shapes[execution]}
+            return {name: [] for name in all_like[execution]}
         # Read in place. The tensors keep it; what is written to them changes no file.
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    at = sum(sizes[:execution]) * size
+    at = sum(sizes[:execution])
     made: dict[str, list[Tensor]] = {}
-    for name, group in shapes[execution].items():
+    for name, group in all_like[execution].items():
         made[name] = []
-        for shape in group:
-            made[name].append(_tensor(memory, at, shape, like.x.dtype))
-            at += prod(shape) * size
+        for each in group:
+            made[name].append(_tensor(memory, at, each))
+            at += _bytes(each)
     return made
 
 
-def _shapes(counts: Mapping[str, int], like: Inputs) -> dict[str, list[tuple[int, ...]]]:
-    """The shapes of an execution's results, by the names of its tensors."""
-    shapes = {}
+def _like(counts: Mapping[str, int], like: Inputs) -> dict[str, list[Tensor]]:
+    """Tensors with the shapes and dtypes of an execution's results, by their names."""
+    found = {}
     for name, count in counts.items():
         expected = _expected(name, like)
         if not 0 <= count <= len(expected):
             raise Malformed(f"{count} tensors of {name}; expected {len(expected)}")
-        shapes[name] = [tuple(tensor.shape) for tensor in expected[:count]]
-    return shapes
+        found[name] = expected[:count]
+    return found
 
 
 def _expected(name: str, like: Inputs) -> list[Tensor]:
@@ -93,11 +91,11 @@ def _expected(name: str, like: Inputs) -> list[Tensor]:
     return [tensor for tensor in group if tensor is not None]
 
 
-def _tensor(memory: mmap.mmap, at: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    count = prod(shape)
-    if not count:
-        return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(memory, dtype=dtype, count=count, offset=at).reshape(shape)
+def _tensor(memory: mmap.mmap, at: int, like: Tensor) -> Tensor:
+    if not like.numel():
+        return torch.empty_like(like)
+    flat = torch.frombuffer(memory, dtype=like.dtype, count=like.numel(), offset=at)
+    return flat.reshape(like.shape)
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -195,18 +195,20 @@ def _take_round(worker: Worker, asked: protocol.TakeRound) -> protocol.RoundTake
 def _make_answer(worker: Worker, asked: protocol.MakeAnswer) -> protocol.AnswerMade:
     problem = asked.problem
     set_precision(replace(problem, precision="ieee"))
-    known = worker.oracle.know(problem, asked.seed)
+    known = worker.oracle.know(problem, asked.seed, asked.call)
     worker.give_memory_back()
     set_precision(problem)
+    computed = asked.call.computed(problem)
     as_float32 = worker.product_flops("float32", problem.precision)
-    rate = max(as_float32, worker.product_flops(problem.dtype, "ieee"))
-    return protocol.AnswerMade(rate, tolerance(problem), known.rows)
+    rate = max(as_float32, worker.product_flops(computed.dtype, "ieee"))
+    return protocol.AnswerMade(rate, tolerance(computed), known.rows)
 
 
 @answers(protocol.JudgeProof)
 def _judge_proof(worker: Worker, asked: protocol.JudgeProof) -> protocol.Judged:
     set_precision(replace(asked.problem, precision="ieee"))
-    return worker.oracle.judge_proof(asked.problem, asked.seed, asked.place, asked.handed)
+    what = asked.problem, asked.seed, asked.place, asked.handed, asked.call
+    return worker.oracle.judge_proof(*what)
 
 
 @answers(protocol.JudgeSample)

@@ -1,12 +1,14 @@
-"""What kernels of older revisions do not have, for `ab` and CI: definitions of cells, heads.
+"""What older kernels do not have, for `ab` and CI: definitions of cells, heads, autocast.
 
 Kernels from before cells were definitions have only PyTorch's four, and report fewer sizes.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from lstm_kernels import registry
 from lstm_kernels.problem import Problem
+from lstm_kernels.stack import Outputs, Unsupported
 
 
 class CellSizes(NamedTuple):
@@ -38,3 +40,16 @@ def unsupported(backend: str, problem: Problem, device: str) -> str | None:
     if not hasattr(registry, "unsupported"):
         return registry.load(backend).unsupported(problem, device)  # type: ignore[no-any-return] # a module's
     return registry.unsupported(backend, problem, device)
+
+
+def autocast_of() -> Callable[..., Outputs]:
+    """The function that runs a layer under torch.autocast.
+
+    Raises:
+        Unsupported: the kernels have none.
+    """
+    try:
+        from lstm_kernels.autocast import under_autocast
+    except ImportError:
+        raise Unsupported("the kernels of this revision do not run under autocast") from None
+    return under_autocast

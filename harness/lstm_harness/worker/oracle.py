@@ -14,8 +14,10 @@ from typing import Any
 
 from torch import Tensor
 
+from lstm_harness.model.case import PLAIN, Call
 from lstm_harness.model.oracle_cost import rows_to_answer
 from lstm_harness.model.protocol import Handed, Judged, JudgeSample
+from lstm_harness.worker.calling import as_called, as_plain, made_plain, masks_of
 from lstm_harness.worker.fresh import Mixer, changed_weights
 from lstm_harness.worker.handing import taken
 from lstm_harness.worker.inputs import (
@@ -31,7 +33,7 @@ from lstm_harness.worker.passes import Malformed, make_pass
 from lstm_harness.worker.verify import judge, tolerance
 from lstm_kernels import registry
 from lstm_kernels.problem import Problem
-from lstm_kernels.stack import Weights
+from lstm_kernels.stack import Outputs, Weights, run, run_layers
 
 # The set of inputs whose answer is known.
 FIRST_SET = 0
@@ -40,6 +42,8 @@ MOST_BYTES = 4 << 30
 # answer than a backend must be.
 STAND_INS = ("aten", "naive")
 NEARER = 4.0
+
+_Key = tuple[Problem, int, Call]  # with the seed
 
 
 @dataclass(frozen=True)
@@ -63,15 +67,23 @@ def checked_inputs(
     return inputs if rows is None else silence_other_rows(inputs, rows)
 
 
-def answer(problem: Problem, seed: int, device: str) -> Answer:
-    """Compute the answer in float64 on a device."""
+def answer(problem: Problem, seed: int, device: str, call: Call = PLAIN) -> Answer:
+    """Compute the answer in float64 on a device, in the order of a plain call."""
     rows = rows_to_answer(problem, device)
-    inputs = make_inputs(problem, seed, FIRST_SET, device)
+    inputs = as_plain(_as_called(problem, seed, device, call), call)
     if rows is not None:
         inputs = only_rows(inputs, rows)
     double = replace(_wide(problem, "float64"), batch=inputs.x.shape[1])
-    made = _executed(registry.load("reference"), double, inputs, "train")
+    masks = masks_of(problem, call, str(seed), 0, device)
+    if rows is not None:
+        masks = tuple(mask[:, list(rows)] for mask in masks)
+    made = _executed(_dropping(registry.load("reference"), masks), double, inputs, "train")
     return Answer(rows, {name: [t.cpu() for t in group] for name, group in made.items()})
+
+
+def _as_called(problem: Problem, seed: int, device: str, call: Call) -> Inputs:
+    """The set whose answer is known, with all its output gradients."""
+    return as_called(make_inputs(problem, seed, FIRST_SET, device), problem, call)
 
 
 @dataclass(frozen=True)
@@ -96,30 +108,32 @@ class Oracle:
     def __init__(self, device: str) -> None:
         self._device = device
         self._mixer = Mixer(device)
-        self._known: OrderedDict[tuple[Problem, int], _Known] = OrderedDict()
-        self._last: tuple[tuple[Problem, int], Inputs] | None = None
+        self._known: OrderedDict[_Key, _Known] = OrderedDict()
+        self._last: tuple[_Key, Inputs] | None = None
 
-    def know(self, problem: Problem, seed: int) -> Answer:
-        """The answer to a problem, found once."""
-        key = problem, seed
+    def know(self, problem: Problem, seed: int, call: Call = PLAIN) -> Answer:
+        """The answer to a problem that is called so, found once."""
+        key = problem, seed, call
         if key not in self._known:
-            found = answer(problem, seed, self._device)
-            self._known[key] = _Known(found, *self._stand_in(problem, seed, found))
+            found = answer(problem, seed, self._device, call)
+            self._known[key] = _Known(found, *self._stand_in(*key, found))
             while len(self._known) > 1 and self._bytes() > MOST_BYTES:
                 self._known.popitem(last=False)
         return self._known[key].answer
 
-    def judge_proof(self, problem: Problem, seed: int, place: str, handed: Handed) -> Judged:
+    def judge_proof(
+        self, problem: Problem, seed: int, place: str, handed: Handed, call: Call = PLAIN
+    ) -> Judged:
         """Compare a cell's first execution, and the gradients of another, with the answer."""
-        right = self.know(problem, seed)
-        like = self._like(problem, seed)
+        right = self.know(problem, seed, call)
+        like, bound = self._like(problem, seed, call), tolerance(call.computed(problem))
         errors: dict[str, float | None] = {}
         failures = []
         for execution in range(len(handed.counts)):
             made = _taken(place, handed, like, execution)
             if isinstance(made, Judged):
                 return made
-            judged = judge(made, right.tensors, tolerance(problem), right.rows)
+            judged = judge(made_plain(made, call), right.tensors, bound, right.rows)
             # An error of the pass itself says more than one of the extra execution.
             errors = {**judged.errors, **errors}
             failures.append(judged.failure)
@@ -127,10 +141,11 @@ class Oracle:
 
     def judge_sample(self, asked: JudgeSample) -> Judged:
         """Compare one execution of a sample with the right result for its inputs."""
-        problem = asked.problem
-        self.know(problem, asked.seed)
-        known = self._known[problem, asked.seed]
-        like, bound = self._like(problem, asked.seed), tolerance(problem)
+        problem, call = asked.problem, asked.call
+        key = problem, asked.seed, call
+        self.know(*key)
+        known = self._known[key]
+        like, bound = self._like(*key), tolerance(call.computed(problem))
         made = _taken(asked.place, asked.handed, like, asked.execution)
         if isinstance(made, Judged):
             return made
@@ -140,27 +155,34 @@ class Oracle:
         if with_gradients:
             self._mixer.gradients(inputs, asked.draw.gradients, asked.execution)
         pass_name = "train" if with_gradients else "inference"
-        right = _executed(known.stand_in, known.wide, inputs, pass_name)
-        return judge(made, right, bound)
+        masks = masks_of(problem, call, asked.draw.inputs, asked.execution, self._device)
+        stand_in = _dropping(known.stand_in, masks)
+        right = _executed(stand_in, known.wide, as_plain(inputs, call), pass_name)
+        return judge(made_plain(made, call), right, bound)
 
-    def _stand_in(self, problem: Problem, seed: int, right: Answer) -> tuple[Any, Problem]:
+    def _stand_in(
+        self, problem: Problem, seed: int, call: Call, right: Answer
+    ) -> tuple[Any, Problem]:
         """The backend that computes the right results on other inputs, and its format."""
         wide = _wide(problem, "float64" if problem.dtype == "float64" else "float32")
         inputs = checked_inputs(problem, seed, self._device)
+        inputs = as_plain(as_called(inputs, problem, call), call)
+        masks = masks_of(problem, call, str(seed), 0, self._device)
         for name in STAND_INS:
             implementation = registry.load(name)
             if unsupported(name, wide, self._device):
                 continue
-            made = _executed(implementation, wide, inputs, "train")
-            bound = tolerance(problem) / NEARER
+            made = _executed(_dropping(implementation, masks), wide, inputs, "train")
+            bound = tolerance(call.computed(problem)) / NEARER
             if not judge(made, right.tensors, bound, right.rows).failure:
                 return implementation, wide
         return registry.load("reference"), _wide(problem, "float64")
 
-    def _like(self, problem: Problem, seed: int) -> Inputs:
+    def _like(self, problem: Problem, seed: int, call: Call) -> Inputs:
         """The shapes and weights of a problem; cached, as cells mostly come problem by problem."""
-        if self._last is None or self._last[0] != (problem, seed):
-            self._last = (problem, seed), make_inputs(problem, seed, FIRST_SET, self._device)
+        key = problem, seed, call
+        if self._last is None or self._last[0] != key:
+            self._last = key, _as_called(problem, seed, self._device, call)
         return self._last[1]
 
     def _bytes(self) -> int:
@@ -175,6 +197,37 @@ def _taken(
         return taken(place, handed, like, execution)
     except Malformed as wrong:
         return Judged({}, str(wrong))
+
+
+def _dropping(implementation: Any, masks: tuple[Tensor, ...]) -> Any:
+    """The same backend with the factors of dropout between its layers; as it is without any."""
+    return _Dropping(implementation, masks) if masks else implementation
+
+
+@dataclass(frozen=True)
+class _Dropping:
+    implementation: Any
+    masks: tuple[Tensor, ...]
+
+    def stack(
+        self,
+        x: Tensor,
+        h0: Tensor,
+        c0: Tensor | None,
+        weights: tuple[Weights, ...],
+        *,
+        problem: Problem,
+        **more: Any,
+    ) -> Outputs:
+        """All layers, each on the output of the one before times a mask."""
+
+        def layer(
+            index: int, x: Tensor, h0: Tensor, c0: Tensor | None, weights: tuple[Weights, ...]
+        ) -> Outputs:
+            x = x * self.masks[index - 1].to(x.dtype) if index else x
+            return run(self.implementation, x, h0, c0, weights, problem=problem.layer(index))
+
+        return run_layers(layer, x, h0, c0, weights, directions=problem.directions)
 
 
 def _wide(problem: Problem, dtype: str) -> Problem:

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lstm_harness.model.case import PLAIN, Call
+from lstm_harness.worker.calling import called
 from lstm_harness.worker.inputs import Inputs
 from lstm_kernels.problem import Problem
-from lstm_kernels.stack import Weights, run
+from lstm_kernels.stack import Outputs, Weights, run
 
 OUTPUT_NAMES = ("y", "h_n", "c_n")
 PARAMETER_NAMES = Weights._fields
@@ -50,12 +53,11 @@ class State:
         return named | gradients(self.inputs) if self.makes_gradients else named
 
 
-def make_pass(implementation: Any, problem: Problem, pass_name: str) -> Pass:
+def make_pass(implementation: Any, problem: Problem, pass_name: str, call: Call = PLAIN) -> Pass:
     """The pass of that name over a problem, on what `registry.load` returned."""
 
-    def forward(state: State) -> None:
-        inputs = state.inputs
-        returned = run(
+    def plain(inputs: Inputs) -> Outputs:
+        return run(
             implementation,
             inputs.x,
             inputs.h0,
@@ -64,7 +66,11 @@ def make_pass(implementation: Any, problem: Problem, pass_name: str) -> Pass:
             problem=problem,
             lengths=inputs.lengths,
         )
-        state.outputs = tuple(out for out in returned if out is not None)
+
+    compute = plain if call == PLAIN else partial(called, implementation, problem, call)
+
+    def forward(state: State) -> None:
+        state.outputs = tuple(out for out in compute(state.inputs) if out is not None)
 
     def inference(state: State) -> None:
         with torch.no_grad():

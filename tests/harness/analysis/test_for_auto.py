@@ -8,6 +8,7 @@ from synthetic_runs import blocks, case, environment, manifest
 
 from lstm_harness.analysis import for_auto
 from lstm_harness.analysis.summary import summarise
+from lstm_harness.model.case import CALL_FIELDS
 from lstm_harness.model.record import Record
 from lstm_kernels import CELLS
 from lstm_kernels.cells import to_data
@@ -24,6 +25,7 @@ def cell(
 ) -> list[Record]:
     """A backend's records of a case, a block each, about this time."""
     known = ("launch", "cache", "device", "seq_len", "batch", "cell", "dtype", "lengths")
+    known += ("num_layers", *CALL_FIELDS)
     of = case(pass_name, **{name: fields.pop(name) for name in known if name in fields})
     return blocks(backend, [int(us * 1000 * share) for share in spread], of=of, **fields)
 
@@ -143,6 +145,8 @@ NOT_COUNTED = {
     "not checked": cell("numba_cpu", 5, errors={}, tolerance=None),
     "from a CUDA graph": cell("numba_cpu", 5, launch="graph"),
     "with a cold cache": cell("numba_cpu", 5, cache="cold"),
+    "batch first": cell("numba_cpu", 5, batch_first=True),
+    "under autocast": cell("numba_cpu", 5, autocast="bfloat16"),
 }
 
 
@@ -153,6 +157,15 @@ def test_a_cell_that_does_not_count_is_left_out(why: str) -> None:
         records = [*records[:-1], *cell("numba_cpu", 5, status="crashed")[-1:]]
     found = orders(records, cell("hoisted", 7), cell("aten", 10))
     assert found == {"inference": ("hoisted", "aten")}
+
+
+def test_training_with_dropout_does_not_count() -> None:
+    for dropout, order in ((0.0, {"training": ("numba_cpu", "aten")}), (0.3, {})):
+        trained = [
+            cell(name, us, "train", num_layers=2, dropout=dropout)
+            for name, us in (("numba_cpu", 5), ("aten", 10))
+        ]
+        assert orders(*trained) == order
 
 
 def test_without_pytorchs_own_nothing_counts() -> None:

@@ -7,10 +7,11 @@ from lstm_harness.analysis.record_table import record_table
 
 
 def test_a_row_holds_everything_that_was_stored_of_a_record():
-    one = record("aten", (3, 4), block=2, of=case("train", hidden_size=8, dtype="float64"))
+    of = case("train", hidden_size=8, num_layers=2, batch_first=True, dropout=0.5)
+    one = record("aten", (3, 4), block=2, of=of)
     (row,) = record_table([one]).to_dict("records")
     stored = one.to_dict()
-    flat = {**stored, **stored.pop("problem"), "heads": 1}
+    flat = {**stored, **stored.pop("problem"), "heads": 1, "autocast": "none"}
     shown = {
         name: list(value) if isinstance(value, tuple) else value for name, value in row.items()
     }

@@ -53,6 +53,7 @@ VALUES = [
     ("--input", ["hiden", "0"]),
     ("--layers", [str(10**9), "0"]),
     ("--heads", ["abc", "0", "-1", "2.5"]),
+    ("--dropout", ["1", "-0.5", "nan", "inf", "abc", ""]),
     ("--backend", ["", ","]),
 ]
 
@@ -79,6 +80,21 @@ def test_grid_too_large_to_list(refused):
 def test_heads_that_do_not_divide(refused):
     line = refused("run", "--hidden", "16", "--heads", "3")
     assert "heads=3 does not divide hidden_size=16" in line
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("--batch-first --lengths uniform:1:8", "a module ignores batch_first for a packed batch"),
+        ("--dropout 0.3", "dropout 0.3 with one layer: it is between layers"),
+        (
+            "--autocast bfloat16 --dtype float16",
+            "autocast casts float32; expected float32 and ieee",
+        ),
+    ],
+)
+def test_a_call_that_no_module_makes(refused, given, says):
+    assert says in refused("run", *given.split())
 
 
 def test_impossible_combination(refused):

@@ -7,6 +7,7 @@ import pytest
 
 from lstm_harness.interop.captured_suite import MOST_SHAPES, captured
 from lstm_harness.interop.watched_program import Call, Count, Notes
+from lstm_harness.model.case import Call as CalledSo
 from lstm_harness.model.spec import build, suite_from_file
 
 COMMAND = ("python", "/home/me/train.py", "--lr", "0.1")
@@ -129,10 +130,35 @@ def test_one_shape_with_most_of_the_work_is_kept_as_it_is(written):
 
 
 def test_what_no_case_tells_stands_in_a_comment(written):
-    _, made = written(
-        {call(batch_first=True, dropout=0.25, autocast=True, dtype="bfloat16"): Count(1)}
-    )
-    assert "# batch first; dropout 0.25, which is not raced; under autocast\n" in made.text
+    _, made = written(packed(4, 3, num_layers=2, dropout=0.25))
+    assert "dropout 0.25, which is not raced for a packed batch\n" in made.text
+
+
+def test_how_a_layer_was_called_is_raced(written):
+    spec, _ = written({call(batch_first=True, autocast=True, dtype="bfloat16"): Count(2)})
+    (use,) = spec.uses("cpu")
+    assert use.case.call == CalledSo(batch_first=True, autocast="bfloat16")
+    assert (use.case.problem.dtype, use.case.computed.dtype) == ("float32", "bfloat16")
+    assert (use.case.problem.seq_len, use.case.problem.batch, use.calls) == (30, 8, 2)
+
+
+@pytest.mark.parametrize(
+    ("fields", "dropout"),
+    [({}, 0.25), ({"num_layers": 1}, 0.0), ({"gradients": False}, 0.0)],
+)
+def test_dropout_is_raced_where_a_layer_has_it(written, fields, dropout):
+    spec, made = written({call(**{"num_layers": 2, "dropout": 0.25} | fields): Count(1)})
+    (use,) = spec.uses("cpu")
+    assert use.case.call == CalledSo(dropout=dropout)
+    assert "not raced" not in made.text
+
+
+def test_a_packed_call_has_no_batch_first_and_may_be_under_autocast(written):
+    counts = packed(9, 5, 2, batch_first=True, autocast=True, dtype="float16")
+    spec, _ = written(counts | {call(batch_first=True): Count(1)})
+    called = {use.case.problem.lengths: use.case.call for use in spec.uses("cpu")}
+    assert called.pop("full") == CalledSo(batch_first=True)
+    assert [*called.values()] == [CalledSo(autocast="float16")]
 
 
 @pytest.mark.parametrize(
@@ -141,6 +167,8 @@ def test_what_no_case_tells_stands_in_a_comment(written):
         ({"device": "mps"}, "on mps; cases are on cpu and cuda"),
         ({"device": "cuda"}, "but most calls are on cpu; a suite is for one device"),
         ({"dtype": "complex64"}, "complex64; cases are in float64"),
+        ({"num_layers": 2, "dropout": 1.0}, "dropout 1; cases have less than 1"),
+        ({"autocast": True}, "under autocast to float32; cases have bfloat16, float16"),
         ({"cell": "lstm", "proj_size": 16}, "expected less than hidden_size"),
     ],
 )

@@ -12,6 +12,7 @@ from synthetic_store import put
 
 from lstm_harness.interop.export import harmless
 from lstm_harness.interop.record_parquet import RECORD_COLUMNS
+from lstm_harness.model.case import CALL_FIELDS
 
 
 @pytest.fixture
@@ -105,21 +106,23 @@ def test_parquet_has_a_row_a_record_with_its_samples(exported):
 
 def test_parquet_has_every_field_of_a_record(exported):
     stored = set(record().to_dict()) - {"schema", "problem"} | set(asdict(case().problem))
-    assert set(RECORD_COLUMNS) == stored | {"extra"}
-    odd = record(errors={"y": None}, status="incorrect", extra={"later": [1]})
+    assert set(RECORD_COLUMNS) == stored | {"extra", *CALL_FIELDS}
+    called = case(batch_first=True, autocast="float16")
+    odd = record(errors={"y": None}, status="incorrect", extra={"later": [1]}, of=called)
     (row,) = pq.read_table(exported("parquet", [odd])).to_pylist()
     assert row["errors"] == [("y", None)]
     assert row["heads"] == 1
+    assert (row["batch_first"], row["autocast"], row["dropout"]) == (True, "float16", 0.0)
     assert json.loads(row["extra"]) == {"later": [1]}
 
 
 def test_the_columns_of_parquet_stay_what_they_were():
     kinds = {"text": "backend cell dtype precision lengths pass launch cache device status reason"}
-    kinds["text"] += " stopped_by floor_term extra"
+    kinds["text"] += " stopped_by floor_term extra autocast"
     kinds["whole"] = "block order seq_len batch input_size hidden_size num_layers proj_size heads"
     kinds["whole"] += " inner_repeats peak_bytes saved_bytes oracle_rows"
-    kinds["number"] = "tolerance setup_ms compile_ms energy_mj sm_clock_mhz floor_ns"
-    kinds["flag"] = "bidirectional bias"
+    kinds["number"] = "tolerance setup_ms compile_ms energy_mj sm_clock_mhz floor_ns dropout"
+    kinds["flag"] = "bidirectional bias batch_first"
     kinds["wholes"] = "samples_ns cpu_ns wall_ns involuntary_switches marked"
     kinds["numbers"] = "steal_ms"
     kinds["texts"] = "kernels warnings"

@@ -92,6 +92,17 @@ def test_heads_are_kept_and_one_is_not_told(saved):
     assert sorted(told, key=str) == [2, None]
 
 
+def test_a_call_is_kept_and_a_plain_one_is_not_told(saved):
+    called = case(batch_first=True, autocast="bfloat16")
+    path = saved([r for of in (case(), called) for r in blocks("naive", [NS] * 3, of=of)])
+    kept = baseline.read(path).summary
+    told = {(row["batch_first"], row["autocast"]) for row in plain_rows(kept)}
+    assert told == {(False, "none"), (True, "bfloat16")}
+    lines = [json.loads(line) for line in path.read_text().splitlines()[1:]]
+    assert sorted(line.get("autocast", "") for line in lines) == ["", "bfloat16"]
+    assert sorted(line.get("batch_first", False) for line in lines) == [False, True]
+
+
 def test_taken_name_is_refused_unless_forced(saved, tmp_path):
     path = saved(blocks("naive", [NS]))
     with pytest.raises(UserError, match=r"'main' is taken.*--force"):

@@ -8,6 +8,7 @@ from synthetic_runs import blocks, environment
 from lstm_harness.analysis.summary import summarise
 from lstm_harness.judge import noise
 from lstm_harness.judge.verdict import Rules, judge
+from lstm_harness.model.case import CALL_FIELDS
 from lstm_harness.model.errors import UserError
 
 NS = 1_000_000
@@ -53,10 +54,13 @@ def test_margin_widens_what_the_judge_lets_pass():
     assert (alone.kind, known.kind) == ("REGRESSION", "SAME")
 
 
-def test_what_was_kept_before_there_were_heads_is_of_one():
+def test_what_was_kept_before_there_were_heads_and_calls_is_of_plain_ones():
     found = noise.keep(environment(), differing(1.2))
     head, line = found.file.read_text().splitlines()
     entry = json.loads(line)
+    assert [entry["cell"].pop() for _ in CALL_FIELDS] == [0.0, "none", False]
+    found.file.write_text(f"{head}\n{json.dumps(entry)}\n")
+    assert noise.kept(environment()).margins == found.margins
     assert entry["cell"].pop(noise._HEADS) == 1
     found.file.write_text(f"{head}\n{json.dumps(entry)}\n")
     assert noise.kept(environment()).margins == found.margins

@@ -276,6 +276,18 @@ class TestStanding:
         kinds = [v.kind for v in verdicts(other, side([1] * 5))]
         assert kinds == [Kind.MISSING, Kind.MISSING, Kind.NEW]
 
+    def test_another_call_is_never_compared(self):
+        plain, swapped = side([1] * 5), side([3] * 5, of=case(batch_first=True))
+        assert [v.kind for v in verdicts(plain, swapped)] == [Kind.MISSING, Kind.NEW]
+        two, dropped = (side([1] * 5, of=case(num_layers=2, dropout=p)) for p in (0.0, 0.3))
+        assert [v.kind for v in verdicts(two, dropped)] == [Kind.MISSING, Kind.NEW]
+        found = verdicts(plain, side([3] * 5, of=case(autocast="bfloat16")))
+        assert {v.kind for v in found} == {Kind.INCOMPARABLE}
+        assert {v.reason for v in found} == {"autocast none there, bfloat16 here"}
+        both = [*plain, *swapped]
+        kinds = {v.case["batch_first"]: v.kind for v in verdicts(both, both)}
+        assert kinds == {False: Kind.SAME, True: Kind.SAME}
+
     def test_what_another_machine_lacks_is_not_missing(self):
         (found,) = verdicts(side([1] * 5), [], differences=["gpu A there, none here"])
         assert found.kind == Kind.INCOMPARABLE

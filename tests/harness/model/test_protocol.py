@@ -6,12 +6,13 @@ from dataclasses import asdict, is_dataclass
 import pytest
 
 from lstm_harness.model import protocol, typed, wire
-from lstm_harness.model.case import Case
+from lstm_harness.model.case import Call, Case
 from lstm_harness.worker.handlers import _HANDLERS
 from lstm_kernels import CELLS, Problem
 from lstm_kernels.cells import to_data
 
 CASE = Case(Problem("lstm", 3, 2, 4, 5, lengths="uniform:1:3"), "train", device="cuda")
+CALLED = Case(Problem("lstm", 3, 2, 4, 5, num_layers=2), "train", call=Call(True, "bfloat16", 0.25))
 HANDED = protocol.Handed(7, ({"y": 1, "h_n": 1}, {"y": 1, "d_w_ih": 2, "d_x": 0}))
 DRAW = protocol.Draw("weights", "inputs", "gradients")
 
@@ -27,6 +28,10 @@ EXAMPLES = [
     protocol.Execute(),
     protocol.JudgeProof(CASE.problem, 7, "/proc/1/fd/7", HANDED),
     protocol.JudgeSample(CASE.problem, 7, DRAW, 1, "/proc/1/fd/7", HANDED),
+    protocol.OpenCell("naive", CALLED, 7, "weights", with_gradients=True),
+    protocol.MakeAnswer(CALLED.problem, 7, CALLED.call),
+    protocol.JudgeProof(CALLED.problem, 7, "/proc/1/fd/7", HANDED, CALLED.call),
+    protocol.JudgeSample(CALLED.problem, 7, DRAW, 1, "/proc/1/fd/7", HANDED, CALLED.call),
     protocol.CloseCell(True, False, (1, 2)),
     protocol.FollowGradient("naive", CASE.problem, 7),
     protocol.CompileKernels("x", None, "sm_90", (protocol.CompileJob("k", CASE.problem, {}),)),

@@ -5,6 +5,7 @@ import jsonschema
 import pytest
 from synthetic_runs import case, grid, manifest, record
 
+from lstm_harness.model.case import CALL_FIELDS
 from lstm_harness.model.record import STATUSES
 from lstm_kernels import CELLS, PASSES
 from lstm_kernels.cells import to_data
@@ -30,6 +31,8 @@ def validator(name):
     return jsonschema.Draft202012Validator(schema)
 
 
+CALL = {"batch_first": True, "autocast": "bfloat16", "dropout": 0.25}
+CALLED = case(num_layers=2, **CALL)
 RECORD = validator("record")
 RUN = validator("run")
 
@@ -63,9 +66,19 @@ def test_heads_are_described_and_may_be_left_out():
         assert not RECORD.is_valid(one)
 
 
+def test_a_call_is_described_and_a_plain_one_is_left_out():
+    for of, told in ((case(), {}), (CALLED, CALL)):
+        one = stored(record(of=of))
+        RECORD.validate(one)
+        RUN.validate(manifest([record(of=of)]))
+        assert {name: one[name] for name in one.keys() & set(CALL_FIELDS)} == told
+    for wrong in ({"batch_first": 1}, {"autocast": "float64"}, {"dropout": 1}):
+        assert not RECORD.is_valid(stored(record()) | wrong)
+
+
 def test_every_field_of_a_record_is_described():
     described = set(RECORD.schema["properties"])
-    assert set(stored(record())) == described
+    assert set(stored(record(of=CALLED))) == described
 
 
 def test_every_field_of_the_example_is_required():

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from lstm_harness.model.axes import AXES
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.spec import Spec, build, suite_from_file
 
@@ -77,7 +78,8 @@ def test_a_stored_spec_that_lacks_later_axes_has_their_defaults():
     spec = build(None, {"hidden": "8"}, {})
     stored = spec.to_dict()
     for grid in stored["grids"]:
-        del grid["bias"], grid["proj"], grid["heads"]
+        for name in ("bias", "proj", "heads", "batch-first", "autocast", "dropout"):
+            del grid[name]
     assert Spec.from_dict(stored).cases("cpu") == spec.cases("cpu")
 
 
@@ -106,6 +108,65 @@ def test_heads_are_an_axis_of_flags_and_suites(written):
     )
     with pytest.raises(UserError, match="heads=3 does not divide hidden_size=8"):
         build(None, {"hidden": "8", "heads": "3"}, {}).cases("cpu")
+
+
+def test_how_a_layer_is_called_is_two_axes_of_flags_and_suites(written):
+    flags = build(
+        None, {"hidden": "8", "batch-first": "true,false", "autocast": "none,float16"}, {}
+    )
+    text = '[[grid]]\nhidden = 8\nbatch-first = [true, false]\nautocast = ["none", "float16"]'
+    suite = build(suite_from_file(written(text)), {}, {})
+    for spec in (flags, suite, Spec.from_dict(json.loads(json.dumps(flags.to_dict())))):
+        cases = spec.cases("cpu")
+        assert len(cases) == 2 * len(AXES["pass"].default) * 2
+        told = {(case.call.batch_first, case.call.autocast) for case in cases}
+        assert told == {(first, to) for first in (True, False) for to in ("none", "float16")}
+        assert {case.problem.dtype for case in cases} == {"float32"}
+
+
+def test_dropout_is_an_axis_that_an_inference_does_not_have(written):
+    axes = {"hidden": "8", "layers": "2", "dropout": "0,0.3", "pass": "inference,train"}
+    flags = build(None, axes, {})
+    text = '[[grid]]\nhidden = 8\nlayers = 2\ndropout = [0, 0.3]\npass = ["inference", "train"]'
+    suite = build(suite_from_file(written(text)), {}, {})
+    for spec in (flags, suite, Spec.from_dict(json.loads(json.dumps(flags.to_dict())))):
+        uses = spec.uses("cpu")
+        told = {(use.case.pass_name, use.case.call.dropout, use.calls) for use in uses}
+        assert told == {("inference", 0.0, 1), ("train", 0.0, 1), ("train", 0.3, 1)}
+        assert len(uses) == 3
+
+
+@pytest.mark.parametrize(
+    ("axes", "says"),
+    [
+        (
+            {"dropout": "0.3"},
+            "dropout 0.3 with one layer: it is between layers; expected --layers 2",
+        ),
+        (
+            {"dropout": "0.3", "layers": "2", "lengths": "uniform:1:8"},
+            "of a ragged batch in different",
+        ),
+        ({"dropout": "0.3", "layers": "2", "launch": "graph"}, "dropout 0.3 with launch 'graph'"),
+        ({"dropout": "1"}, "--dropout '1': expected a number from 0 to below 1, like 0.3"),
+        ({"dropout": "-0.1"}, "--dropout '-0.1': expected a number"),
+        ({"dropout": "nan"}, "--dropout 'nan': expected a number"),
+        ({"dropout": "much"}, "--dropout 'much': expected a number"),
+        ({"autocast": "float16", "dtype": "float64"}, "autocast 'float16' with dtype 'float64'"),
+        ({"autocast": "bfloat16", "precision": "tf32"}, "'tf32': autocast casts float32"),
+        (
+            {"batch-first": "true", "lengths": "uniform:1:8"},
+            "batch-first with lengths 'uniform:1:8'",
+        ),
+        ({"autocast": "float64"}, "unknown autocast 'float64'; did you mean 'float16'?"),
+        ({"autocast": "bf16"}, "unknown autocast 'bf16'"),
+    ],
+)
+def test_a_call_that_no_module_makes_is_refused_in_one_line(axes, says):
+    with pytest.raises(UserError) as refusal:
+        build(None, {"hidden": "8"} | axes, {}).cases("cpu")
+    assert says in str(refusal.value)
+    assert "\n" not in str(refusal.value)
 
 
 def test_a_suite_says_its_device_and_threads_and_flags_outrank_it(written):

@@ -12,7 +12,7 @@ from cheats import SEED
 
 from lstm_harness.analysis.ranking import ranked
 from lstm_harness.analysis.summary import summarise
-from lstm_harness.model.case import Case
+from lstm_harness.model.case import PLAIN, Call, Case
 from lstm_harness.model.errors import Exit
 from lstm_harness.model.plan import PlannedCell
 from lstm_harness.model.protocol import LoadBackend
@@ -90,6 +90,19 @@ FOUND_OUT = {
 }
 # What is honest, and keeps its rank.
 HONEST = {"harmless": ALL, "prints": ALL, "memo_of_some": NO_GRADIENTS, "memo_by_row": NO_GRADIENTS}
+BATCH_FIRST, AUTOCAST = Call(batch_first=True), Call(autocast="bfloat16")
+# Those who could gain by what is done around a backend: other memory, other dtypes, other inputs.
+CALLED = {
+    AUTOCAST: (
+        *("wrong_d_w_hh", "not_a_number", "no_gradients", "memo_of_the_first", "memo_by_d_y"),
+        *("goes_wrong", "half_the_steps", "late", "returns_its_input", "one_output_for_all"),
+        *("cut_off_the_graph", "recognises_inputs", "gradients_ahead", "reads_the_answer"),
+        *("rewrites_the_answer", "hands_over_old", "widens_the_tolerance", "judges_itself"),
+        "hands_over_less",
+    )
+}
+# What autocast casts at each call cannot be kept, or spoilt.
+CALLED[BATCH_FIRST] = (*CALLED[AUTOCAST], "changes_its_input", "old_weights", "sum_of_earlier")
 
 
 @pytest.fixture(scope="module")
@@ -101,13 +114,13 @@ def race(nursery, tmp_path_factory):
         nursery.use(patch)
         oracle = Oracle(settings, SEED)
 
-        def measured(backend, passes, problem):
+        def measured(backend, passes, problem, call=PLAIN):
             worker = WorkerProcess(settings, backend, nursery.shared(), held=True)
             outcomes, proved = [], {}
             try:
                 worker.ask(LoadBackend(backend, str(PLUGIN)))
                 for name in passes:
-                    cell = PlannedCell(0, 0, backend, Case(problem, name), None)
+                    cell = PlannedCell(0, 0, backend, Case(problem, name, call=call), None)
                     with_gradients = "backward" in _passes_of(backend)
                     stop = StopRule(min_samples=10, rel_ci=0.02, budget_s=0.02)
                     job = Job(SEED, stop, 1, with_gradients, False, False, ())
@@ -115,7 +128,7 @@ def race(nursery, tmp_path_factory):
                         worker.close()
                         worker = WorkerProcess(settings, backend, nursery.shared(), held=True)
                         worker.ask(LoadBackend(backend, str(PLUGIN)))
-                    oracle.know(problem)
+                    oracle.know(problem, call)
                     visit = Visit(cell, job, worker, oracle, TIMEOUT_S, proved)
                     visit.open()
                     take_turns([visit])
@@ -143,6 +156,25 @@ def test_no_cheat_has_a_rank(race, cheat):
         summary = summarise([record])
         assert summary["status"].item() != "ok"
         assert not len(ranked(summary))
+
+
+@pytest.mark.parametrize(("call", "cheat"), [(call, c) for call in CALLED for c in CALLED[call]])
+def test_no_cheat_has_a_rank_however_it_is_called(race, cheat, call):
+    passes, problem, expected, _ = FOUND_OUT[cheat]
+    for name, outcome in zip(passes, race(cheat, passes, problem, call), strict=True):
+        record = outcome.record()
+        assert record.case.call == call
+        # Gradients that were made for the other order have another shape, which PyTorch refuses.
+        assert record.status in (expected, "error"), f"{name}: {record.status}"
+        assert not len(ranked(summarise([record])))
+
+
+@pytest.mark.parametrize("call", CALLED, ids=Call.label)
+@pytest.mark.parametrize("problem", [SMALL, LONG], ids=["small", "long"])
+def test_who_is_honest_keeps_its_rank_however_it_is_called(race, problem, call):
+    for outcome in race("harmless", ALL, problem, call):
+        record = outcome.record()
+        assert (record.status, record.reason, record.unranked) == ("ok", "", "")
 
 
 @pytest.mark.parametrize("honest", HONEST)

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
-from lstm_harness.model.case import Case
+from lstm_harness.model.case import Call, Case
 from lstm_harness.race.survey import _backend, _general_skip
 from lstm_harness.worker import handlers
 from lstm_kernels import Problem, registry
@@ -37,6 +37,19 @@ def test_what_no_backend_of_a_kind_can_do_is_refused(backend, problem, launch, d
     skip = _general_skip(case, registry.get(backend), TORCH_CELLS)
     assert (skip is None) == (reason is None)
     assert reason is None or reason in skip.reason
+
+
+def test_who_draws_masks_that_nobody_can_draw_again_has_no_dropout():
+    two = Problem("lstm", 8, 2, 4, 4, num_layers=2)
+    for name, call, is_refused in (
+        ("cudnn", Call(dropout=0.3), True),
+        ("cudnn", Call(), False),
+        ("aten", Call(dropout=0.3), False),
+    ):
+        case = Case(two, "train", device="cuda", call=call)
+        skip = _general_skip(case, registry.get(name), TORCH_CELLS)
+        assert (skip is not None) == is_refused
+        assert skip is None or "nobody can draw them again" in skip.reason
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from open_files import held
 
-from lstm_harness.model.case import Case
+from lstm_harness.model.case import PLAIN, Case
 from lstm_harness.model.plan import PlannedCell
 from lstm_harness.model.protocol import (
     AnswerMade,
@@ -133,14 +133,14 @@ class PretendedOracle:
         self.known = AnswerMade(product_flops, BOUND, rows)
         self.judged = []
 
-    def know(self, problem):
+    def know(self, problem, call):
         return self.known
 
-    def judge_proof(self, problem, taken):
+    def judge_proof(self, problem, taken, call):
         assert Path(taken.place).exists()
         return self.proof
 
-    def judge_sample(self, problem, draw, execution, taken):
+    def judge_sample(self, problem, draw, execution, taken, call):
         assert Path(taken.place).exists()
         self.judged.append((draw, execution))
         return self.sample
@@ -340,7 +340,7 @@ def test_gradients_are_proved_once_for_a_problem_and_its_side(visiting, now, pas
     first = PretendedWorker(now)
     visiting(first, pass_name=pass_name, proved=proved)
     assert first.of(OpenCell)[0].with_gradients
-    assert proved == {(0, "naive", PROBLEM): GRADIENTS}
+    assert proved == {(0, "naive", PROBLEM, PLAIN): GRADIENTS}
     outputs = PretendedOracle(proof=Judged(OUTPUTS, ""))
     again = PretendedWorker(now)
     record = measured(visiting(again, outputs, pass_name="inference", proved=proved))

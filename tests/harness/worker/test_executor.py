@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lstm_harness.model import oracle_cost
 from lstm_harness.model.protocol import (
     CloseCell,
     Draw,
@@ -31,6 +32,9 @@ OUTPUTS = {"y", "h_n", "c_n"}
 
 class Honest:
     """The naive backend; what derives from it changes one thing."""
+
+    def unsupported(self, problem, device):
+        return None
 
     def layer(self, *given, **named):
         return registry.load("naive").layer(*given, **named)
@@ -96,8 +100,14 @@ def place_of(handed):
 
 
 def judged(oracle, case, handed, execution):
-    asked = JudgeSample(case.problem, SEED, DRAW, execution, place_of(handed), handed)
-    return oracle.judge_sample(asked)
+    place = place_of(handed)
+    return oracle.judge_sample(
+        JudgeSample(case.problem, SEED, DRAW, execution, place, handed, case.call)
+    )
+
+
+def proved(oracle, case, handed):
+    return oracle.judge_proof(case.problem, SEED, place_of(handed), handed, case.call)
 
 
 @pytest.mark.parametrize("pass_name", PASSES)
@@ -109,6 +119,12 @@ def judged(oracle, case, handed, execution):
         {"num_layers": 2, "bidirectional": True},
         {"lengths": "uniform:0:3"},
         {"dtype": "bfloat16"},
+        {"batch_first": True},
+        {"batch_first": True, "num_layers": 2, "bidirectional": True, "proj_size": 2},
+        {"autocast": "bfloat16"},
+        {"autocast": "float16", "batch_first": True},
+        {"autocast": "bfloat16", "cell": "gru", "lengths": "uniform:0:3"},
+        {"autocast": "float16", "cell": "slstm"},
     ],
 )
 def test_what_an_honest_backend_hands_over_is_right_at_first_and_in_a_sample(
@@ -118,7 +134,7 @@ def test_what_an_honest_backend_hands_over_is_right_at_first_and_in_a_sample(
     makes_gradients = pass_name in ("backward", "train")
     executor, handed = opened(registry.load("naive"), case, with_gradients=True)
     assert len(handed.counts) == (1 if makes_gradients else 2)
-    first = judging.judge_proof(case.problem, SEED, place_of(handed), handed)
+    first = proved(judging, case, handed)
     assert first.failure == ""
     assert {"y", "d_x", "d_w_ih", "d_b_hh"} < set(first.errors)
     reading = sampled(executor, 3, with_gradients=makes_gradients)
@@ -130,6 +146,149 @@ def test_what_an_honest_backend_hands_over_is_right_at_first_and_in_a_sample(
     told = executor.close(CLOSE)
     assert told.peak_bytes > 0
     assert (told.saved_bytes is None) == (pass_name == "inference")
+
+
+@pytest.mark.parametrize("pass_name", ["forward", "backward", "train"])
+@pytest.mark.parametrize("more", [{}, {"autocast": "bfloat16", "batch_first": True}])
+@pytest.mark.parametrize("backend", ["naive", "hoisted", "aten", "numba_cpu"])
+def test_every_execution_has_masks_of_its_own_that_the_judge_draws_again(
+    small_case, judging, backend, more, pass_name
+):
+    if registry.missing(backend):
+        pytest.skip(f"{backend} needs {', '.join(registry.missing(backend))}")
+    case = small_case(pass_name, num_layers=3, bidirectional=True, dropout=0.4, **more)
+    executor, handed = opened(registry.load(backend), case, with_gradients=True)
+    assert proved(judging, case, handed).failure == ""
+    sampled(executor, 3, with_gradients=case.makes_gradients)
+    handed = executor.hand_over()
+    for execution in range(3):
+        assert judged(judging, case, handed, execution).failure == ""
+
+
+class Dropping:
+    """Whole networks of `naive` with some dropout between layers, or none."""
+
+    def __init__(self, dropped):
+        self._dropped = dropped
+
+    def stack(self, x, h0, c0, weights, *, problem, lengths, dropout, training):
+        assert training
+        h_n, c_n = [], []
+        for index in range(problem.num_layers):
+            given = x, h0[index, None], c0[index, None], (weights[index],)
+            x, h, c = registry.load("naive").layer(*given, problem=problem.layer(index))
+            if index < problem.num_layers - 1:
+                x = self._dropped(x, dropout)
+            h_n.append(h)
+            c_n.append(c)
+        return x, torch.cat(h_n), torch.cat(c_n)
+
+
+def _others(x, p):
+    torch.rand(1)
+    return torch.nn.functional.dropout(x, p)
+
+
+@pytest.mark.parametrize(
+    ("dropped", "is_right"),
+    [
+        (torch.nn.functional.dropout, True),
+        (lambda x, p: x, False),
+        (lambda x, p: x * (1 - p), False),
+        (lambda x, p: (1 - p) * torch.nn.functional.dropout(x, p), False),
+        (_others, False),
+    ],
+    ids=["honest", "none", "scaled", "not scaled", "others"],
+)
+def test_dropout_that_is_not_torchs_is_wrong(small_case, judging, dropped, is_right):
+    case = small_case("train", num_layers=2, dropout=0.4)
+    executor, handed = opened(Dropping(dropped), case)
+    assert (proved(judging, case, handed).failure == "") == is_right
+    sampled(executor, 2)
+    handed = executor.hand_over()
+    assert (judged(judging, case, handed, 1).failure == "") == is_right
+
+
+def test_the_rows_that_are_answered_have_the_masks_of_the_whole_batch(small_case, monkeypatch):
+    monkeypatch.setattr(oracle_cost, "MOST_FLOPS", {"cpu": 1.0})
+    case, some = small_case("train", num_layers=2, dropout=0.4, batch=6), Oracle("cpu")
+    assert some.know(case.problem, SEED, case.call).rows == (0, 3, 5)
+    _, handed = opened(Honest(), case)
+    assert proved(some, case, handed).failure == ""
+
+
+class OtherWay(Honest):
+    """Has steps and sequences the wrong way round in what it returns."""
+
+    def layer(self, *given, **named):
+        y, h_n, c_n = super().layer(*given, **named)
+        return y.transpose(0, 1), h_n, c_n
+
+
+class Wider(Honest):
+    """Returns y in float32, whatever it was given."""
+
+    def layer(self, *given, **named):
+        y, h_n, c_n = super().layer(*given, **named)
+        return y.float(), h_n, c_n
+
+
+class Coarse(Honest):
+    """Off by more than bfloat16 is, and by less than float32's changed weights would be."""
+
+    def layer(self, *given, **named):
+        y, h_n, c_n = super().layer(*given, **named)
+        return 1.04 * y, h_n, c_n
+
+
+def test_steps_and_sequences_the_wrong_way_round_are_wrong(small_case, judging):
+    case = small_case("inference", batch_first=True, seq_len=3, batch=3)
+    _, handed = opened(OtherWay(), case)
+    assert proved(judging, case, handed).failure.startswith("y wrong")
+    with pytest.raises(Malformed, match=r"y is \[3, 2, 4\] .*; expected \[2, 3, 4\]"):
+        opened(OtherWay(), small_case("inference", batch_first=True))
+
+
+def test_under_autocast_outputs_have_its_dtype_and_its_bound(small_case, judging):
+    case = small_case("inference", autocast="bfloat16")
+    with pytest.raises(Malformed, match=r"y is .* float32 on cpu; expected .* bfloat16 on cpu"):
+        opened(Wider(), case)
+    _, handed = opened(Coarse(), case)
+    assert "y wrong" in proved(judging, case, handed).failure
+    assert "bound 0.03" in proved(judging, case, handed).failure
+
+
+def test_a_sample_of_another_call_is_wrong_or_malformed(small_case, judging):
+    case = small_case("inference", batch_first=True, seq_len=3, batch=3)
+    executor, _ = opened(registry.load("naive"), case)
+    sampled(executor, 1, with_gradients=False)
+    handed = executor.hand_over()
+    assert judged(judging, case, handed, 0).failure == ""
+    plain = small_case("inference", seq_len=3, batch=3)
+    assert "wrong" in judged(judging, plain, handed, 0).failure
+    lower = small_case("inference", autocast="bfloat16", seq_len=3, batch=3)
+    assert "bytes were handed over" in judged(judging, lower, handed, 0).failure
+
+
+def test_what_was_computed_in_float32_under_autocast_is_told(small_case):
+    class Wide(Honest):
+        def unsupported(self, problem, device):
+            return None if problem.dtype == "float32" else "its products are of float32"
+
+        def kernels_used(self, problem):
+            return [problem.dtype]
+
+    class Low(Wide):
+        def unsupported(self, problem, device):
+            return None
+
+    for backend, dtype, warnings in (
+        (Wide(), "float32", ("computed in float32: its products are of float32",)),
+        (Low(), "float16", ()),
+    ):
+        executor, _ = opened(backend, small_case("inference", autocast="float16"))
+        told = executor.close(CLOSE)
+        assert (told.kernels, told.warnings) == ((dtype,), warnings)
 
 
 def test_it_hands_over_what_was_made_number_by_number(small_case):

@@ -1,11 +1,22 @@
 """Kernels from before cells were definitions are raced as they are."""
 
+import sys
 from types import SimpleNamespace
 
+import pytest
+
 from lstm_harness.worker import older_kernels
-from lstm_harness.worker.older_kernels import CellSizes, cell_sizes, met_size, unsupported
+from lstm_harness.worker.older_kernels import (
+    CellSizes,
+    autocast_of,
+    cell_sizes,
+    met_size,
+    unsupported,
+)
 from lstm_kernels import registry
+from lstm_kernels.autocast import under_autocast
 from lstm_kernels.problem import Problem
+from lstm_kernels.stack import Unsupported
 
 
 def test_sizes_of_todays_cells():
@@ -32,3 +43,10 @@ def test_where_the_registry_cannot_be_asked_the_backend_is(monkeypatch):
     older = SimpleNamespace(load=registry.load)
     monkeypatch.setattr(older_kernels, "registry", older)
     assert "CUDA" in unsupported("cudnn", problem, "cpu")
+
+
+def test_kernels_from_before_autocast_are_unsupported_there(monkeypatch):
+    assert autocast_of() is under_autocast
+    monkeypatch.setitem(sys.modules, "lstm_kernels.autocast", None)
+    with pytest.raises(Unsupported, match="this revision do not run under autocast"):
+        autocast_of()

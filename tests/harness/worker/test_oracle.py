@@ -126,9 +126,9 @@ def test_few_rows_are_answered_whole(monkeypatch):
 def test_answers_are_found_once_and_again_where_memory_was_short(monkeypatch):
     asked, find = [], oracle.answer
 
-    def counted(problem, seed, device):
+    def counted(problem, seed, device, call):
         asked.append(problem.seq_len)
-        return find(problem, seed, device)
+        return find(problem, seed, device, call)
 
     monkeypatch.setattr(oracle, "answer", counted)
     short, long = WHOLE, replace(WHOLE, seq_len=9)

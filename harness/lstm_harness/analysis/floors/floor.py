@@ -87,7 +87,7 @@ def floor(
 
 def floor_rows(ceilings: Ceilings, spec: Spec) -> list[dict[str, Any]]:
     """The floor of every problem of a spec, in the passes that differ most, one row each."""
-    problems = dict.fromkeys(case.problem for case in spec.cases(ceilings.device))
+    problems = dict.fromkeys(case.computed for case in spec.cases(ceilings.device))
     return [
         _row(problem, pass_name, floor(problem, pass_name, ceilings))
         for problem in problems
@@ -111,7 +111,7 @@ def with_floor(record: Record, ceilings: Ceilings | None) -> Record:
     if ceilings is None or record.status != "ok" or record.case.device != ceilings.device:
         return record
     case = record.case
-    least = floor(case.problem, case.pass_name, ceilings, case.cache)
+    least = floor(case.computed, case.pass_name, ceilings, case.cache)
     if least is None:
         return record
     time_ns = median(record.samples_ns)

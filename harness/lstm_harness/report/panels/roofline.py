@@ -89,7 +89,7 @@ def roof_of(ceilings: Ceilings | None, row: Row) -> Roof | None:
     """The roof over a cell like this row; None where no ceiling bears on it."""
     if ceilings is None or ceilings.device != row["device"]:
         return None
-    kinds = COMPUTED_IN[f"{row['dtype']} {row['precision']}"]
+    kinds = COMPUTED_IN[f"{_computed(row)} {row['precision']}"]
     rate = _most(ceilings.best("product", kind) for kind in kinds)
     levels = {
         level.name: _most(ceilings.best(kind, level.name) for kind in ("read", "copy"))
@@ -97,6 +97,11 @@ def roof_of(ceilings: Ceilings | None, row: Row) -> Roof | None:
     }
     measured = {name: speed for name, speed in levels.items() if speed is not None}
     return Roof(rate, measured) if rate or measured else None
+
+
+def _computed(row: Row) -> str:
+    """The dtype that a row's case is computed in."""
+    return str(row["dtype"] if row["autocast"] == "none" else row["autocast"])
 
 
 def _most(rates: Iterable[float | None]) -> float | None:
@@ -197,6 +202,6 @@ def _overall(parts: Sequence[tuple[Rows, Roof]]) -> str:
     if not reached:
         return f"The product rate was not measured; {bound}."
     _, row, roof = max(reached, key=lambda one: one[0])
-    kind = f"{row['pass']}, {row['dtype']} {row['precision']}"
+    kind = f"{row['pass']}, {_computed(row)} {row['precision']}"
     name = text.shorten(row["backend"])
     return f"{name} comes nearest to the product rate ({kind}): {_rate(row, roof)}; {bound}."
