@@ -112,6 +112,7 @@ class _Manifest(Stored):
     part: Part | None = None
     parts: tuple[_Merged, ...] = ()
     plugins: tuple[_Plugin, ...] | None = None
+    compiled_earlier: bool = False
 
     def __post_init__(self) -> None:
         if self.part:

@@ -303,15 +303,16 @@ def measure(
         all records of each side, including earlier ones.
     """
     parts, records = [], []
+    kept = _kept_compiled(sides)
+    if kept is not None:
+        earlier = {"compiled_earlier": any(kept.iterdir())}
+        sides = [replace(side, manifest=earlier | side.manifest) for side in sides]
     for side in sides:
         run_folder.write_manifest(side.folder, side.manifest | {"records_sha256": None})
         finished = run_folder.load(side.folder).records
         own = scratch / side.name
         own.mkdir(exist_ok=True)
         cells = definitions_of(side.plan.cases)
-        # Two sides compile apart, each for itself.
-        alone = len(sides) == 1 and side.kernels is None
-        kept = kept_compiled.folder_for(side.plan.backends, side.survey) if alone else None
         settings = WorkerSettings(
             side.survey.device, own, spec.threads, side.kernels, cells=cells, kept=kept
         )
@@ -356,6 +357,13 @@ def measure(
         closed = {"environment": environment, "end": now(), "records_sha256": digest}
         run_folder.write_manifest(side.folder, side.manifest | closed)
     return records
+
+
+def _kept_compiled(sides: Sequence[RunSide]) -> Path | None:
+    """Where what is compiled outlives the run; None for two sides, each of which compiles apart."""
+    if len(sides) > 1 or sides[0].kernels is not None:
+        return None
+    return kept_compiled.folder_for(sides[0].plan.backends, sides[0].survey)
 
 
 def _refuse_changed_sources(sides: Sequence[RunSide]) -> None:

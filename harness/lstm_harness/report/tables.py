@@ -3,7 +3,7 @@
 import math
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
@@ -220,9 +220,16 @@ def plan_facts(run: Run, label: str) -> list[tuple[str, str]]:
         ("Ended", manifest.get("end") or "not finished"),
         ("Estimated", _estimate(plan)),
         ("Kernels", manifest.get("kernels_digest")),
+        ("Compiled", _compiled(manifest)),
         ("Schema", SCHEMA),
     ]
     return [(name, str(value)) for name, value in facts if value not in (None, "")]
+
+
+def _compiled(manifest: Mapping[str, Any]) -> str:
+    if not manifest.get("compiled_earlier"):
+        return ""
+    return "in part by an earlier run; Compile is then the time to load"
 
 
 def _machines(run: Run) -> str:

@@ -9,6 +9,7 @@ import pytest
 from lstm_harness.race import kept_compiled
 from lstm_harness.race.kept_compiled import folder_for
 from lstm_harness.race.process import WorkerSettings, _environment
+from lstm_harness.store.run_folder import read_manifest
 
 VARIABLES = {
     "TORCHINDUCTOR_CACHE_DIR": "inductor",
@@ -93,6 +94,11 @@ def test_a_cache_that_the_user_names_is_used_instead(tmp_path, monkeypatch):
 
 def test_a_run_leaves_its_folder_for_the_next_one(here, bench_in):
     grid = "--seq-len 2 --batch 1 --hidden 4 --threads 1 --pass inference --blocks 1 --quiet"
-    bench_in(f"run --backend naive {grid} --min-samples 3 --time-budget 1 --out run", here)
+    run = f"run --backend naive {grid} --min-samples 3 --time-budget 1 --out"
+    bench_in(f"{run} first", here)
     (folder,) = (here / "cache" / "lstm-bench" / "compiled").iterdir()
     assert len(folder.name) == 16
+    (folder / "inductor").mkdir(exist_ok=True)  # `naive` compiles nothing
+    bench_in(f"{run} second", here)
+    told = [read_manifest(here / name)["compiled_earlier"] for name in ("first", "second")]
+    assert told == [False, True]
