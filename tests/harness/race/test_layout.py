@@ -41,7 +41,8 @@ def started(monkeypatch, seed):
     monkeypatch.setattr(Nursery, "possible", lambda: False)
     plan = Plan(("naive", "aten"), (CASE,), BLOCKS, "cpu", skips={}, absent={})
     sides = [Side(plan, WorkerSettings("cpu", Path()), {}) for _ in range(2)]
-    race = Scheduler(sides, Spec(grids=(), seed=seed), oracle=None)
+    oracle = SimpleNamespace(start=lambda: None)
+    race = Scheduler(sides, Spec(grids=(), seed=seed), oracle)
     for block in range(BLOCKS):
         names = [(side, name) for side in range(2) for name in plan.backends]
         race.begin([(side, PlannedCell(0, block, name, CASE, None)) for side, name in names])
