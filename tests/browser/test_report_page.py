@@ -201,6 +201,9 @@ def test_the_file_equals_the_summary_of_the_records(view):
 
 
 def csv_text(value):
+    """As JavaScript writes it: 0.0 is 0."""
+    if isinstance(value, float):
+        return f"{value:g}"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
