@@ -76,3 +76,9 @@ def test_all_that_was_sent_together_is_read_before_the_first_is_answered(monkeyp
     )
     _, seen = _served([TOGETHER], monkeypatch)
     assert seen == [3, 3, 3]
+
+
+def test_a_request_that_comes_late_is_answered_too(monkeypatch):
+    monkeypatch.setattr(serving, "AWAKE_NS", 0)
+    answered, asked = _served([TOGETHER], monkeypatch)
+    assert len(answered) == len(asked) == 3
