@@ -20,16 +20,16 @@ _kept: list[Tensor] = []
 def take(size: int) -> Tensor:
     """At least `size` bytes for the scratch of one call; what is in them is anything."""
     memory = _popped()
-    if memory is None or len(memory) < size:
+    if memory is None or memory.nbytes < size:
         memory = in_huge_pages(torch.empty(size, dtype=torch.uint8, device="cpu"))
     return memory
 
 
 def give_back(memory: Tensor) -> None:
     """Keep it for the next call: the larger of two, if calls ran at the same time."""
-    if len(memory) <= MOST_KEPT:
+    if memory.nbytes <= MOST_KEPT:
         other = _popped()
-        _kept.append(memory if other is None or len(other) < len(memory) else other)
+        _kept.append(memory if other is None or other.nbytes < memory.nbytes else other)
 
 
 def _popped() -> Tensor | None:
