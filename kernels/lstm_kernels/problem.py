@@ -172,7 +172,7 @@ class Problem:
     def layer(self, index: int) -> "Problem":
         """The problem of one layer of the stack: its input is the layer below's output."""
         if self.num_layers == 1 and index == 0:
-            return self  # not made anew: a module asks at every call
+            return self  # a module asks at every call
         below = self.input_size if index == 0 else self.directions * self.state_size
         return replace(self, num_layers=1, input_size=below)
 
