@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from inferred import outputs, right
 
 import lstm_kernels as lk
 from lstm_kernels import registry
 from lstm_kernels.registry import TORCH_CELLS
-from lstm_kernels.stack import Weights, run
 
 SHAPES = {
     "plain": {},
@@ -16,25 +16,6 @@ SHAPES = {
     "no bias": {"bias": False, "batch": 1, "seq_len": 1},
     "ragged": {"lengths": "uniform:0:6", "bidirectional": True, "batch": 5},
 }
-
-
-def outputs(on, problem, given, **wishes):
-    lengths = None
-    if problem.lengths != "full":
-        lengths = torch.tensor(problem.sequence_lengths())
-    with torch.no_grad():
-        made = run(registry.load(on), **given, problem=problem, lengths=lengths, **wishes)
-    return dict(zip(("y", "h_n", "c_n"), (out for out in made if out is not None), strict=False))
-
-
-def right(problem, given):
-    def exact(tensor):
-        return None if tensor is None else tensor.detach().double()
-
-    weights = tuple(Weights._make(map(exact, one)) for one in given["weights"])
-    named = {name: exact(given[name]) for name in ("x", "h0", "c0")}
-    made = outputs("reference", replace(problem, dtype="float64"), named | {"weights": weights})
-    return {name: out.float() for name, out in made.items()}
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -1,13 +1,12 @@
 """int8 weights: near float64 on every backend that has them, refused by name by all others."""
 
-from dataclasses import replace
-
 import pytest
 import torch
+from inferred import outputs, right
 
 import lstm_kernels as lk
 from lstm_kernels import registry
-from lstm_kernels.stack import Weights, run
+from lstm_kernels.stack import run
 
 ABLE = [each.name for each in registry.registered().values() if each.w8]
 # What the harness allows (lstm_harness.worker.verify.TOLERANCES).
@@ -45,25 +44,6 @@ def drawn(make_layer, cell, **fields):
         for tensor in (t for one in given["weights"] for t in one if t is not None):
             tensor.uniform_(-k, k)
     return problem, given
-
-
-def outputs(on, problem, given, **wishes):
-    lengths = None
-    if problem.lengths != "full":
-        lengths = torch.tensor(problem.sequence_lengths())
-    with torch.no_grad():
-        made = run(registry.load(on), **given, problem=problem, lengths=lengths, **wishes)
-    return dict(zip(("y", "h_n", "c_n"), (out for out in made if out is not None), strict=False))
-
-
-def right(problem, given):
-    def exact(tensor):
-        return None if tensor is None else tensor.detach().double()
-
-    weights = tuple(Weights._make(map(exact, one)) for one in given["weights"])
-    named = {name: exact(given[name]) for name in ("x", "h0", "c0")}
-    oracle = replace(problem, dtype="float64", precision="ieee")
-    return outputs("reference", oracle, named | {"weights": weights})
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 
 import pytest
+from waiting import until
 
 from lstm_harness.model.protocol import Execute, NameDevice, PrepareSample
 from lstm_harness.race.nursery import Nursery
@@ -44,7 +44,7 @@ def test_a_held_worker_runs_until_its_last_reply(held, signals):
     answered = held.ask_together([NameDevice(), NameDevice()], 60)
     assert [reply.device for reply, _ in answered] == ["cpu", "cpu"]
     assert signals == [SIGCONT, SIGSTOP]
-    _await(lambda: _state_of(held.pid) == "T")
+    until(lambda: _state_of(held.pid) == "T")
 
 
 def test_it_runs_on_where_others_follow_at_once(held, signals):
@@ -96,10 +96,3 @@ def test_waiting_is_counted_while_a_process_lives():
 
 def _state_of(pid):
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
-def _await(becomes_true):
-    deadline = time.monotonic() + 30
-    while not becomes_true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -223,7 +223,7 @@ at_once = layer
 
 def layer(x, h0, c0, weights, *, problem, lengths=None):
     while problem.hidden_size < int(Path(__file__).with_name("smallest").read_text()):
-        time.sleep(0.01)
+        time.sleep(0.01)  # the test writes the file
     return at_once(x, h0, c0, weights, problem=problem, lengths=lengths)
 """
 
