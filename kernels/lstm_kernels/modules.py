@@ -122,6 +122,14 @@ class _OnBackend(torch.nn.RNNBase):
             return super().forward(input, hx)  # type: ignore[no-any-return]
         return self._forward_padded(input, hx, resets)
 
+    def _update_flat_weights(self) -> None:
+        """As in torch.nn, which takes longer to see that no parameter was replaced."""
+        own, kept = self._parameters, zip(self._flat_weights_names, self._flat_weights, strict=True)
+        for name, weight in kept:
+            if own.get(name) is not weight:
+                super()._update_flat_weights()
+                return
+
     def _paired(self, hx: State | None) -> State | None:
         """H and c as a tuple; a list works too, as in torch.nn."""
         return (hx[0], hx[1]) if self.mode == "LSTM" and hx is not None else hx
@@ -278,7 +286,8 @@ class _OnBackend(torch.nn.RNNBase):
             **number_format(x),
         )
         choice = choose(self.backend, problem, x.device, (x, *others))
-        self._chosen, self._why = choice.name, choice.why
+        # What torch.nn.Module does when an attribute is set takes longer than choosing.
+        self.__dict__.update(_chosen=choice.name, _why=choice.why)
         # A backend may take it packed, if that is not the same as padded.
         unpacked = None if is_ragged and registry.get(choice.name).packed else lengths
         y, h_n, c_n = run(
@@ -394,8 +403,9 @@ def _check_resets(resets: Tensor, input: Tensor | PackedSequence) -> None:
 
 
 def _check_alike(x: Tensor, *others: Tensor | None) -> None:
+    dtype, device = x.dtype, x.device
     for state in others:
-        if state is not None and (state.dtype, state.device) != (x.dtype, x.device):
+        if state is not None and (state.dtype is not dtype or state.device != device):
             raise RuntimeError(
                 f"a state or weight is {state.dtype} on {state.device}; "
                 f"expected the input's, {x.dtype} on {x.device}"

@@ -12,9 +12,11 @@ from lstm_kernels.backends.numba_cpu.cell_layout import layout_of
 from lstm_kernels.backends.numba_cpu.tile import VECTORS
 from lstm_kernels.cells import CELLS
 
-# Every shape runs the same kernels: one step, a unit, more pairs than a chunk has, ragged.
+# Every cell's shapes run the same kernels: one step and few (weights are not packed), a unit, more
+# pairs than a chunk has, ragged.
 SHAPES: tuple[dict[str, Any], ...] = (
     {"seq_len": 1, "batch": 1, "input_size": 3, "hidden_size": 30},
+    {"seq_len": 3, "batch": 7, "input_size": 150, "hidden_size": 257, "lengths": "uniform:0:3"},
     {"seq_len": 9, "batch": 3, "input_size": 20, "hidden_size": 37, "lengths": "uniform:0:9"},
     {"seq_len": 5, "batch": 4, "input_size": 7, "hidden_size": 1},
     {"seq_len": 3, "batch": 90, "input_size": 70, "hidden_size": 17, "bidirectional": True},

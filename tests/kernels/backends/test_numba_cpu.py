@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,13 @@ from lstm_kernels.registry import TORCH_CELLS
 from lstm_kernels.stack import Weights, run
 
 SIZES = {"seq_len": 9, "batch": 8, "input_size": 20, "hidden_size": 37}
-# More pairs of step and row than a chunk has, and panels that are not full.
-MANY_CHUNKS = {
+# So few pairs of step and row that weights are not packed: of two tiles, and of full vectors.
+FEW_PAIRS = {"seq_len": 3, "batch": 7, "input_size": 150, "hidden_size": 257}
+ONE_PAIR = {"seq_len": 1, "batch": 1, "input_size": 64, "hidden_size": 32}
+# More pairs of step and row than a chunk has, and panels that are not full; and few pairs.
+LAYERS = {
+    "few pairs": FEW_PAIRS,
+    "one pair": ONE_PAIR,
     "long": {"seq_len": 300, "batch": 3, "input_size": 5, "hidden_size": 19},
     "wide": {"seq_len": 3, "batch": 300, "input_size": 70, "hidden_size": 17},
     "large": {"seq_len": 40, "batch": 20, "input_size": 65, "hidden_size": 257},
@@ -52,6 +58,7 @@ MANY_CHUNKS = {
 VARIANTS = [name for name in POINTWISE if name not in TORCH_CELLS]
 VARIANTS_SIZES = {
     "one step": {"seq_len": 1, "batch": 1, "input_size": 3, "hidden_size": 30},
+    "few pairs": FEW_PAIRS,
     "odd": {"seq_len": 9, "batch": 3, "input_size": 20, "hidden_size": 30},
     "many chunks": {"seq_len": 100, "batch": 3, "input_size": 7, "hidden_size": 257},
 }
@@ -123,8 +130,8 @@ def _threads_whatever_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "bidirectional"])
-@pytest.mark.parametrize("sizes", MANY_CHUNKS.values(), ids=MANY_CHUNKS)
-def test_many_chunks_equal_float64_torch(
+@pytest.mark.parametrize("sizes", LAYERS.values(), ids=LAYERS)
+def test_layers_equal_float64_torch(
     cell: str,
     sizes: dict[str, int],
     bidirectional: bool,
@@ -156,7 +163,7 @@ def test_variants_equal_float64_autograd(
     problem, arguments = make_layer(cell, **sizes, bidirectional=bidirectional, dtype=dtype)
     tame(arguments, sizes["hidden_size"])
     T, B = problem.seq_len, problem.batch
-    steps = torch.tensor([T, 0, T // 2][:B]) if lengths == "ragged" else None
+    steps = torch.tensor([T, 0, T // 2] * B)[:B] if lengths == "ragged" else None
     got = results("numba_cpu", problem, arguments, steps)
     want = results("reference", *doubled(problem, arguments), steps)
     assert_same(got, want, bound=closeness.LAYER[dtype])
@@ -241,24 +248,33 @@ def test_ragged_sequences_are_as_alone_and_padding_is_never_read(
         assert not got["y"][length:, row].any()
 
 
-@pytest.mark.parametrize("chunks", ["one", "many"])
+@pytest.mark.parametrize(
+    "sizes",
+    [SIZES, SIZES | {"seq_len": 90}, FEW_PAIRS | {"batch": 8}],
+    ids=["one chunk", "many chunks", "few pairs"],
+)
 def test_a_packed_batch_gives_the_bits_of_a_padded_one(
-    cell: str, chunks: str, make_layer: Any
+    cell: str, sizes: dict[str, int], make_layer: Any
 ) -> None:
-    sizes = SIZES if chunks == "one" else SIZES | {"seq_len": 90}
     problem, arguments = make_layer(cell, **sizes, bidirectional=True, num_layers=2)
     T = problem.seq_len
-    lengths = torch.tensor([T, T, T - 1, T // 2, 3, 2, 1, 1])
+    lengths = torch.tensor(sorted([T, T, T - 1, T // 2, 3, 2, 1, 1], reverse=True))
     want = results("numba_cpu", problem, arguments, lengths)
     assert_equal(results("numba_cpu", problem, arguments, lengths, run_packed), want)
 
 
+@pytest.mark.parametrize("sizes", [SIZES, FEW_PAIRS], ids=["packed", "few pairs"])
 @pytest.mark.parametrize("count", [2, 3, 7])
 def test_any_number_of_threads_gives_the_same_bits(
-    cell: str, count: int, make_layer: Any, monkeypatch: pytest.MonkeyPatch
+    cell: str,
+    count: int,
+    sizes: dict[str, int],
+    make_layer: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    problem, arguments = make_layer(cell, **SIZES, bidirectional=True, dtype="float32")
-    lengths = torch.tensor([3, 0, 9, 1, 9, 8, 5, 2])
+    problem, arguments = make_layer(cell, **sizes, bidirectional=True, dtype="float32")
+    T, B = problem.seq_len, problem.batch
+    lengths = torch.tensor([3, 0, T, 1, T, T - 1, 2, 2])[:B]
     want = results("numba_cpu", problem, arguments, lengths)
     monkeypatch.setattr(team, "threads", lambda: count)
     for _ in range(5):
@@ -322,8 +338,24 @@ def test_a_backward_in_another_thread(make_layer: Any, monkeypatch: pytest.Monke
     assert torch.equal(arguments["x"].grad, want)
 
 
-def test_weights_changed_in_place_count(make_layer: Any) -> None:
-    problem, arguments = make_layer("lstm", **SIZES)
+@pytest.mark.parametrize(
+    ("changed", "pairs"),
+    [({}, 25), ({"hidden_size": 1024}, 73), ({"hidden_size": 4096}, 30), ({"input_size": 1}, 16)],
+)
+def test_weights_of_few_pairs_are_as_they_are(changed: dict[str, int], pairs: int) -> None:
+    backend = registry.load("numba_cpu")
+    for seq_len, expected in ((pairs, True), (pairs + 1, False)):
+        sizes = FEW_PAIRS | changed | {"seq_len": seq_len, "batch": 1}
+        problem = lk.Problem("lstm", **sizes)
+        assert sequence.is_unpacked(problem, seq_len) is expected
+        (told,) = backend.kernels_used(problem)
+        assert ("weights as they are" in told) is expected
+        assert not sequence.is_unpacked(replace(problem, cell="lstm_layernorm"), seq_len)
+
+
+@pytest.mark.parametrize("sizes", [SIZES, FEW_PAIRS], ids=["packed", "few pairs"])
+def test_weights_changed_in_place_count(sizes: dict[str, int], make_layer: Any) -> None:
+    problem, arguments = make_layer("lstm", **sizes)
     before = results("numba_cpu", problem, arguments)
     arguments["weights"][0].w_hh.data.zero_()
     after = results("numba_cpu", problem, arguments)

@@ -25,6 +25,7 @@ from lstm_kernels.backends.numba_cpu.pairing import product_of
 from lstm_kernels.backends.numba_cpu.registers import registers
 from lstm_kernels.backends.numba_cpu.sequence import (
     NumbaLayer,
+    is_unpacked,
     operator_backward,
     operator_forward,
     packable,
@@ -143,4 +144,6 @@ def kernels_used(problem: Problem) -> list[str]:
     how = _OF_PRODUCTS[product.name]
     if problem.precision == "w8":
         how = _OF_INT8[registers().int8]
+    elif is_unpacked(computed, problem.seq_len * problem.batch):
+        how += ", forward with weights as they are"
     return [f"{made}{how}, {threads_for(problem, problem.batch)} threads"]

@@ -28,6 +28,7 @@ from lstm_kernels.backends.numba_cpu.backward_normed import backward_normed
 from lstm_kernels.backends.numba_cpu.cell_code import type_of
 from lstm_kernels.backends.numba_cpu.forward import forward
 from lstm_kernels.backends.numba_cpu.forward_normed import forward_normed
+from lstm_kernels.backends.numba_cpu.forward_unpacked import forward_unpacked
 from lstm_kernels.backends.numba_cpu.forward_w8 import forward_w8
 from lstm_kernels.backends.numba_cpu.parts import KernelCompiler
 from lstm_kernels.backends.numba_cpu.registers import registers
@@ -42,6 +43,7 @@ KERNELS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "forward_normed": (forward_normed, FORWARD_NORMED),
     "backward_normed": (backward_normed, BACKWARD_NORMED),
     "forward_w8": (forward_w8, FORWARD_W8),
+    "forward_unpacked": (forward_unpacked, FORWARD),
 }
 
 

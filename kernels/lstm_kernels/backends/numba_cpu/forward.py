@@ -104,7 +104,7 @@ def forward(a: Any) -> None:
 
 @routine
 def prepare(a: Any, like: Any, thread: int, team: int) -> None:
-    """Pack the weights, and copy the states before step 0: this thread's panels."""
+    """Pack weights and biases, and copy the states before step 0: this thread's panels."""
     blocks, panels = panels_of(a, like)
     begin, end = share(a.D * panels, thread, team)
     for item in range(begin, end):
@@ -114,11 +114,21 @@ def prepare(a: Any, like: Any, thread: int, team: int) -> None:
         pack_gates(like, to, a.cell.x_gates, blocks, w_ih, a.I, a.H, u)
         to = a.packed_w_hh + item * lines_of(like, a.span) * a.cell.h_vectors * VECTOR_BYTES
         _pack_w_hh(a, like, to, blocks, w_hh, u)
+    prepare_states(a, like, thread, team)
+
+
+@routine
+def prepare_states(a: Any, like: Any, thread: int, team: int) -> None:
+    """Pack the biases, and copy the states before step 0: this thread's panels."""
+    blocks, panels = panels_of(a, like)
+    begin, end = share(a.D * panels, thread, team)
+    for item in range(begin, end):
+        d, of_direction = direction_of(item, panels)
         for block in range(blocks):
-            unit = u + block * lanes(like)
-            pack_bias(a, like, d, unit, bias_of(a, item, block))
+            unit = (of_direction * blocks + block) * lanes(like)
+            _pack_bias(a, like, d, unit, bias_of(a, item, block))
             for row in range(a.B):
-                first_states(a, like, d, unit, row)
+                _first_states(a, like, d, unit, row)
 
 
 def _pack_of_one_head(a: Any, like: Any, to: int, blocks: int, w_hh: int, u: int) -> None:
@@ -136,7 +146,7 @@ def bias_of(a: Any, panel: int, block: int) -> int:
 
 
 @inlined
-def pack_bias(a: Any, like: Any, d: int, u: int, to: int) -> None:
+def _pack_bias(a: Any, like: Any, d: int, u: int, to: int) -> None:
     """[slots, W]: the sum of the biases that belong to each slot."""
     b_ih, b_hh = (a.b_ih_1, a.b_hh_1) if d else (a.b_ih_0, a.b_hh_0)
     for slot in range(a.cell.slots):
@@ -150,7 +160,7 @@ def pack_bias(a: Any, like: Any, d: int, u: int, to: int) -> None:
 
 
 @inlined
-def first_states(a: Any, like: Any, d: int, u: int, row: int) -> None:
+def _first_states(a: Any, like: Any, d: int, u: int, row: int) -> None:
     """Copy a block's h0 and c0; a sequence without steps ends with them."""
     size = itemsize(like)
     left, ends = a.H - u, length_of(a, row) == 0

@@ -10,9 +10,8 @@ from typing import Any
 from lstm_kernels.backends.numba_cpu.forward import (
     add_bias,
     bias_of,
-    first_states,
     h_bytes,
-    pack_bias,
+    prepare_states,
     states_of_tile,
 )
 from lstm_kernels.backends.numba_cpu.int8_products import (
@@ -51,7 +50,7 @@ def forward_w8(a: Any) -> None:
     like = a.like
     thread, team = thread_number(), team_size()
     list_pairs(a, thread, team)
-    _prepare(a, like, thread, team)
+    prepare_states(a, like, thread, team)
     meet(a.flags, thread, team)
     blocks, panels = panels_of(a, like)
     meets = not steps_are_apart(a, panels, blocks * lanes(like), team)
@@ -65,20 +64,6 @@ def forward_w8(a: Any) -> None:
             if meets or step == end - 1:
                 meet(a.flags, thread, team)
         first = end
-
-
-@routine
-def _prepare(a: Any, like: Any, thread: int, team: int) -> None:
-    """Pack the biases, and copy the states before step 0: this thread's panels."""
-    blocks, panels = panels_of(a, like)
-    begin, end = share(a.D * panels, thread, team)
-    for item in range(begin, end):
-        d, of_direction = direction_of(item, panels)
-        for block in range(blocks):
-            unit = (of_direction * blocks + block) * lanes(like)
-            pack_bias(a, like, d, unit, bias_of(a, item, block))
-            for row in range(a.B):
-                first_states(a, like, d, unit, row)
 
 
 @routine

@@ -1,7 +1,8 @@
 """A layer over a sequence: the kernels' arguments, and the autograd Function around them.
 
-Weights are packed at every call: one pass over G H (I + H) elements, while T steps make as many at
-B=1 each. Nothing can be stale after any change of the weights. int8 weights alone are kept.
+Weights are packed at every call, or multiplied as they are where there are few steps: packing is
+one pass over G H (I + H) elements, as a step at B=1 is. Nothing can be stale after any change of
+the weights. int8 weights alone are kept.
 """
 
 from array import array
@@ -35,6 +36,11 @@ PAIRED_CHUNK_ROWS = 1024
 # two threads took 0.94 of one's time at 33,000 (H=64, B=1) and 0.78 at 74,000 (H=96); where others
 # are busy there, a thread that waits for another waits long (docs/numba-cpu-tried.md).
 WORTH_MEETING = 40_000
+# The most pairs of step and row for which weights are multiplied as they are, by elements of a row
+# of weights (docs/numba-cpu-few-steps.md).
+PAIRS_AN_ELEMENT = 1 / 8
+# And that times these elements: longer rows of x do not stay in the nearest cache.
+MOST_UNPACKED = 2**16
 
 
 class Rows(NamedTuple):
@@ -209,21 +215,26 @@ def run_forward(
         "h_state": (2 * D * B + more) * sizes.product.padded(units) * operand,
         "c_state": of_cell.own * D * B * units * number,
     }
-    if packs is None:
+    pass_name = "forward"
+    if packs is not None:
+        pass_name = "forward_w8"
+        values |= {"packed_w_ih": packs.w_ih, "packed_w_hh": packs.w_hh}
+        scratch |= {"x_rows": D * chunk * row_bytes(inputs)}
+    elif is_unpacked(problem, rows.R):
+        pass_name = "forward_unpacked"
+        values |= dict.fromkeys(("packed_w_ih", "packed_w_hh", "x_rows"))
+    else:
         scratch |= {
             "packed_w_ih": panels * sizes.product.lines(inputs) * of_cell.x_vectors * vector,
             "packed_w_hh": panels * sizes.product.lines(sizes.span) * of_cell.h_vectors * vector,
             "x_rows": (D * chunk + more) * sizes.product.padded(inputs) * operand if more else 0,
         }
-    else:
-        values |= {"packed_w_ih": packs.w_ih, "packed_w_hh": packs.w_hh}
-        scratch |= {"x_rows": D * chunk * row_bytes(inputs)}
     if gates is None:
         behind = more * of_cell.blocks * of_cell.line * vector
         scratch["gates"] = D * units * gate_rows * of_cell.line * number + behind
     else:
         values["gates"] = gates
-    _run("forward" if packs is None else "forward_w8", problem, rows, chunk, values, scratch)
+    _run(pass_name, problem, rows, chunk, values, scratch)
     return y, h_n, c_n, Saved(gates, cells)
 
 
@@ -346,6 +357,14 @@ def threads_for(problem: Problem, batch: int) -> int:
     return team.threads() if a_step >= WORTH_MEETING else 1
 
 
+def is_unpacked(problem: Problem, pairs: int) -> bool:
+    """Whether a forward over this many pairs of step and row multiplies weights as they are."""
+    sizes, of_a_row = sizes_of(problem), (problem.input_size + problem.hidden_size) / 2
+    few = min(of_a_row * PAIRS_AN_ELEMENT, MOST_UNPACKED / of_a_row)
+    can = not (sizes.product.in_pairs or sizes.of_cell.normed or problem.heads > 1)
+    return can and pairs <= few
+
+
 def _run(
     pass_name: str,
     problem: Problem,
@@ -380,7 +399,9 @@ def _run(
     values |= {"M": problem.met_size}
     values |= {"chunk_rows": chunk}
     kernel = compiled(pass_name, problem.dtype, product.name, problem.cell, problem.heads > 1)
-    record = array("q", [_word(values[name]) for name in kernel.fields])
+    # Most are numbers already, and there are forty.
+    words = (values[name] for name in kernel.fields)
+    record = array("q", [word if type(word) is int else _word(word) for word in words])
     team.run(kernel.address, record.buffer_info()[0], count)
     memory.give_back(scratch_memory)
 

@@ -367,17 +367,21 @@ def transpose(typing: Any, like: Any, source: Any, row: Any, to: Any, column: An
 def transposed(builder: Any, rows: list[Any]) -> list[Any]:
     """The IR of W rows of W elements as W columns."""
     W = len(rows)
-
-    def interleaved(a: Any, b: Any, start: int) -> Any:
-        """One half of a0 b0 a1 b1 and so on."""
-        picks = [start + i // 2 + i % 2 * W for i in range(W)]
-        return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT32, W), picks))
-
     # A perfect shuffle of the rows moves one bit of each element's place from row to column.
     for _ in range(W.bit_length() - 1):
         pairs = zip(rows[: W // 2], rows[W // 2 :], strict=True)
-        rows = [interleaved(a, b, start) for a, b in pairs for start in (0, W // 2)]
+        rows = [
+            interleaved(builder, a, b, upper=upper) for a, b in pairs for upper in (False, True)
+        ]
     return rows
+
+
+def interleaved(builder: Any, a: Any, b: Any, *, upper: bool) -> Any:
+    """The IR of the lower or upper half of a0 b0 a1 b1 and so on, of two vectors."""
+    W = a.type.count
+    start = W // 2 if upper else 0
+    picks = [start + i // 2 + i % 2 * W for i in range(W)]
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT32, W), picks))
 
 
 def apart(builder: Any, base: Any, stride: Any, index: int) -> Any:
