@@ -21,6 +21,7 @@ from lstm_kernels.backends.numba_cpu.arguments import (
     FORWARD,
     FORWARD_NORMED,
     FORWARD_W8,
+    STAMPS,
     signature_of,
 )
 from lstm_kernels.backends.numba_cpu.backward import backward
@@ -36,13 +37,18 @@ from lstm_kernels.backends.numba_cpu.tile import ROWS
 from lstm_kernels.cells import Cell
 from lstm_kernels.stack import Unsupported
 
-KERNELS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
+_KERNELS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "forward": (forward, FORWARD),
     "backward": (backward, BACKWARD),
     "forward_normed": (forward_normed, FORWARD_NORMED),
     "backward_normed": (backward_normed, BACKWARD_NORMED),
     "forward_w8": (forward_w8, FORWARD_W8),
 }
+# The same with time stamps: see `noting`.
+_NOTED = {
+    f"noted_{name}": (kernel, (*fields, STAMPS)) for name, (kernel, fields) in _KERNELS.items()
+}
+KERNELS = _KERNELS | _NOTED
 
 
 def make(
