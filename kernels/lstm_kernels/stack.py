@@ -32,6 +32,8 @@ a backend with an autograd Function of its own has `common.second_derivatives` f
 
 A backend whose record says `operators` also offers what `common.operators` needs.
 
+It may also offer `in_phases(note)`, to tell where its time goes: see `lstm_kernels.phases`.
+
 It may also offer `flatten(weights, problem)`: change the layout of the weights' memory, their
 values unchanged, in place. The owner of the weights calls it once, before the first run.
 """

@@ -11,7 +11,18 @@ from places import SUPPORT
 
 pytestmark = pytest.mark.xdist_group("imports")  # one process answers every question
 
-COMMANDS = ["", "backends", "suites", "plan", "run", "verify", "inspect", "limits", "tune"]
+COMMANDS = [
+    "",
+    "backends",
+    "suites",
+    "plan",
+    "run",
+    "verify",
+    "inspect",
+    "phases",
+    "limits",
+    "tune",
+]
 COMMANDS += [
     "gradients",
     "capture",

@@ -27,10 +27,12 @@ SHAPES: tuple[dict[str, Any], ...] = (
 )
 
 
-def python(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+def python(
+    *arguments: str, sources: str = str(ROOT / "kernels"), **variables: str
+) -> "subprocess.CompletedProcess[str]":
     """A process that has the sources, and such variables instead of any of Numba's for CPUs."""
     clean = {name: value for name, value in os.environ.items() if "NUMBA_CPU" not in name}
-    roots = os.pathsep.join(str(root) for root in (ROOT / "kernels", SUPPORT))
+    roots = os.pathsep.join((sources, str(SUPPORT)))
     environment = clean | variables | {"PYTHONPATH": roots}
     return subprocess.run(
         [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False

@@ -144,7 +144,7 @@ def draw(problem: lk.Problem, *, dtype: torch.dtype, device: torch.device) -> di
     weights = tuple(
         Weights(
             numbers(rows, problem.input_size, scale=0.4),
-            numbers(rows_h, H, scale=scale),
+            numbers(rows_h, problem.met_size, scale=scale),
             numbers(rows, scale=0.3) if problem.bias else None,
             numbers(rows_h, scale=0.3) if problem.bias else None,
             per_unit=numbers(units, scale=0.3) if units else None,

@@ -50,6 +50,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "lstm-bench inspect triton --arch sm_80,sm_90",
         "lstm-bench inspect numba_cuda --hidden 256 --cell gru --json",
     ),
+    "phases": (
+        "lstm-bench phases numba_cpu",
+        "lstm-bench phases hoisted --hidden 128 --batch 16 --pass train --threads 1 --json",
+    ),
     "limits": (
         "lstm-bench limits",
         "lstm-bench limits --device cpu --threads 1 --hidden 256",

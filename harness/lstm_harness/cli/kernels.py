@@ -1,4 +1,4 @@
-"""The command line of kernels and the device under them: `inspect`, `limits`, `tune`.
+"""The command line of kernels and the device under them: `inspect`, `phases`, `limits`, `tune`.
 
 Imports stay light, as in `app`.
 """
@@ -13,6 +13,8 @@ from lstm_harness.cli.options import takes_problems
 from lstm_harness.model.errors import Exit
 from lstm_harness.model.spec import Spec
 from lstm_harness.tune.inspection import DEFAULT_AXES as INSPECTED
+from lstm_harness.tune.phases import DEFAULT_AXES as PHASED
+from lstm_harness.tune.phases import SETTINGS as PHASES_SETTINGS
 from lstm_harness.tune.search import DEFAULT_AXES as TUNED
 from lstm_harness.tune.search import DEFAULT_BUDGET_S as DEFAULT_TUNING_BUDGET_S
 from lstm_harness.tune.search import SETTINGS as TUNING_SETTINGS
@@ -63,6 +65,35 @@ def inspect(
         kernels.kernels(rows)
     failed = any(row["status"] == "error" for row in rows)
     return Exit.MEASURING_FAILED if failed else Exit.DONE
+
+
+@app.command()
+@takes_problems(PHASED, PHASES_SETTINGS, measured=("pass",))
+def phases(
+    spec: Spec,
+    name: Annotated[str, typer.Argument(metavar="BACKEND", help="a backend that tells its phases")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Show what each phase of a pass takes, such as packing or a product, and what is left.
+
+    The default is inference and train, with T 128, B 1 and 16, H 256.
+    """
+    from lstm_harness.console import output
+    from lstm_harness.console import phases as shown
+    from lstm_harness.console.progress import Counting
+    from lstm_harness.race import runs
+    from lstm_harness.tune.phases import phases
+
+    with Counting(quiet) as tell:
+        found = phases(name, spec, tell)
+    if as_json:
+        output.as_json(found)
+    else:
+        shown.phases(found)
+    statuses = [row["status"] for row in found["cases"]]
+    code = runs.exit_code(statuses)
+    return Exit.MEASURING_FAILED if "ok" not in statuses and code == Exit.DONE else code
 
 
 @app.command()

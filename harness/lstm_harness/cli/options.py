@@ -210,6 +210,7 @@ def takes_problems(
     settings: tuple[str, ...] = (),
     presets: Mapping[str, Any] | None = None,
     helps: Mapping[str, str] | None = None,
+    measured: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
     """Give a command, whose first parameter is the spec, the options that make problems.
 
@@ -218,6 +219,7 @@ def takes_problems(
         settings: further options of `takes_spec` that the command has.
         presets: what some of these take that are not given, whatever a suite says.
         helps: what the help says of some of these, where it is not what it says elsewhere.
+        measured: axes of a measurement that the command has, too.
     """
     reworded = {name: _axis((f"--{name}",), said) for name, said in (helps or {}).items()}
 
@@ -225,7 +227,8 @@ def takes_problems(
         full = takes_spec(command)
         every = inspect.signature(full).parameters
         own = list(inspect.signature(command).parameters)[1:]
-        axes = [name for name in every if name.startswith("axis_") and name not in _NO_PROBLEMS]
+        others = set(_NO_PROBLEMS) - {_AXIS_PARAMETERS[name] for name in measured}
+        axes = [name for name in every if name.startswith("axis_") and name not in others]
         kept = [every[name] for name in (*own, "suite", "spec_file", *settings, *axes)]
         kept = [p.replace(annotation=reworded.get(p.name, p.annotation)) for p in kept]
         dropped = dict.fromkeys(every.keys() - {parameter.name for parameter in kept})

@@ -212,6 +212,19 @@ class GradientFollowed:
 
 
 @dataclass(frozen=True)
+class PhasesTimed:
+    """The time of each phase that a backend notes, in ns, in the order in which they first end.
+
+    `whole_ns` is that of the executions that noted them, `plain_ns` of as many that noted nothing.
+    """
+
+    phases: Mapping[str, float]
+    whole_ns: float
+    plain_ns: float
+    executions: int
+
+
+@dataclass(frozen=True)
 class TrainingOpened:
     """The curve can be trained; `last` is the point where it continues, None at its start."""
 
@@ -469,7 +482,7 @@ class CloseCell(Request[CellClosed]):
     our_pids: tuple[int, ...]
 
 
-# Requests about what is not timed.
+# Requests about what no record has.
 
 
 @dataclass(frozen=True)
@@ -479,6 +492,16 @@ class FollowGradient(Request[GradientFollowed]):
     backend: str
     problem: Problem
     seed: int
+
+
+@dataclass(frozen=True)
+class TimePhases(Request[PhasesTimed]):
+    """Time the phases of a case, on a backend that notes them, for about so long."""
+
+    backend: str
+    case: Case
+    seed: int
+    time_s: float
 
 
 # Requests about a curve.

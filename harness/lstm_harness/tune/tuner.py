@@ -7,7 +7,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,11 +30,12 @@ from lstm_harness.model.protocol import (
 from lstm_harness.model.spec import Spec
 from lstm_harness.race.lock import device_lock
 from lstm_harness.race.oracle import Oracle
-from lstm_harness.race.process import Failed, WorkerSettings
+from lstm_harness.race.process import WorkerSettings
 from lstm_harness.race.runs import side_of
 from lstm_harness.race.scheduler import Scheduler
 from lstm_harness.race.scratch import scratch_folder
 from lstm_harness.race.survey import Survey, SurveyWorker, make_plan
+from lstm_harness.tune.hooks import Needed, asked, refuse_lacking
 from lstm_harness.tune.precompile import HOOK, Ahead, arch_of
 from lstm_harness.tune.search import (
     DEFAULT_BUDGET_S,
@@ -50,6 +51,9 @@ from lstm_harness.tune.search import (
 from lstm_kernels import tuning as files
 
 PASSES = ("forward", "backward")
+NEEDED = Needed(
+    files.HOOKS, "be tuned", "has no launch parameters to tune", "lstm_kernels/tuning.py"
+)
 
 Reply = TypeVar("Reply")
 
@@ -74,7 +78,7 @@ def tune(name: str, spec: Spec, out: Path | None, again: bool, tell: Tell) -> Do
     ):
         survey = worker.survey()
         plan = make_plan(spec, survey, worker)
-        _refuse_untunable(name, survey, worker)
+        refuse_lacking(name, NEEDED, survey, worker)
         keys = _keys(name, plan, worker)
         kept = _Kept.open(out, _asked(name, worker, "tuned", DescribeTuning(name)), again)
         with device_lock(survey.identity), ExitStack() as stack:
@@ -109,30 +113,8 @@ def _as_passes(spec: Spec, name: str) -> Spec:
     return replace(spec, grids=grids, backends=(name,), blocks=1)
 
 
-def _refuse_untunable(name: str, survey: Survey, worker: SurveyWorker) -> None:
-    if name in survey.missing:
-        raise UserError(f"backend {name!r} cannot be tuned here: {survey.missing[name]}")
-    missing = _asked(name, worker, "lacks", FindHooksLacking(name, files.HOOKS)).names
-    if not missing:
-        return
-    able = []
-    for other in survey.backends:
-        with suppress(Failed):
-            lacking = worker.ask(FindHooksLacking(other, files.HOOKS)).names
-            able += [] if lacking else [other]
-    these = f"these have: {', '.join(able)}" if able else "no backend here has them"
-    raise UserError(
-        f"backend {name!r} has no launch parameters to tune: its module lacks "
-        f"{', '.join(missing)} (see lstm_kernels/tuning.py); {these}"
-    )
-
-
 def _asked(name: str, worker: SurveyWorker, what: str, request: Request[Reply]) -> Reply:
-    try:
-        return worker.ask(request)
-    except Failed as failure:
-        what = f"backend {name!r} cannot be tuned: it failed when asked for {what!r}"
-        raise MeasuringFailed(f"{what}: {failure.reason}") from None
+    return asked(name, NEEDED, worker, what, request)
 
 
 def _keys(name: str, plan: Plan, worker: SurveyWorker) -> list[TuningKey]:

@@ -21,6 +21,7 @@ from lstm_harness.worker.gradients import norms_back
 from lstm_harness.worker.inputs import TORCH_DTYPES
 from lstm_harness.worker.older_kernels import unsupported
 from lstm_harness.worker.oracle import Oracle
+from lstm_harness.worker.phases import time_phases
 from lstm_harness.worker.probes.probe import Bencher
 from lstm_harness.worker.training import Training
 from lstm_harness.worker.verify import tolerance
@@ -274,6 +275,12 @@ def _follow_gradient(worker: Worker, asked: protocol.FollowGradient) -> protocol
     implementation = registry.load(asked.backend)
     norms = norms_back(implementation, asked.problem, asked.seed, worker.device)
     return protocol.GradientFollowed(tuple(n if math.isfinite(n) else None for n in norms))
+
+
+@answers(protocol.TimePhases)
+def _time_phases(worker: Worker, asked: protocol.TimePhases) -> protocol.PhasesTimed:
+    implementation = registry.load(asked.backend)
+    return time_phases(implementation, asked.case, asked.seed, worker.device, asked.time_s)
 
 
 @answers(protocol.OpenTraining)

@@ -11,6 +11,7 @@ small, and the steps wait for each other once, not twice.
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ def projected(
     *,
     problem: Problem,
     lengths: Tensor | None,
-    **wish: bool,
+    **wish: Any,
 ) -> Outputs:
     """A layer with projections by a `layer` without support for them; see `lstm_kernels.stack`.
 

@@ -9,7 +9,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lstm_kernels.common.gates import State, by_head, input_product, next_state, step_code
+from lstm_kernels.common.gates import (
+    State,
+    StepCode,
+    by_head,
+    input_product,
+    next_state,
+    step_code,
+)
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights
 
@@ -106,11 +113,23 @@ def unroll_hoisted(
 ) -> Outputs:
     """One direction with x W_ih^T + b_ih of all steps made at once, before the loop."""
     code = step_code(cell)
+    return unroll_steps(code, input_product(code, x, weights), h, c, weights, alive)
+
+
+def unroll_steps(
+    code: StepCode,
+    from_x: Tensor,
+    h: Tensor,
+    c: Tensor | None,
+    weights: Weights,
+    alive: Tensor | None,
+) -> Outputs:
+    """The loop of `unroll_hoisted`, from x W_ih^T + b_ih of all steps, [T, B, G*H]."""
 
     def step(from_x: Tensor, h: Tensor, c: Tensor | None, running: Tensor | None) -> State:
         return next_state(code, from_x, h, c, weights, running)
 
-    return unroll(step, input_product(code, x, weights), h, c, alive)
+    return unroll(step, from_x, h, c, alive)
 
 
 def alive_steps(lengths: Tensor, steps: int, device: torch.device) -> Tensor:

@@ -26,6 +26,7 @@ from lstm_harness.console import (
     kernels,
     limits,
     output,
+    phases,
     planning,
     recommendation,
     run_table,
@@ -142,6 +143,20 @@ def inspected():
     return [row, row | {"kernel": "_backward", "constants": {"B": 16}}]
 
 
+def phased():
+    one = case("train", hidden_size=1024, num_layers=2, bidirectional=True)
+    told = {"x W_ih^T": 2_120_000, "steps: products": 912_345_678, "backward: dW, db": 5_610}
+    whole_ns = 1e9
+    timed = [{"phase": name, "ns": ns, "share": ns / whole_ns} for name, ns in told.items()]
+    row = {
+        **{"label": one.label(), "status": "ok", "reason": "", "executions": 1_234},
+        **{"whole_ns": whole_ns, "plain_ns": 0.98e9, "phases": timed},
+        "other_ns": whole_ns - sum(told.values()),
+    }
+    refused = row | {"status": "unsupported", "reason": "it has no " + "layers " * 12 + "here"}
+    return {"backend": "peer_onnxruntime", "threads": 2, "cases": [row, refused]}
+
+
 def advised():
     ratio, tie = Ratio(2.0, 1.9, 2.1), Ratio(1.0, 0.9, 1.1)
     use = Use("encoder.layers.0.recurrent", case(seq_len=128), 12_000)
@@ -190,6 +205,7 @@ TABLES = {
     ),
     "tune": lambda folder: tuning.tuning(tuned()),
     "inspect": lambda folder: kernels.kernels(inspected()),
+    "phases": lambda folder: phases.phases(phased()),
     "recommend": lambda folder: recommendation.write(grid_run(), None, advised()),
     "verify": lambda folder: verification.table(verified()),
     "train": lambda folder: training.write(WORKLOAD, trained({"naive": 30, "aten": 6})),

@@ -34,6 +34,7 @@ EXAMPLES = [
     protocol.JudgeSample(CALLED.problem, 7, DRAW, 1, "/proc/1/fd/7", HANDED, CALLED.call),
     protocol.CloseCell(True, False, (1, 2)),
     protocol.FollowGradient("naive", CASE.problem, 7),
+    protocol.TimePhases("naive", CASE, 7, 0.5),
     protocol.CompileKernels("x", None, "sm_90", (protocol.CompileJob("k", CASE.problem, {}),)),
 ]
 REPLIES = [
@@ -44,6 +45,7 @@ REPLIES = [
     protocol.Reading(5, 4, 10.0, 1, 1410.0, True, ("power cap",)),
     protocol.CellClosed(("kernel",), (), (5, 6), 7, None, 0.5),
     protocol.GradientFollowed((1.0, 1e-300, 0.0, None)),
+    protocol.PhasesTimed({"x W_ih^T": 12.5, "steps": 1e6}, 1.1e6, 1e6, 8),
     protocol.Reasons((None, "too large")),
     protocol.RoundTaken(({"samples": (1.0, 2.0), "cpu_shares": ()}, "no compiler")),
     protocol.Registered(({"name": "x"},), {}, (to_data(CELLS["gru"]),), ("gru",)),

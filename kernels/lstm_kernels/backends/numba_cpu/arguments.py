@@ -92,6 +92,9 @@ BACKWARD = (
 FORWARD_NORMED = (*FORWARD, "line_memory", "line_bytes")
 BACKWARD_NORMED = (*BACKWARD, "line_memory", "line_bytes", "d_h_memory", "d_h_bytes")
 
+# Of a kernel that notes its phases: for each thread a line of `stamp_lines`.
+STAMPS = "stamps"
+
 
 class Arguments(types.Type):  # type: ignore[misc]  # numba ships no types
     """The address of a record of int64, one for each field, and the facts known at compile time.
@@ -132,7 +135,12 @@ def _lower_attribute(context: Any, builder: Any, a: Arguments, value: Any, name:
         return context.get_dummy_value()
     if name == "like":
         return ir.Constant(a.like.ir, None)
-    loaded = load_at(builder, INT64, builder.add(value, INT64(8 * a.fields.index(name))), 8)
+    return load_field(builder, a, value, name)
+
+
+def load_field(builder: Any, a: Arguments, record: Any, name: str) -> Any:
+    """The IR of a field of the record at an address."""
+    loaded = load_at(builder, INT64, builder.add(record, INT64(8 * a.fields.index(name))), 8)
     # A kernel never changes its record.
     loaded.set_metadata("invariant.load", builder.module.add_metadata([]))
     return loaded

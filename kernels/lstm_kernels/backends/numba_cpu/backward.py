@@ -68,6 +68,8 @@ from lstm_kernels.backends.numba_cpu.simd import (
     store_part,
     zero,
 )
+from lstm_kernels.backends.numba_cpu.stamp_lines import GATES, MEETING, PACKING, PRODUCTS
+from lstm_kernels.backends.numba_cpu.stamps import clock_starts, stamp
 from lstm_kernels.backends.numba_cpu.tuples import (
     first_elements,
     in_places,
@@ -83,9 +85,12 @@ def backward(a: Any) -> None:
     """What every thread of the team runs; `a` is a record of `arguments.BACKWARD`."""
     like = a.like
     thread, team = thread_number(), team_size()
+    clock_starts(a, thread)
     list_pairs(a, thread, team)
     prepare(a, like, thread, team)
+    stamp(a, thread, PACKING)
     meet(a.flags, thread, team)
+    stamp(a, thread, MEETING)
     meets = not steps_are_apart(a, wide_panels(like, a.H), VECTORS * lanes(like), team)
     end = a.S
     half = 0
@@ -96,11 +101,13 @@ def backward(a: Any) -> None:
         own = a.d_gates + half * a.D * bytes_of_direction(a, like)
         own -= first_pair(a, first) * bytes_of_pair(a, like)
         pack_pairs(a, like, first, end, thread, team)
+        stamp(a, thread, PACKING)
         configure(like, min(rows_at_once(like), a.B))
         for step in range(end - 1, first - 1, -1):
             _step(a, like, step, own, own if step < end - 1 else following, thread, team)
             if meets or step == first:
                 meet(a.flags, thread, team)
+                stamp(a, thread, MEETING)
         configure(like, rows_at_once(like))
         turn_pairs(like, a, first, end, own, thread, team)
         end_of_chunk(a, like, first, end, own, thread, team)
@@ -143,8 +150,10 @@ def _step(a: Any, like: Any, step: int, own: int, following: int, thread: int, t
             out + max(count, 0) * ROW_BYTES, out + (high - low) * ROW_BYTES, VECTOR_BYTES
         ):
             store(at, zero(like))
+        stamp(a, thread, PRODUCTS)
         for j in range(high - low):
             _row_gradients(a, like, d, step, low + j, block, out + j * ROW_BYTES, own)
+        stamp(a, thread, GATES)
 
 
 @inlined

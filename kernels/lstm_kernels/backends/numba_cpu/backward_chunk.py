@@ -42,6 +42,8 @@ from lstm_kernels.backends.numba_cpu.simd import (
     store_word,
     zero,
 )
+from lstm_kernels.backends.numba_cpu.stamp_lines import D_W, D_X, MEETING
+from lstm_kernels.backends.numba_cpu.stamps import stamp
 from lstm_kernels.backends.numba_cpu.tile import ROWS, multiply
 
 
@@ -51,12 +53,16 @@ def end_of_chunk(a: Any, like: Any, first: int, end: int, own: int, thread: int,
     for d in range(a.D):
         if a.d_x != 0:
             _write_d_x(a, like, d, first, end, own, thread, team)
+            stamp(a, thread, D_X)
         if a.D == 2:
             # Both directions add to the same rows.
             meet(a.flags, thread, team)
+            stamp(a, thread, MEETING)
     _add_d_weights(a, like, first, end, own, thread, team)
     _sum_units(a, like, first, end, own, thread, team)
+    stamp(a, thread, D_W)
     meet(a.flags, thread, team)
+    stamp(a, thread, MEETING)
 
 
 @routine
@@ -274,7 +280,9 @@ def _turn_pairs(like: Any, a: Any, first: int, end: int, own: int, thread: int, 
         for pair in range(0, pairs, STEP):
             at, here = source + pair * pair_bytes, to + pair * itemsize(like)
             turn(like, at, pair_bytes, pairs - pair, here, turned_bytes(a, like))
+    stamp(a, thread, D_W)
     meet(a.flags, thread, team)
+    stamp(a, thread, MEETING)
 
 
 turn_pairs = either(_turn_nothing, _turn_pairs)

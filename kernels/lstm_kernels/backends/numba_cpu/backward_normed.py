@@ -57,6 +57,8 @@ from lstm_kernels.backends.numba_cpu.simd import (
     store_part,
     zero,
 )
+from lstm_kernels.backends.numba_cpu.stamp_lines import GATES, MEETING, PACKING, PRODUCTS
+from lstm_kernels.backends.numba_cpu.stamps import clock_starts, stamp
 from lstm_kernels.backends.numba_cpu.tile import ROWS
 from lstm_kernels.backends.numba_cpu.tuples import (
     first_elements,
@@ -73,9 +75,12 @@ def backward_normed(a: Any) -> None:
     """What every thread of the team runs; `a` is a record of `arguments.BACKWARD_NORMED`."""
     like = a.like
     thread, team = thread_number(), team_size()
+    clock_starts(a, thread)
     list_pairs(a, thread, team)
     prepare(a, like, thread, team)
+    stamp(a, thread, PACKING)
     meet(a.flags, thread, team)
+    stamp(a, thread, MEETING)
     end = a.S
     half = 0
     following = 0
@@ -85,8 +90,10 @@ def backward_normed(a: Any) -> None:
         own = a.d_gates + half * a.D * bytes_of_direction(a, like)
         own -= first_pair(a, first) * bytes_of_pair(a, like)
         pack_pairs(a, like, first, end, thread, team)
+        stamp(a, thread, PACKING)
         _steps(a, like, first, end, own, following, thread, team)
         meet(a.flags, thread, team)
+        stamp(a, thread, MEETING)
         end_of_chunk(a, like, first, end, own, thread, team)
         end = first
         following = own
@@ -112,6 +119,7 @@ def _steps_by_rows(
             for panel in range(wide if rows > 0 else 0):
                 to = d_hs + panel * ROW_BYTES
                 _multiply(a, like, step, after, d, panel, low, low + rows, to, wide, thread)
+            stamp(a, thread, PRODUCTS)
             for row in range(low, low + rows):
                 d_h = d_hs + (row - low) * wide * ROW_BYTES
                 if step < 0:
@@ -125,6 +133,7 @@ def _steps_by_rows(
                 run_levels_back(a, like, d, memory, stride, blocks, 0)
                 for u in range(blocks):
                     _conclude(a, like, step, d, row, u, own, memory, stride, u)
+            stamp(a, thread, GATES)
 
 
 def _steps_by_panels(
@@ -146,6 +155,7 @@ def _steps_by_panels(
                 low, high = share(rows, tile, tiles)
                 to = d_hs + low * ROW_BYTES
                 _multiply(a, like, step, after, d, panel, low, high, to, 1, thread)
+            stamp(a, thread, PRODUCTS)
             for u in range(panel * VECTORS, min((panel + 1) * VECTORS, blocks)):
                 d_h = d_hs + u % VECTORS * VECTOR_BYTES
                 if step < 0:
@@ -159,8 +169,10 @@ def _steps_by_panels(
                 run_levels_back(a, like, d, memory, stride, rows, u)
                 for row in range(rows):
                     _conclude(a, like, step, d, row, u, own, memory, stride, row)
+            stamp(a, thread, GATES)
         if meets and step > first:
             meet(a.flags, thread, team)
+            stamp(a, thread, MEETING)
 
 
 _steps = by_norm(_steps_by_rows, _steps_by_panels)

@@ -21,6 +21,7 @@ from lstm_kernels.backends.numba_cpu.arguments import (
     FORWARD,
     FORWARD_NORMED,
     FORWARD_W8,
+    STAMPS,
     signature_of,
 )
 from lstm_kernels.backends.numba_cpu.backward import backward
@@ -37,7 +38,7 @@ from lstm_kernels.backends.numba_cpu.tile import ROWS
 from lstm_kernels.cells import Cell
 from lstm_kernels.stack import Unsupported
 
-KERNELS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
+_KERNELS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "forward": (forward, FORWARD),
     "backward": (backward, BACKWARD),
     "forward_normed": (forward_normed, FORWARD_NORMED),
@@ -45,6 +46,11 @@ KERNELS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "forward_w8": (forward_w8, FORWARD_W8),
     "forward_unpacked": (forward_unpacked, FORWARD),
 }
+# The same with time stamps: see `noting`.
+_NOTED = {
+    f"noted_{name}": (kernel, (*fields, STAMPS)) for name, (kernel, fields) in _KERNELS.items()
+}
+KERNELS = _KERNELS | _NOTED
 
 
 def make(

@@ -62,6 +62,8 @@ from lstm_kernels.backends.numba_cpu.simd import (
     store_word,
     zero,
 )
+from lstm_kernels.backends.numba_cpu.stamp_lines import FROM_X, GATES, MEETING, PACKING, PRODUCTS
+from lstm_kernels.backends.numba_cpu.stamps import clock_starts, stamp
 from lstm_kernels.backends.numba_cpu.tile import (
     ROWS,
     multiply,
@@ -81,9 +83,12 @@ def forward(a: Any) -> None:
     """What every thread of the team runs; `a` is a record of `arguments.FORWARD`."""
     like = a.like
     thread, team = thread_number(), team_size()
+    clock_starts(a, thread)
     list_pairs(a, thread, team)
     prepare(a, like, thread, team)
+    stamp(a, thread, PACKING)
     meet(a.flags, thread, team)
+    stamp(a, thread, MEETING)
     blocks, panels = panels_of(a, like)
     meets = not steps_are_apart(a, panels, blocks * lanes(like), team)
     first = 0
@@ -92,12 +97,15 @@ def forward(a: Any) -> None:
         # Gates are behind those of all earlier pairs, or at the beginning of the chunk's own.
         base = 0 if a.saves_gates else first_pair(a, first)
         project(like, a, first, end, base, thread, team)
+        stamp(a, thread, FROM_X)
         meet(a.flags, thread, team)
+        stamp(a, thread, MEETING)
         configure(like, min(rows_at_once(like), a.B))
         for step in range(first, end):
             _step(a, like, step, base, thread, team)
             if meets or step == end - 1:
                 meet(a.flags, thread, team)
+                stamp(a, thread, MEETING)
         first = end
     release(like)
 
@@ -237,7 +245,9 @@ def _project_in_pairs(
         to = a.x_rows + item * row_bytes
         for at in range(0, a.I, STEP):
             copy_elements(like, to + at * itemsize(like), source + at * itemsize(like), a.I - at)
+    stamp(a, thread, FROM_X)
     meet(a.flags, thread, team)
+    stamp(a, thread, MEETING)
     configure(like, rows_at_once(like))
     most = rows_at_once(like)
     tiles = (pairs + most - 1) // most
@@ -327,11 +337,13 @@ def _step(a: Any, like: Any, step: int, base: int, thread: int, team: int) -> No
                     K,
                     to,
                 )
+        stamp(a, thread, PRODUCTS)
         for i in range(several):
             panel, tile = tile_of(there_and_back(begin, end, done + i, step), tiles)
             low, high = share(rows, tile, tiles)
             found = out + i * tile_bytes(like)
             states_of_tile(a, like, step, base, panel, low, high, found, before, after)
+        stamp(a, thread, GATES)
 
 
 @inlined

@@ -34,6 +34,8 @@ from lstm_kernels.backends.numba_cpu.simd import (
     routine,
     store,
 )
+from lstm_kernels.backends.numba_cpu.stamp_lines import FROM_X, GATES, MEETING, PACKING, PRODUCTS
+from lstm_kernels.backends.numba_cpu.stamps import clock_starts, stamp
 from lstm_kernels.backends.numba_cpu.tile import ROWS
 from lstm_kernels.backends.numba_cpu.tuples import (
     kept_of,
@@ -48,17 +50,23 @@ def forward_normed(a: Any) -> None:
     """What every thread of the team runs; `a` is a record of `arguments.FORWARD_NORMED`."""
     like = a.like
     thread, team = thread_number(), team_size()
+    clock_starts(a, thread)
     list_pairs(a, thread, team)
     prepare(a, like, thread, team)
+    stamp(a, thread, PACKING)
     meet(a.flags, thread, team)
+    stamp(a, thread, MEETING)
     first = 0
     while first < a.S:
         end = chunk_end(a, first)
         base = 0 if a.saves_gates else first_pair(a, first)
         project(like, a, first, end, base, thread, team)
+        stamp(a, thread, FROM_X)
         meet(a.flags, thread, team)
+        stamp(a, thread, MEETING)
         _steps(a, like, first, end, base, thread, team)
         meet(a.flags, thread, team)
+        stamp(a, thread, MEETING)
         first = end
 
 
@@ -77,12 +85,14 @@ def _steps_by_rows(
             rows = min(high, alive_at(a, step)) - low
             for panel in range(panels if rows > 0 else 0):
                 _multiply(a, like, step, base, d, panel, low, low + rows, thread)
+            stamp(a, thread, PRODUCTS)
             for row in range(low, low + rows):
                 for u in range(blocks):
                     _collect(a, like, step, base, d, row, u, memory, stride, u)
                 run_levels(a, like, d, memory, stride, blocks, 0)
                 for u in range(blocks):
                     _conclude(a, like, step, d, row, u, memory, stride, u)
+            stamp(a, thread, GATES)
 
 
 def _steps_by_panels(
@@ -101,6 +111,7 @@ def _steps_by_panels(
             for tile in range(tiles):
                 low, high = share(rows, tile, tiles)
                 _multiply(a, like, step, base, d, panel, low, high, thread)
+            stamp(a, thread, PRODUCTS)
             for u in range(panel * blocks, (panel + 1) * blocks):
                 for row in range(rows if u * lanes(like) < a.H else 0):
                     _collect(a, like, step, base, d, row, u, memory, stride, row)
@@ -108,8 +119,10 @@ def _steps_by_panels(
                     run_levels(a, like, d, memory, stride, rows, u)
                 for row in range(rows if u * lanes(like) < a.H else 0):
                     _conclude(a, like, step, d, row, u, memory, stride, row)
+            stamp(a, thread, GATES)
         if meets and step < end - 1:
             meet(a.flags, thread, team)
+            stamp(a, thread, MEETING)
 
 
 _steps = by_norm(_steps_by_rows, _steps_by_panels)

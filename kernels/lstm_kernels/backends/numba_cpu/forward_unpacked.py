@@ -41,6 +41,8 @@ from lstm_kernels.backends.numba_cpu.simd import (
     routine,
     store_word,
 )
+from lstm_kernels.backends.numba_cpu.stamp_lines import FROM_X, GATES, MEETING, PACKING, PRODUCTS
+from lstm_kernels.backends.numba_cpu.stamps import clock_starts, stamp
 from lstm_kernels.backends.numba_cpu.tile import ROWS
 from lstm_kernels.backends.numba_cpu.unpacked import multiply_unpacked
 
@@ -49,9 +51,12 @@ def forward_unpacked(a: Any) -> None:
     """What every thread of the team runs; `a` is a record of `arguments.FORWARD`."""
     like = a.like
     thread, team = thread_number(), team_size()
+    clock_starts(a, thread)
     list_pairs(a, thread, team)
     prepare_states(a, like, thread, team)
+    stamp(a, thread, PACKING)
     meet(a.flags, thread, team)
+    stamp(a, thread, MEETING)
     blocks, panels = panels_of(a, like)
     meets = not steps_are_apart(a, panels, blocks * lanes(like), team)
     first = 0
@@ -60,11 +65,14 @@ def forward_unpacked(a: Any) -> None:
         # Gates are behind those of all earlier pairs, or at the beginning of the chunk's own.
         base = 0 if a.saves_gates else first_pair(a, first)
         _project(a, like, first, end, base, thread, team)
+        stamp(a, thread, FROM_X)
         meet(a.flags, thread, team)
+        stamp(a, thread, MEETING)
         for step in range(first, end):
             _step(a, like, step, base, thread, team)
             if meets or step == end - 1:
                 meet(a.flags, thread, team)
+                stamp(a, thread, MEETING)
         first = end
 
 
@@ -115,7 +123,9 @@ def _step(a: Any, like: Any, step: int, base: int, thread: int, team: int) -> No
             store_word(table + 8 * j, before + (d * a.B + low + j) * state_bytes)
         w_hh = a.w_hh_1 if d else a.w_hh_0
         _multiply(a, like, high - low, table, w_hh, a.cell.h_gates, of_direction, a.H, out)
+        stamp(a, thread, PRODUCTS)
         states_of_tile(a, like, step, base, panel, low, high, out, before, after)
+        stamp(a, thread, GATES)
 
 
 @inlined

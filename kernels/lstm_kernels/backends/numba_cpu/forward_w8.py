@@ -42,6 +42,8 @@ from lstm_kernels.backends.numba_cpu.meeting import (
 from lstm_kernels.backends.numba_cpu.pairing import TABLE_BYTES
 from lstm_kernels.backends.numba_cpu.products import scratch_bytes
 from lstm_kernels.backends.numba_cpu.simd import VECTOR_BYTES, itemsize, lanes, routine
+from lstm_kernels.backends.numba_cpu.stamp_lines import FROM_X, GATES, MEETING, PACKING, PRODUCTS
+from lstm_kernels.backends.numba_cpu.stamps import clock_starts, stamp
 from lstm_kernels.backends.numba_cpu.tile import ROWS
 
 
@@ -49,20 +51,26 @@ def forward_w8(a: Any) -> None:
     """What every thread of the team runs; `a` is a record of `arguments.FORWARD_W8`."""
     like = a.like
     thread, team = thread_number(), team_size()
+    clock_starts(a, thread)
     list_pairs(a, thread, team)
     prepare_states(a, like, thread, team)
+    stamp(a, thread, PACKING)
     meet(a.flags, thread, team)
+    stamp(a, thread, MEETING)
     blocks, panels = panels_of(a, like)
     meets = not steps_are_apart(a, panels, blocks * lanes(like), team)
     first = 0
     while first < a.S:
         end = chunk_end(a, first)
         _project(a, like, first, end, thread, team)
+        stamp(a, thread, FROM_X)
         meet(a.flags, thread, team)
+        stamp(a, thread, MEETING)
         for step in range(first, end):
             _step(a, like, step, first_pair(a, first), thread, team)
             if meets or step == end - 1:
                 meet(a.flags, thread, team)
+                stamp(a, thread, MEETING)
         first = end
 
 
@@ -79,7 +87,9 @@ def _project(a: Any, like: Any, first: int, end: int, thread: int, team: int) ->
         d, pair = direction_of(item, pairs)
         source = a.x + pair_of(a, d, pairs_begin + pair) * a.I * itemsize(like)
         quantise(like, a.x_rows + item * stride, source, a.I)
+    stamp(a, thread, FROM_X)
     meet(a.flags, thread, team)
+    stamp(a, thread, MEETING)
     tiles = (pairs + ROWS - 1) // ROWS
     out = a.scratch + thread * scratch_bytes(like) + TABLE_BYTES
     vectors = a.cell.x_vectors
@@ -121,4 +131,6 @@ def _step(a: Any, like: Any, step: int, base: int, thread: int, team: int) -> No
         start = own + (direction_of(panel, panels)[0] * a.B + low) * stride
         packed = a.packed_w_hh + panel * panel_bytes(like, a.H, vectors)
         multiply_int8(like, high - low, vectors, start, stride, packed, padded(like, a.H), out)
+        stamp(a, thread, PRODUCTS)
         states_of_tile(a, like, step, base, panel, low, high, out, before, after)
+        stamp(a, thread, GATES)

@@ -1,4 +1,4 @@
-"""A layer over a sequence: the kernels' arguments, and the autograd Function around them.
+"""A layer over a sequence: the arguments of its kernels.
 
 Weights are packed at every call, or multiplied as they are where there are few steps: packing is
 one pass over G H (I + H) elements, as a step at B=1 is. Nothing can be stale after any change of
@@ -22,7 +22,6 @@ from lstm_kernels.backends.numba_cpu.memory import in_huge_pages
 from lstm_kernels.backends.numba_cpu.pairing import Product, product_of
 from lstm_kernels.backends.numba_cpu.team import LINE_BYTES
 from lstm_kernels.cells import CELLS
-from lstm_kernels.common.second_derivatives import layer_gradients
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Weights, unflatten
 
@@ -56,6 +55,10 @@ class Rows(NamedTuple):
     def chunk(self, most: int = CHUNK_ROWS) -> int:
         """How many pairs a chunk may have: a whole step at least, and an odd number."""
         return min(max(most, self.B), self.R) | 1
+
+
+# Runs a kernel: its pass, and what it is given; see `run_kernel`.
+Run = Callable[[str, Problem, Rows, int, dict[str, Any], dict[str, int]], None]
 
 
 class Saved(NamedTuple):
@@ -174,6 +177,7 @@ def _odd(pairs: int) -> int:
 
 
 def run_forward(
+    run: Run,
     problem: Problem,
     x: Tensor,
     h0: Tensor,
@@ -187,6 +191,7 @@ def run_forward(
     """y, h_n, c_n, and what a backward needs where `saves`; tensors contiguous.
 
     Args:
+        run: what runs the kernel, `run_kernel` or `noting.noted`.
         packs: int8 weights, which are then multiplied; nothing is saved.
     """
     B, inputs = h0.shape[1], x.shape[-1]
@@ -234,11 +239,12 @@ def run_forward(
         scratch["gates"] = D * units * gate_rows * of_cell.line * number + behind
     else:
         values["gates"] = gates
-    _run(pass_name, problem, rows, chunk, values, scratch)
+    run(pass_name, problem, rows, chunk, values, scratch)
     return y, h_n, c_n, Saved(gates, cells)
 
 
 def run_backward(
+    run: Run,
     problem: Problem,
     d_y: Tensor,
     d_h_n: Tensor,
@@ -255,6 +261,7 @@ def run_backward(
     """The gradients of x, h0, c0 and of every weight, in `forward`'s order; tensors contiguous.
 
     Args:
+        run: as for `run_forward`.
         needed: which of them are needed.
     """
     B, D, H = h0.shape[1], problem.directions, problem.hidden_size
@@ -303,7 +310,7 @@ def run_backward(
         if more and chunk < rows.R
         else 0,
     }
-    _run("backward", problem, rows, chunk, values, scratch)
+    run("backward", problem, rows, chunk, values, scratch)
     d_unit = d_unit.to(x.dtype)
     numbers: list[Tensor | None] = [d_x, d_h0, d_c0]
     for d, d_weight in enumerate(d_weights):
@@ -365,7 +372,7 @@ def is_unpacked(problem: Problem, pairs: int) -> bool:
     return can and pairs <= few
 
 
-def _run(
+def run_kernel(
     pass_name: str,
     problem: Problem,
     rows: Rows,
@@ -373,7 +380,11 @@ def _run(
     values: dict[str, Any],
     scratch: dict[str, int],
 ) -> None:
-    """Run a kernel on tensors, numbers and scratch memory of this many bytes each."""
+    """Run a kernel on tensors, numbers and scratch memory of this many bytes each.
+
+    Args:
+        pass_name: one of `compiling.KERNELS`; a cell that normalises has kernels of its own.
+    """
     count = threads_for(problem, rows.B)
     product = product_of(problem.dtype)
     sizes = scratch | {"pairs": 8 * problem.directions * rows.R}
@@ -383,7 +394,7 @@ def _run(
         line_bytes, d_h_bytes = _bytes_of_lines(sizes_of(problem), rows.B)
         values = values | {"line_bytes": line_bytes, "d_h_bytes": d_h_bytes}
         sizes |= {"line_memory": line_bytes * count, "d_h_memory": d_h_bytes * count}
-    if pass_name == "forward_w8":
+    if problem.precision == "w8":
         of_a_thread = problem.directions * rows.B * row_bytes(problem.hidden_size)
         sizes |= {"h_rows": of_a_thread * count}
     # Whole cache lines each, so that no two threads write the same one.
@@ -439,7 +450,9 @@ def operator_forward(
     recompute: bool = False,
 ) -> tuple[Tensor | None, ...]:
     """y, h_n, c_n, gates and cells, as `lstm_kernels.common.operators` says."""
-    y, h_n, c_n, saved = run_forward(problem, x, h0, c0, packable(weights), None, saves=saves)
+    y, h_n, c_n, saved = run_forward(
+        run_kernel, problem, x, h0, c0, packable(weights), None, saves=saves
+    )
     pairs, panels = x.shape[0] * x.shape[1], problem.directions * sizes_of(problem).panels
     for tensor in saved:
         if tensor is not None:
@@ -462,6 +475,7 @@ def operator_backward(
     """The gradients of x, h0, c0 and of every weight, as `run_backward` has them."""
     d_y, d_h_n, d_c_n = d_outputs
     return run_backward(
+        run_kernel,
         problem,
         d_y.contiguous(),
         d_h_n.contiguous(),
@@ -473,48 +487,3 @@ def operator_backward(
         None,
         needed,
     )
-
-
-class NumbaLayer(torch.autograd.Function):
-    """One layer, one or both directions, with gradients of x, the states and every weight."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        problem: Problem,
-        lengths: Tensor | None,
-        x: Tensor,
-        h0: Tensor,
-        c0: Tensor | None,
-        *flat: Tensor | None,
-    ) -> tuple[Tensor, ...]:
-        """y, h_n and, where the cell has one, c_n; keeps what the backward needs."""
-        weights = packable(unflatten(flat))
-        y, h_n, c_n, saved = run_forward(problem, x, h0, c0, weights, lengths, saves=True)
-        ctx.problem, ctx.lengths = problem, lengths
-        ctx.save_for_backward(x, h0, c0, y, *saved, *flat)
-        return (y, h_n) if c_n is None else (y, h_n, c_n)
-
-    @staticmethod
-    def backward(ctx: Any, d_y: Tensor, d_h_n: Tensor, d_c_n: Tensor | None = None) -> Any:
-        """The gradients of what `forward` takes, in its order; None for what has none."""
-        x, h0, c0, y, gates, cells, *flat = ctx.saved_tensors
-        needed = ctx.needs_input_grad[2:]
-        if torch.is_grad_enabled():
-            inputs, d_outputs = (x, h0, c0, *flat), (d_y, d_h_n, d_c_n)
-            return None, None, *layer_gradients(ctx.problem, inputs, ctx.lengths, d_outputs, needed)
-        found = run_backward(
-            ctx.problem,
-            d_y.contiguous(),
-            d_h_n.contiguous(),
-            None if d_c_n is None else d_c_n.contiguous(),
-            x,
-            h0,
-            c0,
-            y,
-            Saved(gates, cells),
-            packable(unflatten(flat)),
-            ctx.lengths,
-            needed,
-        )
-        return None, None, *found

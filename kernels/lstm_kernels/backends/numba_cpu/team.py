@@ -27,7 +27,7 @@ _forked = False
 # Functions that kernels call, by name, and where they are.
 TOLD_BY_OPENMP: dict[str, int] = {
     name: ctypes.cast(getattr(_TORCH, name), ctypes.c_void_p).value or 0
-    for name in ("omp_get_thread_num", "omp_get_num_threads")
+    for name in ("omp_get_thread_num", "omp_get_num_threads", "omp_get_wtime")
 }
 
 
