@@ -19,7 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lstm_harness.fleet.task import Task
+from lstm_harness.fleet.pieces import grown
+from lstm_harness.fleet.task import Task, manifests_in
 from lstm_harness.judge.verdict import Rules
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.part import Part, part_of
@@ -173,17 +174,15 @@ class Ledger:
 
         self._accept(self.folder / _PLAN, files, check)
 
-    def accept(self, task: Task, files: Mapping[str, bytes], plans: Sequence[Plan]) -> None:
+    def accept(self, task: Task, files: Mapping[str, bytes]) -> None:
         """Keep the run of a part, if it is whole.
 
-        Args:
-            plans: of each side, as the task's manifests have them.
         Raises:
             Spoilt: it is not the whole run of that part.
         """
 
         def check(place: Path) -> None:
-            _check_part([place / side for side in self.state.sides], task, plans)
+            _check_part([place / side for side in self.state.sides], task)
 
         self._accept(self._parts / task.name, files, check)
 
@@ -224,7 +223,9 @@ class Ledger:
             shutil.rmtree(self.folder / _MERGED)
         parts = [self._parts / name_of(part) / side for part in self.state.parts]
         # The name of the folder is the run's id.
-        whole = merged(parts, self.folder / _MERGED / place.resolve().name)
+        planned = Plan.from_dict(run_folder.read_manifest(self.folder / _PLAN / side)["plan"])
+        plan = grown(planned, self.state.parts)
+        whole = merged(parts, self.folder / _MERGED / place.resolve().name, plan=plan)
         manifest = run_folder.read_manifest(whole) | {"command": list(self.state.command)}
         place.mkdir(exist_ok=True)
         (whole / run_folder.RECORDS).replace(place / run_folder.RECORDS)
@@ -345,23 +346,22 @@ def _filed(side: str, name: str) -> str:
     return (PurePosixPath(side) / name).as_posix()
 
 
-def _check_part(folders: Sequence[Path], task: Task, plans: Sequence[Plan]) -> None:
+def _check_part(folders: Sequence[Path], task: Task) -> None:
     """Refuse anything but the whole run of a task's part, or both of a pair.
 
     Raises:
         UserError: it cannot be read; `Spoilt` where it is another one, or not whole.
     """
+    planned = manifests_in({**task.shared, **task.order})
     found = [
-        _checked(folder, manifest, plan, task.order["part"])
-        for folder, manifest, plan in zip(folders, task.shared["manifests"], plans, strict=True)
+        _checked(folder, manifest, task.order["part"])
+        for folder, manifest in zip(folders, planned, strict=True)
     ]
     if len({record.machine for run in found for record in run.records}) != 1:
         raise Spoilt("several devices measured it; expected one for all backends of a case")
 
 
-def _checked(
-    folder: Path, manifest: Mapping[str, Any], plan: Plan, wanted: Mapping[str, Any]
-) -> Run:
+def _checked(folder: Path, manifest: Mapping[str, Any], wanted: Mapping[str, Any]) -> Run:
     """The run of a part, if it is whole."""
     run = run_folder.load(folder)
     part = part_of(run.manifest)
@@ -371,6 +371,7 @@ def _checked(
         raise Foreign(f"its {', '.join(other)} differs from the plan's")
     if run.torn or run.edited or run.manifest.get("records_sha256") is None:
         raise Spoilt("it did not end, or its records are not as they were written")
+    plan = Plan.from_dict(manifest["plan"])
     planned = {
         (block, backend, plan.cases[place])
         for block in part.blocks
