@@ -272,9 +272,6 @@ def carried_out(
     for coordinators in range(1, 100):
         steps = rng.randrange(MOST_STEPS) if coordinators <= kills else None
         begun = (folder / state.kind.manifest).exists() or (folder / run_folder.MANIFEST).exists()
-        if not begun:
-            # Killed before it kept what was asked for.
-            shutil.rmtree(folder, ignore_errors=True)
         try:
             with killed_after(steps):
                 if begun:

@@ -272,12 +272,29 @@ def begin(folder: Path, state: State, roots: Sequence[Path] = ()) -> None:
     run_folder.create(folder, state.kind)
     if roots:
         with run_folder.writing(folder, state.kind):
+            for left in _unnamed_sources(folder):
+                shutil.rmtree(left)
             fresh = unfinished(folder / state.kind.manifest)
             for side, root in zip(state.sides, roots, strict=True):
                 left_out = shutil.ignore_patterns("__pycache__")
                 shutil.copytree(root, fresh / side, ignore=left_out)
-            fresh.rename(folder / _SOURCES)
     run_folder.write_manifest(folder, asdict(state), state.kind)
+    with run_folder.writing(folder, state.kind):
+        _name_sources(folder)
+
+
+def _unnamed_sources(folder: Path) -> list[Path]:
+    """The kernels that were copied before what was asked for was kept."""
+    return [each for each in folder.iterdir() if each.is_dir() and is_unfinished(each, AB.manifest)]
+
+
+def _name_sources(folder: Path) -> None:
+    """Give the kernels of both sides their name.
+
+    They get it last, because a folder that holds anything with a name of its own is in use.
+    """
+    for fresh in _unnamed_sources(folder):
+        fresh.rename(folder / _SOURCES)
 
 
 def name_of(part: Part) -> str:
@@ -307,6 +324,8 @@ def held(folder: Path, kind: run_folder.Kind = FLEET) -> Iterator[Ledger]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
+        with run_folder.writing(folder, kind):
+            _name_sources(folder)
         # Read again: the other one may have ended in between.
         yield Ledger(folder, kind)
 

@@ -146,6 +146,19 @@ def test_killed_at_any_step_it_goes_on_to_the_same_plan(tmp_path, roots, every):
     assert steps > 100
 
 
+def test_killed_before_it_kept_what_was_asked_for_it_begins_again(tmp_path, roots):
+    for steps in range(100):
+        folder, rng = tmp_path / f"ab-{steps}", random.Random(1)
+        with pytest.raises(Killed), killed_after(steps):
+            measured(folder, MadeUpPair(rng, BLOCKS), roots)
+        begun = (folder / "ab.json").exists() and (folder / "sources").exists()
+        carried_out(folder, MadeUpPair(rng, BLOCKS), rng, 0, STATE, roots)
+        refuse_anything_but_the_plan(folder)
+        if begun:
+            break
+    assert 2 < steps < 99
+
+
 def test_a_finished_one_is_told_again_and_changes_nothing(tmp_path, roots):
     comparison = measured(tmp_path / "ab", Timed(random.Random(0), {}), roots)
     before = (tmp_path / "ab" / "new" / "records.jsonl").read_bytes()
