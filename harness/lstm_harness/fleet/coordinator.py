@@ -211,7 +211,7 @@ class _Coordinator:
             tell()
 
         tell()
-        shared = {"manifests": [_without_plan(each) for each in manifests], **self._of_pair()}
+        shared = {"manifests": [_without_cases(each) for each in manifests], **self._of_pair()}
         self._carry_out([_task(part, plans, shared) for part in waiting], accept)
 
     def _of_pair(self) -> dict[str, Any]:
@@ -274,9 +274,10 @@ def _device_time_s(run: Run) -> float:
     return (ended - begun).total_seconds()
 
 
-def _without_plan(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What all tasks share of a manifest."""
-    return {name: value for name, value in manifest.items() if name != "plan"}
+def _without_cases(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What all tasks share of a manifest; neither the plan nor the grids that it was made of."""
+    shared = {name: value for name, value in manifest.items() if name != "plan"}
+    return shared | {"spec": {**manifest["spec"], "grids": []}}
 
 
 def _task(part: Part, plans: Sequence[Plan], shared: Mapping[str, Any]) -> Task:

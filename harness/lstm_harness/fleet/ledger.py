@@ -223,10 +223,11 @@ class Ledger:
             shutil.rmtree(self.folder / _MERGED)
         parts = [self._parts / name_of(part) / side for part in self.state.parts]
         # The name of the folder is the run's id.
-        planned = Plan.from_dict(run_folder.read_manifest(self.folder / _PLAN / side)["plan"])
-        plan = grown(planned, self.state.parts)
+        planned = run_folder.read_manifest(self.folder / _PLAN / side)
+        plan = grown(Plan.from_dict(planned["plan"]), self.state.parts)
         whole = merged(parts, self.folder / _MERGED / place.resolve().name, plan=plan)
-        manifest = run_folder.read_manifest(whole) | {"command": list(self.state.command)}
+        own = {"spec": planned["spec"], "command": list(self.state.command)}
+        manifest = run_folder.read_manifest(whole) | own
         place.mkdir(exist_ok=True)
         (whole / run_folder.RECORDS).replace(place / run_folder.RECORDS)
         run_folder.write_manifest(place, manifest)

@@ -52,6 +52,7 @@ def refuse_anything_but_the_plan(folder):
     run = run_folder.load(folder)  # refuses a record that appears twice, or is not planned
     assert {path.name for path in folder.iterdir()} == {"run.json", "records.jsonl"}
     assert (run.manifest["id"], run.torn, run.edited) == (folder.name, False, False)
+    assert run.manifest["spec"] == json.loads(json.dumps(SPEC.to_dict()))
     assert run.manifest["end"]
     assert len(run.records) == len(BACKENDS) * len(CASES) * BLOCKS
     pairs, parts = defaultdict(set), defaultdict(set)
@@ -205,6 +206,7 @@ class OfMany(Exact):
         task = self._due.pop()
         if task.name == "plan":
             made = manifest(task.order["id"], cases=self.cases)
+            made["spec"]["grids"] = [{"seq-len": [c.problem.seq_len]} for c in self.cases]
             return [Ended("plan", {"run.json": json.dumps(made).encode()})]
         self.carried_bytes += len(json.dumps({**task.shared, **task.order}))
         return [Ended(task.name, measured(task, "a", 1))]
