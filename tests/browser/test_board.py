@@ -120,6 +120,13 @@ def test_a_phone_shows_the_case_and_its_fastest(visit, site):
     assert case.bounding_box()["width"] >= 140
 
 
+def test_a_phone_has_no_tall_rows(visit, site):
+    page = board(visit(f"{site}/index.html", width=400))
+    rows = page.locator("#fastest tbody tr").all()
+    lines = 4 * page.evaluate("1.6 * parseFloat(getComputedStyle(document.body).fontSize)")
+    assert max(row.bounding_box()["height"] for row in rows) < lines
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1280])
 def test_no_page_has_a_serious_fault_of_access(visit, site, axe, scheme, width):

@@ -23,3 +23,9 @@ def test_a_command_has_a_section_with_its_own_options(name):
     flags = [flag for parameter in command.params for flag in parameter.opts if flag[:2] == "--"]
     assert flags
     assert [flag for flag in flags if flag not in section] == []
+
+
+def test_an_argument_that_repeats_has_its_dots_once():
+    usages = [line for line in commands_page.page().splitlines() if line.startswith("Usage: ")]
+    assert any(usage.endswith("{RUN}...`") for usage in usages)
+    assert [usage for usage in usages if "...}" in usage or "...]" in usage] == []

@@ -27,7 +27,7 @@ from lstm_harness.fleet.task import Ended
 from lstm_harness.model.spec import Spec
 
 BACKENDS, BLOCKS, SAMPLES, A_TASK = ("naive", "aten"), 5, 30, 10
-SIZES = (100, 500, 1000)
+SIZES = (100, 1000, 4000)
 
 
 class Instant:

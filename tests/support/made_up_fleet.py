@@ -22,7 +22,7 @@ import synthetic_runs
 from lstm_harness.fleet import coordinator
 from lstm_harness.fleet.coordinator import PLANNING, FleetWatch
 from lstm_harness.fleet.ledger import State
-from lstm_harness.fleet.task import Ended, Task
+from lstm_harness.fleet.task import Ended, Task, manifests_in
 from lstm_harness.model.case import Case
 from lstm_harness.model.errors import Exit
 from lstm_harness.model.part import Part
@@ -45,12 +45,12 @@ class Killed(BaseException):
     """The coordinator is gone: it does nothing more."""
 
 
-def manifest(run_id: str, blocks: int = BLOCKS) -> dict[str, Any]:
+def manifest(run_id: str, blocks: int = BLOCKS, cases: Sequence[Case] = CASES) -> dict[str, Any]:
     """The run.json that a plan comes with."""
     records = [
         synthetic_runs.record(backend, block=block, of=case)
         for block in range(blocks)
-        for case in CASES
+        for case in cases
         for backend in BACKENDS
     ]
     own = {"id": run_id, "spec": replace(SPEC, blocks=blocks).to_dict(), "end": None}
@@ -69,7 +69,8 @@ def measured(
         time_ns: of a case in a block; the samples name the attempt where it is not given.
     """
     time_ns = time_ns or (lambda block, case: attempt + 1)
-    return _measured(task, task.shared["manifests"][0], machine, time_ns)
+    (planned,) = manifests_in({**task.shared, **task.order})
+    return _measured(task, planned, machine, time_ns)
 
 
 def both_measured(
@@ -82,17 +83,17 @@ def both_measured(
     """
     return {
         f"{side}/{name}": content
-        for side, whole in zip(NAMES, task.shared["manifests"], strict=True)
-        for name, content in _measured(task, whole, machine, partial(time_ns, side)).items()
+        for side, planned in zip(NAMES, manifests_in({**task.shared, **task.order}), strict=True)
+        for name, content in _measured(task, planned, machine, partial(time_ns, side)).items()
     }
 
 
 def _measured(
-    task: Task, whole: Mapping[str, Any], machine: str, time_ns: Callable[[int, Case], int]
+    task: Task, planned: Mapping[str, Any], machine: str, time_ns: Callable[[int, Case], int]
 ) -> dict[str, bytes]:
     """The run of a task's part."""
     part = Part(**_tuples(task.order["part"]))
-    plan = Plan.from_dict(whole["plan"])
+    plan = Plan.from_dict(planned["plan"])
     cells = sorted(plan.cells(part), key=lambda cell: (cell[0], plan.cases.index(cell[1])))
     records = [
         synthetic_runs.record(
@@ -108,11 +109,11 @@ def _measured(
     own = {
         "id": task.name,
         "part": task.order["part"],
-        "environment": whole["environment"] | {"host": machine},
+        "environment": planned["environment"] | {"host": machine},
         "end": "2026-01-01T12:02:30+00:00",
         "records_sha256": sha256(content).hexdigest(),
     }
-    return {"run.json": json.dumps(whole | own).encode(), "records.jsonl": content}
+    return {"run.json": json.dumps(planned | own).encode(), "records.jsonl": content}
 
 
 def spoilt(rng: random.Random, handed: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -271,9 +272,6 @@ def carried_out(
     for coordinators in range(1, 100):
         steps = rng.randrange(MOST_STEPS) if coordinators <= kills else None
         begun = (folder / state.kind.manifest).exists() or (folder / run_folder.MANIFEST).exists()
-        if not begun:
-            # Killed before it kept what was asked for.
-            shutil.rmtree(folder, ignore_errors=True)
         try:
             with killed_after(steps):
                 if begun:

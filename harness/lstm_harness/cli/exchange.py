@@ -37,7 +37,7 @@ def export(
 
 @app.command("import")
 def import_(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="each file is one block")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="each file is one block")],
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", metavar="RUN", help="the run's folder, which must be new"),

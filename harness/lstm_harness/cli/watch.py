@@ -57,7 +57,7 @@ def watch_edits(spec: Spec, out: Path | None, quiet: bool) -> int:
             except UserError as error:
                 so_far.failed += 1
                 output.warning(str(error))
-            output.line(f"waiting until {names} is saved; Ctrl-C ends")
+            output.line(f"waiting until {names} or a module of its folder is saved; Ctrl-C ends")
     except KeyboardInterrupt:
         best = so_far.best
         told = f"edit {best.number}: {folder / best.name}" if best else None
@@ -66,12 +66,17 @@ def watch_edits(spec: Spec, out: Path | None, quiet: bool) -> int:
 
 
 def saves(files: list[Path]) -> Iterator[None]:
-    """Yield now, and again when the content of a file is another; one that is gone is awaited."""
-    seen: list[bytes] | None = None
+    """Yield now, and again when the content of a plugin, or of its modules, is another.
+
+    A plugin that is gone is awaited.
+    """
+    from lstm_harness.race.edits import files_of
+
+    seen: dict[Path, bytes] | None = None
     while True:
         try:
             # Not their dates, which two saves within a few milliseconds share.
-            content = [file.read_bytes() for file in files]
+            content = {each: each.read_bytes() for file in files for each in files_of(file)}
             if content != seen:
                 seen = content
                 yield

@@ -16,7 +16,7 @@ from lstm_harness.analysis.precision import blocks_to_add, precisions
 from lstm_harness.fleet import doubt
 from lstm_harness.fleet import ledger as ledgers
 from lstm_harness.fleet.ledger import FLEET, Foreign, Ledger, Settings, Spoilt, State, name_of
-from lstm_harness.fleet.pieces import affordable, cases_a_task, grown, in_parts, whole
+from lstm_harness.fleet.pieces import affordable, cases_a_task, grown, in_parts, piece, whole
 from lstm_harness.fleet.task import Ended, Engine, Task
 from lstm_harness.model.errors import (
     Exit,
@@ -139,13 +139,7 @@ class _Coordinator:
             self._plan_more(first, whole(first[0]))
         while True:
             plans = [grown(plan, self._ledger.state.parts) for plan in first]
-            self._gather(
-                [
-                    {**manifest, "plan": plan.to_dict()}
-                    for manifest, plan in zip(manifests, plans, strict=True)
-                ],
-                plans,
-            )
+            self._gather(manifests, plans)
             pairs = self._to_add(first[0], plans[0])
             if not pairs:
                 return
@@ -204,20 +198,21 @@ class _Coordinator:
         """Have the parts measured that are not accepted yet."""
         waiting = [part for part in self._ledger.state.parts if not self._ledger.has(part)]
         missing = {name_of(part): sum(p.records_of(part) for p in plans) for part in waiting}
+        total = sum(plan.planned_records for plan in plans)
+        done = total - sum(missing.values())
 
         def tell() -> None:
-            total = sum(plan.planned_records for plan in plans)
-            self._watch.counted(total - sum(missing.values()), total, f"{len(missing)} tasks to go")
+            self._watch.counted(done, total, f"{len(missing)} tasks to go")
 
         def accept(task: Task, files: Mapping[str, bytes]) -> None:
-            self._ledger.accept(task, files, plans)
-            del missing[task.name]
+            nonlocal done
+            self._ledger.accept(task, files)
+            done += missing.pop(task.name)
             tell()
 
         tell()
-        device = plans[0].device
-        shared = {"manifests": manifests, **self._of_pair()}
-        self._carry_out([_task(part, device, shared) for part in waiting], accept)
+        shared = {"manifests": [_without_cases(each) for each in manifests], **self._of_pair()}
+        self._carry_out([_task(part, plans, shared) for part in waiting], accept)
 
     def _of_pair(self) -> dict[str, Any]:
         """What a task has to know of two revisions."""
@@ -279,6 +274,17 @@ def _device_time_s(run: Run) -> float:
     return (ended - begun).total_seconds()
 
 
-def _task(part: Part, device: str, shared: Mapping[str, Any]) -> Task:
-    name = name_of(part)
-    return Task(name, device, {"id": name, "part": part.to_dict()}, shared)
+def _without_cases(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What all tasks share of a manifest; neither the plan nor the grids that it was made of."""
+    shared = {name: value for name, value in manifest.items() if name != "plan"}
+    return shared | {"spec": {**manifest["spec"], "grids": []}}
+
+
+def _task(part: Part, plans: Sequence[Plan], shared: Mapping[str, Any]) -> Task:
+    name, pieces = name_of(part), [piece(plan, part) for plan in plans]
+    order = {
+        "id": name,
+        "part": pieces[0][1].to_dict(),
+        "plans": [plan.to_dict() for plan, _ in pieces],
+    }
+    return Task(name, plans[0].device, order, shared)

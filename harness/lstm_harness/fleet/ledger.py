@@ -19,7 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lstm_harness.fleet.task import Task
+from lstm_harness.fleet.pieces import grown
+from lstm_harness.fleet.task import Task, manifests_in
 from lstm_harness.judge.verdict import Rules
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.part import Part, part_of
@@ -173,17 +174,15 @@ class Ledger:
 
         self._accept(self.folder / _PLAN, files, check)
 
-    def accept(self, task: Task, files: Mapping[str, bytes], plans: Sequence[Plan]) -> None:
+    def accept(self, task: Task, files: Mapping[str, bytes]) -> None:
         """Keep the run of a part, if it is whole.
 
-        Args:
-            plans: of each side, as the task's manifests have them.
         Raises:
             Spoilt: it is not the whole run of that part.
         """
 
         def check(place: Path) -> None:
-            _check_part([place / side for side in self.state.sides], task, plans)
+            _check_part([place / side for side in self.state.sides], task)
 
         self._accept(self._parts / task.name, files, check)
 
@@ -224,8 +223,11 @@ class Ledger:
             shutil.rmtree(self.folder / _MERGED)
         parts = [self._parts / name_of(part) / side for part in self.state.parts]
         # The name of the folder is the run's id.
-        whole = merged(parts, self.folder / _MERGED / place.resolve().name)
-        manifest = run_folder.read_manifest(whole) | {"command": list(self.state.command)}
+        planned = run_folder.read_manifest(self.folder / _PLAN / side)
+        plan = grown(Plan.from_dict(planned["plan"]), self.state.parts)
+        whole = merged(parts, self.folder / _MERGED / place.resolve().name, plan=plan)
+        own = {"spec": planned["spec"], "command": list(self.state.command)}
+        manifest = run_folder.read_manifest(whole) | own
         place.mkdir(exist_ok=True)
         (whole / run_folder.RECORDS).replace(place / run_folder.RECORDS)
         run_folder.write_manifest(place, manifest)
@@ -271,12 +273,29 @@ def begin(folder: Path, state: State, roots: Sequence[Path] = ()) -> None:
     run_folder.create(folder, state.kind)
     if roots:
         with run_folder.writing(folder, state.kind):
+            for left in _unnamed_sources(folder):
+                shutil.rmtree(left)
             fresh = unfinished(folder / state.kind.manifest)
             for side, root in zip(state.sides, roots, strict=True):
                 left_out = shutil.ignore_patterns("__pycache__")
                 shutil.copytree(root, fresh / side, ignore=left_out)
-            fresh.rename(folder / _SOURCES)
     run_folder.write_manifest(folder, asdict(state), state.kind)
+    with run_folder.writing(folder, state.kind):
+        _name_sources(folder)
+
+
+def _unnamed_sources(folder: Path) -> list[Path]:
+    """The kernels that were copied before what was asked for was kept."""
+    return [each for each in folder.iterdir() if each.is_dir() and is_unfinished(each, AB.manifest)]
+
+
+def _name_sources(folder: Path) -> None:
+    """Give the kernels of both sides their name.
+
+    They get it last, because a folder that holds anything with a name of its own is in use.
+    """
+    for fresh in _unnamed_sources(folder):
+        fresh.rename(folder / _SOURCES)
 
 
 def name_of(part: Part) -> str:
@@ -306,6 +325,8 @@ def held(folder: Path, kind: run_folder.Kind = FLEET) -> Iterator[Ledger]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
+        with run_folder.writing(folder, kind):
+            _name_sources(folder)
         # Read again: the other one may have ended in between.
         yield Ledger(folder, kind)
 
@@ -345,23 +366,22 @@ def _filed(side: str, name: str) -> str:
     return (PurePosixPath(side) / name).as_posix()
 
 
-def _check_part(folders: Sequence[Path], task: Task, plans: Sequence[Plan]) -> None:
+def _check_part(folders: Sequence[Path], task: Task) -> None:
     """Refuse anything but the whole run of a task's part, or both of a pair.
 
     Raises:
         UserError: it cannot be read; `Spoilt` where it is another one, or not whole.
     """
+    planned = manifests_in({**task.shared, **task.order})
     found = [
-        _checked(folder, manifest, plan, task.order["part"])
-        for folder, manifest, plan in zip(folders, task.shared["manifests"], plans, strict=True)
+        _checked(folder, manifest, task.order["part"])
+        for folder, manifest in zip(folders, planned, strict=True)
     ]
     if len({record.machine for run in found for record in run.records}) != 1:
         raise Spoilt("several devices measured it; expected one for all backends of a case")
 
 
-def _checked(
-    folder: Path, manifest: Mapping[str, Any], plan: Plan, wanted: Mapping[str, Any]
-) -> Run:
+def _checked(folder: Path, manifest: Mapping[str, Any], wanted: Mapping[str, Any]) -> Run:
     """The run of a part, if it is whole."""
     run = run_folder.load(folder)
     part = part_of(run.manifest)
@@ -371,6 +391,7 @@ def _checked(
         raise Foreign(f"its {', '.join(other)} differs from the plan's")
     if run.torn or run.edited or run.manifest.get("records_sha256") is None:
         raise Spoilt("it did not end, or its records are not as they were written")
+    plan = Plan.from_dict(manifest["plan"])
     planned = {
         (block, backend, plan.cases[place])
         for block in part.blocks

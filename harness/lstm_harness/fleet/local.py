@@ -68,12 +68,12 @@ class LocalEngine:
         self._folder.cleanup()
 
     def _begin(self) -> None:
-        for task in list(self._waiting):
-            free = [place for place in self._places(task) if place not in self._running]
+        while self._waiting:
+            places = self._places(self._waiting[0])
+            free = [place for place in places if place not in self._running]
             if not free:
                 return
-            self._waiting.remove(task)
-            self._running[free[0]] = self._start(task, free[0])
+            self._running[free[0]] = self._start(self._waiting.popleft(), free[0])
 
     def _start(self, task: Task, place: str) -> TaskProcess:
         self._started += 1

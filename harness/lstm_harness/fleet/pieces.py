@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from lstm_harness.model.part import Part
 from lstm_harness.model.plan import Plan
@@ -54,6 +55,15 @@ def grown(plan: Plan, parts: Iterable[Part]) -> Plan:
     pairs = [(case, block) for part in parts for case in part.cases for block in part.blocks]
     more = [(case, block) for case, block in pairs if block >= plan.blocks]
     return plan.with_blocks(more) if more else plan
+
+
+def piece(plan: Plan, part: Part) -> tuple[Plan, Part]:
+    """The plan of a part's cases alone, and the part as that plan numbers them.
+
+    A task needs no more. If each had the whole plan, all together would grow with its square.
+    """
+    own = replace(plan.of_cases(part.cases), whole_cases=len(plan.cases))
+    return own, Part(tuple(range(len(part.cases))), part.blocks)
 
 
 def affordable(budget_s: float | None, spent_s: float, pairs: int) -> int:

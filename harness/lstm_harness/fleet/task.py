@@ -13,13 +13,25 @@ class Task:
 
     `name` is also that of its folder. `device` is cpu or cuda, or auto while there is no plan yet.
     `order` is what `fleet.work` reads, as JSON, together with `shared`: one and the same object in
-    many tasks, which may be large, so that an engine carries it once.
+    many tasks, so that an engine may carry it once.
     """
 
     name: str
     device: str
     order: Mapping[str, Any]
     shared: Mapping[str, Any] = field(default_factory=dict)
+
+
+def manifests_in(order: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The manifest of each side, whose plan has the cases of one task alone.
+
+    Args:
+        order: a task's own, together with what it shares.
+    """
+    return [
+        {**manifest, "plan": plan}
+        for manifest, plan in zip(order["manifests"], order["plans"], strict=True)
+    ]
 
 
 @dataclass(frozen=True)

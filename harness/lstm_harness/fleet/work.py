@@ -16,6 +16,7 @@ from typing import Any
 
 import lstm_kernels
 from lstm_harness.fleet.process import HANDED, ORDER, PATIENCE_S
+from lstm_harness.fleet.task import manifests_in
 from lstm_harness.model.errors import Exit, UserError
 from lstm_harness.model.part import Part
 from lstm_harness.model.reading import content_of
@@ -61,7 +62,7 @@ def carry_out(order: Mapping[str, Any], scratch: Path) -> dict[str, Path]:
         return _of_pair(order, scratch)
     run = scratch / order["id"]
     if "part" in order:
-        runs.run_part(order["manifests"][0], _part(order), run, _WATCH)
+        runs.run_part(manifests_in(order)[0], _part(order), run, _WATCH)
     else:
         spec = Spec.from_dict(order["spec"])
         survey, plan = runs.make(spec)
@@ -78,7 +79,7 @@ def _of_pair(order: Mapping[str, Any], scratch: Path) -> dict[str, Path]:
     if "part" in order:
         made = {name: out / name / order["id"] for name in pairs.NAMES}
         folders = list(made.values())
-        pairs.measure_part(order["manifests"], _part(order), roots, folders, scratch, _WATCH)
+        pairs.measure_part(manifests_in(order), _part(order), roots, folders, scratch, _WATCH)
         return made
     spec = Spec.from_dict(order["spec"])
     revisions = [

@@ -3,8 +3,8 @@
 Each file is one session, and so one block; a file that `export` wrote holds its blocks. Files may
 be of several machines of one class. A benchmark is imported if its `extra_info` says what it is:
 `backend` and `problem`, and if they are not the usual ones `pass`, `launch`, `cache`, `device`,
-`batch_first`, `autocast`, `dropout`. Errors in the file are not used: nothing was checked here, and
-the report says so.
+`batch_first`, `autocast`, `dropout`; and `definitions`, where the cell is not built in. Errors in
+the file are not used: nothing was checked here, and the report says so.
 """
 
 import json
@@ -18,6 +18,7 @@ from lstm_harness import __version__
 from lstm_harness.history import run_digest
 from lstm_harness.history.series import differences
 from lstm_harness.model.case import CACHES, CALL_FIELDS, DEVICES, LAUNCHES
+from lstm_harness.model.definitions import kept_with, learn
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.manifest import check_environment
 from lstm_harness.model.plan import Plan
@@ -157,10 +158,11 @@ class _Machine(Stored):
 
 @dataclass(frozen=True)
 class _Export(Stored):
-    """What `export` adds: the run's label, and the records that have no time."""
+    """What `export` adds: the run's label, the records that have no time, and their own cells."""
 
     label: str | None = None
     failed: tuple[Mapping[str, Any], ...] | None = None
+    definitions: Any = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,7 @@ def _read(path: Path) -> _File:
         ours = document.lstm_bench or _Export()
         environment = _environment(document.machine_info, facts, document.commit_info)
         datetime.fromisoformat(document.datetime)
+        learn(ours.definitions, str(path))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:
@@ -238,6 +241,7 @@ def _records(path: Path, benchmark: _Benchmark) -> list[Record]:
             "with --benchmark-save-data"
         )
     try:
+        learn(info.get("definitions"), str(path))
         times = [round(seconds * 1e9) for seconds in stats.data]
         usual = {"pass": "forward", "launch": "eager", "cache": "warm", "device": "cpu"}
         who = {n: info[n] for n in ("backend", "problem")} | usual
@@ -345,6 +349,7 @@ def _manifest(
         "environment": environment_of([each.environment for each in read]),
         "kernels_digest": read[0].kernels_digest,
         "imported": True,
+        **kept_with(plan.cases),
     }
 
 

@@ -2,9 +2,9 @@
 
 One benchmark is one (backend, case): its `data` are the samples of all blocks, in s, as
 pytest-benchmark pools them too. Facts without a field in its format are in `extra_info`: which
-backend ran which problem, and each block's record without what is elsewhere, so that `import` finds
-the blocks again. A cell without a time is not a benchmark; its records are stored in
-`lstm_bench.failed`.
+backend ran which problem, how a cell is defined that is not built in, and each block's record
+without what is elsewhere, so that `import` finds the blocks again. What has no time is not a
+benchmark; its records are stored in `lstm_bench.failed`.
 """
 
 import json
@@ -15,6 +15,7 @@ from typing import Any
 
 from lstm_harness import __version__
 from lstm_harness.model.case import CALL_FIELDS, Case
+from lstm_harness.model.definitions import kept_with
 from lstm_harness.model.record import Record
 from lstm_harness.store.run_folder import Run
 
@@ -38,7 +39,7 @@ def document(run: Run) -> dict[str, Any]:
         for key, records in cells.items()
         if all(r.standing[0] == "ok" for r in records)
     }
-    failed = [r.to_dict() for key, records in cells.items() if key not in timed for r in records]
+    failed = [record for key, records in cells.items() if key not in timed for record in records]
     return {
         "machine_info": _machine_info(environment, run.manifest["kernels_digest"]),
         "commit_info": _commit_info(environment.get("git")),
@@ -50,7 +51,8 @@ def document(run: Run) -> dict[str, Any]:
             "id": run.manifest["id"],
             "label": run.manifest.get("label", ""),
             "suite": run.manifest.get("suite"),
-            "failed": failed,
+            "failed": [record.to_dict() for record in failed],
+            **kept_with(record.case for record in failed),
         },
     }
 
@@ -66,8 +68,8 @@ def machine_facts(environment: Mapping[str, Any], kernels_digest: str) -> dict[s
 
 
 def extra_info(backend: str, case: Case, **more: Any) -> dict[str, Any]:
-    """What `import` needs from one benchmark: its backend and problem."""
-    return {"backend": backend, **case.to_dict(), **more}
+    """What `import` needs from one benchmark: its backend, problem, and a cell of its own."""
+    return {"backend": backend, **case.to_dict(), **kept_with([case]), **more}
 
 
 def _machine_info(environment: Mapping[str, Any], kernels_digest: str) -> dict[str, Any]:

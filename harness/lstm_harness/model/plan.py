@@ -53,7 +53,8 @@ class Plan:
 
     `skips` maps (backend, case) to the reason; `absent` maps a backend that nobody asked for by
     name, or a plugin, to the reason why it does not run. `blocks_by_case` says how many blocks each
-    case has, where they do not all have as many; `blocks` is then the most.
+    case has, where they do not all have as many; `blocks` is then the most. `whole_cases` is how
+    many cases the whole plan has that this is a piece of; 0 where this is the whole.
     """
 
     backends: tuple[str, ...]
@@ -65,6 +66,7 @@ class Plan:
     estimated_s: float = 0.0
     estimated_bytes: int = 0
     blocks_by_case: tuple[int, ...] = ()
+    whole_cases: int = 0
 
     @property
     def planned_records(self) -> int:
@@ -131,14 +133,25 @@ class Plan:
             counts[place] = max(counts[place], block + 1)
         return replace(self, blocks=max(counts), blocks_by_case=tuple(counts))
 
+    def of_cases(self, places: Sequence[int]) -> "Plan":
+        """The plan of only the cases at these places."""
+        cases = tuple(self.cases[place] for place in places)
+        cells = [cell for cell in itertools.product(self.backends, cases) if cell in self.skips]
+        counts = tuple(map(self.blocks_of, places))
+        return replace(
+            self,
+            cases=cases,
+            skips={cell: self.skips[cell] for cell in cells},
+            blocks=max(counts, default=self.blocks),
+            blocks_by_case=counts if self.blocks_by_case else (),
+        )
+
     def only(self, backends: Collection[str], labels: Collection[str]) -> "Plan":
         """The plan of only these backends and the cases with these labels."""
-        cases = tuple(case for case in self.cases if case.label() in labels)
-        kept = {(b, c): s for (b, c), s in self.skips.items() if b in backends and c in cases}
-        names = tuple(name for name in self.backends if name in backends)
-        counts = dict(zip(self.cases, self.blocks_by_case, strict=False))
-        by_case = tuple(counts[case] for case in cases) if counts else ()
-        return replace(self, backends=names, cases=cases, skips=kept, blocks_by_case=by_case)
+        named = tuple(name for name in self.backends if name in backends)
+        places = [place for place, case in enumerate(self.cases) if case.label() in labels]
+        skips = {(name, case): skip for (name, case), skip in self.skips.items() if name in named}
+        return replace(self, backends=named, skips=skips).of_cases(places)
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as run.json stores it; a skip names its case by its index."""
@@ -158,6 +171,7 @@ class Plan:
             "estimated_s": self.estimated_s,
             "estimated_bytes": self.estimated_bytes,
             **({"blocks_by_case": list(self.blocks_by_case)} if self.blocks_by_case else {}),
+            **({"whole_cases": self.whole_cases} if self.whole_cases else {}),
         }
 
     @classmethod
@@ -182,6 +196,7 @@ class Plan:
             estimated_s=plan.estimated_s,
             estimated_bytes=plan.estimated_bytes,
             blocks_by_case=plan.blocks_by_case,
+            whole_cases=plan.whole_cases,
         )
 
 
@@ -215,10 +230,15 @@ class _StoredPlan(Stored):
     estimated_s: float
     estimated_bytes: int
     blocks_by_case: tuple[int, ...] = ()
+    whole_cases: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.blocks <= MOST_BLOCKS:
             raise ValueError(f"{self.blocks} blocks; expected 1 to {MOST_BLOCKS}")
+        if self.whole_cases and self.whole_cases < len(self.cases):
+            raise ValueError(
+                f"whole_cases is {self.whole_cases}; expected {len(self.cases)} or more"
+            )
         by_case = self.blocks_by_case
         if not by_case:
             return

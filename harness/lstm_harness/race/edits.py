@@ -1,11 +1,12 @@
 """A plugin while it is written: each edit is copied, checked and measured in turn with others.
 
-    <out>/003/mine.py            the third edit, as it was saved
+    <out>/003/mine.py            the third edit, as it was saved, with the modules that it imports
     <out>/003/runs/002, 003      that edit and those it is compared with: ordinary runs
 
-A file is copied alone: what it reads from its own folder is not there.
+What a file reads from its folder in another way is not there.
 """
 
+import ast
 import shutil
 import uuid
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ from lstm_harness.store import run_folder
 
 # With fewer, an interval is too wide to tell edits apart by.
 LEAST_BLOCKS = 5
+# They are the same for all edits, wherever a plugin lies.
+_OURS = ("lstm_kernels", "lstm_harness")
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def taken(spec: Spec, number: int, out: Path) -> Edit:
     """
     folder = out / f"{number:03}"
     folder.mkdir(parents=True)
-    copies = tuple(str(Path(shutil.copy(file, folder)).resolve()) for file in spec.plugins)
+    copies = _copied([Path(file) for file in spec.plugins], folder)
     own = replace(spec, plugins=copies)
     with scratch_folder() as scratch, SurveyWorker(own, scratch) as worker:
         survey = worker.survey()
@@ -66,6 +69,56 @@ def taken(spec: Spec, number: int, out: Path) -> Edit:
             raise UserError("; ".join(broken) or "the plugin brings no backend that was asked for")
         named = replace(own, backends=names, blocks=max(spec.blocks, LEAST_BLOCKS))
         return Edit(number, named, survey, make_plan(named, survey, worker))
+
+
+def files_of(plugin: Path) -> list[Path]:
+    """A plugin's file, and the modules of its folder that it imports, also one through another.
+
+    Raises:
+        FileNotFoundError: the plugin is not there.
+    """
+    found: list[Path] = []
+    waiting = [plugin.absolute()]
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found.append(file)
+            for name in _imported(file):
+                waiting += _module(plugin.absolute().parent, name)
+    return found
+
+
+def _imported(file: Path) -> set[str]:
+    """The packages and modules that a file imports; none of one that is not Python."""
+    try:
+        nodes = list(ast.walk(ast.parse(file.read_bytes())))
+    except (SyntaxError, ValueError):
+        return set()
+    names = {each.name for node in nodes if isinstance(node, ast.Import) for each in node.names}
+    names |= {str(n.module) for n in nodes if isinstance(n, ast.ImportFrom) and not n.level}
+    return {name.partition(".")[0] for name in names}
+
+
+def _module(folder: Path, name: str) -> list[Path]:
+    """The files of a module, or of a whole package, in a folder; none where it is elsewhere."""
+    if name in _OURS:
+        return []
+    file = folder / f"{name}.py"
+    return [file] if file.is_file() else sorted((folder / name).rglob("*.py"))
+
+
+def _copied(plugins: Sequence[Path], folder: Path) -> tuple[str, ...]:
+    """Copy the plugins with their modules, and return the path of each plugin's copy."""
+    sources: dict[Path, Path] = {}
+    for plugin in plugins:
+        for file in files_of(plugin):
+            place = folder / file.relative_to(plugin.absolute().parent)
+            if sources.setdefault(place, file) != file:
+                raise UserError(f"--watch with {sources[place]} and {file}; rename one of them")
+    for place, file in sources.items():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, place)
+    return tuple(str((folder / plugin.name).resolve()) for plugin in plugins)
 
 
 def proved(edit: Edit, watch: Watch) -> list[Outcome]:

@@ -118,9 +118,8 @@ def measure_part(
             _side_of_part(*each, part)
             for each in zip(NAMES, manifests, roots, surveys, folders, strict=True)
         ]
-        # A second measurement goes on with the numbers of blocks, and has as much time for each.
-        once = replace(sides[0].plan, blocks=spec.blocks, blocks_by_case=())
-        own = runs.spec_of(sides[0].manifest | {"plan": once.to_dict()})
+        own = runs.spec_of(sides[0].manifest)
+        # A second measurement goes on with the numbers of blocks.
         memory_blocks = part.blocks[0] // spec.blocks * spec.blocks + MEMORY_BLOCKS
         runs.measure(sides, own, scratch, watch, memory_blocks)
 

@@ -134,12 +134,13 @@ def manifest_of_part(
 
 
 def spec_of(manifest: Mapping[str, Any]) -> Spec:
-    """The spec of a run; a part has its share of the time."""
+    """The spec of a run; a part has its share of the time, which is the same for each block."""
     spec, part = Spec.from_dict(manifest["spec"]), part_of(manifest)
     if part is None or spec.time_budget_s is None:
         return spec
     plan = Plan.from_dict(manifest["plan"])
-    share = plan.records_of(part) / plan.planned_records
+    whole = (plan.whole_cases or len(plan.cases)) * spec.blocks
+    share = len(part.cases) * len(part.blocks) / whole
     return replace(spec, time_budget_s=share * spec.time_budget_s)
 
 

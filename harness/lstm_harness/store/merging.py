@@ -16,6 +16,7 @@ from lstm_harness import __version__
 from lstm_harness.model.case import Case
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.lasting import changed_class, tuned
+from lstm_harness.model.part import Part, part_of
 from lstm_harness.model.plan import Plan
 from lstm_harness.model.reading import MOST_RECORDS_BYTES, content_of
 from lstm_harness.model.record import Record
@@ -34,22 +35,22 @@ _OWN_OF_PLAN = {"blocks", "blocks_by_case", "planned_records", "estimated_s", "e
 _WITHOUT_EFFECT = "poisoned_memory"
 
 
-def merged(parts: Sequence[Path], out: Path, command: Sequence[str] = ()) -> Path:
+def merged(
+    parts: Sequence[Path], out: Path, command: Sequence[str] = (), plan: Plan | None = None
+) -> Path:
     """Merge runs into one, in a new folder, and return it.
 
     The result may lack records; `lstm-bench run --resume` then goes on with it.
 
     Args:
         command: the command line for it; one that names these folders where none is given.
+        plan: of the whole run, if a part's own plan has only the cases that it measured.
     Raises:
         UserError: `out` is in use, a run cannot be read or was edited, or two of them do not belong
             together.
     """
     run_folder.refuse_used(out)
-    runs: list[Run] = []
-    for part in parts:
-        run = _loaded(part)
-        runs.append(_sharing(runs[0], run) if runs else run)
+    runs = _of_whole(map(_loaded, parts), plan) if plan else _sharing(map(_loaded, parts))
     runs.sort(key=lambda run: str(run.manifest["start"]))
     for run in runs[1:]:
         _refuse_other(runs[0], run)
@@ -57,7 +58,10 @@ def merged(parts: Sequence[Path], out: Path, command: Sequence[str] = ()) -> Pat
     lines = [json.dumps(record.to_dict(), allow_nan=False) + "\n" for record in records]
     content = "".join(lines).encode()
     command = command or ("lstm-bench", "merge", *map(str, parts), "--out", str(out))
-    manifest = _manifest(runs, out, command, len(records), hashlib.sha256(content).hexdigest())
+    plan = plan or _plan([run.manifest["plan"] for run in runs])
+    manifest = _manifest(
+        runs, plan, out, command, len(records), hashlib.sha256(content).hexdigest()
+    )
     run_folder.create(out)
     with run_folder.writing(out):
         replace_whole(out / run_folder.RECORDS, content)
@@ -76,14 +80,35 @@ def _loaded(folder: Path) -> Run:
     return run
 
 
-def _sharing(first: Run, run: Run) -> Run:
-    """The run, whose manifest has the cases of the first one's plan if they are the same.
+def _sharing(runs: Iterable[Run]) -> list[Run]:
+    """The runs; manifests have the cases of the first one's plan where they are the same.
 
     Each part's manifest has the whole plan; in memory it is needed once.
     """
-    ours, plan = first.manifest["plan"], run.manifest["plan"]
-    shared = {name: ours[name] for name in ("cases", "skips") if ours[name] == plan[name]}
-    return replace(run, manifest={**run.manifest, "plan": {**plan, **shared}})
+    found: list[Run] = []
+    for run in runs:
+        plan = run.manifest["plan"]
+        ours = found[0].manifest["plan"] if found else plan
+        same = {name: ours[name] for name in ("cases", "skips") if ours[name] == plan[name]}
+        found.append(replace(run, manifest={**run.manifest, "plan": {**plan, **same}}))
+    return found
+
+
+def _of_whole(runs: Iterable[Run], whole: Plan) -> list[Run]:
+    """The runs as parts of the whole plan, where each has a plan of its own cases.
+
+    Raises:
+        UserError: one has a case that the whole does not have.
+    """
+    places, stored = {case: place for place, case in enumerate(whole.cases)}, whole.to_dict()
+    found = []
+    for run in runs:
+        cases, part = Plan.from_dict(run.manifest["plan"]).cases, part_of(run.manifest)
+        if part is None or not places.keys() >= set(cases):
+            raise UserError(f"{run.folder} is not a part of the plan; measure that part again")
+        own = Part(tuple(places[cases[place]] for place in part.cases), part.blocks)
+        found.append(replace(run, manifest={**run.manifest, "plan": stored, "part": own.to_dict()}))
+    return found
 
 
 def differences(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
@@ -126,6 +151,8 @@ def _asked(manifest: Mapping[str, Any], name: str) -> Any:
 
 def _is_same(one: dict[str, Any], two: dict[str, Any]) -> bool:
     """Whether two stored plans are of the same cells; those of the same text are not read."""
+    if one is two:
+        return True
     if all(one.get(name) == two.get(name) for name in (one.keys() | two.keys()) - _OWN_OF_PLAN):
         return True
     return _cells(one) == _cells(two)
@@ -161,10 +188,9 @@ def _numbered(runs: Sequence[Run]) -> list[Record]:
 
 
 def _manifest(
-    runs: Sequence[Run], out: Path, command: Sequence[str], records: int, digest: str
+    runs: Sequence[Run], plan: Plan, out: Path, command: Sequence[str], records: int, digest: str
 ) -> dict[str, Any]:
     first = runs[0].manifest
-    plan = _plan([run.manifest["plan"] for run in runs])
     moments = [run.manifest.get("end") or run.manifest["start"] for run in runs]
     pairs = sorted({run.manifest["pair"] for run in runs if run.manifest.get("pair")})
     return {

@@ -7,7 +7,9 @@ import pytest
 from bench import manifest_of
 
 from lstm_harness.cli import watch
-from lstm_harness.race.edits import LEAST_BLOCKS
+from lstm_harness.model.errors import UserError
+from lstm_harness.model.spec import Spec
+from lstm_harness.race.edits import LEAST_BLOCKS, files_of, taken
 
 SMALL = (
     *("run", "--watch", "--plugin", "mine.py", "--seq-len", "2", "--batch", "1", "--hidden", "4"),
@@ -33,19 +35,37 @@ def layer(x, h0, c0, weights, *, problem, lengths=None):
 """
 
 
+# It notes which state of the module next to it was imported.
+HELPED = """
+from helper import STATE
+from lstm_kernels import Backend
+from lstm_kernels.backends import naive
+from lstm_kernels.backends.naive import unsupported
+
+BACKENDS = [Backend("mine", __name__, "mine")]
+open("imported", "a").write(f"{STATE} ")
+
+
+def layer(x, h0, c0, weights, *, problem, lengths=None):
+    y, h, c = naive.layer(x, h0, c0, weights, problem=problem, lengths=lengths)
+    return y + (STATE == "wrong"), h, c
+"""
+
+
 @pytest.fixture
 def watched(command, here, monkeypatch):
     """Save these states of mine.py one after the other, then press Ctrl-C."""
 
-    def go(*states):
+    def go(*states, name="mine.py"):
         def saves(files):
             for state in states:
-                (here / "mine.py").write_text(state)
+                (here / name).write_text(state)
+                (here / "imported").unlink(missing_ok=True)
                 yield
             raise KeyboardInterrupt
 
         monkeypatch.setattr(watch, "saves", saves)
-        (here / "mine.py").write_text(states[0])
+        (here / name).write_text(states[0])
         return command(*SMALL)
 
     return go
@@ -65,6 +85,20 @@ def test_edits_are_proved_then_measured_in_turn_and_told(watched, here):
     assert len({manifest_of(run)["pair"] for run in pair}) == 1
     assert {manifest_of(run)["spec"]["blocks"] for run in pair} == {LEAST_BLOCKS}
     assert not (here / "watched" / "002" / "runs").exists()
+
+
+def test_a_module_that_is_imported_belongs_to_the_edit(watched, here):
+    (here / "mine.py").write_text(HELPED.replace('"imported"', repr(str(here / "imported"))))
+    states = [f"STATE = {state!r}" for state in ("old", "wrong", "new")]
+    code, out, err = watched(*states, name="helper.py")
+    assert code == 0, err
+    assert "edit 2 is not measured, because it is not right" in err
+    assert "edit 3 against edit 1, the last one kept and the best: " in out
+    assert set((here / "imported").read_text().split()) == {"old", "new"}
+    kept = [
+        (here / "watched" / number / "helper.py").read_text() for number in ("001", "002", "003")
+    ]
+    assert kept == states
 
 
 @pytest.mark.parametrize(
@@ -92,3 +126,40 @@ def test_a_save_is_another_content_and_a_file_that_is_gone_is_awaited(tmp_path, 
     contents = [file.read_text() for _ in itertools.islice(watch.saves([file]), 2)]
     assert contents == ["one", "two"]
     assert next(steps, None) is None
+
+
+def test_modules_of_the_folder_are_found_one_through_another(tmp_path):
+    sources = {
+        "mine.py": "import helper, json, lstm_kernels\nfrom parts.inner import one",
+        "helper.py": "def later():\n    from deep import thing",
+        "deep.py": "import mine\nno python",
+        "parts/__init__.py": "from . import inner",
+        "parts/inner.py": "",
+        "alone.py": "",
+        "lstm_kernels/__init__.py": "",
+    }
+    for name, text in sources.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = {file.relative_to(tmp_path).as_posix() for file in files_of(tmp_path / "mine.py")}
+    assert found == sources.keys() - {"alone.py", "lstm_kernels/__init__.py"}
+
+
+def test_a_saved_module_is_a_save(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("import helper")
+    helper = tmp_path / "helper.py"
+    helper.write_text("one")
+    steps = iter([lambda: None, lambda: helper.write_text("two")])
+    monkeypatch.setattr(watch.time, "sleep", lambda seconds: next(steps)())
+    seen = [helper.read_text() for _ in itertools.islice(watch.saves([tmp_path / "mine.py"]), 2)]
+    assert seen == ["one", "two"]
+
+
+def test_two_modules_of_one_name_are_refused(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.py").write_text("import helper")
+        (tmp_path / name / "helper.py").write_text("")
+    plugins = tuple(str(tmp_path / name / f"{name}.py") for name in ("a", "b"))
+    with pytest.raises(UserError, match=r"a/helper.py and .*b/helper.py; rename one of them"):
+        taken(Spec((), plugins=plugins), 1, tmp_path / "out")

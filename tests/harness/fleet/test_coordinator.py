@@ -1,5 +1,6 @@
 """Whatever a fleet loses, and wherever the coordinator is killed: exactly the plan, once."""
 
+import json
 import math
 import random
 import re
@@ -7,6 +8,7 @@ from collections import defaultdict
 from dataclasses import replace
 
 import pytest
+import synthetic_runs
 from made_up_fleet import (
     BACKENDS,
     BLOCKS,
@@ -17,15 +19,18 @@ from made_up_fleet import (
     MadeUpFleet,
     carried_out,
     killed_after,
+    manifest,
     measured,
 )
 
 from lstm_harness.analysis.precision import precisions
 from lstm_harness.fleet import coordinator
 from lstm_harness.fleet.coordinator import MOST_LOST, FleetWatch
-from lstm_harness.fleet.ledger import FLEET, Settings, State, held
+from lstm_harness.fleet.ledger import FLEET, Settings, State, held, name_of
 from lstm_harness.fleet.task import Ended
+from lstm_harness.model.case import Case
 from lstm_harness.model.errors import Exit, Interrupted, MeasuringFailed, UserError
+from lstm_harness.model.part import part_of
 from lstm_harness.model.plan import Plan
 from lstm_harness.store import run_folder
 
@@ -47,6 +52,7 @@ def refuse_anything_but_the_plan(folder):
     run = run_folder.load(folder)  # refuses a record that appears twice, or is not planned
     assert {path.name for path in folder.iterdir()} == {"run.json", "records.jsonl"}
     assert (run.manifest["id"], run.torn, run.edited) == (folder.name, False, False)
+    assert run.manifest["spec"] == json.loads(json.dumps(SPEC.to_dict()))
     assert run.manifest["end"]
     assert len(run.records) == len(BACKENDS) * len(CASES) * BLOCKS
     pairs, parts = defaultdict(set), defaultdict(set)
@@ -57,6 +63,7 @@ def refuse_anything_but_the_plan(folder):
     assert {len(machines) for machines in pairs.values()} == {1}
     assert {len(attempts) for attempts in parts.values()} == {1}, "a part is of one attempt"
     assert {part["id"] for part in run.manifest["parts"]} == PARTS
+    assert {name_of(part_of(part)) for part in run.manifest["parts"]} == PARTS, "in the whole plan"
 
 
 @pytest.mark.parametrize("kills", [0, 1, 4])
@@ -185,6 +192,39 @@ def test_progress_counts_records(tmp_path):
     told = []
     begin(tmp_path / "run", Exact(), EXACT_STATE, FleetWatch(lambda *each: told.append(each)))
     assert [each[:2] for each in told] == [(0, 0), (0, 12), (6, 12), (12, 12)]
+
+
+class OfMany(Exact):
+    """A plan of this many cases, whose tasks end well; and what they carry."""
+
+    def __init__(self, cases):
+        super().__init__()
+        self.cases = [synthetic_runs.case(seq_len=1 + number) for number in range(cases)]
+        self.carried_bytes = 0
+
+    def poll(self):
+        task = self._due.pop()
+        if task.name == "plan":
+            made = manifest(task.order["id"], cases=self.cases)
+            made["spec"]["grids"] = [{"seq-len": [c.problem.seq_len]} for c in self.cases]
+            return [Ended("plan", {"run.json": json.dumps(made).encode()})]
+        self.carried_bytes += len(json.dumps({**task.shared, **task.order}))
+        return [Ended(task.name, measured(task, "a", 1))]
+
+
+def test_the_work_grows_with_the_plan_and_not_with_its_square(tmp_path, monkeypatch):
+    read, from_dict = [], Case.from_dict
+    monkeypatch.setattr(Case, "from_dict", lambda fields: read.append(fields) or from_dict(fields))
+
+    def counted(cases):
+        read.clear()
+        engine = OfMany(cases)
+        folder = begin(tmp_path / f"{cases}", engine, replace(STATE, cases_per_task=1))
+        assert len(run_folder.load(folder).records) == 2 * BLOCKS * cases
+        return len(read), engine.carried_bytes
+
+    for many, few in zip(counted(80), counted(40), strict=True):
+        assert many < 2.1 * few
 
 
 class Timed(MadeUpFleet):

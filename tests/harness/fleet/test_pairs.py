@@ -66,7 +66,7 @@ class Timed(MadeUpPair):
         self.seen = []
 
     def submit(self, tasks, avoiding=()):
-        self.seen += [task.order.get("part") for task in tasks]
+        self.seen += [task.order for task in tasks if "part" in task.order]
         for task in tasks:
             place = self.rng.choice(list(self.changes))
             files = self._files(task, place) if "part" in task.order else self._plan(task)
@@ -146,6 +146,19 @@ def test_killed_at_any_step_it_goes_on_to_the_same_plan(tmp_path, roots, every):
     assert steps > 100
 
 
+def test_killed_before_it_kept_what_was_asked_for_it_begins_again(tmp_path, roots):
+    for steps in range(100):
+        folder, rng = tmp_path / f"ab-{steps}", random.Random(1)
+        with pytest.raises(Killed), killed_after(steps):
+            measured(folder, MadeUpPair(rng, BLOCKS), roots)
+        begun = (folder / "ab.json").exists() and (folder / "sources").exists()
+        carried_out(folder, MadeUpPair(rng, BLOCKS), rng, 0, STATE, roots)
+        refuse_anything_but_the_plan(folder)
+        if begun:
+            break
+    assert 2 < steps < 99
+
+
 def test_a_finished_one_is_told_again_and_changes_nothing(tmp_path, roots):
     comparison = measured(tmp_path / "ab", Timed(random.Random(0), {}), roots)
     before = (tmp_path / "ab" / "new" / "records.jsonl").read_bytes()
@@ -177,7 +190,7 @@ def test_an_odd_device_that_measured_all_of_a_case_accuses_nobody(tmp_path, root
         """The odd device has the last case of every block."""
 
         def submit(self, tasks, avoiding=()):
-            odd = [t for t in tasks if 2 in t.order.get("part", {}).get("cases", ())]
+            odd = [t for t in tasks if t.name.endswith("case-2")]
             super().submit([task for task in tasks if task not in odd], avoiding)
             self.flying += [Ended(t.name, self._files(t, "odd"), place="odd") for t in odd]
 
@@ -208,7 +221,7 @@ def test_two_devices_are_too_few_and_are_not_measured_twice(tmp_path, roots):
     fleet = Timed(random.Random(0), {}, devices=("one", "two"))
     comparison = measured(tmp_path / "ab", fleet, roots, FleetWatch(warned=said.append))
     assert said == ["2 devices measured; a verdict over devices needs 3 or more, or one alone"]
-    assert max(part["blocks"][0] for part in fleet.seen if part) == BLOCKS - 1
+    assert max(order["part"]["blocks"][0] for order in fleet.seen) == BLOCKS - 1
     assert comparison.exit_code == Exit.INCONCLUSIVE
 
 
@@ -224,9 +237,10 @@ def test_what_is_in_doubt_is_measured_again_in_more_blocks(tmp_path, roots):
     fleet = OneSlower(random.Random(0), {})
     state = replace(STATE, cases_per_task=3)
     comparison = measured(tmp_path / "ab", fleet, roots, state=state)
-    added = [part for part in fleet.seen if part and part["blocks"][0] >= BLOCKS]
-    assert sorted(part["blocks"][0] for part in added) == list(range(BLOCKS, 2 * BLOCKS))
-    assert {tuple(part["cases"]) for part in added} == {(1,)}
+    added = [order for order in fleet.seen if order["part"]["blocks"][0] >= BLOCKS]
+    assert sorted(order["part"]["blocks"][0] for order in added) == list(range(BLOCKS, 2 * BLOCKS))
+    for plan in (plan for order in added for plan in order["plans"]):
+        assert plan["cases"] == [CASES[1].to_dict()]
     blocks = {v.label: v.new_blocks for v in comparison.verdicts if v.cases == 1}
     assert blocks == {case.label(): BLOCKS * (1 + (case == CASES[1])) for case in CASES}
 

@@ -1,13 +1,16 @@
 """A plan in parts: every pair of a case and a block once, in pieces of a size."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import synthetic_runs
 
-from lstm_harness.fleet.pieces import affordable, cases_a_task, grown, in_parts, whole
+from lstm_harness.fleet.pieces import affordable, cases_a_task, grown, in_parts, piece, whole
 from lstm_harness.model.part import Part
-from lstm_harness.model.plan import Plan
+from lstm_harness.model.plan import Plan, Skip
+from lstm_harness.model.spec import Spec
+from lstm_harness.race import runs
 
 
 def plan(cases=5, blocks=3, estimated_s=0.0):
@@ -41,6 +44,32 @@ def test_blocks_that_were_added_make_the_plan_grow():
     assert set(whole(grown(first, parts))) == {
         pair for part in parts for pair in itertools.product(part.cases, part.blocks)
     }
+
+
+def test_a_piece_is_the_part_with_its_own_cases_alone():
+    first = plan()
+    skips = {("naive", case): Skip("unsupported", case.label()) for case in first.cases[2:4]}
+    own, part = piece(replace(first, skips=skips).with_blocks([(3, 3)]), Part((3, 1), (2, 3)))
+    assert own.cases == (first.cases[3], first.cases[1])
+    assert own.blocks_by_case == (4, 3)
+    assert own.skips == {("naive", first.cases[3]): Skip("unsupported", first.cases[3].label())}
+    assert part == Part((0, 1), (2, 3))
+    assert Plan.from_dict(own.to_dict()) == own
+    with pytest.raises(ValueError, match="whole_cases is 1; expected 2 or more"):
+        Plan.from_dict(own.to_dict() | {"whole_cases": 1})
+
+
+def test_a_block_of_a_case_has_as_much_time_in_a_piece_and_where_blocks_were_added():
+    spec = Spec(({"seq-len": (1, 2)},), blocks=3, time_budget_s=150.0)
+
+    def budget_s(plan, part):
+        stored = {"spec": spec.to_dict(), "plan": plan.to_dict(), "part": part.to_dict()}
+        return runs.spec_of(stored).time_budget_s
+
+    added = plan().with_blocks([(1, 3), (1, 4)])
+    for which, block in ((plan(), 2), (added, 2), (added, 4)):
+        part = Part((1,), (block,))
+        assert budget_s(which, part) == budget_s(*piece(which, part)) == pytest.approx(10.0)
 
 
 def test_a_task_takes_about_a_minute_and_has_one_case_at_least():

@@ -58,6 +58,13 @@ def test_cases_may_differ_in_their_number_of_blocks():
 def test_a_plan_of_some_cases_keeps_their_number_of_blocks():
     some = PLAN.with_blocks([(1, 4)]).only(PLAN.backends, {case.label() for case in CASES[1:]})
     assert some.blocks_by_case == (5, 4)
+    assert Plan.from_dict(some.to_dict()) == some
+
+
+def test_a_plan_without_the_case_that_has_most_blocks_has_fewer():
+    some = PLAN.with_blocks([(0, 5)]).only(PLAN.backends, {case.label() for case in CASES[1:]})
+    assert some.blocks == 4
+    assert Plan.from_dict(some.to_dict()) == some
 
 
 @pytest.mark.parametrize("by_case", [(4, 4), (4, 4, 0), (1, 2, 3), (4, 5, 4)])

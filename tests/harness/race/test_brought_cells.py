@@ -2,13 +2,16 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 from bench import bench, environment, manifest_of, records_of
 
 import lstm_harness as lb
+from lstm_harness.interop import benchmark_json
 from lstm_harness.model.protocol import LearnCells, LoadBackend, MakeAnswer
 from lstm_harness.race.process import Failed, WorkerProcess, WorkerSettings
+from lstm_harness.store import run_folder
 from lstm_kernels import CELLS, Problem
 from lstm_kernels.cells import from_data
 
@@ -142,6 +145,38 @@ def test_a_run_keeps_the_definition_and_is_read_without_the_plugin(race, command
     code, out, err = command("check", "race", "--baseline", "kept", "--json")
     assert json.loads(out)["verdicts"][0]["case"]["cell"] == "minimal"
     assert CELLS["minimal"] == from_data(definition)
+
+
+@pytest.mark.parametrize("status", ["ok", "crashed"])
+def test_pytest_benchmarks_json_has_the_definition(race, here, command, forget_cells, status):
+    (definition,) = manifest_of(race)["definitions"]
+    run = run_folder.load(race)
+    if status != "ok":
+        failed = {"status": status, "reason": "on purpose", "samples_ns": ()}
+        run = replace(run, records=tuple(replace(each, **failed) for each in run.records))
+    (here / "there.json").write_bytes(benchmark_json.as_bytes(run))
+    forget_cells()
+    code, _, err = command("import", "there.json", "-o", "back")
+    assert code == 0, err
+    assert manifest_of(here / "back")["definitions"] == [definition]
+    forget_cells()
+    code, _, err = command("report", "back")
+    assert code == 0, err
+
+
+def test_pytest_benchmarks_json_without_the_definition_is_one_line(
+    race, here, refused, forget_cells
+):
+    made = benchmark_json.document(run_folder.load(race))
+    for benchmark in made["benchmarks"]:
+        del benchmark["extra_info"]["definitions"]
+    (here / "there.json").write_text(json.dumps(made))
+    forget_cells()
+    assert "'minimal'" in refused("import", "there.json", "-o", "back")
+    for benchmark in made["benchmarks"]:
+        benchmark["extra_info"]["definitions"] = 3
+    (here / "there.json").write_text(json.dumps(made))
+    assert "definitions are not a list" in refused("import", "there.json", "-o", "back")
 
 
 def test_a_baseline_of_it_is_read_alone(race, command, forget_cells):

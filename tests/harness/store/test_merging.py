@@ -191,6 +191,16 @@ def test_an_edited_run_and_an_empty_one_are_refused(tmp_path):
         merged([used], used)
 
 
+def test_a_plan_that_is_given_numbers_the_cases_of_the_parts(tmp_path):
+    whole = PLAN.of_cases([2, 0, 1])
+    half = saved(tmp_path / "half", Part((0, 2), (1,)), plan=PLAN)
+    found = run_folder.load(merged([half], tmp_path / "whole", plan=whole)).manifest
+    assert Plan.from_dict(found["plan"]) == whole
+    assert [part["part"] for part in found["parts"]] == [{"cases": [1, 0], "blocks": [1]}]
+    with pytest.raises(UserError, match=f"{half} is not a part of the plan;"):
+        merged([half], tmp_path / "other", plan=PLAN.of_cases([0, 1]))
+
+
 def test_many_machines_are_named_by_a_digest(tmp_path):
     places = [
         saved(
