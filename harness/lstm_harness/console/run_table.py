@@ -216,7 +216,7 @@ def told_noise(found: Noisiness) -> Iterator[str]:
     if found.marked > MARKED:
         yield (
             f"{found.marked:.0%} of the samples were taken while something else used the machine "
-            "or it was throttled; run again when it is quiet"
+            "or it was throttled; run again when it is quiet, or as root with chrt -f 5 in front"
         )
     if found.wide:
         least = f"\N{PLUS-MINUS SIGN}{WIDE:.0%}"

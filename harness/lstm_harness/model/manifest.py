@@ -41,6 +41,7 @@ class _Git(Stored):
 @dataclass(frozen=True)
 class _State(Stored):
     load_average: tuple[float, ...] | None = None
+    scheduler: str | None = None
     gpu: Mapping[str, Any] | None = None
 
 

@@ -41,9 +41,13 @@ def describe(device: str) -> dict[str, Any]:
 
 
 def state(device: str) -> dict[str, Any]:
-    """What changes during a run: load, and the GPU's clocks."""
+    """What changes during a run: load, and the GPU's clocks; and how the system schedules this."""
     gpu = None if device == "cpu" else Gpu.find(device)
-    return {"load_average": list(os.getloadavg()), "gpu": gpu.state() if gpu else None}
+    return {
+        "load_average": list(os.getloadavg()),
+        "scheduler": _scheduler(),
+        "gpu": gpu.state() if gpu else None,
+    }
 
 
 def device_identity(device: str) -> str:
@@ -118,6 +122,14 @@ def generation(lines: Sequence[str]) -> str | None:
         if all(told.get(name) for name in names):
             return " ".join(told[name] for name in names)
     return None
+
+
+def _scheduler() -> str:
+    """The policy of this process, which its workers inherit, and its priority among others."""
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0).sched_priority
+    names = ("SCHED_OTHER", "SCHED_BATCH", "SCHED_IDLE", "SCHED_FIFO", "SCHED_RR")
+    name = next((n for n in names if getattr(os, n) == policy), f"policy {policy}")
+    return f"{name} {priority}" if priority else name
 
 
 def _gpu(device: str) -> dict[str, Any] | None:

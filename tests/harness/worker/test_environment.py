@@ -1,6 +1,9 @@
+import os
+from types import SimpleNamespace
+
 import pytest
 
-from lstm_harness.worker.environment import describe, generation
+from lstm_harness.worker.environment import describe, generation, state
 
 X86 = """processor\t: 0
 vendor_id\t: AuthenticAMD
@@ -35,3 +38,12 @@ def test_cpus_of_one_name_are_told_apart(text, expected):
 
 def test_a_run_says_which_cpu_it_is():
     assert describe("cpu")["cpu"]["generation"]
+
+
+def test_a_state_says_how_the_system_schedules_this(monkeypatch):
+    monkeypatch.setattr(os, "sched_getscheduler", lambda pid: os.SCHED_FIFO)
+    monkeypatch.setattr(os, "sched_getparam", lambda pid: SimpleNamespace(sched_priority=5))
+    assert state("cpu")["scheduler"] == "SCHED_FIFO 5"
+    monkeypatch.setattr(os, "sched_getscheduler", lambda pid: os.SCHED_OTHER)
+    monkeypatch.setattr(os, "sched_getparam", lambda pid: SimpleNamespace(sched_priority=0))
+    assert state("cpu")["scheduler"] == "SCHED_OTHER"
