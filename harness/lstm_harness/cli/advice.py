@@ -28,7 +28,7 @@ SUITE = "captured.toml"
 @app.command(context_settings={"allow_interspersed_args": False})
 def capture(
     program: Annotated[
-        list[str], typer.Argument(metavar="-- PROGRAM...", help="like: -- python train.py --lr 0.1")
+        list[str], typer.Argument(metavar="-- PROGRAM", help="like: -- python train.py --lr 0.1")
     ],
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="SUITE.toml", help="the suite to write")

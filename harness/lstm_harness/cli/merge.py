@@ -17,7 +17,7 @@ app = typer.Typer()
 @app.command()
 def merge(
     runs: Annotated[
-        list[Place], typer.Argument(metavar="RUN...", parser=place, help="parts of one plan")
+        list[Place], typer.Argument(metavar="RUN", parser=place, help="parts of one plan")
     ],
     out: Annotated[
         Place,
