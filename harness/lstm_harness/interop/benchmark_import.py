@@ -182,7 +182,9 @@ def _read(path: Path) -> _File:
         environment = _environment(document.machine_info, facts, document.commit_info)
         datetime.fromisoformat(document.datetime)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+        raise UserError(
+            f"cannot read {path}: {error.strerror}; give what pytest --benchmark-json=FILE wrote"
+        ) from None
     except ValueError as error:
         raise UserError(
             f"{path} is not the JSON of pytest-benchmark ({error}); expected what "
