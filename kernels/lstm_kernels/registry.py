@@ -22,6 +22,10 @@ from lstm_kernels.problem import PASSES, Problem
 
 ENTRY_POINT_GROUP = "lstm_kernels.backends"
 CELLS_GROUP = "lstm_kernels.cells"
+# What the name of a plugin's module begins with.
+PLUGIN = "lstm_plugin_"
+# What a backend's object must have, and what may stand for it.
+_PARTS = {"unsupported": ("unsupported",), "layer or stack": ("layer", "stack")}
 
 
 @dataclass(frozen=True)
@@ -321,11 +325,21 @@ def unsupported(name: str, problem: Problem, device: str) -> str | None:
 
     It is not asked about a cell that it does not know, which it would mistake for another, nor
     about heads, whose weights it would mistake for those of one, nor about int8 weights.
+
+    Raises:
+        AttributeError: it defines no `unsupported`, or neither `layer` nor `stack`.
     """
     reason = unknown_kind(name, problem) or _nothing_to_normalise(problem)
     if reason is not None:
         return reason
-    return load(name).unsupported(problem, device)  # type: ignore[no-any-return] # a module's
+    found = load(name)
+    absent = [told for told, names in _PARTS.items() if not any(hasattr(found, n) for n in names)]
+    if absent:
+        raise AttributeError(
+            f"backend {name!r} defines no {' and no '.join(absent)}; "
+            "docs/add-a-backend.md has one to copy"
+        )
+    return found.unsupported(problem, device)  # type: ignore[no-any-return] # a module's
 
 
 def unknown_kind(name: str, problem: Problem) -> str | None:
@@ -447,7 +461,7 @@ def _check_cells(cells: tuple[Any, ...]) -> None:
 
 def _import_file(file: Path) -> Any:
     digest = hashlib.sha256(str(file).encode()).hexdigest()[:8]
-    name = f"lstm_plugin_{file.stem}_{digest}"
+    name = f"{PLUGIN}{file.stem}_{digest}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)

@@ -158,6 +158,23 @@ def test_broken_plugin_is_listed_and_breaks_nothing(
     assert lk.backends() == known
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "absent"),
+    [
+        ("layer = ", "layr = ", "no layer or stack"),
+        ("def unsupported", "def unsupport", "no unsupported"),
+    ],
+)
+def test_a_part_that_a_plugin_does_not_define_is_named(
+    tmp_path: Path, old: str, new: str, absent: str
+) -> None:
+    file = tmp_path / "misspelt.py"
+    file.write_text(PLUGIN.replace(old, new))
+    registry.add_plugin(file)
+    with pytest.raises(AttributeError, match=f"^backend 'mine' defines {absent}; docs/add"):
+        registry.unsupported("mine", lk.Problem("lstm", 1, 1, 1, 1), "cpu")
+
+
 def test_plugin_may_not_take_a_name(tmp_path: Path) -> None:
     file = tmp_path / "clash.py"
     file.write_text(PLUGIN.replace('"mine"', '"naive"'))

@@ -40,8 +40,8 @@ class Contestant:
 
     Attributes:
         cases: how many those are.
-        fastest, tied: in how many it is the fastest, and in how many others it ties with
-            it.
+        fastest, tied: in how many it is the fastest alone, and in how many no other is faster
+            beyond noise, but one ties.
         mean, worst: its time over the fastest's, the geometric mean over its cases and the largest.
         shared, to_other: in how many the named backend has a time, too, and the geometric mean of
             its time over that backend's there; None where there is none.
@@ -83,8 +83,16 @@ def entries(summary: pd.DataFrame, other: str | None = None) -> dict[str, dict[s
 def contestants(by_case: Entries) -> list[Contestant]:
     """A row a backend that has a time at all: who has most of them first, then by the mean."""
     names = dict.fromkeys(name for case in by_case.values() for name in case)
+    alone = [not any(map(_ties, case.values())) for case in by_case.values()]
     found = [
-        _contestant(name, [case[name] for case in by_case.values() if name in case])
+        _contestant(
+            name,
+            [
+                (case[name], is_alone)
+                for case, is_alone in zip(by_case.values(), alone, strict=True)
+                if name in case
+            ],
+        )
         for name in names
     ]
     return sorted(filter(None, found), key=lambda one: (-one.cases, one.mean))
@@ -97,18 +105,29 @@ def _entry(row: Mapping[str, Any], place: Mapping[str, Any] | None, other: Ratio
     return Entry("ok", row["median_ns"], int(place["rank"]), to_fastest, other)
 
 
-def _contestant(name: str, mine: Sequence[Entry]) -> Contestant | None:
-    timed = [(each, each.to_fastest) for each in mine if each.to_fastest is not None]
+def _ties(entry: Entry) -> bool:
+    """Whether it ties with the fastest, which is another."""
+    return bool(entry.rank != 1 and entry.to_fastest and entry.to_fastest.tie)
+
+
+def _contestant(name: str, mine: Sequence[tuple[Entry, bool]]) -> Contestant | None:
+    """One backend's row.
+
+    Args:
+        mine: its entries, and whether no other ties with the fastest of that case.
+    """
+    timed = [(each, each.to_fastest, alone) for each, alone in mine if each.to_fastest is not None]
     if not timed:
         return None
-    others = [each.to_other.value for each, _ in timed if each.to_other is not None]
+    others = [each.to_other.value for each, _, _ in timed if each.to_other is not None]
+    first = [alone for each, _, alone in timed if each.rank == 1]
     return Contestant(
         backend=name,
         cases=len(timed),
-        fastest=sum(each.rank == 1 for each, _ in timed),
-        tied=sum(each.rank != 1 and ratio.tie is True for each, ratio in timed),
-        mean=geometric_mean(ratio.value for _, ratio in timed),
-        worst=max(ratio.value for _, ratio in timed),
+        fastest=sum(first),
+        tied=len(first) - sum(first) + sum(_ties(each) for each, _, _ in timed),
+        mean=geometric_mean(ratio.value for _, ratio, _ in timed),
+        worst=max(ratio.value for _, ratio, _ in timed),
         shared=len(others),
         to_other=geometric_mean(others) if others else None,
     )

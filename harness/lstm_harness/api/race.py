@@ -60,7 +60,7 @@ def run(
     `"16:64:x2"`.
 
     Args:
-        suite: a named workload; `spec` is a file of one of your own, in TOML.
+        suite: a named suite; `spec` is a file of one of your own, in TOML.
         backend: names; every backend that runs here if none is given.
         plugin: files with BACKENDS or CELLS; only the workers import them.
         cell, dtype, precision, lengths, launch, cache, autocast: see `lstm-bench run --help`.

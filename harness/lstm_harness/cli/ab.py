@@ -46,7 +46,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="new or empty")]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="a folder for both runs, new or empty")
+]
 
 
 # What decides verdicts, where it is not given.
@@ -59,9 +61,13 @@ def ab(
     spec: Spec,
     base_ref: Annotated[
         str | None,
-        typer.Argument(help="a commit, branch or tag: whose kernels to beat; except with --resume"),
+        typer.Argument(
+            metavar="BASE_REF", help="the commit, branch or tag to compare with; not with --resume"
+        ),
     ] = None,
-    new_ref: Annotated[str | None, typer.Argument(help="default: the working tree")] = None,
+    new_ref: Annotated[
+        str | None, typer.Argument(metavar="NEW_REF", help="default: the working tree")
+    ] = None,
     fail_on: FailOn = _FAIL_ON,
     margin: Margin = _MARGIN,
     memory_margin: MemoryMargin = _MEMORY_MARGIN,

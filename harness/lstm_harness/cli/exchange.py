@@ -16,11 +16,13 @@ app = typer.Typer()
 
 @app.command()
 def export(
-    run: Annotated[Place, typer.Argument(metavar="RUN", parser=place)],
+    run: Annotated[
+        Place, typer.Argument(metavar="RUN", parser=place, help="a run's folder or URL")
+    ],
     form: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="pytest-benchmark, csv, parquet")
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="the file to write")],
 ) -> int:
     """Write a run for other tools: pytest-benchmark's JSON, CSV or Parquet."""
     from lstm_harness.console import output

@@ -29,9 +29,9 @@ app = typer.Typer()
 baseline = typer.Typer(help="Keep a run's records under a name, to check later runs against.")
 app.add_typer(baseline, name="baseline", no_args_is_help=True)
 
-Side = Annotated[
-    Place, typer.Argument(parser=place, help="a run's folder or URL, or a baseline's name or file")
-]
+_SIDE = "a run's folder or URL, or a baseline's name or file"
+Base = Annotated[Place, typer.Argument(metavar="BASE", parser=place, help=_SIDE)]
+New = Annotated[Place, typer.Argument(metavar="NEW", parser=place, help=_SIDE)]
 Into = Annotated[
     Path | None, typer.Option("--into", metavar="DIR", help="default: results/baselines")
 ]
@@ -39,8 +39,8 @@ Into = Annotated[
 
 @app.command()
 def compare(
-    base: Side,
-    new: Side,
+    base: Base,
+    new: New,
     margin: Margin = 0.05,
     memory_margin: MemoryMargin = 0.01,
     as_json: Json = False,
@@ -49,7 +49,7 @@ def compare(
     html: Html = None,
     explain: Explain = None,
 ) -> int:
-    """Tell what changed between two runs; always ends with 0 (`check` is the gate)."""
+    """Show what changed between two runs; ends with 0 whatever changed (`check` is the gate)."""
     from lstm_harness.judge.comparison import compared, side_of
 
     outputs = Outputs(as_json, explain, junit, markdown, html)
@@ -62,10 +62,15 @@ def compare(
 
 @app.command()
 def check(
-    new: Side,
+    new: New,
     base: Annotated[
         Place,
-        typer.Option("--baseline", metavar="B", parser=place, help="its name or file; or a run"),
+        typer.Option(
+            "--baseline",
+            metavar="B",
+            parser=place,
+            help="a baseline's name or file, or a run's folder",
+        ),
     ],
     fail_on: FailOn = "regression,missing",
     margin: Margin = 0.05,
@@ -81,8 +86,8 @@ def check(
 ) -> int:
     """Judge a run against a baseline.
 
-    Ends with 0 where nothing got worse, 1 for a regression or a missing case, 3 where no time could
-    be told, 4 for a wrong result, 5 where nothing is comparable, 6 where measuring failed.
+    Ends with 0 where nothing got worse, 1 for a regression or a missing case, 3 where no time was
+    conclusive, 4 for a wrong result, 5 where nothing is comparable, 6 where measuring failed.
     """
     from lstm_harness.judge.comparison import compared, kinds_named, side_of
 
@@ -105,8 +110,10 @@ def check(
 
 @baseline.command("save")
 def save_baseline(
-    run: Annotated[Place, typer.Argument(metavar="RUN", parser=place)],
-    name: Annotated[str, typer.Argument(metavar="NAME")],
+    run: Annotated[
+        Place, typer.Argument(metavar="RUN", parser=place, help="a run's folder or URL")
+    ],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="a name for it, like main")],
     into: Into = None,
     force: Annotated[bool, typer.Option("--force", help="replace one of that name")] = False,
 ) -> int:
@@ -124,7 +131,7 @@ def save_baseline(
 
 @baseline.command("list")
 def list_baselines(into: Into = None, as_json: Json = False) -> int:
-    """The baselines here, and what they are of."""
+    """List the baselines here, and the run that each was made from."""
     from lstm_harness.console import baselines, output
     from lstm_harness.judge import baseline
 

@@ -28,7 +28,7 @@ Out = Annotated[
         "--out",
         metavar="DIR|URL",
         parser=place,
-        help="the run's folder, new or empty; or where a store will have it, like s3://lab/store/x",
+        help="a folder for the run, new or empty; or its URL in a store, like s3://lab/store/x",
     ),
 ]
 Resume = Annotated[
@@ -71,10 +71,15 @@ def backends(plugin: Plugins = None, device: Device = None, as_json: Json = Fals
 
 @app.command()
 def suites(
-    name: Annotated[str | None, typer.Argument(autocompletion=suites_like)] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SUITE", help="show the cases of this one", autocompletion=suites_like
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> int:
-    """List the named workloads, with their shapes and their source."""
+    """List the named suites, with their shapes and their source."""
     from lstm_harness.console import output, planning
 
     named = [named_suite(each) for each in ([name] if name else suite_names())]

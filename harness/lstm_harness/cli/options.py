@@ -43,7 +43,7 @@ _AXIS_HELP = {
     "cell": f"{', '.join(CELLS)}, or one of --plugin",
     "seq-len": f"T: {_SIZES}",
     "batch": f"B: {_SIZES}",
-    "input": "I: as for T, or hidden, which is the default",
+    "input": "I: as for T; default: hidden, the same as H",
     "hidden": f"H: {_SIZES}",
     "layers": "L: 1, or 1,2, or 1:8:x2",
     "proj": "P, the size that an lstm's h is projected to; default 0, none",
@@ -102,7 +102,8 @@ _SOURCES = {
     "suite": Annotated[
         str | None,
         typer.Argument(
-            help="a named workload (see lstm-bench suites), or a file: mine.toml",
+            metavar="SUITE",
+            help="a named suite (see lstm-bench suites), or a file: mine.toml",
             autocompletion=suites_like,
         ),
     ],
@@ -128,7 +129,7 @@ _PAIRED_OPTIONS = {
         typer.Option(
             "--suite",
             metavar="NAME",
-            help="a named workload: see lstm-bench suites",
+            help="a named suite: see lstm-bench suites",
             autocompletion=suites_like,
         ),
     ],
@@ -136,7 +137,10 @@ _PAIRED_OPTIONS = {
         int, "--blocks", f"rounds of fresh workers of both sides; default {PAIRED_BLOCKS}, least 5"
     ),
     "time_budget_s": _setting(
-        float, "--time-budget", "for sampling both sides once; starting comes on top", "SECONDS"
+        float,
+        "--time-budget",
+        "limit for sampling both sides once; the start of workers is not counted",
+        "SECONDS",
     ),
 }
 

@@ -26,7 +26,7 @@ DEFAULT_SECONDS = 600.0
 
 @app.command()
 def train(
-    workload: Annotated[str | None, typer.Argument(help="see --list")] = None,
+    workload: Annotated[str | None, typer.Argument(metavar="WORKLOAD", help="see --list")] = None,
     listed: Annotated[
         bool, typer.Option("--list", help="list the workloads: data, size, source, licence, goal")
     ] = False,

@@ -38,16 +38,16 @@ def warning(said: str) -> None:
     err.print(Text(said), soft_wrap=True)
 
 
-def failures(outcomes: Iterable[tuple[str, str, str]]) -> None:
+def failures(outcomes: Iterable[tuple[str, str, str]], noun: str = "record") -> None:
     """Failed cells on stderr, one line a backend, status and reason, with how many cells."""
-    for said in told_failures(outcomes):
+    for said in told_failures(outcomes, noun):
         warning(said)
 
 
-def told_failures(outcomes: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+def told_failures(outcomes: Iterable[tuple[str, str, str]], noun: str = "record") -> Iterator[str]:
     """The lines of `failures`."""
     for (backend, status, reason), count in Counter(outcomes).items():
-        yield f"{backend}: {status}, {text.count(count, 'record')}: {reason}"
+        yield f"{backend}: {status}, {text.count(count, noun)}: {reason}"
 
 
 def damaged(run: Run) -> None:

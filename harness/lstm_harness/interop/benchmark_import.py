@@ -185,7 +185,9 @@ def _read(path: Path) -> _File:
         datetime.fromisoformat(document.datetime)
         learn(ours.definitions, str(path))
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+        raise UserError(
+            f"cannot read {path}: {error.strerror}; give what pytest --benchmark-json=FILE wrote"
+        ) from None
     except ValueError as error:
         raise UserError(
             f"{path} is not the JSON of pytest-benchmark ({error}); expected what "

@@ -69,7 +69,7 @@ _MEANINGS = {
     "run": "the run's folder, as a path in the store",
     "run_id": "the run's id",
     "run_label": "the run's label; NULL where none was given",
-    "suite": "the named workload; NULL where shapes were given",
+    "suite": "the named suite; NULL where shapes were given",
     "started": "when the run started, UTC",
     "host": "the host's name",
     "machine": "the device that measured: the GPU's UUID, or the host; of a run, all of them",

@@ -45,6 +45,7 @@ KEPT = (
     *("onnxruntime", "openvino", "jax"),
     *("git", "settings", "tuned"),
 )
+AGAIN = "restore the file, or save it again with lstm-bench baseline save RUN NAME --force"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -114,11 +115,13 @@ def read(path: Path) -> Baseline:
         try:
             key, cell = _cell(stored, header.get("machine") or "")
         except KeyError as error:
-            raise UserError(f"{where} is not a cell of a baseline: {error} is missing") from None
+            raise UserError(
+                f"{where} is not a cell of a baseline: {error} is missing; {AGAIN}"
+            ) from None
         except (AttributeError, OverflowError, TypeError, ValueError) as error:
-            raise UserError(f"{where} is not a cell of a baseline: {error}") from None
+            raise UserError(f"{where} is not a cell of a baseline: {error}; {AGAIN}") from None
         if key in cells:
-            raise UserError(f"{where}: {key[0]} on {key[1].label()} appears twice; expected once")
+            raise UserError(f"{where}: {key[0]} on {key[1].label()} appears twice; {AGAIN}")
         cells[key] = cell
     return Baseline(path, header, summary_of(cells))
 
@@ -152,26 +155,25 @@ def _read(path: Path) -> tuple[dict[str, Any], list[bytes]]:
         content = content_of(path, MOST_RECORDS_BYTES)
     except OSError as error:
         raise UserError(f"cannot read baseline {path}: {error.strerror}") from None
-    again = "restore the file, or save it again with lstm-bench baseline save RUN NAME --force"
     first, *lines = content.splitlines() or [b""]
     header = _object(first, f"{path} line 1")
     schema = header.get("baseline_schema")
     if not isinstance(schema, int):
-        raise UserError(f"{path} is not a baseline: its first line has no baseline_schema")
+        raise UserError(f"{path} is not a baseline: no baseline_schema in line 1; {AGAIN}")
     if schema > SCHEMA:
         raise UserError(
             f"{path} has schema {schema}; this lstm-bench reads up to {SCHEMA}: upgrade it"
         )
     if not content.endswith(b"\n") or len(lines) != header.get("cells"):
         raise UserError(
-            f"{path} is torn: {len(lines)} lines of {header.get('cells')} after the first; {again}"
+            f"{path} is torn: {len(lines)} lines of {header.get('cells')} after the first; {AGAIN}"
         )
     try:
         learn(header.get("definitions"), str(path))
         built(header, _Header, "its header")
         check_environment(header["environment"])
     except ValueError as error:
-        raise UserError(f"{path} is not a baseline: {error}") from None
+        raise UserError(f"{path} is not a baseline: {error}; {AGAIN}") from None
     return header, lines
 
 
@@ -232,9 +234,9 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
     try:
         stored = parsed(line)
     except Broken as error:
-        raise UserError(f"{where} {error}; expected a baseline, a line a cell") from None
+        raise UserError(f"{where} {error}; {AGAIN}") from None
     if not isinstance(stored, dict):
-        raise UserError(f"{where} is not an object; expected a baseline, a line a cell")
+        raise UserError(f"{where} is not an object; {AGAIN}")
     return stored
 
 

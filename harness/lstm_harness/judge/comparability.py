@@ -51,7 +51,7 @@ TOLD = {
 
 
 def differences(base: Manifest, new: Manifest) -> list[str]:
-    """What forbids comparing, like `cpu A there, B here`; empty where nothing does.
+    """What forbids comparing, like `cpu A in the base, B in the new`; empty where nothing does.
 
     A fact that either side does not know forbids nothing: see `notes`.
     """
@@ -137,7 +137,7 @@ def _told(name: str, there: Any, here: Any) -> str:
         pairs = enumerate(zip(old, now, strict=False))
         same = next((place for place, (a, b) in pairs if a != b), min(len(old), len(now)))
         old, now = (f"…{text[same:]}" if same else text for text in (old, now))
-    return f"{name} {_short(old)} there, {_short(now)} here"
+    return f"{name} {_short(old)} in the base, {_short(now)} in the new"
 
 
 def _shown(value: Any) -> str:

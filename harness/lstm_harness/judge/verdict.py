@@ -211,7 +211,9 @@ def _other_precisions(base_keys: Collection[Key], new_keys: Collection[Key]) -> 
         (gone,), (came,) = there[work], here[work]
         old, now = (dict(zip(CASE_COLUMNS, key[1:], strict=True)) for key in (gone, came))
         differ = [name for name in PRECISION if old[name] != now[name]]
-        text = ", ".join(f"{name} {old[name]} there, {now[name]} here" for name in differ)
+        text = ", ".join(
+            f"{name} {old[name]} in the base, {now[name]} in the new" for name in differ
+        )
         differing |= {gone: text, came: text}
     return differing
 

@@ -50,7 +50,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Suite:
-    """A named workload: its grids, the source of its shapes, and settings that flags override."""
+    """A named suite: its grids, the source of its shapes, and settings that flags override."""
 
     name: str
     title: str

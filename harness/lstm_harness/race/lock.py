@@ -36,7 +36,8 @@ def device_lock(identity: str, waiting: Callable[[str], None] | None = None) -> 
             holder = f"another run measures on {identity} (process {file.read(20).strip()})"
             if waiting is None:
                 raise MeasuringFailed(
-                    f"{holder}; two at once would slow each other: wait for it (--wait), or stop it"
+                    f"{holder}; two at once would slow each other: wait until it ends, as "
+                    "lstm-bench run --wait does, or stop it"
                 ) from None
             waiting(holder)
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -214,7 +214,8 @@ class SurveyWorker:
         failed: dict[str, str] = {}
         for path in self._spec.plugins:
             if not Path(path).is_file():
-                raise UserError(f"--plugin {path}: no such file; give the path of a Python file")
+                there = "it is a folder" if Path(path).is_dir() else "no such file"
+                raise UserError(f"--plugin {path}: {there}; give the path of a Python file")
             try:
                 loaded = self.ask(AddPlugin(path))
             except Failed as failure:
@@ -292,8 +293,9 @@ def _check_name(what: str, name: str, known: Iterable[str], survey: Survey) -> N
     try:
         check_name(what, name, known)
     except ValueError as error:
+        # First what is broken: where there is such a file, the name is most often of it.
         broken = [f"{source} failed: {why}" for source, why in survey.unavailable.items()]
-        raise UserError("; ".join([str(error), *broken])) from None
+        raise UserError("; ".join([*broken, str(error)])) from None
 
 
 def refuse_unknown(name: str, survey: Survey) -> None:

@@ -108,11 +108,12 @@ def _trust_answer(rows: Sequence[dict[str, Any]]) -> str:
         verb = "is" if len(wrong) == 1 else "are"
         parts.append(f"{names} {verb} wrong in some cases, and not ranked there")
     if right:
-        cells = text.count(sum(row["cases"] for row in rows if row["backend"] in right), "cell")
+        pairs = text.count(sum(row["cases"] for row in rows if row["backend"] in right), "pair")
         everyone = len(right) == len({row["backend"] for row in rows})
         who = "every backend" if everyone else text.count(len(right), "backend")
         verb = "keep" if len(right) > 1 and not everyone else "keeps"
-        parts.append(f"{who} {verb} each tensor within its bound, in {cells}")
+        within = f"within its bound, in {pairs} of a backend and a case"
+        parts.append(f"{who} {verb} each tensor {within}")
     if unchecked:
         parts.append(f"{text.count(len(unchecked), 'backend')} could not be checked")
     sentence = "; ".join(parts) + "."

@@ -135,7 +135,7 @@ def _module(backend: str, plugins: tuple[str, ...]) -> Any:
 def _unknown(error: ValueError) -> UserError:
     """The error for an unknown name; it may belong to a file that failed."""
     broken = [f"{source} failed: {why}" for source, why in registry.unavailable().items()]
-    return UserError("; ".join([str(error), *broken]))
+    return UserError("; ".join([*broken, str(error)]))
 
 
 def _add_plugin(path: str) -> None:

@@ -3,8 +3,10 @@
 import os
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from lstm_harness.model import wire
 from lstm_harness.model.protocol import REQUESTS, Refusal, Request
 from lstm_harness.worker.handlers import Worker
 from lstm_harness.worker.passes import Malformed
+from lstm_kernels.registry import PLUGIN
 from lstm_kernels.stack import Unsupported
 
 LONGEST_REASON = 500
@@ -25,7 +28,7 @@ AWAKE_NS = 300_000
 def refusal(error: BaseException, poisoned: bool) -> Refusal:
     """The reply that says what went wrong: status and one line."""
     text = " ".join(str(error).split())[:LONGEST_REASON]
-    named = f"{type(error).__name__}: {text}"
+    named = f"{type(error).__name__}: {text}{_place_in_plugin(error)}"
     if isinstance(error, Malformed):
         return Refusal("incorrect", text, poisoned)
     if isinstance(error, Unsupported):
@@ -33,6 +36,16 @@ def refusal(error: BaseException, poisoned: bool) -> Refusal:
     if isinstance(error, wire.BadMessage):
         return Refusal("error", f"the worker got a message that it cannot read: {text}", poisoned)
     return Refusal("out_of_memory" if _is_out_of_memory(error) else "error", named, poisoned)
+
+
+def _place_in_plugin(error: BaseException) -> str:
+    """The last line of a plugin that an error passed, in brackets; empty where it passed none."""
+    places = [
+        f" ({Path(frame.f_code.co_filename).name}, line {line})"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__", "")).startswith(PLUGIN)
+    ]
+    return places[-1] if places else ""
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -121,6 +121,7 @@ def test_spec_file_that_is_not_there(refused):
 
 def test_plugin_that_is_not_there(refused):
     assert "no such file" in refused("run", "--plugin", "nowhere.py")
+    assert "it is a folder; give the path" in refused("run", "--plugin", ".")
 
 
 @pytest.mark.parametrize("command_name", ["run", "verify", "plan", "backends"])

@@ -227,7 +227,7 @@ def test_mistakes_with_places_are_told_in_one_line(refused, here):
     written(here / "x.json", benchmark())
     put(here / "run", [])
     assert "already used" in refused("import", "x.json", "-o", "run")
-    assert "cannot read" in refused("import", "nowhere.json", "-o", "new")
+    assert "; give what pytest" in refused("import", "nowhere.json", "-o", "new")
 
 
 def test_without_a_place_a_run_goes_where_runs_go(command, here):

@@ -41,12 +41,16 @@ def test_a_machine_compares_with_itself():
 @pytest.mark.parametrize(
     ("place", "value", "says"),
     [
-        ("plan.device", "cuda", "device cpu there, cuda here"),
-        ("environment.cpu.model", "B CPU", "cpu A CPU there, B CPU here"),
-        ("environment.cpu.physical_cores", 4, "cpu cores 2 there, 4 here"),
-        ("environment.cpu.threads", 1, "threads 2 there, 1 here"),
-        ("environment.settings.allow_tf32", True, "allow_tf32 off there, on here"),
-        ("environment.settings.OMP_NUM_THREADS", "1", "OMP_NUM_THREADS 2 there, 1 here"),
+        ("plan.device", "cuda", "device cpu in the base, cuda in the new"),
+        ("environment.cpu.model", "B CPU", "cpu A CPU in the base, B CPU in the new"),
+        ("environment.cpu.physical_cores", 4, "cpu cores 2 in the base, 4 in the new"),
+        ("environment.cpu.threads", 1, "threads 2 in the base, 1 in the new"),
+        ("environment.settings.allow_tf32", True, "allow_tf32 off in the base, on in the new"),
+        (
+            "environment.settings.OMP_NUM_THREADS",
+            "1",
+            "OMP_NUM_THREADS 2 in the base, 1 in the new",
+        ),
     ],
 )
 def test_other_hardware_threads_and_settings_forbid(place, value, says):
@@ -55,7 +59,7 @@ def test_other_hardware_threads_and_settings_forbid(place, value, says):
 
 def test_cpus_of_one_name_may_be_of_two_generations():
     there, here = (changed("environment.cpu.generation", each) for each in ("A 25 17", "A 26 2"))
-    assert differences(there, here) == ["cpu generation A 25 17 there, A 26 2 here"]
+    assert differences(there, here) == ["cpu generation A 25 17 in the base, A 26 2 in the new"]
     # An older run does not say.
     assert differences(manifest(), here) == []
 
@@ -63,9 +67,9 @@ def test_cpus_of_one_name_may_be_of_two_generations():
 @pytest.mark.parametrize(
     ("fact", "value", "says"),
     [
-        ("name", "B GPU", "gpu A GPU there, B GPU here"),
-        ("sm_count", 114, "gpu SMs 132 there, 114 here"),
-        ("power_limit_mw", 350_000, "gpu power limit in mW 700000 there, 350000 here"),
+        ("name", "B GPU", "gpu A GPU in the base, B GPU in the new"),
+        ("sm_count", 114, "gpu SMs 132 in the base, 114 in the new"),
+        ("power_limit_mw", 350_000, "gpu power limit in mW 700000 in the base, 350000 in the new"),
     ],
 )
 def test_another_gpu_forbids(fact, value, says):
@@ -76,11 +80,11 @@ def test_another_gpu_forbids(fact, value, says):
 @pytest.mark.parametrize(
     ("place", "value", "says"),
     [
-        ("environment.host", "other", "host bench-host there, other here"),
-        ("environment.torch", "2.12.0", "torch 2.13.0 there, 2.12.0 here"),
-        ("environment.triton", None, "triton 3.9.0 there, none here"),
-        ("environment.git.commit", "ffff", "git commit 0123abcd there, ffff here"),
-        ("kernels_digest", "ffff", "kernels' sources 0123abcd there, ffff here"),
+        ("environment.host", "other", "host bench-host in the base, other in the new"),
+        ("environment.torch", "2.12.0", "torch 2.13.0 in the base, 2.12.0 in the new"),
+        ("environment.triton", None, "triton 3.9.0 in the base, none in the new"),
+        ("environment.git.commit", "ffff", "git commit 0123abcd in the base, ffff in the new"),
+        ("kernels_digest", "ffff", "kernels' sources 0123abcd in the base, ffff in the new"),
     ],
 )
 def test_software_and_host_are_told_and_forbid_nothing(place, value, says):
@@ -91,8 +95,8 @@ def test_software_and_host_are_told_and_forbid_nothing(place, value, says):
 
 def test_driver_and_card_are_told():
     assert notes(with_gpu(), with_gpu(driver="601", uuid="2")) == [
-        "gpu driver 600.1 there, 601 here",
-        "gpu UUID 1 there, 2 here",
+        "gpu driver 600.1 in the base, 601 in the new",
+        "gpu UUID 1 in the base, 2 in the new",
     ]
 
 
@@ -105,7 +109,7 @@ def test_variables_of_openmp_are_compared_as_one_setting():
     none, two = ({"omp": {}}, {"omp": {"OMP_PROC_BIND": "true", "OMP_PLACES": "cores"}})
     base, new = (changed("environment.settings", settings) for settings in (none, two))
     assert differences(base, new) == [
-        "omp none set there, OMP_PLACES=cores, OMP_PROC_BIND=true here"
+        "omp none set in the base, OMP_PLACES=cores, OMP_PROC_BIND=true in the new"
     ]
 
 
@@ -122,7 +126,7 @@ def test_a_difference_far_into_a_long_setting_is_one():
     long = {"omp": {"OMP_PLACES": places, "OMP_PROC_BIND": "false"}}
     base = changed("environment.settings", long)
     new = changed("environment.settings", {"omp": long["omp"] | {"OMP_PROC_BIND": "close"}})
-    assert differences(base, new) == ["omp …false there, …close here"]
+    assert differences(base, new) == ["omp …false in the base, …close in the new"]
 
 
 def test_tuned_parameters_of_one_side_alone_are_told():
@@ -131,8 +135,12 @@ def test_tuned_parameters_of_one_side_alone_are_told():
     assert notes(tuned, tuned) == []
     refused = {"used": None, "refused": ["of other sources"]}
     for other in (manifest(), changed("environment.tuned", {"triton": refused})):
-        assert notes(tuned, other) == ["tuned parameters of triton abc there, none here"]
-        assert notes(other, tuned) == ["tuned parameters of triton none there, abc here"]
+        assert notes(tuned, other) == [
+            "tuned parameters of triton abc in the base, none in the new"
+        ]
+        assert notes(other, tuned) == [
+            "tuned parameters of triton none in the base, abc in the new"
+        ]
 
 
 def test_hostile_facts_stay_on_one_short_line():

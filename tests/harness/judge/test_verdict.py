@@ -252,7 +252,7 @@ class TestStanding:
         kinds = {found.kind for found in verdicts(base, side([1] * 5))}
         assert kinds == {Kind.INCOMPARABLE}
         assert {found.reason for found in verdicts(base, side([1] * 5))} == {
-            "precision tf32 there, ieee here"
+            "precision tf32 in the base, ieee in the new"
         }
 
     def test_precision_dropped_beside_one_that_stayed_is_missing(self):
@@ -283,13 +283,13 @@ class TestStanding:
         assert [v.kind for v in verdicts(two, dropped)] == [Kind.MISSING, Kind.NEW]
         found = verdicts(plain, side([3] * 5, of=case(autocast="bfloat16")))
         assert {v.kind for v in found} == {Kind.INCOMPARABLE}
-        assert {v.reason for v in found} == {"autocast none there, bfloat16 here"}
+        assert {v.reason for v in found} == {"autocast none in the base, bfloat16 in the new"}
         both = [*plain, *swapped]
         kinds = {v.case["batch_first"]: v.kind for v in verdicts(both, both)}
         assert kinds == {False: Kind.SAME, True: Kind.SAME}
 
     def test_what_another_machine_lacks_is_not_missing(self):
-        (found,) = verdicts(side([1] * 5), [], differences=["gpu A there, none here"])
+        (found,) = verdicts(side([1] * 5), [], differences=["gpu A in the base, none in the new"])
         assert found.kind == Kind.INCOMPARABLE
 
     def test_the_new_sides_status_is_kept(self):
@@ -302,9 +302,11 @@ class TestStanding:
     def test_another_machine_compares_nothing_but_answers(self):
         wrong = [record("aten", status="incorrect", block=b) for b in range(5)]
         base = [*side([1] * 5), *blocks("aten", [NS] * 5)]
-        found = verdicts(base, [*side([2] * 5), *wrong], differences=["cpu A there, B here"])
+        found = verdicts(
+            base, [*side([2] * 5), *wrong], differences=["cpu A in the base, B in the new"]
+        )
         assert [v.kind for v in found] == [Kind.INCORRECT, Kind.INCOMPARABLE]
-        assert found[1].reason == "cpu A there, B here"
+        assert found[1].reason == "cpu A in the base, B in the new"
 
 
 class TestMemory:

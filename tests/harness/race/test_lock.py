@@ -187,7 +187,8 @@ def test_lock_that_another_user_owns_still_excludes(here, monkeypatch):
         stranger.setattr(os, "open", as_a_stranger)
         lock = device_lock("gpu")
         lock.__enter__()
-    with pytest.raises(MeasuringFailed, match="another run"), device_lock("gpu"):
+    says = "another run .*: wait until it ends, as lstm-bench run --wait does, or stop it"
+    with pytest.raises(MeasuringFailed, match=says), device_lock("gpu"):
         pass
     lock.__exit__(None, None, None)
 

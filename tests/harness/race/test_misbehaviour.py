@@ -1,5 +1,6 @@
 """Backends that end, hang or babble: each costs its own cells, and nothing else."""
 
+import re
 from pathlib import Path
 
 import cheats
@@ -67,6 +68,12 @@ def test_status_and_reason(by_cell, backend, pass_name):
     assert "\n" not in record["reason"]
 
 
+def test_what_a_plugin_raises_is_told_with_its_line(by_cell):
+    reason = by_cell["raises", "inference"]["reason"]
+    (line,) = re.findall(r" \(cheats\.py, line (\d+)\)$", reason)
+    assert "raise ZeroDivisionError" in PLUGIN.read_text().splitlines()[int(line) - 1]
+
+
 def test_backend_without_gradients_is_raced_on_what_it_does(by_cell):
     assert by_cell["inference_only", "inference"]["status"] == "ok"
     refused = by_cell["inference_only", "backward"]
@@ -100,7 +107,7 @@ def test_verify_ends_4_where_answers_are_wrong(command):
     assert code == Exit.INCORRECT
     for name, words in zip(names.split(","), ("d_w_hh", "c_n", "y is not finite"), strict=True):
         assert name in out
-        assert f"{name}: incorrect, 1 record: {words}" in err
+        assert f"{name}: incorrect, 1 case: {words}" in err
 
 
 def test_verify_is_not_green_where_nothing_was_checked(command):

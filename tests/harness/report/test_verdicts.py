@@ -119,7 +119,9 @@ def test_two_machines_are_not_judged_and_stand_side_by_side_all_the_same():
     section = verdicts.section(compare_runs(base, new))
     page = render([base, new], section)
     said = text_of(section)
-    assert "cannot be judged against each other: cpu A CPU there, Another CPU here" in said
+    assert (
+        "cannot be judged against each other: cpu A CPU in the base, Another CPU in the new" in said
+    )
     assert "<table" not in section
     assert "2 runs side by side" in page
     assert page.index(section) < page.index('<section id="map"')

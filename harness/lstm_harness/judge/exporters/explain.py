@@ -96,6 +96,6 @@ def _test(comparison: Comparison, verdict: Verdict) -> Iterator[str]:
     )
     if not math.isnan(verdict.effort_low):
         between = f"{words.more(verdict.effort_low)} to {words.more(verdict.effort_high)}"
-        yield f"the second estimator says {between}"
+        yield f"by CPU time, or clock cycles: {between}"
     if verdict.more_blocks is not None:
         yield f"about {verdict.more_blocks} more blocks on each side would tell"

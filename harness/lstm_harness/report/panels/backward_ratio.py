@@ -35,9 +35,8 @@ BY_PRODUCTS = FORWARDS_PER_PASS["backward"] / FORWARDS_PER_PASS["forward"]
 NOTE = (
     "Each point is the time of backward alone over the time of forward alone, of one backend; above"
     " 1 backward takes longer. Bars are 95% intervals, from 3 blocks on that timed both. The line "
-    f"at {BY_PRODUCTS:.1f} is what counting the products gives. The question is a claim about "
-    'back-propagation through time: "the heavy part is backward". It stands in the texts that this '
-    "project grew from. Whether the gradient vanishes is answered by lstm-bench gradients."
+    f"at {BY_PRODUCTS:.1f} is what counting the products gives. lstm-bench gradients shows "
+    "whether a gradient vanishes."
 )
 
 

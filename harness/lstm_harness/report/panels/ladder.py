@@ -23,9 +23,9 @@ from lstm_harness.report.payload import number, plot_text
 from lstm_kernels import PASSES
 
 NOTE = (
-    "A speed-up is the bottom rung's time over the time of the rung; in brackets stands the "
-    "speed-up over the rung before. The ends of the thin lines are 95% intervals, from the blocks "
-    "that timed both."
+    "The rungs are backends, in the order of their optimisations. A speed-up is the bottom rung's "
+    "time over the time of the rung; in brackets is the speed-up over the rung before. The ends of "
+    "the thin lines are 95% intervals, from the blocks that timed both."
 )
 REFERENCE_NOTE = (
     " NVIDIA's ladder of 2016 is a reference that was not measured here. Its GPU (M40) differs,"
