@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch.autograd import _enable_record_function
+from torch._C._autograd import _enable_record_function
 from torch.autograd.profiler import profile
 
 
