@@ -64,7 +64,7 @@ class Worker:
     def load(self, backend: str) -> Executor:
         """Import a backend, whose cells are executed from here on."""
         implementation = registry.load(backend)
-        # What its first call would import is no part of a cell, and others import meanwhile.
+        # So that no cell is charged for what the first call would import; others import meanwhile.
         getattr(implementation, "import_all", lambda: None)()
         self.executor = Executor(implementation, self.device)
         # Collecting garbage before every cell then looks at that cell's objects alone.
