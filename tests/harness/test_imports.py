@@ -82,6 +82,18 @@ def test_help_imports_nothing_heavy(line, answers):
     assert answers[line]["importers"] == {}
 
 
+def test_a_report_without_a_comparison_does_without_scipy_stats():
+    code = "import sys, lstm_harness.report.write; print('scipy.stats' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": os.pathsep.join(ROOTS)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False\n"
+
+
 def test_importing_the_package_imports_nothing_heavy_until_a_name_is_asked_for():
     code = (
         "import sys, lstm_harness as lb;"

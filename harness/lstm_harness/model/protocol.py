@@ -168,6 +168,13 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class AllJudged:
+    """What was found of each, in order."""
+
+    judged: tuple[Judged, ...]
+
+
+@dataclass(frozen=True)
 class CellOpened:
     """A cell's first execution, and where asked for one that made gradients; times in ms."""
 
@@ -399,8 +406,8 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class JudgeSample(Request[Judged]):
-    """Compare one execution of a sample with the right result for its inputs."""
+class JudgeSample:
+    """One execution of a sample, to be compared with the right result for its inputs."""
 
     problem: Problem
     seed: int
@@ -409,6 +416,13 @@ class JudgeSample(Request[Judged]):
     place: str
     handed: Handed
     call: Call = PLAIN
+
+
+@dataclass(frozen=True)
+class JudgeSamples(Request[AllJudged]):
+    """Judge some samples, all of one problem that is called in one way."""
+
+    samples: tuple[JudgeSample, ...]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from torch._C._autograd import _enable_record_function
 from torch.autograd.profiler import profile
 
 
@@ -22,9 +23,14 @@ def _on_cpu(execute: Callable[[], object]) -> tuple[int, int]:
     """The profiler sees every block that the CPU allocator allocates and frees, in order.
 
     Not torch.profiler's front end, which imports the compiler first: a second in every worker.
+    Operations are not noted: a loop over time has some ten thousand, and nobody reads them.
     """
     with profile(profile_memory=True) as profiled:
-        execute()
+        _enable_record_function(False)
+        try:
+            execute()
+        finally:
+            _enable_record_function(True)
     events = [e for e in profiled.kineto_results.events() if e.name() == "[memory]"]
     held = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):

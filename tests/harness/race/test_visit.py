@@ -140,10 +140,11 @@ class PretendedOracle:
         assert Path(taken.place).exists()
         return self.proof
 
-    def judge_sample(self, problem, draw, execution, taken, call):
-        assert Path(taken.place).exists()
-        self.judged.append((draw, execution))
-        return self.sample
+    def judge_samples(self, problem, samples, call):
+        for draw, execution, taken in samples:
+            assert Path(taken.place).exists()
+            self.judged.append((draw, execution))
+        return (self.sample,) * len(samples)
 
 
 @pytest.fixture
@@ -536,7 +537,7 @@ def test_late_it_says_which_flag_to_raise(visiting, now):
 
 def test_a_judge_that_fails_is_a_failure_of_the_cell(visiting):
     class Lost(PretendedOracle):
-        def judge_sample(self, *given):
+        def judge_samples(self, *given):
             raise Failed("crashed", "the judge fell")
 
     record = measured(visiting(oracle=Lost()))
