@@ -127,10 +127,10 @@ def _row(case: Case, timed: PhasesTimed) -> dict[str, Any]:
         "whole_ns": timed.whole_ns,
         "plain_ns": timed.plain_ns,
         "phases": [
-            {"phase": phase, "ns": ns, "share": ns / timed.whole_ns}
+            {"phase": phase, "ns": ns, "share": min(1.0, ns / timed.whole_ns)}
             for phase, ns in timed.phases.items()
         ],
-        "other_ns": timed.whole_ns - noted_ns,
+        "other_ns": max(0.0, timed.whole_ns - noted_ns),
     }
 
 

@@ -26,6 +26,8 @@ from lstm_harness.worker.verify import judge, tolerance
 LEAST, MOST = 8, 2000
 LONGEST_NAME = 40
 MOST_PHASES = 40
+# How far above the whole phases may add up to: events of a GPU are rounded.
+ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Notes:
             phases[phase] = phases.get(phase, 0.0) + spent_ns
         if len(phases) > MOST_PHASES:
             raise Malformed(f"it noted {len(phases)} phases; expected at most {MOST_PHASES}")
-        if sum(phases.values()) > whole_ns:
+        if sum(phases.values()) > whole_ns * (1 + ROUNDING):
             noted_ns = duration(sum(phases.values()))
             raise Malformed(f"it noted {noted_ns} of an execution of {duration(whole_ns)}")
         return Execution(whole_ns, phases)

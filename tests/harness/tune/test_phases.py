@@ -43,6 +43,7 @@ class Boasts(Tells):
 
 tells, dies, boasts = Tells(), Dies(), Boasts()
 BACKENDS = [
+    Backend("exits", "exits_when_imported", "ends the process that asks about it"),
     Backend("tells", __name__ + ":tells", "tells its phases", devices=("cpu",)),
     Backend("dies", __name__ + ":dies", "ends its process"),
     Backend("boasts", __name__ + ":boasts", "tells of too much time"),
@@ -53,8 +54,9 @@ BACKENDS = [
 
 @pytest.fixture(autouse=True)
 def plugin(here):
-    """A plugin in the current folder."""
+    """A plugin in the current folder, and the module of one of its backends."""
     (here / "mine.py").write_text(PLUGIN)
+    (here / "exits_when_imported.py").write_text("import os; os._exit(5)")
 
 
 def validated(found):
@@ -120,6 +122,17 @@ def test_who_tells_no_phases_is_refused_in_one_line(refused):
     line = refused(*asked, "gpu", "--device", "cpu")
     assert "backend 'gpu' cannot be timed here: runs on cuda only" in line
     assert "did you mean 'hoisted'" in refused("phases", "hoistd", *SMALL)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("numba_cpu")
+def test_numba_cpu_tells_what_its_kernels_do(document):
+    pytest.importorskip("numba", reason="numba_cpu needs numba")
+    (case,) = validated(document("phases", "numba_cpu", *SMALL, "--pass", "train", "--json"))
+    names = [each["phase"] for each in case["phases"]]
+    assert names[:2] == ["packing", "x W_ih^T"]
+    assert names[-2:] == ["backward: dx", "backward: dW, db"]
+    assert case["other_ns"] > 0
 
 
 def test_no_other_run_has_the_device_meanwhile(refused):

@@ -45,6 +45,14 @@ def test_what_a_backend_timed_itself_counts_once(clock):
     assert found == Execution(45, {"before": 10, "kernel": 13.5, "loop": 18})
 
 
+def test_what_is_rounded_may_add_up_to_a_little_more(clock):
+    clock.now = 0
+    clock.notes.begin()
+    clock.now = 10_000
+    clock.notes("all", 10_009)
+    assert clock.notes.end() == Execution(10_000, {"all": 10_009})
+
+
 @pytest.mark.parametrize(
     ("notes", "says"),
     [

@@ -22,19 +22,17 @@ from torch import Tensor
 from lstm_kernels.backends.numba_cpu import compiled, int8_weights
 from lstm_kernels.backends.numba_cpu.cell_layout import VECTORS, reason_against
 from lstm_kernels.backends.numba_cpu.cell_source import NUMBA_CPU
-from lstm_kernels.backends.numba_cpu.function import NumbaLayer
+from lstm_kernels.backends.numba_cpu.function import PLAIN, Runner, runner_of
 from lstm_kernels.backends.numba_cpu.memory import empty_cache
 from lstm_kernels.backends.numba_cpu.noting import noted
 from lstm_kernels.backends.numba_cpu.pairing import product_of
 from lstm_kernels.backends.numba_cpu.registers import registers
 from lstm_kernels.backends.numba_cpu.sequence import (
-    Run,
     is_unpacked,
     operator_backward,
     operator_forward,
     packable,
     run_forward,
-    run_kernel,
     saved_shapes,
     sizes_of,
     threads_for,
@@ -78,37 +76,38 @@ def layer(
     problem: Problem,
     lengths: Tensor | None = None,
     look: bool = False,
-    run: Run = run_kernel,
+    runner: Runner = PLAIN,
 ) -> Outputs:
     """One layer, one or both directions, as `lstm_kernels.stack` says.
 
     Args:
         look: whether to compare weights that it keeps as int8; others are packed at every call.
-        run: what runs a kernel; another one is `in_phases`'.
+        runner: what runs the kernels; another one is `in_phases`'.
     """
     if problem.precision == "w8":
-        return _of_int8(x, h0, c0, weights, problem, lengths, look, run)
+        return _of_int8(x, h0, c0, weights, problem, lengths, look, runner)
     if _is_widened(problem):
-        in_wide = partial(layer, problem=widened(problem), lengths=lengths, run=run)
+        in_wide = partial(layer, problem=widened(problem), lengths=lengths, runner=runner)
         return in_float32(in_wide, x, h0, c0, weights)
     if problem.proj_size:
-        return projected(layer, x, h0, c0, weights, problem=problem, lengths=lengths, run=run)
+        return projected(layer, x, h0, c0, weights, problem=problem, lengths=lengths, runner=runner)
     if lengths is None and operators.are_watched():
         return operators.layer("numba_cpu", x, h0, c0, weights, cell=problem.cell)
     x, h0, c0 = x.contiguous(), h0.contiguous(), None if c0 is None else c0.contiguous()
     flat = [tensor for direction in weights for tensor in direction]
     tensors = (x, h0, c0, *flat)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        # torch does not annotate `apply`.
-        y, h_n, *last = NumbaLayer.apply(run, problem, lengths, *tensors)  # type: ignore[no-untyped-call]
+        y, h_n, *last = runner.function.apply(problem, lengths, *tensors)
         return y, h_n, last[0] if last else None
-    y, h_n, c_n, _ = run_forward(run, problem, x, h0, c0, packable(weights), lengths, saves=False)
+    y, h_n, c_n, _ = run_forward(
+        runner.run, problem, x, h0, c0, packable(weights), lengths, saves=False
+    )
     return y, h_n, c_n
 
 
 def in_phases(note: Note) -> Any:
     """A layer that notes its phases, as `lstm_kernels.phases` says."""
-    return SimpleNamespace(layer=partial(layer, run=noted(note)))
+    return SimpleNamespace(layer=partial(layer, runner=runner_of(noted(note))))
 
 
 def _of_int8(
@@ -119,13 +118,13 @@ def _of_int8(
     problem: Problem,
     lengths: Tensor | None,
     look: bool,
-    run: Run,
+    runner: Runner,
 ) -> Outputs:
     """The layer with int8 weights, which has no gradients."""
     x, h0, c0 = x.contiguous(), h0.contiguous(), None if c0 is None else c0.contiguous()
     packs = int8_weights.packs_of(problem, weights, look=look)
     y, h_n, c_n, _ = run_forward(
-        run, problem, x, h0, c0, packable(weights), lengths, saves=False, packs=packs
+        runner.run, problem, x, h0, c0, packable(weights), lengths, saves=False, packs=packs
     )
     return y, h_n, c_n
 
