@@ -208,15 +208,18 @@ class Scheduler:
             return
         settings = self.sides[0].settings
         # A fresh one in each block: where things lie in memory is part of what varies.
-        if settings.device == "cpu" and Nursery.possible():
+        forks = settings.device == "cpu" and Nursery.possible()
+        if forks:
             self._nursery = self._next_nursery or Nursery(settings.threads)
-            self._next_nursery = Nursery(settings.threads) if more else None
+            self._next_nursery = None
         self.oracle.start()
         block = due[0][1].block
         cores = self._shared_cores(block)
         for number, crew in enumerate(self._crews):
             names = dict.fromkeys(cell.backend for side, cell in due if side == number)
             crew.start(names, self._nursery, cores, drawn(self.spec.seed, block, number))
+        if forks and more:
+            self._next_nursery = Nursery(settings.threads)
         for crew in self._crews:
             crew.wait()
         if self._next_nursery:

@@ -146,17 +146,23 @@ class Oracle:
         return Judged(errors, next((failure for failure in failures if failure), ""))
 
     def judge_samples(self, samples: Sequence[JudgeSample]) -> list[Judged]:
-        """Judge samples of one problem, small ones at the same time, each with one thread."""
+        """Judge samples of one problem, small ones at the same time, each with one thread.
+
+        Those that are left over, which would keep one thread alone busy, get every thread.
+        """
         threads = torch.get_num_threads()
         if threads == 1 or not all(map(self._is_small, samples)):
             return [self.judge_sample(each) for each in samples]
         for each in samples:
             self.know(each.problem, each.seed, each.call)
+        left = len(samples) % threads if len(samples) > threads else 0
+        together = len(samples) - left
         try:
             with ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1)) as pool:
-                return list(pool.map(self.judge_sample, samples))
+                judged = list(pool.map(self.judge_sample, samples[:together]))
         finally:
             torch.set_num_threads(threads)  # the libraries below may have one number for all
+        return judged + [self.judge_sample(each) for each in samples[together:]]
 
     def _is_small(self, asked: JudgeSample) -> bool:
         """Whether other samples may be judged while this one is."""

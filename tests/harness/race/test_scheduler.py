@@ -245,8 +245,8 @@ def test_the_next_block_s_process_imports_while_workers_do_and_is_done_before_a_
     race, noted = forking(3)
     list(race.outcomes())
     assert noted == [
-        *(("started", 0), ("started", 1), ("forks", 0), ("awaited", 1), ("measures", 0)),
-        *(("closed", 0), ("started", 2), ("forks", 1), ("awaited", 2), ("measures", 1)),
+        *(("started", 0), ("forks", 0), ("started", 1), ("awaited", 1), ("measures", 0)),
+        *(("closed", 0), ("forks", 1), ("started", 2), ("awaited", 2), ("measures", 1)),
         *(("closed", 1), ("forks", 2), ("measures", 2), ("closed", 2)),
     ]
 

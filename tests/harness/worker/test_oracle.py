@@ -266,6 +266,13 @@ def test_small_samples_are_judged_at_the_same_time_with_one_thread_each(
     assert meeting == [1] * 4
 
 
+def test_a_sample_that_is_left_over_is_judged_with_all_threads(two_threads, meeting, handed):
+    place = handed(sample(WHOLE, "inference", repeats=5))
+    judged = Oracle("cpu").judge_samples(asked_of(place, 5))
+    assert [each.failure for each in judged] == ["0", "1", "2", "3", "4"]
+    assert meeting == [1, 1, 1, 1, 2]
+
+
 def test_large_samples_and_those_with_masks_are_judged_one_by_one_with_all_threads(
     two_threads, meeting, handed, monkeypatch
 ):
