@@ -16,9 +16,8 @@ SHORTEST_SAMPLE_NS = 200_000
 # Aim higher, so that a little noise does not make a sample too short.
 ROOM = 1.25
 # Short passes are repeated inside a sample until about this many samples fill a cell's share of
-# the budget, which keeps a record readable. A share of a quarter of a second then has samples of a
-# millisecond, which need no longer ones next to them (`account.SHORT_NS`).
-MOST_SAMPLES = 250
+# the budget, which keeps a record readable.
+MOST_SAMPLES = 400
 # Every repeat of a sample keeps its graph and outputs alive, so short passes are not repeated
 # beyond this.
 LONGEST_REPEATED_NS = 2_000_000

@@ -6,7 +6,6 @@ import pytest
 
 from lstm_harness.model.protocol import Reading
 from lstm_harness.race import sampler
-from lstm_harness.race.account import Account
 from lstm_harness.race.sampler import (
     FEWEST_A_TURN,
     SHORTEST_SAMPLE_NS,
@@ -115,13 +114,6 @@ def test_half_width_narrows_with_samples_and_knows_when_it_cannot_tell():
 def test_a_large_budget_repeats_a_short_pass_no_more_than_a_sample_needs():
     assert choose_repeats(1_000_000, budget_s=10_000.0) == 2
     assert choose_repeats(10_000_000, budget_s=10_000.0) == 1
-
-
-@pytest.mark.parametrize("budget_s", [0.25, 0.5, 10.0])
-@pytest.mark.parametrize("execution_ns", [7_000, 300_000, 999_000])
-def test_with_time_to_spare_a_sample_is_long_enough_to_need_no_longer_ones(execution_ns, budget_s):
-    repeats = choose_repeats(execution_ns, budget_s)
-    assert Account(threads=1, numbers=1).repeats_longer(execution_ns, repeats) is None
 
 
 def test_in_turns_the_samples_add_up_and_time_between_turns_does_not_count(monkeypatch):
