@@ -253,15 +253,16 @@ def test_a_packed_batch_gives_the_bits_of_a_padded_one(
     assert_equal(results("numba_cpu", problem, arguments, lengths, run_packed), want)
 
 
-@pytest.mark.parametrize("count", [2, 3, 7])
-def test_any_number_of_threads_gives_the_same_bits(
-    cell: str, count: int, make_layer: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
+def test_threads_and_repeats_give_the_same_bits(
+    cell: str, count: int, dtype: str, make_layer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    problem, arguments = make_layer(cell, **SIZES, bidirectional=True, dtype="float32")
+    problem, arguments = make_layer(cell, **SIZES, bidirectional=True, dtype=dtype)
     lengths = torch.tensor([3, 0, 9, 1, 9, 8, 5, 2])
     want = results("numba_cpu", problem, arguments, lengths)
     monkeypatch.setattr(team, "threads", lambda: count)
-    for _ in range(5):
+    for _ in range(100 if count == 2 else 5):
         assert_equal(results("numba_cpu", problem, arguments, lengths), want)
 
 
