@@ -91,7 +91,9 @@ def assert_right(problem: lk.Problem, arguments: dict[str, Any]) -> None:
 @pytest.mark.parametrize("form", ["one-way", "bidirectional", "ragged"])
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
 def test_lstm_equals_float64(sizes: dict[str, int], form: str, make_layer: Any) -> None:
-    lengths = f"uniform:0:{sizes['seq_len']}" if form == "ragged" else "full"
+    # The oracle has no gradients where no sequence has a step.
+    fewest = 0 if sizes["batch"] > 1 else 1
+    lengths = f"uniform:{fewest}:{sizes['seq_len']}" if form == "ragged" else "full"
     of = {"dtype": "bfloat16", "bidirectional": form != "one-way", "lengths": lengths}
     assert_right(*make_layer("lstm", **sizes, **of))
 
