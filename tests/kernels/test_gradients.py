@@ -1,4 +1,4 @@
-"""Gradients: of float64 against finite differences, of float32 against float64."""
+"""Gradients: of float64 against finite differences, of narrower dtypes against float64."""
 
 from dataclasses import replace
 from typing import Any
@@ -66,16 +66,18 @@ def test_gradcheck_of_variants(on: str, of: str, make_layer: Any, skip_where_ref
     )
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @every_case
-def test_float32_gradients_equal_float64_ones(
+def test_gradients_equal_float64_ones(
     backend: str,
     cell: str,
     shape: str,
+    dtype: str,
     make_layer: Any,
     assert_same: Any,
     skip_where_refused: Any,
 ) -> None:
-    problem, arguments = make_layer(cell, **SIZES | SHAPES[shape], dtype="float32")
+    problem, arguments = make_layer(cell, **SIZES | SHAPES[shape], dtype=dtype)
     skip_where_refused(backend, problem)
     leaves = flat(arguments)
     doubled = [None if t is None else t.detach().double().requires_grad_() for t in leaves]
@@ -87,4 +89,4 @@ def test_float32_gradients_equal_float64_ones(
         weights = [torch.linspace(-1, 1.5, y.numel()).view_as(y).to(y) for y in ys]
         torch.autograd.backward(ys, weights)
         gradients.append({str(i): t.grad for i, t in enumerate(tensors) if t is not None})
-    assert_same(*gradients, bound=closeness.LAYER["float32"])
+    assert_same(*gradients, bound=closeness.FEW_UNITS[dtype])

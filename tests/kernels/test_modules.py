@@ -5,6 +5,7 @@ import io
 import pickle
 from typing import Any
 
+import closeness
 import pytest
 import torch
 from torch import Tensor
@@ -164,22 +165,39 @@ def test_copies_keep_backend_and_weights(cell: str, copied: Any) -> None:
     assert torch.equal(again(x)[0], y)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
 def test_other_dtypes(
-    backend: str, cell: str, dtype: torch.dtype, make_pair: Any, skip_where_refused: Any
+    backend: str,
+    cell: str,
+    dtype: str,
+    packed: bool,
+    make_pair: Any,
+    run_module: Any,
+    assert_same: Any,
+    skip_where_refused: Any,
 ) -> None:
-    name = str(dtype).removeprefix("torch.")
-    skip_where_refused(backend, lk.Problem(cell, 5, 2, 2, 3, dtype=name))
-    theirs, ours = make_pair(cell, backend, 2, 3)
-    ours = ours.half() if dtype is torch.float16 else ours.to(dtype)
-    y, state = ours(torch.randn(5, 2, 2, dtype=dtype))
-    assert {t.dtype for t in (y, *state_tensors(state))} == {dtype}
-    y.sum().backward()
-    assert {p.grad.dtype for p in ours.parameters()} == {dtype}
-    x = torch.randn(5, 2, 2)
-    bound = 1e-5 if dtype is torch.float64 else 3e-2
-    got = ours(x.to(dtype))[0].float()
-    torch.testing.assert_close(got, theirs(x)[0], rtol=bound, atol=bound)
+    """All results are those of torch.nn's module with the same numbers, in float64."""
+    settings = {"num_layers": 2, "bidirectional": True}
+    if cell == "lstm":
+        settings["proj_size"] = 3
+    skip_where_refused(backend, lk.Problem(cell, 5, 3, 2, 4, dtype=dtype, **settings))
+    theirs, ours = make_pair(cell, backend, 2, 4, **settings)
+    if cell == "rnn_relu":
+        # Where a unit is near 0, rounding decides whether it has a gradient.
+        for name, parameter in ours.named_parameters():
+            parameter.data += 3.0 * ("bias_ih" in name)
+    ours.to(getattr(torch, dtype))
+    theirs.load_state_dict(ours.state_dict())
+    theirs.double()
+    x = torch.randn(5, 3, 2)
+    states = [torch.randn(4, 3, size) for size in ((3, 4) if cell == "lstm" else (4,))]
+    x, *states = (tensor.to(getattr(torch, dtype)) for tensor in (x, *states))
+    lengths = torch.tensor([2, 5, 1]) if packed else None
+    got = run_module(ours, x, states, lengths)
+    assert {tensor.dtype for tensor in got.values()} == {getattr(torch, dtype)}
+    want = run_module(theirs, x.double(), [state.double() for state in states], lengths)
+    assert_same(got, want, bound=closeness.FEW_UNITS[dtype])
 
 
 def test_a_parameter_put_in_place_of_another_is_used(backend: str, make_pair: Any) -> None:

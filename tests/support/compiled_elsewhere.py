@@ -68,11 +68,14 @@ def compile_for(triple: str, cpu: str, features: str = "") -> None:
 
 
 @cache
-def kernel(pass_name: str, dtype: str, cell: str, product: str = "fma") -> tuple[Any, str]:
+def kernel(
+    pass_name: str, dtype: str, cell: str, product: str = "fma", by_head: bool = False
+) -> tuple[Any, str]:
     """A kernel's library and the name of its C function.
 
     Args:
         product: how matrices are multiplied, "fma", "dot" or "amx".
+        by_head: whether W_hh has several heads.
     """
     from lstm_kernels.backends.numba_cpu.arguments import signature_of
     from lstm_kernels.backends.numba_cpu.cell_code import type_of
@@ -81,7 +84,7 @@ def kernel(pass_name: str, dtype: str, cell: str, product: str = "fma") -> tuple
     from lstm_kernels.cells import CELLS
 
     function, fields = KERNELS[pass_name]
-    signature = signature_of(fields, dtype, product, type_of(CELLS[cell]))
+    signature = signature_of(fields, dtype, product, type_of(CELLS[cell], by_head))
     build = numba.cfunc(signature, error_model="numpy", pipeline_class=KernelCompiler)
     made = build(function)
     return made._library, made.native_name

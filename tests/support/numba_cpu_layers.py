@@ -2,9 +2,10 @@
 
     python numba_cpu_layers.py CASES
 
-CASES is a JSON list of `Problem`'s fields. Prints, as JSON, what kernels are compiled for, and of
-every case the relative error of each output and gradient, and whether all repeats on one thread
-and on two gave the same bits. NUMBA_CPU_NAME and NUMBA_CPU_FEATURES are Numba's.
+CASES is a JSON list of `Problem`'s fields. Prints, as JSON, what kernels are compiled for and how
+they multiply, and of every case the relative error of each output and gradient, and whether all
+repeats on one thread and on two gave the same bits. NUMBA_CPU_NAME and NUMBA_CPU_FEATURES are
+Numba's.
 """
 
 import json
@@ -23,12 +24,15 @@ REPEATS = 20
 
 def answers(cases: list[dict[str, Any]], repeats: int = REPEATS) -> dict[str, Any]:
     """What is printed."""
-    from lstm_kernels.backends.numba_cpu import simd, target
+    from lstm_kernels.backends.numba_cpu import pairing, simd, target
+    from lstm_kernels.backends.numba_cpu.registers import registers
 
     return {
         "target": target.compiled_for(),
         "vector_bytes": simd.VECTOR_BYTES,
         "registers": simd.REGISTERS,
+        "bfloat16": pairing.product_of("bfloat16").name,
+        "int8": registers().int8,
         "layers": [_layer(lk.Problem(**case), repeats) for case in cases],
     }
 

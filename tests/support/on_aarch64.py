@@ -1,10 +1,11 @@
 """Layers of numba_cpu whose kernels run on an emulated AArch64: compiled, linked, run by QEMU.
 
     python on_aarch64.py CPU QEMU_CPU FOLDER CASES
+    python -m pytest -p on_aarch64 --emulated CPU QEMU_CPU FOLDER TESTS
 
-For LLVM's CPU, on QEMU's; the rest is numba_cpu_layers.py's. All but the kernels is this process's:
-for every pass the record and the memory it points into go to a file, aarch64_driver.c calls the
-kernel with them, and what it left there comes back.
+For LLVM's CPU, on QEMU's. The first prints what numba_cpu_layers.py does; the second runs tests.
+All but the kernels is this process's: for every pass the record and the memory it points into go
+to a file, aarch64_driver.c calls the kernel with them, and what it left there comes back.
 """
 
 import ctypes
@@ -35,12 +36,12 @@ class Emulator:
         self.tensors: list[torch.Tensor] = []
 
     @cache  # noqa: B019 - one for the whole process
-    def compiled(self, pass_name: str, dtype: str, product: str, cell: str) -> Any:
+    def compiled(self, pass_name: str, dtype: str, product: str, cell: str, by_head: bool) -> Any:
         """Something with the address of a kernel and its fields."""
         from lstm_kernels.backends.numba_cpu.compiling import KERNELS
 
-        library, symbol = compiled_elsewhere.kernel(pass_name, dtype, cell, product)
-        kernel = self.folder / f"{pass_name}_{dtype}_{cell}"
+        library, symbol = compiled_elsewhere.kernel(pass_name, dtype, cell, product, by_head)
+        kernel = self.folder / f"{pass_name}_{dtype}_{cell}_{by_head}"
         kernel.with_suffix(".o").write_bytes(compiled_elsewhere.object_of(library))
         # What only an exception would call is not there.
         unresolved = "-Wl,--unresolved-symbols=ignore-all"
@@ -77,8 +78,8 @@ class Emulator:
         self.tensors.clear()
 
 
-def main(cpu: str, qemu_cpu: str, folder: str, cases: str) -> None:
-    """Print what numba_cpu_layers.py would on such a machine."""
+def emulate(cpu: str, qemu_cpu: str, folder: str) -> None:
+    """From now on kernels of this process are run by QEMU; before any is imported."""
     compiled_elsewhere.compile_for(compiled_elsewhere.AARCH64, cpu)
     from lstm_kernels.backends.numba_cpu import kept, sequence, team
 
@@ -87,6 +88,21 @@ def main(cpu: str, qemu_cpu: str, folder: str, cases: str) -> None:
     emulator = Emulator(qemu_cpu, Path(folder))
     sequence.compiled, team.run = emulator.compiled, emulator.run
     torch.Tensor.data_ptr = lambda tensor: emulator.data_ptr(tensor)
+
+
+def pytest_addoption(parser: Any) -> None:
+    """The machine, as `emulate` takes it."""
+    parser.addoption("--emulated", nargs=3, help="LLVM's CPU, QEMU's, and a folder for programs")
+
+
+def pytest_configure(config: Any) -> None:
+    """Before a test module is imported."""
+    emulate(*config.getoption("emulated"))
+
+
+def main(cpu: str, qemu_cpu: str, folder: str, cases: str) -> None:
+    """Print what numba_cpu_layers.py would on such a machine."""
+    emulate(cpu, qemu_cpu, folder)
     import numba_cpu_layers
 
     json.dump(numba_cpu_layers.answers(json.loads(cases), REPEATS), sys.stdout)

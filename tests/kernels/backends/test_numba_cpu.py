@@ -263,21 +263,26 @@ def test_a_packed_batch_gives_the_bits_of_a_padded_one(
     assert_equal(results("numba_cpu", problem, arguments, lengths, run_packed), want)
 
 
-@pytest.mark.parametrize("sizes", [SIZES, FEW_PAIRS], ids=["packed", "few pairs"])
-@pytest.mark.parametrize("count", [2, 3, 7])
-def test_any_number_of_threads_gives_the_same_bits(
+@pytest.mark.parametrize(
+    ("dtype", "sizes"),
+    [("float32", SIZES), ("float64", SIZES), ("float16", SIZES), ("float32", FEW_PAIRS)],
+    ids=["float32", "float64", "float16", "few pairs"],
+)
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
+def test_threads_and_repeats_give_the_same_bits(
     cell: str,
     count: int,
+    dtype: str,
     sizes: dict[str, int],
     make_layer: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    problem, arguments = make_layer(cell, **sizes, bidirectional=True, dtype="float32")
+    problem, arguments = make_layer(cell, **sizes, bidirectional=True, dtype=dtype)
     T, B = problem.seq_len, problem.batch
     lengths = torch.tensor([3, 0, T, 1, T, T - 1, 2, 2])[:B]
     want = results("numba_cpu", problem, arguments, lengths)
     monkeypatch.setattr(team, "threads", lambda: count)
-    for _ in range(5):
+    for _ in range(100 if count == 2 else 5):
         assert_equal(results("numba_cpu", problem, arguments, lengths), want)
 
 

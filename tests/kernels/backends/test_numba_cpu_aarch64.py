@@ -7,7 +7,6 @@ each other's writes there are the instructions alone.
 
 import json
 import re
-import shutil
 from itertools import product
 from pathlib import Path
 
@@ -18,8 +17,7 @@ from inner_loops import inner_loops
 pytest.importorskip("numba", reason="numba_cpu needs numba")
 
 from compiled_elsewhere import AARCH64
-from on_aarch64 import COMPILER, EMULATOR
-from other_cpus import SHAPES, answer, assembly, widest_product
+from other_cpus import SHAPES, answer, assembly, needs_emulator, widest_product
 from pointwise_cells import POINTWISE
 
 # What a kernel may call; the rest is its own functions and what Numba has an exception call.
@@ -57,10 +55,7 @@ def test_kernels_compile(cpu: str) -> None:
 
 def check_layers(cpu: str, on: str, cell: str, dtype: str, folder: Path) -> None:
     """Layers compiled for LLVM's CPU are right on the emulator's, the same on two threads."""
-    absent = [tool for tool in (COMPILER, EMULATOR) if not shutil.which(tool)]
-    if absent:
-        packages = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
-        pytest.skip(f"no {' and no '.join(absent)} here: apt-get install {packages}")
+    needs_emulator()
     cases = [shape | {"cell": cell, "dtype": dtype} for shape in SHAPES]
     told = answer("on_aarch64.py", cpu, on, str(folder), json.dumps(cases))
     assert (told["vector_bytes"], told["registers"]) == (16, 32)

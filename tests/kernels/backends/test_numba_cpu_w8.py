@@ -12,7 +12,7 @@ import llvmlite.binding as llvm
 import torch
 from closeness import relative_error, relative_errors
 from compiled_elsewhere import X86_64
-from other_cpus import answer, assembly
+from other_cpus import HOST, answer, assembly
 from pointwise_cells import POINTWISE
 from small_layers import draw, lengths_of
 from torch import Tensor
@@ -116,7 +116,7 @@ def test_no_bias_is_no_bias() -> None:
     assert max(errors(problem_of("lstm", "odd", bias=False)).values()) < BOUND
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 7])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
 def test_threads_and_repeats_give_the_same_bits(
     count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,13 +232,20 @@ CASES = [
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    (registers().vector_bytes, registers().int8) != (64, "vnni"), reason="no AVX512-VNNI here"
+@pytest.mark.parametrize(
+    ("vnni", "vector_bytes", "also_missing"),
+    [("avx512vnni", 64, ()), ("avxvnni", 32, ("avx512f",))],
 )
-def test_without_vnni_it_has_the_same_bits() -> None:
-    here, there = elsewhere(), elsewhere("avx512vnni")
+def test_without_vnni_it_has_the_same_bits(
+    vnni: str, vector_bytes: int, also_missing: tuple[str, ...]
+) -> None:
+    if not HOST.get(vnni):
+        pytest.skip(f"this CPU has no {vnni}")
+    here, there = elsewhere(*also_missing), elsewhere(*also_missing, vnni)
     assert (here["int8"], there["int8"]) == ("vnni", "words")
+    assert here["vector_bytes"] == there["vector_bytes"] == vector_bytes
     assert [each["bits"] for each in there["layers"]] == [each["bits"] for each in here["layers"]]
+    assert max(each["error"] for each in here["layers"]) < BOUND
 
 
 @pytest.mark.slow
@@ -251,7 +258,7 @@ def test_avx2_is_right_too() -> None:
 
 def elsewhere(*missing: str) -> dict[str, Any]:
     """What numba_cpu computes for this CPU without some features."""
-    features = [llvm.get_host_cpu_features().flatten(), *(f"-{name}" for name in missing)]
+    features = [HOST.flatten(), *(f"-{name}" for name in missing)]
     found: dict[str, Any] = answer(
         "numba_cpu_w8.py",
         json.dumps([asdict(case) for case in CASES]),
