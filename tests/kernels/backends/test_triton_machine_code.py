@@ -3,11 +3,13 @@
 Compiled in processes of their own, since this one interprets kernels.
 """
 
+import os
 from math import prod
 from typing import Any
 
 import pytest
 from compiling import inspected, run
+from hand_written_kernels import HAND_WRITTEN, TRITON_VERSION
 from places import SUPPORT
 from pointwise_cells import POINTWISE
 
@@ -23,7 +25,7 @@ OTHER_CELLS = ("gru", "rnn_tanh", "rnn_relu")
 REGIMES = {64: "own", 768: "held", 2048: "streamed"}
 REGIMES_IN_FLOAT64 = {32: "own", 256: "held", 2048: "streamed"}
 
-pytest.importorskip("triton")
+triton = pytest.importorskip("triton")
 
 # One worker compiles for all that share a fixture; what shares none is for any.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("triton machine code")]
@@ -156,6 +158,9 @@ def test_multiples_of_64_spill_nothing_in_16_bits(batch: int) -> None:
     assert len(rows) == 16 * 4
     for row in rows:
         assert_clean(row)
+        # Gates follow one another in a backward's k, which is a multiple of every chunk.
+        if row["kernel"] == "backward":
+            assert_multiplies_once(row, *PRODUCTS["float16"])
 
 
 # Batches that would take two turns otherwise.
@@ -175,6 +180,25 @@ def test_two_programs_fit_on_an_sm_where_the_choice_says_so(arch: str) -> None:
         assert_multiplies_once(row, *PRODUCTS["float16"])
         assert row["blocks_per_sm"] >= 2
         assert prod(row["grid"]) > ARCHITECTURES[arch].sm_count
+
+
+@pytest.mark.skipif(
+    triton.__version__ != TRITON_VERSION or "LSTM_BENCH_TRITON" in os.environ,
+    reason=f"the kernels written by hand were counted with Triton {TRITON_VERSION} only",
+)
+@pytest.mark.parametrize("axes", in_groups(*HAND_WRITTEN))
+def test_generated_kernels_take_no_more_than_those_written_by_hand(axes: str) -> None:
+    (rows,) = inspected("triton", axes)
+    for row, (registers, instructions) in zip(rows, HAND_WRITTEN[axes], strict=True):
+        name = f"{row['arch']} {row['problem']} {row['kernel']} {row['registers']} registers"
+        assert row["spill_bytes"] == 0, name
+        assert allocated(row["registers"]) <= allocated(registers), name
+        assert row["instructions"]["total"] <= 1.02 * instructions, name
+
+
+def allocated(registers: int) -> int:
+    """A thread's registers as an SM gives them to its warp: 256 at a time."""
+    return -(-registers // 8) * 8
 
 
 # Pairs, not products: every size in every dtype, each on one architecture, which alternates.

@@ -106,6 +106,21 @@ def test_a_step_is_readable():
     assert "v_1 * c + v_2 * v_3" in source
 
 
+def test_gradients_that_others_are_made_of_are_written_first():
+    source = source_of(CELLS["gru"], TORCH)
+    # z, n from x, n from h, r; then h's own.
+    assert "return ((v_4, v_1, v_2, v_3), (d_h * s_1,), ())" in source
+
+
+def test_a_gate_near_1_keeps_a_gradients_digits():
+    code = compiled(CELLS["gru"], TORCH, {"torch": torch})
+    d_h, r, h = torch.linspace(0.1, 1, WIDTH), torch.full((WIDTH,), 0.5), torch.ones(WIDTH)
+    z = torch.nextafter(torch.ones(WIDTH), torch.zeros(WIDTH))
+    n = n_h = torch.zeros(WIDTH)
+    (_, _, d_n, _), _, _ = code["gradients"]((d_h,), (r, z, n_h, n), (h,), (h,), ())
+    torch.testing.assert_close(d_n, d_h * (1 - z.double()).float(), rtol=1e-6, atol=0)
+
+
 def test_a_nan_stays_one():
     @cell(gates="a", states="h")
     def chosen(p, h):

@@ -101,16 +101,16 @@ def load_weights_forward(
 
 @triton.jit
 def load_weights_backward(
-    w_ptr, first_unit, gate, first_k, H: tl.constexpr, UNITS: tl.constexpr, CHUNK: tl.constexpr,
-    SPLIT: tl.constexpr
+    w_ptr, first_unit, part, first_k, ROWS: tl.constexpr, H: tl.constexpr, UNITS: tl.constexpr,
+    CHUNK: tl.constexpr, SPLIT: tl.constexpr
 ):  # fmt: skip
-    """W_hh for a chunk of one gate's rows, the program's units: [(SPLIT,) CHUNK/SPLIT, UNITS]."""
+    """W_hh for a chunk of a part's ROWS, the program's units: [(SPLIT,) CHUNK/SPLIT, UNITS]."""
     unit = first_unit + tl.arange(0, UNITS)
     k = tl.expand_dims(_chunk_k(CHUNK, SPLIT), -1)
     used = unit < H
-    if H % CHUNK:
-        used = used & (first_k + k < H)
-    first_row = gate * H + first_k
+    if ROWS % CHUNK:
+        used = used & (first_k + k < ROWS)
+    first_row = part * ROWS + first_k
     if H * H >= MOST_WEIGHTS_IN_32_BITS:
         first_row = tl.cast(first_row, tl.int64)
     chunk_ptr = w_ptr + (k * H + unit)
@@ -323,16 +323,18 @@ def _held_product(
     """Rows times the weights on chip, AHEAD chunks on their way; [TILE, COLUMNS].
 
     A row is a state, or OF_GATES the blocks of all slots' gradients, of which some are multiplied.
+    Joined blocks are one long k, so that only the last chunk may be longer than what is left.
     """
-    CHUNKS: tl.constexpr = (H + CHUNK - 1) // CHUNK
-    COUNT: tl.constexpr = CELL.h_blocks * CHUNKS if OF_GATES else CHUNKS
+    LENGTH: tl.constexpr = CELL.joined * H if OF_GATES else H
+    CHUNKS: tl.constexpr = (LENGTH + CHUNK - 1) // CHUNK
+    COUNT: tl.constexpr = CELL.h_blocks // CELL.joined * CHUNKS if OF_GATES else CHUNKS
     total = _no_sum(TILE, COLUMNS, SPLIT, WIDE)
     chunks = ()
     for index in tl.static_range(0, COUNT + AHEAD):
         if index < COUNT:
             block = CELL.h_slot[index // CHUNKS] if OF_GATES else 0
             first_k = (index % CHUNKS) * CHUNK
-            chunks = chunks + (_gathered(rows_ptr, alive, block, first_k, H, CHUNK, SPLIT),)
+            chunks = chunks + (_gathered(rows_ptr, alive, block, first_k, LENGTH, CHUNK, SPLIT),)
         if index >= AHEAD:
             chunk, w = chunks[index - AHEAD], weights[index - AHEAD]
             total = _dot(chunk, w, total, PRECISION)
@@ -579,11 +581,14 @@ def backward(
         w_ptr = w_reverse_ptr
     weights = ()
     if PRODUCT == "own" or PRODUCT == "held":
-        for index in tl.static_range(0, BLOCKS * CHUNKS):
+        JOINED: tl.constexpr = CELL.joined if PRODUCT == "held" else 1
+        ROWS: tl.constexpr = JOINED * H
+        OF_PART: tl.constexpr = (ROWS + CHUNK - 1) // CHUNK
+        for index in tl.static_range(0, BLOCKS // JOINED * OF_PART):
             weights = weights + (
                 load_weights_backward(
-                    w_ptr, first_unit, index // CHUNKS, index % CHUNKS * CHUNK, H, UNITS, CHUNK,
-                    SPLIT
+                    w_ptr, first_unit, index // OF_PART, index % OF_PART * CHUNK, ROWS, H, UNITS,
+                    CHUNK, SPLIT
                 ),
             )  # fmt: skip
     if per_unit_ptr is not None and direction == 1:
@@ -683,7 +688,7 @@ def backward(
                     slot = _slot(block, CELL)
                     chunk = _gathered(rows_ptr, alive_after, slot, first_k, H, CHUNK, SPLIT)
                     w = load_weights_backward(
-                        w_ptr, first_unit, block, first_k, H, UNITS, CHUNK, SPLIT
+                        w_ptr, first_unit, block, first_k, H, H, UNITS, CHUNK, SPLIT
                     )
                     total = _dot(chunk, w, total, PRECISION)
                 total = _summed(total, SPLIT)

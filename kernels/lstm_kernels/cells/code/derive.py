@@ -111,13 +111,21 @@ def every_gradient(step: Step, outputs: Iterable[tuple[Node, Node]]) -> dict[Nod
     """The same of every node that has one: none goes through a norm or a product with W_hh."""
     found: dict[Node, Node] = {}
     for node, d in outputs:
-        found[node] = add(found[node], d) if node in found else d
+        found[node] = _sum(found[node], d) if node in found else d
     for node in reversed(list(in_order((*step.after, *found)))):
         if node in found and node.op in RULES:
             gradients = RULES[node.op](found[node], *node.args, node)
             for arg, d in zip(node.args, gradients, strict=True):
-                found[arg] = add(found[arg], d) if arg in found else d
+                found[arg] = _sum(found[arg], d) if arg in found else d
     return found
+
+
+def _sum(d: Node, more: Node) -> Node:
+    """Two parts of a gradient together; d - d*z is d*(1 - z), which is exact where z is near 1."""
+    if more.op == "neg" and more.args[0].op == "mul" and d in more.args[0].args:
+        left, right = more.args[0].args
+        return multiply(d, ONE - (right if d is left else left))
+    return add(d, more)
 
 
 def _by_division(d: Node, a: Node, b: Node, quotient: Node) -> tuple[Node, ...]:
