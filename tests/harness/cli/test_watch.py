@@ -7,7 +7,7 @@ import pytest
 from bench import manifest_of
 
 from lstm_harness.cli import watch
-from lstm_harness.model.errors import UserError
+from lstm_harness.model.errors import MeasuringFailed, UserError
 from lstm_harness.model.spec import Spec
 from lstm_harness.race.edits import LEAST_BLOCKS, taken
 
@@ -146,3 +146,12 @@ def test_two_modules_of_one_name_are_refused(tmp_path):
     plugins = tuple(str(tmp_path / name / f"{name}.py") for name in ("a", "b"))
     with pytest.raises(UserError, match=r"a/helper.py and .*b/helper.py; rename one of them"):
         taken(Spec((), plugins=plugins), 1, tmp_path / "out")
+
+
+def test_an_edit_is_never_measured_with_modules_of_elsewhere(here, monkeypatch):
+    """As where the folder of the plugin itself is on python's path."""
+    (here / "mine.py").write_text(f"import helper_of_mine\n{RIGHT}")
+    (here / "helper_of_mine.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(here))
+    with pytest.raises(MeasuringFailed, match=r"imports helper_of_mine from .* of edit 1; what"):
+        taken(Spec((), plugins=(str(here / "mine.py"),)), 1, here / "out")
