@@ -236,7 +236,6 @@ def test_where_there_is_no_repository_the_line_says_what_to_name(refused, tmp_pa
     assert "or name a plugin of a repository of your own: --plugin mine.py" in line
 
 
-@pytest.mark.slow
 def test_a_plugin_that_became_slow_is_judged_by_what_it_was(
     repo, plugin, command, tmp_path, monkeypatch
 ):
