@@ -113,6 +113,32 @@ def test_input_cannot_run_a_command(judge, tmp_path):
     assert not list(tmp_path.rglob("hacked"))
 
 
+@pytest.mark.parametrize("is_ours", [True, False], ids=["lstm-bench", "a plugin's repository"])
+def test_it_installs_what_is_checked_out_or_else_what_it_is_part_of(tmp_path, is_ours):
+    """With a stand-in for python, which tells what it was given."""
+    place = tmp_path / "a folder" / "lstm-bench"
+    action = place / ACTION.parent.relative_to(ROOT)
+    kernels = tmp_path / "checked out" / "kernels" / "lstm_kernels"
+    for folder in (action, kernels, tmp_path / "bin"):
+        folder.mkdir(parents=True)
+    if is_ours:
+        (kernels / "__init__.py").touch()
+    program = tmp_path / "bin" / "python"
+    program.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@" "$PIP_CONSTRAINT"\n')
+    program.chmod(0o755)
+    script = yaml.safe_load(ACTION.read_text())["runs"]["steps"][0]["run"]
+    given = {"PATH": f"{program.parent}:/usr/bin:/bin", "GITHUB_ACTION_PATH": str(action)}
+    command = ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", script]
+    checkout = kernels.parents[1]
+    done = subprocess.run(
+        command, env=given, cwd=checkout, capture_output=True, text=True, check=True
+    )
+    *_, installed, constraints = done.stdout.splitlines()
+    source = checkout if is_ours else place
+    assert (checkout / installed.removesuffix("[cuda]")).resolve() == source
+    assert (checkout / constraints).resolve() == source / "constraints.txt"
+
+
 def test_our_workflow_gives_the_action_inputs_that_it_has():
     known = yaml.safe_load(ACTION.read_text())["inputs"]
     steps = yaml.safe_load(WORKFLOW.read_text())["jobs"]["ab"]["steps"]

@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 from places import ROOT
+from repositories import git
 
 SCRIPT = ROOT / ".ci" / "ab"
 STAND_IN = """#!/usr/bin/env bash
@@ -37,14 +38,6 @@ def repo(tmp_path, monkeypatch):
 def ends_with(repo, status):
     text = STAND_IN.replace("STATUS", str(status))
     (repo / ".venv" / "bin" / "lstm-bench").write_text(text)
-
-
-def git(repo, *words):
-    who = ("-c", "user.name=a", "-c", "user.email=a")
-    done = subprocess.run(
-        ["git", *who, *words], cwd=repo, check=True, capture_output=True, text=True
-    )
-    return done.stdout.strip()
 
 
 COUNT = itertools.count()

@@ -10,7 +10,7 @@ from places import ROOT
 
 PAGE = "docs/ci.md"
 ACTION = yaml.safe_load((ROOT / ".github" / "actions" / "ab" / "action.yml").read_text())
-WORKFLOW, GITLAB = map(yaml.safe_load, blocks(PAGE, "yaml"))
+WORKFLOW, GITLAB, OF_A_PLUGIN = map(yaml.safe_load, blocks(PAGE, "yaml"))
 SCRIPT = [shlex.split(line) for line in GITLAB["ab"]["script"] if "lstm-bench" in line]
 
 
@@ -25,11 +25,23 @@ def test_the_script_in_yaml_gives_options_that_the_command_has(words):
     assert parsed(words[1:]).params["threads"] == 1
 
 
-def test_the_workflow_gives_the_action_inputs_that_it_has_and_options_that_ab_has():
-    (step,) = [s for s in WORKFLOW["jobs"]["ab"]["steps"] if s.get("id") == "ab"]
-    assert step["uses"] == "./.github/actions/ab"
+@pytest.mark.parametrize(
+    ("workflow", "uses", "plugins"),
+    [
+        (WORKFLOW, "./.github/actions/ab", []),
+        (OF_A_PLUGIN, "OWNER/lstm-bench/.github/actions/ab@main", ["my_lstm.py"]),
+    ],
+    ids=["kernels", "plugin"],
+)
+def test_a_workflow_gives_the_action_inputs_that_it_has_and_options_that_ab_has(
+    workflow, uses, plugins
+):
+    (step,) = [s for s in workflow["jobs"]["ab"]["steps"] if s.get("id") == "ab"]
+    assert step["uses"] == uses
     assert set(step["with"]) <= set(ACTION["inputs"])
-    assert parsed(["ab", "main", *step["with"]["arguments"].split()]).params["threads"] == 1
+    asked = parsed(["ab", "main", *step["with"]["arguments"].split()]).params
+    assert asked["threads"] == 1
+    assert (asked["plugin"] or []) == plugins
 
 
 def test_the_outputs_that_the_page_names_are_the_actions():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lstm_kernels
+from lstm_harness.ab.revisions import installed_kernels
 from lstm_harness.judge.confirm import FLAGGED
 from lstm_harness.judge.resolution import slowdown_seen
 from lstm_harness.judge.verdict import Rules, Verdict
@@ -29,8 +29,7 @@ class CaseNoise:
 
 def same_kernels() -> tuple[Revision, Revision]:
     """The kernels that are installed here, twice."""
-    root = Path(lstm_kernels.__path__[0]).resolve().parent
-    installed = Revision("these kernels", None, root)
+    installed = Revision("these kernels", None, installed_kernels())
     return installed, installed
 
 

@@ -107,7 +107,11 @@ def refuse_few_blocks(spec: Spec) -> None:
 
 def same_on_both(base: Side, new: Side) -> list[str]:
     """What a reader must know to be the same on both sides."""
-    same = [f"{file} is the same on both sides" for file in new.manifest["spec"]["plugins"]]
+    there, here = (
+        {(each["file"], each["sha256"]) for each in side.manifest.get("plugins") or ()}
+        for side in (base, new)
+    )
+    same = [f"{file} is the same on both sides" for file, _ in sorted(there & here)]
     if base.manifest["kernels_digest"] == new.manifest["kernels_digest"]:
         same.append("the kernels' sources are the same on both sides")
     return same

@@ -62,7 +62,9 @@ def ab(
     base_ref: Annotated[
         str | None,
         typer.Argument(
-            metavar="BASE_REF", help="the commit, branch or tag to compare with; not with --resume"
+            metavar="BASE_REF",
+            help="the commit, branch or tag whose kernels, or plugin, to compare with; not with "
+            "--resume",
         ),
     ] = None,
     new_ref: Annotated[
@@ -95,6 +97,9 @@ def ab(
     """Measure two revisions' kernels in turn on this machine, and judge the newer one.
 
     With --engine on many devices, each pair on one of them. Ends as `check` does.
+
+    In a repository of your own it compares two revisions of a --plugin, by default of the backends
+    that the plugin brings; the kernels are those that are installed.
     """
     from lstm_harness.console import output
     from lstm_harness.judge.comparison import kinds_named
@@ -133,22 +138,40 @@ def _compared(
     Args:
         fleet: the engine and how many cases a task has; no engine for this device.
     """
-    from lstm_harness.ab.revisions import checked_out, repository, working_tree
     from lstm_harness.race.scratch import scratch_folder
 
-    repo = repository(Path.cwd())
     with scratch_folder() as scratch:
-        base = checked_out(refs[0], repo, scratch / "base")
-        if refs[1]:
-            new = checked_out(refs[1], repo, scratch / "new")
-        else:
-            new = working_tree(repo, scratch / "new")
         settings, cases_per_task = fleet
+        both = _revisions(spec, refs, scratch, bool(settings))
         if settings:
-            pair = _pair((base, new), rules, fails)
-            return _on_fleet(spec, (base, new), pair, settings, cases_per_task, out, quiet)
-        measured = _measured(spec, (base, new), rules, fails, out, quiet)
+            pair = _pair(both, rules, fails)
+            return _on_fleet(spec, both, pair, settings, cases_per_task, out, quiet)
+        measured = _measured(spec, both, rules, fails, out, quiet)
     return measured.folder, measured.comparison
+
+
+def _revisions(
+    spec: Spec, refs: tuple[str, str | None], scratch: Path, on_fleet: bool
+) -> "tuple[Revision, Revision]":
+    """Two revisions of the kernels, or of plugins where there is no checkout of lstm-bench."""
+    from functools import partial
+
+    from lstm_harness.ab import plugins, revisions
+
+    at, on_disk = revisions.checked_out, revisions.working_tree
+    if spec.plugins and not revisions.is_checkout(Path.cwd()):
+        if on_fleet:
+            raise UserError("--engine compares kernels alone; leave it out to compare a plugin")
+        repo = plugins.repository(spec.plugins)
+        at, on_disk = (
+            partial(plugins.checked_out, spec.plugins),
+            partial(plugins.working_tree, spec.plugins),
+        )
+    else:
+        repo = revisions.repository(Path.cwd())
+    base = at(refs[0], repo, scratch / "base")
+    new = at(refs[1], repo, scratch / "new") if refs[1] else on_disk(repo, scratch / "new")
+    return base, new
 
 
 def _pair(

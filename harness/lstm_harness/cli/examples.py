@@ -96,6 +96,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "ab": (
         "lstm-bench ab main",
         "lstm-bench ab v1.0 v1.1 --suite quick --backend numba_cpu",
+        "lstm-bench ab main --plugin mine.py --hidden 64 --batch 1,8",
         "lstm-bench ab main --suite quick --engine local --device cuda",
         "lstm-bench ab v1.0 v1.1 --suite quick --engine slurm --sbatch partition=gpu --out my-ab",
         "lstm-bench ab --resume my-ab",

@@ -70,7 +70,7 @@ def saves(files: list[Path]) -> Iterator[None]:
 
     A plugin that is gone is awaited.
     """
-    from lstm_harness.race.edits import files_of
+    from lstm_harness.model.sources import files_of
 
     seen: dict[Path, bytes] | None = None
     while True:

@@ -70,6 +70,12 @@ def notes(base: Manifest, new: Manifest) -> list[str]:
         there, here = _fact(base, places), _fact(new, places)
         if there != here:
             said.append(_told(name, there, here))
+    there, here = _plugins(base), _plugins(new)
+    said += [
+        _told(f"plugin {file}", there[file], here[file])
+        for file in sorted({*there} & {*here})
+        if there[file] != here[file]
+    ]
     there, here = _tuned(base), _tuned(new)
     for backend in sorted({*there, *here}):
         if there.get(backend) != here.get(backend):
@@ -93,6 +99,11 @@ def decisive(manifest: Manifest) -> dict[str, Any]:
     facts = {name: _fact(manifest, places) for name, places in DECISIVE.items()}
     facts |= _settings(manifest)
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def _plugins(manifest: Manifest) -> dict[str, str]:
+    """The digest of each plugin; a baseline knows none."""
+    return {each["file"]: each["sha256"] for each in manifest.get("plugins") or ()}
 
 
 def _tuned(manifest: Manifest) -> dict[str, str]:

@@ -41,10 +41,14 @@ class Done:
 
 @dataclass(frozen=True)
 class PluginAdded:
-    """The backends a plugin registered, or why it could not be imported."""
+    """The backends a plugin registered, or why it could not be imported.
+
+    `elsewhere` says where python found modules that the plugin imports and its folder has, too.
+    """
 
     names: tuple[str, ...]
     error: str | None
+    elsewhere: Mapping[str, str]
 
 
 @dataclass(frozen=True)

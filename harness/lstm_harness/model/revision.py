@@ -14,13 +14,15 @@ class Revision:
     """Kernels to measure: `root` goes on the import path; `commit` is None for a working tree.
 
     `name` is what the user called it. `git` is the commit that it is, or that it was edited from,
-    and whether it was; None where git does not know.
+    and whether it was; None where git does not know. `plugins` are its own files, instead of those
+    that were asked for; None where these are the same on both sides.
     """
 
     name: str
     commit: str | None
     root: Path
     git: Mapping[str, Any] | None = None
+    plugins: tuple[str, ...] | None = None
 
     @property
     def title(self) -> str:

@@ -6,7 +6,6 @@
 What a file reads from its folder in another way is not there.
 """
 
-import ast
 import shutil
 import uuid
 from collections.abc import Sequence
@@ -19,19 +18,18 @@ import pandas as pd
 from lstm_harness.analysis.summary import summarise
 from lstm_harness.model.errors import UserError
 from lstm_harness.model.plan import Plan
+from lstm_harness.model.sources import files_of
 from lstm_harness.model.spec import Spec
 from lstm_harness.race import runs
 from lstm_harness.race.lock import device_lock
 from lstm_harness.race.runs import RunSide, Watch
 from lstm_harness.race.scratch import scratch_folder
-from lstm_harness.race.survey import Survey, SurveyWorker, make_plan
+from lstm_harness.race.survey import Survey, SurveyWorker, make_plan, refuse_elsewhere
 from lstm_harness.race.visit import Outcome
 from lstm_harness.store import run_folder
 
 # With fewer, an interval is too wide to tell edits apart by.
 LEAST_BLOCKS = 5
-# They are the same for all edits, wherever a plugin lies.
-_OURS = ("lstm_kernels", "lstm_harness")
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,8 @@ def taken(spec: Spec, number: int, out: Path) -> Edit:
     """Copy the plugins as they are now, and plan what they can run.
 
     Raises:
-        UserError: they bring no backend that was asked for, or cannot be imported.
+        UserError: they bring no backend that was asked for, or cannot be imported;
+            `MeasuringFailed` where they import modules of elsewhere.
     """
     folder = out / f"{number:03}"
     folder.mkdir(parents=True)
@@ -62,6 +61,7 @@ def taken(spec: Spec, number: int, out: Path) -> Edit:
     with scratch_folder() as scratch, SurveyWorker(own, scratch) as worker:
         survey = worker.survey()
         broken = [f"{file}: {why}" for file, why in survey.unavailable.items() if file in copies]
+        refuse_elsewhere(survey, f"edit {number}")
         names = tuple(
             name for name in survey.plugin_of if not spec.backends or name in spec.backends
         )
@@ -69,42 +69,6 @@ def taken(spec: Spec, number: int, out: Path) -> Edit:
             raise UserError("; ".join(broken) or "the plugin brings no backend that was asked for")
         named = replace(own, backends=names, blocks=max(spec.blocks, LEAST_BLOCKS))
         return Edit(number, named, survey, make_plan(named, survey, worker))
-
-
-def files_of(plugin: Path) -> list[Path]:
-    """A plugin's file, and the modules of its folder that it imports, also one through another.
-
-    Raises:
-        FileNotFoundError: the plugin is not there.
-    """
-    found: list[Path] = []
-    waiting = [plugin.absolute()]
-    while waiting:
-        file = waiting.pop()
-        if file not in found:
-            found.append(file)
-            for name in _imported(file):
-                waiting += _module(plugin.absolute().parent, name)
-    return found
-
-
-def _imported(file: Path) -> set[str]:
-    """The packages and modules that a file imports; none of one that is not Python."""
-    try:
-        nodes = list(ast.walk(ast.parse(file.read_bytes())))
-    except (SyntaxError, ValueError):
-        return set()
-    names = {each.name for node in nodes if isinstance(node, ast.Import) for each in node.names}
-    names |= {str(n.module) for n in nodes if isinstance(n, ast.ImportFrom) and not n.level}
-    return {name.partition(".")[0] for name in names}
-
-
-def _module(folder: Path, name: str) -> list[Path]:
-    """The files of a module, or of a whole package, in a folder; none where it is elsewhere."""
-    if name in _OURS:
-        return []
-    file = folder / f"{name}.py"
-    return [file] if file.is_file() else sorted((folder / name).rglob("*.py"))
 
 
 def _copied(plugins: Sequence[Path], folder: Path) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from lstm_harness.model.spec import Spec
 from lstm_harness.race import runs
 from lstm_harness.race.lock import device_lock
 from lstm_harness.race.runs import RunSide, Watch
-from lstm_harness.race.survey import Survey, SurveyWorker, make_plan
+from lstm_harness.race.survey import Survey, SurveyWorker, make_plan, refuse_elsewhere
 from lstm_harness.store import run_folder
 from lstm_kernels.names import check_name
 
@@ -48,11 +48,14 @@ Both = tuple[Contestant, Contestant]
 def planned(spec: Spec, revisions: Sequence[Revision], scratch: Path) -> Both:
     """Survey both, and plan what each can run of what was asked for.
 
+    Where plugins are compared, only their backends run, unless others are asked for.
+
     Raises:
         UserError: neither has a backend that was asked for; `NotComparable` where the kernels of
             one do not work with this harness.
     """
     with _surveyed(spec, revisions, scratch) as (workers, surveys):
+        spec = replace(spec, backends=spec.backends or _brought(revisions, surveys))
         _refuse_unknown(spec, surveys)
         # What a neighbour took of the memory meanwhile must not tell the two apart.
         free_bytes = min(survey.free_bytes for survey in surveys)
@@ -142,11 +145,12 @@ def _surveyed(
 
 def _survey_worker(spec: Spec, revision: Revision, scratch: Path) -> SurveyWorker:
     scratch.mkdir()
-    return SurveyWorker(spec, scratch, kernels=revision.root)
+    own = spec if revision.plugins is None else replace(spec, plugins=revision.plugins)
+    return SurveyWorker(own, scratch, kernels=revision.root)
 
 
 def survey_of(worker: SurveyWorker, revision: Revision) -> Survey:
-    """What a worker says, if its kernels are those of the revision."""
+    """What a worker says, if its kernels and plugins are those of the revision."""
     try:
         survey = worker.survey()
     except MeasuringFailed as failure:
@@ -158,7 +162,22 @@ def survey_of(worker: SurveyWorker, revision: Revision) -> Survey:
             f"python imports lstm_kernels from {survey.kernels}, not from {revision.root}, where "
             f"those of {revision.name} are; what puts that folder first on its path?"
         )
+    if revision.plugins is not None:
+        refuse_elsewhere(survey, revision.name)
+    for plugin in revision.plugins or ():
+        if why := survey.unavailable.get(plugin):
+            raise NotComparable(f"{Path(plugin).name} of {revision.name} cannot be imported: {why}")
     return survey
+
+
+def _brought(revisions: Sequence[Revision], surveys: Sequence[Survey]) -> tuple[str, ...]:
+    """The backends of the plugins that are compared; none where kernels are."""
+    if all(revision.plugins is None for revision in revisions):
+        return ()
+    names = tuple(dict.fromkeys(name for survey in surveys for name in survey.plugin_of))
+    if not names:
+        raise UserError("the plugin brings no backend; name those to measure: --backend naive")
+    return names
 
 
 def _refuse_unknown(spec: Spec, surveys: Sequence[Survey]) -> None:

@@ -1,6 +1,5 @@
 """The main job: survey, plan, race, store. `run` starts one, `resume` continues one."""
 
-import hashlib
 import shlex
 import shutil
 import socket
@@ -23,7 +22,7 @@ from lstm_harness.model.part import Part, part_of
 from lstm_harness.model.plan import Plan, PlannedCell
 from lstm_harness.model.protocol import MakeProbes, ProbesMade, RoundTaken, TakeRound
 from lstm_harness.model.record import FAILED_MEASURING, SCHEMA, Record
-from lstm_harness.model.sources import sources_digest
+from lstm_harness.model.sources import plugin_digest, sources_digest
 from lstm_harness.model.spec import Spec
 from lstm_harness.model.text import without_secrets
 from lstm_harness.race import kept_compiled
@@ -424,11 +423,11 @@ def manifest_of(
 
 
 def _plugins(survey: Survey) -> dict[str, Any]:
-    """Each plugin's file name, the digest of its source and its backends; none without plugins."""
+    """Each plugin's file name, the digest of its sources and its backends; none without plugins."""
     told = [
         {
             "file": Path(path).name,
-            "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+            "sha256": plugin_digest(Path(path)),
             "backends": [name for name, file in survey.plugin_of.items() if file == path],
         }
         for path in survey.plugins

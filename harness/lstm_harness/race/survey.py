@@ -45,7 +45,8 @@ class Survey:
     `kernels` is the folder that the workers import `lstm_kernels` from. `plugin_of` maps a backend
     to the file it came from, `plugins` are all files that are used; `missing` maps a backend to
     why it cannot run on this device at all; `unavailable` maps a plugin or entry point to its
-    import error. `cells` are the names of those that its kernels know or can learn.
+    import error. `cells` are the names of those that its kernels know or can learn. `elsewhere`
+    says where python found modules that a plugin imports and its folder has, too.
     """
 
     device: str
@@ -60,6 +61,7 @@ class Survey:
     missing: Mapping[str, str]
     unavailable: Mapping[str, str]
     cells: frozenset[str]
+    elsewhere: Mapping[str, str]
 
 
 class SurveyWorker:
@@ -75,6 +77,7 @@ class SurveyWorker:
         self._checking = checking
         self._settings = WorkerSettings("auto", scratch, spec.threads, kernels)
         self._cells: Definitions = ()
+        self._elsewhere: dict[str, str] = {}
         self._strangers = ExitStack()
         self._strangers.enter_context(no_strangers())
         self._worker = WorkerProcess(self._settings, "survey")
@@ -125,6 +128,7 @@ class SurveyWorker:
             missing={name: reason for name, reason in missing.items() if reason},
             unavailable={**registered.unavailable, **failed},
             cells=BUILT_IN & set(registered.cell_names) | {each["name"] for each in self._cells},
+            elsewhere=self._elsewhere,
         )
 
     def skips(self, backend: str, cases: tuple[Case, ...], survey: Survey) -> dict[Case, Skip]:
@@ -213,9 +217,7 @@ class SurveyWorker:
         plugin_of: dict[str, str] = {}
         failed: dict[str, str] = {}
         for path in self._spec.plugins:
-            if not Path(path).is_file():
-                there = "it is a folder" if Path(path).is_dir() else "no such file"
-                raise UserError(f"--plugin {path}: {there}; give the path of a Python file")
+            refuse_no_file(path)
             try:
                 loaded = self.ask(AddPlugin(path))
             except Failed as failure:
@@ -231,7 +233,32 @@ class SurveyWorker:
             else:
                 loaded_files[path] = None
             plugin_of |= dict.fromkeys(loaded.names, path)
+            self._elsewhere |= loaded.elsewhere
         return tuple(sorted(loaded_files)), plugin_of, failed
+
+
+def refuse_no_file(plugin: str) -> None:
+    """Refuse a plugin that is not there.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not Path(plugin).is_file():
+        there = "it is a folder" if Path(plugin).is_dir() else "no such file"
+        raise UserError(f"--plugin {plugin}: {there}; give the path of a Python file")
+
+
+def refuse_elsewhere(survey: Survey, whose: str) -> None:
+    """Refuse to measure a copy of a plugin with modules that are not from that copy's folder.
+
+    Raises:
+        MeasuringFailed: python found one elsewhere.
+    """
+    for name, place in survey.elsewhere.items():
+        raise MeasuringFailed(
+            f"python imports {name} from {place}, not from the folder of the plugin of {whose}; "
+            "what puts that folder first on its path?"
+        )
 
 
 def make_plan(spec: Spec, survey: Survey, asked: SurveyWorker) -> Plan:

@@ -5,6 +5,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ import torch
 
 import lstm_kernels
 from lstm_harness.model import protocol
-from lstm_harness.model.sources import sources_digest
+from lstm_harness.model.sources import files_of, sources_digest
 from lstm_harness.model.switches import is_set
 from lstm_harness.worker import environment
 from lstm_harness.worker.compile_ahead import compile_all
@@ -101,9 +102,10 @@ def _add_plugin(worker: Worker, asked: protocol.AddPlugin) -> protocol.PluginAdd
     try:
         added = add_plugin(asked.path)
     except SystemExit as end:
-        return protocol.PluginAdded((), f"SystemExit: {end}")
+        return protocol.PluginAdded((), f"SystemExit: {end}", {})
     error = registry.unavailable().get(asked.path)
-    return protocol.PluginAdded(tuple(backend.name for backend in added), error)
+    names = tuple(backend.name for backend in added)
+    return protocol.PluginAdded(names, error, found_elsewhere(Path(asked.path)))
 
 
 @answers(protocol.ListBackends)
@@ -347,6 +349,27 @@ def add_plugin(path: str) -> tuple[Backend, ...]:
     """Register a plugin, which may import other files in its folder."""
     sys.path.append(str(Path(path).resolve().parent))
     return registry.add_plugin(path)
+
+
+def found_elsewhere(plugin: Path) -> dict[str, str]:
+    """Where python finds modules that a plugin imports, although the plugin's folder has them.
+
+    That folder comes last on python's path, so another folder on it may have them, too.
+    """
+    folder = plugin.absolute().parent
+    own = files_of(plugin)
+    names = {file.relative_to(folder).parts[0].removesuffix(".py") for file in own[1:]}
+    found = {}
+    for name in sorted(names):
+        spec = find_spec(name)
+        packages = folder / f"{name}.py", folder / name / "__init__.py"
+        # A folder without __init__.py stands back for a package, wherever that is.
+        if spec is None or (spec.origin and not any(each.is_file() for each in packages)):
+            continue
+        place = spec.origin or next(iter(spec.submodule_search_locations or ()))
+        if not Path(place).resolve().is_relative_to(folder.resolve()):
+            found[name] = place
+    return found
 
 
 def why_missing(device: str, backend: str, checking: bool) -> str | None:

@@ -1,19 +1,10 @@
 """The kernels of a git revision, on a repository made for the test."""
 
-import subprocess
-
 import pytest
+from repositories import git
 
 from lstm_harness.ab.revisions import checked_out, repository, working_tree
 from lstm_harness.model.errors import UserError
-
-
-def git(folder, *words):
-    who = ("-c", "user.name=a", "-c", "user.email=a")
-    done = subprocess.run(
-        ["git", *who, *words], cwd=folder, check=True, capture_output=True, text=True
-    )
-    return done.stdout.strip()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from bench import environment, records_of, start
 from known_limits import limits_of_this_cpu
+from repositories import commit, git
 from waiting import PATIENCE_S, until
 
 import lstm_kernels
@@ -29,11 +29,6 @@ BLOCKS = 3
 HOW = f"{TINY} --min-samples 3 --blocks {BLOCKS}"
 NAIVE = KERNELS / "backends" / "naive.py"
 STEP = "        from_x = input_product(code, x_t, weights)\n"
-
-
-def git(folder, *words):
-    who = ("-c", "user.name=a", "-c", "user.email=a")
-    subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +58,7 @@ def repo(tmp_path_factory):
 
 
 def sha(top, tag):
-    words = ["git", "rev-parse", tag]
-    return subprocess.run(words, cwd=top, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def commit(top, tag):
-    git(top, "add", "-A")
-    git(top, "commit", "--quiet", "--allow-empty", "-m", tag)
-    git(top, "tag", tag)
+    return git(top, "rev-parse", tag)
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 from bench import manifest_of
 
 from lstm_harness.cli import watch
-from lstm_harness.model.errors import UserError
+from lstm_harness.model.errors import MeasuringFailed, UserError
 from lstm_harness.model.spec import Spec
-from lstm_harness.race.edits import LEAST_BLOCKS, files_of, taken
+from lstm_harness.race.edits import LEAST_BLOCKS, taken
 
 SMALL = (
     *("run", "--watch", "--plugin", "mine.py", "--seq-len", "2", "--batch", "1", "--hidden", "4"),
@@ -128,23 +128,6 @@ def test_a_save_is_another_content_and_a_file_that_is_gone_is_awaited(tmp_path, 
     assert next(steps, None) is None
 
 
-def test_modules_of_the_folder_are_found_one_through_another(tmp_path):
-    sources = {
-        "mine.py": "import helper, json, lstm_kernels\nfrom parts.inner import one",
-        "helper.py": "def later():\n    from deep import thing",
-        "deep.py": "import mine\nno python",
-        "parts/__init__.py": "from . import inner",
-        "parts/inner.py": "",
-        "alone.py": "",
-        "lstm_kernels/__init__.py": "",
-    }
-    for name, text in sources.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    found = {file.relative_to(tmp_path).as_posix() for file in files_of(tmp_path / "mine.py")}
-    assert found == sources.keys() - {"alone.py", "lstm_kernels/__init__.py"}
-
-
 def test_a_saved_module_is_a_save(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text("import helper")
     helper = tmp_path / "helper.py"
@@ -163,3 +146,12 @@ def test_two_modules_of_one_name_are_refused(tmp_path):
     plugins = tuple(str(tmp_path / name / f"{name}.py") for name in ("a", "b"))
     with pytest.raises(UserError, match=r"a/helper.py and .*b/helper.py; rename one of them"):
         taken(Spec((), plugins=plugins), 1, tmp_path / "out")
+
+
+def test_an_edit_is_never_measured_with_modules_of_elsewhere(here, monkeypatch):
+    """As where the folder of the plugin itself is on python's path."""
+    (here / "mine.py").write_text(f"import helper_of_mine\n{RIGHT}")
+    (here / "helper_of_mine.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(here))
+    with pytest.raises(MeasuringFailed, match=r"imports helper_of_mine from .* of edit 1; what"):
+        taken(Spec((), plugins=(str(here / "mine.py"),)), 1, here / "out")

@@ -38,6 +38,16 @@ def test_a_machine_compares_with_itself():
     assert notes(manifest(), manifest()) == []
 
 
+def test_another_source_of_a_plugin_is_told_where_both_sides_have_it():
+    there, here = (
+        manifest() | {"plugins": [{"file": "mine.py", "sha256": digit * 64, "backends": ["mine"]}]}
+        for digit in "ab"
+    )
+    assert differences(there, here) == []
+    assert notes(there, here) == [f"plugin mine.py {'a' * 12} there, {'b' * 12} here"]
+    assert notes(there, there) == notes(there, manifest()) == []
+
+
 @pytest.mark.parametrize(
     ("place", "value", "says"),
     [
