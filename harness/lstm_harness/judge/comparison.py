@@ -152,7 +152,7 @@ def told(
         *(*_absent(base, new), *_absent(new, base)),
         *comparability.notes(base.manifest, new.manifest),
         *_on_margins(verdicts),
-        *([] if rules.paired else _on_the_machine(verdicts, of_plugins(new))),
+        *([] if rules.paired else _on_the_machine(verdicts)),
     )
     return Comparison(base, new, rules, tuple(verdicts), tuple(differences), notes, fail_on)
 
@@ -237,12 +237,7 @@ def _on_margins(verdicts: Sequence[Verdict]) -> list[str]:
     ]
 
 
-def of_plugins(side: Side) -> bool:
-    """Whether plugins were measured; `ab` cannot compare two states of one."""
-    return bool((side.manifest.get("spec") or {}).get("plugins"))
-
-
-def _on_the_machine(verdicts: Sequence[Verdict], plugins: bool) -> list[str]:
+def _on_the_machine(verdicts: Sequence[Verdict]) -> list[str]:
     """A doubt if every backend changed alike between two runs: that is rarely their own change."""
     logs: dict[str, list[float]] = {}
     for v in verdicts:
@@ -254,11 +249,11 @@ def _on_the_machine(verdicts: Sequence[Verdict], plugins: bool) -> list[str]:
     least = min(middles, key=abs)
     if abs(least) < CHANGED_ALIKE or any(middle * least < 0 for middle in middles):
         return []
-    said = (
+    return [
         f"every backend is {'slower' if least > 0 else 'faster'}, by a median of "
-        f"{abs(math.expm1(least)):.1%} or more: the machine may have changed"
-    )
-    return [said if plugins else f"{said}; lstm-bench ab measures both sides in turn"]
+        f"{abs(math.expm1(least)):.1%} or more: the machine may have changed; lstm-bench ab "
+        "measures both sides in turn"
+    ]
 
 
 def _absent(side: Side, other: Side) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 from saved_runs import save
-from synthetic_runs import blocks, case, grid, manifest
+from synthetic_runs import blocks, case, grid
 
 from lstm_harness.console import output
 
@@ -53,15 +53,6 @@ def test_identical_runs_on_a_noisy_machine_say_shortly_what_can_be_seen(at_80, h
     assert all(" or more; not 5% in 200 blocks" in line for line in of_backends)
     assert out[-2] == "to see 5% here: use lstm-bench ab or find a quieter machine"
     assert out[-1] == "Nothing could be told"
-
-
-def test_of_a_plugin_it_does_not_advise_ab_which_cannot_compare_one(at_80, here):
-    spec = manifest()["spec"] | {"plugins": ["mine.py"]}
-    noisy(here, 0.6, spec=spec)
-    code, out, err = at_80("check", "new", "--baseline", "old")
-    assert code == 3
-    assert out[-2] == "to see 5% here: find a quieter machine"
-    assert "lstm-bench ab" not in " ".join(err)
 
 
 def test_where_more_blocks_help_it_says_how_many(at_80, here):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lstm_harness.judge.by_backend import BackendVerdicts
-from lstm_harness.judge.comparison import Comparison, of_plugins, tells_no_time
+from lstm_harness.judge.comparison import Comparison, tells_no_time
 from lstm_harness.judge.resolution import MOST_BLOCKS, POWER, Resolution
 from lstm_harness.judge.verdict import Kind, Verdict
 from lstm_harness.model import text
@@ -64,8 +64,7 @@ def advice(comparison: Comparison, backends: Sequence[BackendVerdicts]) -> str:
     seen = [each.resolution for each in backends if each.resolution]
     wanted = [one.wants for one in seen if one.wants]
     ways = [f"take {max(wanted)} blocks"] if wanted else [] if seen else ["take more blocks"]
-    turns = not (comparison.rules.paired or of_plugins(comparison.new))
-    ways += ["use lstm-bench ab"] if turns else []
+    ways += [] if comparison.rules.paired else ["use lstm-bench ab"]
     *others, last = [*ways, "find a quieter machine"]
     said = f"{', '.join(others)} or {last}" if others else last
     return f"to see {percent(comparison.rules.margin)} here: {said}"
