@@ -44,7 +44,7 @@ def test_another_source_of_a_plugin_is_told_where_both_sides_have_it():
         for digit in "ab"
     )
     assert differences(there, here) == []
-    assert notes(there, here) == [f"plugin mine.py {'a' * 12} there, {'b' * 12} here"]
+    assert notes(there, here) == [f"plugin mine.py {'a' * 12} in the base, {'b' * 12} in the new"]
     assert notes(there, there) == notes(there, manifest()) == []
 
 
