@@ -333,13 +333,18 @@ def unsupported(name: str, problem: Problem, device: str) -> str | None:
     if reason is not None:
         return reason
     found = load(name)
+    if name not in _built_in:  # what a layer asks for at every call
+        _refuse_unfinished(name, found)
+    return found.unsupported(problem, device)  # type: ignore[no-any-return] # a module's
+
+
+def _refuse_unfinished(name: str, found: Any) -> None:
     absent = [told for told, names in _PARTS.items() if not any(hasattr(found, n) for n in names)]
     if absent:
         raise AttributeError(
             f"backend {name!r} defines no {' and no '.join(absent)}; "
             "docs/add-a-backend.md has one to copy"
         )
-    return found.unsupported(problem, device)  # type: ignore[no-any-return] # a module's
 
 
 def unknown_kind(name: str, problem: Problem) -> str | None:

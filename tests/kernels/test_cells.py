@@ -204,6 +204,7 @@ def test_a_backend_of_a_stranger_is_not_asked_either(tmp_path, monkeypatch):
         "from lstm_kernels import Backend\n"
         "BACKENDS = [Backend('theirs', __name__, 'takes all')]\n"
         "def unsupported(problem, device): return None\n"
+        "def layer(): raise NotImplementedError\n"
     )
     registry.add_plugin(file)
     assert registry.unsupported("theirs", lk.Problem("lstm", 2, 1, 3, 4), "cpu") is None

@@ -148,6 +148,7 @@ def test_a_strangers_backend_is_not_asked(tmp_path, monkeypatch):
         "BACKENDS = [Backend('one', __name__, 'takes all'),\n"
         "            Backend('several', __name__, 'takes all', heads=True)]\n"
         "def unsupported(problem, device): return None\n"
+        "def layer(): raise NotImplementedError\n"
     )
     registry.add_plugin(file)
     problem = lk.Problem("lstm", 2, 1, 3, H, heads=N)
