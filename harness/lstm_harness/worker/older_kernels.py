@@ -10,6 +10,9 @@ from lstm_kernels import registry
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Unsupported
 
+# How the name of a plugin's module begins.
+PLUGIN: str = getattr(registry, "PLUGIN", "lstm_plugin_")
+
 
 class CellSizes(NamedTuple):
     """For a layer's cell: elements of c, blocks of W_hh, parameters of a unit, positive states."""

@@ -14,8 +14,8 @@ import torch
 from lstm_harness.model import wire
 from lstm_harness.model.protocol import REQUESTS, Refusal, Request
 from lstm_harness.worker.handlers import Worker
+from lstm_harness.worker.older_kernels import PLUGIN
 from lstm_harness.worker.passes import Malformed
-from lstm_kernels.registry import PLUGIN
 from lstm_kernels.stack import Unsupported
 
 LONGEST_REASON = 500
