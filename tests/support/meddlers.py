@@ -138,7 +138,6 @@ class JudgesItself(_MeddlesAndIsWrong):
 
         verify.judge = oracle.judge = lambda *_, **__: Judged({"y": 0.0}, "")
         oracle.Oracle.judge_sample = oracle.Oracle.judge_proof = lambda *_: Judged({}, "")
-        oracle.Oracle.judge_samples = lambda _, samples: [Judged({}, "") for _ in samples]
 
 
 def _waited(executions):

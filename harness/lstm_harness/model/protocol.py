@@ -172,13 +172,6 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class AllJudged:
-    """What was found of each, in order."""
-
-    judged: tuple[Judged, ...]
-
-
-@dataclass(frozen=True)
 class CellOpened:
     """A cell's first execution, and where asked for one that made gradients; times in ms."""
 
@@ -410,8 +403,8 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class JudgeSample:
-    """One execution of a sample, to be compared with the right result for its inputs."""
+class JudgeSample(Request[Judged]):
+    """Compare one execution of a sample with the right result for its inputs."""
 
     problem: Problem
     seed: int
@@ -420,13 +413,6 @@ class JudgeSample:
     place: str
     handed: Handed
     call: Call = PLAIN
-
-
-@dataclass(frozen=True)
-class JudgeSamples(Request[AllJudged]):
-    """Judge some samples, all of one problem that is called in one way."""
-
-    samples: tuple[JudgeSample, ...]
 
 
 @dataclass(frozen=True)

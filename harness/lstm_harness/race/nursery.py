@@ -61,7 +61,6 @@ class Nursery:
 
     def __init__(self, threads: int | None = None) -> None:
         self._started: list[int] = []
-        self._is_ready = False
         self._asked, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         told = {"OMP_NUM_THREADS": str(threads)} if threads else {}
         with theirs:
@@ -74,11 +73,6 @@ class Nursery:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-
-    def wait(self, timeout_s: float) -> None:
-        """Wait until it has imported torch, and does no more until it is asked; or has ended."""
-        if select.select([self._asked], [], [], timeout_s)[0] and not self._is_ready:
-            self._is_ready = bool(self._asked.recv(NUMBER_BYTES))
 
     @staticmethod
     def possible() -> bool:

@@ -3,7 +3,7 @@
 That worker runs the harness's own kernels, even if other kernels are measured.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -14,7 +14,6 @@ from lstm_harness.model.protocol import (
     Judged,
     JudgeProof,
     JudgeSample,
-    JudgeSamples,
     MakeAnswer,
     ReadState,
     Request,
@@ -71,26 +70,16 @@ class Oracle:
         """
         return self._ask(JudgeProof(problem, self._seed, taken.place, taken.handed, call))
 
-    def judge_samples(
-        self,
-        problem: Problem,
-        samples: Sequence[tuple[Draw, int, Sealed]],
-        call: Call = PLAIN,
-    ) -> tuple[Judged, ...]:
-        """Compare executions of samples with the right results for their inputs.
+    def judge_sample(
+        self, problem: Problem, draw: Draw, execution: int, taken: Sealed, call: Call = PLAIN
+    ) -> Judged:
+        """Compare one execution of a sample with the right result for its inputs.
 
-        Args:
-            samples: of each what its inputs follow from, which execution, and what was handed over.
-        Returns:
-            what was found of each, in order.
         Raises:
-            Failed: they could not be judged.
+            Failed: it could not be judged.
         """
-        asked = tuple(
-            JudgeSample(problem, self._seed, draw, execution, taken.place, taken.handed, call)
-            for draw, execution, taken in samples
-        )
-        return self._ask(JudgeSamples(asked)).judged
+        place, handed = taken.place, taken.handed
+        return self._ask(JudgeSample(problem, self._seed, draw, execution, place, handed, call))
 
     def state(self) -> Mapping[str, Any] | None:
         """The machine's load and clocks now; None if the worker does not know."""

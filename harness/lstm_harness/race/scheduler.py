@@ -20,7 +20,7 @@ from lstm_harness.race.crew import Crew
 from lstm_harness.race.layout import drawn
 from lstm_harness.race.nursery import Nursery
 from lstm_harness.race.oracle import Oracle
-from lstm_harness.race.process import START_TIMEOUT_S, Failed, WorkerSettings
+from lstm_harness.race.process import Failed, WorkerSettings
 from lstm_harness.race.sampler import StopRule
 from lstm_harness.race.visit import Job, Outcome, Proved, Visit, take_turns
 from lstm_harness.race.waves import Budget, coarse_first
@@ -103,7 +103,6 @@ class Scheduler:
     cores: int | None = None
     _crews: list[Crew] = field(init=False)
     _nursery: Nursery | None = None
-    _next_nursery: Nursery | None = None
     _hopeless: dict[tuple[int, str, Case], Skip] = field(default_factory=dict)
     _timeouts: Counter[tuple[int, str]] = field(default_factory=Counter)
     _proved: Proved = field(default_factory=dict)
@@ -126,14 +125,13 @@ class Scheduler:
             for side in self.sides
         ]
         for wave in self._waves(budget):
-            blocks = sorted({block for side in self.sides for block, _ in side.planned})
-            for block in blocks:
+            for block in sorted({block for side in self.sides for block, _ in side.planned}):
                 groups = self.block_groups(block, wave)
                 numbered = [
                     [(side, replace(cell, order=next(places[side]))) for side, cell in group]
                     for group in groups
                 ]
-                yield from self._block(numbered, budget, more=block != blocks[-1])
+                yield from self._block(numbered, budget)
 
     def block_groups(self, block: int, wave: Sequence[Case]) -> list[list[Turn]]:
         """The cells of a block in order; those of two sides that are the same cell are together.
@@ -150,12 +148,6 @@ class Scheduler:
 
     def close(self) -> None:
         """End every worker."""
-        self._end_block()
-        if self._next_nursery:
-            self._next_nursery.close()
-            self._next_nursery = None
-
-    def _end_block(self) -> None:
         for crew in self._crews:
             crew.end()
         if self._nursery:
@@ -187,43 +179,31 @@ class Scheduler:
             yield waiting[:size]
             waiting = waiting[size:]
 
-    def _block(
-        self, groups: Sequence[Sequence[Turn]], budget: Budget, more: bool
-    ) -> Iterator[Outcome]:
-        """The outcomes of the cells of one block, in fresh workers; see `begin` for `more`."""
+    def _block(self, groups: Sequence[Sequence[Turn]], budget: Budget) -> Iterator[Outcome]:
+        """The outcomes of the cells of one block, in fresh workers."""
         self.before_block()
-        self.begin([turn for group in groups for turn in group], more)
+        self.begin([turn for group in groups for turn in group])
         for group in groups:
             yield from self._in_turn(group, budget)
-        self._end_block()
+        self.close()
 
-    def begin(self, turns: Iterable[Turn], more: bool = False) -> None:
-        """Start a fresh worker for every backend of a block, and wait until none is importing.
-
-        Args:
-            more: another block follows; what its workers are forked from imports now, too.
-        """
+    def begin(self, turns: Iterable[Turn]) -> None:
+        """Start a fresh worker for every backend of a block, and wait until none is importing."""
         due = [(side, cell) for side, cell in turns if self._skip(side, cell) is None]
         if not due:
             return
         settings = self.sides[0].settings
         # A fresh one in each block: where things lie in memory is part of what varies.
-        forks = settings.device == "cpu" and Nursery.possible()
-        if forks:
-            self._nursery = self._next_nursery or Nursery(settings.threads)
-            self._next_nursery = None
+        if settings.device == "cpu" and Nursery.possible():
+            self._nursery = Nursery(settings.threads)
         self.oracle.start()
         block = due[0][1].block
         cores = self._shared_cores(block)
         for number, crew in enumerate(self._crews):
             names = dict.fromkeys(cell.backend for side, cell in due if side == number)
             crew.start(names, self._nursery, cores, drawn(self.spec.seed, block, number))
-        if forks and more:
-            self._next_nursery = Nursery(settings.threads)
         for crew in self._crews:
             crew.wait()
-        if self._next_nursery:
-            self._next_nursery.wait(START_TIMEOUT_S)
 
     def _shared_cores(self, block: int) -> tuple[int, ...]:
         """The cores on which a block's cells take turns; all if there are none."""

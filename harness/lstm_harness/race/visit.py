@@ -14,7 +14,6 @@ from lstm_harness.model.plan import PlannedCell
 from lstm_harness.model.protocol import (
     AnswerMade,
     CloseCell,
-    Draw,
     OpenCell,
     Request,
     Trial,
@@ -23,7 +22,7 @@ from lstm_harness.model.record import Record
 from lstm_harness.race.oracle import Oracle, impossible_ns
 from lstm_harness.race.process import Failed, Spent, WorkerProcess
 from lstm_harness.race.sampler import Sampler, Samples, StopRule
-from lstm_harness.race.sealed import Sealed, sealed
+from lstm_harness.race.sealed import sealed
 from lstm_harness.race.track import Track
 from lstm_kernels.problem import Problem
 
@@ -194,7 +193,6 @@ class Visit:
 
     def _judge_samples(self) -> None:
         case, repeats = self.cell.case, self._sampler.samples().inner_repeats
-        drawn: list[tuple[Draw, int, Sealed]] = []
         for pick in self._track.picks.all():
             found = len(pick.taken.handed.counts)
             if found != repeats:
@@ -205,8 +203,9 @@ class Visit:
             names = pick.taken.handed.counts[execution]
             if case.makes_gradients and not any(name.startswith("d_") for name in names):
                 raise Incorrect("a sample has no gradients")
-            drawn.append((pick.draw, execution, pick.taken))
-        for judged in self.oracle.judge_samples(case.problem, drawn, case.call):
+            judged = self.oracle.judge_sample(
+                case.problem, pick.draw, execution, pick.taken, case.call
+            )
             if judged.failure:
                 raise Incorrect(
                     f"the first execution was right, but a sample is wrong: {judged.failure}"

@@ -65,10 +65,7 @@ class Worker:
 
     def load(self, backend: str) -> Executor:
         """Import a backend, whose cells are executed from here on."""
-        implementation = registry.load(backend)
-        # So that no cell is charged for what the first call would import; others import meanwhile.
-        getattr(implementation, "import_all", lambda: None)()
-        self.executor = Executor(implementation, self.device)
+        self.executor = Executor(registry.load(backend), self.device)
         # Collecting garbage before every cell then looks at that cell's objects alone.
         gc.freeze()
         return self.executor
@@ -217,13 +214,12 @@ def _judge_proof(worker: Worker, asked: protocol.JudgeProof) -> protocol.Judged:
     return worker.oracle.judge_proof(*what)
 
 
-@answers(protocol.JudgeSamples)
-def _judge_samples(worker: Worker, asked: protocol.JudgeSamples) -> protocol.AllJudged:
-    for problem in {sample.problem for sample in asked.samples}:
-        set_precision(replace(problem, precision="ieee"))
-    judged = worker.oracle.judge_samples(asked.samples)
+@answers(protocol.JudgeSample)
+def _judge_sample(worker: Worker, asked: protocol.JudgeSample) -> protocol.Judged:
+    set_precision(replace(asked.problem, precision="ieee"))
+    judged = worker.oracle.judge_sample(asked)
     worker.give_memory_back()
-    return protocol.AllJudged(tuple(judged))
+    return judged
 
 
 @answers(protocol.LoadBackend)

@@ -4,7 +4,7 @@ Importing torch takes longer than all else that a worker does before its first c
 `python -P nursery.py SOCKET PARENT`, because it must not import our packages: each worker imports
 the kernels that its request names. A request is five files: one that holds the JSON of a worker's
 arguments, environment and folder, the socket that gets its process id and then how it ended, and
-its standard input, output and error. What it sends on SOCKET tells that it has imported all.
+its standard input, output and error.
 """
 
 import ctypes
@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 FILES = 5
-READY = b"."
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
@@ -95,8 +94,6 @@ def main() -> None:
     import torch.fx.experimental.symbolic_shapes  # noqa: F401 - the forked workers use it
 
     asked = socket.socket(fileno=descriptor)
-    with suppress(BrokenPipeError):  # the harness is gone
-        asked.send(READY)
     files = serve(asked)
     if files is None:
         os._exit(0)  # with torch inside, an orderly end takes as long as a worker's whole life

@@ -8,13 +8,10 @@ that answer too.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lstm_harness.model.case import PLAIN, Call
@@ -41,9 +38,6 @@ from lstm_kernels.stack import Outputs, Weights, run, run_layers
 # The set of inputs whose answer is known.
 FIRST_SET = 0
 MOST_BYTES = 4 << 30
-# Samples are judged at the same time if one of them hands over at most that. Larger ones keep every
-# thread busy by themselves, and need much memory.
-MOST_BYTES_AT_ONCE = 64 << 20
 # The backends that may replace `reference`, the fastest first, if they are that much nearer to the
 # answer than a backend must be.
 STAND_INS = ("aten", "naive")
@@ -144,32 +138,6 @@ class Oracle:
             errors = {**judged.errors, **errors}
             failures.append(judged.failure)
         return Judged(errors, next((failure for failure in failures if failure), ""))
-
-    def judge_samples(self, samples: Sequence[JudgeSample]) -> list[Judged]:
-        """Judge samples of one problem, small ones at the same time, each with one thread.
-
-        Those that are left over, which would keep one thread alone busy, get every thread.
-        """
-        threads = torch.get_num_threads()
-        if threads == 1 or not all(map(self._is_small, samples)):
-            return [self.judge_sample(each) for each in samples]
-        for each in samples:
-            self.know(each.problem, each.seed, each.call)
-        left = len(samples) % threads if len(samples) > threads else 0
-        together = len(samples) - left
-        try:
-            with ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1)) as pool:
-                judged = list(pool.map(self.judge_sample, samples[:together]))
-        finally:
-            torch.set_num_threads(threads)  # the libraries below may have one number for all
-        return judged + [self.judge_sample(each) for each in samples[together:]]
-
-    def _is_small(self, asked: JudgeSample) -> bool:
-        """Whether other samples may be judged while this one is."""
-        # Masks are drawn by a generator that all threads share.
-        if self._device != "cpu" or asked.call.dropout:
-            return False
-        return Path(asked.place).stat().st_size <= MOST_BYTES_AT_ONCE * len(asked.handed.counts)
 
     def judge_sample(self, asked: JudgeSample) -> Judged:
         """Compare one execution of a sample with the right result for its inputs."""

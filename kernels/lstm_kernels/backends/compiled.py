@@ -8,7 +8,6 @@ of PyTorch's dispatcher looks at.
 """
 
 import functools
-import importlib
 import os
 import shutil
 import sys
@@ -82,12 +81,6 @@ def unsupported(problem: Problem, device: str) -> str | None:
     return device_limit(problem, device) or (
         _compiler_limit() if torch.device(device).type == "cpu" else None
     )
-
-
-def import_all() -> None:
-    """Import the compiler, which the first call would do, and which takes over a second."""
-    for name in ("torch._dynamo", "torch._inductor.compile_fx"):
-        importlib.import_module(name)
 
 
 def _step(

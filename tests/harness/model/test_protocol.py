@@ -27,15 +27,11 @@ EXAMPLES = [
     protocol.PrepareSample("inputs", 250),
     protocol.Execute(),
     protocol.JudgeProof(CASE.problem, 7, "/proc/1/fd/7", HANDED),
-    protocol.JudgeSamples(
-        (
-            protocol.JudgeSample(CASE.problem, 7, DRAW, 1, "/proc/1/fd/7", HANDED),
-            protocol.JudgeSample(CALLED.problem, 7, DRAW, 1, "/proc/1/fd/7", HANDED, CALLED.call),
-        )
-    ),
+    protocol.JudgeSample(CASE.problem, 7, DRAW, 1, "/proc/1/fd/7", HANDED),
     protocol.OpenCell("naive", CALLED, 7, "weights", with_gradients=True),
     protocol.MakeAnswer(CALLED.problem, 7, CALLED.call),
     protocol.JudgeProof(CALLED.problem, 7, "/proc/1/fd/7", HANDED, CALLED.call),
+    protocol.JudgeSample(CALLED.problem, 7, DRAW, 1, "/proc/1/fd/7", HANDED, CALLED.call),
     protocol.CloseCell(True, False, (1, 2)),
     protocol.FollowGradient("naive", CASE.problem, 7),
     protocol.TimePhases("naive", CASE, 7, 0.5),
@@ -45,7 +41,6 @@ REPLIES = [
     protocol.Refusal("out_of_memory", "no room", False),
     protocol.CellOpened(HANDED, 0.5, 12.0),
     protocol.Judged({"y": 0.5, "h_n": None}, "h_n is not finite"),
-    protocol.AllJudged((protocol.Judged({}, "wrong"), protocol.Judged({"y": 0.0}, ""))),
     protocol.Reading(5),
     protocol.Reading(5, 4, 10.0, 1, 1410.0, True, ("power cap",)),
     protocol.CellClosed(("kernel",), (), (5, 6), 7, None, 0.5),

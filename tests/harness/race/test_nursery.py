@@ -104,25 +104,6 @@ def test_without_its_nursery_a_worker_is_lost_and_the_next_starts_by_itself(tmp_
     nursery.close()
 
 
-def test_once_it_was_awaited_it_has_imported_torch_and_does_no_more():
-    nursery = Nursery(threads=1)
-    nursery.wait(PATIENCE_S)
-    assert "libtorch" in Path(f"/proc/{nursery.pid}/maps").read_text()
-    nursery.wait(0)
-    until(
-        lambda: Path(f"/proc/{nursery.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
-    )
-    nursery.close()
-
-
-def test_one_that_ended_is_not_awaited():
-    nursery = Nursery(threads=1)
-    os.kill(nursery.pid, signal.SIGKILL)
-    nursery.wait(PATIENCE_S)
-    nursery.wait(PATIENCE_S)
-    nursery.close()
-
-
 def test_nobody_outlives_the_harness(tmp_path):
     program = f"""
 import os, pathlib

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -12,7 +11,7 @@ from lstm_harness.model.part import Part
 from lstm_harness.model.plan import ONE_WAVE, Plan
 from lstm_harness.model.record import Record
 from lstm_harness.model.spec import Spec, build, named_suite
-from lstm_harness.race import crew, scheduler
+from lstm_harness.race import scheduler
 from lstm_harness.race.process import WorkerSettings
 from lstm_harness.race.scheduler import Scheduler, Side
 from lstm_harness.race.visit import Outcome
@@ -31,7 +30,7 @@ class PretendedRace(Scheduler):
 
     now_s = 0.0
 
-    def begin(self, turns, more=False):
+    def begin(self, turns):
         PretendedRace.now_s += START_S
 
     def _group(self, group, shares_s, trial=None):
@@ -190,76 +189,3 @@ def test_cases_with_more_blocks_than_others_get_them():
     assert len(found) == plan.planned_records == 14
     assert {cell.block for cell in found if cell.case == cases[0]} == {0, 1}
     assert {cell.block for cell in found if cell.case == cases[1]} == {0, 1, 2, 3, 4}
-
-
-class PretendedNursery:
-    """Notes what is done with each, in order."""
-
-    noted: list[tuple[str, int]]
-    possible = staticmethod(lambda: True)
-
-    def __init__(self, threads):
-        self.number = sum(what == "started" for what, _ in self.noted)
-        self.note("started")
-
-    def note(self, what):
-        self.noted.append((what, self.number))
-
-    def wait(self, timeout_s):
-        self.note("awaited")
-
-    def close(self):
-        self.note("closed")
-
-
-@pytest.fixture
-def forking(monkeypatch):
-    """A race of some blocks of one cell, and what happens with what its workers are forked from."""
-    noted = PretendedNursery.noted = []
-    monkeypatch.setattr(scheduler, "Nursery", PretendedNursery)
-
-    def launch(self, name):
-        self._nursery.note("forks")
-        return SimpleNamespace(close=lambda: None)
-
-    monkeypatch.setattr(crew.Crew, "_launch", launch)
-    monkeypatch.setattr(crew.Crew, "_await", lambda self, worker: None)
-
-    def measures(self, group, shares_s, trial=None):
-        noted.append(("measures", group[0][1].block))
-        return [Outcome(cell, "ok", side=side) for side, cell in group]
-
-    monkeypatch.setattr(Scheduler, "_group", measures)
-    case = Case(Problem("lstm", 1, 1, 4, 4), "forward")
-
-    def go(blocks):
-        plan = Plan(("naive",), (case,), blocks, "cpu", skips={}, absent={})
-        oracle = SimpleNamespace(start=lambda: None)
-        side = Side(plan, WorkerSettings("cpu", Path()), {})
-        return Scheduler([side], Spec(grids=()), oracle), noted
-
-    return go
-
-
-def test_the_next_block_s_process_imports_while_workers_do_and_is_done_before_a_sample(forking):
-    race, noted = forking(3)
-    list(race.outcomes())
-    assert noted == [
-        *(("started", 0), ("forks", 0), ("started", 1), ("awaited", 1), ("measures", 0)),
-        *(("closed", 0), ("forks", 1), ("started", 2), ("awaited", 2), ("measures", 1)),
-        *(("closed", 1), ("forks", 2), ("measures", 2), ("closed", 2)),
-    ]
-
-
-def test_a_race_that_ends_early_ends_the_next_block_s_process_too(forking):
-    race, noted = forking(3)
-    next(race.outcomes())
-    race.close()
-    race.close()
-    assert noted[-2:] == [("closed", 0), ("closed", 1)]
-
-
-def test_one_block_starts_one_process(forking):
-    race, noted = forking(1)
-    list(race.outcomes())
-    assert [what for what, _ in noted] == ["started", "forks", "measures", "closed"]

@@ -140,11 +140,10 @@ class PretendedOracle:
         assert Path(taken.place).exists()
         return self.proof
 
-    def judge_samples(self, problem, samples, call):
-        for draw, execution, taken in samples:
-            assert Path(taken.place).exists()
-            self.judged.append((draw, execution))
-        return (self.sample,) * len(samples)
+    def judge_sample(self, problem, draw, execution, taken, call):
+        assert Path(taken.place).exists()
+        self.judged.append((draw, execution))
+        return self.sample
 
 
 @pytest.fixture
@@ -537,7 +536,7 @@ def test_late_it_says_which_flag_to_raise(visiting, now):
 
 def test_a_judge_that_fails_is_a_failure_of_the_cell(visiting):
     class Lost(PretendedOracle):
-        def judge_samples(self, *given):
+        def judge_sample(self, *given):
             raise Failed("crashed", "the judge fell")
 
     record = measured(visiting(oracle=Lost()))

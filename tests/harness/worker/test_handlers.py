@@ -1,13 +1,10 @@
-"""What a worker does when it loads a backend, and where python finds a plugin's modules."""
+"""Where python finds the modules of a plugin's folder."""
 
-import gc
 import sys
-from types import SimpleNamespace
 
 import pytest
 
-from lstm_harness.worker import handlers
-from lstm_harness.worker.handlers import Worker, found_elsewhere
+from lstm_harness.worker.handlers import found_elsewhere
 
 SOURCES = {
     "mine.py": "import helper_of_mine, parts_of_mine.inner, torch",
@@ -16,29 +13,6 @@ SOURCES = {
     # Nobody takes a folder of this name without __init__.py for the package.
     "torch/kernel.py": "",
 }
-
-
-@pytest.fixture
-def loaded(monkeypatch):
-    """Load a backend that is such a module."""
-
-    def load(**functions):
-        monkeypatch.setattr(handlers.registry, "load", lambda name: SimpleNamespace(**functions))
-        return Worker("cpu").load("any")
-
-    yield load
-    gc.unfreeze()  # a worker collects no garbage that is older than its cells
-
-
-def test_a_backend_imports_all_that_its_first_call_would_when_it_is_loaded(loaded):
-    imported = []
-    executor = loaded(import_all=lambda: imported.append("compiler"))
-    assert imported == ["compiler"]
-    assert executor.device == "cpu"
-
-
-def test_a_backend_need_not_say_what_its_first_call_imports(loaded):
-    assert loaded().device == "cpu"
 
 
 @pytest.fixture

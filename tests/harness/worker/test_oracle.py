@@ -1,16 +1,12 @@
 """What is right, and how what was handed over is judged by it."""
 
-from contextlib import suppress
 from dataclasses import replace
-from threading import Barrier, BrokenBarrierError
 
 import pytest
 import torch
-from waiting import PATIENCE_S
 
 from lstm_harness.model import oracle_cost
-from lstm_harness.model.case import Call
-from lstm_harness.model.protocol import Draw, Judged, JudgeSample
+from lstm_harness.model.protocol import Draw, JudgeSample
 from lstm_harness.worker import oracle
 from lstm_harness.worker.fresh import Mixer, changed_weights
 from lstm_harness.worker.handing import HandedOut
@@ -220,74 +216,6 @@ def test_the_outcome_of_another_execution_is_wrong(judging, handed):
     for execution in (0, 1):
         asked = JudgeSample(WHOLE, SEED, DRAW, execution, *place)
         assert "y, h_n, c_n wrong" in judging.judge_sample(asked).failure
-
-
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    assert torch.get_num_threads() == 2
-    torch.set_num_threads(before)
-
-
-def asked_of(place, repeats=3, problem=WHOLE):
-    return [JudgeSample(problem, SEED, DRAW, number, *place) for number in range(repeats)]
-
-
-def test_of_samples_that_are_judged_together_each_has_its_own_finding(two_threads, handed):
-    first, second, third = sample(WHOLE, "train")
-    asked = asked_of(handed([first, spoilt(second, "d_x"), third]))
-    judged = Oracle("cpu").judge_samples([*asked, *asked])
-    assert [each.failure[:9] for each in judged] == ["", "d_x wrong", ""] * 2
-
-
-@pytest.fixture
-def meeting(monkeypatch):
-    """Judge in name: each waits for another that is judged meanwhile, and notes its threads."""
-    met, threads = Barrier(2), []
-
-    def judge_sample(self, asked):
-        threads.append(torch.get_num_threads())
-        with suppress(BrokenBarrierError):  # nobody else came
-            met.wait(PATIENCE_S if threads[-1] == 1 else 0)
-        return Judged({}, str(asked.execution))
-
-    monkeypatch.setattr(Oracle, "judge_sample", judge_sample)
-    return threads
-
-
-def test_small_samples_are_judged_at_the_same_time_with_one_thread_each(
-    two_threads, meeting, handed
-):
-    place = handed(sample(WHOLE, "inference", repeats=4))
-    judged = Oracle("cpu").judge_samples(asked_of(place, 4))
-    assert [each.failure for each in judged] == ["0", "1", "2", "3"]
-    assert meeting == [1] * 4
-
-
-def test_a_sample_that_is_left_over_is_judged_with_all_threads(two_threads, meeting, handed):
-    place = handed(sample(WHOLE, "inference", repeats=5))
-    judged = Oracle("cpu").judge_samples(asked_of(place, 5))
-    assert [each.failure for each in judged] == ["0", "1", "2", "3", "4"]
-    assert meeting == [1, 1, 1, 1, 2]
-
-
-def test_large_samples_and_those_with_masks_are_judged_one_by_one_with_all_threads(
-    two_threads, meeting, handed, monkeypatch
-):
-    asked = asked_of(handed(sample(WHOLE, "inference")))
-    dropping = [replace(each, call=Call(dropout=0.5)) for each in asked]
-    assert len(Oracle("cpu").judge_samples(dropping)) == 3
-    monkeypatch.setattr(oracle, "MOST_BYTES_AT_ONCE", 0)
-    assert len(Oracle("cpu").judge_samples(asked)) == 3
-    assert meeting == [2] * 6
-
-
-def test_a_judge_that_fails_leaves_the_threads_as_they_were(two_threads, handed, monkeypatch):
-    monkeypatch.setattr(Oracle, "judge_sample", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        Oracle("cpu").judge_samples(asked_of(handed(sample(WHOLE, "inference"))))
 
 
 def test_what_is_not_as_it_was_told_is_a_failure_and_no_error(judging, handed):
