@@ -179,7 +179,7 @@ def notes(run: Run) -> list[str]:
         said.append("Measured on a working tree with uncommitted changes.")
     marked = sum(len(record.marked) for record in run.records)
     samples = sum(len(record.samples_ns) for record in run.records)
-    if marked:
+    if marked and samples:
         share = f"{marked / samples:.1%}"
         said.append(
             f"{share} of the samples were taken while the machine was disturbed; they are kept."
