@@ -322,14 +322,14 @@ class EndsItsRivals(_Meddles):
 class LeavesAChild(Honest):
     """A process of its own, beside the worker, which could do its work."""
 
-    child = None
+    executions = 0
 
     def layer(self, *given, **rest):
-        if self.child is None or os.waitpid(self.child, os.WNOHANG)[0]:
-            self.child = os.fork()
-            if self.child == 0:
-                time.sleep(3600)  # until somebody ends it
-                os._exit(0)
+        # Another one now and then: the last one may be ending, and not have ended.
+        self.executions += 1
+        if self.executions % 10 == 1 and os.fork() == 0:
+            time.sleep(3600)  # until somebody ends it
+            os._exit(0)
         return super().layer(*given, **rest)
 
 
