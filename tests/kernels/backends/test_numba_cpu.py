@@ -49,8 +49,8 @@ FEW_PAIRS = {"seq_len": 3, "batch": 7, "input_size": 150, "hidden_size": 257}
 ONE_PAIR = {"seq_len": 1, "batch": 1, "input_size": 64, "hidden_size": 32}
 # More pairs of step and row than a chunk has, and panels that are not full; and few pairs.
 LAYERS = {
-    "few pairs": FEW_PAIRS,
-    "one pair": ONE_PAIR,
+    "few steps": FEW_PAIRS,
+    "one step": ONE_PAIR,
     "long": {"seq_len": 300, "batch": 3, "input_size": 5, "hidden_size": 19},
     "wide": {"seq_len": 3, "batch": 300, "input_size": 70, "hidden_size": 17},
     "large": {"seq_len": 40, "batch": 20, "input_size": 65, "hidden_size": 257},
@@ -58,7 +58,7 @@ LAYERS = {
 VARIANTS = [name for name in POINTWISE if name not in TORCH_CELLS]
 VARIANTS_SIZES = {
     "one step": {"seq_len": 1, "batch": 1, "input_size": 3, "hidden_size": 30},
-    "few pairs": FEW_PAIRS,
+    "few steps": FEW_PAIRS,
     "odd": {"seq_len": 9, "batch": 3, "input_size": 20, "hidden_size": 30},
     "many chunks": {"seq_len": 100, "batch": 3, "input_size": 7, "hidden_size": 257},
 }
@@ -251,7 +251,7 @@ def test_ragged_sequences_are_as_alone_and_padding_is_never_read(
 @pytest.mark.parametrize(
     "sizes",
     [SIZES, SIZES | {"seq_len": 90}, FEW_PAIRS | {"batch": 8}],
-    ids=["one chunk", "many chunks", "few pairs"],
+    ids=["one chunk", "many chunks", "few steps"],
 )
 def test_a_packed_batch_gives_the_bits_of_a_padded_one(
     cell: str, sizes: dict[str, int], make_layer: Any
@@ -266,7 +266,7 @@ def test_a_packed_batch_gives_the_bits_of_a_padded_one(
 @pytest.mark.parametrize(
     ("dtype", "sizes"),
     [("float32", SIZES), ("float64", SIZES), ("float16", SIZES), ("float32", FEW_PAIRS)],
-    ids=["float32", "float64", "float16", "few pairs"],
+    ids=["float32", "float64", "float16", "few steps"],
 )
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
 def test_threads_and_repeats_give_the_same_bits(
@@ -347,7 +347,7 @@ def test_a_backward_in_another_thread(make_layer: Any, monkeypatch: pytest.Monke
     ("changed", "pairs"),
     [({}, 25), ({"hidden_size": 1024}, 73), ({"hidden_size": 4096}, 30), ({"input_size": 1}, 16)],
 )
-def test_weights_of_few_pairs_are_as_they_are(changed: dict[str, int], pairs: int) -> None:
+def test_weights_of_few_steps_are_as_they_are(changed: dict[str, int], pairs: int) -> None:
     backend = registry.load("numba_cpu")
     for seq_len, expected in ((pairs, True), (pairs + 1, False)):
         sizes = FEW_PAIRS | changed | {"seq_len": seq_len, "batch": 1}
@@ -358,7 +358,7 @@ def test_weights_of_few_pairs_are_as_they_are(changed: dict[str, int], pairs: in
         assert not sequence.is_unpacked(replace(problem, cell="lstm_layernorm"), seq_len)
 
 
-@pytest.mark.parametrize("sizes", [SIZES, FEW_PAIRS], ids=["packed", "few pairs"])
+@pytest.mark.parametrize("sizes", [SIZES, FEW_PAIRS], ids=["packed", "few steps"])
 def test_weights_changed_in_place_count(sizes: dict[str, int], make_layer: Any) -> None:
     problem, arguments = make_layer("lstm", **sizes)
     before = results("numba_cpu", problem, arguments)
