@@ -22,7 +22,7 @@ LAYER = {
     "w8": 4e-2,
 }
 # A layer of a few units: what a narrow dtype rounds, no sum over many evens out.
-FEW_UNITS = LAYER | {"float16": 1.2e-2, "bfloat16": 9e-2}
+FEW_UNITS = LAYER | {"float16": 4e-2, "bfloat16": 2e-1}
 # One step's pointwise arithmetic, inputs and results in that dtype, against float64.
 STEP = {"float64": 6e-15, "float32": 3e-6, "float16": 4e-3, "bfloat16": 3e-2}
 # An activation of one number in that many of its dtype's roundings, near zero and far out.

@@ -165,10 +165,14 @@ class Handed:
 
 @dataclass(frozen=True)
 class Judged:
-    """Errors by tensor name, relative L2, None where not finite; `failure` says what is wrong."""
+    """Errors by tensor name, relative L2, None where not finite; `failure` says what is wrong.
+
+    `bound` is the largest error that any of the tensors was allowed.
+    """
 
     errors: Mapping[str, float | None]
     failure: str
+    bound: float = 0.0
 
 
 @dataclass(frozen=True)

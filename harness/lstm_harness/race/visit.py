@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from lstm_harness.model.plan import PlannedCell
 from lstm_harness.model.protocol import (
     AnswerMade,
     CloseCell,
+    Judged,
     OpenCell,
     Request,
     Trial,
@@ -84,8 +85,8 @@ class Job:
     trial: Trial | None = None
 
 
-# The errors of gradients that were checked, by tensor, for each side, backend, problem and call.
-Proved = dict[tuple[int, str, Problem, Call], Mapping[str, float | None]]
+# How gradients were judged that were checked, for each side, backend, problem and call.
+Proved = dict[tuple[int, str, Problem, Call], Judged]
 
 
 class Incorrect(Exception):  # noqa: N818 - a finding about a backend, not a failure of ours
@@ -106,7 +107,7 @@ class Visit:
     outcome: Outcome | None = None
     _track: Track = field(init=False)
     _sampler: Sampler = field(init=False)
-    _errors: Mapping[str, float | None] = field(default_factory=dict)
+    _proof: Judged = field(default_factory=lambda: Judged({}, ""))
     _setup_ms: float = 0.0
     _first_ms: float = 0.0
     _spent_s: float = 0.0
@@ -138,8 +139,8 @@ class Visit:
         with self._failing():
             self._prove()
             if self.job.proof_only:
-                bound = self._known.tolerance
-                self.outcome = Outcome(self.cell, "ok", "", self._errors, bound)
+                errors = self._proof.errors
+                self.outcome = Outcome(self.cell, "ok", "", errors, self._tolerance)
             else:
                 self._track.begin()
                 self._sampler.warm_up()
@@ -164,6 +165,11 @@ class Visit:
     def _known(self) -> AnswerMade:
         return self.oracle.know(self.cell.case.problem, self.cell.case.call)
 
+    @property
+    def _tolerance(self) -> float:
+        """The largest error that a tensor was allowed: nearly always the problem's own."""
+        return max(self._known.tolerance, self._proof.bound)
+
     def _prove(self) -> None:
         case = self.cell.case
         key = self.side, self.cell.backend, case.problem, case.call
@@ -184,12 +190,12 @@ class Visit:
             raise Failed("crashed", reason)
         with sealed(self.worker, opened.handed) as taken:
             judged = self.oracle.judge_proof(case.problem, taken, case.call)
-        self._errors = {**(proved or {}), **judged.errors}
+        self._proof = judged if proved is None else _joined(proved, judged)
         if judged.failure:
             raise Incorrect(judged.failure)
         if with_gradients and not self.job.trial:
             gradients = {n: e for n, e in judged.errors.items() if n.startswith("d_")}
-            self.proved[key] = gradients
+            self.proved[key] = replace(judged, errors=gradients)
 
     def _judge_samples(self) -> None:
         case, repeats = self.cell.case, self._sampler.samples().inner_repeats
@@ -233,8 +239,8 @@ class Visit:
             backend=cell.backend,
             case=cell.case,
             status="ok",
-            errors=self._errors,
-            tolerance=self._known.tolerance,
+            errors=self._proof.errors,
+            tolerance=self._tolerance,
             setup_ms=self._setup_ms,
             compile_ms=max(0.0, self._first_ms - usual_ms),
             oracle_rows=None if rows is None else len(rows),
@@ -284,8 +290,14 @@ class Visit:
             self._fail(failure.status, failure.reason)
 
     def _fail(self, status: str, reason: str) -> None:
-        self.outcome = Outcome(self.cell, status, reason, self._errors)
+        self.outcome = Outcome(self.cell, status, reason, self._proof.errors)
         self.end()
+
+
+def _joined(earlier: Judged, judged: Judged) -> Judged:
+    """One judgement, and what was found of gradients before."""
+    errors = {**earlier.errors, **judged.errors}
+    return Judged(errors, judged.failure, max(earlier.bound, judged.bound))
 
 
 def _fields(samples: Samples, times: tuple[int, ...]) -> dict[str, Any]:

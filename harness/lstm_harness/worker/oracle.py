@@ -4,11 +4,11 @@ The `reference` backend makes the answer once for each problem, and it is kept i
 backend can reach. Where float64 over the whole batch is too slow, a few batch rows are answered
 exactly over all steps. The right results of a sample are computed by PyTorch's own layers (`aten`,
 or else `naive`), for the whole batch, in a format at least as wide as the problem's, if they gave
-that answer too.
+that answer too. An error over the bound is judged again by how far right results move nearby.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,9 +28,10 @@ from lstm_harness.worker.inputs import (
     only_rows,
     silence_other_rows,
 )
+from lstm_harness.worker.nearby import wider_bounds
 from lstm_harness.worker.older_kernels import unsupported
 from lstm_harness.worker.passes import Malformed, make_pass
-from lstm_harness.worker.verify import judge, tolerance
+from lstm_harness.worker.verify import failure, judge, tolerance
 from lstm_kernels import registry
 from lstm_kernels.problem import Problem
 from lstm_kernels.stack import Outputs, Weights, run, run_layers
@@ -86,6 +87,11 @@ def _as_called(problem: Problem, seed: int, device: str, call: Call) -> Inputs:
     return as_called(make_inputs(problem, seed, FIRST_SET, device), problem, call)
 
 
+def _checked_inputs(problem: Problem, seed: int, device: str, call: Call) -> Inputs:
+    """The numbers of the checked set under such a call, in the order of a plain one."""
+    return as_plain(as_called(checked_inputs(problem, seed, device), problem, call), call)
+
+
 @dataclass(frozen=True)
 class _Known:
     """An answer, the backend that replaces `reference`, and its format."""
@@ -127,24 +133,28 @@ class Oracle:
         """Compare a cell's first execution, and the gradients of another, with the answer."""
         right = self.know(problem, seed, call)
         like, bound = self._like(problem, seed, call), tolerance(call.computed(problem))
+        execute = self._right_results((problem, seed, call), str(seed), 0, "train")
         errors: dict[str, float | None] = {}
-        failures = []
+        judgements = []
         for execution in range(len(handed.counts)):
             made = _taken(place, handed, like, execution)
             if isinstance(made, Judged):
                 return made
             judged = judge(made_plain(made, call), right.tensors, bound, right.rows)
+            if judged.failure:
+                inputs = _checked_inputs(problem, seed, self._device, call)
+                judged = _again(judged, execute, inputs)
+            judgements.append(judged)
             # An error of the pass itself says more than one of the extra execution.
             errors = {**judged.errors, **errors}
-            failures.append(judged.failure)
-        return Judged(errors, next((failure for failure in failures if failure), ""))
+        wrong = next((each.failure for each in judgements if each.failure), "")
+        return Judged(errors, wrong, max(each.bound for each in judgements))
 
     def judge_sample(self, asked: JudgeSample) -> Judged:
         """Compare one execution of a sample with the right result for its inputs."""
         problem, call = asked.problem, asked.call
         key = problem, asked.seed, call
         self.know(*key)
-        known = self._known[key]
         like, bound = self._like(*key), tolerance(call.computed(problem))
         made = _taken(asked.place, asked.handed, like, asked.execution)
         if isinstance(made, Judged):
@@ -155,18 +165,28 @@ class Oracle:
         if with_gradients:
             self._mixer.gradients(inputs, asked.draw.gradients, asked.execution)
         pass_name = "train" if with_gradients else "inference"
-        masks = masks_of(problem, call, asked.draw.inputs, asked.execution, self._device)
+        inputs = as_plain(inputs, call)
+        execute = self._right_results(key, asked.draw.inputs, asked.execution, pass_name)
+        judged = judge(made_plain(made, call), execute(inputs), bound)
+        return _again(judged, execute, inputs) if judged.failure else judged
+
+    def _right_results(
+        self, key: _Key, word: str, execution: int, pass_name: str
+    ) -> Callable[[Inputs], dict[str, list[Tensor]]]:
+        """What makes right results of inputs, with the masks of an execution."""
+        problem, _, call = key
+        known = self._known[key]
+        masks = masks_of(problem, call, word, execution, self._device)
         stand_in = _dropping(known.stand_in, masks)
-        right = _executed(stand_in, known.wide, as_plain(inputs, call), pass_name)
-        return judge(made_plain(made, call), right, bound)
+
+        return lambda inputs: _executed(stand_in, known.wide, inputs, pass_name)
 
     def _stand_in(
         self, problem: Problem, seed: int, call: Call, right: Answer
     ) -> tuple[Any, Problem]:
         """The backend that computes the right results on other inputs, and its format."""
         wide = _wide(problem, "float64" if problem.dtype == "float64" else "float32")
-        inputs = checked_inputs(problem, seed, self._device)
-        inputs = as_plain(as_called(inputs, problem, call), call)
+        inputs = _checked_inputs(problem, seed, self._device, call)
         masks = masks_of(problem, call, str(seed), 0, self._device)
         for name in STAND_INS:
             implementation = registry.load(name)
@@ -197,6 +217,19 @@ def _taken(
         return taken(place, handed, like, execution)
     except Malformed as wrong:
         return Judged({}, str(wrong))
+
+
+def _again(
+    judged: Judged, execute: Callable[[Inputs], dict[str, list[Tensor]]], inputs: Inputs
+) -> Judged:
+    """Judge errors over the bound by how far right results move if the inputs do a little."""
+    if not judged.errors or None in judged.errors.values():
+        return judged
+    for bounds in wider_bounds(execute, inputs, judged.bound):
+        wrong = failure(judged.errors, bounds)
+        if not wrong:
+            break
+    return Judged(judged.errors, wrong, max(bounds[name] for name in judged.errors))
 
 
 def _dropping(implementation: Any, masks: tuple[Tensor, ...]) -> Any:

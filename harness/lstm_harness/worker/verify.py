@@ -48,7 +48,7 @@ def judge(
         compared = rows if name in BATCHED else None
         pairs = zip(outputs[name], expected[name], strict=True)
         errors[name] = _worst([_relative(out, right, compared) for out, right in pairs])
-    return Judged(errors, _failure(errors, bound))
+    return Judged(errors, failure(errors, dict.fromkeys(errors, bound)), bound)
 
 
 def _relative(out: Tensor, right: Tensor, rows: tuple[int, ...] | None) -> float:
@@ -69,14 +69,15 @@ def _worst(errors: list[float]) -> float | None:
     return max(errors) if all(map(isfinite, errors)) else None
 
 
-def _failure(errors: Mapping[str, float | None], bound: float) -> str:
+def failure(errors: Mapping[str, float | None], bounds: Mapping[str, float]) -> str:
+    """What is wrong, in words; empty if every error is within its tensor's bound."""
     for name, error in errors.items():
         if error is None:
             return f"{name} is not finite (NaN or infinity)"
-    name, worst = max(errors.items(), key=lambda item: item[1] or 0.0)
-    if worst is not None and worst > bound:
-        wrong = [n for n, e in errors.items() if e is not None and e > bound]
-        return (
-            f"{', '.join(wrong)} wrong: {name} is off by {worst:.2g} relative L2, bound {bound:.2g}"
-        )
-    return ""
+    times = {name: (error or 0.0) / bounds[name] for name, error in errors.items()}
+    wrong = [name for name, over in times.items() if over > 1.0]
+    if not wrong:
+        return ""
+    name = max(wrong, key=times.__getitem__)
+    found = f"{name} is off by {errors[name]:.2g} relative L2, bound {bounds[name]:.2g}"
+    return f"{', '.join(wrong)} wrong: {found}"

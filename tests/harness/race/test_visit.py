@@ -39,6 +39,8 @@ PROBLEM = Problem("lstm", 1, 1, 4, 4)
 OUTPUTS = {"y": 0.25, "h_n": 0.0, "c_n": 0.0}
 GRADIENTS = {"d_x": 0.5, "d_w_hh": 0.125}
 BOUND = 0.75
+# What a problem's gradients were allowed.
+WIDER = 2.0
 EXECUTION_NS = 5_000_000
 MESSAGE_NS = 100_000
 JOB = Job(0, StopRule(4, 0.1, 10.0, 1), 1, True, False, False, (1, 2))
@@ -338,14 +340,16 @@ def test_time_below_what_the_products_need_is_refused(visiting):
 def test_gradients_are_proved_once_for_a_problem_and_its_side(visiting, now, pass_name):
     proved = {}
     first = PretendedWorker(now)
-    visiting(first, pass_name=pass_name, proved=proved)
+    wider = PretendedOracle(proof=Judged(OUTPUTS | GRADIENTS, "", WIDER))
+    visiting(first, wider, pass_name=pass_name, proved=proved)
     assert first.of(OpenCell)[0].with_gradients
-    assert proved == {(0, "naive", PROBLEM, PLAIN): GRADIENTS}
+    assert proved == {(0, "naive", PROBLEM, PLAIN): Judged(GRADIENTS, "", WIDER)}
     outputs = PretendedOracle(proof=Judged(OUTPUTS, ""))
     again = PretendedWorker(now)
     record = measured(visiting(again, outputs, pass_name="inference", proved=proved))
     assert not again.of(OpenCell)[0].with_gradients
     assert record.errors == OUTPUTS | GRADIENTS
+    assert record.tolerance == WIDER
     for other in ({"side": 1}, {"job": replace(JOB, trial=Trial("key", {"warps": 4}))}):
         anew = PretendedWorker(now)
         visiting(anew, proved=dict(proved), **other)
