@@ -38,8 +38,9 @@ WORTH_MEETING = 40_000
 # The most pairs of step and row for which weights are multiplied as they are, by elements of a row
 # of weights (docs/numba-cpu-few-steps.md).
 PAIRS_AN_ELEMENT = 1 / 8
-# And that times these elements: longer rows of x do not stay in the nearest cache.
-MOST_UNPACKED = 2**16
+# And the square of that over these elements: over weights too large for a cache, more steps are
+# faster from packed ones.
+MOST_UNPACKED = 2**13
 
 
 class Rows(NamedTuple):
@@ -367,7 +368,7 @@ def threads_for(problem: Problem, batch: int) -> int:
 def is_unpacked(problem: Problem, pairs: int) -> bool:
     """Whether a forward over this many pairs of step and row multiplies weights as they are."""
     sizes, of_a_row = sizes_of(problem), (problem.input_size + problem.hidden_size) / 2
-    few = min(of_a_row * PAIRS_AN_ELEMENT, MOST_UNPACKED / of_a_row)
+    few = min(of_a_row * PAIRS_AN_ELEMENT, (MOST_UNPACKED / of_a_row) ** 2)
     can = not (sizes.product.in_pairs or sizes.of_cell.normed or problem.heads > 1)
     return can and pairs <= few
 
