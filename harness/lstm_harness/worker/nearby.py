@@ -20,7 +20,7 @@ DRAWS = 8
 # Each number moves by up to the bound over this. An ordinary layer's results then move by as much.
 NEARBY = 4.0
 # A result may err by that many times the way that right ones were seen to move.
-ROOM = 2.0
+ROOM = 3.0
 
 Results = Mapping[str, list[Tensor]]
 

@@ -62,7 +62,7 @@ def test_an_ordinary_layer_is_held_to_its_bound(cell, dtype):
 def test_a_layer_of_relus_is_held_to_less_in_its_gradients_alone():
     found, bound = bounds(SWITCHED), tolerance(SWITCHED)
     assert found["y"] == found["h_n"] == bound
-    assert all(2 * bound < found[name] < 50 * bound for name in ("d_x", "d_w_ih", "d_w_hh"))
+    assert all(3 * bound < found[name] < 75 * bound for name in ("d_x", "d_w_ih", "d_w_hh"))
 
 
 def test_torchs_own_relus_are_right_in_float16():
