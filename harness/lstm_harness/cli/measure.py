@@ -183,21 +183,21 @@ def verify(spec: Spec, as_json: Json = False, quiet: Quiet = False) -> int:
         output.as_json([verification.outcome_row(outcome) for outcome in outcomes])
     else:
         verification.table(outcomes)
-    broken = [source for source in plan.absent if source in spec.plugins]
+    broken = plan.broken(spec.plugins)
     for source in broken:
         output.warning(f"{source} {plan.absent[source]}")
     statuses = [outcome.status for outcome in outcomes]
     if not {"ok", "incorrect"} & set(statuses):
         output.warning("nothing was checked")
-    elif not broken or "incorrect" in statuses:
-        return runs.exit_code(statuses)
-    return Exit.MEASURING_FAILED
+        return Exit.MEASURING_FAILED
+    return runs.exit_code(statuses, broken)
 
 
 def conclude(folder: Path, against: str | None, as_json: bool) -> int:
     """Write the report, print who is how fast and, last, the report's path."""
     from lstm_harness.console import output, run_table, tuning
     from lstm_harness.console.keeping import keep_for_auto
+    from lstm_harness.model.plan import Plan
     from lstm_harness.race import runs
     from lstm_harness.store import run_folder
 
@@ -211,7 +211,8 @@ def conclude(folder: Path, against: str | None, as_json: bool) -> int:
         output.as_json(run_table.document(finished, page, against))
     else:
         run_table.write(finished, page, against)
-    return runs.exit_code([record.standing[0] for record in finished.records])
+    broken = Plan.from_dict(finished.manifest["plan"]).broken(finished.manifest["spec"]["plugins"])
+    return runs.exit_code([record.standing[0] for record in finished.records], broken)
 
 
 def write_page(finished: "Run") -> Path | None:

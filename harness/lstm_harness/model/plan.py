@@ -153,6 +153,10 @@ class Plan:
         skips = {(name, case): skip for (name, case), skip in self.skips.items() if name in named}
         return replace(self, backends=named, skips=skips).of_cases(places)
 
+    def broken(self, plugins: Iterable[str]) -> list[str]:
+        """Which of the plugins that were asked for cannot be imported."""
+        return [source for source in plugins if source in self.absent]
+
     def to_dict(self) -> dict[str, Any]:
         """The plan as run.json stores it; a skip names its case by its index."""
         index = {case: number for number, case in enumerate(self.cases)}

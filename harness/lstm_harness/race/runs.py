@@ -246,11 +246,16 @@ def _ceiling_rounds(
     return made, rounds
 
 
-def exit_code(statuses: list[str]) -> Exit:
-    """The exit code for these statuses: a wrong answer outranks a failed measurement."""
+def exit_code(statuses: list[str], broken: Sequence[str] = ()) -> Exit:
+    """The exit code for these statuses: a wrong answer outranks a failed measurement.
+
+    Args:
+        broken: the plugins that were asked for and cannot be imported.
+    """
     if "incorrect" in statuses:
         return Exit.INCORRECT
-    return Exit.MEASURING_FAILED if set(statuses) & set(FAILED_MEASURING) else Exit.DONE
+    has_failed = broken or set(statuses) & set(FAILED_MEASURING)
+    return Exit.MEASURING_FAILED if has_failed else Exit.DONE
 
 
 def default_folder(spec: Spec) -> Path:

@@ -116,10 +116,11 @@ def test_verify_is_not_green_where_nothing_was_checked(command):
     assert "nothing was checked" in err
 
 
-def test_verify_is_not_green_where_a_plugin_is_broken(command, here):
+@pytest.mark.parametrize("told", ["verify", "run --pass inference --blocks 1 --time-budget 1"])
+def test_no_command_is_green_where_a_plugin_is_broken(command, here, told):
     (here / "broken.py").write_text("BACKENDS = [\n")
     arguments = "--plugin broken.py --backend naive --hidden 4 --seq-len 2 --batch 1 --threads 1"
-    code, _, err = command("verify", *arguments.split(), "--quiet")
+    code, _, err = command(*told.split(), *arguments.split(), "--quiet")
     assert code == 6
     assert "SyntaxError" in err
 
