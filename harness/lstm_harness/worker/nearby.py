@@ -5,6 +5,7 @@ off, right results for two inputs that differ by a rounding are far apart. A bac
 as much has made no mistake.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
@@ -15,8 +16,10 @@ from lstm_harness.worker.inputs import Inputs, on_batched
 from lstm_harness.worker.verify import judge
 from lstm_kernels.stack import Weights
 
-# How many inputs near the given ones are tried.
+# How many inputs near the given ones are tried, and for how long; where one takes long, it has so
+# many units that another tells no more.
 DRAWS = 8
+MOST_S = 20.0
 # Each number moves by up to the bound over this. An ordinary layer's results then move by as much.
 NEARBY = 4.0
 # A result may err by that many times the way that right ones were seen to move.
@@ -36,11 +39,14 @@ def wider_bounds(
     right = execute(inputs)
     generator = torch.Generator(inputs.x.device).manual_seed(DRAWS)
     bounds = dict.fromkeys(right, bound)
+    started = time.monotonic()
     for _ in range(DRAWS):
         moved = judge(execute(_near(inputs, bound / NEARBY, generator)), right, bound).errors
         for name, distance in moved.items():
             bounds[name] = max(bounds[name], ROOM * (distance or 0.0))
         yield dict(bounds)
+        if time.monotonic() - started > MOST_S:
+            break
 
 
 def _near(inputs: Inputs, most: float, generator: torch.Generator) -> Inputs:

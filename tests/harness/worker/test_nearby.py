@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lstm_harness.worker import nearby
 from lstm_harness.worker.handing import HandedOut
 from lstm_harness.worker.inputs import cast
 from lstm_harness.worker.nearby import wider_bounds
@@ -63,6 +64,14 @@ def test_a_layer_of_relus_is_held_to_less_in_its_gradients_alone():
     found, bound = bounds(SWITCHED), tolerance(SWITCHED)
     assert found["y"] == found["h_n"] == bound
     assert all(3 * bound < found[name] < 75 * bound for name in ("d_x", "d_w_ih", "d_w_hh"))
+
+
+def test_where_a_draw_takes_long_one_is_enough(monkeypatch):
+    monkeypatch.setattr(nearby, "MOST_S", 0.0)
+    drawn = list(
+        wider_bounds(lambda inputs: {"y": [inputs.x]}, checked_inputs(CANCELS, 0, "cpu"), 1.0)
+    )
+    assert drawn == [{"y": 1.0}]
 
 
 def test_torchs_own_relus_are_right_in_float16():
