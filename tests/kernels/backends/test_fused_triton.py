@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from itertools import combinations, product
+from math import prod
 from typing import Any
 from unittest.mock import patch
 
@@ -10,6 +11,7 @@ import closeness
 import numpy as np
 import pytest
 import torch
+from hand_written_kernels import HAND_WRITTEN_SAVED
 from pointwise_cells import POINTWISE
 from small_layers import REGIMES, draw, errors, only, results
 from torch import Tensor
@@ -225,6 +227,14 @@ def test_recompute_saves_no_gates(cell: str, gates: int) -> None:
 
     less = saved_elements() - saved_elements(recompute=True)
     assert less == gates * problem.seq_len * problem.batch * problem.hidden_size
+
+
+@pytest.mark.parametrize(("cell", "recompute"), HAND_WRITTEN_SAVED)
+def test_no_more_is_saved_than_by_kernels_written_by_hand(cell: str, recompute: bool) -> None:
+    problem = lk.Problem(cell, 4, 3, 5, 16)
+    shapes = sequence.saved_shapes(problem, 4, 3, recompute=recompute)
+    values = sum(prod(shape) for shape in shapes if shape is not None)
+    assert values <= HAND_WRITTEN_SAVED[cell, recompute] * prod((4, 3, 16))
 
 
 def test_a_repeat_is_bit_identical() -> None:
