@@ -78,18 +78,19 @@ def _chunk_k(CHUNK: tl.constexpr, SPLIT: tl.constexpr):
 
 @triton.jit
 def load_weights_forward(
-    w_ptr, first_unit, first_k, CELL: tl.constexpr, H: tl.constexpr, UNITS: tl.constexpr,
+    w_ptr, first_unit, first_k, from_k, CELL: tl.constexpr, H: tl.constexpr, UNITS: tl.constexpr,
     CHUNK: tl.constexpr, SPLIT: tl.constexpr
 ):  # fmt: skip
     """W_hh^T for a chunk of k: [(SPLIT,) CHUNK/SPLIT, UNITS*WIDTH], a unit's slots side by side.
 
-    A slot that h has no part in, as GRU's of n from x, has no weights here: zero.
+    A slot that h has no part in, as GRU's of n from x, has no weights here: zero. So has a k before
+    from_k, which another chunk has.
     """
     row, used = _columns(first_unit, CELL, H, UNITS)
     k = tl.expand_dims(_chunk_k(CHUNK, SPLIT), -2)
     mask = used[:, None]
     if H % CHUNK:
-        mask = mask & (first_k + k < H)
+        mask = mask & (first_k + k < H) & (first_k + k >= from_k)
     if H * H >= MOST_WEIGHTS_IN_32_BITS:
         row = row.to(tl.int64)
     chunk_ptr = w_ptr + (row[:, None] * H + k)
@@ -101,15 +102,18 @@ def load_weights_forward(
 
 @triton.jit
 def load_weights_backward(
-    w_ptr, first_unit, part, first_k, ROWS: tl.constexpr, H: tl.constexpr, UNITS: tl.constexpr,
-    CHUNK: tl.constexpr, SPLIT: tl.constexpr
+    w_ptr, first_unit, part, first_k, from_k, ROWS: tl.constexpr, H: tl.constexpr,
+    UNITS: tl.constexpr, CHUNK: tl.constexpr, SPLIT: tl.constexpr
 ):  # fmt: skip
-    """W_hh for a chunk of a part's ROWS, the program's units: [(SPLIT,) CHUNK/SPLIT, UNITS]."""
+    """W_hh for a chunk of a part's ROWS, the program's units: [(SPLIT,) CHUNK/SPLIT, UNITS].
+
+    Zero before from_k, which another chunk has.
+    """
     unit = first_unit + tl.arange(0, UNITS)
     k = tl.expand_dims(_chunk_k(CHUNK, SPLIT), -1)
     used = unit < H
     if ROWS % CHUNK:
-        used = used & (first_k + k < ROWS)
+        used = used & (first_k + k < ROWS) & (first_k + k >= from_k)
     first_row = part * ROWS + first_k
     if H * H >= MOST_WEIGHTS_IN_32_BITS:
         first_row = tl.cast(first_row, tl.int64)
@@ -286,16 +290,26 @@ def _operand(tile, unit, dtype: tl.constexpr, H: tl.constexpr, UNITS: tl.constex
 
 
 @triton.jit
+def _first_k(index, LENGTH: tl.constexpr, CHUNK: tl.constexpr):
+    """Where a chunk of k begins: the last one at its own end, so that it needs no mask.
+
+    What it has in common with the one before has weights of zero there.
+    """
+    return min(index * CHUNK, max(0, LENGTH - CHUNK))
+
+
+@triton.jit
 def _gathered(
-    rows_ptr, alive, block, first_k, H: tl.constexpr, CHUNK: tl.constexpr, SPLIT: tl.constexpr
-):
+    rows_ptr, alive, block, first_k, H: tl.constexpr, CHUNK: tl.constexpr, SPLIT: tl.constexpr,
+    MASKED: tl.constexpr
+):  # fmt: skip
     """A chunk of each row's block of H, [TILE, CHUNK] or [SPLIT, TILE, CHUNK/SPLIT].
 
     L1 is passed by: other SMs wrote this.
     """
     k = tl.expand_dims(_chunk_k(CHUNK, SPLIT), -2)
     mask = alive[:, None]
-    if H % CHUNK:
+    if MASKED:
         mask = mask & (first_k + k < H)
     # Two additions: of a constant to a pointer the machine code makes an immediate offset.
     chunk_ptr = rows_ptr[:, None] + k
@@ -333,8 +347,9 @@ def _held_product(
     for index in tl.static_range(0, COUNT + AHEAD):
         if index < COUNT:
             block = CELL.h_slot[index // CHUNKS] if OF_GATES else 0
-            first_k = (index % CHUNKS) * CHUNK
-            chunks = chunks + (_gathered(rows_ptr, alive, block, first_k, LENGTH, CHUNK, SPLIT),)
+            first_k = _first_k(index % CHUNKS, LENGTH, CHUNK)
+            chunk = _gathered(rows_ptr, alive, block, first_k, LENGTH, CHUNK, SPLIT, LENGTH < CHUNK)
+            chunks = chunks + (chunk,)
         if index >= AHEAD:
             chunk, w = chunks[index - AHEAD], weights[index - AHEAD]
             total = _dot(chunk, w, total, PRECISION)
@@ -454,9 +469,10 @@ def forward(
         for index in tl.static_range(0, CHUNKS):
             weights = weights + (
                 load_weights_forward(
-                    w_ptr, first_unit, index * CHUNK, CELL, H, UNITS, CHUNK, SPLIT
+                    w_ptr, first_unit, _first_k(index, H, CHUNK), index * CHUNK, CELL, H, UNITS,
+                    CHUNK, SPLIT
                 ),
-            )
+            )  # fmt: skip
     if b_ptr is not None and direction == 1:
         b_ptr = b_reverse_ptr
     biases = _load_biases(b_ptr, first_unit, CELL, H, UNITS, WIDE)
@@ -509,9 +525,9 @@ def forward(
             else:
                 total = _no_sum(TILE, COLUMNS, SPLIT, WIDE)
                 for first_k in tl.range(0, H, CHUNK, num_stages=AHEAD):
-                    chunk = _gathered(rows_ptr, alive, 0, first_k, H, CHUNK, SPLIT)
+                    chunk = _gathered(rows_ptr, alive, 0, first_k, H, CHUNK, SPLIT, H % CHUNK != 0)
                     w = load_weights_forward(
-                        w_ptr, first_unit, first_k, CELL, H, UNITS, CHUNK, SPLIT
+                        w_ptr, first_unit, first_k, first_k, CELL, H, UNITS, CHUNK, SPLIT
                     )
                     total = _dot(chunk, w, total, PRECISION)
                 total = _summed(total, SPLIT)
@@ -587,8 +603,8 @@ def backward(
         for index in tl.static_range(0, BLOCKS // JOINED * OF_PART):
             weights = weights + (
                 load_weights_backward(
-                    w_ptr, first_unit, index // OF_PART, index % OF_PART * CHUNK, ROWS, H, UNITS,
-                    CHUNK, SPLIT
+                    w_ptr, first_unit, index // OF_PART, _first_k(index % OF_PART, ROWS, CHUNK),
+                    index % OF_PART * CHUNK, ROWS, H, UNITS, CHUNK, SPLIT
                 ),
             )  # fmt: skip
     if per_unit_ptr is not None and direction == 1:
@@ -686,9 +702,11 @@ def backward(
                     block = index // CHUNKS
                     first_k = index % CHUNKS * CHUNK
                     slot = _slot(block, CELL)
-                    chunk = _gathered(rows_ptr, alive_after, slot, first_k, H, CHUNK, SPLIT)
+                    chunk = _gathered(
+                        rows_ptr, alive_after, slot, first_k, H, CHUNK, SPLIT, H % CHUNK != 0
+                    )
                     w = load_weights_backward(
-                        w_ptr, first_unit, block, first_k, H, H, UNITS, CHUNK, SPLIT
+                        w_ptr, first_unit, block, first_k, first_k, H, H, UNITS, CHUNK, SPLIT
                     )
                     total = _dot(chunk, w, total, PRECISION)
                 total = _summed(total, SPLIT)
