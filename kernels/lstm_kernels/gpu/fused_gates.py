@@ -144,8 +144,7 @@ class DeviceCell:
     `uses_after` and `carries` in `derive`. By state, `steps_with` and `saves_with` say whether a
     step, and what it saves, use it, and `absent` is the value if there is none: not 0
     if something is divided by it. By slot, `x_block` and `h_block` are the blocks of w_ih and w_hh
-    that it comes from, or None; `h_slot` is the slot by block of w_hh. `joined` blocks,
-    all or one, follow one another in the slots as they do in w_hh. A product has `width`
+    that it comes from, or None; `h_slot` is the slot by block of w_hh. A product has `width`
     columns a unit, slots in their order and then none, and `column_block` is `h_block` by column.
 
     Triton identifies a kernel by the texts of its constexprs while a process lives, and by their
@@ -159,7 +158,6 @@ class DeviceCell:
     x_block: tuple[int | None, ...]
     h_block: tuple[int | None, ...]
     h_slot: tuple[int, ...]
-    joined: int
     column_block: tuple[int | None, ...]
     uses_before: tuple[bool, ...]
     uses_after: tuple[bool, ...]
@@ -214,7 +212,6 @@ def device_cell(definition: Cell) -> DeviceCell:
         x_block=tuple(slot.x for slot in slots),
         h_block=tuple(h_blocks),
         h_slot=h_slot,
-        joined=definition.h_blocks if h_slot == tuple(range(definition.h_blocks)) else 1,
         uses_before=made.uses_before,
         uses_after=made.uses_after,
         steps_with=tuple(state in in_step for state in made.step.before),

@@ -3,6 +3,7 @@
 Every case under a few seeds is free of races and deadlocks, and right; every mutant is caught.
 """
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 from unittest.mock import patch
@@ -102,6 +103,16 @@ FEW = [
 @pytest.mark.parametrize(("regime", "fields"), FEW, ids=lambda value: str(value)[:8])
 def test_a_regime_is_right_in_any_order(regime: str, fields: dict[str, Any]) -> None:
     assert_right(lk.Problem(**LAYER | fields), regime, seed=0)
+
+
+def test_the_last_chunk_of_k_repeats_some_of_the_one_before() -> None:
+    """Of weights that it has in common with it, there are zeros."""
+    many = replace(sequence.INTERPRETED, sm_count=16)
+    problem = lk.Problem(**LAYER | {"cell": "gru", "hidden_size": 136})
+    for pass_name in ("forward", "backward"):
+        assert parameters._held(problem, pass_name, many).chunk == 128  # type: ignore[union-attr] # it fits
+    with patch.object(sequence, "INTERPRETED", many):
+        assert_right(problem, "held", seed=0)
 
 
 def assert_right(problem: lk.Problem, regime: str, seed: int, **options: bool) -> None:

@@ -4,6 +4,8 @@ Compiled in processes of their own, since this one interprets kernels.
 """
 
 import os
+from collections import Counter
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -42,7 +44,12 @@ Rows = list[dict[str, Any]]
 
 def in_groups(*values: Any) -> list[Any]:
     """Parameters whose tests may run in different workers."""
-    return [pytest.param(value, marks=pytest.mark.xdist_group(str(value))) for value in values]
+    return in_groups_of(*((value,) for value in values))
+
+
+def in_groups_of(*several: tuple[Any, ...]) -> list[Any]:
+    """The same where a test has several parameters."""
+    return [pytest.param(*each, marks=pytest.mark.xdist_group(str(each))) for each in several]
 
 
 def assert_clean(row: dict[str, Any]) -> None:
@@ -111,7 +118,8 @@ def test_another_cell_ragged_and_both_ways(sample: dict[str, Rows]) -> None:
 
 
 # One program of a tile is what a batch of 1 has too: its other rows are multiplied with the rest.
-STEP_AXES = "--arch sm_90 --hidden 128,256,512,768,1024 --batch 1,16,64"
+STEP_SIZES = {"hidden": (128, 256, 512, 768, 1024), "batch": (1, 16, 64)}
+STEP_AXES = " ".join(f"--{name} {','.join(map(str, sizes))}" for name, sizes in STEP_SIZES.items())
 # A warp's HMMA makes 16 x 8 sums over 16 of k, and its FFMA 32 of one product each.
 PRODUCTS = {"float16": ("HMMA", 16 * 8 * 16), "float32": ("FFMA", 32)}
 
@@ -119,11 +127,12 @@ PRODUCTS = {"float16": ("HMMA", 16 * 8 * 16), "float32": ("FFMA", 32)}
 @pytest.mark.parametrize("dtype", in_groups(*PRODUCTS))
 def test_what_a_step_consists_of(dtype: str) -> None:
     """Products that are needed and few others; of what programs meet by, what the design says."""
-    (rows,) = inspected("triton", f"{STEP_AXES} --dtype {dtype}")
-    whole = [row for row in rows if row["regime"] != "streamed"]
-    sizes = {(row["problem"]["hidden_size"], row["problem"]["batch"]) for row in whole}
-    assert len(sizes) == 5 * 3
-    for row in whole:
+    (rows,) = inspected("triton", f"--arch sm_90 {STEP_AXES} --dtype {dtype}")
+    sizes = Counter((row["problem"]["hidden_size"], row["problem"]["batch"]) for row in rows)
+    assert sizes == dict.fromkeys(product(*STEP_SIZES.values()), 4)
+    # In 16 bits weights of all these sizes stay on chip.
+    assert dtype == "float32" or "streamed" not in {row["regime"] for row in rows}
+    for row in rows:
         assert_clean(row)
         assert_multiplies_once(row, *PRODUCTS[dtype])
         assert_meets_as_designed(row)
@@ -135,15 +144,25 @@ def product_of(row: dict[str, Any]) -> tuple[int, int]:
     H = given["units"] if row["regime"] == "own" else H
     is_forward = row["kernel"].startswith("forward")
     k = H if is_forward else CELLS[row["problem"]["cell"]].h_blocks * H
+    # A loop over chunks has the product of one.
+    k = given["chunk"] if row["regime"] == "streamed" else k
     return given["units"] * (4 if is_forward else 1), k
+
+
+# What the gates have of their own, in a forward, a backward or one that recomputes: 8 to 13.
+MOST_FFMA_OF_A_UNIT = 16
 
 
 def assert_multiplies_once(row: dict[str, Any], name: str, products: int) -> None:
     """No warp multiplies what another does; the gates have few multiplications of their own."""
     given, (columns, k) = row["parameters"], product_of(row)
     needed = given["tile"] * columns * k / products / given["warps"]
+    more = 0.05 * needed
+    if row["regime"] == "streamed" and name == "FFMA":
+        # Next to one chunk's products the gates' own are not few.
+        more = MOST_FFMA_OF_A_UNIT * given["tile"] * given["units"] / row["threads"]
     found = (row["matrix_instructions"] | row["instructions"])[name]
-    assert needed <= found <= 1.05 * needed, f"{row['problem']} {row['kernel']} {given}: {found}"
+    assert needed <= found <= needed + more, f"{row['problem']} {row['kernel']} {given}: {found}"
 
 
 def assert_meets_as_designed(row: dict[str, Any]) -> None:
@@ -157,16 +176,23 @@ def assert_meets_as_designed(row: dict[str, Any]) -> None:
         assert 2 <= code["BAR"] <= 2 + -(-k // given["chunk"]) + of_sum, row
 
 
-# More than test_what_a_step_consists_of has, in 16 bits; other architectures have other limits.
-@pytest.mark.parametrize("batch", in_groups(16, 64))
-def test_multiples_of_64_spill_nothing_in_16_bits(batch: int) -> None:
-    sizes = ",".join(map(str, range(64, 1025, 64)))
-    (rows,) = inspected("triton", f"--arch sm_90 --dtype float16 --hidden {sizes} --batch {batch}")
-    assert len(rows) == 16 * 4
+# In pieces: every other H for a cell, a format and what batches take: a tile of 16 or of 32.
+SIXTEEN_BITS = product(("lstm", "gru"), ("float16", "bfloat16"), ("1,16", "64"), (64, 128))
+
+
+@pytest.mark.parametrize(("cell", "dtype", "batches", "first"), in_groups_of(*SIXTEEN_BITS))
+def test_multiples_of_64_spill_nothing_in_16_bits(
+    cell: str, dtype: str, batches: str, first: int
+) -> None:
+    """On sm_90; other architectures have other limits."""
+    sizes = ",".join(map(str, range(first, 1025, 128)))
+    axes = f"--arch sm_90 --cell {cell} --dtype {dtype} --hidden {sizes} --batch {batches}"
+    (rows,) = inspected("triton", axes)
+    assert len(rows) == 8 * len(batches.split(",")) * 4
     for row in rows:
         assert_clean(row)
-        # Gates follow one another in a backward's k, which is a multiple of every chunk.
-        if row["kernel"] == "backward":
+        # An LSTM's gates follow one another in a backward's k, which is a multiple of every chunk.
+        if cell == "lstm" and row["kernel"] == "backward":
             assert_multiplies_once(row, *PRODUCTS["float16"])
 
 

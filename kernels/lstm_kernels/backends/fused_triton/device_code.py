@@ -101,15 +101,18 @@ def load_weights_forward(
 
 @triton.jit
 def load_weights_backward(
-    w_ptr, first_unit, part, first_k, ROWS: tl.constexpr, H: tl.constexpr, UNITS: tl.constexpr,
-    CHUNK: tl.constexpr, SPLIT: tl.constexpr
+    w_ptr, first_unit, part, first_k, from_k, ROWS: tl.constexpr, H: tl.constexpr,
+    UNITS: tl.constexpr, CHUNK: tl.constexpr, SPLIT: tl.constexpr
 ):  # fmt: skip
-    """W_hh for a chunk of a part's ROWS, the program's units: [(SPLIT,) CHUNK/SPLIT, UNITS]."""
+    """W_hh for a chunk of a part's ROWS, the program's units: [(SPLIT,) CHUNK/SPLIT, UNITS].
+
+    Zero before from_k, which another chunk has.
+    """
     unit = first_unit + tl.arange(0, UNITS)
     k = tl.expand_dims(_chunk_k(CHUNK, SPLIT), -1)
     used = unit < H
     if ROWS % CHUNK:
-        used = used & (first_k + k < ROWS)
+        used = used & (first_k + k < ROWS) & (first_k + k >= from_k)
     first_row = part * ROWS + first_k
     if H * H >= MOST_WEIGHTS_IN_32_BITS:
         first_row = tl.cast(first_row, tl.int64)
@@ -286,20 +289,31 @@ def _operand(tile, unit, dtype: tl.constexpr, H: tl.constexpr, UNITS: tl.constex
 
 
 @triton.jit
-def _gathered(
-    rows_ptr, alive, block, first_k, H: tl.constexpr, CHUNK: tl.constexpr, SPLIT: tl.constexpr
-):
-    """A chunk of each row's block of H, [TILE, CHUNK] or [SPLIT, TILE, CHUNK/SPLIT].
+def _first_k(index, LENGTH: tl.constexpr, CHUNK: tl.constexpr):
+    """Where a backward's chunk of k begins: the last one ends where k does, and needs no mask.
 
-    L1 is passed by: other SMs wrote this.
+    What it has in common with the one before has weights of zero there. A forward has the mask:
+    Triton 3.7.1 leaves out what is beyond H, up to 3 of 21 loads a step (LSTM, float16, sm_90).
+    """
+    return min(index * CHUNK, max(0, LENGTH - CHUNK))
+
+
+@triton.jit
+def _gathered(
+    rows_ptr, alive, apart, first_k, H: tl.constexpr, CHUNK: tl.constexpr, SPLIT: tl.constexpr,
+    MASKED: tl.constexpr
+):  # fmt: skip
+    """A chunk of H elements of each row, [TILE, CHUNK] or [SPLIT, TILE, CHUNK/SPLIT].
+
+    Each k lies further along the row by what is `apart`. L1 is passed by: other SMs wrote this.
     """
     k = tl.expand_dims(_chunk_k(CHUNK, SPLIT), -2)
     mask = alive[:, None]
-    if H % CHUNK:
+    if MASKED:
         mask = mask & (first_k + k < H)
     # Two additions: of a constant to a pointer the machine code makes an immediate offset.
     chunk_ptr = rows_ptr[:, None] + k
-    chunk_ptr += block * H + first_k
+    chunk_ptr += apart + first_k
     return tl.load(chunk_ptr, mask=mask, other=0.0, cache_modifier=".cg")
 
 
@@ -315,6 +329,26 @@ def _slot(block, CELL: tl.constexpr):
 
 
 @triton.jit
+def _slots_apart(
+    FIRST: tl.constexpr, CELL: tl.constexpr, H: tl.constexpr, CHUNK: tl.constexpr,
+    SPLIT: tl.constexpr
+):  # fmt: skip
+    """How much further a chunk of k lies in d_gates' slots than in W_hh's blocks.
+
+    A number where all of the chunk lies as far, else by k.
+    """
+    BLOCKS: tl.constexpr = CELL.h_blocks
+    apart = 0
+    for at in tl.static_range(1, BLOCKS):
+        if at * H <= FIRST:
+            apart += (CELL.h_slot[at] - CELL.h_slot[at - 1] - 1) * H
+        elif at * H < FIRST + CHUNK and CELL.h_slot[at] != CELL.h_slot[at - 1] + 1:
+            k = FIRST + tl.expand_dims(_chunk_k(CHUNK, SPLIT), -2)
+            apart += tl.where(k < at * H, 0, (CELL.h_slot[at] - CELL.h_slot[at - 1] - 1) * H)
+    return apart
+
+
+@triton.jit
 def _held_product(
     rows_ptr, alive, weights, CELL: tl.constexpr, H: tl.constexpr, CHUNK: tl.constexpr,
     SPLIT: tl.constexpr, OF_GATES: tl.constexpr, AHEAD: tl.constexpr, PRECISION: tl.constexpr,
@@ -322,19 +356,29 @@ def _held_product(
 ):  # fmt: skip
     """Rows times the weights on chip, AHEAD chunks on their way; [TILE, COLUMNS].
 
-    A row is a state, or OF_GATES the blocks of all slots' gradients, of which some are multiplied.
-    Joined blocks are one long k, so that only the last chunk may be longer than what is left.
+    A row is a state, or OF_GATES the gradients of all slots, of which some are multiplied. They are
+    one long k, so that only the last chunk may be longer than what is left.
     """
-    LENGTH: tl.constexpr = CELL.joined * H if OF_GATES else H
-    CHUNKS: tl.constexpr = (LENGTH + CHUNK - 1) // CHUNK
-    COUNT: tl.constexpr = CELL.h_blocks // CELL.joined * CHUNKS if OF_GATES else CHUNKS
+    LENGTH: tl.constexpr = CELL.h_blocks * H if OF_GATES else H
+    COUNT: tl.constexpr = (LENGTH + CHUNK - 1) // CHUNK
+    # Where the last chunk of a backward begins.
+    LAST: tl.constexpr = max(0, LENGTH - CHUNK)
+    MASKED: tl.constexpr = LENGTH < CHUNK if OF_GATES else LENGTH % CHUNK != 0
     total = _no_sum(TILE, COLUMNS, SPLIT, WIDE)
     chunks = ()
     for index in tl.static_range(0, COUNT + AHEAD):
         if index < COUNT:
-            block = CELL.h_slot[index // CHUNKS] if OF_GATES else 0
-            first_k = (index % CHUNKS) * CHUNK
-            chunks = chunks + (_gathered(rows_ptr, alive, block, first_k, LENGTH, CHUNK, SPLIT),)
+            if not OF_GATES:
+                chunk = _gathered(rows_ptr, alive, 0, index * CHUNK, H, CHUNK, SPLIT, MASKED)
+            elif index * CHUNK < LAST:
+                apart = _slots_apart(index * CHUNK, CELL, H, CHUNK, SPLIT)
+                chunk = _gathered(
+                    rows_ptr, alive, apart, index * CHUNK, LENGTH, CHUNK, SPLIT, MASKED
+                )
+            else:
+                apart = _slots_apart(LAST, CELL, H, CHUNK, SPLIT)
+                chunk = _gathered(rows_ptr, alive, apart, LAST, LENGTH, CHUNK, SPLIT, MASKED)
+            chunks = chunks + (chunk,)
         if index >= AHEAD:
             chunk, w = chunks[index - AHEAD], weights[index - AHEAD]
             total = _dot(chunk, w, total, PRECISION)
@@ -509,7 +553,7 @@ def forward(
             else:
                 total = _no_sum(TILE, COLUMNS, SPLIT, WIDE)
                 for first_k in tl.range(0, H, CHUNK, num_stages=AHEAD):
-                    chunk = _gathered(rows_ptr, alive, 0, first_k, H, CHUNK, SPLIT)
+                    chunk = _gathered(rows_ptr, alive, 0, first_k, H, CHUNK, SPLIT, H % CHUNK != 0)
                     w = load_weights_forward(
                         w_ptr, first_unit, first_k, CELL, H, UNITS, CHUNK, SPLIT
                     )
@@ -581,14 +625,14 @@ def backward(
         w_ptr = w_reverse_ptr
     weights = ()
     if PRODUCT == "own" or PRODUCT == "held":
-        JOINED: tl.constexpr = CELL.joined if PRODUCT == "held" else 1
+        JOINED: tl.constexpr = BLOCKS if PRODUCT == "held" else 1
         ROWS: tl.constexpr = JOINED * H
         OF_PART: tl.constexpr = (ROWS + CHUNK - 1) // CHUNK
         for index in tl.static_range(0, BLOCKS // JOINED * OF_PART):
             weights = weights + (
                 load_weights_backward(
-                    w_ptr, first_unit, index // OF_PART, index % OF_PART * CHUNK, ROWS, H, UNITS,
-                    CHUNK, SPLIT
+                    w_ptr, first_unit, index // OF_PART, _first_k(index % OF_PART, ROWS, CHUNK),
+                    index % OF_PART * CHUNK, ROWS, H, UNITS, CHUNK, SPLIT
                 ),
             )  # fmt: skip
     if per_unit_ptr is not None and direction == 1:
@@ -686,9 +730,11 @@ def backward(
                     block = index // CHUNKS
                     first_k = index % CHUNKS * CHUNK
                     slot = _slot(block, CELL)
-                    chunk = _gathered(rows_ptr, alive_after, slot, first_k, H, CHUNK, SPLIT)
+                    chunk = _gathered(
+                        rows_ptr, alive_after, slot * H, first_k, H, CHUNK, SPLIT, H % CHUNK != 0
+                    )
                     w = load_weights_backward(
-                        w_ptr, first_unit, block, first_k, H, H, UNITS, CHUNK, SPLIT
+                        w_ptr, first_unit, block, first_k, first_k, H, H, UNITS, CHUNK, SPLIT
                     )
                     total = _dot(chunk, w, total, PRECISION)
                 total = _summed(total, SPLIT)
