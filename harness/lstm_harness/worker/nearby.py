@@ -16,8 +16,8 @@ from lstm_harness.worker.inputs import Inputs, on_batched
 from lstm_harness.worker.verify import judge
 from lstm_kernels.stack import Weights
 
-# How many inputs near the given ones are tried, and for how long; where one takes long, it has so
-# many units that another tells no more.
+# How many inputs near the given ones are tried, and for how long: a layer that takes long has many
+# units, and another draw would tell no more.
 DRAWS = 8
 MOST_S = 20.0
 # Each number moves by up to the bound over this. An ordinary layer's results then move by as much.
